@@ -1,0 +1,48 @@
+"""Settings of the processor."""
+
+import os
+
+from pydantic import Field
+
+from shared.settings import Settings
+
+
+class ProcessorSettings(Settings):
+    """How much one pod works at once, how long, and how often it tries."""
+
+    port: int = Field(
+        default=8002, ge=0, le=65535, description="Port of the processor's health and metrics."
+    )
+    workers: int = Field(
+        default_factory=lambda: max(2, os.cpu_count() or 2),
+        ge=1,
+        description="Worker processes of one pod. Default: one a core, at least 2.",
+    )
+    window: int = Field(
+        default=256, ge=1, description="Records of one partition that may be in work at once."
+    )
+    max_attempts: int = Field(
+        default=3, ge=1, description="Attempts at a file before it is given up."
+    )
+    time_limit: float = Field(
+        default=900.0, gt=0, description="Seconds one attempt may take before it is killed."
+    )
+    memory_limit: int = Field(
+        default=2 * 1024**3, gt=0, description="Bytes of memory one worker process may use."
+    )
+    backoff_first: float = Field(
+        default=2.0,
+        gt=0,
+        description="Seconds before the second attempt; doubled for each later one.",
+    )
+    backoff_max: float = Field(
+        default=3600.0, gt=0, description="Seconds the wait between two attempts never exceeds."
+    )
+    ocr: bool = Field(default=True, description="Read the text in images.")
+    scratch: str | None = Field(
+        default=None, description="Directory for temporary files. Default: the system's."
+    )
+    pod: str = Field(
+        default_factory=lambda: f"{os.uname().nodename}-{os.getpid()}",
+        description="Name of this pod in events and logs. Default: host and process id.",
+    )

@@ -1,0 +1,41 @@
+"""What a step is given and what it gives back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(kw_only=True)
+class Document:
+    """The file on its way through the pipeline; each step fills in what it found."""
+
+    path: Path
+    """The file's content, on this machine; read only."""
+    content_type: str
+    size: int
+    """bytes"""
+    text: str | None = None
+    """The text of the file, once a step has read it; None where a file holds none."""
+    statistics: dict[str, int | float | str | bool | None] = field(default_factory=dict)
+    """Facts for the result: counts, the language and the like."""
+
+
+class Context(Protocol):
+    """What a step may use of the world."""
+
+    run: int
+    attempt: int
+    scratch: Path
+    """An empty directory of this attempt's own, removed afterwards."""
+    ocr: bool
+    """Whether the text in images is to be read."""
+
+    def progress(self, phase: str, done: int, total: int, message: str | None = None) -> None:
+        """Tell how far `phase` has come, in units of the step's choice; never blocks for long."""
+
+    def artifact(self, name: str, content_type: str, content: bytes | str) -> None:
+        """Keep `content` as one of the results of the work."""
+
+
+Step = Callable[[Document, Context], Document]

@@ -1,0 +1,1 @@
+"""Projects the events into MongoDB, answers questions about files, and pushes every change."""

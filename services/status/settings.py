@@ -1,0 +1,26 @@
+"""Settings of the status service."""
+
+from pydantic import Field
+
+from shared.settings import Settings
+
+
+class StatusSettings(Settings):
+    """Where the page and the API answer, and the bounds of what they hold."""
+
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="Port of the status service and the page."
+    )
+    upload_url: str = Field(
+        default="http://127.0.0.1:8001",
+        description="Public address of the upload service, told to the page.",
+    )
+    max_wait: float = Field(
+        default=60.0, gt=0, description="Seconds a long poll (`?wait=`) may last at most."
+    )
+    heartbeat: float = Field(
+        default=15.0, gt=0, description="Seconds of silence after which a stream sends a heartbeat."
+    )
+    max_subscribers: int = Field(
+        default=10_000, ge=1, description="Live connections at once; more are answered 503."
+    )

@@ -1,0 +1,52 @@
+"""Settings of the upload service."""
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
+
+from shared.settings import Settings
+
+
+class UploadSettings(Settings):
+    """What the upload service accepts, and how much at once."""
+
+    port: int = Field(
+        default=8001, ge=0, le=65535, description="Port of the upload service; 0 takes a free one."
+    )
+    max_file_size: int = Field(
+        default=5 * 1024**3, gt=0, description="Bytes of the largest file that is accepted."
+    )
+    forbidden_types: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(
+            "application/x-dosexec",
+            "application/x-msdownload",
+            "application/vnd.microsoft.portable-executable",
+            "application/x-executable",
+            "application/x-elf",
+            "application/x-sharedlib",
+            "application/x-mach-binary",
+        ),
+        description="Content types that are refused, comma-separated; `image/*` means all images.",
+    )
+    max_uploads: int = Field(
+        default=64, ge=1, description="Uploads in work at once; more are answered 503."
+    )
+    publish_timeout: float = Field(
+        default=5.0, gt=0, description="Seconds to wait for Kafka before an upload is answered 503."
+    )
+    status_url: str = Field(
+        default="",
+        description="Public address of the status service, put before the `Location` of an upload.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("*",),
+        description="Origins of pages that may upload from a browser, comma-separated.",
+    )
+
+    @field_validator("forbidden_types", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value

@@ -1,0 +1,1 @@
+"""The contract between the services: events, topics, blob store, errors, settings, telemetry."""

@@ -1,0 +1,178 @@
+"""Every error that Waybill raises on purpose, sorted by what the caller must do.
+
+    WaybillError
+    ├── RefusedError             the request is wrong: change it, then send it again
+    │   ├── NoFileError                     422
+    │   ├── EmptyFileError                  422
+    │   ├── TooLargeError                   413
+    │   ├── ForbiddenTypeError              415
+    │   ├── BrokenMultipartError            400
+    │   ├── LengthMismatchError             400
+    │   ├── BadParameterError               422
+    │   ├── UnknownFileError                404
+    │   ├── UnknownArtifactError            404
+    │   ├── NoResultYetError                409
+    │   └── DeletedFileError                410
+    ├── UnavailableError         a part we lean on does not answer: send the same again later
+    │   ├── KafkaUnavailableError           503
+    │   ├── MongoUnavailableError           503
+    │   ├── BlobStoreUnavailableError       503
+    │   └── OverloadedError                 503
+    └── WorkError                the work on a file went wrong; carried by events, never over HTTP
+        ├── PermanentError                  trying again cannot help
+        └── TransientError                  trying again may help
+
+The docstring of a class is its message; `code` is stable and clients may branch on it.
+"""
+
+from typing import ClassVar
+
+
+class WaybillError(Exception):
+    """Something went wrong in Waybill."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    retry_after: ClassVar[int | None] = None
+    """Seconds after which the same request is worth another try; None where it is not."""
+
+    def __init__(self, detail: str | None = None) -> None:
+        self.title = (type(self).__doc__ or "").split("\n", 1)[0]
+        self.detail = detail or self.title
+        super().__init__(self.detail)
+
+
+class RefusedError(WaybillError):
+    """The request is wrong."""
+
+    code = "refused"
+    status = 400
+
+
+class NoFileError(RefusedError):
+    """The request carries no file."""
+
+    code = "no_file"
+    status = 422
+
+
+class EmptyFileError(RefusedError):
+    """The file is empty."""
+
+    code = "empty_file"
+    status = 422
+
+
+class TooLargeError(RefusedError):
+    """The file is larger than this service accepts."""
+
+    code = "too_large"
+    status = 413
+
+
+class ForbiddenTypeError(RefusedError):
+    """This service does not accept files of this type."""
+
+    code = "forbidden_type"
+    status = 415
+
+
+class BrokenMultipartError(RefusedError):
+    """The multipart body is broken."""
+
+    code = "broken_multipart"
+    status = 400
+
+
+class LengthMismatchError(RefusedError):
+    """The body is not as long as its Content-Length says."""
+
+    code = "length_mismatch"
+    status = 400
+
+
+class BadParameterError(RefusedError):
+    """A parameter of the request has a value that cannot be used."""
+
+    code = "bad_parameter"
+    status = 422
+
+
+class UnknownFileError(RefusedError):
+    """No file has this id."""
+
+    code = "unknown_file"
+    status = 404
+
+
+class UnknownArtifactError(RefusedError):
+    """The file has no artifact of this name."""
+
+    code = "unknown_artifact"
+    status = 404
+
+
+class NoResultYetError(RefusedError):
+    """The file has no result."""
+
+    code = "no_result"
+    status = 409
+
+
+class DeletedFileError(RefusedError):
+    """The file was deleted."""
+
+    code = "deleted"
+    status = 410
+
+
+class UnavailableError(WaybillError):
+    """A part of Waybill does not answer."""
+
+    code = "unavailable"
+    status = 503
+    retry_after = 5
+
+
+class KafkaUnavailableError(UnavailableError):
+    """Kafka does not answer."""
+
+    code = "kafka_unavailable"
+
+
+class MongoUnavailableError(UnavailableError):
+    """MongoDB does not answer."""
+
+    code = "mongodb_unavailable"
+
+
+class BlobStoreUnavailableError(UnavailableError):
+    """The blob store does not answer."""
+
+    code = "blob_store_unavailable"
+
+
+class OverloadedError(UnavailableError):
+    """The service has as many requests in work as it can bear."""
+
+    code = "overloaded"
+
+
+class WorkError(WaybillError):
+    """The work on a file went wrong."""
+
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.error_code = code
+
+
+class PermanentError(WorkError):
+    """The work on a file went wrong and trying again cannot help."""
+
+
+class TransientError(WorkError):
+    """The work on a file went wrong and trying again may help."""
+
+    retryable = True

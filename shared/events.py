@@ -1,0 +1,391 @@
+"""The facts Waybill records, one frozen class each, in a CloudEvents 1.0 envelope.
+
+An event's `id` follows from what it says (`file_id:run:attempt:type[:seq]`), so that a repeat is
+recognised as one. Writers fill every field; readers ignore fields and types that they do not know.
+Personal data (name, owner, labels) is in `file.uploaded` and `file.requeued` only.
+"""
+
+import json
+from datetime import UTC, datetime
+from enum import IntEnum, StrEnum
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+import uuid6
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+)
+
+
+class EventType(StrEnum):
+    """What can happen to a file."""
+
+    UPLOADED = "file.uploaded"
+    REQUEUED = "file.requeued"
+    PROCESSING = "file.processing"
+    PROGRESSED = "file.progressed"
+    RETRYING = "file.retrying"
+    COMPLETED = "file.completed"
+    FAILED = "file.failed"
+    CANCELLED = "file.cancelled"
+    DELETED = "file.deleted"
+    CANCEL_REQUESTED = "file.cancel_requested"
+    RETRY_SCHEDULED = "file.retry_scheduled"
+    DEAD = "file.dead"
+
+
+class Rank(IntEnum):
+    """Where an event stands within one attempt at one run of a file."""
+
+    QUEUED = 0
+    PROCESSING = 1
+    PROGRESSED = 2
+    RETRYING = 3
+    TERMINAL = 4
+
+
+def new_file_id() -> str:
+    """A UUIDv7 (RFC 9562): unique, sorted by time, and able to tell its age."""
+    return str(uuid6.uuid7())
+
+
+def file_id_age(file_id: str, now: datetime) -> float | None:
+    """Seconds since `file_id` was made, or None if it is not a UUIDv7."""
+    try:
+        parsed = UUID(file_id)
+    except ValueError:
+        return None
+    if parsed.version != 7:
+        return None
+    return now.timestamp() - (parsed.int >> 80) / 1000
+
+
+def utc_now() -> datetime:
+    """The present, in UTC, to the millisecond: the precision that MongoDB keeps."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Timestamp = Annotated[AwareDatetime, PlainSerializer(_rfc3339, when_used="json")]
+
+
+class Fact(BaseModel):
+    """Base of everything that is written into an event: frozen, tolerant of unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Progress(Fact):
+    """How far one phase of the work has come, in units that the step chose."""
+
+    done: int = Field(ge=0)
+    total: int = Field(ge=0)
+
+    @property
+    def percent(self) -> int:
+        """0 to 100, rounded down; 0 where the total is not known."""
+        return min(100, self.done * 100 // self.total) if self.total else 0
+
+
+class Failure(Fact):
+    """Why an attempt failed."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+class Artifact(Fact):
+    """One stored result of the work, read under `/api/files/{id}/artifacts/{name}`."""
+
+    name: str
+    content_type: str
+    size: int = Field(ge=0, description="bytes")
+
+
+class Result(Fact):
+    """What the work found: counts and the artifacts that hold the rest."""
+
+    prefix: str = Field(description="where in the blob store the artifacts are")
+    artifacts: tuple[Artifact, ...] = ()
+    statistics: dict[str, int | float | str | bool | None] = {}
+
+
+class Source(Fact):
+    """The stored file: all that a processor needs to work on it."""
+
+    blob: str = Field(description="key in the blob store")
+    content_type: str
+    size: int = Field(ge=0, description="bytes")
+    sha256: str
+
+
+class RunData(Fact):
+    """Every event belongs to one run of a file; a manual retry starts the next run."""
+
+    run: int = Field(default=1, ge=1)
+
+
+class AttemptData(RunData):
+    """An event of the processor belongs to one attempt at a run."""
+
+    attempt: int = Field(ge=1)
+    max_attempts: int = Field(ge=1)
+
+
+class UploadedData(RunData, Source):
+    name: str
+    owner: str | None = None
+    labels: dict[str, str] = {}
+    batch_id: str | None = None
+
+
+class RequeuedData(UploadedData):
+    created_at: Timestamp
+    reason: str
+
+
+class ProcessingData(AttemptData):
+    pod: str
+
+
+class ProgressedData(AttemptData):
+    seq: int = Field(ge=1, description="counts up within the attempt")
+    phase: str
+    progress: Progress
+    message: str | None = None
+
+
+class RetryingData(AttemptData):
+    error: Failure
+    next_attempt_at: Timestamp
+
+
+class CompletedData(AttemptData):
+    result: Result
+
+
+class FailedData(AttemptData):
+    error: Failure
+    progress: Progress | None = None
+
+
+class CancelledData(AttemptData):
+    reason: str
+
+
+class DeletedData(RunData):
+    reason: str
+
+
+class CancelRequestedData(RunData):
+    reason: str
+
+
+class RetryScheduledData(AttemptData):
+    """Work that waits: `attempt` is the one to come, not before `due_at`."""
+
+    source: Source
+    due_at: Timestamp
+    error: Failure
+
+
+class DeadData(Fact):
+    """A record that could not be read, and where it stood."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    payload: str = Field(description="the record's value, base64")
+
+
+class Event(Fact):
+    """The CloudEvents 1.0 envelope, in structured mode."""
+
+    specversion: Literal["1.0"] = "1.0"
+    id: str
+    source: str
+    type: EventType
+    subject: str = Field(description="the file_id")
+    time: Timestamp
+    datacontenttype: Literal["application/json"] = "application/json"
+    dataschema: str
+
+    @property
+    def file_id(self) -> str:
+        return self.subject
+
+    @classmethod
+    def of(cls, file_id: str, data: Any, *, source: str, time: datetime | None = None) -> Self:
+        """Record that `data` happened to a file; the id follows from the data."""
+        kind: EventType = cls.model_fields["type"].default
+        parts = [file_id, getattr(data, "run", 0), getattr(data, "attempt", 0), kind.value]
+        if kind is EventType.PROGRESSED:
+            parts.append(data.seq)
+        return cls.model_validate(
+            {
+                "id": ":".join(map(str, parts)),
+                "source": source,
+                "subject": file_id,
+                "time": time or utc_now(),
+                "dataschema": f"urn:waybill:{kind.value}:1",
+                "data": data,
+            }
+        )
+
+    def to_json(self) -> bytes:
+        """The event as it stands in Kafka."""
+        return self.__pydantic_serializer__.to_json(self)
+
+
+class FileUploaded(Event):
+    """A file is stored and waits to be processed."""
+
+    type: Literal[EventType.UPLOADED] = EventType.UPLOADED
+    data: UploadedData
+
+
+class FileRequeued(Event):
+    """A file is to be processed once more, as its next run."""
+
+    type: Literal[EventType.REQUEUED] = EventType.REQUEUED
+    data: RequeuedData
+
+
+class FileProcessing(Event):
+    """A processor has begun an attempt."""
+
+    type: Literal[EventType.PROCESSING] = EventType.PROCESSING
+    data: ProcessingData
+
+
+class FileProgressed(Event):
+    """An attempt has come further."""
+
+    type: Literal[EventType.PROGRESSED] = EventType.PROGRESSED
+    data: ProgressedData
+
+
+class FileRetrying(Event):
+    """An attempt failed and another one is scheduled."""
+
+    type: Literal[EventType.RETRYING] = EventType.RETRYING
+    data: RetryingData
+
+
+class FileCompleted(Event):
+    """The work is done and its results are stored."""
+
+    type: Literal[EventType.COMPLETED] = EventType.COMPLETED
+    data: CompletedData
+
+
+class FileFailed(Event):
+    """The work was given up."""
+
+    type: Literal[EventType.FAILED] = EventType.FAILED
+    data: FailedData
+
+
+class FileCancelled(Event):
+    """The work was stopped on request."""
+
+    type: Literal[EventType.CANCELLED] = EventType.CANCELLED
+    data: CancelledData
+
+
+class FileDeleted(Event):
+    """The file, its results and its personal data are gone."""
+
+    type: Literal[EventType.DELETED] = EventType.DELETED
+    data: DeletedData
+
+
+class FileCancelRequested(Event):
+    """Somebody wants the work on a file to stop."""
+
+    type: Literal[EventType.CANCEL_REQUESTED] = EventType.CANCEL_REQUESTED
+    data: CancelRequestedData
+
+
+class FileRetryScheduled(Event):
+    """An attempt waits in a delay tier until it is due."""
+
+    type: Literal[EventType.RETRY_SCHEDULED] = EventType.RETRY_SCHEDULED
+    data: RetryScheduledData
+
+
+class FileDead(Event):
+    """A record could not be read; it is kept here with the reason."""
+
+    type: Literal[EventType.DEAD] = EventType.DEAD
+    data: DeadData
+
+
+StatusEvent = (
+    FileUploaded
+    | FileRequeued
+    | FileProcessing
+    | FileProgressed
+    | FileRetrying
+    | FileCompleted
+    | FileFailed
+    | FileCancelled
+    | FileDeleted
+)
+"""The events that the projection folds into a file's status."""
+
+AnyEvent = StatusEvent | FileCancelRequested | FileRetryScheduled | FileDead
+
+EVENT_CLASSES: dict[EventType, type[Event]] = {
+    cls.model_fields["type"].default: cls for cls in AnyEvent.__args__
+}
+
+
+class UnreadableEventError(ValueError):
+    """A record is not an event of this contract."""
+
+
+_TYPES = {member.value for member in EventType}
+_ADAPTER: TypeAdapter[AnyEvent] = TypeAdapter(Annotated[AnyEvent, Field(discriminator="type")])
+
+
+def parse(payload: bytes) -> AnyEvent | None:
+    """Read one record's value.
+
+    Returns:
+        The event, or None for a type that this version does not know: a newer writer's fact.
+
+    Raises:
+        UnreadableEventError: the payload is not JSON, not an envelope, or incomplete.
+    """
+    try:
+        return _ADAPTER.validate_json(payload)
+    except ValidationError as error:
+        if _is_newer_type(payload):
+            return None
+        raise UnreadableEventError(str(error)) from error
+
+
+def _is_newer_type(payload: bytes) -> bool:
+    try:
+        envelope = json.loads(payload)
+    except ValueError:
+        return False
+    return (
+        isinstance(envelope, dict)
+        and envelope.get("specversion") == "1.0"
+        and isinstance(envelope.get("type"), str)
+        and envelope["type"] not in _TYPES
+    )

@@ -1,0 +1,197 @@
+"""Kafka: the producer of events, the reading of records, and the creation of topics."""
+
+import asyncio
+import sys
+from base64 import b64encode
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import NamedTuple, Protocol
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from faststream.exceptions import IncorrectState
+from faststream.kafka import KafkaBroker
+
+from shared.errors import KafkaUnavailableError
+from shared.events import AnyEvent, DeadData, Event, FileDead, parse
+from shared.settings import Settings
+from shared.topics import TOPICS, Topic, topic_of
+
+LINGER_MS = 0
+"""A lone event leaves at once; under load aiokafka batches what waits behind the request in
+flight."""
+
+
+class KafkaRecord(Protocol):
+    """What we use of a consumed record, whichever library brings it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+
+
+CLOUDEVENTS_JSON = "application/cloudevents+json; charset=UTF-8"
+
+MAX_REASON = 2000
+"""Characters of a dead letter's reason: enough to see what was wrong, small beside the payload."""
+
+KAFKA_RETRY_DELAY = 0.5
+"""Seconds between two tries to reach a Kafka that is still starting."""
+
+
+class LoggedEvent(NamedTuple):
+    """An event and its place in the log: the order of places is the order of facts."""
+
+    event: AnyEvent
+    offset: int
+
+
+def make_broker(
+    settings: Settings, *, client_id: str, idempotent: bool = True, publish_timeout: float = 30.0
+) -> KafkaBroker:
+    """A FastStream broker whose publishes are acknowledged by all in-sync replicas.
+
+    Args:
+        client_id: how the broker's logs name this client.
+        idempotent: repeat a publish until Kafka takes it, without duplicates. Off, a publish that
+            Kafka does not take within `publish_timeout` fails for good and can be reported.
+        publish_timeout: seconds.
+    """
+    return KafkaBroker(
+        settings.kafka.split(","),
+        client_id=client_id,
+        acks="all",
+        enable_idempotence=idempotent,
+        linger_ms=LINGER_MS,
+        request_timeout_ms=int(publish_timeout * 1000),
+        allow_auto_create_topics=False,
+        logger=None,
+    )
+
+
+class Publisher:
+    """Publishes events to their topics, keyed by file_id."""
+
+    def __init__(self, broker: KafkaBroker, settings: Settings) -> None:
+        self._broker = broker
+        self._prefix = settings.topic_prefix
+
+    async def publish(self, event: Event, topic: Topic | None = None) -> None:
+        """Return once all in-sync replicas have the event.
+
+        Args:
+            topic: where the event goes if its type alone does not tell.
+
+        Raises:
+            KafkaUnavailableError: no acknowledgement came within the broker's time-out.
+        """
+        target = topic or topic_of(event.type)
+        try:
+            await self._broker.publish(
+                event.to_json(),
+                self._prefix + target.name,
+                key=event.file_id.encode(),
+                headers={"content-type": CLOUDEVENTS_JSON},
+            )
+        except (KafkaError, IncorrectState, OSError) as error:
+            raise KafkaUnavailableError(
+                f"Kafka did not take {event.type} of {event.file_id}: {error!r}"
+            ) from error
+
+
+def read_record(record: KafkaRecord) -> LoggedEvent | None:
+    """The event in a record; None for a tombstone or a type of a newer version.
+
+    Raises:
+        UnreadableEventError: the record is not an event of this contract.
+    """
+    if record.value is None:
+        return None
+    event = parse(record.value)
+    return None if event is None else LoggedEvent(event, record.offset)
+
+
+def dead_letter(record: KafkaRecord, reason: str, *, source: str) -> FileDead:
+    """The event that keeps an unreadable record, with where it stood and why."""
+    key = (record.key or b"").decode(errors="replace") or "unknown"
+    data = DeadData(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        reason=reason[:MAX_REASON],
+        payload=b64encode(record.value or b"").decode(),
+    )
+    return FileDead.of(key, data, source=source)
+
+
+@asynccontextmanager
+async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A connected admin client."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka.split(","))
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def create_topics(settings: Settings, *, patience: float = 60.0) -> list[str]:
+    """Create the topics that are missing; harmless to repeat. Returns the names created.
+
+    Args:
+        patience: seconds to wait for a Kafka that is still starting.
+
+    Raises:
+        KafkaUnavailableError: Kafka did not answer in that time.
+    """
+    deadline = asyncio.get_running_loop().time() + patience
+    while True:
+        try:
+            async with admin_client(settings) as admin:
+                return await _create_missing(admin, settings)
+        except (KafkaError, OSError) as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise KafkaUnavailableError(
+                    f"Kafka at {settings.kafka} does not answer: {error!r}"
+                ) from error
+            await asyncio.sleep(KAFKA_RETRY_DELAY)
+
+
+async def _create_missing(admin: AIOKafkaAdminClient, settings: Settings) -> list[str]:
+    present = set(await admin.list_topics())
+    missing = [topic for topic in TOPICS if settings.topic_prefix + topic.name not in present]
+    if not missing:
+        return []
+    response = await admin.create_topics(
+        [
+            NewTopic(
+                name=settings.topic_prefix + topic.name,
+                num_partitions=topic.partitions,
+                replication_factor=settings.replication,
+                topic_configs=topic.config,
+            )
+            for topic in missing
+        ]
+    )
+    for name, code, *message in response.topic_errors:
+        if code not in (0, TopicAlreadyExistsError.errno):
+            raise KafkaUnavailableError(f"Kafka refused to create {name}: {message}")
+    return [settings.topic_prefix + topic.name for topic in missing]
+
+
+def topic_names(settings: Settings, topics: Iterable[Topic]) -> list[str]:
+    """The names that these topics have in this installation."""
+    return [settings.topic_prefix + topic.name for topic in topics]
+
+
+def main() -> None:
+    """Create the topics: the command `python -m shared.messaging`."""
+    settings = Settings()
+    created = asyncio.run(create_topics(settings))
+    sys.stdout.write(f"created {', '.join(created)}\n" if created else "all topics exist\n")
+
+
+if __name__ == "__main__":
+    main()

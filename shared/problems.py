@@ -1,0 +1,90 @@
+"""Errors over HTTP: problem documents after RFC 9457, rendered in this one place."""
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from shared.errors import BadParameterError, WaybillError
+
+log = logging.getLogger(__name__)
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """A problem document; `code` is stable, clients may branch on it."""
+
+    type: str = Field(examples=["urn:waybill:problem:too_large"])
+    title: str = Field(examples=["The file is larger than this service accepts."])
+    status: int = Field(examples=[413])
+    code: str = Field(examples=["too_large"])
+    detail: str
+    instance: str = Field(examples=["/api/files/upload"])
+
+
+def problem_response(error: WaybillError, *, instance: str) -> JSONResponse:
+    """The answer to a request that ended in `error`."""
+    problem = Problem(
+        type=f"urn:waybill:problem:{error.code}",
+        title=error.title,
+        status=error.status,
+        code=error.code,
+        detail=error.detail,
+        instance=instance,
+    )
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return JSONResponse(
+        problem.model_dump(), error.status, headers=headers, media_type=PROBLEM_JSON
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Have `app` answer every error with a problem document."""
+
+    @app.exception_handler(WaybillError)
+    async def on_waybill_error(request: Request, error: WaybillError) -> JSONResponse:
+        if error.status >= 500:
+            log.error("%s %s: %s", request.method, request.url.path, error)
+        return problem_response(error, instance=request.url.path)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_bad_parameter(request: Request, error: RequestValidationError) -> JSONResponse:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
+        )
+        return problem_response(BadParameterError(faults), instance=request.url.path)
+
+    @app.exception_handler(HTTPException)
+    async def on_http_exception(request: Request, error: HTTPException) -> JSONResponse:
+        problem = Problem(
+            type="about:blank",
+            title=str(error.detail),
+            status=error.status_code,
+            code="http_" + str(error.status_code),
+            detail=f"{request.method} {request.url.path}: {error.detail}",
+            instance=request.url.path,
+        )
+        return JSONResponse(
+            problem.model_dump(),
+            error.status_code,
+            headers=dict(error.headers or {}),
+            media_type=PROBLEM_JSON,
+        )
+
+    @app.exception_handler(Exception)
+    async def on_bug(request: Request, error: Exception) -> JSONResponse:
+        log.error("%s %s", request.method, request.url.path, exc_info=error)
+        return problem_response(
+            WaybillError("Something went wrong in Waybill; its log tells what."),
+            instance=request.url.path,
+        )
+
+
+ERROR_RESPONSES: dict[int | str, dict[str, object]] = {
+    "default": {"model": Problem, "description": "A problem document (RFC 9457)."}
+}
+"""For FastAPI's `responses=`: every endpoint may answer with a problem document."""

@@ -1,0 +1,51 @@
+"""Running an ASGI application as a service process that ends cleanly on SIGTERM and SIGINT."""
+
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from shared.settings import Settings
+
+
+class _Server(uvicorn.Server):
+    """Tells the application of the signal before uvicorn begins to wait for open connections."""
+
+    def __init__(self, config: uvicorn.Config, on_signal: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_signal = on_signal
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._on_signal()
+        super().handle_exit(sig, frame)
+
+
+def serve(
+    app: FastAPI, settings: Settings, *, on_signal: Callable[[], None] = lambda: None
+) -> None:
+    """Serve `app` until SIGTERM or SIGINT, then end within `shutdown_grace` seconds.
+
+    Args:
+        on_signal: called from the signal handler, before open connections are waited for: a
+            stream that lasts for ever must be told to end, or uvicorn would wait for it.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=int(settings.shutdown_grace),
+        server_header=False,
+    )
+    with socket.create_server(
+        (settings.host, settings.port), backlog=2048, reuse_port=False
+    ) as listener:
+        _Server(config, on_signal).run(sockets=[listener])

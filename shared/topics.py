@@ -1,0 +1,147 @@
+"""The one table of topics; nobody types a topic's name anywhere else."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from shared.events import EventType
+
+PARTITIONS = 12
+"""Of every topic keyed by file_id: equal counts keep a file's events on one reader. 12 divides
+evenly over 1, 2, 3, 4, 6 and 12 pods."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topic:
+    """One topic: what it carries, how long it is kept, and who touches it."""
+
+    name: str
+    purpose: str
+    carries: tuple[EventType, ...]
+    partitions: int = PARTITIONS
+    compact: bool = False
+    retention: timedelta | None = None
+    """How long a record is kept; None keeps it for ever."""
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+
+    @property
+    def config(self) -> dict[str, str]:
+        """The topic's configuration in Kafka's own words."""
+        if self.compact:
+            return {"cleanup.policy": "compact"}
+        retention_ms = -1
+        if self.retention is not None:
+            retention_ms = int(self.retention.total_seconds() * 1000)
+        return {"cleanup.policy": "delete", "retention.ms": str(retention_ms)}
+
+
+UPLOADED = Topic(
+    name="file.uploaded",
+    purpose="Files to be processed; a tombstone erases a file's personal data.",
+    carries=(EventType.UPLOADED, EventType.REQUEUED),
+    compact=True,
+    writers=("upload", "status"),
+    readers=("processor", "projector", "fan-out"),
+)
+LIFECYCLE = Topic(
+    name="file.lifecycle",
+    purpose="What became of each file: the history.",
+    carries=(
+        EventType.PROCESSING,
+        EventType.RETRYING,
+        EventType.COMPLETED,
+        EventType.FAILED,
+        EventType.CANCELLED,
+        EventType.DELETED,
+    ),
+    writers=("processor", "status"),
+    readers=("projector", "fan-out"),
+)
+PROGRESS = Topic(
+    name="file.progress",
+    purpose="How far running work has come.",
+    carries=(EventType.PROGRESSED,),
+    retention=timedelta(hours=1),
+    writers=("processor",),
+    readers=("projector", "fan-out"),
+)
+CONTROL = Topic(
+    name="file.control",
+    purpose="Wishes of users, followed by every processor.",
+    carries=(EventType.CANCEL_REQUESTED,),
+    compact=True,
+    writers=("status",),
+    readers=("processor",),
+)
+DEAD = Topic(
+    name="file.dead",
+    purpose="Records that could not be read, with reason and origin.",
+    carries=(EventType.DEAD,),
+    partitions=3,
+    retention=timedelta(days=30),
+    writers=("processor", "projector"),
+    readers=("redrive",),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryTier:
+    """A topic whose records all wait equally long, so that its head is always the next one due."""
+
+    topic: Topic
+    delay: timedelta
+
+
+def _tier(label: str, delay: timedelta) -> RetryTier:
+    topic = Topic(
+        name=f"file.retry.{label}",
+        purpose=f"Attempts that wait up to {label}.",
+        carries=(EventType.RETRY_SCHEDULED,),
+        retention=timedelta(days=7),
+        writers=("processor",),
+        readers=("processor",),
+    )
+    return RetryTier(topic=topic, delay=delay)
+
+
+RETRY_TIERS = (
+    _tier("5s", timedelta(seconds=5)),
+    _tier("30s", timedelta(seconds=30)),
+    _tier("5m", timedelta(minutes=5)),
+    _tier("1h", timedelta(hours=1)),
+)
+
+TOPICS = (
+    UPLOADED,
+    LIFECYCLE,
+    PROGRESS,
+    CONTROL,
+    *(tier.topic for tier in RETRY_TIERS),
+    DEAD,
+)
+EVENT_TOPICS = (UPLOADED, LIFECYCLE, PROGRESS)
+"""What the projection is folded from."""
+WORK_TOPICS = (UPLOADED, *(tier.topic for tier in RETRY_TIERS))
+"""What the processor takes its work from."""
+
+
+def topic_of(event: EventType) -> Topic:
+    """The topic that carries an event.
+
+    Raises:
+        KeyError: the event has no fixed topic (a scheduled retry's depends on its delay).
+    """
+    return _TOPIC_OF[event]
+
+
+def _index(topics: Iterable[Topic]) -> dict[EventType, Topic]:
+    return {
+        event: topic
+        for topic in topics
+        for event in topic.carries
+        if event is not EventType.RETRY_SCHEDULED
+    }
+
+
+_TOPIC_OF = _index(TOPICS)

@@ -1,0 +1,1 @@
+"""What a user installs and types: the client library, the command line and the local stack."""
