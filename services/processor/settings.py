@@ -19,7 +19,11 @@ class ProcessorSettings(Settings):
         description="Worker processes of one pod. Default: one a core, at least 2.",
     )
     window: int = Field(
-        default=256, ge=1, description="Records of one partition that may be in work at once."
+        default=256,
+        ge=1,
+        le=256,
+        description="Records of one partition that may be in work at once; their ledger must fit "
+        "on a commit.",
     )
     max_attempts: int = Field(
         default=3, ge=1, description="Attempts at a file before it is given up."

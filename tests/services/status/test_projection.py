@@ -1,0 +1,181 @@
+"""The projection is a pure fold that does not depend on order, repetition or batching."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.status.projection import MAX_HISTORY, State, Status, apply, fold
+from shared.events import EventType, StatusEvent
+from tests.support.builders import (
+    ERROR,
+    FILE,
+    at,
+    cancelled,
+    completed,
+    deleted,
+    failed,
+    processing,
+    progressed,
+    requeued,
+    retrying,
+    uploaded,
+)
+
+
+def folded(*events: StatusEvent) -> Status:
+    status = fold(None, [(event, offset) for offset, event in enumerate(events)])
+    assert status is not None
+    return status
+
+
+def test_an_uploaded_file_is_pending_and_carries_its_facts() -> None:
+    status = folded(uploaded())
+    assert (status.status, status.phase, status.attempt) == (State.PENDING, "queued", 0)
+    assert (status.name, status.owner, status.size) == ("report.pdf", "ada", 1234)
+    assert status.created_at == status.updated_at == at(0)
+
+
+def test_progress_shows_the_phase_and_the_percentage() -> None:
+    status = folded(uploaded(), processing(), progressed(done=1, total=4))
+    assert (status.status, status.phase) == (State.PROCESSING, "extracting")
+    assert status.progress is not None
+    assert status.progress.percent == 25
+
+
+def test_a_file_that_waits_for_a_retry_is_pending_with_its_reason_and_its_time() -> None:
+    status = folded(uploaded(), processing(), retrying(time=3))
+    assert status.status is State.PENDING
+    assert status.error == ERROR
+    assert status.next_attempt_at == at(8)
+    assert (status.attempt, status.max_attempts) == (1, 3)
+
+
+def test_the_next_attempt_clears_the_error_of_the_last_one() -> None:
+    status = folded(uploaded(), processing(), retrying(), processing(2))
+    assert (status.status, status.attempt, status.error) == (State.PROCESSING, 2, None)
+    assert status.next_attempt_at is None
+
+
+def test_a_completed_file_has_its_result_and_its_times() -> None:
+    status = folded(uploaded(), processing(time=1), completed(time=9))
+    assert status.status is State.COMPLETED
+    assert status.result is not None
+    assert status.result.statistics == {"pages": 2}
+    assert (status.started_at, status.finished_at) == (at(1), at(9))
+    assert status.progress is not None
+    assert status.progress.percent == 100
+
+
+def test_the_first_outcome_of_a_run_in_the_log_is_the_outcome() -> None:
+    zombie_late = folded(uploaded(), processing(), processing(2), failed(2), completed(1))
+    assert zombie_late.status is State.FAILED
+    work_again_after_the_outcome = folded(uploaded(), processing(), completed(1), processing(2))
+    assert work_again_after_the_outcome.status is State.COMPLETED
+    assert work_again_after_the_outcome.attempt == 1
+
+
+def test_a_new_run_starts_over_and_keeps_the_history() -> None:
+    status = folded(
+        uploaded(), processing(time=1), failed(), requeued(), processing(run=2, time=60)
+    )
+    assert (status.status, status.run, status.error) == (State.PROCESSING, 2, None)
+    assert (status.created_at, status.started_at) == (at(0), at(60))
+    assert [line.type for line in status.history] == [
+        EventType.UPLOADED,
+        EventType.PROCESSING,
+        EventType.FAILED,
+        EventType.REQUEUED,
+        EventType.PROCESSING,
+    ]
+
+
+def test_a_deleted_file_keeps_no_personal_data_even_if_its_upload_is_seen_later() -> None:
+    for status in (folded(uploaded(), deleted()), folded(deleted(), uploaded())):
+        assert (status.name, status.owner, status.labels) == (None, None, {})
+        assert status.deleted_at == at(99)
+
+
+def test_a_repeat_gives_back_the_same_object() -> None:
+    events: list[StatusEvent] = [
+        uploaded(),
+        processing(),
+        progressed(),
+        retrying(),
+        processing(2),
+        completed(2),
+    ]
+    status = folded(*events)
+    for offset, event in enumerate(events):
+        assert apply(status, event, offset) is status
+
+
+def test_the_history_is_bounded_and_keeps_the_latest_lines() -> None:
+    events = [processing(attempt) for attempt in range(1, MAX_HISTORY + 20)]
+    history = folded(*events).history
+    assert len(history) == MAX_HISTORY
+    assert history[-1].attempt == MAX_HISTORY + 19
+
+
+LOG: list[StatusEvent] = [
+    uploaded(),
+    processing(1, pod="a"),
+    processing(1, pod="b", time=1.5),
+    progressed(1, done=1),
+    progressed(2, done=2, time=2.5),
+    retrying(1),
+    processing(2, time=8),
+    progressed(1, attempt=2, done=1, time=9),
+    completed(2, time=12),
+    failed(1, time=13),
+    processing(3, time=14),
+    requeued(2),
+    processing(1, run=2, time=51),
+    progressed(1, run=2, time=52),
+    failed(1, run=2, time=53),
+    cancelled(1, run=2, time=54),
+    deleted(time=99),
+]
+
+
+@st.composite
+def deliveries(
+    draw: st.DrawFn,
+) -> tuple[list[tuple[StatusEvent, int]], list[tuple[StatusEvent, int]]]:
+    """A log of a file's events, and a delivery of it: permuted, with repeats, in a random time."""
+    size = draw(st.integers(1, len(LOG)))
+    chosen = draw(st.permutations(LOG))[:size]
+    log = [(event, offset) for offset, event in enumerate(chosen)]
+    repeats = draw(st.lists(st.sampled_from(log), max_size=10))
+    return log, draw(st.permutations(log + repeats))
+
+
+@settings(max_examples=500, deadline=None)
+@given(deliveries(), st.data())
+def test_any_permutation_duplication_and_batching_folds_to_the_same_document(
+    delivery: tuple[list[tuple[StatusEvent, int]], list[tuple[StatusEvent, int]]],
+    data: st.DataObject,
+) -> None:
+    log, delivered = delivery
+    expected = fold(None, log)
+    assert expected is not None
+    status: Status | None = None
+    while delivered:
+        size = data.draw(st.integers(1, len(delivered)))
+        stored = fold(status, delivered[:size])
+        assert stored is not None
+        # Between batches the document goes to the database and comes back.
+        document = stored.model_dump() | {"position": list(stored.position)}
+        status = Status.model_validate(document)
+        delivered = delivered[size:]
+    assert status == expected
+    assert status.file_id == FILE
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.permutations(LOG))
+def test_no_event_moves_a_file_away_from_the_outcome_of_its_run(log: list[StatusEvent]) -> None:
+    status: Status | None = None
+    for offset, event in enumerate(log):
+        before, status = status, apply(status, event, offset)
+        if before is not None and before.status.is_terminal and status.run == before.run:
+            assert status.status is before.status
+            assert status.result == before.result
