@@ -186,6 +186,11 @@ def topic_names(settings: Settings, topics: Iterable[Topic]) -> list[str]:
     return [settings.topic_prefix + topic.name for topic in topics]
 
 
+def group_name(settings: Settings, group: str) -> str:
+    """The name that a consumer group has in this installation."""
+    return settings.topic_prefix + group
+
+
 def main() -> None:
     """Create the topics: the command `python -m shared.messaging`."""
     settings = Settings()

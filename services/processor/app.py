@@ -1,0 +1,85 @@
+"""The processor's application: a consumer with health and metrics beside it."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from services.processor.consumer import WorkConsumer
+from services.processor.run import Runner
+from services.processor.settings import ProcessorSettings
+from services.processor.workers import WorkerPool
+from shared.blobs import open_blob_store
+from shared.messaging import Publisher, create_topics, make_broker
+from shared.telemetry import health_router
+
+log = logging.getLogger(__name__)
+
+
+class Processor:
+    """The parts of one pod, wired by hand."""
+
+    def __init__(self, settings: ProcessorSettings) -> None:
+        self._settings = settings
+        self._broker = make_broker(settings, client_id=f"processor-{settings.pod}")
+        publisher = Publisher(self._broker, settings)
+        self._pool = WorkerPool(
+            size=settings.workers,
+            memory_limit=settings.memory_limit,
+            time_limit=settings.time_limit,
+        )
+        runner = Runner(
+            settings=settings,
+            publisher=publisher,
+            blobs=open_blob_store(settings),
+            pool=self._pool,
+        )
+        self.consumer = WorkConsumer(settings=settings, runner=runner, publisher=publisher)
+
+    async def run(self) -> None:
+        """Work until drained; waits for a Kafka that is still starting."""
+        await create_topics(self._settings)
+        await self._broker.start()
+        await self._pool.start()
+        await self.consumer.run()
+
+    async def stop(self) -> None:
+        """Drain: finish what ends within the grace, give back the rest."""
+        await self.consumer.drain(self._settings.shutdown_grace)
+        await self._pool.stop()
+        await self._broker.stop()
+
+
+def create_app(settings: ProcessorSettings) -> FastAPI:
+    """The processor as an application; nothing is connected before it starts."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        processor = app.state.processor = Processor(settings)
+        running = asyncio.create_task(processor.run())
+        running.add_done_callback(_end_process_on_failure)
+        yield
+        processor.consumer.begin_drain()
+        await processor.stop()
+        running.cancel()
+
+    def not_ready() -> str | None:
+        processor: Processor | None = getattr(app.state, "processor", None)
+        if processor is None or not processor.consumer.ready:
+            return "waiting for Kafka to assign partitions"
+        return None
+
+    app = FastAPI(title="Waybill processor", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.include_router(health_router(not_ready))
+    return app
+
+
+def _end_process_on_failure(running: asyncio.Task[None]) -> None:
+    """A pod that cannot consume is of no use: end, and be started again."""
+    if not running.cancelled() and (error := running.exception()) is not None:
+        log.critical("the consumer failed", exc_info=error)
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,62 @@
+"""What to do after a failed attempt: a pure decision, the time and the chance are arguments."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from shared.topics import RETRY_TIERS, RetryTier
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """How long to wait before the next attempt, in seconds."""
+
+    first: float
+    """The longest wait before the second attempt; it doubles with every later one."""
+    limit: float
+    """What the wait never exceeds."""
+
+    def wait(self, attempt: int, chance: float) -> timedelta:
+        """The wait after attempt number `attempt`, exponential with full jitter.
+
+        Full jitter, after Marc Brooker's "Exponential Backoff And Jitter" (AWS, 2015), spreads the
+        load of many files that failed together best.
+
+        Args:
+            chance: a random number from 0 to 1.
+        """
+        longest = min(self.limit, self.first * 2.0 ** min(attempt - 1, 60))
+        return timedelta(seconds=longest * chance)
+
+
+@dataclass(frozen=True)
+class RetryAt:
+    """Try again, not before `due_at`, by way of the delay tier `tier`."""
+
+    due_at: datetime
+    tier: RetryTier
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """The file has failed."""
+
+
+def decide(
+    *,
+    retryable: bool,
+    attempt: int,
+    max_attempts: int,
+    backoff: Backoff,
+    chance: float,
+    now: datetime,
+) -> RetryAt | GiveUp:
+    """What follows a failed attempt."""
+    if not retryable or attempt >= max_attempts:
+        return GiveUp()
+    wait = backoff.wait(attempt, chance)
+    return RetryAt(due_at=now + wait, tier=tier_for(wait))
+
+
+def tier_for(wait: timedelta) -> RetryTier:
+    """The shortest delay tier that covers `wait`, or the longest there is."""
+    return next((tier for tier in RETRY_TIERS if wait <= tier.delay), RETRY_TIERS[-1])

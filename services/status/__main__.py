@@ -1,0 +1,12 @@
+"""Run one status service: `python -m services.status`."""
+
+from services.status.app import create_app
+from services.status.settings import StatusSettings
+from shared.serving import serve
+from shared.telemetry import configure_logging
+
+if __name__ == "__main__":
+    settings = StatusSettings()
+    configure_logging(settings)
+    app = create_app(settings)
+    serve(app, settings, on_signal=app.state.hub.close)

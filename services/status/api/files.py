@@ -1,0 +1,213 @@
+"""What is known of files: `GET /api/files` and what stands below it."""
+
+import re
+from collections.abc import AsyncIterator
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from services.status.api.dependencies import BlobsOf, HubOf, SettingsOf, StoreOf
+from services.status.api.sse import EventStream, status_frames
+from services.status.hub import Hub, Update
+from services.status.projection import HistoryEntry, State, Status
+from services.status.store import Query as FileQuery
+from shared.blobs import BlobMissingError, source_key
+from shared.errors import (
+    BadParameterError,
+    DeletedFileError,
+    NoResultYetError,
+    UnknownArtifactError,
+    UnknownFileError,
+)
+from shared.events import Result, file_id_age, utc_now
+from shared.problems import ERROR_RESPONSES
+
+router = APIRouter(prefix="/api/files", tags=["files"], responses=ERROR_RESPONSES)
+
+YOUNG = 30.0
+"""Seconds during which an unknown id may be one just handed out, its event still on the way."""
+
+YOUNG_WAIT = 3.0
+"""Seconds to wait for the event of a young id before it is answered 404."""
+
+POLL_AFTER = "1"
+"""`Retry-After` of a file that is under way, in seconds."""
+
+DOWNLOAD_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+}
+"""Stored content is other people's: a browser must neither guess its type nor run it."""
+
+FileId = Annotated[str, Path(max_length=64, description="The id that the upload answered.")]
+
+
+class FilePage(BaseModel):
+    """One page of files, newest first, without their histories."""
+
+    items: list[Status]
+    next_cursor: str | None
+
+
+class History(BaseModel):
+    """What happened to a file, in order."""
+
+    items: tuple[HistoryEntry, ...]
+
+
+async def find(hub: Hub, file_id: str) -> Update:
+    """The current state of a file; an id that was just handed out is waited for.
+
+    Raises:
+        UnknownFileError: no file has this id.
+        DeletedFileError: the file was deleted.
+    """
+    update = await hub.current(file_id)
+    if update is None:
+        age = file_id_age(file_id, utc_now())
+        if age is not None and age < YOUNG:
+            update = await hub.next_change(file_id, known=None, seconds=YOUNG_WAIT)
+    if update is None:
+        raise UnknownFileError(
+            f"No file has the id {file_id!r}; check the id that the upload gave."
+        )
+    if update.status.deleted_at is not None:
+        raise DeletedFileError(f"The file {file_id} was deleted at {update.status.deleted_at}.")
+    return update
+
+
+@router.get("/{file_id}/process/status", response_model=Status)
+async def read_status(
+    file_id: FileId,
+    hub: HubOf,
+    settings: SettingsOf,
+    wait: Annotated[
+        float | None,
+        Query(ge=0, description="Long poll: seconds to wait for a change of the status."),
+    ] = None,
+    stream: Annotated[
+        bool, Query(description="Follow the status as Server-Sent Events, to its end.")
+    ] = False,
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
+    if_none_match: Annotated[str | None, Header()] = None,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The status of a file: once, at its next change, or live."""
+    current = await find(hub, file_id)
+    if stream or "text/event-stream" in accept:
+        if last_event_id == current.etag and current.status.status.is_terminal:
+            return Response(status_code=204)  # Tells an EventSource to reconnect no more.
+        return EventStream(status_frames(hub.follow(file_id, heartbeat=settings.heartbeat)))
+    if wait:
+        seconds = min(wait, settings.max_wait)
+        changed = await hub.next_change(file_id, known=if_none_match, seconds=seconds)
+        current = changed or current
+    return _document(current, if_none_match)
+
+
+@router.get("")
+async def list_files(
+    store: StoreOf,
+    status: State | None = None,
+    owner: str | None = None,
+    batch_id: str | None = None,
+    label: Annotated[str | None, Query(description="`key:value`")] = None,
+    name: Annotated[str | None, Query(description="A part of the file's name.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+) -> Response:
+    """Files, newest first."""
+    query = FileQuery(status=status, owner=owner, batch_id=batch_id, label=label, name=name)
+    page = await store.find(query, limit=limit, cursor=cursor)
+    answer = FilePage(items=page.items, next_cursor=page.next_cursor)
+    body = answer.model_dump_json(exclude={"items": {"__all__": {"history"}}})
+    return Response(body, media_type="application/json")
+
+
+@router.get("/{file_id}", response_model=Status)
+async def read_file(
+    file_id: FileId, hub: HubOf, if_none_match: Annotated[str | None, Header()] = None
+) -> Response:
+    """All that is known of a file."""
+    return _document(await find(hub, file_id), if_none_match)
+
+
+@router.get("/{file_id}/result")
+async def read_result(file_id: FileId, hub: HubOf) -> Result:
+    """What the work found; 409 as long as the file is not completed."""
+    return _result((await find(hub, file_id)).status)
+
+
+@router.get("/{file_id}/artifacts/{name:path}", response_class=StreamingResponse)
+async def read_artifact(file_id: FileId, name: str, hub: HubOf, blobs: BlobsOf) -> Response:
+    """One artifact of the result, as a download."""
+    result = _result((await find(hub, file_id)).status)
+    artifact = next((each for each in result.artifacts if each.name == name), None)
+    if artifact is None:
+        names = ", ".join(each.name for each in result.artifacts) or "none"
+        raise UnknownArtifactError(f"The file has no artifact {name!r}; it has: {names}.")
+    return await _download(
+        blobs, f"{result.prefix}/{name}", name, artifact.content_type, artifact.size
+    )
+
+
+@router.get("/{file_id}/source", response_class=StreamingResponse)
+async def read_source(file_id: FileId, hub: HubOf, blobs: BlobsOf) -> Response:
+    """The file as it was uploaded, as a download."""
+    status = (await find(hub, file_id)).status
+    return await _download(
+        blobs,
+        source_key(file_id),
+        status.name or file_id,
+        status.content_type or "application/octet-stream",
+        status.size,
+    )
+
+
+@router.get("/{file_id}/events")
+async def read_events(file_id: FileId, hub: HubOf) -> History:
+    """What happened to a file, in order; progress is not kept."""
+    return History(items=(await find(hub, file_id)).status.history)
+
+
+def _document(update: Update, if_none_match: str | None) -> Response:
+    headers = {"ETag": update.etag, "Cache-Control": "no-cache"}
+    if not update.status.status.is_terminal:
+        headers["Retry-After"] = POLL_AFTER
+    if if_none_match is not None and update.etag in re.split(r"\s*,\s*", if_none_match):
+        return Response(status_code=304, headers=headers)
+    return Response(update.full, media_type="application/json", headers=headers)
+
+
+def _result(status: Status) -> Result:
+    if status.result is None:
+        raise NoResultYetError(f"The file is {status.status}: it has no result.")
+    return status.result
+
+
+async def _download(
+    blobs: BlobsOf, key: str, name: str, content_type: str, size: int | None
+) -> Response:
+    try:
+        chunks: AsyncIterator[bytes] = await blobs.stream(key)
+    except BlobMissingError as error:
+        raise UnknownArtifactError(f"The blob store no longer has {name!r}.") from error
+    last_part = name.replace("\\", "/").rsplit("/", 1)[-1] or "file"
+    headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(last_part, safe='')}"}
+    if size is not None:
+        headers["Content-Length"] = str(size)
+    return StreamingResponse(chunks, media_type=content_type, headers=headers | DOWNLOAD_HEADERS)
+
+
+def parse_label(label: str | None) -> str | None:
+    """Check a `key:value` filter.
+
+    Raises:
+        BadParameterError: there is no colon in it.
+    """
+    if label is not None and ":" not in label:
+        raise BadParameterError(f"label={label!r}: write it as key:value.")
+    return label

@@ -1,0 +1,79 @@
+"""Server-Sent Events on raw ASGI: the frames are bytes, and nothing stands between them and send.
+
+The events are unnamed, so that `EventSource.onmessage` gets them, and carry the entity tag of the
+document as their id.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from fastapi import Response
+from starlette.types import Receive, Scope, Send
+
+from services.status.hub import Update
+
+HEARTBEAT = b": heartbeat\n\n"
+"""A comment: clients ignore it, proxies see that the connection lives."""
+
+BYE = b"event: bye\ndata: {}\n\n"
+"""The pod shuts down; a client that has not reached the end connects again, to another pod."""
+
+RECONNECT_MS = 1000
+"""How long a browser waits before it connects again."""
+
+
+def frame(data: bytes, event_id: str | None = None) -> bytes:
+    """One event; `data` is JSON and so has no line break."""
+    head = b"" if event_id is None else f"id: {event_id}\n".encode()
+    return head + b"data: " + data + b"\n\n"
+
+
+async def status_frames(updates: AsyncIterator[Update | None]) -> AsyncIterator[bytes]:
+    """The frames of one file's stream: status documents with their histories."""
+    over = False
+    async for update in updates:
+        if update is None:
+            yield HEARTBEAT
+        else:
+            over = update.status.status.is_terminal
+            yield frame(update.full, update.etag)
+    if not over:
+        yield BYE
+
+
+class EventStream(Response):
+    """A response that streams frames until they end or the client goes."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, frames: AsyncIterator[bytes]) -> None:
+        super().__init__(
+            headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+        )
+        del self.headers["content-length"]
+        self._frames = frames
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        sending = asyncio.create_task(self._send_frames(send))
+        leaving = asyncio.create_task(_disconnected(receive))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sending, leaving):
+                task.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+
+    async def _send_frames(self, send: Send) -> None:
+        async def put(body: bytes, *, more: bool = True) -> None:
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+
+        await put(f"retry: {RECONNECT_MS}\n\n".encode())
+        async for each in self._frames:
+            await put(each)
+        await put(b"", more=False)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

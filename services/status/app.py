@@ -1,0 +1,92 @@
+"""The status service's application."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from services.status import dashboard
+from services.status.api import files, page, stream
+from services.status.api.dependencies import State
+from services.status.fanout import FanOut
+from services.status.hub import Hub
+from services.status.projector import Projector
+from services.status.settings import StatusSettings
+from services.status.store import FileStore
+from shared import problems
+from shared.blobs import open_blob_store
+from shared.errors import UnavailableError
+from shared.messaging import Publisher, create_topics, make_broker
+from shared.telemetry import health_router
+
+log = logging.getLogger(__name__)
+
+START_RETRY_DELAY = 0.5
+"""Seconds between two tries to reach a MongoDB that is still starting."""
+
+
+def create_app(settings: StatusSettings) -> FastAPI:
+    """The status service; nothing is connected before it starts."""
+    store = FileStore(settings)
+    hub = Hub(store, max_subscribers=settings.max_subscribers)
+    fanout = FanOut(settings, hub)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[State]:  # noqa: ARG001
+        running = asyncio.create_task(_run(settings, store, fanout))
+        running.add_done_callback(_end_process_on_failure)
+        yield State(settings=settings, store=store, hub=hub, blobs=open_blob_store(settings))
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        store.close()
+
+    app = FastAPI(
+        title="Waybill status",
+        version=version("waybill"),
+        summary="What is happening to my file?",
+        lifespan=lifespan,
+    )
+    app.state.hub = hub
+    problems.install(app)
+    app.include_router(files.router)
+    app.include_router(stream.router)
+    app.include_router(page.router)
+    app.include_router(health_router(lambda: _not_ready(fanout)))
+    dashboard.mount(app, settings.upload_url)
+    return app
+
+
+async def _run(settings: StatusSettings, store: FileStore, fanout: FanOut) -> None:
+    """Project and fan out until cancelled."""
+    await create_topics(settings)
+    while True:
+        try:
+            await store.prepare()
+            break
+        except UnavailableError as error:
+            log.warning("waiting for MongoDB: %s", error)
+            await asyncio.sleep(START_RETRY_DELAY)
+    broker = make_broker(settings, client_id="status")
+    Projector(store, Publisher(broker, settings)).subscribe(broker, settings)
+    await broker.start()
+    try:
+        await fanout.run()
+    finally:
+        await broker.stop()
+
+
+def _not_ready(fanout: FanOut) -> str | None:
+    return fanout.waiting_for and f"waiting for {fanout.waiting_for}"
+
+
+def _end_process_on_failure(running: asyncio.Task[None]) -> None:
+    """A pod without projector or fan-out shows the past: end, and be started again."""
+    if not running.cancelled() and (error := running.exception()) is not None:
+        log.critical("projection or fan-out failed", exc_info=error)
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,110 @@
+"""The fan-out: reads the tail of the event topics, on every pod, for the hub.
+
+No group: every pod reads every partition from its end and commits nothing. What was in the log
+before is in MongoDB: the fan-out waits until the projector has passed the place where it begins.
+"""
+
+import asyncio
+import logging
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from services.status.hub import Hub
+from services.status.projector import GROUP
+from shared.errors import UnavailableError
+from shared.events import StatusEvent, UnreadableEventError
+from shared.messaging import admin_client, group_name, read_record, topic_names
+from shared.settings import Settings
+from shared.topics import EVENT_TOPICS
+
+log = logging.getLogger(__name__)
+
+POLL_TIMEOUT_MS = 1000
+CATCH_UP_INTERVAL = 0.2
+"""Seconds between two looks at how far the projector has come."""
+
+RETRY_DELAY = 1.0
+"""Seconds between two tries while MongoDB is away; the tail waits in Kafka."""
+
+
+class FanOut:
+    """Feeds the hub from the tail of the log."""
+
+    def __init__(self, settings: Settings, hub: Hub) -> None:
+        self._settings = settings
+        self._hub = hub
+        self.waiting_for: str | None = "Kafka"
+        """What must happen before this pod's answers are up to date; None when they are."""
+
+    async def run(self) -> None:
+        """Feed the hub until cancelled."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._settings.kafka.split(","),
+            client_id="fan-out",
+            enable_auto_commit=False,
+        )
+        await consumer.start()
+        try:
+            partitions = [
+                TopicPartition(topic, partition)
+                for topic in topic_names(self._settings, EVENT_TOPICS)
+                for partition in await self._partitions(consumer, topic)
+            ]
+            consumer.assign(partitions)
+            start = await consumer.end_offsets(partitions)
+            for partition, offset in start.items():
+                consumer.seek(partition, offset)
+            await self._wait_for_projector(consumer, start)
+            self.waiting_for = None
+            while True:
+                await self._feed(consumer)
+        finally:
+            await consumer.stop()
+
+    async def _partitions(self, consumer: AIOKafkaConsumer, topic: str) -> set[int]:
+        while not (found := consumer.partitions_for_topic(topic)):
+            await consumer.topics()
+            await asyncio.sleep(CATCH_UP_INTERVAL)
+        return set(found)
+
+    async def _wait_for_projector(
+        self, consumer: AIOKafkaConsumer, start: dict[TopicPartition, int]
+    ) -> None:
+        """Return when all that lies before `start` is stored in MongoDB."""
+        begin = await consumer.beginning_offsets(list(start))
+        behind = {partition for partition, end in start.items() if end > begin[partition]}
+        async with admin_client(self._settings) as admin:
+            while behind:
+                self.waiting_for = f"the projector, on {len(behind)} partitions"
+                try:
+                    passed = await admin.list_consumer_group_offsets(
+                        group_name(self._settings, GROUP), partitions=list(behind)
+                    )
+                    behind = {
+                        partition
+                        for partition in behind
+                        if partition not in passed or passed[partition].offset < start[partition]
+                    }
+                except KafkaError as error:
+                    log.warning("cannot see how far the projector is: %r", error)
+                await asyncio.sleep(CATCH_UP_INTERVAL if behind else 0)
+
+    async def _feed(self, consumer: AIOKafkaConsumer) -> None:
+        batches = await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS)
+        events: list[tuple[StatusEvent, int]] = []
+        for records in batches.values():
+            for record in records:
+                try:
+                    logged = read_record(record)
+                except UnreadableEventError:
+                    continue  # The projector puts it to the dead letters.
+                if logged is not None and isinstance(logged.event, StatusEvent):
+                    events.append((logged.event, logged.offset))
+        while events:
+            try:
+                await self._hub.observe(events)
+                return
+            except UnavailableError as error:
+                log.warning("the fan-out waits: %s", error)
+                await asyncio.sleep(RETRY_DELAY)

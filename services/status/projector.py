@@ -1,0 +1,126 @@
+"""The projector: folds the events that Kafka brings into MongoDB.
+
+At least once: group `projector`, from the earliest offset; the offsets of a batch are committed
+after MongoDB has acknowledged what the batch changed. The range assignor gives the same partition
+numbers of all three topics to one pod, so a file has one writer.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker, KafkaMessage
+
+from services.status.projection import Status, fold
+from services.status.store import FileStore, Stored
+from shared.errors import UnavailableError
+from shared.events import StatusEvent, UnreadableEventError
+from shared.messaging import (
+    KafkaRecord,
+    Publisher,
+    dead_letter,
+    group_name,
+    read_record,
+    topic_names,
+)
+from shared.settings import Settings
+from shared.telemetry import PROJECTED, UNREADABLE
+from shared.topics import EVENT_TOPICS
+
+log = logging.getLogger(__name__)
+
+GROUP = "projector"
+
+MAX_BATCH = 1000
+"""Records of one fold: one read and one write of MongoDB each, and at most some 20 MB of memory."""
+
+RETRY_DELAY = 1.0
+"""Seconds between two tries while MongoDB or Kafka is away; the batch waits, nothing is lost."""
+
+EventsOfFile = dict[str, list[tuple[StatusEvent, int]]]
+
+
+class Projector:
+    """Folds batches of records into a store; live and replay go through `project`."""
+
+    def __init__(self, store: FileStore, publisher: Publisher | None = None) -> None:
+        self._store = store
+        self._publisher = publisher
+
+    def subscribe(self, broker: KafkaBroker, settings: Settings) -> None:
+        """Have `broker` bring the events of all files."""
+        subscriber = broker.subscriber(
+            *topic_names(settings, EVENT_TOPICS),
+            group_id=group_name(settings, GROUP),
+            batch=True,
+            max_records=MAX_BATCH,
+            auto_offset_reset="earliest",
+            partition_assignment_strategy=(RangePartitionAssignor,),
+            ack_policy=AckPolicy.MANUAL,
+            decoder=_leave_undecoded,
+        )
+
+        @subscriber
+        async def project(message: KafkaMessage) -> None:
+            await self.project(message.raw_message)
+            await message.ack()
+
+    async def project(self, records: Sequence[KafkaRecord]) -> None:
+        """Fold records into the store; returns when all of them are stored.
+
+        Waits for as long as MongoDB, or Kafka for a dead letter, does not answer.
+        """
+        events = await self._read(records)
+        while events:
+            try:
+                events = await self._fold(events)
+            except UnavailableError as error:
+                log.warning("projection waits: %s", error)
+                await asyncio.sleep(RETRY_DELAY)
+        PROJECTED.inc(len(records))
+
+    async def _fold(self, events: EventsOfFile) -> EventsOfFile:
+        """Fold events into the store; returns those of files that somebody else changed."""
+        stored = await self._store.get_many(events.keys())
+        changes: list[tuple[Stored | None, Status]] = []
+        for file_id, of_file in events.items():
+            read = stored.get(file_id)
+            before = read and read.status
+            after = fold(before, of_file)
+            if after is not None and after is not before:
+                changes.append((read, after))
+        conflicts = await self._store.save(changes)
+        return {file_id: events[file_id] for file_id in conflicts}
+
+    async def _read(self, records: Sequence[KafkaRecord]) -> EventsOfFile:
+        events: EventsOfFile = defaultdict(list)
+        for record in records:
+            try:
+                logged = read_record(record)
+            except UnreadableEventError as error:
+                await self._bury(record, error)
+                continue
+            if logged is not None and isinstance(logged.event, StatusEvent):
+                events[logged.event.file_id].append((logged.event, logged.offset))
+        return events
+
+    async def _bury(self, record: KafkaRecord, error: UnreadableEventError) -> None:
+        log.warning("unreadable record %s:%d@%d", record.topic, record.partition, record.offset)
+        UNREADABLE.inc()
+        while self._publisher is not None:
+            try:
+                letter = dead_letter(record, str(error), source="/projector")
+                await self._publisher.publish(letter)
+                return
+            except UnavailableError as unavailable:
+                log.warning("a dead letter waits: %s", unavailable)
+                await asyncio.sleep(RETRY_DELAY)
+
+
+async def _leave_undecoded(message: Any) -> bytes:  # noqa: ARG001 - FastStream passes the message
+    """The records are read by `read_record`, once, so FastStream need not decode them."""
+    return b""
