@@ -11,12 +11,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.status.hub import Hub
+from services.status.log import open_event_log
 from services.status.projector import GROUP
 from shared.errors import UnavailableError
 from shared.events import StatusEvent, UnreadableEventError
-from shared.messaging import admin_client, group_name, read_record, topic_names
+from shared.messaging import admin_client, group_name, read_record
 from shared.settings import Settings
-from shared.topics import EVENT_TOPICS
 
 log = logging.getLogger(__name__)
 
@@ -39,19 +39,7 @@ class FanOut:
 
     async def run(self) -> None:
         """Feed the hub until cancelled."""
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.kafka.split(","),
-            client_id="fan-out",
-            enable_auto_commit=False,
-        )
-        await consumer.start()
-        try:
-            partitions = [
-                TopicPartition(topic, partition)
-                for topic in topic_names(self._settings, EVENT_TOPICS)
-                for partition in await self._partitions(consumer, topic)
-            ]
-            consumer.assign(partitions)
+        async with open_event_log(self._settings, client_id="fan-out") as (consumer, partitions):
             start = await consumer.end_offsets(partitions)
             for partition, offset in start.items():
                 consumer.seek(partition, offset)
@@ -59,14 +47,6 @@ class FanOut:
             self.waiting_for = None
             while True:
                 await self._feed(consumer)
-        finally:
-            await consumer.stop()
-
-    async def _partitions(self, consumer: AIOKafkaConsumer, topic: str) -> set[int]:
-        while not (found := consumer.partitions_for_topic(topic)):
-            await consumer.topics()
-            await asyncio.sleep(CATCH_UP_INTERVAL)
-        return set(found)
 
     async def _wait_for_projector(
         self, consumer: AIOKafkaConsumer, start: dict[TopicPartition, int]

@@ -137,7 +137,7 @@ class Hub:
         """The current states of the files that a filter names by id."""
         ids = wanted.ids or frozenset()
         stored = await self._store.get_many(ids - self._held.keys()) if ids else {}
-        known = {file_id: Update(read.status) for file_id, read in stored.items()}
+        known = {file_id: Update(status) for file_id, status in stored.items()}
         known |= {file_id: self._held[file_id] for file_id in ids & self._held.keys()}
         return [update for update in known.values() if wanted.matches(update.status)]
 
@@ -148,8 +148,7 @@ class Hub:
         stored = await self._store.get_many(unknown) if unknown else {}
         for event, offset in events:
             held = self._held.get(event.file_id)
-            read = stored.get(event.file_id)
-            before = held.status if held else read and read.status
+            before = held.status if held else stored.get(event.file_id)
             after = apply(before, event, offset)
             if held is not None and after is before:
                 continue

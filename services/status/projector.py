@@ -16,7 +16,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 
 from services.status.projection import Status, fold
-from services.status.store import FileStore, Stored
+from services.status.store import FileStore
 from shared.errors import UnavailableError
 from shared.events import StatusEvent, UnreadableEventError
 from shared.messaging import (
@@ -86,13 +86,12 @@ class Projector:
     async def _fold(self, events: EventsOfFile) -> EventsOfFile:
         """Fold events into the store; returns those of files that somebody else changed."""
         stored = await self._store.get_many(events.keys())
-        changes: list[tuple[Stored | None, Status]] = []
+        changes: list[tuple[Status | None, Status]] = []
         for file_id, of_file in events.items():
-            read = stored.get(file_id)
-            before = read and read.status
+            before = stored.get(file_id)
             after = fold(before, of_file)
             if after is not None and after is not before:
-                changes.append((read, after))
+                changes.append((before, after))
         conflicts = await self._store.save(changes)
         return {file_id: events[file_id] for file_id in conflicts}
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReplaceOne
@@ -40,13 +40,6 @@ def _translated(
             raise MongoUnavailableError(f"MongoDB does not answer: {error}") from error
 
     return translated
-
-
-class Stored(NamedTuple):
-    """A status as it was read, and the revision of its document."""
-
-    status: Status
-    revision: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,16 +103,13 @@ class FileStore:
         return None if document is None else _to_status(document)
 
     @_translated
-    async def get_many(self, file_ids: Collection[str]) -> dict[str, Stored]:
+    async def get_many(self, file_ids: Collection[str]) -> dict[str, Status]:
         """Those of the files that are known."""
         cursor = self._files.find({"_id": {"$in": list(file_ids)}})
-        return {
-            document["_id"]: Stored(_to_status(document), document["revision"])
-            async for document in cursor
-        }
+        return {document["_id"]: _to_status(document) async for document in cursor}
 
     @_translated
-    async def save(self, changes: Sequence[tuple[Stored | None, Status]]) -> set[str]:
+    async def save(self, changes: Sequence[tuple[Status | None, Status]]) -> set[str]:
         """Write changed statuses in one go, each only if nobody else changed it meanwhile.
 
         Args:
@@ -208,21 +198,36 @@ def _conditions(query: Query) -> dict[str, Any]:
 
 
 def _compare_and_set(
-    read: Stored | None, new: Status
+    read: Status | None, new: Status
 ) -> InsertOne[dict[str, Any]] | ReplaceOne[dict[str, Any]]:
+    """Write `new` if the document is as it was read.
+
+    What is compared are the fields that any event must change one of, and nothing that depends on
+    how the events came in batches: a replay gives the very same documents.
+    """
     if read is None:
-        return InsertOne(_to_document(new, revision=1))
-    seen = {"_id": new.file_id, "revision": read.revision}
-    return ReplaceOne(seen, _to_document(new, revision=read.revision + 1))
+        return InsertOne(_to_document(new))
+    seen = {
+        "_id": read.file_id,
+        "position": _position(read),
+        "history": {"$size": len(read.history)},
+        "created_at": read.created_at,
+        "started_at": read.started_at,
+        "deleted_at": read.deleted_at,
+    }
+    return ReplaceOne(seen, _to_document(new))
 
 
-def _to_document(status: Status, *, revision: int) -> dict[str, Any]:
+def _to_document(status: Status) -> dict[str, Any]:
     document = status.model_dump()
     document["_id"] = document.pop("file_id")
-    document["position"] = [int(part) for part in status.position]
+    document["position"] = _position(status)
     document["label_index"] = [f"{key}:{value}" for key, value in status.labels.items()]
-    document["revision"] = revision
     return document
+
+
+def _position(status: Status) -> list[int]:
+    return [int(part) for part in status.position]
 
 
 def _to_status(document: Mapping[str, Any]) -> Status:
