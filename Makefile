@@ -34,7 +34,7 @@ check: setup  ## lint, types and import rules
 	$(BIN)/lint-imports
 
 docs: setup  ## write the generated parts of the documentation
-	$(BIN)/python -m shared.docs
+	$(BIN)/python docs/generate.py
 
 lock: setup  ## bring the lock files up to date with pyproject.toml
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --python-version 3.11 pyproject.toml -o requirements.lock

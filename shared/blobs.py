@@ -4,27 +4,39 @@ Keys are made of ids that we hand out, never of names that users send.
 """
 
 import asyncio
+import copy
 import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import obstore
 from obstore.exceptions import BaseError as StoreError
 from obstore.exceptions import NotFoundError as StoreNotFoundError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 from shared.errors import BlobStoreUnavailableError
 from shared.settings import Settings
 
-READ_CHUNK = 1 << 20
-"""Bytes handed on at a time: large enough to be cheap, small enough to hold many."""
+BLOCK = 1 << 20
+"""Bytes handed on at a time: large enough to be cheap, small enough to hold many. What is smaller
+altogether is stored by a single request."""
 
-WRITE_CHUNK = 8 << 20
-"""Bytes of one part of a multipart upload; S3 wants at least 5 MiB and at most 10,000 parts."""
+PART = 8 << 20
+"""Bytes of one part of an upload to an object store: S3 wants at least 5 MiB, and at most 10,000
+parts. A directory takes parts of one `BLOCK`."""
 
 PARTS_IN_FLIGHT = 3
-"""Parts on their way to the store for one file: with WRITE_CHUNK this bounds its memory."""
+"""Parts on their way to the store for one file: with the size of a part this bounds its memory."""
+
+PATIENCE: dict[str, Any] = {
+    "client_options": {"connect_timeout": "3s", "read_timeout": "20s", "timeout": "30m"},
+    "retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=15)},
+}
+"""How long an object store may take. A silent one is given up after seconds, so that a request can
+be answered 503; the long time-out is for the whole of the largest file over a slow line."""
 
 
 class BlobMissingError(LookupError):
@@ -51,32 +63,31 @@ class BlobStore:
         self._store: Any = store
         self._root = root
         self._fsync = fsync and root is not None
+        self._part = PART if root is None else BLOCK
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
-        """Store what `chunks` yields; if `chunks` raises, nothing is stored, the error goes on."""
-        raised: list[BaseException] = []
+        """Store what `chunks` yields; if `chunks` raises, nothing is stored, the error goes on.
 
-        async def guarded() -> AsyncIterator[bytes]:
-            try:
-                async for chunk in chunks:
-                    yield chunk
-            except BaseException as error:
-                raised.append(error)
-                raise
-
+        A failing `chunks` must not raise `OSError`, which counts as the store's own failure.
+        """
+        blocks = _in_blocks(chunks)
+        first = await anext(blocks, b"")
+        if len(first) < BLOCK:
+            await self.put(key, first)
+            return
         try:
-            await obstore.put_async(
-                self._store,
-                key,
-                guarded(),
-                use_multipart=True,
-                chunk_size=WRITE_CHUNK,
-                max_concurrency=PARTS_IN_FLIGHT,
-            )
-        except Exception as error:
-            if raised:
-                raise raised[0] from None
-            raise _unavailable(error) from error
+            # Leaving the writer by an error aborts the upload, so that no part of it stays behind.
+            async with obstore.open_writer_async(
+                self._store, key, buffer_size=self._part, max_concurrency=PARTS_IN_FLIGHT
+            ) as writer:
+                await writer.write(first)
+                async for block in blocks:
+                    await writer.write(block)
+        except BaseException as error:
+            self._remove_empty_folders(key)
+            if isinstance(error, (StoreError, OSError)):
+                raise _unavailable(error) from error
+            raise
         await self._make_durable(key)
 
     async def put(self, key: str, data: bytes) -> None:
@@ -91,7 +102,7 @@ class BlobStore:
         """Store the content of a local file under `key`."""
         try:
             await obstore.put_async(
-                self._store, key, path, chunk_size=WRITE_CHUNK, max_concurrency=PARTS_IN_FLIGHT
+                self._store, key, path, chunk_size=self._part, max_concurrency=PARTS_IN_FLIGHT
             )
         except (StoreError, OSError) as error:
             raise _unavailable(error) from error
@@ -107,7 +118,7 @@ class BlobStore:
         return b"".join(chunks)
 
     async def stream(self, key: str) -> AsyncIterator[bytes]:
-        """The blob in pieces of about `READ_CHUNK` bytes.
+        """The blob in pieces of about `BLOCK` bytes.
 
         Raises:
             BlobMissingError: nothing is stored under this key.
@@ -120,8 +131,11 @@ class BlobStore:
             raise _unavailable(error) from error
 
         async def pieces() -> AsyncIterator[bytes]:
-            async for piece in answer.stream(min_chunk_size=READ_CHUNK):
-                yield bytes(piece)
+            try:
+                async for piece in answer.stream(min_chunk_size=BLOCK):
+                    yield bytes(piece)
+            except (StoreError, OSError) as error:
+                raise _unavailable(error) from error
 
         return pieces()
 
@@ -151,7 +165,32 @@ class BlobStore:
     async def _make_durable(self, key: str) -> None:
         """Force a directory store's new blob, and the folders that name it, to the disk."""
         if self._fsync and self._root is not None:
-            await asyncio.to_thread(_fsync_path, self._root, key)
+            try:
+                await asyncio.to_thread(_fsync_path, self._root, key)
+            except OSError as error:
+                raise _unavailable(error) from error
+
+    def _remove_empty_folders(self, key: str) -> None:
+        """Take back the folders that a directory store made for a blob that never came."""
+        if self._root is None:
+            return
+        with suppress(OSError):  # the first folder that holds something else ends it
+            for folder in (self._root / key).relative_to(self._root).parents[:-1]:
+                (self._root / folder).rmdir()
+
+
+async def _in_blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes in pieces of at least `BLOCK`; only the last one may be smaller."""
+    gathered: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        gathered.append(chunk)
+        size += len(chunk)
+        if size >= BLOCK:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    if gathered:
+        yield b"".join(gathered)
 
 
 def _fsync_path(root: Path, key: str) -> None:
@@ -172,15 +211,20 @@ def _unavailable(error: Exception) -> BlobStoreUnavailableError:
 
 
 def open_blob_store(settings: Settings) -> BlobStore:
-    """The store that `WAYBILL_BLOBS` names."""
+    """The store that `WAYBILL_BLOBS` names.
+
+    Credentials come from the variables that each cloud's own tools read, such as
+    `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_REGION`.
+    """
     if "://" not in settings.blobs:
         root = Path(settings.blobs).expanduser().resolve()
         root.mkdir(parents=True, exist_ok=True)
-        local = LocalStore(str(root), mkdir=True)
+        local = LocalStore(root, mkdir=True, automatic_cleanup=True)
         return BlobStore(local, root=root, fsync=settings.blobs_fsync)
-    options: dict[str, Any] = {}
+    if settings.blobs.startswith("memory://"):
+        return BlobStore(MemoryStore(), root=None, fsync=False)
+    options = copy.deepcopy(PATIENCE)
     if settings.blobs_endpoint:
         options["endpoint"] = settings.blobs_endpoint
-        if settings.blobs_endpoint.startswith("http://"):
-            options["client_options"] = {"allow_http": True}
+        options["client_options"]["allow_http"] = settings.blobs_endpoint.startswith("http://")
     return BlobStore(from_url(settings.blobs, **options), root=None, fsync=False)

@@ -24,6 +24,7 @@ class Topic:
     """How long a record is kept; None keeps it for ever."""
     writers: tuple[str, ...]
     readers: tuple[str, ...]
+    """Who writes and reads it today; empty for a topic whose use is agreed and not yet built."""
 
     @property
     def config(self) -> dict[str, str]:
@@ -41,7 +42,7 @@ UPLOADED = Topic(
     purpose="Files to be processed; a tombstone erases a file's personal data.",
     carries=(EventType.UPLOADED, EventType.REQUEUED),
     compact=True,
-    writers=("upload", "status"),
+    writers=("upload",),
     readers=("processor", "projector", "fan-out"),
 )
 LIFECYCLE = Topic(
@@ -55,7 +56,7 @@ LIFECYCLE = Topic(
         EventType.CANCELLED,
         EventType.DELETED,
     ),
-    writers=("processor", "status"),
+    writers=("processor",),
     readers=("projector", "fan-out"),
 )
 PROGRESS = Topic(
@@ -71,8 +72,8 @@ CONTROL = Topic(
     purpose="Wishes of users, followed by every processor.",
     carries=(EventType.CANCEL_REQUESTED,),
     compact=True,
-    writers=("status",),
-    readers=("processor",),
+    writers=(),
+    readers=(),
 )
 DEAD = Topic(
     name="file.dead",
@@ -81,7 +82,7 @@ DEAD = Topic(
     partitions=3,
     retention=timedelta(days=30),
     writers=("processor", "projector"),
-    readers=("redrive",),
+    readers=(),
 )
 
 
@@ -120,6 +121,17 @@ TOPICS = (
     *(tier.topic for tier in RETRY_TIERS),
     DEAD,
 )
+UNWRITTEN = frozenset(
+    {
+        EventType.REQUEUED,
+        EventType.CANCELLED,
+        EventType.DELETED,
+        EventType.CANCEL_REQUESTED,
+    }
+)
+"""Events that are part of the contract and that readers understand, while no service writes them
+yet."""
+
 EVENT_TOPICS = (UPLOADED, LIFECYCLE, PROGRESS)
 """What the projection is folded from."""
 WORK_TOPICS = (UPLOADED, *(tier.topic for tier in RETRY_TIERS))

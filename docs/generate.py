@@ -1,0 +1,153 @@
+"""Write the generated parts of the documentation: `make docs`.
+
+`docs/events.md` comes from the models and the topic table, the configuration table in `README.md`
+from the settings. A test says whether both are current.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from services.processor.settings import ProcessorSettings
+from services.status.settings import StatusSettings
+from services.upload.settings import UploadSettings
+from shared.events import EVENT_CLASSES, Event
+from shared.settings import Settings
+from shared.topics import TOPICS, UNWRITTEN, Topic
+
+ROOT = Path(__file__).resolve().parent.parent
+EVENTS = ROOT / "docs" / "events.md"
+README = ROOT / "README.md"
+EXAMPLES = ROOT / "tests" / "contracts"
+CONFIGURATION_BEGIN = "<!-- configuration: begin, written by `make docs` -->"
+CONFIGURATION_END = "<!-- configuration: end -->"
+
+
+def events_page() -> str:
+    """The whole of `docs/events.md`."""
+    return "\n".join(
+        [
+            "# Events and topics",
+            "",
+            "Written by `make docs` from `shared/events.py` and `shared/topics.py`.",
+            "",
+            "Every event is a CloudEvents 1.0 envelope in structured mode, as JSON; the record's "
+            "key is the `file_id`. An event's `id` follows from what it says, so a repeat is "
+            "recognised. Readers ignore fields and types that they do not know. Times are UTC, "
+            "RFC 3339, to the millisecond.",
+            "",
+            "## Topics",
+            "",
+            "| topic | purpose | carries | partitions | kept | written by | read by |",
+            "|---|---|---|---|---|---|---|",
+            *(_topic_row(topic) for topic in TOPICS),
+            "",
+            "## Events",
+            "",
+            *(line for cls in EVENT_CLASSES.values() for line in _event_section(cls)),
+        ]
+    )
+
+
+def _topic_row(topic: Topic) -> str:
+    if topic.compact:
+        kept = "the latest of each file (compacted)"
+    elif topic.retention is None:
+        kept = "for ever"
+    else:
+        hours = int(topic.retention.total_seconds() // 3600)
+        kept = f"{hours} h" if hours < 24 else f"{hours // 24} days"
+    cells = [
+        f"`{topic.name}`",
+        topic.purpose,
+        "<br>".join(f"`{event}`" for event in topic.carries),
+        str(topic.partitions),
+        kept,
+        ", ".join(topic.writers) or "nobody yet",
+        ", ".join(topic.readers) or "nobody yet",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _event_section(cls: type[Event]) -> Iterator[str]:
+    kind = cls.model_fields["type"].default
+    data = cls.model_fields["data"].annotation
+    yield f"### `{kind}`"
+    yield ""
+    yield (cls.__doc__ or "").strip() + (" No service writes it yet." * (kind in UNWRITTEN))
+    yield ""
+    yield "| field of `data` | type | |"
+    yield "|---|---|---|"
+    if isinstance(data, type) and issubclass(data, BaseModel):
+        for name, field in data.model_fields.items():
+            yield f"| `{name}` | {_type_name(field)} | {field.description or ''} |"
+    yield ""
+    example = EXAMPLES / f"{kind}.json"
+    if example.exists():
+        yield "```json"
+        yield json.dumps(json.loads(example.read_text()), indent=2)
+        yield "```"
+        yield ""
+
+
+def configuration_table() -> str:
+    """The configuration of all services, for `README.md`."""
+    groups: list[tuple[str, type[Settings]]] = [
+        ("all", Settings),
+        ("upload", UploadSettings),
+        ("processor", ProcessorSettings),
+        ("status", StatusSettings),
+    ]
+    lines = ["| variable | service | default | |", "|---|---|---|---|"]
+    for service, settings in groups:
+        for name, field in settings.model_fields.items():
+            inherited = Settings.model_fields.get(name)
+            if service != "all" and inherited and inherited.default == field.default:
+                continue
+            if service == "all" and name == "port":
+                continue
+            lines.append(
+                f"| `WAYBILL_{name.upper()}` | {service} | {_default(field)} "
+                f"| {field.description or ''} |"
+            )
+    return "\n".join(lines)
+
+
+def readme(current: str) -> str:
+    """`README.md` with its configuration table brought up to date."""
+    before, rest = current.split(CONFIGURATION_BEGIN)
+    _, after = rest.split(CONFIGURATION_END)
+    return f"{before}{CONFIGURATION_BEGIN}\n\n{configuration_table()}\n\n{CONFIGURATION_END}{after}"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        return ""
+    value: Any = field.default
+    if isinstance(value, bool):
+        value = str(value).lower()
+    if isinstance(value, tuple):
+        value = ",".join(value)
+    return "" if value in (None, "") else f"`{value}`"
+
+
+def _type_name(field: FieldInfo) -> str:
+    annotation = field.annotation
+    name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    for noise in ("typing.", "datetime.", "shared.events.", "NoneType"):
+        name = name.replace(noise, "")
+    return f"`{name}`".replace("|", "\\|")
+
+
+def main() -> None:
+    """Write both files."""
+    EVENTS.write_text(events_page())
+    README.write_text(readme(README.read_text()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+"""The generated parts of the documentation are current."""
+
+from docs.generate import EVENTS, README, events_page, readme
+
+HINT = "run `make docs` and commit what it writes"
+
+
+def test_the_page_of_events_says_what_the_code_says() -> None:
+    assert EVENTS.read_text() == events_page(), HINT
+
+
+def test_the_configuration_table_says_what_the_settings_say() -> None:
+    assert README.read_text() == readme(README.read_text()), HINT
