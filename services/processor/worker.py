@@ -79,6 +79,8 @@ class Broken(BaseModel):
 
     kind: Literal["broken"] = "broken"
     error: Failure
+    tainted: bool = False
+    """The process is not to be trusted with another file: it ends."""
 
 
 Report = Annotated[Advanced | Done | Broken, Field(discriminator="kind")]
@@ -137,8 +139,8 @@ def main(channel: socket.socket, memory_limit: int) -> None:
             job = Job.model_validate_json(line)
             outcome = work(job, channel)
             _send(channel, outcome)
-            if isinstance(outcome, Broken) and outcome.error.code == "out_of_memory":
-                return  # A heap that overflowed is not to be trusted with another file.
+            if isinstance(outcome, Broken) and outcome.tainted:
+                return
 
 
 def work(job: Job, channel: socket.socket) -> Done | Broken:
@@ -157,11 +159,13 @@ def work(job: Job, channel: socket.socket) -> Done | Broken:
         return _broken(error.error_code, error.detail, retryable=error.retryable)
     except MemoryError:
         gc.collect()
-        return _broken(
-            "out_of_memory",
-            "The work needed more memory than one worker may use; raise WAYBILL_MEMORY_LIMIT.",
+        failure = Failure(
+            code="out_of_memory",
+            message="The work needed more memory than one worker may use; "
+            "WAYBILL_MEMORY_LIMIT sets the limit.",
             retryable=False,
         )
+        return Broken(error=failure, tainted=True)
     except Exception as error:
         log.exception("a step raised %s", type(error).__name__)
         return _broken("step_failed", f"A step raised {_describe(error)}", retryable=True)

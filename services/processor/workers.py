@@ -112,7 +112,7 @@ class WorkerPool:
                 current = await self._replace(current)
             async with asyncio.timeout(self._time_limit):
                 outcome = await current.run(job, on_advance)
-            reusable = outcome is not None
+            reusable = isinstance(outcome, Done) or (outcome is not None and not outcome.tainted)
             return outcome or _crashed(await current.exit_code())
         except TimeoutError:
             return _timed_out(self._time_limit)

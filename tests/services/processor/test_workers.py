@@ -1,0 +1,110 @@
+"""A job can do no harm beyond its own process."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.processor.worker import Advanced, Broken, Done, Job
+from services.processor.workers import WorkerPool
+
+MEMORY_LIMIT = 512 << 20
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[WorkerPool]:
+    pool = WorkerPool(size=1, memory_limit=MEMORY_LIMIT, time_limit=3.0)
+    await pool.start()
+    yield pool
+    await pool.stop()
+
+
+def demo(folder: Path, *, attempt: int = 1, **spec: Any) -> Job:
+    path = folder / "source"
+    path.write_text(json.dumps(spec))
+    scratch = folder / f"scratch-{len(list(folder.iterdir()))}"
+    scratch.mkdir()
+    return Job(
+        path=path,
+        scratch=scratch,
+        content_type="application/vnd.waybill.demo+json",
+        size=path.stat().st_size,
+        run=1,
+        attempt=attempt,
+        ocr=False,
+    )
+
+
+def ignore(_: Advanced) -> None:
+    pass
+
+
+async def broken_code(pool: WorkerPool, job: Job) -> tuple[str, bool]:
+    outcome = await pool.run(job, ignore)
+    assert isinstance(outcome, Broken), outcome
+    return outcome.error.code, outcome.error.retryable
+
+
+async def test_a_job_gives_back_its_statistics_and_its_artifacts(
+    pool: WorkerPool, tmp_path: Path
+) -> None:
+    outcome = await pool.run(demo(tmp_path, steps=3), ignore)
+    assert isinstance(outcome, Done)
+    assert outcome.statistics["steps"] == 3
+    assert [each.name for each in outcome.artifacts] == ["demo.json"]
+    assert outcome.artifacts[0].path.stat().st_size == outcome.artifacts[0].size
+
+
+async def test_progress_arrives_while_the_job_runs_with_its_first_and_its_last_report(
+    pool: WorkerPool, tmp_path: Path
+) -> None:
+    reports: list[Advanced] = []
+    await pool.run(demo(tmp_path, seconds=1, steps=100), reports.append)
+    working = [each.progress.done for each in reports if each.phase == "working"]
+    assert working[-1] == 100
+    assert working == sorted(working)
+    assert len(working) < 10, "the reports are limited to about four a second"
+
+
+async def test_a_step_that_fails_for_good_is_not_retryable(
+    pool: WorkerPool, tmp_path: Path
+) -> None:
+    assert await broken_code(pool, demo(tmp_path, then="fail")) == ("demo_failed", False)
+
+
+async def test_a_step_that_fails_for_now_is_retryable(pool: WorkerPool, tmp_path: Path) -> None:
+    assert await broken_code(pool, demo(tmp_path, then="retry")) == ("demo_retry", True)
+    assert isinstance(await pool.run(demo(tmp_path, then="retry", attempt=2), ignore), Done)
+
+
+async def test_a_process_that_dies_costs_one_attempt_and_is_replaced(
+    pool: WorkerPool, tmp_path: Path
+) -> None:
+    assert await broken_code(pool, demo(tmp_path, then="crash")) == ("worker_crashed", True)
+    assert isinstance(await pool.run(demo(tmp_path), ignore), Done)
+
+
+async def test_a_job_that_hangs_is_killed_at_the_time_limit(
+    pool: WorkerPool, tmp_path: Path
+) -> None:
+    assert await broken_code(pool, demo(tmp_path, then="hang")) == ("timed_out", True)
+    assert isinstance(await pool.run(demo(tmp_path), ignore), Done)
+
+
+async def test_a_job_that_needs_too_much_memory_fails_alone(
+    pool: WorkerPool, tmp_path: Path
+) -> None:
+    assert await broken_code(pool, demo(tmp_path, then="memory")) == ("out_of_memory", False)
+    assert isinstance(await pool.run(demo(tmp_path), ignore), Done)
+
+
+async def test_a_cancelled_job_is_killed_and_frees_its_place(
+    pool: WorkerPool, tmp_path: Path
+) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await pool.run(demo(tmp_path, seconds=60), ignore)
+    assert isinstance(await pool.run(demo(tmp_path), ignore), Done)
