@@ -8,6 +8,7 @@
     │   ├── ForbiddenTypeError              415
     │   ├── BrokenMultipartError            400
     │   ├── LengthMismatchError             400
+    │   ├── StalledUploadError              408
     │   ├── BadParameterError               422
     │   ├── UnknownFileError                404
     │   ├── UnknownArtifactError            404
@@ -25,6 +26,7 @@
 The docstring of a class is its message; `code` is stable and clients may branch on it.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -36,9 +38,13 @@ class WaybillError(Exception):
     retry_after: ClassVar[int | None] = None
     """Seconds after which the same request is worth another try; None where it is not."""
 
-    def __init__(self, detail: str | None = None) -> None:
+    def __init__(
+        self, detail: str | None = None, *, members: Mapping[str, object] | None = None
+    ) -> None:
         self.title = (type(self).__doc__ or "").split("\n", 1)[0]
         self.detail = detail or self.title
+        self.members = dict(members or {})
+        """What the problem document says beyond its usual members."""
         super().__init__(self.detail)
 
 
@@ -89,6 +95,13 @@ class LengthMismatchError(RefusedError):
 
     code = "length_mismatch"
     status = 400
+
+
+class StalledUploadError(RefusedError):
+    """The upload stopped half way."""
+
+    code = "stalled"
+    status = 408
 
 
 class BadParameterError(RefusedError):

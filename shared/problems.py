@@ -2,17 +2,21 @@
 
 import logging
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from shared.errors import BadParameterError, WaybillError
 
 log = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
+
+CLIENT_CLOSED_REQUEST = 499
+"""For logs only: nobody is left to read it. The number is the one that nginx made common."""
 
 
 class Problem(BaseModel):
@@ -38,7 +42,10 @@ def problem_response(error: WaybillError, *, instance: str) -> JSONResponse:
     )
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     return JSONResponse(
-        problem.model_dump(), error.status, headers=headers, media_type=PROBLEM_JSON
+        problem.model_dump() | error.members,
+        error.status,
+        headers=headers,
+        media_type=PROBLEM_JSON,
     )
 
 
@@ -48,8 +55,13 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(WaybillError)
     async def on_waybill_error(request: Request, error: WaybillError) -> JSONResponse:
         if error.status >= 500:
-            log.error("%s %s: %s", request.method, request.url.path, error)
+            log.error("%s %s: %s (%r)", request.method, request.url.path, error, error.__cause__)
         return problem_response(error, instance=request.url.path)
+
+    @app.exception_handler(ClientDisconnect)
+    async def on_client_gone(request: Request, _: ClientDisconnect) -> Response:
+        log.info("%s %s: the client went away", request.method, request.url.path)
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
 
     @app.exception_handler(RequestValidationError)
     async def on_bad_parameter(request: Request, error: RequestValidationError) -> JSONResponse:

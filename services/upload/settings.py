@@ -7,6 +7,9 @@ from pydantic_settings import NoDecode
 
 from shared.settings import Settings
 
+WRAPPING = 1 << 20
+"""Bytes that the boundaries, headers and fields of a multipart body may add to its files."""
+
 
 class UploadSettings(Settings):
     """What the upload service accepts, and how much at once."""
@@ -16,6 +19,12 @@ class UploadSettings(Settings):
     )
     max_file_size: int = Field(
         default=5 * 1024**3, gt=0, description="Bytes of the largest file that is accepted."
+    )
+    max_request_size: int = Field(
+        default=5 * 1024**3,
+        gt=0,
+        description="Bytes that the files of one request may have together; never less than one "
+        "file may have.",
     )
     forbidden_types: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(
@@ -35,6 +44,11 @@ class UploadSettings(Settings):
     publish_timeout: float = Field(
         default=5.0, gt=0, description="Seconds to wait for Kafka before an upload is answered 503."
     )
+    idle_timeout: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds of silence after which an upload that does not go on is given up.",
+    )
     status_url: str = Field(
         default="",
         description="Public address of the status service, put before the `Location` of an upload.",
@@ -43,6 +57,11 @@ class UploadSettings(Settings):
         default=("*",),
         description="Origins of pages that may upload from a browser, comma-separated.",
     )
+
+    @property
+    def request_limit(self) -> int:
+        """Bytes of the largest multipart body: its files and what wraps them."""
+        return max(self.max_request_size, self.max_file_size) + WRAPPING
 
     @field_validator("forbidden_types", "cors_origins", mode="before")
     @classmethod

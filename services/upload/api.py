@@ -1,0 +1,74 @@
+"""`POST /api/files/upload`: what it takes and what it answers."""
+
+from typing import Annotated, Any, TypedDict, cast
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse
+
+from services.upload.desk import Desk
+from services.upload.intake import Accepted, StoredFile
+from services.upload.openapi import (
+    ACCEPTED_RESPONSE,
+    RAW_PARAMETERS,
+    REQUEST_BODY,
+    AcceptedBatch,
+    AcceptedFile,
+)
+from shared.problems import ERROR_RESPONSES
+
+RETRY_AFTER = "1"
+"""Seconds after which a first look at the status is worth while."""
+
+
+class State(TypedDict):
+    """What the lifespan hands to the requests."""
+
+    desk: Desk
+    status_url: str
+
+
+async def _state(request: Request) -> State:
+    return cast("State", request.scope["state"])
+
+
+router = APIRouter(tags=["upload"])
+
+
+@router.post(
+    "/api/files/upload",
+    status_code=202,
+    response_model=AcceptedFile | AcceptedBatch,
+    responses={202: ACCEPTED_RESPONSE, **ERROR_RESPONSES},
+    openapi_extra={"requestBody": REQUEST_BODY, "parameters": RAW_PARAMETERS},
+)
+async def upload(request: Request, state: Annotated[State, Depends(_state)]) -> JSONResponse:
+    """Hand over one or several files.
+
+    The answer 202 means that each file is stored and its event is in Kafka: nothing accepted is
+    lost. Files of one request are accepted together or not at all. Labels are form fields, or for
+    a raw body query parameters, named `label.<key>`.
+    """
+    accepted = await state["desk"].take(request)
+    return _answer(accepted, state["status_url"])
+
+
+def _answer(accepted: Accepted, status_service: str) -> JSONResponse:
+    files = [_describe(file, status_service) for file in accepted.files]
+    if accepted.batch_id is None:
+        content, location = files[0], files[0]["status_url"]
+    else:
+        content = {"batch_id": accepted.batch_id, "status": "pending", "files": files}
+        location = f"{status_service}/api/files?batch_id={accepted.batch_id}"
+    return JSONResponse(content, 202, headers={"Location": location, "Retry-After": RETRY_AFTER})
+
+
+def _describe(file: StoredFile, status_service: str) -> dict[str, Any]:
+    return {
+        "file_id": file.file_id,
+        "status": "pending",
+        "name": file.name,
+        "size": file.size,
+        "content_type": file.content_type,
+        "sha256": file.sha256,
+        "status_url": f"{status_service}/api/files/{file.file_id}/process/status",
+    }

@@ -1,0 +1,67 @@
+"""The upload service's application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from faststream.kafka import KafkaBroker
+from starlette.middleware.cors import CORSMiddleware
+
+from services.upload import api
+from services.upload.api import State
+from services.upload.desk import Desk
+from services.upload.intake import Intake
+from services.upload.linger import LingeringClose
+from services.upload.link import KafkaLink
+from services.upload.settings import UploadSettings
+from shared import problems
+from shared.blobs import open_blob_store
+from shared.messaging import Publisher, make_broker
+from shared.telemetry import health_router
+
+
+def create_app(settings: UploadSettings, broker: KafkaBroker | None = None) -> FastAPI:
+    """The upload service as an application; nothing is connected before it starts.
+
+    Args:
+        broker: to publish by; made from the settings if it is not given.
+    """
+    broker = broker or _make_broker(settings)
+    link = KafkaLink(broker, settings.kafka)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+        intake = Intake(
+            settings=settings,
+            blobs=open_blob_store(settings),
+            publisher=Publisher(broker, settings),
+        )
+        async with link.held():
+            desk = Desk(settings=settings, intake=intake, link=link)
+            yield State(desk=desk, status_url=settings.status_url.rstrip("/"))
+
+    app = FastAPI(title="Waybill upload", lifespan=lifespan)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.cors_origins,
+        allow_methods=["POST"],
+        allow_headers=["*"],
+        expose_headers=["Location", "Retry-After"],
+    )
+    app.add_middleware(LingeringClose)
+    problems.install(app)
+    app.include_router(api.router)
+    app.include_router(health_router(lambda: link.trouble))
+    return app
+
+
+def _make_broker(settings: UploadSettings) -> KafkaBroker:
+    # Not idempotent: an idempotent producer repeats a publish until Kafka takes it, however long
+    # that is. Here a publish that Kafka does not take in time must fail for good, because the
+    # client is then told so and the blob is deleted; it must not be published after that.
+    return make_broker(
+        settings,
+        client_id="upload",
+        idempotent=False,
+        publish_timeout=settings.publish_timeout,
+    )

@@ -1,0 +1,210 @@
+"""Taking files in: store each one, then record them all as facts, or leave no trace.
+
+A request is accepted as a whole or not at all: every file is stored before the first event is
+published, and if any of them is refused, all are deleted again. One case cannot be undone: Kafka
+takes some of several events and then falls silent. The refusal then says which files were accepted.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from services.upload.body import IncomingBody, IncomingFile
+from services.upload.labels import read_labels
+from services.upload.names import UNNAMED
+from services.upload.rules import HEAD, check_type, judge_type
+from services.upload.settings import UploadSettings
+from shared.blobs import BlobStore, source_key
+from shared.errors import (
+    BlobStoreUnavailableError,
+    EmptyFileError,
+    KafkaUnavailableError,
+    NoFileError,
+    TooLargeError,
+)
+from shared.events import FileUploaded, UploadedData, new_file_id
+from shared.messaging import Publisher
+
+log = logging.getLogger(__name__)
+
+SOURCE = "/upload"
+
+VERDICT_GRACE = 1.0
+"""Seconds that Kafka's client may overrun the time it was given: its own verdict says more than
+ours, which ends the wait in any case."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """A file in the blob store, not yet known to anybody."""
+
+    file_id: str
+    name: str
+    size: int
+    content_type: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """Files that are stored and recorded; several of one request share a batch."""
+
+    files: list[StoredFile]
+    batch_id: str | None
+
+
+class Intake:
+    """Stores and records what comes in."""
+
+    def __init__(self, *, settings: UploadSettings, blobs: BlobStore, publisher: Publisher) -> None:
+        self._settings = settings
+        self._blobs = blobs
+        self._publisher = publisher
+
+    async def take(self, body: IncomingBody) -> Accepted:
+        """Store the files of one request and record them.
+
+        When this returns, every file is stored and its event is on all in-sync replicas of Kafka.
+
+        Raises:
+            RefusedError: a file or the request is not acceptable.
+            UnavailableError: the blob store or Kafka does not answer.
+            ClientDisconnect: the client went away.
+        """
+        stored: list[StoredFile] = []
+        try:
+            async for file in body.files():
+                await self._store(file, stored)
+            if not stored:
+                raise NoFileError(
+                    "Send the file in a multipart part named `file`, or as the whole body."
+                )
+            labels = read_labels(body.fields)
+        except BaseException:
+            await self._discard(stored)
+            raise
+        accepted = Accepted(stored, new_file_id() if len(stored) > 1 else None)
+        await self._record(accepted, labels)
+        return accepted
+
+    async def _store(self, file: IncomingFile, stored: list[StoredFile]) -> None:
+        head = await _head_of(file.chunks)
+        if not head:
+            if file.name == UNNAMED:
+                return  # a form without a file chosen: browsers send a nameless, empty part
+            raise EmptyFileError(f"{file.name!r} is empty; send a file with content.")
+        content_type = judge_type(
+            head[:HEAD], name=file.name, declared=file.declared_type, demo=self._settings.demo
+        )
+        check_type(content_type, name=file.name, forbidden=self._settings.forbidden_types)
+        file_id = new_file_id()
+        meter = _Meter(head, file, self._settings.max_file_size)
+        await self._blobs.put_stream(source_key(file_id), meter.chunks())
+        stored.append(
+            StoredFile(
+                file_id=file_id,
+                name=file.name,
+                size=meter.size,
+                content_type=content_type,
+                sha256=meter.sha256.hexdigest(),
+            )
+        )
+
+    async def _record(self, accepted: Accepted, labels: dict[str, str]) -> None:
+        outcomes = await asyncio.gather(
+            *(self._publish(file, labels, accepted.batch_id) for file in accepted.files),
+            return_exceptions=True,
+        )
+        failed = [error for error in outcomes if error is not None]
+        if not failed:
+            return
+        pairs = list(zip(accepted.files, outcomes, strict=True))
+        await self._discard([file for file, error in pairs if error is not None])
+        taken = [file for file, error in pairs if error is None]
+        if taken and isinstance(failed[0], KafkaUnavailableError):
+            raise KafkaUnavailableError(
+                f"Kafka took {len(taken)} of {len(pairs)} files and then did not answer. "
+                "The ones under `accepted` are accepted; send only the others again later.",
+                members={"accepted": [{"file_id": f.file_id, "name": f.name} for f in taken]},
+            ) from failed[0]
+        raise failed[0]
+
+    async def _publish(
+        self, file: StoredFile, labels: dict[str, str], batch_id: str | None
+    ) -> None:
+        """Record one file; returns once all in-sync replicas have the event.
+
+        A failure is final for the client: the blob is deleted and the upload counts as refused.
+        It is not always the whole truth. A request that was under way when Kafka fell silent may
+        have been stored all the same. The client, who never learned this id, sends the file again
+        under another; the processor finds no blob for the lost one and ends it as failed.
+
+        Raises:
+            KafkaUnavailableError: no acknowledgement came in time.
+        """
+        data = UploadedData(
+            blob=source_key(file.file_id),
+            content_type=file.content_type,
+            size=file.size,
+            sha256=file.sha256,
+            name=file.name,
+            labels=labels,
+            batch_id=batch_id,
+        )
+        event = FileUploaded.of(file.file_id, data, source=SOURCE)
+        try:
+            async with asyncio.timeout(self._settings.publish_timeout + VERDICT_GRACE):
+                await self._publisher.publish(event)
+        except (TimeoutError, KafkaUnavailableError) as error:
+            raise KafkaUnavailableError(
+                "Kafka does not answer, so the file was not accepted; send it again later."
+            ) from error
+
+    async def _discard(self, files: list[StoredFile]) -> None:
+        for file in files:
+            try:
+                await self._blobs.delete(source_key(file.file_id))
+            except BlobStoreUnavailableError as error:
+                log.warning("the blob of refused file %s stays behind: %s", file.file_id, error)
+
+
+async def _head_of(chunks: AsyncIterator[bytes]) -> bytes:
+    """The first pieces, until they are enough to judge the type by; all if there is less."""
+    head = b""
+    async for chunk in chunks:
+        head += chunk
+        if len(head) >= HEAD:
+            break
+    return head
+
+
+class _Meter:
+    """Counts and hashes a file on its way through."""
+
+    def __init__(self, head: bytes, file: IncomingFile, limit: int) -> None:
+        self._head = head
+        self._file = file
+        self._limit = limit
+        self.size = 0
+        self.sha256 = hashlib.sha256()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The file's content.
+
+        Raises:
+            TooLargeError: there is more of it than the limit.
+        """
+        yield self._measure(self._head)
+        async for chunk in self._file.chunks:
+            yield self._measure(chunk)
+
+    def _measure(self, chunk: bytes) -> bytes:
+        self.size += len(chunk)
+        if self.size > self._limit:
+            raise TooLargeError(
+                f"{self._file.name!r} has more than the {self._limit} bytes accepted."
+            )
+        self.sha256.update(chunk)
+        return chunk

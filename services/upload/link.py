@@ -1,0 +1,103 @@
+"""The connection to Kafka: made in the background, watched, and made again when it is lost."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from aiokafka.errors import KafkaError
+from faststream.kafka import KafkaBroker
+
+from shared.errors import KafkaUnavailableError
+
+log = logging.getLogger(__name__)
+
+RETRY_EVERY = 1.0
+"""Seconds between two tries to connect: soon enough after Kafka's start, and no load before it."""
+
+LOOK_EVERY = 2.0
+"""Seconds between two looks whether Kafka still answers."""
+
+PATIENCE = 6.0
+"""Seconds without an answer after which Kafka counts as gone; above its own short pauses, such as
+the election of another leader."""
+
+STOP_WITHIN = 2.0
+"""Seconds to close the connection at the end; by then no request waits for it any more."""
+
+
+class KafkaLink:
+    """Keeps a broker connected for as long as the service runs, whether or not Kafka does."""
+
+    def __init__(self, broker: KafkaBroker, servers: str) -> None:
+        self._broker = broker
+        self._servers = servers
+        self.trouble: str | None = f"Kafka at {servers} has not answered yet"
+        """Why nothing can be published now; None when it can."""
+
+    @contextlib.asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Hold the connection in the background of the `with` block."""
+        holding = asyncio.create_task(self._hold())
+        try:
+            yield
+        finally:
+            holding.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await holding
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_WITHIN):
+                    await self._broker.stop()
+
+    def check(self) -> None:
+        """Refuse at once what could not be recorded anyway.
+
+        Raises:
+            KafkaUnavailableError: there is no connection.
+        """
+        if self.trouble is not None:
+            raise KafkaUnavailableError(f"{self.trouble}; send the file again later.")
+
+    async def _hold(self) -> None:
+        while True:
+            try:
+                await self._look_for_server()
+                await self._broker.start()
+                self.trouble = None
+                log.info("connected to Kafka at %s", self._servers)
+                await self._watch()
+                await self._broker.stop()
+            except (KafkaError, OSError, TimeoutError) as error:
+                self._report(f"Kafka at {self._servers} does not answer: {error!r}")
+            await asyncio.sleep(RETRY_EVERY)
+
+    async def _watch(self) -> None:
+        """Return when Kafka does not answer any more."""
+        answers = True
+        while answers:
+            await asyncio.sleep(LOOK_EVERY)
+            answers = await self._broker.ping(timeout=PATIENCE)
+        self._report(f"Kafka at {self._servers} does not answer any more")
+
+    async def _look_for_server(self) -> None:
+        """Fail early while nobody listens.
+
+        A producer that cannot start complains loudly, and once more when it is collected; that
+        would be every second while Kafka is down.
+        """
+        for server in self._servers.split(","):
+            host, _, port = server.strip().rpartition(":")
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    _, writer = await asyncio.open_connection(host, int(port))
+            except (OSError, TimeoutError) as error:
+                refused = error
+                continue
+            writer.close()
+            return
+        raise refused
+
+    def _report(self, trouble: str) -> None:
+        if self.trouble != trouble:
+            log.warning("%s; trying again", trouble)
+        self.trouble = trouble

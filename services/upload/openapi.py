@@ -1,0 +1,86 @@
+"""What the API's description says of uploads: the answers, and examples of both kinds of body."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+EXAMPLE_ID = "019cd0f5-8c1e-7bd5-a8b1-6f1ed2c3a111"
+
+
+class AcceptedFile(BaseModel):
+    """A file that is stored and will be processed."""
+
+    file_id: str = Field(examples=[EXAMPLE_ID])
+    status: Literal["pending"] = "pending"
+    name: str = Field(examples=["report.pdf"])
+    size: int = Field(description="bytes", examples=[48213])
+    content_type: str = Field(examples=["application/pdf"])
+    sha256: str = Field(
+        examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"]
+    )
+    status_url: str = Field(examples=[f"/api/files/{EXAMPLE_ID}/process/status"])
+
+
+class AcceptedBatch(BaseModel):
+    """Several files that came in one request."""
+
+    batch_id: str
+    status: Literal["pending"] = "pending"
+    files: list[AcceptedFile]
+
+
+ACCEPTED_RESPONSE: dict[str, Any] = {
+    "description": "Stored and recorded. With several files the answer is a batch.",
+    "headers": {
+        "Location": {
+            "description": "Where to follow the file, or the batch.",
+            "schema": {"type": "string"},
+        },
+        "Retry-After": {
+            "description": "Seconds after which a first look is worth while.",
+            "schema": {"type": "integer"},
+        },
+    },
+}
+
+REQUEST_BODY: dict[str, Any] = {
+    "required": True,
+    "description": "A form with the files in parts named `file`, or one file as the whole body.",
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {
+                    "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                    "label.project": {"type": "string", "description": "A label, key `project`."},
+                },
+            },
+            "examples": {
+                "form": {
+                    "summary": "curl -F file=@report.pdf -F label.project=apollo ...",
+                    "value": {"file": ["report.pdf"], "label.project": "apollo"},
+                }
+            },
+        },
+        "application/octet-stream": {
+            "schema": {"type": "string", "format": "binary"},
+            "examples": {
+                "raw": {
+                    "summary": "curl --data-binary @r.pdf '...?name=r.pdf&label.project=apollo'",
+                    "value": "the bytes of the file",
+                }
+            },
+        },
+    },
+}
+
+RAW_PARAMETERS: list[dict[str, Any]] = [
+    {
+        "name": "name",
+        "in": "query",
+        "required": False,
+        "description": "Name of the file, for a raw body. `Content-Disposition` may carry it too.",
+        "schema": {"type": "string"},
+    }
+]
