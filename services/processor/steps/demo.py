@@ -1,0 +1,98 @@
+"""The demo step: a file that says itself how its processing goes, for trials, tests and benchmarks.
+
+The no-op of the benchmarks is a demo of no seconds, so nothing heavy may be imported here.
+"""
+
+import os
+import signal
+import time
+from typing import Literal, NoReturn
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from services.processor.steps.document import Context, Document
+from shared.errors import PermanentError, TransientError
+
+DEMO_TYPE = "application/vnd.waybill.demo+json"
+
+_MAX_SIZE = 64 << 10
+"""Bytes of a demo file; a real one has about a hundred."""
+
+_CHUNK = 16 << 20
+"""Bytes that the end `memory` takes at once: few steps to any limit, and little left beyond it."""
+
+
+class Demo(BaseModel):
+    """What a demo file says."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    seconds: float = Field(default=0.0, ge=0)
+    """How long the work takes, in all its steps together."""
+    steps: int = Field(default=1, ge=1, le=1_000_000)
+    then: Literal["complete", "fail", "retry", "crash", "hang", "memory"] = "complete"
+    """How the work ends."""
+    until: int = Field(default=2, ge=1)
+    """The attempt at which the end `retry` completes."""
+
+
+def demo(document: Document, context: Context) -> Document:
+    """Take the time that the file asks for, then end as it asks to.
+
+    Raises:
+        PermanentError: `bad_demo` if the file is no demo, `demo_failed` as asked.
+        TransientError: `demo_retry` as asked.
+        MemoryError: as asked.
+    """
+    asked = _read(document)
+    _work(asked, context)
+    match asked.then:
+        case "fail":
+            raise PermanentError("demo_failed", "This demo file asked to fail, and so it did.")
+        case "retry" if context.attempt < asked.until:
+            raise TransientError(
+                "demo_retry", f"This demo file asked to fail until attempt {asked.until}."
+            )
+        case "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "hang":
+            _hang()
+        case "memory":
+            _exhaust_memory()
+    document.statistics["steps"] = asked.steps
+    context.artifact("demo.json", "application/json", asked.model_dump_json())
+    return document
+
+
+def _read(document: Document) -> Demo:
+    if document.size > _MAX_SIZE:
+        raise PermanentError("bad_demo", f"A demo file has at most {_MAX_SIZE} bytes.")
+    try:
+        return Demo.model_validate_json(document.path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(each) for each in first["loc"]) or "the file"
+        raise PermanentError(
+            "bad_demo", f"This is not a demo file: {where}: {first['msg']}."
+        ) from None
+
+
+def _work(asked: Demo, context: Context) -> None:
+    if not asked.seconds:
+        return  # There is nothing to follow, and a benchmark does not want to pay for it.
+    context.progress("working", 0, asked.steps)
+    for done in range(1, asked.steps + 1):
+        time.sleep(asked.seconds / asked.steps)
+        context.progress("working", done, asked.steps)
+
+
+def _hang() -> NoReturn:
+    while True:
+        time.sleep(3600)
+
+
+def _exhaust_memory() -> NoReturn:
+    taken = []
+    while True:
+        # A pattern other than zeros makes the kernel back every page at once.
+        taken.append(b"\x01" * _CHUNK)
