@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from shared.messaging import topic_names
+from shared.messaging import admin_client, topic_names
 from shared.settings import Settings
 from shared.topics import EVENT_TOPICS
 
@@ -19,14 +19,21 @@ async def open_event_log(
     Raises:
         KafkaError: Kafka does not answer.
     """
+    # Assigned by hand: a consumer that subscribes would take what its first metadata knows, and
+    # that lacks topics which were created a moment ago.
+    async with admin_client(settings) as admin:
+        described = await admin.describe_topics(topic_names(settings, EVENT_TOPICS))
+    partitions = [
+        TopicPartition(topic["topic"], partition["partition"])
+        for topic in described
+        for partition in topic["partitions"]
+    ]
     consumer = AIOKafkaConsumer(
-        *topic_names(settings, EVENT_TOPICS),
-        bootstrap_servers=settings.kafka.split(","),
-        client_id=client_id,
-        enable_auto_commit=False,
+        bootstrap_servers=settings.kafka.split(","), client_id=client_id, enable_auto_commit=False
     )
     await consumer.start()
     try:
-        yield consumer, sorted(consumer.assignment())
+        consumer.assign(partitions)
+        yield consumer, partitions
     finally:
         await consumer.stop()

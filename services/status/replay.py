@@ -28,11 +28,10 @@ from shared.telemetry import configure_logging
 
 SHADOW = "files_replay"
 
-SETTLING_ROUNDS = 10
-"""How often files that differ are looked at again: under load the live projector and the replay
-stand at different places of the log for a moment."""
-
-SETTLING_DELAY = 0.5
+SETTLING_DELAY = 1.0
+"""Seconds until files that differ are looked at again: under load the live projector and the
+replay stand at different places of the log for a moment. What differs in the same way twice has
+drifted."""
 
 MAX_REPORTED = 20
 """Differing files that are printed one by one."""
@@ -122,15 +121,8 @@ async def replay(settings: StatusSettings, *, verify_only: bool = False) -> Drif
         await shadow.drop()
         await shadow.prepare()
         async with LogReader.open(settings) as log:
-            rebuilt = Projector(shadow)
-            await log.read_into(rebuilt)
-            drift = await compare(live, shadow)
-            for _ in range(SETTLING_ROUNDS):
-                if not drift.files:
-                    break
-                await asyncio.sleep(SETTLING_DELAY)
-                await log.read_into(rebuilt)
-                drift = await compare(live, shadow)
+            await log.read_into(Projector(shadow))
+            drift = await _settled(live, shadow, log)
             if verify_only:
                 await shadow.drop()
                 return drift
@@ -140,6 +132,15 @@ async def replay(settings: StatusSettings, *, verify_only: bool = False) -> Drif
     finally:
         live.close()
         shadow.close()
+
+
+async def _settled(live: FileStore, shadow: FileStore, log: LogReader) -> Drift:
+    drift, before = await compare(live, shadow), Drift()
+    while drift.files and drift != before:
+        await asyncio.sleep(SETTLING_DELAY)
+        await log.read_into(Projector(shadow))
+        drift, before = await compare(live, shadow), drift
+    return drift
 
 
 async def compare(live: FileStore, rebuilt: FileStore) -> Drift:

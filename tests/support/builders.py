@@ -1,13 +1,14 @@
 """One-line builders of events, so that a test says only what matters to it."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from shared.events import (
     Artifact,
     CancelledData,
     CompletedData,
     DeletedData,
+    Event,
     FailedData,
     Failure,
     FileCancelled,
@@ -118,3 +119,13 @@ def cancelled(attempt: int = 1, *, run: int = 1, time: float = 9) -> FileCancell
 def deleted(*, time: float = 99) -> FileDeleted:
     data = DeletedData(run=1, reason="asked for")
     return FileDeleted.of(FILE, data, source="/status", time=at(time))
+
+
+E = TypeVar("E", bound=Event)
+
+
+def about(file_id: str, event: E) -> E:
+    """The same event of another file."""
+    return event.model_copy(
+        update={"subject": file_id, "id": event.id.replace(event.subject, file_id)}
+    )

@@ -1,0 +1,51 @@
+"""What tests share: a real Kafka and a real MongoDB, started once, and a whole stack, once."""
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.messaging import Publisher, create_topics, make_broker
+from shared.settings import Settings
+from tests.support.stack import Parts, RunningStack, backing_parts
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
+    """A Kafka and a MongoDB of these tests' own, or the ones that the environment names."""
+    with backing_parts(tmp_path_factory.mktemp("parts")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """A whole Waybill, as `waybill up` starts it."""
+    running = RunningStack.start(tmp_path_factory.mktemp("stack"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def settings(parts: Parts, tmp_path: Path) -> Settings:
+    """Settings of an installation that shares the running parts with nobody."""
+    name = f"t{uuid.uuid4().hex[:8]}"
+    return Settings(
+        kafka=parts.kafka,
+        mongodb=parts.mongodb,
+        database=name,
+        topic_prefix=f"{name}.",
+        blobs=str(tmp_path / "blobs"),
+        blobs_fsync=False,
+        demo=True,
+    )
+
+
+@pytest.fixture
+async def publisher(settings: Settings) -> AsyncIterator[Publisher]:
+    """Publishes events to the installation's topics, which are there."""
+    await create_topics(settings)
+    broker = make_broker(settings, client_id="tests")
+    await broker.start()
+    yield Publisher(broker, settings)
+    await broker.stop()

@@ -1,0 +1,334 @@
+"""The status service answers and pushes what the log says: real Kafka, real MongoDB, real HTTP."""
+
+import asyncio
+import json
+from base64 import b64decode
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+import websockets
+
+from services.status.app import create_app
+from services.status.replay import replay
+from services.status.settings import StatusSettings
+from services.status.store import FileStore
+from shared.blobs import open_blob_store
+from shared.events import FileDead, StatusEvent, new_file_id
+from shared.messaging import Publisher
+from shared.settings import Settings
+from shared.topics import DEAD
+from tests.support.builders import (
+    about,
+    completed,
+    deleted,
+    failed,
+    processing,
+    progressed,
+    retrying,
+    uploaded,
+)
+from tests.support.consuming import consume
+from tests.support.serving import served, until_ready
+
+
+@pytest.fixture
+def status_settings(settings: Settings) -> StatusSettings:
+    return StatusSettings(**settings.model_dump(), heartbeat=0.5)
+
+
+@pytest.fixture
+async def client(
+    status_settings: StatusSettings,
+    publisher: Publisher,  # noqa: ARG001 - it creates the topics
+) -> AsyncIterator[httpx.AsyncClient]:
+    async with served(create_app(status_settings)) as client:
+        await until_ready(client)
+        yield client
+
+
+async def publish(publisher: Publisher, file_id: str, *events: StatusEvent) -> None:
+    for event in events:
+        await publisher.publish(about(file_id, event))
+
+
+async def status_events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    """The documents of an SSE stream, to its end."""
+    async for line in response.aiter_lines():
+        if line.startswith("data: {") and line != "data: {}":
+            yield json.loads(line.removeprefix("data: "))
+
+
+def status_path(file_id: str) -> str:
+    return f"/api/files/{file_id}/process/status"
+
+
+async def test_an_id_just_handed_out_is_never_unknown(
+    client: httpx.AsyncClient, publisher: Publisher
+) -> None:
+    file_id = new_file_id()
+    asking = asyncio.create_task(client.get(status_path(file_id)))
+    await asyncio.sleep(0.3)
+    await publish(publisher, file_id, uploaded())
+    answer = await asking
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "pending"
+    assert answer.headers["retry-after"] == "1"
+
+
+async def test_an_unknown_id_is_a_problem_document(client: httpx.AsyncClient) -> None:
+    answer = await client.get(status_path("nope"))
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] == "unknown_file"
+    assert "'nope'" in answer.json()["detail"]
+
+
+async def test_a_stream_shows_every_state_and_ends_with_the_terminal_one(
+    client: httpx.AsyncClient, publisher: Publisher
+) -> None:
+    file_id = new_file_id()
+    await publish(publisher, file_id, uploaded())
+    async with client.stream("GET", status_path(file_id), params={"stream": "true"}) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        seen = []
+        async for document in status_events(response):
+            seen.append((document["status"], document["phase"]))
+            match len(seen):
+                case 1:
+                    await publish(publisher, file_id, processing())
+                case 2:
+                    await publish(publisher, file_id, progressed())
+                case 3:
+                    await publish(publisher, file_id, retrying())
+                case 4:
+                    await publish(publisher, file_id, processing(2))
+                case 5:
+                    await publish(publisher, file_id, completed(2))
+    assert seen == [
+        ("pending", "queued"),
+        ("processing", "starting"),
+        ("processing", "extracting"),
+        ("pending", "waiting to retry"),
+        ("processing", "starting"),
+        ("completed", "completed"),
+    ]
+
+
+async def test_a_browser_that_has_seen_the_end_is_told_to_reconnect_no_more(
+    client: httpx.AsyncClient, publisher: Publisher
+) -> None:
+    file_id = new_file_id()
+    await publish(publisher, file_id, uploaded(), processing(), completed())
+    document = await wait_for(client, file_id, "completed")
+    answer = await client.get(
+        status_path(file_id),
+        params={"stream": "true"},
+        headers={"Last-Event-ID": document.headers["etag"]},
+    )
+    assert answer.status_code == 204
+
+
+async def wait_for(client: httpx.AsyncClient, file_id: str, status: str) -> httpx.Response:
+    async with asyncio.timeout(20):
+        answer = await client.get(status_path(file_id))
+        while answer.json().get("status") != status:
+            headers = {"If-None-Match": answer.headers["etag"]} if answer.is_success else {}
+            answer = await client.get(status_path(file_id), params={"wait": 5}, headers=headers)
+    return answer
+
+
+async def test_a_long_poll_answers_at_the_next_change(
+    client: httpx.AsyncClient, publisher: Publisher
+) -> None:
+    file_id = new_file_id()
+    await publish(publisher, file_id, uploaded())
+    first = await client.get(status_path(file_id))
+    unchanged = await client.get(
+        status_path(file_id), params={"wait": 0.2}, headers={"If-None-Match": first.headers["etag"]}
+    )
+    assert unchanged.status_code == 304
+    polling = asyncio.create_task(
+        client.get(
+            status_path(file_id),
+            params={"wait": 20},
+            headers={"If-None-Match": first.headers["etag"]},
+        )
+    )
+    await asyncio.sleep(0.2)
+    assert not polling.done()
+    await publish(publisher, file_id, processing())
+    assert (await polling).json()["status"] == "processing"
+
+
+async def test_a_stream_of_many_files_carries_what_its_filter_matches(
+    client: httpx.AsyncClient, publisher: Publisher
+) -> None:
+    mine, other = new_file_id(), new_file_id()
+    seen: list[tuple[str, str]] = []
+    async with client.stream("GET", "/api/stream", params={"label": "team:a"}) as response:
+        documents = status_events(response)
+        await publish(publisher, other, uploaded(labels={"team": "b"}), processing())
+        await publish(publisher, mine, uploaded(labels={"team": "a"}), processing(), failed())
+        async for document in documents:
+            assert "history" not in document
+            seen.append((document["file_id"], document["status"]))
+            if document["status"] == "failed":
+                break
+    assert {file_id for file_id, _ in seen} == {mine}
+    assert seen[-1] == (mine, "failed")
+
+
+async def test_a_silent_stream_sends_heartbeats(client: httpx.AsyncClient) -> None:
+    async with client.stream("GET", "/api/stream") as response:
+        async for line in response.aiter_lines():
+            if line == ": heartbeat":
+                return
+
+
+async def test_a_websocket_follows_the_files_it_subscribed_to(
+    client: httpx.AsyncClient, publisher: Publisher
+) -> None:
+    file_id, other = new_file_id(), new_file_id()
+    await publish(publisher, file_id, uploaded())
+    await wait_for(client, file_id, "pending")
+    address = str(client.base_url).replace("http", "ws") + "/api/ws"
+    async with websockets.connect(address) as socket:
+        await socket.send('{"type": "unsubscribe"}')
+        assert json.loads(await socket.recv())["code"] == "bad_message"
+        await socket.send(json.dumps({"type": "subscribe", "ids": [file_id]}))
+        assert json.loads(await socket.recv()) == {"type": "subscribed"}
+        assert json.loads(await socket.recv())["status"]["status"] == "pending"
+        await publish(publisher, other, uploaded())
+        await publish(publisher, file_id, processing(), completed())
+        seen = []
+        while not seen or seen[-1] != "completed":
+            message = json.loads(await socket.recv())
+            assert message["status"]["file_id"] == file_id
+            seen.append(message["status"]["status"])
+    assert seen[-1] == "completed"
+
+
+async def test_the_result_and_its_artifacts_are_served_as_downloads(
+    client: httpx.AsyncClient, publisher: Publisher, settings: Settings
+) -> None:
+    file_id = new_file_id()
+    await publish(publisher, file_id, uploaded(name="../../etc/passwd"), processing())
+    await wait_for(client, file_id, "processing")
+    assert (await client.get(f"/api/files/{file_id}/result")).json()["code"] == "no_result"
+    done = about(file_id, completed())
+    result = done.data.result.model_copy(update={"prefix": f"files/{file_id}/1.1"})
+    done = done.model_copy(update={"data": done.data.model_copy(update={"result": result})})
+    blobs = open_blob_store(settings)
+    await blobs.put(f"files/{file_id}/1.1/text.txt", b"<hello>")
+    await blobs.put(f"files/{file_id}/source", b"x" * 1234)
+    await publisher.publish(done)
+    await wait_for(client, file_id, "completed")
+    assert (await client.get(f"/api/files/{file_id}/result")).json()["statistics"] == {"pages": 2}
+    artifact = await client.get(f"/api/files/{file_id}/artifacts/text.txt")
+    assert artifact.headers["content-disposition"].startswith("attachment")
+    assert artifact.headers["x-content-type-options"] == "nosniff"
+    missing = await client.get(f"/api/files/{file_id}/artifacts/../../../source")
+    assert missing.status_code == 404
+    source = await client.get(f"/api/files/{file_id}/source")
+    assert source.headers["content-disposition"] == "attachment; filename*=UTF-8''passwd"
+
+
+async def test_a_deleted_file_is_gone(client: httpx.AsyncClient, publisher: Publisher) -> None:
+    file_id = new_file_id()
+    await publish(publisher, file_id, uploaded(), deleted())
+    async with asyncio.timeout(10):
+        while (answer := await client.get(f"/api/files/{file_id}")).status_code != 410:
+            await asyncio.sleep(0.05)
+    assert answer.json()["code"] == "deleted"
+
+
+async def test_the_history_of_a_file_is_told_in_order(
+    client: httpx.AsyncClient, publisher: Publisher
+) -> None:
+    file_id = new_file_id()
+    await publish(publisher, file_id, processing(), failed(), uploaded())
+    await wait_for(client, file_id, "failed")
+    async with asyncio.timeout(10):
+        while True:
+            lines = (await client.get(f"/api/files/{file_id}/events")).json()["items"]
+            if len(lines) == 3:
+                break
+    assert [line["type"] for line in lines] == ["file.uploaded", "file.processing", "file.failed"]
+    assert lines[2]["code"] == "corrupt_document"
+
+
+async def test_a_list_tells_no_histories_and_refuses_a_bad_limit(
+    client: httpx.AsyncClient, publisher: Publisher
+) -> None:
+    file_id = new_file_id()
+    await publish(publisher, file_id, uploaded())
+    await wait_for(client, file_id, "pending")
+    async with asyncio.timeout(10):
+        while not (items := (await client.get("/api/files")).json()["items"]):
+            await asyncio.sleep(0.05)
+    assert items[0]["file_id"] == file_id
+    assert "history" not in items[0]
+    refused = await client.get("/api/files", params={"limit": 0})
+    assert refused.status_code == 422
+    assert "limit" in refused.json()["detail"]
+
+
+async def test_an_unreadable_record_is_kept_with_its_reason_and_holds_up_nothing(
+    client: httpx.AsyncClient, publisher: Publisher, settings: Settings
+) -> None:
+    file_id = new_file_id()
+    await publish(publisher, file_id, uploaded())
+    topic = f"{settings.topic_prefix}file.lifecycle"
+    await publisher._broker.publish(b"no event", topic, key=file_id.encode())
+    await publish(publisher, file_id, processing(), completed())
+    await wait_for(client, file_id, "completed")
+    letter = (await consume(settings, DEAD, 1))[0]
+    assert isinstance(letter, FileDead)
+    assert (letter.data.topic, letter.file_id) == (topic, file_id)
+    assert b64decode(letter.data.payload) == b"no event"
+    assert "JSON" in letter.data.reason
+
+
+async def test_a_replay_gives_back_the_same_documents_while_the_projector_runs(
+    client: httpx.AsyncClient, publisher: Publisher, status_settings: StatusSettings
+) -> None:
+    ids = [new_file_id() for _ in range(20)]
+    for file_id in ids:
+        await publish(publisher, file_id, uploaded(), processing(), progressed(), completed())
+    store = FileStore(status_settings)
+    for file_id in ids:
+        await wait_for(client, file_id, "completed")
+    async with asyncio.timeout(10):
+        while (await replay(status_settings, verify_only=True)).files:
+            await asyncio.sleep(0.1)
+    before = [status async for status in store.scan()]
+    await store.drop()
+    drift = await replay(status_settings)
+    assert sorted(drift.missing) == sorted(ids)
+    assert [status async for status in store.scan()] == before
+    assert (await replay(status_settings, verify_only=True)).lines() == [
+        "20 files compared: equal, field by field"
+    ]
+    # The projector goes on where the replay stopped.
+    late = new_file_id()
+    await publish(publisher, late, uploaded(), processing(), failed())
+    await wait_for(client, late, "failed")
+    store.close()
+
+
+async def test_a_replay_reports_what_has_drifted(
+    publisher: Publisher, status_settings: StatusSettings
+) -> None:
+    file_id = new_file_id()
+    await publish(publisher, file_id, uploaded(), processing(), completed())
+    await replay(status_settings)
+    store = FileStore(status_settings)
+    read = await store.get(file_id)
+    assert read is not None
+    await store.save([(read, read.model_copy(update={"name": "forged.pdf"}))])
+    drift = await replay(status_settings, verify_only=True)
+    assert drift.different == {file_id: ["name"]}
+    assert "differs in name" in "\n".join(drift.lines())
+    store.close()

@@ -1,0 +1,36 @@
+"""Reading what a topic holds."""
+
+import asyncio
+
+from aiokafka import AIOKafkaConsumer
+
+from shared.events import AnyEvent
+from shared.messaging import read_record
+from shared.settings import Settings
+from shared.topics import Topic
+
+
+async def consume(settings: Settings, topic: Topic, count: int) -> list[AnyEvent]:
+    """The first `count` events of a topic.
+
+    Raises:
+        TimeoutError: there are not as many within 20 s.
+    """
+    consumer = AIOKafkaConsumer(
+        settings.topic_prefix + topic.name,
+        bootstrap_servers=settings.kafka,
+        auto_offset_reset="earliest",
+    )
+    await consumer.start()
+    events: list[AnyEvent] = []
+    try:
+        async with asyncio.timeout(20):
+            async for record in consumer:
+                logged = read_record(record)
+                if logged is not None:
+                    events.append(logged.event)
+                if len(events) == count:
+                    break
+    finally:
+        await consumer.stop()
+    return events

@@ -1,0 +1,33 @@
+"""An application served on a free port of the loopback, within the test's own loop."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+
+@asynccontextmanager
+async def served(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of `app`, over a real socket."""
+    config = uvicorn.Config(app, log_config=None, ws="websockets-sansio", lifespan="on")
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        async with httpx.AsyncClient(base_url=address, timeout=60) as client:
+            try:
+                yield client
+            finally:
+                server.should_exit = True
+                await serving
+
+
+async def until_ready(client: httpx.AsyncClient, *, seconds: float = 30.0) -> None:
+    """Wait until the service says that it can serve."""
+    async with asyncio.timeout(seconds):
+        while (await client.get("/health/ready")).status_code != 200:
+            await asyncio.sleep(0.1)
