@@ -6,8 +6,8 @@ Keys are made of ids that we hand out, never of names that users send.
 import asyncio
 import copy
 import os
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -70,18 +70,21 @@ class BlobStore:
 
         A failing `chunks` must not raise `OSError`, which counts as the store's own failure.
         """
-        blocks = _in_blocks(chunks)
-        first = await anext(blocks, b"")
-        if len(first) < BLOCK:
-            await self.put(key, first)
-            return
+        async with aclosing(_in_blocks(chunks)) as blocks:
+            first = await anext(blocks, b"")
+            if len(first) < BLOCK:
+                await self.put(key, first)
+            else:
+                await self._put_large(key, first, blocks)
+
+    async def _put_large(self, key: str, first: bytes, rest: AsyncIterator[bytes]) -> None:
         try:
             # Leaving the writer by an error aborts the upload, so that no part of it stays behind.
             async with obstore.open_writer_async(
                 self._store, key, buffer_size=self._part, max_concurrency=PARTS_IN_FLIGHT
             ) as writer:
                 await writer.write(first)
-                async for block in blocks:
+                async for block in rest:
                     await writer.write(block)
         except BaseException as error:
             self._remove_empty_folders(key)
@@ -175,11 +178,11 @@ class BlobStore:
         if self._root is None:
             return
         with suppress(OSError):  # the first folder that holds something else ends it
-            for folder in (self._root / key).relative_to(self._root).parents[:-1]:
+            for folder in Path(key).parents[:-1]:
                 (self._root / folder).rmdir()
 
 
-async def _in_blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _in_blocks(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
     """The same bytes in pieces of at least `BLOCK`; only the last one may be smaller."""
     gathered: list[bytes] = []
     size = 0

@@ -5,7 +5,6 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 
-from aiokafka.errors import KafkaError
 from faststream.kafka import KafkaBroker
 
 from shared.errors import KafkaUnavailableError
@@ -67,7 +66,8 @@ class KafkaLink:
                 log.info("connected to Kafka at %s", self._servers)
                 await self._watch()
                 await self._broker.stop()
-            except (KafkaError, OSError, TimeoutError) as error:
+            except Exception as error:
+                # Whatever it is, trying again is all there is to do.
                 self._report(f"Kafka at {self._servers} does not answer: {error!r}")
             await asyncio.sleep(RETRY_EVERY)
 

@@ -1,0 +1,241 @@
+"""The blob store keeps its word, on a directory and on an S3-compatible server alike."""
+
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import httpx
+import pytest
+from moto.server import ThreadedMotoServer
+
+from shared.blobs import (
+    BLOCK,
+    PART,
+    BlobMissingError,
+    BlobStore,
+    attempt_prefix,
+    open_blob_store,
+    source_key,
+)
+from shared.errors import BlobStoreUnavailableError
+from shared.settings import Settings
+
+KEY = source_key("one")
+BUCKET = "waybill-tests"
+SMALL = b"a small file"
+LARGE = os.urandom(3 * PART - 1)
+"""More than 20 MB, in three parts, the last one not full."""
+
+
+@pytest.fixture(scope="module")
+def s3_endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    httpx.put(f"{endpoint}/{BUCKET}").raise_for_status()
+    yield endpoint
+    server.stop()
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tests")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+
+
+@pytest.fixture(params=["directory", "directory with fsync", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
+    if request.param == "s3":
+        request.getfixturevalue("aws")
+        endpoint = request.getfixturevalue("s3_endpoint")
+        # A prefix of its own, so that no test sees the blobs of another.
+        return open_blob_store(s3_settings(endpoint, f"s3://{BUCKET}/{tmp_path.name}/deep"))
+    fsync = request.param == "directory with fsync"
+    return open_blob_store(Settings(blobs=str(tmp_path / "blobs"), blobs_fsync=fsync))
+
+
+def s3_settings(endpoint: str, blobs: str = f"s3://{BUCKET}") -> Settings:
+    return Settings(blobs=blobs, blobs_endpoint=endpoint)
+
+
+async def in_chunks(data: bytes, size: int = 100_000) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+async def failing_after(data: bytes) -> AsyncIterator[bytes]:
+    async for chunk in in_chunks(data):
+        yield chunk
+    raise ValueError("the client went away")
+
+
+def left_in(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    "data", [b"", SMALL, bytes(BLOCK), LARGE], ids=["empty", "small", "one block", "large"]
+)
+async def test_what_is_streamed_in_is_what_comes_out(store: BlobStore, data: bytes) -> None:
+    await store.put_stream(KEY, in_chunks(data))
+
+    assert await store.get(KEY) == data
+
+
+async def test_a_large_blob_comes_out_in_bounded_pieces(store: BlobStore) -> None:
+    await store.put_stream(KEY, in_chunks(LARGE))
+
+    pieces = [piece async for piece in await store.stream(KEY)]
+
+    assert b"".join(pieces) == LARGE
+    assert max(map(len, pieces)) < 4 * BLOCK
+
+
+@pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
+async def test_a_failing_source_leaves_nothing(store: BlobStore, data: bytes) -> None:
+    with pytest.raises(ValueError, match="the client went away"):
+        await store.put_stream(KEY, failing_after(data))
+
+    assert await store.keys("files") == []
+    with pytest.raises(BlobMissingError):
+        await store.get(KEY)
+
+
+async def test_a_failing_source_leaves_no_file_and_no_folder(tmp_path: Path) -> None:
+    store = open_blob_store(Settings(blobs=str(tmp_path), blobs_fsync=False))
+    with pytest.raises(ValueError, match="went away"):
+        await store.put_stream(KEY, failing_after(LARGE))
+
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.usefixtures("aws")
+async def test_a_failing_source_leaves_no_unfinished_upload_in_s3(s3_endpoint: str) -> None:
+    store = open_blob_store(s3_settings(s3_endpoint))
+    with pytest.raises(ValueError, match="went away"):
+        await store.put_stream(KEY, failing_after(LARGE))
+
+    async with httpx.AsyncClient() as client:
+        unfinished = await client.get(f"{s3_endpoint}/{BUCKET}?uploads")
+    assert "ListMultipartUploadsResult" in unfinished.text
+    assert "<Upload>" not in unfinished.text
+
+
+async def test_put_replaces_what_is_there(store: BlobStore) -> None:
+    await store.put(KEY, b"before")
+    await store.put(KEY, b"after")
+
+    assert await store.get(KEY) == b"after"
+
+
+async def test_a_local_file_can_be_put(store: BlobStore, tmp_path: Path) -> None:
+    path = tmp_path / "result"
+    path.write_bytes(LARGE)
+
+    await store.put_file(KEY, path)
+
+    assert await store.get(KEY) == LARGE
+
+
+async def test_a_missing_blob_is_reported_as_missing(store: BlobStore) -> None:
+    with pytest.raises(BlobMissingError):
+        await store.get(KEY)
+    with pytest.raises(BlobMissingError):
+        await store.stream(KEY)
+
+
+async def test_deleting_removes_the_blob_and_can_be_repeated(store: BlobStore) -> None:
+    await store.put(KEY, SMALL)
+
+    await store.delete(KEY)
+    await store.delete(KEY)
+
+    assert await store.keys("files") == []
+
+
+async def test_keys_are_those_under_the_prefix_and_sorted(store: BlobStore) -> None:
+    artifact = attempt_prefix("one", 1, 2) + "/text.txt"
+    for key in (source_key("two"), KEY, artifact):
+        await store.put(key, SMALL)
+
+    assert await store.keys("files/one") == [artifact, KEY]
+    assert await store.keys("files") == [artifact, KEY, source_key("two")]
+    assert await store.keys("nothing") == []
+
+
+@pytest.mark.usefixtures("aws")
+async def test_the_prefix_of_an_s3_address_stands_before_every_key(s3_endpoint: str) -> None:
+    store = open_blob_store(s3_settings(s3_endpoint, f"s3://{BUCKET}/team/a"))
+    await store.put(KEY, SMALL)
+
+    assert await open_blob_store(s3_settings(s3_endpoint)).get(f"team/a/{KEY}") == SMALL
+    assert await store.keys("files") == [KEY]
+
+
+async def test_only_a_directory_store_has_local_paths(tmp_path: Path) -> None:
+    directory = open_blob_store(Settings(blobs=str(tmp_path)))
+    await directory.put(KEY, SMALL)
+    path = directory.local_path(KEY)
+
+    assert path is not None
+    assert path.read_bytes() == SMALL
+    assert open_blob_store(Settings(blobs="memory://")).local_path(KEY) is None
+
+
+@pytest.mark.usefixtures("aws")
+async def test_s3_credentials_come_from_the_usual_variables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    signatures: list[str] = []
+
+    class Recorder(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            signatures.append(self.headers["Authorization"])
+            self.send_response(200)
+            self.send_header("ETag", '"1"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Recorder) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        store = open_blob_store(s3_settings(f"http://127.0.0.1:{server.server_port}"))
+        await store.put(KEY, SMALL)
+        server.shutdown()
+
+    assert "Credential=AKIAEXAMPLE/" in signatures[0]
+    assert "/eu-central-1/s3/" in signatures[0]
+
+
+@pytest.mark.usefixtures("aws")
+@pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
+async def test_a_store_that_does_not_answer_is_reported_as_unavailable(data: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        closed = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    store = open_blob_store(s3_settings(closed))
+
+    with pytest.raises(BlobStoreUnavailableError):
+        await store.put_stream(KEY, in_chunks(data))
+    with pytest.raises(BlobStoreUnavailableError):
+        await store.get(KEY)
+
+
+@pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
+async def test_a_directory_that_cannot_be_written_is_reported_as_unavailable(
+    tmp_path: Path, data: bytes
+) -> None:
+    store = open_blob_store(Settings(blobs=str(tmp_path), blobs_fsync=True))
+    (tmp_path / "files").write_text("a file stands where the folder should be")
+
+    with pytest.raises(BlobStoreUnavailableError):
+        await store.put_stream(KEY, in_chunks(data))
