@@ -75,6 +75,11 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """Whether the group has given this pod its share, which may be no partition at all."""
         return self._settled.is_set()
 
+    @property
+    def partitions(self) -> int:
+        """How many partitions this pod has."""
+        return len(self._windows)
+
     async def run(self) -> None:
         """Take records and work on them until `drain` is called.
 

@@ -1,0 +1,212 @@
+"""The processor on a real Kafka: at least once, side by side, and handed over in good order."""
+
+import asyncio
+import hashlib
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka.partitioner import murmur2
+
+from services.processor.app import Processor
+from services.processor.settings import ProcessorSettings
+from shared.blobs import BlobStore, open_blob_store, source_key
+from shared.events import (
+    AnyEvent,
+    EventType,
+    FileCompleted,
+    FileDead,
+    FileFailed,
+    FileUploaded,
+    UploadedData,
+    new_file_id,
+)
+from shared.messaging import Publisher
+from shared.settings import Settings
+from shared.topics import DEAD, LIFECYCLE, UPLOADED
+from tests.support.consuming import consume
+
+DEMO = "application/vnd.waybill.demo+json"
+
+
+@pytest.fixture
+def processor_settings(settings: Settings) -> ProcessorSettings:
+    return ProcessorSettings(
+        **settings.model_dump(), workers=2, backoff_first=0.2, time_limit=20, pod="pod-a"
+    )
+
+
+@pytest.fixture
+def blobs(settings: Settings) -> BlobStore:
+    return open_blob_store(settings)
+
+
+@asynccontextmanager
+async def processing_pod(settings: ProcessorSettings, **changes: Any) -> AsyncIterator[Processor]:
+    """A pod that works while the block runs, and is drained at its end."""
+    pod = Processor(settings.model_copy(update=changes))
+    running = asyncio.create_task(pod.run())
+    try:
+        async with asyncio.timeout(30):
+            while not pod.consumer.ready:
+                await asyncio.sleep(0.05)
+        yield pod
+        assert not running.done(), running
+    finally:
+        await pod.stop()
+        running.cancel()
+
+
+async def upload(
+    publisher: Publisher, blobs: BlobStore, *, file_id: str | None = None, **spec: Any
+) -> str:
+    file_id = file_id or new_file_id()
+    body = json.dumps(spec).encode()
+    await blobs.put(source_key(file_id), body)
+    data = UploadedData(
+        blob=source_key(file_id),
+        content_type=DEMO,
+        size=len(body),
+        sha256=hashlib.sha256(body).hexdigest(),
+        name="demo.json",
+    )
+    await publisher.publish(FileUploaded.of(file_id, data, source="/upload"))
+    return file_id
+
+
+def types_of(events: list[AnyEvent], file_id: str) -> list[str]:
+    return [event.type.removeprefix("file.") for event in events if event.file_id == file_id]
+
+
+def same_partition_ids(count: int) -> list[str]:
+    """Ids whose events all lie in one partition, as Kafka's default partitioner places them."""
+    ids: list[str] = []
+    while len(ids) < count:
+        candidate = new_file_id()
+        if (murmur2(candidate.encode()) & 0x7FFFFFFF) % UPLOADED.partitions == 0:
+            ids.append(candidate)
+    return ids
+
+
+async def test_a_file_is_worked_on_and_its_artifacts_are_stored(
+    publisher: Publisher, processor_settings: ProcessorSettings, blobs: BlobStore
+) -> None:
+    file_id = await upload(publisher, blobs, steps=2)
+    async with processing_pod(processor_settings):
+        events = await consume(processor_settings, LIFECYCLE, 2)
+    assert types_of(events, file_id) == ["processing", "completed"]
+    done = events[1]
+    assert isinstance(done, FileCompleted)
+    result = done.data.result
+    assert result.prefix == f"files/{file_id}/1.1"
+    artifact = result.artifacts[0]
+    assert len(await blobs.get(f"{result.prefix}/{artifact.name}")) == artifact.size
+
+
+async def test_a_long_file_holds_up_no_other_file_of_its_partition(
+    publisher: Publisher, processor_settings: ProcessorSettings, blobs: BlobStore
+) -> None:
+    long, *short = same_partition_ids(6)
+    await upload(publisher, blobs, file_id=long, seconds=4)
+    for file_id in short:
+        await upload(publisher, blobs, file_id=file_id)
+    async with processing_pod(processor_settings):
+        events = await consume(processor_settings, LIFECYCLE, 12)
+    outcomes = [event.file_id for event in events if event.type is EventType.COMPLETED]
+    assert outcomes[-1] == long
+    assert set(outcomes) == {long, *short}
+
+
+async def test_a_file_that_fails_for_now_is_tried_again_up_to_its_limit(
+    publisher: Publisher, processor_settings: ProcessorSettings, blobs: BlobStore
+) -> None:
+    mends = await upload(publisher, blobs, then="retry", until=2)
+    never = await upload(publisher, blobs, then="crash")
+    async with processing_pod(processor_settings):
+        events = await consume(processor_settings, LIFECYCLE, 10)
+    assert types_of(events, mends) == ["processing", "retrying", "processing", "completed"]
+    assert types_of(events, never) == ["processing", "retrying"] * 2 + ["processing", "failed"]
+    given_up = next(event for event in events if isinstance(event, FileFailed))
+    assert given_up.data.error.code == "worker_crashed"
+    assert (given_up.data.attempt, given_up.data.max_attempts) == (3, 3)
+
+
+async def test_an_unreadable_record_is_kept_and_its_partition_goes_on(
+    publisher: Publisher, processor_settings: ProcessorSettings, blobs: BlobStore
+) -> None:
+    file_id = new_file_id()
+    topic = processor_settings.topic_prefix + UPLOADED.name
+    await publisher._broker.publish(b"\xff", topic, key=file_id.encode())
+    await upload(publisher, blobs, file_id=file_id)
+    async with processing_pod(processor_settings):
+        events = await consume(processor_settings, LIFECYCLE, 2)
+        letters = await consume(processor_settings, DEAD, 1)
+    assert types_of(events, file_id) == ["processing", "completed"]
+    assert isinstance(letters[0], FileDead)
+    assert letters[0].data.offset == 0
+
+
+async def test_a_file_whose_blob_is_gone_fails_with_that_reason(
+    publisher: Publisher, processor_settings: ProcessorSettings, blobs: BlobStore
+) -> None:
+    file_id = await upload(publisher, blobs)
+    await blobs.delete(source_key(file_id))
+    async with processing_pod(processor_settings):
+        events = await consume(processor_settings, LIFECYCLE, 2)
+    failed = events[1]
+    assert isinstance(failed, FileFailed)
+    assert failed.data.error.code == "blob_missing"
+
+
+async def test_a_drained_pod_finishes_what_it_can_and_gives_back_the_rest_uncounted(
+    publisher: Publisher, processor_settings: ProcessorSettings, blobs: BlobStore
+) -> None:
+    ends_in_time = await upload(publisher, blobs, seconds=1.5)
+    too_long = await upload(publisher, blobs, seconds=6)
+    async with processing_pod(processor_settings, shutdown_grace=3.0):
+        await consume(processor_settings, LIFECYCLE, 2)
+    async with processing_pod(processor_settings, pod="pod-b"):
+        events = await consume(processor_settings, LIFECYCLE, 5)
+    assert types_of(events, ends_in_time) == ["processing", "completed"]
+    assert types_of(events, too_long) == ["processing", "processing", "completed"]
+    done = events[-1]
+    assert isinstance(done, FileCompleted)
+    # The attempt that was given back has a number and costs the file nothing.
+    assert (done.data.attempt, done.data.max_attempts) == (2, 4)
+
+
+async def test_two_pods_share_the_files_and_none_is_processed_twice(
+    publisher: Publisher, processor_settings: ProcessorSettings, blobs: BlobStore
+) -> None:
+    async with (
+        processing_pod(processor_settings) as first,
+        processing_pod(processor_settings, pod="pod-b") as second,
+    ):
+        async with asyncio.timeout(30):
+            while not (0 < first.consumer.partitions < 60 and 0 < second.consumer.partitions < 60):
+                await asyncio.sleep(0.05)
+        for _ in range(40):
+            await upload(publisher, blobs, seconds=0.05)
+        events = await consume(processor_settings, LIFECYCLE, 80)
+    begun = [event for event in events if event.type is EventType.PROCESSING]
+    assert set(Counter(event.file_id for event in begun).values()) == {1}
+    assert {event.data.pod for event in begun} == {"pod-a", "pod-b"}
+
+
+async def test_a_pod_that_takes_over_repeats_nothing_that_is_finished(
+    publisher: Publisher, processor_settings: ProcessorSettings, blobs: BlobStore
+) -> None:
+    long, *short = same_partition_ids(4)
+    await upload(publisher, blobs, file_id=long, seconds=5)
+    for file_id in short:
+        await upload(publisher, blobs, file_id=file_id)
+    async with processing_pod(processor_settings, shutdown_grace=0.1):
+        await consume(processor_settings, LIFECYCLE, 7)
+    async with processing_pod(processor_settings, pod="pod-b"):
+        events = await consume(processor_settings, LIFECYCLE, 9)
+    for file_id in short:
+        assert types_of(events, file_id) == ["processing", "completed"]
+    assert types_of(events, long) == ["processing", "processing", "completed"]
