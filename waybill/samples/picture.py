@@ -1,0 +1,27 @@
+"""Pictures with text in them, for the reading of images."""
+
+import io
+from collections.abc import Sequence
+
+_SIZE = 36
+"""Pixels of a line of text: large enough to be read without a doubt."""
+
+_LEADING = 60
+_MARGIN = 40
+
+
+def write_png(lines: Sequence[str], *, width: int = 800) -> bytes:
+    """A PNG picture of a label with these lines on it."""
+    # Pillow takes a moment to load, which no other command of the command line should wait for.
+    from PIL import Image, ImageDraw, ImageFont
+
+    height = 2 * _MARGIN + _LEADING * len(lines)
+    picture = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((10, 10, width - 11, height - 11), outline="black", width=4)
+    font = ImageFont.load_default(size=_SIZE)
+    for number, line in enumerate(lines):
+        draw.text((_MARGIN, _MARGIN + _LEADING * number), line, fill="black", font=font)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
