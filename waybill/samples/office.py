@@ -22,9 +22,10 @@ def write_docx(paragraphs: Sequence[str], *, title: str, table: Sequence[Row] = 
     """A Word document: its title, its paragraphs, and at the end a table if there is one."""
     body = _paragraph(title, style="Title") + "".join(_paragraph(each) for each in paragraphs)
     if table:
+        grid = f"<w:tblGrid>{'<w:gridCol/>' * len(table[0])}</w:tblGrid>"
         rows = "".join(_table_row(row) for row in table)
-        # Word wants the properties and the grid of a table, though empty, and a paragraph after it.
-        body += f"<w:tbl><w:tblPr/><w:tblGrid/>{rows}</w:tbl>{_paragraph('')}"
+        # A document may not end with a table: an empty paragraph has to follow.
+        body += f"<w:tbl><w:tblPr/>{grid}{rows}</w:tbl>{_paragraph('')}"
     document = f'<w:document xmlns:w="{_WORD}"><w:body>{body}</w:body></w:document>'
     return _package(
         main=("word/document.xml", f"{DOCX_TYPE}.main+xml", document),
