@@ -1,0 +1,56 @@
+"""A running upload service and the topic it writes to; both serve all tests of this folder."""
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.upload.settings import UploadSettings
+from shared.messaging import create_topics
+from tests.services.upload.service import Service, UploadedEvents, running, uploaded_events
+from tests.support.stack import Parts
+
+
+@pytest.fixture(scope="session")
+async def installation(parts: Parts) -> UploadSettings:
+    """Settings with topics of these tests' own."""
+    settings = UploadSettings(
+        kafka=parts.kafka, topic_prefix="upload-tests.", blobs_fsync=False, demo=False
+    )
+    await create_topics(settings)
+    return settings
+
+
+@pytest.fixture(scope="session")
+async def topic(installation: UploadSettings) -> AsyncIterator[UploadedEvents]:
+    async with uploaded_events(installation) as events:
+        yield events
+
+
+@pytest.fixture
+async def events(topic: UploadedEvents) -> UploadedEvents:
+    """The events of this test."""
+    await topic.mark()
+    return topic
+
+
+@pytest.fixture
+def settings(installation: UploadSettings, tmp_path: Path) -> UploadSettings:
+    return installation.model_copy(update={"blobs": str(tmp_path / "blobs")})
+
+
+@pytest.fixture(scope="session")
+async def shared_service(
+    installation: UploadSettings, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Service]:
+    async with running(installation, blobs=str(tmp_path_factory.mktemp("blobs"))) as service:
+        yield service
+
+
+@pytest.fixture
+def service(shared_service: Service) -> Service:
+    """A service with an empty blob store."""
+    for path in Path(shared_service.settings.blobs).iterdir():
+        shutil.rmtree(path)
+    return shared_service

@@ -1,0 +1,101 @@
+"""An upload service on a real socket and a real Kafka, and what it leaves behind."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from services.upload.app import create_app
+from services.upload.settings import UploadSettings
+from shared.events import FileUploaded, parse
+from shared.topics import UPLOADED
+from tests.support.serving import served, until_ready
+
+UPLOAD = "/api/files/upload"
+
+
+class UploadedEvents:
+    """What stands in the topic of uploads since the test began."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
+        self._consumer = consumer
+        self._partitions = partitions
+        self._begin: dict[TopicPartition, int] = {}
+
+    async def mark(self) -> None:
+        """Begin here."""
+        self._begin = await self._consumer.end_offsets(self._partitions)
+
+    async def all(self) -> list[FileUploaded]:
+        """The events that came since the mark."""
+        end = await self._consumer.end_offsets(self._partitions)
+        expected = sum(end.values()) - sum(self._begin.values())
+        for partition, offset in self._begin.items():
+            self._consumer.seek(partition, offset)
+        events: list[FileUploaded] = []
+        async with asyncio.timeout(10):
+            while len(events) < expected:
+                event = parse((await self._consumer.getone()).value)
+                assert isinstance(event, FileUploaded)
+                events.append(event)
+        return events
+
+    async def one(self) -> FileUploaded:
+        """The only event since the mark."""
+        (event,) = await self.all()
+        return event
+
+
+@asynccontextmanager
+async def uploaded_events(settings: UploadSettings) -> AsyncIterator[UploadedEvents]:
+    topic = settings.topic_prefix + UPLOADED.name
+    partitions = [TopicPartition(topic, number) for number in range(UPLOADED.partitions)]
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False)
+    await consumer.start()
+    consumer.assign(partitions)
+    try:
+        yield UploadedEvents(consumer, partitions)
+    finally:
+        await consumer.stop()
+
+
+@dataclass
+class Service:
+    """A running service."""
+
+    client: httpx.AsyncClient
+    settings: UploadSettings
+
+    @property
+    def port(self) -> int:
+        port = self.client.base_url.port
+        assert port is not None
+        return port
+
+    async def post(self, **request: Any) -> httpx.Response:
+        return await self.client.post(UPLOAD, **request)
+
+    async def send(self, *files: Any, **fields: str) -> httpx.Response:
+        """Send a form; each file is what httpx takes for one: (name, content[, type])."""
+        return await self.post(files=[("file", file) for file in files], data=fields)
+
+    def blobs(self) -> list[Path]:
+        """Every file and folder in the blob store."""
+        return sorted(Path(self.settings.blobs).rglob("*"))
+
+    def blob(self, file_id: str) -> bytes:
+        return Path(self.settings.blobs, "files", file_id, "source").read_bytes()
+
+
+@asynccontextmanager
+async def running(settings: UploadSettings, **changes: Any) -> AsyncIterator[Service]:
+    """A service with these settings, ready."""
+    settings = settings.model_copy(update=changes)
+    async with served(create_app(settings)) as client:
+        await until_ready(client)
+        yield Service(client, settings)
