@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from services.processor.consumer import WorkConsumer
 from services.processor.run import Runner
+from services.processor.scratch import Scratch
 from services.processor.settings import ProcessorSettings
 from services.processor.workers import WorkerPool
 from shared.blobs import open_blob_store
@@ -32,11 +33,13 @@ class Processor:
             memory_limit=settings.memory_limit,
             time_limit=settings.time_limit,
         )
+        self._scratch = Scratch(settings.scratch)
         runner = Runner(
             settings=settings,
             publisher=publisher,
             blobs=open_blob_store(settings),
             pool=self._pool,
+            scratch=self._scratch,
         )
         self.consumer = WorkConsumer(settings=settings, runner=runner, publisher=publisher)
 
@@ -52,6 +55,7 @@ class Processor:
         await self.consumer.drain(self._settings.shutdown_grace)
         await self._pool.stop()
         await self._broker.stop()
+        self._scratch.remove()
 
 
 def create_app(settings: ProcessorSettings) -> FastAPI:

@@ -3,13 +3,12 @@
 import asyncio
 import logging
 import random
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from services.processor.progress import ProgressReporter
 from services.processor.retry import Backoff, GiveUp, decide
+from services.processor.scratch import Scratch
 from services.processor.settings import ProcessorSettings
 from services.processor.worker import Broken, Done, Job
 from services.processor.workers import WorkerPool
@@ -88,11 +87,13 @@ class Runner:
         publisher: Publisher,
         blobs: BlobStore,
         pool: WorkerPool,
+        scratch: Scratch,
     ) -> None:
         self._settings = settings
         self._publisher = publisher
         self._blobs = blobs
         self._pool = pool
+        self._scratch = scratch
         self._backoff = Backoff(first=settings.backoff_first, limit=settings.backoff_max)
 
     async def make_attempt(self, work: Work) -> None:
@@ -162,14 +163,12 @@ class Runner:
         await self._publisher.publish(FileProcessing.of(work.file_id, data, source=SOURCE))
 
     async def _work_in_scratch(self, work: Work, reporter: ProgressReporter) -> Result | Failure:
-        scratch = Path(tempfile.mkdtemp(prefix="waybill-", dir=self._settings.scratch))
         try:
-            return await self._work(work, scratch, reporter)
+            with self._scratch.attempt() as folder:
+                return await self._work(work, folder, reporter)
         except Exception as error:
             log.exception("attempt %d at %s", work.attempt, work.file_id)
-            return Failure(code="internal", message=f"{type(error).__name__}", retryable=True)
-        finally:
-            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+            return Failure(code="internal", message=type(error).__name__, retryable=True)
 
     async def _work(
         self, work: Work, scratch: Path, reporter: ProgressReporter
@@ -182,8 +181,8 @@ class Runner:
             )
         try:
             job = Job(
-                path=await self._fetch(work.source.blob, scratch),
-                scratch=scratch,
+                path=await self._fetch(work.source.blob, folder),
+                scratch=folder,
                 content_type=work.source.content_type,
                 size=work.source.size,
                 run=work.run,
@@ -203,14 +202,14 @@ class Runner:
         except BlobStoreUnavailableError as error:
             return Failure(code=error.code, message=error.detail, retryable=True)
 
-    async def _fetch(self, key: str, scratch: Path) -> Path:
+    async def _fetch(self, key: str, folder: Path) -> Path:
         """The stored file as a file on this machine."""
         local = self._blobs.local_path(key)
         if local is not None:
             if not local.is_file():
                 raise BlobMissingError(key)
             return local
-        path = scratch / "source"
+        path = folder / "source"
         with path.open("wb") as file:
             async for chunk in await self._blobs.stream(key):
                 await asyncio.to_thread(file.write, chunk)

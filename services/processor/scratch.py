@@ -1,0 +1,48 @@
+"""Temporary directories of attempts; what a killed pod left behind is removed by the next one."""
+
+import fcntl
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PREFIX = "waybill-pod-"
+LOCK = "lock"
+
+
+class Scratch:
+    """This pod's own directory, locked for as long as the pod lives."""
+
+    def __init__(self, parent: str | None) -> None:
+        root = Path(parent or tempfile.gettempdir())
+        root.mkdir(parents=True, exist_ok=True)
+        _sweep(root)
+        self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
+        self._lock = (self._folder / LOCK).open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    @contextmanager
+    def attempt(self) -> Iterator[Path]:
+        """An empty directory for one attempt, removed at the end."""
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Remove everything; the pod ends."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._lock.close()
+
+
+def _sweep(root: Path) -> None:
+    """Remove the directories of pods that are gone: nobody holds their locks."""
+    for folder in root.glob(f"{PREFIX}*"):
+        try:
+            with (folder / LOCK).open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            continue  # Held by a living pod, or another user's.
