@@ -1,8 +1,8 @@
 """An upload service on a real socket and a real Kafka, and what it leaves behind."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,10 @@ class UploadedEvents:
 async def uploaded_events(settings: UploadSettings) -> AsyncIterator[UploadedEvents]:
     topic = settings.topic_prefix + UPLOADED.name
     partitions = [TopicPartition(topic, number) for number in range(UPLOADED.partitions)]
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False)
+    # A short fetch, because a question for the end of the topic waits behind it.
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka, enable_auto_commit=False, fetch_max_wait_ms=10
+    )
     await consumer.start()
     consumer.assign(partitions)
     try:
@@ -90,6 +93,14 @@ class Service:
 
     def blob(self, file_id: str) -> bytes:
         return Path(self.settings.blobs, "files", file_id, "source").read_bytes()
+
+    @contextmanager
+    def broken_blob_store(self) -> Iterator[None]:
+        """A file stands where the blob store's folder should be."""
+        in_the_way = Path(self.settings.blobs, "files")
+        in_the_way.write_text("no folder")
+        yield
+        in_the_way.unlink()
 
 
 @asynccontextmanager
