@@ -170,9 +170,7 @@ class Runner:
             log.exception("attempt %d at %s", work.attempt, work.file_id)
             return Failure(code="internal", message=type(error).__name__, retryable=True)
 
-    async def _work(
-        self, work: Work, scratch: Path, reporter: ProgressReporter
-    ) -> Result | Failure:
+    async def _work(self, work: Work, folder: Path, reporter: ProgressReporter) -> Result | Failure:
         if work.source.content_type == DEMO_TYPE and not self._settings.demo:
             return Failure(
                 code="demo_disabled",
