@@ -287,7 +287,7 @@ async def test_an_upload_that_stalls_is_given_up(
 ) -> None:
     async def stalling() -> AsyncIterator[bytes]:
         yield b"x" * 100_000
-        await asyncio.sleep(3)
+        await asyncio.sleep(1)
         yield b"x"
 
     async with running(settings, idle_timeout=0.5) as service:
