@@ -1,6 +1,5 @@
 """A running upload service and the topic it writes to; both serve all tests of this folder."""
 
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -51,6 +50,5 @@ async def shared_service(
 @pytest.fixture
 def service(shared_service: Service) -> Service:
     """A service with an empty blob store."""
-    for path in Path(shared_service.settings.blobs).iterdir():
-        shutil.rmtree(path)
+    shared_service.clear_blobs()
     return shared_service

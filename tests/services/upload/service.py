@@ -1,6 +1,7 @@
 """An upload service on a real socket and a real Kafka, and what it leaves behind."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -93,6 +94,10 @@ class Service:
 
     def blob(self, file_id: str) -> bytes:
         return Path(self.settings.blobs, "files", file_id, "source").read_bytes()
+
+    def clear_blobs(self) -> None:
+        for path in Path(self.settings.blobs).iterdir():
+            shutil.rmtree(path)
 
     @contextmanager
     def broken_blob_store(self) -> Iterator[None]:

@@ -1,0 +1,92 @@
+"""All or nothing, down to the case that cannot be undone; on FastStream's own test broker."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+from faststream.kafka import KafkaBroker, TestKafkaBroker
+from starlette.requests import Request
+
+from services.upload.body import IncomingBody
+from services.upload.intake import Intake
+from services.upload.settings import UploadSettings
+from shared.blobs import open_blob_store
+from shared.errors import KafkaUnavailableError, LengthMismatchError
+from shared.events import FileUploaded, parse
+from shared.messaging import Publisher
+from shared.topics import UPLOADED
+
+FORM = b"".join(
+    b'--b\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\nx\r\n' % name
+    for name in (b"first", b"second", b"third")
+)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> UploadSettings:
+    return UploadSettings(blobs=str(tmp_path), blobs_fsync=False, topic_prefix="")
+
+
+@pytest.fixture
+async def intake(settings: UploadSettings) -> AsyncIterator[Intake]:
+    """An intake whose Kafka takes every file but the second."""
+    broker = KafkaBroker()
+
+    @broker.subscriber(UPLOADED.name)
+    async def take(body: bytes) -> None:
+        event = parse(body)
+        assert isinstance(event, FileUploaded)
+        if event.data.name == "second":
+            raise KafkaConnectionError
+
+    async with TestKafkaBroker(broker):
+        yield Intake(
+            settings=settings,
+            blobs=open_blob_store(settings),
+            publisher=Publisher(broker, settings),
+        )
+
+
+def request_of(body: bytes, *, content_type: str, length: int | None = None) -> Request:
+    """A request as a server hands it over that does not check its length itself."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+    headers = {"content-type": content_type, "content-length": str(length or len(body))}
+
+    async def receive() -> dict[str, object]:
+        return messages.pop()
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+    return Request(scope, receive)
+
+
+async def test_when_kafka_takes_only_some_files_the_answer_says_which(
+    settings: UploadSettings, intake: Intake
+) -> None:
+    request = request_of(FORM + b"--b--\r\n", content_type="multipart/form-data; boundary=b")
+
+    with pytest.raises(KafkaUnavailableError, match="took 2 of 3") as refusal:
+        await intake.take(IncomingBody(request, settings))
+
+    accepted = refusal.value.members["accepted"]
+    assert isinstance(accepted, list)
+    assert [file["name"] for file in accepted] == ["first", "third"]
+    kept = await open_blob_store(settings).keys("files")
+    assert kept == sorted(f"files/{file['file_id']}/source" for file in accepted)
+
+
+async def test_a_body_of_another_length_than_announced_is_refused(
+    settings: UploadSettings, intake: Intake
+) -> None:
+    request = request_of(b"x" * 10, content_type="text/plain", length=11)
+
+    with pytest.raises(LengthMismatchError, match="says 11 bytes, 10 came"):
+        await intake.take(IncomingBody(request, settings))
+
+    assert await open_blob_store(settings).keys("files") == []
