@@ -42,6 +42,7 @@ SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"PAR1", "application/vnd.apache.parquet"),
     (0, b"\x00asm", "application/wasm"),
     (0, b"\x7fELF", "application/x-elf"),
+    (0, b"BM", "image/bmp"),
     (0, b"MZ", "application/vnd.microsoft.portable-executable"),
     (0, b"\xfe\xed\xfa\xce", "application/x-mach-binary"),
     (0, b"\xfe\xed\xfa\xcf", "application/x-mach-binary"),
@@ -105,8 +106,11 @@ TEXTUAL = {
 }
 """Types that are text inside, by the ending of a name."""
 
+_SOMETIMES_UNSIGNED = {"audio/mpeg", "application/x-tar"}
+
 RECOGNISED = frozenset(
     {PDF, *(type_ for _, _, type_ in SIGNATURES), *ZIPPED.values(), *OLE_STORED.values()}
+    - _SOMETIMES_UNSIGNED
 )
 """Types whose content we would have known: a claim to be one, by content without the signature,
 is false."""

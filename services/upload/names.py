@@ -44,7 +44,8 @@ def clean_name(given: str) -> str:
 
 def extension(name: str) -> str:
     """The lower-case ending of a name without its dot, or "" if it has none."""
-    stem, dot, ending = name.rpartition(".")
+    last_segment = re.split(r"[/\\]", name)[-1]
+    stem, dot, ending = last_segment.rpartition(".")
     return ending.lower() if dot and stem else ""
 
 

@@ -1,0 +1,106 @@
+"""The parts of a form do not depend on how its bytes happen to arrive."""
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.upload.multipart import MAX_PARTS, read_parts
+from shared.errors import BrokenMultipartError
+
+BOUNDARY = "frontier"
+
+Parts = list[tuple[dict[str, str], bytes]]
+
+contents = st.one_of(
+    st.binary(max_size=200),
+    # Content that looks as if the boundary began in it.
+    st.lists(
+        st.sampled_from([b"\r", b"\n", b"-", b"--", b"\r\n--front", b"frontier", b"x", b"\r\n"]),
+        max_size=12,
+    ).map(b"".join),
+).filter(lambda content: b"\r\n--frontier" not in b"\r\n" + content)
+
+
+def encoded(*parts: bytes, end: str = "--") -> bytes:
+    body = b"".join(
+        b"--%s\r\nContent-Disposition: form-data; name=p%d\r\nX-Kept: caf\xc3\xa9\r\n\r\n%s\r\n"
+        % (BOUNDARY.encode(), number, content)
+        for number, content in enumerate(parts)
+    )
+    return body + f"--{BOUNDARY}{end}\r\n".encode()
+
+
+async def arriving(body: bytes, cuts: list[int]) -> AsyncIterator[bytes]:
+    edges = [0, *sorted(cut for cut in cuts if 0 < cut < len(body)), len(body)]
+    for start, end in pairwise(edges):
+        if start != end:
+            yield body[start:end]
+
+
+async def read(body: bytes, cuts: list[int] | None = None) -> Parts:
+    parts: Parts = []
+    async for part in read_parts(arriving(body, cuts or []), BOUNDARY):
+        content = b"".join([chunk async for chunk in part.chunks()])
+        parts.append((part.headers, content))
+    return parts
+
+
+@given(st.lists(contents, min_size=1, max_size=4), st.lists(st.integers(0, 1500), max_size=40))
+async def test_any_chunking_gives_the_same_parts(parts: list[bytes], cuts: list[int]) -> None:
+    assert await read(encoded(*parts), cuts) == [
+        ({"content-disposition": f"form-data; name=p{number}", "x-kept": "café"}, content)
+        for number, content in enumerate(parts)
+    ]
+
+
+async def test_even_byte_by_byte() -> None:
+    body = encoded(b"\r\n--frontie\r\n--", b"", b"--frontier")
+
+    assert await read(body, list(range(len(body)))) == await read(body)
+
+
+@given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=10))
+async def test_no_body_breaks_more_than_itself(body: bytes, cuts: list[int]) -> None:
+    with suppress(BrokenMultipartError):
+        await read(body, cuts)
+
+
+@given(st.lists(contents, min_size=1, max_size=3), st.data())
+async def test_a_body_that_is_cut_short_is_noticed(parts: list[bytes], data: st.DataObject) -> None:
+    body = encoded(*parts).removesuffix(b"--\r\n")
+    cut = data.draw(st.integers(0, len(body)))
+
+    with pytest.raises(BrokenMultipartError, match="cut short"):
+        await read(body[:cut])
+
+
+async def test_what_is_not_read_of_a_part_is_skipped() -> None:
+    body = encoded(b"long" * 1000, b"next")
+    names = []
+    async for part in read_parts(arriving(body, list(range(0, len(body), 50))), BOUNDARY):
+        names.append(part.headers["content-disposition"])
+        async for _ in part.chunks():
+            break
+
+    assert names == ["form-data; name=p0", "form-data; name=p1"]
+
+
+async def test_what_follows_the_closing_boundary_is_ignored() -> None:
+    assert len(await read(encoded(b"one") + b"epilogue")) == 1
+
+
+async def test_headers_that_are_no_utf_8_are_read_as_latin_1() -> None:
+    body = encoded(b"one").replace(b"caf\xc3\xa9", b"caf\xe9")
+
+    ((headers, _),) = await read(body)
+    assert headers["x-kept"] == "café"
+
+
+async def test_parts_are_bounded_in_number() -> None:
+    assert len(await read(encoded(*[b""] * MAX_PARTS))) == MAX_PARTS
+    with pytest.raises(BrokenMultipartError, match="fewer files"):
+        await read(encoded(*[b""] * (MAX_PARTS + 1)))
