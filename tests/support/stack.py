@@ -1,0 +1,83 @@
+"""Starting Waybill for tests: its parts alone, or the whole stack as a user starts it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from waybill.addresses import stack_description
+from waybill.local.parts import Parts, running_parts
+
+START_TIMEOUT = 120.0
+
+
+@contextmanager
+def backing_parts(folder: Path) -> Iterator[Parts]:
+    """A Kafka and a MongoDB: those of the environment, or our own."""
+    with running_parts(folder) as parts:
+        yield parts
+
+
+class RunningStack:
+    """A whole Waybill, started by `waybill up` in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
+        self.process = process
+        self.folder = folder
+
+    @classmethod
+    def start(cls, folder: Path, *options: str, **environment: str) -> "RunningStack":
+        """Start a stack on free ports and wait until it is ready."""
+        command = [sys.executable, "-m", "waybill", "up", "--dir", str(folder)]
+        with (folder / "up.log").open("w") as log:
+            process = subprocess.Popen(
+                [*command, "--port", "0", "--upload-port", "0", *options],
+                env={**os.environ, **environment},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        stack = cls(process, folder)
+        deadline = time.monotonic() + START_TIMEOUT
+        while not stack.description:
+            assert process.poll() is None, stack.output
+            assert time.monotonic() < deadline, stack.output
+            time.sleep(0.1)
+        return stack
+
+    @property
+    def output(self) -> str:
+        """What `waybill up` has printed."""
+        return (self.folder / "up.log").read_text()
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What `stack.json` says now."""
+        return stack_description(self.folder)
+
+    @property
+    def status_url(self) -> str:
+        return str(self.description["status_url"])
+
+    @property
+    def upload_url(self) -> str:
+        return str(self.description["upload_url"])
+
+    @property
+    def mongodb(self) -> str:
+        return str(self.description["mongodb"])
+
+    @property
+    def pids(self) -> dict[str, Any]:
+        pids: dict[str, Any] = self.description["pids"]
+        return pids
+
+    def stop(self, *, number: signal.Signals = signal.SIGINT, seconds: float = 20.0) -> int:
+        """Stop the stack as Ctrl-C does; returns its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(seconds)

@@ -1,0 +1,6 @@
+"""The command `waybill`."""
+
+from waybill.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""The commands of `waybill`, as a table of contents."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from waybill.addresses import DEFAULT_FOLDER, Addresses, find_addresses, stack_description
+from waybill.cli import files, show
+from waybill.client import Client
+from waybill.errors import NoAnswerError, RefusedError, StackError
+
+app = typer.Typer(
+    help="Hand over a file, get a waybill, follow it live.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+topics = typer.Typer(help="The topics in Kafka.", no_args_is_help=True)
+app.add_typer(topics, name="topics")
+
+console = Console()
+errors = Console(stderr=True)
+
+Folder = Annotated[Path, typer.Option("--dir", help="Folder of the local stack.")]
+Url = Annotated[str | None, typer.Option("--url", help="Address of the status service.")]
+
+
+@app.command()
+def up(
+    folder: Folder = DEFAULT_FOLDER,
+    processors: Annotated[int, typer.Option(min=1, max=64, help="How many processors.")] = 1,
+    port: Annotated[
+        int | None, typer.Option(help="Port of the page and the status service; 0: a free one.")
+    ] = None,
+    upload_port: Annotated[
+        int | None, typer.Option(help="Port of the upload service; 0: a free one.")
+    ] = None,
+    samples: Annotated[
+        bool, typer.Option(help="Upload a few sample documents on the first start.")
+    ] = False,
+) -> None:
+    """Start Kafka, MongoDB and the services; Ctrl-C stops them."""
+    from waybill.cli.up import run_stack
+
+    run_stack(
+        folder,
+        console=console,
+        processors=processors,
+        port=port,
+        upload_port=upload_port,
+        samples=samples,
+    )
+
+
+@app.command()
+def upload(
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE...")],
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the files to their ends.")] = False,
+    label: Annotated[list[str] | None, typer.Option(help="A label, key=value.")] = None,
+    content_type: Annotated[
+        str | None, typer.Option("--type", help="Content type, if the name does not tell.")
+    ] = None,
+    url: Annotated[str | None, typer.Option("--url", help="Address of the upload service.")] = None,
+    folder: Folder = DEFAULT_FOLDER,
+) -> None:
+    """Hand over files."""
+    labels = files.parse_labels(label or [])
+    with Client(find_addresses(upload=url, folder=folder)) as client:
+        done = files.upload_all(
+            client, paths, labels=labels, content_type=content_type, wait=wait, console=console
+        )
+    raise typer.Exit(0 if done else 1)
+
+
+@app.command()
+def status(
+    file_id: str,
+    as_json: Annotated[bool, typer.Option("--json", help="The status document itself.")] = False,
+    url: Url = None,
+    folder: Folder = DEFAULT_FOLDER,
+) -> None:
+    """Show what is known of a file."""
+    with Client(_addresses(url, folder)) as client:
+        document = client.status(file_id)
+    if as_json:
+        console.print_json(data=document)
+    else:
+        show.print_status(document, console)
+
+
+@app.command()
+def watch(
+    file_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...")] = None,
+    url: Url = None,
+    folder: Folder = DEFAULT_FOLDER,
+) -> None:
+    """Follow some files, or all, live."""
+    with Client(_addresses(url, folder)) as client:
+        show.watch(client, file_ids or [], console)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def replay(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
+    """Rebuild MongoDB from the log; `--verify` only compares."""
+    raise typer.Exit(_run_module("services.status.replay", folder, *context.args))
+
+
+@topics.command("apply")
+def apply_topics(folder: Folder = DEFAULT_FOLDER) -> None:
+    """Create the topics that are missing."""
+    raise typer.Exit(_run_module("shared.messaging", folder))
+
+
+def _addresses(url: str | None, folder: Path) -> Addresses:
+    return find_addresses(status=url, folder=folder)
+
+
+def _run_module(module: str, folder: Path, *arguments: str) -> int:
+    """Run a service's command with the environment of the local stack."""
+    running = stack_description(folder)
+    known = {
+        f"WAYBILL_{name.upper()}": str(running[name])
+        for name in ("kafka", "mongodb", "blobs")
+        if name in running
+    }
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, env={**known, **os.environ}, check=False).returncode
+
+
+def main() -> None:
+    """Run the command line; an expected error is one line, not a traceback."""
+    try:
+        app()
+    except (NoAnswerError, RefusedError, StackError) as error:
+        errors.print(f"[red]waybill:[/red] {error}", highlight=False, markup=True)
+        sys.exit(1 if isinstance(error, StackError) else 2)
+    except KeyboardInterrupt:
+        sys.exit(130)

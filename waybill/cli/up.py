@@ -1,0 +1,66 @@
+"""`waybill up`."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from waybill.addresses import Addresses
+from waybill.client import Client
+from waybill.local.stack import Stack
+from waybill.samples import sample_files
+
+SAMPLES_MARKER = "samples-uploaded"
+
+
+def run_stack(
+    folder: Path,
+    *,
+    console: Console,
+    processors: int,
+    port: int | None,
+    upload_port: int | None,
+    samples: bool,
+) -> None:
+    """Run the local stack until Ctrl-C."""
+
+    def tell(line: str) -> None:
+        console.print(f"[dim]waybill:[/dim] {line}", highlight=False)
+
+    def on_ready(stack: Stack) -> None:
+        described = stack.describe()
+        page, upload = described["status_url"], described["upload_url"]
+        if samples:
+            _upload_samples(stack, Addresses(status=page, upload=upload), tell_console=console)
+        console.print(
+            f"\n  [bold green]Waybill is ready.[/bold green]\n\n"
+            f"  page     {page}\n"
+            f"  upload   curl -F file=@FILE {upload}/api/files/upload\n"
+            f"  API      {page}/docs · {upload}/docs\n"
+            f"  Kafka    {described['kafka']}\n"
+            f"  MongoDB  {described['mongodb']}\n"
+            f"  data     {folder}/ (logs in {folder}/logs)\n\n"
+            f"  Ctrl-C stops everything.\n",
+            highlight=False,
+        )
+
+    Stack(folder=folder, tell=tell, processors=processors, port=port, upload_port=upload_port).run(
+        on_ready
+    )
+
+
+def _upload_samples(stack: Stack, addresses: Addresses, *, tell_console: Console) -> None:
+    """Upload the project's own sample documents, once in the life of a folder."""
+    marker = stack.folder / SAMPLES_MARKER
+    if marker.exists():
+        return
+    with Client(addresses) as client:
+        for sample in sample_files():
+            client.upload_bytes(
+                sample.name,
+                [sample.content],
+                size=len(sample.content),
+                content_type=sample.content_type,
+                labels={"sample": "yes"},
+            )
+    marker.touch()
+    tell_console.print("[dim]waybill:[/dim] sample documents uploaded")

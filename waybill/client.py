@@ -1,0 +1,176 @@
+"""A small client: hand a file over, look at its status, follow it to its end."""
+
+import json
+import mimetypes
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from waybill.addresses import Addresses, find_addresses
+from waybill.errors import NoAnswerError, RefusedError
+
+BLOCK = 1 << 18
+"""Bytes that are read from a file and sent at a time."""
+
+TIMEOUT = httpx.Timeout(30.0, read=120.0)
+"""Seconds; a large upload is answered only when it is stored."""
+
+SILENCE = 60.0
+"""Seconds without even a heartbeat after which a stream counts as broken."""
+
+RECONNECT_DELAYS = (0.5, 1.0, 2.0, 5.0)
+"""Seconds before a broken stream is opened again; the last one repeats."""
+
+TERMINAL = frozenset({"completed", "failed", "cancelled"})
+
+Status = dict[str, Any]
+"""A status document, as the status service answers it."""
+
+
+class Client:
+    """Talks to one Waybill.
+
+    Methods raise `RefusedError` for a problem document and `NoAnswerError` if nobody answers.
+    """
+
+    def __init__(self, addresses: Addresses | None = None) -> None:
+        self.addresses = addresses or find_addresses()
+        self._http = httpx.Client(timeout=TIMEOUT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def upload(
+        self,
+        path: Path,
+        *,
+        content_type: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        on_sent: Callable[[int], None] = lambda _: None,
+    ) -> Status:
+        """Hand over a file; it is streamed from the disk.
+
+        Args:
+            on_sent: called with the number of bytes, each time some were sent.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        with path.open("rb") as file:
+
+            def blocks() -> Iterator[bytes]:
+                while block := file.read(BLOCK):
+                    yield block
+                    on_sent(len(block))
+
+            size = path.stat().st_size
+            return self.upload_bytes(
+                path.name, blocks(), size=size, content_type=content_type, labels=labels
+            )
+
+    def upload_bytes(
+        self,
+        name: str,
+        content: Iterable[bytes],
+        *,
+        size: int,
+        content_type: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Status:
+        """Hand over a file of `size` bytes that comes in blocks."""
+        guessed = content_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        params = {"name": name} | {f"label.{key}": value for key, value in (labels or {}).items()}
+        return self._answer(
+            "POST",
+            f"{self.addresses.upload}/api/files/upload",
+            params=params,
+            content=content,
+            headers={"Content-Type": guessed, "Content-Length": str(size)},
+        )
+
+    def status(self, file_id: str, *, wait: float | None = None) -> Status:
+        """The status document of a file.
+
+        Args:
+            wait: seconds to wait for the next change, if the file is not terminal yet.
+        """
+        params = {} if wait is None else {"wait": str(wait)}
+        return self._answer("GET", self._status_url(file_id), params=params)
+
+    def wait(self, file_id: str, *, seconds: float = 3600.0) -> Status:
+        """The status document of a file once it is terminal.
+
+        Raises:
+            TimeoutError: it is not terminal by then.
+        """
+        deadline = time.monotonic() + seconds
+        while (remaining := deadline - time.monotonic()) > 0:
+            document = self.status(file_id, wait=min(remaining, 20.0))
+            if document["status"] in TERMINAL:
+                return document
+        raise TimeoutError(f"{file_id} is not terminal after {seconds:g} s")
+
+    def files(self, *, limit: int = 50) -> list[Status]:
+        """The newest files, newest first."""
+        page = self._answer("GET", f"{self.addresses.status}/api/files", params={"limit": limit})
+        items: list[Status] = page["items"]
+        return items
+
+    def watch(self, file_ids: Iterable[str] = ()) -> Iterator[Status]:
+        """Every change of some files, or of all; opens the stream again whenever it breaks."""
+        params = {"ids": ",".join(file_ids)}
+        failures = 0
+        while True:
+            try:
+                for document in self._stream(
+                    {key: value for key, value in params.items() if value}
+                ):
+                    failures = 0
+                    yield document
+            except httpx.TransportError as error:
+                if failures >= len(RECONNECT_DELAYS):
+                    raise self._no_answer(self.addresses.status) from error
+            time.sleep(RECONNECT_DELAYS[min(failures, len(RECONNECT_DELAYS) - 1)])
+            failures += 1
+
+    def _stream(self, params: Mapping[str, str]) -> Iterator[Status]:
+        url = f"{self.addresses.status}/api/stream"
+        timeout = httpx.Timeout(30.0, read=SILENCE)
+        with self._http.stream("GET", url, params=params, timeout=timeout) as response:
+            if response.is_error:
+                response.read()
+                raise _refusal(response)
+            for line in response.iter_lines():
+                if line.startswith("data: ") and line != "data: {}":
+                    yield json.loads(line.removeprefix("data: "))
+
+    def _status_url(self, file_id: str) -> str:
+        return f"{self.addresses.status}/api/files/{file_id}/process/status"
+
+    def _answer(self, method: str, url: str, **request: Any) -> Status:
+        try:
+            response = self._http.request(method, url, **request)
+        except httpx.TransportError as error:
+            raise self._no_answer(url) from error
+        if response.is_error:
+            raise _refusal(response)
+        document: Status = response.json()
+        return document
+
+    def _no_answer(self, url: str) -> NoAnswerError:
+        origin = httpx.URL(url).copy_with(path="/", query=None)
+        return NoAnswerError(f"No Waybill answers at {origin}; start one with `make run`.")
+
+
+def _refusal(response: httpx.Response) -> RefusedError:
+    try:
+        problem = response.json()
+        return RefusedError(problem["code"], problem["detail"])
+    except (ValueError, KeyError, TypeError):
+        return RefusedError(f"http_{response.status_code}", response.reason_phrase)

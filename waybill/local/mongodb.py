@@ -1,0 +1,61 @@
+"""A real mongod from the package registry."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from waybill.errors import StackError
+from waybill.local.ports import HOST, free_port, wait_for_port
+from waybill.local.process import Child
+
+START_TIMEOUT = 30.0
+
+CACHE_GB = "0.25"
+"""WiredTiger's smallest cache; a local stack's documents are few."""
+
+
+def start_mongodb(folder: Path, logs: Path) -> tuple[Child, str]:
+    """Start a mongod that keeps its data in `folder`.
+
+    Returns:
+        The process, and its connection string; it may not listen yet, see `wait_for_mongodb`.
+
+    Raises:
+        StackError: there is no mongod for this machine.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    command = [
+        str(_mongod()),
+        *("--dbpath", str(folder)),
+        *("--bind_ip", HOST, "--port", str(port)),
+        *("--wiredTigerCacheSizeGB", CACHE_GB),
+        "--quiet",
+        "--nounixsocket",
+    ]
+    child = Child("mongodb", command, environment=os.environ, log=logs / "mongodb.log")
+    return child, f"mongodb://{HOST}:{port}"
+
+
+def wait_for_mongodb(mongodb: Child, uri: str) -> None:
+    """Return when mongod accepts connections.
+
+    Raises:
+        StackError: it ended, or took longer than half a minute.
+    """
+    port = int(uri.rpartition(":")[2])
+    wait_for_port(port, seconds=START_TIMEOUT, alive=lambda: mongodb.alive, what="mongod")
+
+
+def _mongod() -> Path:
+    """The executable in the wheel; importing that package would start more than we want."""
+    spec = find_spec("fiftyone")
+    for location in (spec.submodule_search_locations or ()) if spec else ():
+        binary = Path(location) / "db" / "bin" / "mongod"
+        if binary.exists():
+            binary.chmod(binary.stat().st_mode | 0o111)
+            return binary
+    raise StackError(
+        "There is no mongod for this machine: install waybill[local] (Linux on x86-64), "
+        "or name a running MongoDB by WAYBILL_MONGODB."
+    )

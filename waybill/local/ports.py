@@ -1,0 +1,72 @@
+"""Ports of the loopback."""
+
+import socket
+import time
+from collections.abc import Callable
+
+from waybill.errors import StackError
+
+HOST = "127.0.0.1"
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_free(port: int) -> bool:
+    """Whether somebody could listen on a port now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def choose_port(given: int | None, preferred: int, tell: Callable[[str], None]) -> int:
+    """The port to use: the one given, or the preferred one, or a free one.
+
+    Args:
+        given: what the user asked for; 0 asks for a free one, None leaves it to us.
+
+    Raises:
+        StackError: the port that the user asked for is taken.
+    """
+    if given == 0:
+        return free_port()
+    if given is not None:
+        if not is_free(given):
+            raise StackError(f"Port {given} is taken; give another one, or 0 for a free one.")
+        return given
+    if is_free(preferred):
+        return preferred
+    port = free_port()
+    tell(f"port {preferred} is taken, using {port} instead")
+    return port
+
+
+def answers(port: int) -> bool:
+    """Whether somebody accepts connections on a port."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def wait_for_port(port: int, *, seconds: float, alive: Callable[[], bool], what: str) -> None:
+    """Return when somebody accepts connections on a port.
+
+    Raises:
+        StackError: the process ended, or nobody listened in that time.
+    """
+    deadline = time.monotonic() + seconds
+    while not answers(port):
+        if not alive():
+            raise StackError(f"{what} ended while it was starting.")
+        if time.monotonic() > deadline:
+            raise StackError(f"{what} did not listen on port {port} within {seconds:g} s.")
+        time.sleep(0.05)

@@ -1,0 +1,265 @@
+"""The whole of Waybill on one machine: start it in order, keep it running, stop it in order."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+import httpx
+
+from waybill.errors import StackError
+from waybill.local.parts import Parts
+from waybill.local.ports import HOST, choose_port, free_port
+from waybill.local.process import Child
+
+STATUS_PORT = 8000
+UPLOAD_PORT = 8001
+
+READY_TIMEOUT = 60.0
+"""Seconds for all services to become ready; on a small machine they need about five."""
+
+SERVICE_GRACE = 4.0
+"""Seconds that running work gets at the end; with the parts' own grace all is over within 15 s."""
+
+FORCED_AFTER = SERVICE_GRACE + 3.0
+"""Seconds after which a service that does not end is killed."""
+
+TICK = 0.1
+FIRST_DELAY, LONGEST_DELAY = 0.5, 10.0
+"""Seconds before a service that died is started again; doubled each time."""
+
+STABLE_AFTER = 30.0
+"""Seconds of life after which a service's earlier deaths are forgotten."""
+
+
+def next_delay(previous: float, lived: float) -> float:
+    """How long to wait before a service that lived so long is started again, in seconds."""
+    if lived >= STABLE_AFTER or previous == 0:
+        return FIRST_DELAY
+    return min(previous * 2, LONGEST_DELAY)
+
+
+@dataclass
+class Supervised:
+    """A process that is to run for as long as the stack does."""
+
+    child: Child
+    delay: float = 0.0
+    due: float | None = None
+    """When a process that died is started again, in monotonic seconds; None while it runs."""
+
+    @property
+    def address(self) -> str:
+        """Where a service answers."""
+        return f"http://{HOST}:{self.child.environment['WAYBILL_PORT']}"
+
+
+class _StopRequested(Exception):  # noqa: N818 - a wish of the user's, not an error
+    """SIGINT or SIGTERM came."""
+
+
+@dataclass
+class Stack:
+    """Kafka, MongoDB, the services, and the folder with all that they write."""
+
+    folder: Path
+    tell: Callable[[str], None]
+    processors: int = 1
+    port: int | None = None
+    upload_port: int | None = None
+    parts: Parts = field(default_factory=Parts)
+    processes: dict[str, Supervised] = field(default_factory=dict)
+    """All that is ours to keep running, in the order of starting."""
+    _stop_requested: bool = False
+
+    @property
+    def file(self) -> Path:
+        """Where the addresses and process ids are written."""
+        return self.folder / "stack.json"
+
+    def run(self, on_ready: Callable[["Stack"], None]) -> None:
+        """Start everything, keep it running until SIGINT or SIGTERM, stop everything.
+
+        Raises:
+            StackError: something cannot be started.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        with self._lock():
+            try:
+                self._start()
+                on_ready(self)
+                while True:
+                    self._tend()
+                    time.sleep(TICK)
+                    self._check_stop()
+            except _StopRequested:
+                self.tell("stopping …")
+            finally:
+                self._stop()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        # A flag and no exception: start-up code must not be left half-way.
+        self._stop_requested = True
+
+    def _check_stop(self) -> None:
+        if self._stop_requested:
+            raise _StopRequested
+
+    def _lock(self) -> TextIO:
+        lock = (self.folder / "lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise StackError(
+                f"A Waybill is already running in {self.folder}; stop it first, "
+                "or choose another folder with --dir."
+            ) from error
+        return lock
+
+    def _start(self) -> None:
+        status_port = choose_port(self.port, STATUS_PORT, self.tell)
+        upload_port = choose_port(self.upload_port, UPLOAD_PORT, self.tell)
+        self.tell("starting Kafka and MongoDB …")
+        self.parts.start(self.folder)
+        self.processes = {name: Supervised(part) for name, part in self.parts.children.items()}
+        self._check_stop()
+        self.tell("starting the services …")
+        common = self._environment(status_port, upload_port)
+        self._create_topics(common)
+        self._add("upload", "services.upload", common, upload_port)
+        self._add("status", "services.status", common, status_port)
+        for number in range(1, self.processors + 1):
+            self._add(f"processor-{number}", "services.processor", common, free_port())
+        self._wait_until_ready()
+        self._write_file()
+
+    def _environment(self, status_port: int, upload_port: int) -> dict[str, str]:
+        defaults = {
+            "WAYBILL_BLOBS": str((self.folder / "blobs").resolve()),
+            "WAYBILL_DEMO": "true",
+            "WAYBILL_SHUTDOWN_GRACE": str(SERVICE_GRACE),
+        }
+        fixed = {
+            "WAYBILL_KAFKA": self.parts.kafka,
+            "WAYBILL_MONGODB": self.parts.mongodb,
+            "WAYBILL_STATUS_URL": f"http://{HOST}:{status_port}",
+            "WAYBILL_UPLOAD_URL": f"http://{HOST}:{upload_port}",
+            "PYTHONUNBUFFERED": "1",
+        }
+        return {**defaults, **os.environ, **fixed}
+
+    def _create_topics(self, environment: Mapping[str, str]) -> None:
+        command = [sys.executable, "-m", "shared.messaging"]
+        done = subprocess.run(
+            command, env=dict(environment), capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise StackError(f"The topics cannot be created:\n{done.stderr.strip()}")
+
+    def _add(self, name: str, module: str, common: Mapping[str, str], port: int) -> None:
+        environment = {**common, "WAYBILL_PORT": str(port)}
+        if module == "services.processor":
+            environment.setdefault("WAYBILL_POD", name)
+        command = [sys.executable, "-m", module]
+        log = self.folder / "logs" / f"{name}.log"
+        self.processes[name] = Supervised(Child(name, command, environment=environment, log=log))
+
+    @property
+    def _services(self) -> dict[str, Supervised]:
+        return {
+            name: process
+            for name, process in self.processes.items()
+            if name not in self.parts.children
+        }
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + READY_TIMEOUT
+        waiting = self._services
+        with httpx.Client(timeout=1, trust_env=False) as http:
+            while waiting:
+                self._check_stop()
+                for name, service in list(waiting.items()):
+                    if not service.child.alive:
+                        raise StackError(
+                            f"{name} {service.child.how_it_ended()} while it was starting:\n"
+                            f"{service.child.last_lines()}"
+                        )
+                    if _is_ready(http, service.address):
+                        del waiting[name]
+                if time.monotonic() > deadline:
+                    names = ", ".join(waiting)
+                    raise StackError(f"{names} did not become ready; see {self.folder / 'logs'}.")
+                time.sleep(TICK)
+
+    def _tend(self) -> None:
+        """Start again what died, after a pause that grows with each death."""
+        now = time.monotonic()
+        for name, process in self.processes.items():
+            dead = process.child
+            if dead.alive:
+                continue
+            if process.due is None:
+                process.delay = next_delay(process.delay, now - dead.started)
+                process.due = now + process.delay
+                dead.finish(now)
+            elif now >= process.due:
+                process.child, process.due = dead.again(), None
+                self.tell(
+                    f"{name} (pid {dead.pid}) {dead.how_it_ended()}; "
+                    f"started again as pid {process.child.pid}"
+                )
+                self._write_file()
+
+    def _write_file(self) -> None:
+        """Write the addresses and process ids, all or nothing."""
+        text = json.dumps(self.describe(), indent=2) + "\n"
+        draft = self.file.with_suffix(".tmp")
+        draft.write_text(text)
+        draft.replace(self.file)
+
+    def describe(self) -> dict[str, Any]:
+        """What `stack.json` says."""
+        upload = self.processes["upload"]
+        pids = {name: process.child.pid for name, process in self.processes.items()}
+        processors = [pids.pop(name) for name in list(pids) if name.startswith("processor-")]
+        return {
+            "upload_url": upload.address,
+            "status_url": self.processes["status"].address,
+            "kafka": self.parts.kafka,
+            "mongodb": self.parts.mongodb,
+            "blobs": upload.child.environment["WAYBILL_BLOBS"],
+            "pids": {**pids, "processor": processors},
+        }
+
+    def _stop(self) -> None:
+        """Stop the services, then what they lean on."""
+        self.file.unlink(missing_ok=True)
+        services = [service.child for service in self._services.values()]
+        for child in services:
+            child.terminate()
+        deadline = time.monotonic() + FORCED_AFTER
+        for child in services:
+            child.finish(deadline)
+        # A part that was started again is another process than the one it began with.
+        for name in self.parts.children:
+            if name in self.processes:
+                self.parts.children[name] = self.processes[name].child
+        self.parts.stop()
+
+
+def _is_ready(http: httpx.Client, address: str) -> bool:
+    try:
+        return http.get(f"{address}/health/ready").status_code == 200
+    except httpx.HTTPError:
+        return False
