@@ -97,6 +97,9 @@ def install(app: FastAPI) -> None:
 
 
 ERROR_RESPONSES: dict[int | str, dict[str, object]] = {
-    "default": {"model": Problem, "description": "A problem document (RFC 9457)."}
+    "default": {
+        "description": "A problem document (RFC 9457).",
+        "content": {PROBLEM_JSON: {"schema": Problem.model_json_schema()}},
+    }
 }
 """For FastAPI's `responses=`: every endpoint may answer with a problem document."""

@@ -9,6 +9,10 @@ from fastapi import FastAPI
 
 from shared.settings import Settings
 
+CLOSING_TIME = 2
+"""Seconds of the grace that are kept for the lifespan to close its connections, after open requests
+have been waited for."""
+
 
 class _Server(uvicorn.Server):
     """Tells the application of the signal before uvicorn begins to wait for open connections."""
@@ -42,7 +46,7 @@ def serve(
         http="httptools",
         ws="websockets-sansio",
         ws_per_message_deflate=False,
-        timeout_graceful_shutdown=int(settings.shutdown_grace),
+        timeout_graceful_shutdown=max(0, int(settings.shutdown_grace) - CLOSING_TIME),
         server_header=False,
     )
     with socket.create_server(

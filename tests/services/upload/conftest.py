@@ -8,7 +8,7 @@ import pytest
 from services.upload.settings import UploadSettings
 from shared.messaging import create_topics
 from tests.services.upload.service import Service, UploadedEvents, running, uploaded_events
-from tests.support.stack import Parts
+from waybill.local.parts import Parts
 
 
 @pytest.fixture(scope="session")

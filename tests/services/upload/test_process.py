@@ -1,0 +1,134 @@
+"""The service as a process: what memory it needs, and how it ends."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.upload.settings import UploadSettings
+from tests.services.upload.service import UPLOAD, Service
+from tests.support.serving import until_ready
+
+MEGABYTE = 1_000_000
+PIECE = os.urandom(MEGABYTE)
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads Linux's /proc")
+
+
+@dataclass
+class Process:
+    """A service of its own, as it runs in production."""
+
+    client: httpx.AsyncClient
+    running: asyncio.subprocess.Process
+
+    def peak_memory(self) -> int:
+        """Bytes of resident memory that it had at most."""
+        status = Path(f"/proc/{self.running.pid}/status").read_text()
+        (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+        return int(kilobytes) * 1024
+
+
+@asynccontextmanager
+async def started(settings: UploadSettings, **changes: str) -> AsyncIterator[Process]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    environment = {
+        "WAYBILL_KAFKA": settings.kafka,
+        "WAYBILL_TOPIC_PREFIX": settings.topic_prefix,
+        "WAYBILL_BLOBS": settings.blobs,
+        "WAYBILL_PORT": str(port),
+    }
+    running = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.upload"), env=os.environ | environment | changes
+    )
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            await until_listening(port)
+            await until_ready(client)
+            yield Process(client, running)
+    finally:
+        if running.returncode is None:
+            running.terminate()
+            await running.wait()
+
+
+async def until_listening(port: int) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.1)
+            else:
+                writer.close()
+                return
+
+
+async def pieces(count: int) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield PIECE
+
+
+async def form_of(count: int) -> AsyncIterator[bytes]:
+    yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="large.bin"\r\n\r\n'
+    async for piece in pieces(count):
+        yield piece
+    yield b"\r\n--b--\r\n"
+
+
+@pytest.mark.parametrize("kind", ["raw", "form"])
+async def test_memory_does_not_grow_with_the_file(settings: UploadSettings, kind: str) -> None:
+    headers = {"content-type": "multipart/form-data; boundary=b"} if kind == "form" else {}
+    body = form_of if kind == "form" else pieces
+    async with started(settings) as process:
+        await process.client.post(UPLOAD, content=body(10), headers=headers)
+        before = process.peak_memory()
+
+        answer = await process.client.post(UPLOAD, content=body(60), headers=headers)
+
+        assert answer.status_code == 202
+        assert answer.json()["size"] == 60 * MEGABYTE
+        assert process.peak_memory() - before < 8 * MEGABYTE
+
+
+async def test_it_ends_in_time_even_while_an_upload_hangs(settings: UploadSettings) -> None:
+    async def hanging() -> AsyncIterator[bytes]:
+        yield PIECE
+        await asyncio.sleep(60)
+
+    async with started(settings, WAYBILL_SHUTDOWN_GRACE="3") as process:
+        upload = asyncio.create_task(process.client.post(UPLOAD, content=hanging()))
+        await asyncio.sleep(0.5)
+        began = time.monotonic()
+        process.running.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(10):
+            await process.running.wait()
+
+        assert time.monotonic() - began < 3
+        assert Service(process.client, settings).blobs() == []
+        upload.cancel()
+
+
+async def test_an_upload_under_way_at_the_end_is_finished(settings: UploadSettings) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        yield PIECE
+        await asyncio.sleep(1)
+        yield PIECE
+
+    async with started(settings) as process:
+        upload = asyncio.create_task(process.client.post(UPLOAD, content=slow()))
+        await asyncio.sleep(0.5)
+        process.running.send_signal(signal.SIGTERM)
+
+        assert (await upload).status_code == 202
