@@ -2,22 +2,50 @@
 
 from services.processor.steps.demo import DEMO_TYPE, demo
 from services.processor.steps.document import Context, Document, Step
+from services.processor.steps.extract import read_document, read_markup
+from services.processor.steps.identify import identify
+from services.processor.steps.image import read_image
+from services.processor.steps.media_types import (
+    EMAIL,
+    IMAGES,
+    MARKUP,
+    OFFICE,
+    PDF,
+    RTF,
+    is_textual,
+)
+from services.processor.steps.pdf import read_pdf
+from services.processor.steps.statistics import count
+from services.processor.steps.text import read_text
 
 
 def pipeline_for(content_type: str) -> tuple[Step, ...]:
-    """The steps for files of `content_type`, in order."""
+    """The steps for files of this type, in order; none for a type that nothing can be read in."""
     if content_type == DEMO_TYPE:
         return (demo,)
+    if content_type == PDF:
+        return (read_pdf, count)
+    if content_type in IMAGES:
+        return (read_image, count)
+    if content_type in OFFICE | {EMAIL, RTF}:
+        return (read_document, count)
+    if content_type in MARKUP:
+        return (read_markup, count)
+    if is_textual(content_type):
+        return (read_text, count)
     return ()
 
 
 def run_pipeline(document: Document, context: Context) -> Document:
-    """Do all that is to be done with `document`; each step reports its own progress.
+    """Do all that is to be done with a file; each step reports its own progress.
 
     Raises:
         PermanentError: the file cannot be processed.
         TransientError: it could not be processed this time.
     """
+    # A demo is what it is declared to be: it has no content to be known by.
+    if document.content_type != DEMO_TYPE:
+        document = identify(document, context)
     for step in pipeline_for(document.content_type):
         document = step(document, context)
     return document

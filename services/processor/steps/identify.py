@@ -1,0 +1,189 @@
+"""The first step: which type the file really is of.
+
+The type that comes with a file was decided at its upload from the first bytes, its name and what
+the client said. Here the whole file is at hand, so containers are looked into, and a claim that
+the content disproves is noticed:
+
+1. A signature goes before the declared type. Of a zip archive, its entries say what it holds.
+2. Content that reads as text keeps a declared type that is textual; else its first words decide.
+3. Other content keeps a declared type that nothing disproves; else puremagic may know it.
+
+A file that is declared a PDF, an office document or an image and is nothing of that kind is
+refused; any other difference is noted, and the file is worked on as what it is.
+"""
+
+import zipfile
+from pathlib import Path
+
+from services.processor.steps.containers import is_encrypted_office, office_type
+from services.processor.steps.document import Context, Document
+from services.processor.steps.media_types import (
+    BMP,
+    EMAIL,
+    GIF,
+    HTML,
+    IMAGES,
+    JPEG,
+    OCTET_STREAM,
+    OFFICE,
+    OLE,
+    PDF,
+    PLAIN_TEXT,
+    PNG,
+    RTF,
+    TIFF,
+    WEBP,
+    XML,
+    ZIP,
+    is_textual,
+)
+from shared.errors import PermanentError
+
+_HEAD = 8192
+"""Bytes at the start of a file in which its signature, or its nature as text, shows."""
+
+_PDF_HEADER_WITHIN = 1024
+"""Readers of PDF accept its header anywhere in these first bytes."""
+
+_SIGNATURES = (
+    (0, b"%PDF-", PDF),
+    (0, b"\x89PNG\r\n\x1a\n", PNG),
+    (0, b"\xff\xd8\xff", JPEG),
+    (0, b"GIF87a", GIF),
+    (0, b"GIF89a", GIF),
+    (0, b"II*\x00", TIFF),
+    (0, b"MM\x00*", TIFF),
+    (8, b"WEBP", WEBP),
+    (0, b"PK\x03\x04", ZIP),
+    (0, b"PK\x05\x06", ZIP),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", OLE),
+    (0, b"{\\rtf", RTF),
+)
+"""(offset, bytes, type) of the types whose reading depends on it."""
+
+_NEVER_IN_TEXT = bytes({*range(32)} - {*b"\t\n\r\f\b\x1b"}) + b"\x7f"
+
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+_EMAIL_STARTS = (b"received:", b"return-path:", b"mime-version:", b"message-id:", b"from:")
+
+_PUREMAGIC_CONFIDENT = 0.4
+"""What puremagic gives a match of four bytes; shorter ones are chance."""
+
+
+def identify(document: Document, context: Context) -> Document:
+    """Set the type that the content shows, and note it where it is not the declared one.
+
+    Raises:
+        PermanentError: `content_type_mismatch` or `encrypted_document`.
+    """
+    context.progress("identifying", 0, 1)
+    found = identify_type(document.path, document.content_type)
+    if found != document.content_type:
+        document.statistics["identified_type"] = found
+        document.content_type = found
+    return document
+
+
+def identify_type(path: Path, declared: str) -> str:
+    """The type of the file at `path` by the rule above.
+
+    Raises:
+        PermanentError: `content_type_mismatch` or `encrypted_document`.
+    """
+    found = _find_type(path, declared)
+    kind = _provable_kind(declared)
+    if kind and _provable_kind(found) != kind:
+        raise PermanentError(
+            "content_type_mismatch",
+            f"The file was sent as {kind} ({declared}), but its content is {found}. "
+            "Send it again with its right name and type, or send a copy that is not damaged.",
+        )
+    return found
+
+
+def _find_type(path: Path, declared: str) -> str:
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    signed = _signed_type(head, declared)
+    if signed == ZIP:
+        return _zipped_type(path, declared)
+    if signed == OLE:
+        return _ole_type(path, declared)
+    if signed:
+        return signed
+    if _is_text(head):
+        return declared if is_textual(declared) else _textual_type(head)
+    return _unprovable(declared) or _puremagic_type(head)
+
+
+def _provable_kind(content_type: str) -> str | None:
+    """What files of this type are, if their content can prove it."""
+    if content_type == PDF:
+        return "a PDF"
+    if content_type in OFFICE:
+        return "an office document"
+    return "an image" if content_type in IMAGES else None
+
+
+def _unprovable(declared: str) -> str | None:
+    """The declared type, if there is no telling from binary content that it is wrong."""
+    is_disproved = _provable_kind(declared) or is_textual(declared) or declared == OCTET_STREAM
+    return None if is_disproved else declared
+
+
+def _signed_type(head: bytes, declared: str) -> str | None:
+    for offset, magic, content_type in _SIGNATURES:
+        if head.startswith(magic, offset):
+            return content_type
+    # Two letters alone would be chance; the length of the header that follows them is not.
+    if head.startswith(b"BM") and head[15:18] == b"\x00\x00\x00":
+        return BMP
+    # A text may well speak of PDF, so that further in only a declared PDF is taken for one.
+    if declared == PDF and b"%PDF-" in head[:_PDF_HEADER_WITHIN]:
+        return PDF
+    return None
+
+
+def _is_text(head: bytes) -> bool:
+    if head.startswith(_UTF16_MARKS):
+        even = head[: len(head) // 2 * 2]
+        return "\x00" not in even.decode("utf-16", errors="replace")
+    return len(head.translate(None, _NEVER_IN_TEXT)) == len(head)
+
+
+def _textual_type(head: bytes) -> str:
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return HTML
+    if start.startswith(b"<?xml"):
+        return XML
+    return EMAIL if start.startswith(_EMAIL_STARTS) else PLAIN_TEXT
+
+
+def _zipped_type(path: Path, declared: str) -> str:
+    try:
+        return office_type(path) or _unprovable(declared) or ZIP
+    except zipfile.BadZipFile:
+        # What reads the document will say that it is damaged.
+        return declared if declared in OFFICE else _unprovable(declared) or ZIP
+
+
+def _ole_type(path: Path, declared: str) -> str:
+    if declared in OFFICE | {OLE, OCTET_STREAM} and is_encrypted_office(path):
+        raise PermanentError(
+            "encrypted_document",
+            "The document is protected by a password. Send a copy without one.",
+        )
+    return _unprovable(declared) or OLE
+
+
+def _puremagic_type(head: bytes) -> str:
+    import puremagic
+
+    try:
+        best = puremagic.magic_string(head)[0]
+    except puremagic.PureError:
+        return OCTET_STREAM
+    is_sure = best.confidence >= _PUREMAGIC_CONFIDENT and best.mime_type
+    return best.mime_type.lower() if is_sure else OCTET_STREAM

@@ -1,0 +1,43 @@
+"""The last step: count what was read, and keep it."""
+
+import re
+
+from services.processor.steps.document import Context, Document
+
+_WORD = re.compile(r"\S+")
+
+_ENOUGH = 20_000
+"""Characters by which a language is told; more do not make it surer."""
+
+
+def count(document: Document, context: Context) -> Document:
+    """Count the text, tell its language, and keep it as `text.txt`."""
+    text = document.text
+    if text is None:
+        return document
+    context.progress("counting", 0, 1)
+    document.statistics |= count_text(text)
+    if text.strip():
+        if language := detect_language(text):
+            document.statistics["language"] = language
+        context.artifact("text.txt", "text/plain; charset=utf-8", text)
+    return document
+
+
+def count_text(text: str) -> dict[str, int]:
+    """The numbers of characters, of words between blanks, and of lines."""
+    return {
+        "characters": len(text),
+        "words": sum(1 for _ in _WORD.finditer(text)),
+        "lines": text.count("\n") + (text != "" and not text.endswith("\n")),
+    }
+
+
+def detect_language(text: str) -> str | None:
+    """The language (ISO 639-3) that a text is in, or None where it is too short to be sure."""
+    from kreuzberg import ExtractionConfig, LanguageDetectionConfig, extract_bytes_sync
+
+    config = ExtractionConfig(use_cache=False, language_detection=LanguageDetectionConfig())
+    sample = text[:_ENOUGH].encode(errors="replace")
+    languages = extract_bytes_sync(sample, "text/plain", config).detected_languages
+    return languages[0] if languages else None
