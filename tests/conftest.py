@@ -8,7 +8,8 @@ import pytest
 
 from shared.messaging import Publisher, create_topics, make_broker
 from shared.settings import Settings
-from tests.support.stack import Parts, RunningStack, backing_parts
+from tests.support.stack import RunningStack, backing_parts
+from waybill.local.parts import Parts
 
 
 @pytest.fixture(scope="session")

@@ -104,5 +104,8 @@ def _format(java: str, classpath: str, properties: Path, log: Path) -> None:
 
 
 def _cluster_id() -> str:
-    """22 characters of base64, as Kafka's own tool makes them."""
-    return urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
+    """22 characters of base64, as Kafka's own tool makes them.
+
+    The first is fixed: with a dash there, the tool would take the id for an option.
+    """
+    return "W" + urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")[1:]

@@ -92,7 +92,7 @@ async def test_a_stream_shows_every_state_and_ends_with_the_terminal_one(
     await publish(publisher, file_id, uploaded())
     async with client.stream("GET", status_path(file_id), params={"stream": "true"}) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
-        seen = []
+        seen: list[Any] = []
         async for document in status_events(response):
             seen.append((document["status"], document["phase"]))
             match len(seen):
@@ -202,7 +202,7 @@ async def test_a_websocket_follows_the_files_it_subscribed_to(
         assert json.loads(await socket.recv())["status"]["status"] == "pending"
         await publish(publisher, other, uploaded())
         await publish(publisher, file_id, processing(), completed())
-        seen = []
+        seen: list[Any] = []
         while not seen or seen[-1] != "completed":
             message = json.loads(await socket.recv())
             assert message["status"]["file_id"] == file_id

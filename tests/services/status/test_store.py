@@ -66,10 +66,8 @@ async def test_a_change_is_written_only_over_what_was_read(store: FileStore) -> 
 
 async def test_writers_that_race_lose_nothing(store: FileStore) -> None:
     file_id = new_file_id()
-    log: list[tuple[StatusEvent, int]] = [
-        (about(file_id, event), offset)
-        for offset, event in enumerate([uploaded(), processing(), retrying(), processing(2)])
-    ]
+    events: list[StatusEvent] = [uploaded(), processing(), retrying(), processing(2)]
+    log = [(about(file_id, event), offset) for offset, event in enumerate(events)]
 
     async def write(event: tuple[StatusEvent, int]) -> None:
         while True:
