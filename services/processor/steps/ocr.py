@@ -59,20 +59,22 @@ def _is_beside(box: Box, other: Box) -> bool:
 
 @cache
 def _engine() -> Any:
-    """Loaded once a process: the models take a second and a hundred megabytes."""
-    # numpy's OpenBLAS sets memory aside for each core, which the limit of a worker has no room
-    # for on a large machine; a pod has a worker for each core anyway.
+    """Loaded once a process: the models take a second and some three hundred megabytes."""
+    # onnxruntime would tell its maker about every process; this is to be said before its import.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    # numpy's OpenBLAS sets memory aside for each core, for which the memory limit of a worker has
+    # no room on a large machine.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import cv2
     from rapidocr import RapidOCR
 
+    # One thread everywhere, for a pod has a worker for each core.
     cv2.setNumThreads(1)
-    threads = "EngineConfig.onnxruntime"
     return RapidOCR(
         params={
             "Global.log_level": "critical",
             "Global.max_side_len": MAX_SIDE,
-            f"{threads}.intra_op_num_threads": 1,
-            f"{threads}.inter_op_num_threads": 1,
+            "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
         }
     )
