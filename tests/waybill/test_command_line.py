@@ -1,0 +1,109 @@
+"""The command line says what happens in words, and fails in one line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.stack import RunningStack
+from waybill.addresses import Addresses, find_addresses
+from waybill.cli.show import human_duration, human_size
+from waybill.local.ports import choose_port, is_free
+from waybill.local.stack import LONGEST_DELAY, STABLE_AFTER, next_delay
+
+
+def waybill(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "waybill", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_an_upload_is_followed_to_its_end_and_shown(stack: RunningStack, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("Waybill carries files.")
+    folder = str(stack.folder)
+    done = waybill("upload", str(path), "--wait", "--label", "team=a", "--dir", folder)
+    assert done.returncode == 0, done.stderr
+    file_id = done.stdout.split()[0]
+    shown = waybill("status", file_id, "--dir", folder)
+    assert "completed" in shown.stdout
+    assert "notes.txt" in shown.stdout
+    document = json.loads(waybill("status", file_id, "--json", "--dir", folder).stdout)
+    assert document["labels"] == {"team": "a"}
+
+
+def test_a_file_that_fails_and_one_that_is_missing_make_the_command_fail(
+    stack: RunningStack, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_text('{"then": "fail"}')
+    demo = "application/vnd.waybill.demo+json"
+    done = waybill("upload", str(bad), "--wait", "--type", demo, "--dir", str(stack.folder))
+    assert done.returncode == 1
+    assert "failed" in done.stdout
+    missing = waybill("upload", str(tmp_path / "none"), "--dir", str(stack.folder))
+    assert missing.returncode == 1
+    assert "No such file" in missing.stdout
+
+
+def test_an_unknown_file_is_told_in_one_line(stack: RunningStack) -> None:
+    told = waybill("status", "nope", "--dir", str(stack.folder))
+    assert told.returncode == 2
+    assert "No file has the id 'nope'" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+def test_a_waybill_that_is_not_there_is_told_in_one_line() -> None:
+    told = waybill("status", "x", "--url", "http://127.0.0.1:1")
+    assert told.returncode == 2
+    assert "No Waybill answers" in told.stderr
+    assert "make run" in told.stderr
+
+
+def test_addresses_come_from_the_argument_then_the_environment_then_the_stack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WAYBILL_STATUS_URL", raising=False)
+    monkeypatch.delenv("WAYBILL_UPLOAD_URL", raising=False)
+    assert find_addresses(folder=tmp_path) == Addresses()
+    (tmp_path / "stack.json").write_text('{"status_url": "http://s", "upload_url": "http://u"}')
+    assert find_addresses(folder=tmp_path) == Addresses(status="http://s", upload="http://u")
+    monkeypatch.setenv("WAYBILL_STATUS_URL", "http://e/")
+    assert find_addresses(folder=tmp_path).status == "http://e"
+    assert find_addresses(status="http://a", folder=tmp_path).status == "http://a"
+
+
+def test_the_pause_before_a_restart_doubles_up_to_its_limit_and_is_forgotten() -> None:
+    delays = [0.0]
+    for _ in range(10):
+        delays.append(next_delay(delays[-1], lived=1.0))
+    assert delays[1:4] == [0.5, 1.0, 2.0]
+    assert delays[-1] == LONGEST_DELAY
+    assert next_delay(LONGEST_DELAY, lived=STABLE_AFTER) == 0.5
+
+
+def test_a_free_port_is_chosen_where_none_was_asked_for() -> None:
+    told: list[str] = []
+    assert is_free(choose_port(0, 8000, told.append))
+    assert not told
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(None, ""), (0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (3 * 10**9, "3.0 GB")],
+)
+def test_sizes_are_told_as_people_say_them(size: int | None, text: str) -> None:
+    assert human_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.25, "0.2 s"), (75, "1 min 15 s"), (3700, "1 h 1 min")]
+)
+def test_durations_are_told_as_people_say_them(seconds: float, text: str) -> None:
+    assert human_duration(seconds) == text
