@@ -1,0 +1,70 @@
+"""Running the steps on a piece of content, as the worker does."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from services.processor.steps.document import Document
+from services.processor.steps.pipeline import run_pipeline
+from shared.errors import PermanentError, TransientError
+
+
+@dataclass
+class FakeContext:
+    """A context that remembers what it was told."""
+
+    scratch: Path
+    run: int = 1
+    attempt: int = 1
+    ocr: bool = True
+    reports: list[tuple[str, int, int]] = field(default_factory=list)
+    artifacts: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+
+    def progress(self, phase: str, done: int, total: int, message: str | None = None) -> None:
+        assert message is None
+        self.reports.append((phase, done, total))
+
+    def artifact(self, name: str, content_type: str, content: bytes | str) -> None:
+        data = content.encode() if isinstance(content, str) else content
+        self.artifacts[name] = (content_type, data)
+
+    @property
+    def phases(self) -> list[str]:
+        return list(dict.fromkeys(phase for phase, _, _ in self.reports))
+
+
+@dataclass
+class Processing:
+    """The steps of one test, with a directory and a context of its own."""
+
+    folder: Path
+    context: FakeContext
+
+    def run(self, content: bytes, content_type: str) -> Document:
+        path = self.folder / "source"
+        path.write_bytes(content)
+        return self.run_file(path, content_type)
+
+    def run_file(self, path: Path, content_type: str) -> Document:
+        document = Document(path=path, content_type=content_type, size=path.stat().st_size)
+        return run_pipeline(document, self.context)
+
+    def text(self, content: bytes, content_type: str) -> str:
+        text = self.run(content, content_type).text
+        assert text is not None
+        return text
+
+    def permanent_error(self, content: bytes, content_type: str) -> str:
+        """The code of the error for good in which the processing ends."""
+        with pytest.raises(PermanentError) as caught:
+            self.run(content, content_type)
+        assert caught.value.detail.endswith(".")
+        assert str(self.folder) not in caught.value.detail
+        return caught.value.error_code
+
+    def transient_error(self, content: bytes, content_type: str) -> str:
+        """The code of the error in which only this attempt ends."""
+        with pytest.raises(TransientError) as caught:
+            self.run(content, content_type)
+        return caught.value.error_code
