@@ -75,12 +75,14 @@ def extract(
         if content is not None:
             return extract_bytes_sync(content, document.content_type, config)
         return extract_file_sync(document.path, document.content_type, config)
-    except KreuzbergError as error:
+    except (KreuzbergError, OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # It is the machine that fails, not the document.
         if _SECURITY_LIMIT in str(error):
             raise PermanentError(
                 "decompression_bomb",
-                "The document unpacks to far more than its size, as only a malicious one does. "
-                "If it is genuine, send it in parts.",
+                "The document claims to unpack to far more than its size, as only a damaged or a "
+                "malicious one does. If it is genuine, send it in parts.",
             ) from error
         raise corrupt(document) from error
 

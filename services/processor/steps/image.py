@@ -68,6 +68,8 @@ def _failing_clearly(document: Document) -> Iterator[None]:
             "Send it at a lower resolution.",
         ) from error
     except (EOFError, OSError, SyntaxError, ValueError, struct.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # It is the machine that fails, not the picture.
         raise corrupt(document) from error
 
 

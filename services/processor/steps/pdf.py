@@ -20,15 +20,21 @@ def read_pdf(document: Document, context: Context) -> Document:
     """Count the pages and read them; a page without text is drawn and read as a picture.
 
     Raises:
-        PermanentError: `corrupt_document`, `encrypted_document` or `document_too_large`.
+        PermanentError: `corrupt_document`, `encrypted_document`, `decompression_bomb` or
+            `document_too_large`.
     """
+    from pypdfium2 import PdfiumError
+
     context.progress("extracting", 0, 1)
-    with _open(document) as pdf:
-        document.statistics["pages"] = len(pdf)
-        result = extract(document, by_page=True)
-        texts = [unify_lines(page["content"]) for page in result.pages or []]
-        if context.ocr:
-            _read_drawn_pages(pdf, texts, document, context)
+    try:
+        with _open(document) as pdf:
+            document.statistics["pages"] = len(pdf)
+            result = extract(document, by_page=True)
+            texts = [unify_lines(page["content"]) for page in result.pages or []]
+            if context.ocr:
+                _read_drawn_pages(pdf, texts, document, context)
+    except PdfiumError as error:
+        raise corrupt(document) from error
     document.text = "\n\n".join(text for text in texts if text.strip())
     keep_metadata(result, context)
     return document
@@ -41,12 +47,12 @@ def _open(document: Document) -> "PdfDocument":
     try:
         return PdfDocument(document.path)
     except PdfiumError as error:
-        if error.err_code in (FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY):
-            raise PermanentError(
-                "encrypted_document",
-                "The document is protected by a password. Send a copy without one.",
-            ) from error
-        raise corrupt(document) from error
+        if error.err_code not in (FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY):
+            raise
+        raise PermanentError(
+            "encrypted_document",
+            "The document is protected by a password. Send a copy without one.",
+        ) from error
 
 
 def _read_drawn_pages(

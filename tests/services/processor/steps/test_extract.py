@@ -78,6 +78,12 @@ def test_a_torn_document_is_told_as_damaged(processing: Processing, sample: Samp
     assert processing.permanent_error(torn, sample.content_type) == "corrupt_document"
 
 
+def test_a_presentation_with_a_damaged_part_is_told_as_damaged(processing: Processing) -> None:
+    content = bytearray(documents.pptx("parcels on their way"))
+    content[content.index(b"slides/slide1.xml") + 50] ^= 0xFF
+    assert processing.permanent_error(bytes(content), PPTX) == "corrupt_document"
+
+
 def test_a_document_that_unpacks_to_far_more_than_its_size_is_refused(
     processing: Processing,
 ) -> None:

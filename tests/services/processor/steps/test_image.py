@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image, ImageChops
 
-from services.processor.steps import image
+from services.processor.steps import image, ocr
 from services.processor.steps.media_types import PNG, TIFF
 from services.processor.steps.ocr import in_lines
 from tests.services.processor.steps import documents
@@ -82,6 +82,17 @@ def test_a_torn_picture_is_told_as_damaged(processing: Processing) -> None:
         torn = content[: len(content) // 2]
         code = processing.permanent_error(torn, f"image/{content_type.lower()}")
         assert code == "corrupt_document"
+
+
+def test_a_lack_of_memory_is_told_as_such(
+    processing: Processing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Image.Image) -> None:
+        raise RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : std::bad_alloc")
+
+    monkeypatch.setattr(ocr, "_engine", lambda: fail)
+    with pytest.raises(MemoryError):
+        processing.run(picture_sample().content, PNG)
 
 
 def test_pieces_side_by_side_are_one_line() -> None:
