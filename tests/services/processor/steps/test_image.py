@@ -11,6 +11,7 @@ from services.processor.steps.ocr import in_lines
 from tests.services.processor.steps import documents
 from tests.services.processor.steps.processing import Processing
 from waybill.samples import picture_sample
+from waybill.samples.picture import write_png
 
 
 def label() -> Image.Image:
@@ -63,6 +64,11 @@ def test_a_photograph_is_turned_upright_as_it_says(processing: Processing) -> No
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     turned.save(buffer, "JPEG", exif=exif)
     assert "From: your browser" in processing.text(buffer.getvalue(), "image/jpeg")
+
+
+def test_accents_are_read(processing: Processing) -> None:
+    words = "Größe, naïve façade, señor"
+    assert processing.text(write_png([words]), PNG) == words
 
 
 def test_a_picture_without_text_has_none(processing: Processing) -> None:
