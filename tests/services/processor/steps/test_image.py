@@ -2,6 +2,7 @@
 
 import io
 
+import pypdfium2
 import pytest
 from PIL import Image, ImageChops
 
@@ -11,7 +12,7 @@ from services.processor.steps.ocr import in_lines
 from tests.services.processor.steps import documents
 from tests.services.processor.steps.processing import Processing
 from waybill.samples import picture_sample
-from waybill.samples.picture import write_png
+from waybill.samples.pdf import write_pdf
 
 
 def label() -> Image.Image:
@@ -68,7 +69,9 @@ def test_a_photograph_is_turned_upright_as_it_says(processing: Processing) -> No
 
 def test_accents_are_read(processing: Processing) -> None:
     words = "Größe, naïve façade, señor"
-    assert processing.text(write_png([words]), PNG) == words
+    with pypdfium2.PdfDocument(write_pdf([words], title="")) as pdf:
+        drawn: Image.Image = pdf[0].render(scale=3).to_pil()
+    assert processing.text(documents.scanned("PNG", [drawn]), PNG) == words
 
 
 def test_a_picture_without_text_has_none(processing: Processing) -> None:
