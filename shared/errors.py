@@ -18,6 +18,7 @@
     │   ├── KafkaUnavailableError           503
     │   ├── MongoUnavailableError           503
     │   ├── BlobStoreUnavailableError       503
+    │   ├── CatchingUpError                 503
     │   └── OverloadedError                 503
     └── WorkError                the work on a file went wrong; carried by events, never over HTTP
         ├── PermanentError                  trying again cannot help
@@ -163,6 +164,13 @@ class BlobStoreUnavailableError(UnavailableError):
     """The blob store does not answer."""
 
     code = "blob_store_unavailable"
+
+
+class CatchingUpError(UnavailableError):
+    """This pod has just started and does not know the present yet."""
+
+    code = "catching_up"
+    retry_after = 1
 
 
 class OverloadedError(UnavailableError):

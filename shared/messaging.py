@@ -41,6 +41,11 @@ KAFKA_RETRY_DELAY = 0.5
 """Seconds between two tries to reach a Kafka that is still starting."""
 
 
+SESSION_TIMEOUT_MS = 6_000
+"""After this silence a group takes a pod for dead: the broker's minimum, so that what a killed pod
+had in its hands waits no longer than it must."""
+
+
 class LoggedEvent(NamedTuple):
     """An event and its place in the log: the order of places is the order of facts."""
 

@@ -143,6 +143,8 @@ class Client:
         url = f"{self.addresses.status}/api/stream"
         timeout = httpx.Timeout(30.0, read=SILENCE)
         with self._http.stream("GET", url, params=params, timeout=timeout) as response:
+            if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+                raise httpx.ReadError("the service is starting")
             if response.is_error:
                 response.read()
                 raise _refusal(response)

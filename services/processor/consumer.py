@@ -27,6 +27,7 @@ from shared.events import (
 )
 from shared.messaging import (
     KAFKA_RETRY_DELAY,
+    SESSION_TIMEOUT_MS,
     Publisher,
     admin_client,
     dead_letter,
@@ -41,10 +42,6 @@ log = logging.getLogger(__name__)
 
 POLL_TIMEOUT_MS = 500
 """How long a poll waits for records; it bounds how late a window that has room again is noticed."""
-
-SESSION_TIMEOUT_MS = 6_000
-"""After this silence the group takes a pod for dead: the broker's minimum, so that the files of a
-killed pod wait no longer than they must."""
 
 REVOKE_COMMIT_TIMEOUT = 2.0
 """Seconds for the last commit before a rebalance; the group waits for us meanwhile."""

@@ -57,7 +57,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app.include_router(files.router)
     app.include_router(stream.router)
     app.include_router(page.router)
-    app.include_router(health_router(lambda: _not_ready(fanout)))
+    app.include_router(health_router(lambda: hub.behind and f"waiting for {hub.behind}"))
     dashboard.mount(app, settings.upload_url)
     return app
 
@@ -79,10 +79,6 @@ async def _run(settings: StatusSettings, store: FileStore, fanout: FanOut) -> No
         await fanout.run()
     finally:
         await broker.stop()
-
-
-def _not_ready(fanout: FanOut) -> str | None:
-    return fanout.waiting_for and f"waiting for {fanout.waiting_for}"
 
 
 def _end_process_on_failure(running: asyncio.Task[None]) -> None:

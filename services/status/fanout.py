@@ -34,8 +34,6 @@ class FanOut:
     def __init__(self, settings: Settings, hub: Hub) -> None:
         self._settings = settings
         self._hub = hub
-        self.waiting_for: str | None = "Kafka"
-        """What must happen before this pod's answers are up to date; None when they are."""
 
     async def run(self) -> None:
         """Feed the hub until cancelled."""
@@ -44,7 +42,7 @@ class FanOut:
             for partition, offset in start.items():
                 consumer.seek(partition, offset)
             await self._wait_for_projector(consumer, start)
-            self.waiting_for = None
+            self._hub.behind = None
             while True:
                 await self._feed(consumer)
 
@@ -56,7 +54,7 @@ class FanOut:
         behind = {partition for partition, end in start.items() if end > begin[partition]}
         async with admin_client(self._settings) as admin:
             while behind:
-                self.waiting_for = f"the projector, on {len(behind)} partitions"
+                self._hub.behind = f"the projector, on {len(behind)} partitions"
                 try:
                     passed = await admin.list_consumer_group_offsets(
                         group_name(self._settings, GROUP), partitions=list(behind)

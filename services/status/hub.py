@@ -124,6 +124,8 @@ class Hub:
         self._by_id: dict[str, set[Subscription]] = {}
         self._by_field: set[Subscription] = set()
         self.closing = False
+        self.behind: str | None = "Kafka"
+        """What this pod waits for before its answers are up to date; None when they are."""
 
     async def current(self, file_id: str) -> Update | None:
         """The state of a file as of now, or None if it is not known."""

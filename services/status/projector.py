@@ -20,6 +20,7 @@ from services.status.store import FileStore
 from shared.errors import UnavailableError
 from shared.events import StatusEvent, UnreadableEventError
 from shared.messaging import (
+    SESSION_TIMEOUT_MS,
     KafkaRecord,
     Publisher,
     dead_letter,
@@ -60,6 +61,8 @@ class Projector:
             max_records=MAX_BATCH,
             auto_offset_reset="earliest",
             partition_assignment_strategy=(RangePartitionAssignor,),
+            session_timeout_ms=SESSION_TIMEOUT_MS,
+            heartbeat_interval_ms=SESSION_TIMEOUT_MS // 3,
             ack_policy=AckPolicy.MANUAL,
             decoder=_leave_undecoded,
         )

@@ -9,6 +9,7 @@ from services.status.hub import Hub
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from shared.blobs import BlobStore
+from shared.errors import CatchingUpError
 
 
 class State(TypedDict):
@@ -38,6 +39,17 @@ def _hub(connection: HTTPConnection) -> Hub:
 def _blobs(connection: HTTPConnection) -> BlobStore:
     blobs: BlobStore = connection.state.blobs
     return blobs
+
+
+def up_to_date(connection: HTTPConnection) -> None:
+    """Answer nothing from a pod that does not know the present yet.
+
+    Raises:
+        CatchingUpError: the projector has not yet passed the place where this pod's tail begins.
+    """
+    behind = _hub(connection).behind
+    if behind is not None:
+        raise CatchingUpError(f"This pod is catching up, it waits for {behind}: ask again.")
 
 
 SettingsOf = Annotated[StatusSettings, Depends(_settings)]

@@ -5,11 +5,17 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from services.status.api.dependencies import BlobsOf, HubOf, SettingsOf, StoreOf
+from services.status.api.dependencies import (
+    BlobsOf,
+    HubOf,
+    SettingsOf,
+    StoreOf,
+    up_to_date,
+)
 from services.status.api.sse import EventStream, status_frames
 from services.status.hub import Hub, Update
 from services.status.projection import HistoryEntry, State, Status
@@ -25,7 +31,12 @@ from shared.errors import (
 from shared.events import Result, file_id_age, utc_now
 from shared.problems import ERROR_RESPONSES
 
-router = APIRouter(prefix="/api/files", tags=["files"], responses=ERROR_RESPONSES)
+router = APIRouter(
+    prefix="/api/files",
+    tags=["files"],
+    responses=ERROR_RESPONSES,
+    dependencies=[Depends(up_to_date)],
+)
 
 YOUNG = 30.0
 """Seconds during which an unknown id may be one just handed out, its event still on the way."""

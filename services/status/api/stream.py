@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, Depends, Query, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, ValidationError
 
-from services.status.api.dependencies import HubOf, SettingsOf
+from services.status.api.dependencies import HubOf, SettingsOf, up_to_date
 from services.status.api.files import parse_label
 from services.status.api.sse import BYE, HEARTBEAT, EventStream, frame
 from services.status.hub import Filter, Hub, Subscription
@@ -26,6 +26,10 @@ MAX_IDS = 1000
 
 GOING_AWAY = 1001
 """The close code of a pod that shuts down (RFC 6455): connect again."""
+
+
+TRY_AGAIN_LATER = 1013
+"""The close code of a pod that does not know the present yet (IANA's registry): connect again."""
 
 
 class Subscribe(BaseModel):
@@ -48,7 +52,12 @@ class Subscribe(BaseModel):
         )
 
 
-@router.get("/stream", response_class=EventStream, responses=ERROR_RESPONSES)
+@router.get(
+    "/stream",
+    response_class=EventStream,
+    responses=ERROR_RESPONSES,
+    dependencies=[Depends(up_to_date)],
+)
 async def stream(
     hub: HubOf,
     settings: SettingsOf,
@@ -87,6 +96,9 @@ async def _frames(hub: Hub, wanted: Filter, *, heartbeat: float) -> AsyncIterato
 async def socket(websocket: WebSocket, hub: HubOf, settings: SettingsOf) -> None:
     """Every change of the files that the client's last `subscribe` matches."""
     await websocket.accept()
+    if hub.behind is not None:
+        await websocket.close(TRY_AGAIN_LATER, f"catching up with {hub.behind}")
+        return
     pushing: asyncio.Task[None] | None = None
     try:
         while True:

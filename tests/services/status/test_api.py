@@ -291,6 +291,21 @@ async def test_an_unreadable_record_is_kept_with_its_reason_and_holds_up_nothing
     assert "JSON" in letter.data.reason
 
 
+async def test_a_pod_that_does_not_know_the_present_yet_answers_nothing(
+    status_settings: StatusSettings, publisher: Publisher
+) -> None:
+    file_id = new_file_id()
+    await publish(publisher, file_id, uploaded(), processing(), completed())
+    async with served(create_app(status_settings)) as client:
+        answers = []
+        async with asyncio.timeout(30):
+            while not answers or answers[-1].status_code != 200:
+                answers.append(await client.get(status_path(file_id)))
+    assert answers[0].json()["code"] == "catching_up"
+    assert {answer.status_code for answer in answers} == {503, 200}
+    assert answers[-1].json()["status"] == "completed"
+
+
 async def test_a_replay_gives_back_the_same_documents_while_the_projector_runs(
     client: httpx.AsyncClient, publisher: Publisher, status_settings: StatusSettings
 ) -> None:
