@@ -3,6 +3,9 @@
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+DEMO_TYPE = "application/vnd.waybill.demo+json"
+"""The content type of files that say how their own processing goes."""
+
 
 class Settings(BaseSettings):
     """Where the parts are, and what all services have in common."""

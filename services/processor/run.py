@@ -35,13 +35,12 @@ from shared.events import (
     utc_now,
 )
 from shared.messaging import Publisher
+from shared.settings import DEMO_TYPE
 from shared.telemetry import ATTEMPTS
 
 log = logging.getLogger(__name__)
 
 SOURCE = "/processor"
-
-DEMO_TYPE = "application/vnd.waybill.demo+json"
 
 
 @dataclass(frozen=True, kw_only=True)

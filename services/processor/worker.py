@@ -69,7 +69,6 @@ class Done(BaseModel):
     """The job ended well."""
 
     kind: Literal["done"] = "done"
-    content_type: str
     statistics: dict[str, int | float | str | bool | None]
     artifacts: list[ProducedArtifact]
 
@@ -151,7 +150,6 @@ def work(job: Job, channel: socket.socket) -> Done | Broken:
         context.scratch.mkdir()
         document = run_pipeline(document, context)
         return Done(
-            content_type=document.content_type,
             statistics=document.statistics,
             artifacts=context.artifacts,
         )

@@ -143,6 +143,9 @@ class WorkerPool:
 def _crashed(code: int | None) -> Broken:
     if code is not None and code < 0:
         how = f"was killed by {signal.Signals(-code).name}"
+        if code == -signal.SIGABRT:
+            # What a native library does when it gets no memory.
+            how += ", perhaps for want of memory (WAYBILL_MEMORY_LIMIT),"
     else:
         how = f"ended with exit code {code}"
     message = f"The worker process {how} while it worked on this file."

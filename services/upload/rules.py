@@ -32,8 +32,7 @@ from services.upload.filetypes import (
 )
 from services.upload.names import extension
 from shared.errors import ForbiddenTypeError
-
-DEMO_TYPE = "application/vnd.waybill.demo+json"
+from shared.settings import DEMO_TYPE
 
 HEAD = 8192
 """Bytes at the start of a file that its type is judged by."""

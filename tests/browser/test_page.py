@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.async_api import FilePayload, Page, expect
 
-from tests.support.journey import DEMO_TYPE, Traveller
+from shared.settings import DEMO_TYPE
+from tests.support.journey import Traveller
 from tests.support.stack import RunningStack
 
 HOSTILE = '<img src=x onerror="document.title=1">.txt'

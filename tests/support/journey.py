@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 
+from shared.settings import DEMO_TYPE
 from tests.support.stack import RunningStack
 
-DEMO_TYPE = "application/vnd.waybill.demo+json"
 TERMINAL = {"completed", "failed", "cancelled"}
 
 

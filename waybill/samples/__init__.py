@@ -4,12 +4,11 @@ import json
 from dataclasses import dataclass
 from email.message import EmailMessage
 
+from shared.settings import DEMO_TYPE
 from waybill.samples import texts
 from waybill.samples.office import DOCX_TYPE, XLSX_TYPE, write_docx, write_xlsx
 from waybill.samples.pdf import write_pdf
 from waybill.samples.picture import write_png
-
-DEMO_TYPE = "application/vnd.waybill.demo+json"
 
 
 @dataclass(frozen=True)

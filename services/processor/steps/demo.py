@@ -13,8 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from services.processor.steps.document import Context, Document
 from shared.errors import PermanentError, TransientError
 
-DEMO_TYPE = "application/vnd.waybill.demo+json"
-
 _MAX_SIZE = 64 << 10
 """Bytes of a demo file; a real one has about a hundred."""
 

@@ -1,6 +1,6 @@
 """Which steps a file of which type goes through."""
 
-from services.processor.steps.demo import DEMO_TYPE, demo
+from services.processor.steps.demo import demo
 from services.processor.steps.document import Context, Document, Step
 from services.processor.steps.extract import read_document, read_markup
 from services.processor.steps.identify import identify
@@ -17,6 +17,7 @@ from services.processor.steps.media_types import (
 from services.processor.steps.pdf import read_pdf
 from services.processor.steps.statistics import count
 from services.processor.steps.text import read_text
+from shared.settings import DEMO_TYPE
 
 
 def pipeline_for(content_type: str) -> tuple[Step, ...]:

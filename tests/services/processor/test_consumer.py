@@ -25,11 +25,9 @@ from shared.events import (
     new_file_id,
 )
 from shared.messaging import Publisher
-from shared.settings import Settings
+from shared.settings import DEMO_TYPE, Settings
 from shared.topics import DEAD, LIFECYCLE, UPLOADED
 from tests.support.consuming import consume
-
-DEMO = "application/vnd.waybill.demo+json"
 
 
 @pytest.fixture
@@ -68,7 +66,7 @@ async def upload(
     await blobs.put(source_key(file_id), body)
     data = UploadedData(
         blob=source_key(file_id),
-        content_type=DEMO,
+        content_type=DEMO_TYPE,
         size=len(body),
         sha256=hashlib.sha256(body).hexdigest(),
         name="demo.json",

@@ -10,6 +10,7 @@ import pytest
 
 from services.processor.worker import Advanced, Broken, Done, Job
 from services.processor.workers import WorkerPool
+from shared.settings import DEMO_TYPE
 
 MEMORY_LIMIT = 512 << 20
 
@@ -30,7 +31,7 @@ def demo(folder: Path, *, attempt: int = 1, **spec: Any) -> Job:
     return Job(
         path=path,
         scratch=scratch,
-        content_type="application/vnd.waybill.demo+json",
+        content_type=DEMO_TYPE,
         size=path.stat().st_size,
         run=1,
         attempt=attempt,

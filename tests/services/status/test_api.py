@@ -297,7 +297,7 @@ async def test_a_pod_that_does_not_know_the_present_yet_answers_nothing(
     file_id = new_file_id()
     await publish(publisher, file_id, uploaded(), processing(), completed())
     async with served(create_app(status_settings)) as client:
-        answers = []
+        answers: list[httpx.Response] = []
         async with asyncio.timeout(30):
             while not answers or answers[-1].status_code != 200:
                 answers.append(await client.get(status_path(file_id)))

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from openpyxl import Workbook
 from PIL import Image
 
-from services.upload.rules import DEMO_TYPE, HEAD, check_type, judge_type
+from services.upload.rules import HEAD, check_type, judge_type
 from services.upload.settings import UploadSettings
 from shared.errors import ForbiddenTypeError
+from shared.settings import DEMO_TYPE
 
 OOXML = "application/vnd.openxmlformats-officedocument."
 NOISE = bytes(range(256)) * 4

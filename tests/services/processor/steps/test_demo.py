@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from services.processor.steps.demo import DEMO_TYPE
+from shared.settings import DEMO_TYPE
 from tests.services.processor.steps.processing import Processing
 
 IN_A_PROCESS = """

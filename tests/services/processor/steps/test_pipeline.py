@@ -11,8 +11,9 @@ import pytest
 
 from services.processor.steps.pipeline import pipeline_for
 from shared.errors import PermanentError
+from shared.settings import DEMO_TYPE
 from tests.services.processor.steps.processing import Processing
-from waybill.samples import DEMO_TYPE, SampleFile, picture_sample, sample_files
+from waybill.samples import SampleFile, picture_sample, sample_files
 
 DOCUMENTS = [each for each in sample_files() if each.content_type != DEMO_TYPE]
 
@@ -112,7 +113,8 @@ from pathlib import Path
 from services.processor.steps.document import Document
 from services.processor.steps.pipeline import run_pipeline
 from tests.services.processor.steps.processing import FakeContext
-from waybill.samples import DEMO_TYPE, sample_files
+from waybill.samples import sample_files
+from shared.settings import DEMO_TYPE
 
 def watch(event, args):
     if event in ("socket.connect", "socket.getaddrinfo", "subprocess.Popen"):
