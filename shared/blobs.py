@@ -5,6 +5,7 @@ Keys are made of ids that we hand out, never of names that users send.
 
 import asyncio
 import copy
+import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
@@ -19,6 +20,8 @@ from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 from shared.errors import BlobStoreUnavailableError
 from shared.settings import Settings
+
+log = logging.getLogger(__name__)
 
 BLOCK = 1 << 20
 """Bytes handed on at a time: large enough to be cheap, small enough to hold many. What is smaller
@@ -210,7 +213,9 @@ def _fsync_path(root: Path, key: str) -> None:
 
 
 def _unavailable(error: Exception) -> BlobStoreUnavailableError:
-    return BlobStoreUnavailableError(f"The blob store does not answer: {error}")
+    """The error to raise; what the store said is for the log, as it names places and addresses."""
+    log.warning("the blob store failed: %s", error)
+    return BlobStoreUnavailableError()
 
 
 def open_blob_store(settings: Settings) -> BlobStore:

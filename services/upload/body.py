@@ -10,6 +10,7 @@ from services.upload.multipart import Part, read_parts
 from services.upload.names import (
     UNNAMED,
     clean_name,
+    decode_header,
     file_name,
     media_type,
     parse_header,
@@ -18,6 +19,7 @@ from services.upload.settings import UploadSettings
 from shared.errors import (
     BadParameterError,
     BrokenMultipartError,
+    ForbiddenTypeError,
     LengthMismatchError,
     StalledUploadError,
     TooLargeError,
@@ -31,6 +33,9 @@ MAX_FIELD = 4096
 _UNDECLARED = frozenset({"application/octet-stream", "application/x-www-form-urlencoded"})
 """Types that say nothing of a file: what is sent for want of a better one, and what curl sends
 with `--data-binary`."""
+
+_IDENTITY_CODINGS = frozenset({"7bit", "8bit", "binary"})
+"""What a part may say of its transfer: that the bytes are the bytes. RFC 7578 knows no other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +63,11 @@ class IncomingBody:
             RefusedError: the body is too large, too slow, broken, or not as long as announced.
             ClientDisconnect: the client went away.
         """
+        coding = self._request.headers.get("content-encoding", "identity")
+        if coding != "identity":
+            raise ForbiddenTypeError(
+                f"Content-Encoding {coding[:80]!r} is not read; send the file as it is."
+            )
         kind, parameters = parse_header(self._request.headers.get("content-type", ""))
         if kind != "multipart/form-data":
             yield self._raw_file()
@@ -73,9 +83,8 @@ class IncomingBody:
 
     def _raw_file(self) -> IncomingFile:
         headers = self._request.headers
-        _, parameters = parse_header(
-            headers.get("content-disposition", "").encode("latin-1").decode(errors="replace")
-        )
+        disposition = decode_header(headers.get("content-disposition", "").encode("latin-1"))
+        _, parameters = parse_header(disposition)
         given = self._request.query_params.get("name") or file_name(parameters) or UNNAMED
         return IncomingFile(
             name=clean_name(given),
@@ -89,6 +98,11 @@ class IncomingBody:
         if field is None:
             raise BrokenMultipartError(
                 'A part has no name; its Content-Disposition must be `form-data; name="..."`.'
+            )
+        coding = part.headers.get("content-transfer-encoding", "binary").lower()
+        if coding not in _IDENTITY_CODINGS:
+            raise BrokenMultipartError(
+                f"Content-Transfer-Encoding {coding[:80]!r} is not read; send the part as it is."
             )
         if field == FILE_PART:
             return IncomingFile(

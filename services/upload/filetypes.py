@@ -106,15 +106,6 @@ TEXTUAL = {
 }
 """Types that are text inside, by the ending of a name."""
 
-_SOMETIMES_UNSIGNED = {"audio/mpeg", "application/x-tar"}
-
-RECOGNISED = frozenset(
-    {PDF, *(type_ for _, _, type_ in SIGNATURES), *ZIPPED.values(), *OLE_STORED.values()}
-    - _SOMETIMES_UNSIGNED
-)
-"""Types whose content we would have known: a claim to be one, by content without the signature,
-is false."""
-
 BY_EXTENSION = (
     TEXTUAL
     | ZIPPED
@@ -126,3 +117,4 @@ BY_EXTENSION = (
         "dll": "application/vnd.microsoft.portable-executable",
     }
 )
+"""The type that the ending of a name claims."""

@@ -4,12 +4,16 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 from faststream.kafka import KafkaBroker
 
 from shared.errors import KafkaUnavailableError
 
 log = logging.getLogger(__name__)
+
+DEFAULT_PORT = 9092
+"""Kafka's own, where a bootstrap server is named without one."""
 
 RETRY_EVERY = 1.0
 """Seconds between two tries to connect: soon enough after Kafka's start, and no load before it."""
@@ -44,9 +48,7 @@ class KafkaLink:
             holding.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await holding
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STOP_WITHIN):
-                    await self._broker.stop()
+            await self._close()
 
     def check(self) -> None:
         """Refuse at once what could not be recorded anyway.
@@ -55,7 +57,9 @@ class KafkaLink:
             KafkaUnavailableError: there is no connection.
         """
         if self.trouble is not None:
-            raise KafkaUnavailableError(f"{self.trouble}; send the file again later.")
+            raise KafkaUnavailableError(
+                "Kafka does not answer, so no file can be accepted; send it again later."
+            ) from ConnectionError(self.trouble)
 
     async def _hold(self) -> None:
         while True:
@@ -85,17 +89,28 @@ class KafkaLink:
         A producer that cannot start complains loudly, and once more when it is collected; that
         would be every second while Kafka is down.
         """
+        refused: Exception | None = None
         for server in self._servers.split(","):
-            host, _, port = server.strip().rpartition(":")
+            address = urlsplit(f"//{server.strip()}")
             try:
                 async with asyncio.timeout(PATIENCE):
-                    _, writer = await asyncio.open_connection(host, int(port))
+                    _, writer = await asyncio.open_connection(
+                        address.hostname, address.port or DEFAULT_PORT
+                    )
             except (OSError, TimeoutError) as error:
                 refused = error
-                continue
-            writer.close()
-            return
-        raise refused
+            else:
+                writer.close()
+                return
+        raise refused or ValueError("no bootstrap server is configured")
+
+    async def _close(self) -> None:
+        try:
+            async with asyncio.timeout(STOP_WITHIN):
+                await self._broker.stop()
+        except Exception as error:
+            # The process ends anyway, and Kafka notices by itself that a client has gone.
+            log.warning("the connection to Kafka was not closed in order: %r", error)
 
     def _report(self, trouble: str) -> None:
         if self.trouble != trouble:

@@ -10,8 +10,9 @@ client declared. They are weighed so:
 3. Content that reads as text is the textual type that the name or else the declared type says; a
    claim that is not textual does not count. With neither, a page or an XML document is known by
    its first words; all else is plain text.
-4. Other content is what puremagic finds, else what the name or the declared type says, unless we
-   would have known that type by its signature; else `application/octet-stream`.
+4. Other content is what puremagic finds, else what the name or the declared type says, unless
+   that is textual; else `application/octet-stream`. Such a claim is unproven: the processor, which
+   has the whole file, tells the user when a PDF is none.
 """
 
 import puremagic
@@ -23,7 +24,6 @@ from services.upload.filetypes import (
     OLE_STORED,
     PDF,
     PLAIN_TEXT,
-    RECOGNISED,
     SIGNATURES,
     TEXTUAL,
     ZIP,
@@ -156,6 +156,4 @@ def _puremagic_type(head: bytes) -> str | None:
 
 
 def _unproven(claims: list[str]) -> str | None:
-    return next(
-        (claim for claim in claims if claim not in RECOGNISED and not _is_textual(claim)), None
-    )
+    return next((claim for claim in claims if not _is_textual(claim)), None)

@@ -71,6 +71,7 @@ class TestKafkaThatIsNotThereYet:
         answer = await early.send(("a.txt", b"x" * 5_000_000))
 
         assert_turned_away(answer)
+        assert early.settings.kafka not in answer.text
         assert time.monotonic() - began < 2
         assert early.blobs() == []
 

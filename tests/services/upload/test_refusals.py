@@ -253,6 +253,7 @@ async def test_a_blob_store_that_fails_is_a_reason_to_come_back(
 
     await assert_refused(service, events, answer, 503, "blob_store_unavailable")
     assert answer.headers["retry-after"] == "5"
+    assert service.settings.blobs not in answer.text
 
 
 async def test_too_many_uploads_at_once_are_turned_away_quickly(
@@ -313,3 +314,15 @@ async def test_each_outcome_is_counted(service: Service) -> None:
         before[1] + 1,
         before[2] + 7,
     )
+
+
+async def test_a_compressed_transfer_is_refused_and_not_stored_as_the_file(
+    service: Service, events: UploadedEvents
+) -> None:
+    answer = await service.post(content=b"x", headers={"content-encoding": "gzip"})
+    await assert_refused(service, events, answer, 415, "forbidden_type", "gzip")
+
+    headers = b'Content-Disposition: form-data; name="file"; filename="a"\r\n'
+    headers += b"Content-Transfer-Encoding: base64\r\n\r\n"
+    answer = await service.post(**form(headers + b"aGk="))
+    await assert_refused(service, events, answer, 400, "broken_multipart", "base64")

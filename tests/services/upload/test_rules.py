@@ -112,10 +112,11 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + NOISE
         ("grüße".encode("latin-1"), "a.csv", None, "text/csv"),
         ("hello".encode("utf-16"), "a.txt", None, "text/plain"),
         (b"\xef\xbb\xbf<html>", "a", None, "text/html"),
-        # Everything else: an unproven claim, unless its signature ought to have been there.
+        # Everything else: an unproven claim, unless it is textual.
         (NOISE, "a.bin", None, "application/octet-stream"),
-        (NOISE, "a.pdf", "application/pdf", "application/octet-stream"),
-        (NOISE, "a.docx", None, "application/octet-stream"),
+        (NOISE, "a.pdf", "image/png", "application/pdf"),
+        (NOISE, "a.docx", None, OOXML + "wordprocessingml.document"),
+        (NOISE, "a.exe", None, EXE),
         (NOISE, "a.txt", "text/plain", "application/octet-stream"),
         (NOISE, "a", "application/x-lab-data", "application/x-lab-data"),
         (NOISE, "a.mp3", "audio/mpeg", "audio/mpeg"),

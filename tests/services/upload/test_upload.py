@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from services.upload.openapi import AcceptedBatch, AcceptedFile
 from services.upload.settings import UploadSettings
 from shared.blobs import BLOCK, open_blob_store, source_key
 from tests.services.upload.service import Service, UploadedEvents, running
@@ -32,6 +33,7 @@ async def test_a_file_in_a_form_is_acknowledged_with_its_waybill(service: Servic
     }
     assert answer.headers["location"] == body["status_url"]
     assert answer.headers["retry-after"] == "1"
+    AcceptedFile.model_validate(body)
 
 
 async def test_its_content_is_stored_and_its_event_published(
@@ -103,6 +105,7 @@ async def test_several_files_are_a_batch(service: Service, events: UploadedEvent
     assert answer.status_code == 202
     body = answer.json()
     assert answer.headers["location"] == f"/api/files?batch_id={body['batch_id']}"
+    AcceptedBatch.model_validate(body)
     assert body["status"] == "pending"
     assert [file["status"] for file in body["files"]] == ["pending"] * 3
     assert [file["name"] for file in body["files"]] == ["a.txt", "b.txt", "a.txt"]
