@@ -1,5 +1,7 @@
 """Run the upload service: `python -m services.upload`."""
 
+import logging
+
 from services.upload.app import create_app
 from services.upload.settings import UploadSettings
 from shared.serving import serve
@@ -8,4 +10,6 @@ from shared.telemetry import configure_logging
 if __name__ == "__main__":
     settings = UploadSettings()
     configure_logging(settings)
+    # While Kafka is away, its client says so ten times a second; our link to it says so once.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     serve(create_app(settings), settings)
