@@ -81,7 +81,7 @@ async def test_the_page_of_one_file_is_live(
     await open_page(page, stack, f"/#/files/{file_id}")
     await expect(page.locator(".title .status")).to_have_text("processing")
     await expect(page.locator(".title .status")).to_have_text("completed", timeout=30_000)
-    artifact = page.get_by_role("link", name="demo.json (")
+    artifact = page.get_by_role("link", name="demo.json")
     async with page.expect_download() as downloading:
         await artifact.click()
     assert (await downloading.value).suggested_filename == "demo.json"

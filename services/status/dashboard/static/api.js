@@ -1,42 +1,56 @@
 // Asking the services. A refusal is thrown as an Error with the words of its problem document.
 
+import { setClock } from "./format.js";
+
+const ACCEPTED = 202;
+
 export class Refusal extends Error {
-  constructor(code, detail) {
-    super(detail);
-    this.code = code;
+  // Status 0: there was no answer.
+  constructor(words, status) {
+    super(words);
+    this.status = status;
+    this.mayMend = status === 0 || status === 429 || status >= 500;
   }
 }
 
 export async function getJson(path, params = {}) {
   const query = new URLSearchParams(Object.entries(params).filter(([, value]) => value));
-  const response = await fetch(query.size ? `${path}?${query}` : path);
-  if (response.ok) return response.json();
-  throw refusalOf(await response.text(), response.status);
+  let response;
+  try {
+    response = await fetch(query.size ? `${path}?${query}` : path);
+  } catch {
+    throw new Refusal("The service does not answer.", 0);
+  }
+  setClock(response.headers.get("Date"));
+  if (!response.ok) throw refusalOf(await response.text(), response.status);
+  return response.json();
 }
 
-export function refusalOf(text, status) {
+function refusalOf(text, status) {
   try {
     const problem = JSON.parse(text);
-    return new Refusal(problem.code, problem.detail || problem.title);
+    return new Refusal(problem.detail || problem.title, status);
   } catch {
-    return new Refusal(`http_${status}`, `The service answered ${status}.`);
+    return new Refusal(`The service answered ${status}.`, status);
   }
 }
 
 // Upload progress is what fetch cannot tell, so this one is an XMLHttpRequest.
 export function upload(url, file, onProgress) {
-  return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
+  const request = new XMLHttpRequest();
+  const answer = new Promise((resolve, reject) => {
     request.open("POST", `${url}/api/files/upload`);
     request.upload.onprogress = (event) => onProgress(event.loaded, event.total);
     request.onload = () =>
-      request.status === 202
+      request.status === ACCEPTED
         ? resolve(JSON.parse(request.responseText))
         : reject(refusalOf(request.responseText, request.status));
     request.onerror = () =>
-      reject(new Refusal("no_answer", "The upload service does not answer, or broke off."));
+      reject(new Refusal("The upload service does not answer, or broke off.", 0));
+    request.onabort = () => reject(new Refusal("Cancelled.", 0));
     const form = new FormData();
     form.append("file", file, file.name);
     request.send(form);
   });
+  return { answer, cancel: () => request.abort() };
 }

@@ -1,50 +1,81 @@
 // The page: what it consists of, and which part of it is shown.
 
+import * as announcer from "./announcer.js";
 import { getJson } from "./api.js";
 import * as detail from "./detail.js";
+import { write } from "./elements.js";
 import * as files from "./files.js";
-import { nameOf } from "./format.js";
 import * as list from "./list.js";
 import { follow } from "./stream.js";
 import * as uploads from "./uploads.js";
 
-const connection = document.getElementById("connection");
-const announcer = document.getElementById("announcer");
+const WORDS = {
+  connecting: "connecting …",
+  live: "live",
+  lost: "connection lost, trying again …",
+};
+const CONFIG_RETRY_DELAY = 2000;
 
-function say(state, words) {
+const connection = document.getElementById("connection");
+
+let opened = null;
+
+function say(state) {
   connection.dataset.state = state;
-  connection.textContent = words;
+  write(connection, WORDS[state]);
 }
 
 function route() {
-  const [, id] = location.hash.match(/^#\/files\/(.+)$/) ?? [];
+  const id = fileInAddress();
   document.getElementById("list-view").hidden = Boolean(id);
   document.getElementById("detail-view").hidden = !id;
-  if (id) detail.open(decodeURIComponent(id));
-  else detail.close();
+  if (id) {
+    if (id !== opened) scrollTo(0, 0);
+    detail.open(id);
+  } else {
+    document.title = "Waybill";
+    detail.close();
+    if (opened) list.focus(opened);
+  }
+  opened = id;
 }
 
-function onFile(file) {
-  const before = files.get(file.file_id)?.status;
-  files.put(file);
-  if (files.TERMINAL.has(file.status) && before && before !== file.status) {
-    announcer.textContent = `${nameOf(file)} is ${file.status}`;
+function fileInAddress() {
+  const [, id] = location.hash.match(/^#\/files\/(.+)$/) ?? [];
+  try {
+    return id ? decodeURIComponent(id) : null;
+  } catch {
+    return id;
   }
 }
 
-const config = await getJson("/api/config");
+async function configuration() {
+  try {
+    return await getJson("/api/config");
+  } catch {
+    say("lost");
+    await new Promise((resolve) => setTimeout(resolve, CONFIG_RETRY_DELAY));
+    return configuration();
+  }
+}
+
+const config = await configuration();
 uploads.start(config);
 list.start(config);
 detail.start();
+document.getElementById("version").textContent = config.version;
 addEventListener("hashchange", route);
 route();
-// The list is read when the stream is open, so nothing falls between the two.
 follow({
-  onFile,
-  onLive: () => {
-    say("live", "live");
-    list.reload().catch((error) => say("lost", error.message));
-    route();
+  onFile: (file) => {
+    announcer.notice(files.get(file.file_id), file);
+    files.put(file);
   },
-  onLost: () => say("lost", "connection lost, trying again …"),
+  // What is shown is read when the stream is open, so nothing falls between the two.
+  onState: (state) => {
+    say(state);
+    if (state !== "live") return;
+    list.reload();
+    if (opened) detail.open(opened);
+  },
 });

@@ -1,44 +1,77 @@
 // What the page knows of files. A state replaces another only if it is not older.
 
-export const TERMINAL = new Set(["completed", "failed", "cancelled"]);
+import { TERMINAL } from "./format.js";
 
 const files = new Map();
 const listeners = new Set();
 const changed = new Set();
+const sure = new Set();
 let scheduled = false;
 
 export const get = (id) => files.get(id);
 
-// Newest first: ids are sorted by time.
-export const all = () => [...files.values()].sort((a, b) => (a.file_id < b.file_id ? 1 : -1));
+export const all = () => files.values();
 
-// Tells of changed files once per animation frame, however many events came.
+export const count = () => files.size;
+
+// Calls back with the ids of changed files once per animation frame, however many events came.
 export function onChange(listener) {
   listeners.add(listener);
 }
 
 export function put(file) {
   const known = files.get(file.file_id);
-  if (known && isOlder(file, known)) return;
-  // A state from the stream has no history; the one that is known may have.
-  files.set(file.file_id, { ...file, history: file.history ?? known?.history });
+  sure.add(file.file_id);
+  const merged = known ? merge(known, file) : file;
+  if (merged === known) return;
+  files.set(file.file_id, merged);
   changed.add(file.file_id);
   if (scheduled) return;
   scheduled = true;
-  const tell = () => {
-    scheduled = false;
-    const ids = new Set(changed);
-    changed.clear();
-    for (const listener of listeners) listener(ids);
-  };
   // A page in the background gets no frames, and must not fall behind.
   if (document.hidden) setTimeout(tell, 100);
   else requestAnimationFrame(tell);
 }
 
-function isOlder(file, known) {
-  for (const rank of [(f) => f.run, (f) => TERMINAL.has(f.status), (f) => f.attempt]) {
-    if (rank(file) !== rank(known)) return rank(file) < rank(known);
+// After a broken stream nothing that is known is sure, until it is told or listed again.
+export const doubtAll = () => sure.clear();
+
+export const forgetDoubtful = () => forgetUnless((id) => sure.has(id));
+
+// A page that is open for days must not grow for days.
+export function forgetUnless(needed) {
+  for (const id of files.keys()) {
+    if (needed(id)) continue;
+    files.delete(id);
+    sure.delete(id);
   }
-  return (file.updated_at ?? "") < (known.updated_at ?? "");
+}
+
+function tell() {
+  scheduled = false;
+  const ids = new Set(changed);
+  changed.clear();
+  for (const listener of listeners) listener(ids);
+}
+
+// The newer state with the longer history: states from the stream and from the list have none.
+function merge(known, file) {
+  const older = isOlder(file, known);
+  const state = older ? known : file;
+  const lines = (each) => each.history?.length ?? 0;
+  const history = lines(file) > 0 && lines(file) >= lines(known) ? file.history : known.history;
+  return older && history === known.history ? known : { ...state, history };
+}
+
+// A file goes forward by runs, in a run to its outcome, before it by attempts, in each by time.
+function isOlder(file, known) {
+  const ranks = [
+    (state) => Number(Boolean(state.deleted_at)),
+    (state) => state.run,
+    (state) => Number(TERMINAL.has(state.status)),
+    (state) => state.attempt,
+    (state) => state.updated_at ?? "",
+  ];
+  const differing = ranks.find((rank) => rank(file) !== rank(known));
+  return differing !== undefined && differing(file) < differing(known);
 }

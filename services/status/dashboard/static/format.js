@@ -1,28 +1,39 @@
-// Facts in the words of people, and elements made of text only: a file's name is hostile data.
+// Facts in the words of people.
 
-export const ICONS = {
-  pending: "○",
-  processing: "◐",
-  completed: "✓",
-  failed: "✕",
-  cancelled: "–",
+const KINDS = {
+  "application/msword": "Word",
+  "application/pdf": "PDF",
+  "application/vnd.ms-excel": "Excel",
+  "application/vnd.openxmlformats-officedocument.presentationml.presentation": "PowerPoint",
+  "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "Excel",
+  "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "Word",
 };
 
-export function element(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value !== undefined && value !== null) node.setAttribute(name, value);
-  }
-  node.append(...children.filter((child) => child !== null && child !== undefined));
-  return node;
+export const TERMINAL = new Set(["completed", "failed", "cancelled"]);
+
+let ahead = 0;
+
+// The services' clock counts: a countdown must not be wrong because the clock of this machine is.
+export const now = () => Date.now() + ahead;
+
+export function setClock(date) {
+  const difference = Date.parse(date) - Date.now();
+  // The header has whole seconds, and the answer was under way.
+  ahead = Math.abs(difference) > 2000 ? difference : 0;
 }
+
+export const since = (time) => now() - Date.parse(time);
+
+export const nameOf = (file) => file.name || file.file_id;
+
+export const kind = (type) => KINDS[type] ?? type;
 
 export function size(bytes) {
   if (bytes === null || bytes === undefined) return "";
-  const units = ["B", "kB", "MB", "GB"];
+  const units = ["B", "kB", "MB", "GB", "TB"];
   let amount = bytes;
   let unit = 0;
-  while (amount >= 1000 && unit < units.length - 1) {
+  while (amount >= 999.95 && unit < units.length - 1) {
     amount /= 1000;
     unit += 1;
   }
@@ -31,31 +42,34 @@ export function size(bytes) {
 
 export function duration(milliseconds) {
   const seconds = Math.max(0, milliseconds) / 1000;
-  if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
+  return seconds < 9.95 ? `${seconds.toFixed(1)} s` : clock(milliseconds);
+}
+
+// A duration that is still running: its tenths would only flicker.
+export function clock(milliseconds) {
+  const seconds = Math.max(0, Math.round(milliseconds / 1000));
+  if (seconds < 60) return `${seconds} s`;
   const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return `${minutes} min ${Math.round(seconds % 60)} s`;
+  if (minutes < 60) return `${minutes} min ${seconds % 60} s`;
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
 export function ago(time) {
-  const seconds = Math.max(0, (Date.now() - Date.parse(time)) / 1000);
+  const seconds = Math.max(0, since(time) / 1000);
   if (seconds < 60) return "just now";
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
   if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ago`;
   return `${Math.floor(seconds / 86400)} d ago`;
 }
 
+export function untilNext(file) {
+  const left = -since(file.next_attempt_at);
+  return left > 0 ? `in ${clock(left)}` : "any moment";
+}
+
+export const took = (file) =>
+  file.started_at && file.finished_at
+    ? duration(Date.parse(file.finished_at) - Date.parse(file.started_at))
+    : "";
+
 export const moment = (time) => new Date(time).toLocaleString();
-
-export const nameOf = (file) => file.name || file.file_id;
-
-export function badge(status) {
-  return element("span", { class: "status", "data-status": status, "data-icon": ICONS[status] }, status);
-}
-
-// How long the work took, or has taken so far.
-export function elapsed(file) {
-  if (!file.started_at) return null;
-  const end = file.finished_at ? Date.parse(file.finished_at) : Date.now();
-  return end - Date.parse(file.started_at);
-}

@@ -1,84 +1,112 @@
 // The live list. Rows are patched one by one; what did not change is not touched.
 
 import { getJson } from "./api.js";
+import { button, element } from "./elements.js";
 import * as files from "./files.js";
-import { ICONS, ago, badge, duration, elapsed, element, nameOf, size } from "./format.js";
+import * as filters from "./filters.js";
+import { makeRow } from "./row.js";
+import * as uploads from "./uploads.js";
 
 const PAGE = 50;
-const MAX_ROWS = 1000;
+const LARGEST_PAGE = 500;
+const LONGEST = 2000;
+const RETRY_DELAY = 3000;
 
 const list = document.getElementById("files");
 const empty = document.getElementById("empty");
+const trouble = document.getElementById("trouble");
 const more = document.getElementById("more");
-const search = document.getElementById("search");
-const filters = document.getElementById("filters");
+const end = document.getElementById("end");
 
 const rows = new Map();
-const buttons = new Map();
-let wanted = "";
+let config = null;
 let cursor = null;
-let uploadUrl = "";
+// The list shows every file that matches down to this id, and nothing below it: no gaps.
+let oldest = "";
+let loaded = false;
+let doubtful = false;
+let latest = 0;
+let shortening = false;
+let retrying;
 
-export function start(config) {
-  uploadUrl = config.upload_url;
-  for (const status of ["", ...Object.keys(ICONS)]) {
-    const count = element("b", {}, "0");
-    const label = status ? `${ICONS[status]} ${status}` : "all";
-    const button = element(
-      "button",
-      { class: "filter", type: "button", "aria-pressed": String(status === wanted), "data-status": status },
-      label,
-      count,
-    );
-    button.addEventListener("click", () => {
-      wanted = status;
-      for (const [each, { node }] of buttons) node.setAttribute("aria-pressed", String(each === wanted));
-      reload();
-    });
-    buttons.set(status, { node: button, count });
-    filters.append(button);
-  }
-  let typing;
-  search.addEventListener("input", () => {
-    clearTimeout(typing);
-    typing = setTimeout(reload, 200);
+export function start(given) {
+  config = given;
+  filters.start(() => {
+    arrange();
+    load({ count: PAGE });
   });
-  more.addEventListener("click", () => load(cursor));
+  more.addEventListener("click", loadMore);
   files.onChange(patch);
-  setInterval(() => patch(runningIds()), 1000);
+  setInterval(() => rows.forEach((row) => row.tick()), 1000);
 }
 
-// The newest files as the service knows them: at the start, and after a broken stream.
-export async function reload() {
-  render();
-  await load(null);
+// The newest files as the service knows them, as many as are shown already: when the stream opens,
+// for what happened before that was told to nobody here.
+export function reload() {
+  files.doubtAll();
+  doubtful = true;
+  load({ count: Math.max(PAGE, rows.size) });
 }
 
-async function load(from) {
-  const page = await getJson("/api/files", {
-    status: wanted,
-    name: search.value.trim(),
-    limit: PAGE,
-    cursor: from,
-  });
-  page.items.forEach(files.put);
-  cursor = page.next_cursor;
-  more.hidden = cursor === null;
-  render();
+const loadMore = () =>
+  load(doubtful ? { count: rows.size + PAGE } : { count: PAGE, from: cursor });
+
+async function load({ count, from = null }) {
+  clearTimeout(retrying);
+  latest += 1;
+  const mine = latest;
+  let next = from;
+  let last = "";
+  try {
+    for (let missing = count; missing > 0 && (missing === count || next); missing -= LARGEST_PAGE) {
+      const limit = Math.min(missing, LARGEST_PAGE);
+      const page = await getJson("/api/files", { ...filters.query(), limit, cursor: next });
+      if (mine !== latest) return;
+      page.items.forEach(files.put);
+      next = page.next_cursor;
+      last = page.items.at(-1)?.file_id;
+    }
+  } catch (error) {
+    if (mine === latest) complain(error, () => load({ count, from }));
+    return;
+  }
+  if (doubtful && from === null) {
+    files.forgetDoubtful();
+    doubtful = false;
+  }
+  cursor = next;
+  oldest = next === null ? "" : last;
+  loaded = true;
+  trouble.hidden = true;
+  arrange();
 }
 
-const matches = (file) =>
-  (!wanted || file.status === wanted) &&
-  nameOf(file).toLowerCase().includes(search.value.trim().toLowerCase());
+function complain(error, again) {
+  trouble.replaceChildren(`The list cannot be read. ${error.message} `, button("Try again", again));
+  trouble.hidden = false;
+  if (error.mayMend) retrying = setTimeout(again, RETRY_DELAY);
+}
 
-const runningIds = () =>
-  new Set([...rows.keys()].filter((id) => !files.TERMINAL.has(files.get(id)?.status)));
+// The reader comes back from the page of a file to its row.
+export const focus = (id) => rows.get(id)?.node.firstElementChild.focus();
 
-// All rows anew: at the start and when the filter changes.
-function render() {
-  const shown = files.all().filter(matches).slice(0, MAX_ROWS);
-  rows.clear();
-  list.replaceChildren(...shown.map(rowOf));
+const belongs = (file) => file && file.file_id >= oldest && filters.matches(file);
+
+// All rows, newest first: after a load and when the filter changes.
+function arrange() {
+  for (const [id, row] of rows) if (!belongs(files.get(id))) remove(id, row);
+  const shown = [...files.all()].filter(belongs);
+  shown.sort((one, other) => (one.file_id < other.file_id ? 1 : -1));
+  let place = list.firstElementChild;
+  for (const file of shown) {
+    const row = rows.get(file.file_id);
+    if (row && row.node === place) {
+      row.update(file);
+      place = place.nextElementSibling;
+    } else {
+      list.insertBefore((row ?? add(file)).node, place);
+    }
+  }
   summarise();
 }
 
@@ -86,104 +114,67 @@ function patch(ids) {
   for (const id of ids) {
     const file = files.get(id);
     const row = rows.get(id);
-    if (!matches(file)) {
-      row?.node.remove();
-      rows.delete(id);
-    } else if (row) {
-      row.update(file);
-    } else {
-      insert(file);
-    }
+    if (!belongs(file)) remove(id, row);
+    else if (row) row.update(file);
+    else list.insertBefore(add(file).node, below(id));
   }
-  if (ids.size) summarise();
+  summarise();
+  if (files.count() > LONGEST) shorten();
+}
+
+function add(file) {
+  const row = makeRow(file);
+  rows.set(file.file_id, row);
+  return row;
+}
+
+function remove(id, row) {
+  row?.node.remove();
+  rows.delete(id);
 }
 
 // Ids are sorted by time, so a new file's place is almost always the top.
-function insert(file) {
-  const node = rowOf(file);
-  const below = [...list.children].find((each) => each.dataset.id < file.file_id);
-  list.insertBefore(node, below ?? null);
-  if (rows.size > MAX_ROWS) {
-    rows.delete(list.lastElementChild.dataset.id);
-    list.lastElementChild.remove();
-  }
+function below(id) {
+  let place = list.firstElementChild;
+  while (place && place.dataset.id > id) place = place.nextElementSibling;
+  return place;
 }
 
-function rowOf(file) {
-  const name = element("span", { class: "name" });
-  const about = element("span", { class: "about" });
-  const state = element("span");
-  const progress = element("span", { class: "progress-cell" });
-  const when = element("span", { class: "when" });
-  const link = element(
-    "a",
-    { class: "row", href: `#/files/${encodeURIComponent(file.file_id)}` },
-    element("span", {}, name, about),
-    state,
-    progress,
-    when,
-  );
-  const node = element("li", { "data-id": file.file_id }, link);
-  let shown;
-
-  function update(now) {
-    if (now !== shown) {
-      name.textContent = nameOf(now);
-      name.title = nameOf(now);
-      about.textContent = describe(now);
-      state.replaceChildren(badge(now.status));
-      progress.replaceChildren(...progressOf(now));
-      shown = now;
-    }
-    when.textContent = timeOf(now);
-  }
-
-  update(file);
-  rows.set(file.file_id, { node, update });
-  return node;
-}
-
-function describe(file) {
-  const facts = [size(file.size), file.content_type];
-  if (file.attempt > 1) facts.push(`attempt ${file.attempt} of ${file.max_attempts}`);
-  return facts.filter(Boolean).join(" · ");
-}
-
-function progressOf(file) {
-  if (file.status === "failed") return [element("span", { class: "phase" }, file.error?.message ?? "")];
-  if (file.status === "pending") return [element("span", { class: "phase" }, file.phase)];
-  if (file.status !== "processing") return [];
-  const bar = file.progress
-    ? element("progress", { max: 100, value: file.progress.percent, "aria-label": file.phase })
-    : element("progress", { "aria-label": file.phase });
-  const percent = file.progress ? ` · ${file.progress.percent} %` : "";
-  return [bar, element("span", { class: "phase" }, file.phase + percent)];
-}
-
-function timeOf(file) {
-  if (file.status === "processing") return duration(elapsed(file) ?? 0);
-  return file.created_at ? ago(file.created_at) : "";
+// So many have come that the list is read anew, shorter; what is on the page is all that is kept.
+async function shorten() {
+  if (shortening) return;
+  shortening = true;
+  await load({ count: LONGEST / 4 });
+  files.forgetUnless((id) => rows.has(id) || location.hash.endsWith(id));
+  shortening = false;
+  summarise();
 }
 
 function summarise() {
-  const counts = {};
-  for (const file of files.all()) counts[file.status] = (counts[file.status] ?? 0) + 1;
-  for (const [status, { count }] of buttons) {
-    const number = status ? (counts[status] ?? 0) : files.all().length;
-    if (count.textContent !== String(number)) count.textContent = String(number);
-  }
-  empty.hidden = rows.size > 0;
-  if (!empty.hidden) empty.replaceChildren(...emptyWords());
+  filters.showCounts(files.all(), { complete: loaded && cursor === null });
+  more.hidden = cursor === null || rows.size >= LONGEST / 2;
+  end.hidden = cursor === null || !more.hidden;
+  const nothing = loaded && rows.size === 0;
+  if (nothing && empty.hidden) empty.replaceChildren(...emptyWords());
+  empty.hidden = !nothing;
 }
 
 function emptyWords() {
-  if (wanted || search.value.trim()) {
-    return [element("h2", {}, "Nothing matches"), "No file that is shown here fits the filter."];
+  const { status, name } = filters.query();
+  if (status || name) {
+    return [element("h2", {}, "Nothing matches"), element("p", {}, "No file fits the filter.")];
   }
-  return [
+  const words = [
     element("h2", {}, "No files yet"),
-    "Drop a file anywhere on this page, or hand one over by:",
-    element("br"),
-    element("code", {}, `curl -F file=@report.pdf ${uploadUrl}/api/files/upload`),
+    element("p", {}, "Drop a file anywhere on this page, or hand one over from a terminal:"),
+    element("code", {}, `curl -F file=@report.pdf ${config.upload_url}/api/files/upload`),
   ];
+  if (config.demo) words.push(element("p", {}, button("Send a demo file", sendDemo)));
+  return words;
+}
+
+function sendDemo() {
+  const work = JSON.stringify({ seconds: 8, steps: 40, then: "complete" });
+  const type = "application/vnd.waybill.demo+json";
+  uploads.add([new File([work], "demo.json", { type })]);
 }

@@ -1,52 +1,62 @@
 // Handing files over: by the button, or dropped anywhere.
 
 import { upload } from "./api.js";
+import { button, element, write } from "./elements.js";
 import * as files from "./files.js";
-import { element, size } from "./format.js";
+import { now, size } from "./format.js";
 
 const AT_ONCE = 3;
 
 const area = document.getElementById("uploads");
 const picker = document.getElementById("picker");
 const drop = document.getElementById("drop");
+const rest = element("p", { class: "rest phase" });
 const queue = [];
 let running = 0;
 let uploadUrl = "";
 
 export function start(config) {
   uploadUrl = config.upload_url;
+  area.append(rest);
   picker.addEventListener("change", () => {
     add(picker.files);
     picker.value = "";
   });
-  // dragenter and dragleave come in pairs for every element that is crossed.
-  let depth = 0;
-  const carriesFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-  const show = (change) => {
-    depth = Math.max(0, depth + change);
-    drop.hidden = depth === 0;
-  };
-  addEventListener("dragenter", (event) => carriesFiles(event) && show(1));
-  addEventListener("dragleave", (event) => carriesFiles(event) && show(-1));
-  addEventListener("dragover", (event) => event.preventDefault());
-  addEventListener("drop", (event) => {
-    event.preventDefault();
-    depth = 0;
-    show(0);
-    add(event.dataTransfer.files);
+  listenForDrops();
+  addEventListener("beforeunload", (event) => {
+    if (running) event.preventDefault();
   });
 }
 
-function add(chosen) {
-  for (const file of chosen) {
-    const bar = element("progress", { max: 100, value: 0, "aria-label": `Uploading ${file.name}` });
-    const state = element("span", { class: "phase" }, "waiting");
-    const name = element("span", { class: "name" }, file.name);
-    const node = element("div", { class: "upload" }, name, state, bar);
-    area.append(node);
-    queue.push({ file, node, bar, state });
+function listenForDrops() {
+  // dragenter and dragleave come in pairs for every element that is crossed.
+  let depth = 0;
+  const on = (name, change) =>
+    addEventListener(name, (event) => {
+      if (!event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      depth = change(depth);
+      drop.hidden = depth <= 0;
+      if (name === "drop") add(withoutFolders(event.dataTransfer));
+    });
+  on("dragenter", (now) => now + 1);
+  on("dragleave", (now) => Math.max(0, now - 1));
+  on("dragover", (now) => now);
+  on("drop", () => 0);
+}
+
+// A folder looks like a file that cannot be read.
+function withoutFolders(data) {
+  const isFolder = [...data.items].map((item) => item.webkitGetAsEntry?.()?.isDirectory);
+  const chosen = [...data.files];
+  for (const folder of chosen.filter((_, place) => isFolder[place])) {
+    refuse(folder, "This is a folder. Drop the files that are in it.");
   }
-  area.hidden = area.childElementCount === 0;
+  return chosen.filter((_, place) => !isFolder[place]);
+}
+
+export function add(chosen) {
+  queue.push(...chosen);
   next();
 }
 
@@ -58,39 +68,65 @@ function next() {
       next();
     });
   }
+  const waiting = queue.length === 1 ? "1 more file waits" : `${queue.length} more files wait`;
+  write(rest, queue.length ? waiting : "");
+  area.hidden = area.childElementCount === 1;
 }
 
-async function send({ file, node, bar, state }) {
+async function send(file) {
+  const bar = element("progress", { max: 100, value: 0, "aria-label": `Uploading ${file.name}` });
+  const state = element("span", { class: "phase" }, "starting");
+  let cancelled = false;
+  const sending = upload(uploadUrl, file, (sent, total) => {
+    bar.value = total ? (100 * sent) / total : 100;
+    write(state, sent < total ? `${size(sent)} of ${size(total)}` : "being stored");
+  });
+  const cancel = () => {
+    cancelled = true;
+    sending.cancel();
+  };
+  const node = card(file, state, button("Cancel", cancel), bar);
   try {
-    const accepted = await upload(uploadUrl, file, (sent, total) => {
-      bar.value = (100 * sent) / total;
-      state.textContent = `${size(sent)} of ${size(total)}`;
-    });
-    files.put(asPending(accepted));
-    node.remove();
+    files.put(asPending(await sending.answer));
   } catch (error) {
-    bar.remove();
-    const dismiss = element("button", { class: "button", type: "button" }, "Dismiss");
-    dismiss.addEventListener("click", () => {
-      node.remove();
-      area.hidden = area.childElementCount === 0;
-    });
-    state.replaceWith(dismiss);
-    node.append(element("p", { class: "reason", role: "alert" }, error.message));
+    if (!cancelled) refuse(file, error.message, { again: error.mayMend });
   }
-  area.hidden = area.childElementCount === 0;
+  node.remove();
 }
 
-// The waybill as the list shows it until the stream tells more. Its age is older than any event.
+function refuse(file, words, { again = false } = {}) {
+  const leave = () => {
+    node.remove();
+    next();
+  };
+  const retry = () => {
+    add([file]);
+    leave();
+  };
+  const node = card(
+    file,
+    again ? button("Try again", retry) : "",
+    button("Dismiss", leave),
+    element("p", { class: "reason", role: "alert" }, words),
+  );
+}
+
+function card(file, ...parts) {
+  const name = element("bdi", { class: "name" }, file.name);
+  const node = element("div", { class: "upload" }, name, ...parts);
+  area.insertBefore(node, rest);
+  area.hidden = false;
+  return node;
+}
+
+// The file as the list shows it until the stream tells more. Its age is older than any event.
 function asPending(accepted) {
   return {
     ...accepted,
     phase: "queued",
     run: 1,
     attempt: 0,
-    progress: null,
-    error: null,
-    created_at: new Date().toISOString(),
+    created_at: new Date(now()).toISOString(),
     updated_at: "",
   };
 }

@@ -1,0 +1,23 @@
+// Tells those who listen to the page what came to its end, politely: many ends are told as one.
+
+import { TERMINAL, nameOf } from "./format.js";
+
+const PAUSE = 1000;
+
+const place = document.getElementById("announcer");
+let ended = [];
+
+export function notice(before, file) {
+  if (!before || before.status === file.status || !TERMINAL.has(file.status)) return;
+  ended.push(file);
+  if (ended.length === 1) setTimeout(speak, PAUSE);
+}
+
+function speak() {
+  const count = (status) => ended.filter((file) => file.status === status).length;
+  const counts = [...TERMINAL].filter(count).map((status) => `${count(status)} ${status}`);
+  const [file] = ended;
+  place.textContent =
+    ended.length === 1 ? `${nameOf(file)} is ${file.status}` : `Files: ${counts.join(", ")}`;
+  ended = [];
+}
