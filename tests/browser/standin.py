@@ -30,6 +30,9 @@ def moment(seconds: float) -> str:
 class Standin:
     """Files that a test puts in, and the connections of the pages that follow them."""
 
+    url = ""
+    """Where it answers, once it is served."""
+
     def __init__(self) -> None:
         self.files: dict[str, Document] = {}
         self.streams: set[asyncio.Queue[bytes | None]] = set()
@@ -59,6 +62,23 @@ class Standin:
             line = JSONResponse(summary).body
             for stream in self.streams:
                 stream.put_nowait(b"data: " + bytes(line) + b"\n\n")
+
+    async def asked_for(self, part: str) -> None:
+        """Wait until a path with this part was asked for."""
+        async with asyncio.timeout(10):
+            while not any(part in path for path in self.asked):
+                await asyncio.sleep(0.02)
+
+    def in_seconds(self, seconds: float) -> str:
+        """A time so many seconds from now."""
+        return moment((datetime.now(UTC) - EPOCH).total_seconds() + seconds)
+
+    def close(self) -> None:
+        """Let go of every request that waits, so that the server can end."""
+        self.down = True
+        self.listing.set()
+        self.storing.set()
+        self.cut()
 
     def cut(self) -> None:
         """End all streams."""

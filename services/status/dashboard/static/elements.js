@@ -1,6 +1,14 @@
 // Elements made of text only: a file's name is hostile data and never becomes markup.
 
 const SVG = "http://www.w3.org/2000/svg";
+const CIRCLE = "M8 2a6 6 0 1 0 .01 0";
+const ICONS = {
+  pending: `${CIRCLE}M8 5v3l2 1.5`,
+  processing: "M14 8a6 6 0 1 1-3-5.2",
+  completed: "M3 8.5 6.5 12 13 4.5",
+  failed: "M4 4l8 8M12 4l-8 8",
+  cancelled: `${CIRCLE}M4 12l8-8`,
+};
 
 export function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -11,13 +19,14 @@ export function element(tag, attributes = {}, ...children) {
   return node;
 }
 
-export function icon(name) {
+export function icon(status) {
   const node = document.createElementNS(SVG, "svg");
+  const path = document.createElementNS(SVG, "path");
   node.setAttribute("class", "icon");
+  node.setAttribute("viewBox", "0 0 16 16");
   node.setAttribute("aria-hidden", "true");
-  const use = document.createElementNS(SVG, "use");
-  use.setAttribute("href", `/static/icons.svg#${name}`);
-  node.append(use);
+  path.setAttribute("d", ICONS[status]);
+  node.append(path);
   return node;
 }
 
