@@ -1,6 +1,7 @@
 """The page: plain HTML, CSS and ES modules, served as they are."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from starlette.requests import Request
@@ -15,13 +16,14 @@ def mount(app: FastAPI, upload_url: str) -> None:
     """Serve the page under `/` and what it consists of under `/static`.
 
     Args:
-        upload_url: the only other origin that the page may talk to.
+        upload_url: where the page uploads to, the only other origin that it may talk to; empty if
+            a proxy puts both services under one origin.
     """
     headers = {
         "Content-Security-Policy": "; ".join(
             [
                 "default-src 'self'",
-                f"connect-src 'self' {upload_url}",
+                f"connect-src 'self' {_origin(upload_url)}",
                 "img-src 'self' data:",
                 "base-uri 'none'",
                 "form-action 'none'",
@@ -38,6 +40,12 @@ def mount(app: FastAPI, upload_url: str) -> None:
 
     app.add_route("/", page, include_in_schema=False)
     app.mount("/static", _Assets(directory=STATIC), name="static")
+
+
+def _origin(url: str) -> str:
+    """What a policy is to name: with a path in it, it would allow that path and none below."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
 
 
 class _Assets(StaticFiles):

@@ -35,11 +35,14 @@ function refusalOf(text, status) {
   }
 }
 
+// The services may stand under one origin; then the configured address is empty.
+export const uploadAddress = (url) => new URL(`${url}/api/files/upload`, location.origin).href;
+
 // Upload progress is what fetch cannot tell, so this one is an XMLHttpRequest.
 export function upload(url, file, onProgress) {
   const request = new XMLHttpRequest();
   const answer = new Promise((resolve, reject) => {
-    request.open("POST", `${url}/api/files/upload`);
+    request.open("POST", uploadAddress(url));
     request.upload.onprogress = (event) => onProgress(event.loaded, event.total);
     request.onload = () =>
       request.status === ACCEPTED

@@ -1,6 +1,6 @@
 // The live list. Rows are patched one by one; what did not change is not touched.
 
-import { getJson } from "./api.js";
+import { getJson, uploadAddress } from "./api.js";
 import { button, element } from "./elements.js";
 import * as files from "./files.js";
 import * as filters from "./filters.js";
@@ -167,7 +167,7 @@ function emptyWords() {
   const words = [
     element("h2", {}, "No files yet"),
     element("p", {}, "Drop a file anywhere on this page, or hand one over from a terminal:"),
-    element("code", {}, `curl -F file=@report.pdf ${config.upload_url}/api/files/upload`),
+    element("code", {}, `curl -F file=@report.pdf ${uploadAddress(config.upload_url)}`),
   ];
   if (config.demo) words.push(element("p", {}, button("Send a demo file", sendDemo)));
   return words;

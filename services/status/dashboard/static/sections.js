@@ -99,7 +99,7 @@ export const unknown = (error) =>
   element(
     "section",
     { class: "card failure", role: "alert" },
-    element("h2", {}, "This file cannot be shown"),
+    element("h1", { tabindex: -1 }, "This file cannot be shown"),
     element("p", {}, error.message),
   );
 
