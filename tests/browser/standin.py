@@ -40,9 +40,8 @@ class Standin:
         """Every path that was asked for, with its query."""
         self.down = False
         """Whether every request is answered 503."""
-        self.listing = asyncio.Event()
-        """Lists are answered while this is set."""
-        self.listing.set()
+        self.held_back: str | None = None
+        """Lists whose query has this part are answered when it is None again."""
         self.storing = asyncio.Event()
         """Uploads are read to their end while this is set."""
         self.storing.set()
@@ -76,7 +75,7 @@ class Standin:
     def close(self) -> None:
         """Let go of every request that waits, so that the server can end."""
         self.down = True
-        self.listing.set()
+        self.held_back = None
         self.storing.set()
         self.cut()
 
@@ -113,7 +112,7 @@ class Standin:
 
         @app.get("/api/files")
         async def listed(
-            status: str = "", name: str = "", limit: int = 50, cursor: str = ""
+            request: Request, status: str = "", name: str = "", limit: int = 50, cursor: str = ""
         ) -> Document:
             # The answer is made first: one that is held back tells of the past.
             found = [
@@ -124,7 +123,8 @@ class Standin:
                 and name.lower() in file["name"].lower()
             ]
             page = found[:limit]
-            await self.listing.wait()
+            while self.held_back is not None and self.held_back in request.url.query:
+                await asyncio.sleep(0.02)
             more = len(found) > limit
             return {"items": page, "next_cursor": page[-1]["file_id"] if more else None}
 

@@ -70,11 +70,11 @@ async def test_a_list_that_comes_late_does_not_undo_what_the_stream_told(
     page: Page, standin: Standin
 ) -> None:
     standin.put("one", **PROCESSING)
-    standin.listing.clear()
+    standin.held_back = "limit"
     await open_page(page, standin)
     await standin.asked_for("/api/files?")
     standin.tell(standin.put("one", **COMPLETED))
-    standin.listing.set()
+    standin.held_back = None
     await expect(page.locator("#files .status")).to_have_text("completed")
 
 
@@ -85,13 +85,15 @@ async def test_a_late_answer_to_an_earlier_search_is_not_shown(
     standin.put("pear", name="pear.txt")
     await open_page(page, standin)
     await expect(page.locator("#files li")).to_have_count(50)
-    standin.listing.clear()
+    standin.held_back = "name=apple"
     await page.get_by_label("Find by name").fill("apple")
     await standin.asked_for("name=apple")
     await page.get_by_label("Find by name").fill("pear")
-    await standin.asked_for("name=pear")
-    standin.listing.set()
     await expect(page.locator("#files li")).to_have_count(1)
+    await expect(page.locator("#more")).to_be_hidden()
+    async with page.expect_response("**/api/files?*name=apple*"):
+        standin.held_back = None
+    await asyncio.sleep(0.3)  # Whatever the page does with the answer, it has done by now.
     await expect(page.locator("#more")).to_be_hidden()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -85,6 +86,36 @@ async def test_the_page_of_one_file_is_live(
     async with page.expect_download() as downloading:
         await artifact.click()
     assert (await downloading.value).suggested_filename == "demo.json"
+
+
+async def test_a_file_that_succeeds_at_its_second_attempt_is_followed_through_the_wait(
+    page: Page, stack: RunningStack
+) -> None:
+    await open_page(page, stack)
+    await page.set_input_files("#picker", demo("again.json", then="retry", until=2))
+    row = page.locator("#files li", has_text="again.json").first
+    await expect(row.locator(".phase")).to_contain_text("next attempt")
+    await row.locator("a").click()
+    await expect(page.locator(".failure")).to_contain_text("Attempt 1 failed")
+    await expect(page.get_by_role("timer")).to_have_text(re.compile(r"in \d+ s|any moment"))
+    await expect(page.locator(".title .status")).to_have_text("completed", timeout=60_000)
+    await expect(page.locator(".failure")).to_have_count(0)
+    await expect(page.locator(".timeline li b")).to_have_text(
+        ["uploaded", "processing", "retrying", "processing", "completed"]
+    )
+
+
+async def test_many_files_given_at_once_all_arrive(page: Page, stack: RunningStack) -> None:
+    await open_page(page, stack)
+    names = [f"many-{number}.txt" for number in range(12)]
+    await page.set_input_files(
+        "#picker",
+        [FilePayload(name=name, mimeType="text/plain", buffer=name.encode()) for name in names],
+    )
+    for name in names:
+        row = page.locator("#files li", has_text=name)
+        await expect(row.locator(".status")).to_have_text("completed", timeout=60_000)
+    await expect(page.locator("#uploads")).to_be_hidden()
 
 
 async def test_a_refused_upload_shows_the_words_of_the_refusal(

@@ -33,7 +33,6 @@ function route() {
     if (id !== opened) scrollTo(0, 0);
     detail.open(id);
   } else {
-    document.title = "Waybill";
     detail.close();
     if (opened) list.focus(opened);
   }

@@ -1,7 +1,7 @@
 // The page of one file, live: it follows what the page knows of the file, and reads its history.
 
 import { getJson } from "./api.js";
-import { badge, element, meter, phaseOf, write } from "./elements.js";
+import { element, meter, phaseOf, write } from "./elements.js";
 import * as files from "./files.js";
 import { clock, nameOf, since, untilNext } from "./format.js";
 import * as sections from "./sections.js";
@@ -45,6 +45,7 @@ export function close() {
 function clear(...words) {
   parts = [];
   readFor = "";
+  document.title = "Waybill";
   content.replaceChildren(...words);
 }
 
@@ -75,9 +76,10 @@ async function read() {
 
 function show(file) {
   if (!parts.length) build();
-  const { heading, reason, facts, result, history } = sections;
-  const fresh = [heading(file), badge(file.status), reason(file), facts(file), result(file), history(file)];
-  fresh.forEach(replace);
+  const { heading, state, reason, facts, result, history } = sections;
+  [heading, state, reason, facts, result, history].forEach((make, place) =>
+    replace(place, make(file)),
+  );
   document.title = `${nameOf(file)} · Waybill`;
   tick();
   if (stage(file) !== readFor) {
@@ -90,12 +92,12 @@ function build() {
   work = meter();
   parts = Array.from({ length: 6 }, () => element("span"));
   const [heading, state, ...cards] = parts;
-  const head = element("div", { class: "card" }, element("div", { class: "title" }, heading, state), work.node);
-  content.replaceChildren(head, ...cards);
+  const title = element("div", { class: "title" }, heading, state);
+  content.replaceChildren(element("div", { class: "card" }, title, work.node), ...cards);
 }
 
 // A part that is as it was stays, and with it the focus and what the reader has marked in it.
-function replace(node, place) {
+function replace(place, node) {
   const fresh = node ?? element("span", { hidden: "" });
   if (parts[place].isEqualNode(fresh)) return;
   parts[place].replaceWith(fresh);

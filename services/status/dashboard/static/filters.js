@@ -15,7 +15,13 @@ export function start(onChange) {
   for (const status of ["", ...STATUSES]) {
     const count = element("b");
     const attributes = { class: "filter", type: "button", "data-status": status };
-    const button = element("button", attributes, status ? icon(status) : null, status || "all", count);
+    const button = element(
+      "button",
+      attributes,
+      status ? icon(status) : null,
+      status || "all",
+      count,
+    );
     button.addEventListener("click", () => {
       wanted = status;
       press();

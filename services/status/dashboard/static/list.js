@@ -1,11 +1,11 @@
 // The live list. Rows are patched one by one; what did not change is not touched.
 
-import { getJson, uploadAddress } from "./api.js";
-import { button, element } from "./elements.js";
+import { getJson } from "./api.js";
+import { button } from "./elements.js";
+import { emptyWords } from "./empty.js";
 import * as files from "./files.js";
 import * as filters from "./filters.js";
 import { makeRow } from "./row.js";
-import * as uploads from "./uploads.js";
 
 const PAGE = 50;
 const LARGEST_PAGE = 500;
@@ -48,24 +48,25 @@ export function reload() {
   load({ count: Math.max(PAGE, rows.size) });
 }
 
-const loadMore = () =>
-  load(doubtful ? { count: rows.size + PAGE } : { count: PAGE, from: cursor });
+const loadMore = () => load(doubtful ? { count: rows.size + PAGE } : { count: PAGE, from: cursor });
 
 async function load({ count, from = null }) {
   clearTimeout(retrying);
   latest += 1;
   const mine = latest;
+  let missing = count;
   let next = from;
   let last = "";
   try {
-    for (let missing = count; missing > 0 && (missing === count || next); missing -= LARGEST_PAGE) {
+    do {
       const limit = Math.min(missing, LARGEST_PAGE);
       const page = await getJson("/api/files", { ...filters.query(), limit, cursor: next });
       if (mine !== latest) return;
       page.items.forEach(files.put);
-      next = page.next_cursor;
       last = page.items.at(-1)?.file_id;
-    }
+      next = page.next_cursor;
+      missing -= limit;
+    } while (next !== null && missing > 0);
   } catch (error) {
     if (mine === latest) complain(error, () => load({ count, from }));
     return;
@@ -99,13 +100,10 @@ function arrange() {
   shown.sort((one, other) => (one.file_id < other.file_id ? 1 : -1));
   let place = list.firstElementChild;
   for (const file of shown) {
-    const row = rows.get(file.file_id);
-    if (row && row.node === place) {
-      row.update(file);
-      place = place.nextElementSibling;
-    } else {
-      list.insertBefore((row ?? add(file)).node, place);
-    }
+    const row = rows.get(file.file_id) ?? add(file);
+    row.update(file);
+    if (row.node === place) place = place.nextElementSibling;
+    else list.insertBefore(row.node, place);
   }
   summarise();
 }
@@ -155,26 +153,6 @@ function summarise() {
   more.hidden = cursor === null || rows.size >= LONGEST / 2;
   end.hidden = cursor === null || !more.hidden;
   const nothing = loaded && rows.size === 0;
-  if (nothing && empty.hidden) empty.replaceChildren(...emptyWords());
+  if (nothing && empty.hidden) empty.replaceChildren(...emptyWords(config));
   empty.hidden = !nothing;
-}
-
-function emptyWords() {
-  const { status, name } = filters.query();
-  if (status || name) {
-    return [element("h2", {}, "Nothing matches"), element("p", {}, "No file fits the filter.")];
-  }
-  const words = [
-    element("h2", {}, "No files yet"),
-    element("p", {}, "Drop a file anywhere on this page, or hand one over from a terminal:"),
-    element("code", {}, `curl -F file=@report.pdf ${uploadAddress(config.upload_url)}`),
-  ];
-  if (config.demo) words.push(element("p", {}, button("Send a demo file", sendDemo)));
-  return words;
-}
-
-function sendDemo() {
-  const work = JSON.stringify({ seconds: 8, steps: 40, then: "complete" });
-  const type = "application/vnd.waybill.demo+json";
-  uploads.add([new File([work], "demo.json", { type })]);
 }

@@ -56,6 +56,7 @@ function workOf(file) {
 }
 
 function lengthOf(file) {
-  if (file.status === "processing" && file.started_at) return `for ${clock(since(file.started_at))}`;
+  if (file.status === "processing" && file.started_at)
+    return `for ${clock(since(file.started_at))}`;
   return took(file) && `took ${took(file)}`;
 }

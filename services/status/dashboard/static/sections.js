@@ -1,6 +1,6 @@
 // The parts of one file's page, each made of the file's facts alone.
 
-import { element } from "./elements.js";
+import { badge, element } from "./elements.js";
 import { duration, kind, moment, nameOf, size, took } from "./format.js";
 
 const STATUS_OF = {
@@ -16,20 +16,28 @@ const STATUS_OF = {
 const card = (title, ...parts) =>
   element("section", { class: "card" }, element("h2", {}, title), ...parts);
 
-export const heading = (file) =>
-  element("h1", { tabindex: -1 }, element("bdi", {}, nameOf(file)));
+export const heading = (file) => element("h1", { tabindex: -1 }, element("bdi", {}, nameOf(file)));
+
+export const state = (file) => badge(file.status);
 
 export function reason(file) {
   if (!file.error) return null;
   const waits = file.next_attempt_at;
   const attempt = `attempt ${file.attempt} of ${file.max_attempts}`;
-  const again = file.error.retryable ? "may succeed when tried again" : "trying again will not help";
+  const again = file.error.retryable
+    ? "may succeed when tried again"
+    : "trying again will not help";
   const node = element(
     "section",
     { class: waits ? "card failure waiting" : "card failure" },
     element("h2", {}, waits ? `Attempt ${file.attempt} failed` : "Why it failed"),
     element("p", {}, file.error.message),
-    element("p", { class: "fine" }, element("code", {}, file.error.code), ` · ${attempt} · ${again}`),
+    element(
+      "p",
+      { class: "fine" },
+      element("code", {}, file.error.code),
+      ` · ${attempt} · ${again}`,
+    ),
   );
   if (waits) {
     node.append(element("p", {}, "The next attempt comes ", element("b", { role: "timer" }), "."));
@@ -42,7 +50,10 @@ export function facts(file) {
   return card(
     "Facts",
     definitions([
-      ["Type", file.content_type && element("span", { title: file.content_type }, kind(file.content_type))],
+      [
+        "Type",
+        file.content_type && element("span", { title: file.content_type }, kind(file.content_type)),
+      ],
       ["Size", size(file.size)],
       ["Attempt", file.attempt ? `${file.attempt} of ${file.max_attempts}` : ""],
       ["Run", file.run > 1 ? file.run : ""],
@@ -89,7 +100,8 @@ export function history(file) {
       element("b", {}, line.type.replace("file.", "")),
       element("time", { datetime: line.time }, moment(line.time)),
       element("span", {}, words.filter(Boolean).join(" · ")),
-      line.message && element("p", {}, line.code && element("code", {}, line.code), " ", line.message),
+      line.message &&
+        element("p", {}, line.code && element("code", {}, line.code), " ", line.message),
     );
   });
   return card("History", element("ol", { class: "timeline" }, ...lines));

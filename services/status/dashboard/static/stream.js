@@ -53,7 +53,7 @@ export function follow({ onFile, onState }) {
   }
 
   document.addEventListener("visibilitychange", rest);
-  addEventListener("online", open);
+  addEventListener("online", () => source && open());
   open();
   rest();
 }
