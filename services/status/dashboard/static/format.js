@@ -42,6 +42,7 @@ export function size(bytes) {
 
 export function duration(milliseconds) {
   const seconds = Math.max(0, milliseconds) / 1000;
+  if (seconds < 0.1) return `${Math.round(seconds * 1000)} ms`;
   return seconds < 9.95 ? `${seconds.toFixed(1)} s` : clock(milliseconds);
 }
 
