@@ -21,17 +21,12 @@ async def installation(parts: Parts) -> UploadSettings:
     return settings
 
 
-@pytest.fixture(scope="session")
-async def topic(installation: UploadSettings) -> AsyncIterator[UploadedEvents]:
-    async with uploaded_events(installation) as events:
-        yield events
-
-
 @pytest.fixture
-async def events(topic: UploadedEvents) -> UploadedEvents:
+async def events(installation: UploadSettings) -> AsyncIterator[UploadedEvents]:
     """The events of this test."""
-    await topic.mark()
-    return topic
+    async with uploaded_events(installation) as events:
+        await events.mark()
+        yield events
 
 
 @pytest.fixture
