@@ -1,20 +1,20 @@
-"""Reading the event topics without a consumer group: every partition, from any offset."""
+"""Reading topics without a consumer group: every partition, from any offset, nothing committed."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from shared.messaging import admin_client, topic_names
 from shared.settings import Settings
-from shared.topics import EVENT_TOPICS
+from shared.topics import Topic
 
 
 @asynccontextmanager
-async def open_event_log(
-    settings: Settings, *, client_id: str
+async def open_log(
+    settings: Settings, topics: Iterable[Topic], *, client_id: str
 ) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
-    """A consumer of all partitions of the event topics, which commits nothing.
+    """A consumer of all partitions of some topics, which commits nothing.
 
     Raises:
         KafkaError: Kafka does not answer.
@@ -22,7 +22,7 @@ async def open_event_log(
     # Assigned by hand: a consumer that subscribes would take what its first metadata knows, and
     # that lacks topics which were created a moment ago.
     async with admin_client(settings) as admin:
-        described = await admin.describe_topics(topic_names(settings, EVENT_TOPICS))
+        described = await admin.describe_topics(topic_names(settings, topics))
     partitions = [
         TopicPartition(topic["topic"], partition["partition"])
         for topic in described

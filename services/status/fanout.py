@@ -11,12 +11,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.status.hub import Hub
-from services.status.log import open_event_log
 from services.status.projector import GROUP
 from shared.errors import UnavailableError
 from shared.events import StatusEvent, UnreadableEventError
+from shared.log import open_log
 from shared.messaging import admin_client, group_name, read_record
 from shared.settings import Settings
+from shared.topics import EVENT_TOPICS
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,10 @@ class FanOut:
 
     async def run(self) -> None:
         """Feed the hub until cancelled."""
-        async with open_event_log(self._settings, client_id="fan-out") as (consumer, partitions):
+        async with open_log(self._settings, EVENT_TOPICS, client_id="fan-out") as (
+            consumer,
+            partitions,
+        ):
             start = await consumer.end_offsets(partitions)
             for partition, offset in start.items():
                 consumer.seek(partition, offset)

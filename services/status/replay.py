@@ -16,15 +16,16 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from services.status.log import open_event_log
 from services.status.projection import Status
 from services.status.projector import MAX_BATCH, Projector
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from shared.errors import WaybillError
+from shared.log import open_log
 from shared.messaging import create_topics
 from shared.settings import Settings
 from shared.telemetry import configure_logging
+from shared.topics import EVENT_TOPICS
 
 SHADOW = "files_replay"
 
@@ -82,7 +83,7 @@ class LogReader:
     @asynccontextmanager
     async def open(cls, settings: Settings) -> AsyncIterator["LogReader"]:
         """A reader that stands at the beginning of the log."""
-        async with open_event_log(settings, client_id="replay") as (consumer, partitions):
+        async with open_log(settings, EVENT_TOPICS, client_id="replay") as (consumer, partitions):
             await consumer.seek_to_beginning(*partitions)
             yield cls(consumer, partitions)
 
