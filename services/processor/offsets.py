@@ -1,19 +1,28 @@
-"""Which records of a partition are taken, started and finished: a pure structure, no clock, no I/O.
+"""Which records of a partition are taken, begun and finished: a pure structure, no clock, no I/O.
 
 A pod works on many records of a partition at once and finishes them in any order, while Kafka
 keeps one committed offset a partition. So the commit is the low watermark, the first record that
-is not finished, and a ledger rides on its metadata: what is finished above the watermark, and what
-was begun. A pod that takes over skips the former and knows the latter for attempts that were cut
-off. The form follows Confluent's parallel consumer, which keeps the finished part the same way.
+is not finished, and a ledger rides on its metadata: what above the watermark is *not* finished, and
+what was begun. A pod that takes over skips the rest and knows the begun ones for attempts that were
+cut off. Confluent's parallel consumer keeps its finished offsets the same way.
+
+The ledger names the open records instead of the finished ones, because a window bounds how many
+are open: one slow record may have any number of finished ones behind it.
 """
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice, pairwise, takewhile
 from typing import NamedTuple
 
 MAX_LEDGER = 4096
 """Bytes of metadata on one commit: the broker's default `offset.metadata.max.bytes`."""
+
+MAX_BEGUN = 250
+"""Records in one ledger that were begun: with offsets and counts of four digits they still fit. A
+pod begins far fewer at a time; those beyond are taken for not begun."""
 
 
 class Begun(NamedTuple):
@@ -23,6 +32,8 @@ class Begun(NamedTuple):
     """Attempts begun, whatever became of them."""
     returned: int = 0
     """Those of them that a pod gave back in good order; they say nothing against the file."""
+    cut_off: bool = False
+    """The last attempt was under way when its pod was last heard of."""
 
 
 @dataclass
@@ -31,91 +42,120 @@ class PartitionWindow:
 
     next: int
     """The first offset not yet taken."""
-    finished: set[int] = field(default_factory=set)
+    in_flight: dict[int, None] = field(default_factory=dict)
+    """Offsets taken and not finished, in rising order."""
     begun: dict[int, Begun] = field(default_factory=dict)
-    in_flight: set[int] = field(default_factory=set)
     running: set[int] = field(default_factory=set)
+    _top: int = 0
+    """One more than the highest finished offset, by this pod or by the ledger that it found."""
+    _left_open: frozenset[int] = frozenset()
+    """Offsets below `_top` that the ledger found here names as not finished."""
 
     @property
     def watermark(self) -> int:
         """The offset to commit: everything below it is finished."""
-        return min(self.in_flight, default=self.next)
+        return next(iter(self.in_flight), self.next)
 
     def take(self, offset: int) -> bool:
         """Take a record in. False if there is nothing to do: it was taken or finished before."""
         if offset < self.next:
             return False
         self.next = offset + 1
-        if offset in self.finished:
-            self._forget_below_watermark()
+        if offset < self._top and offset not in self._left_open:
             return False
-        self.in_flight.add(offset)
+        self.in_flight[offset] = None
         return True
 
     def begin(self, offset: int) -> Begun:
         """Count one more attempt at a record; returns the earlier ones."""
         before = self.begun.get(offset, Begun())
-        self.begun[offset] = before._replace(attempts=before.attempts + 1)
+        self.begun[offset] = Begun(before.attempts + 1, before.returned)
         self.running.add(offset)
         return before
 
     def finish(self, offset: int) -> None:
         """The record's outcome is acknowledged; it need not be seen again."""
-        self.in_flight.discard(offset)
+        self.in_flight.pop(offset, None)
         self.running.discard(offset)
         self.begun.pop(offset, None)
-        self.finished.add(offset)
-        self._forget_below_watermark()
+        self._top = max(self._top, offset + 1)
 
     def ledger(self, *, returning: bool = False) -> str:
-        """What rides on the commit.
+        """What rides on the commit; empty where there is nothing to tell.
 
         Args:
             returning: the pod may be about to lose the partition in good order, so attempts now
                 running are written as given back.
         """
         base = self.watermark
-        begun = {
-            offset: count._replace(returned=count.returned + (returning and offset in self.running))
-            for offset, count in self.begun.items()
-        }
-        return json.dumps(
-            {
-                "f": [[start - base, end - base] for start, end in _ranges(self.finished)],
-                "b": [[offset - base, *count] for offset, count in sorted(begun.items())],
-            },
-            separators=(",", ":"),
-        )
+        entries: dict[str, object] = {}
+        if self.begun:
+            begun = self._begun_entries(base, returning=returning)
+            entries["b"] = list(islice(begun, MAX_BEGUN))
+        if self._top > base:
+            finished = {"t": self._top - base, "o": _pack(base, self._open())}
+            text = _dump(entries | finished)
+            if len(text) <= MAX_LEDGER:
+                return text
+            # Without this part work may be repeated, not lost.
+        return _dump(entries) if entries else ""
 
     @classmethod
     def restore(cls, committed: int, ledger: str) -> "PartitionWindow":
         """The window of a pod that takes over at `committed` with the ledger found there."""
-        window = cls(next=committed)
         try:
             entries = json.loads(ledger) if ledger else {}
-            for start, end in entries.get("f", ()):
-                window.finished.update(range(committed + start, committed + end))
-            for offset, attempts, returned in entries.get("b", ()):
-                window.begun[committed + offset] = Begun(attempts, returned)
-        except (ValueError, TypeError, AttributeError):
+            window = cls(
+                next=committed,
+                _top=committed + entries.get("t", 0),
+                _left_open=frozenset(_unpack(committed, entries.get("o", ""))),
+            )
+            for offset, attempts, returned, cut_off in entries.get("b", ()):
+                window.begun[committed + offset] = Begun(attempts, returned, bool(cut_off))
+        except (ValueError, TypeError, AttributeError, IndexError):
             # Metadata that another program wrote: without a ledger work may be repeated, not lost.
             return cls(next=committed)
         return window
 
-    def _forget_below_watermark(self) -> None:
-        watermark = self.watermark
-        self.finished = {offset for offset in self.finished if offset >= watermark}
+    def _begun_entries(self, base: int, *, returning: bool) -> Iterator[list[int]]:
+        for offset, (attempts, returned, cut_off) in sorted(self.begun.items()):
+            runs = offset in self.running
+            given_back = runs and returning
+            yield [
+                offset - base,
+                attempts,
+                returned + given_back,
+                int(runs and not given_back) or int(cut_off and not runs),
+            ]
+
+    def _open(self) -> Iterator[int]:
+        """The offsets below `_top` that are not finished, in rising order."""
+        yield from takewhile(lambda offset: offset < self._top, self.in_flight)
+        yield from sorted(offset for offset in self._left_open if offset >= self.next)
 
 
-def _ranges(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Half-open ranges that cover `offsets`."""
-    start = end = None
-    for offset in sorted(offsets):
-        if start is not None and offset == end:
-            end = offset + 1
-            continue
-        if start is not None and end is not None:
-            yield start, end
-        start, end = offset, offset + 1
-    if start is not None and end is not None:
-        yield start, end
+def _dump(entries: dict[str, object]) -> str:
+    return json.dumps(entries, separators=(",", ":"))
+
+
+def _pack(base: int, offsets: Iterable[int]) -> str:
+    """Rising offsets as their gaps, each a base-128 varint (as in Protocol Buffers), in base64."""
+    packed = bytearray()
+    for before, offset in pairwise((base, *offsets)):
+        gap = offset - before
+        while gap > 0x7F:
+            packed.append(gap & 0x7F | 0x80)
+            gap >>= 7
+        packed.append(gap)
+    return b64encode(packed).decode()
+
+
+def _unpack(base: int, text: str) -> Iterator[int]:
+    gap = shift = 0
+    for byte in b64decode(text, validate=True):
+        gap |= (byte & 0x7F) << shift
+        shift += 7
+        if not byte & 0x80:
+            base += gap
+            gap = shift = 0
+            yield base
