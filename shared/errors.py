@@ -20,6 +20,7 @@
     │   ├── BlobStoreUnavailableError       503
     │   ├── CatchingUpError                 503
     │   └── OverloadedError                 503
+    ├── EventTooLargeError       what is to be recorded is larger than Kafka takes: say less
     └── WorkError                the work on a file went wrong; carried by events, never over HTTP
         ├── PermanentError                  trying again cannot help
         └── TransientError                  trying again may help
@@ -177,6 +178,12 @@ class OverloadedError(UnavailableError):
     """The service has as many requests in work as it can bear."""
 
     code = "overloaded"
+
+
+class EventTooLargeError(WaybillError):
+    """The event is larger than Kafka takes."""
+
+    code = "event_too_large"
 
 
 class WorkError(WaybillError):

@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import NamedTuple, Protocol
 
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, TopicAlreadyExistsError
 from faststream.exceptions import IncorrectState
 from faststream.kafka import KafkaBroker
 
-from shared.errors import KafkaUnavailableError
+from shared.errors import EventTooLargeError, KafkaUnavailableError, WaybillError
 from shared.events import AnyEvent, DeadData, Event, FileDead, parse
 from shared.settings import Settings
 from shared.topics import TOPICS, Topic, topic_of
@@ -33,6 +34,7 @@ class KafkaRecord(Protocol):
 
 
 CLOUDEVENTS_JSON = "application/cloudevents+json; charset=UTF-8"
+_HEADERS = [("content-type", CLOUDEVENTS_JSON.encode())]
 
 MAX_REASON = 2000
 """Characters of a dead letter's reason: enough to see what was wrong, small beside the payload."""
@@ -91,19 +93,94 @@ class Publisher:
 
         Raises:
             KafkaUnavailableError: no acknowledgement came within the broker's time-out.
+            EventTooLargeError: Kafka takes no record of this size.
         """
         target = topic or topic_of(event.type)
         try:
-            await self._broker.publish(
-                event.to_json(),
-                self._prefix + target.name,
-                key=event.file_id.encode(),
-                headers={"content-type": CLOUDEVENTS_JSON},
-            )
+            await self._send(self._prefix + target.name, event.file_id, event.to_json())
+        except (KafkaError, IncorrectState, OSError) as error:
+            raise _not_taken(event, error) from error
+
+    async def forget(self, file_id: str, topic: Topic) -> None:
+        """Put a tombstone: a compacted topic keeps no record of the file any more.
+
+        Raises:
+            KafkaUnavailableError: no acknowledgement came within the broker's time-out.
+        """
+        try:
+            await self._send(self._prefix + topic.name, file_id, None)
         except (KafkaError, IncorrectState, OSError) as error:
             raise KafkaUnavailableError(
-                f"Kafka did not take {event.type} of {event.file_id}: {error!r}"
+                f"Kafka did not take the tombstone of {file_id}: {error!r}"
             ) from error
+
+    async def _send(self, topic: str, key: str, value: bytes | None) -> None:
+        await self._broker.publish(
+            value, topic, key=key.encode(), headers={"content-type": CLOUDEVENTS_JSON}
+        )
+
+
+class DirectPublisher(Publisher):
+    """Publishes by aiokafka itself, for a service that publishes thousands of events a second.
+
+    By way of FastStream an event costs about three times the CPU (41 µs against 13 µs).
+    """
+
+    def __init__(self, settings: Settings, *, client_id: str) -> None:
+        self._prefix = settings.topic_prefix
+        self._settings = settings
+        self._client_id = client_id
+        self._producer: AIOKafkaProducer | None = None
+
+    async def start(self) -> None:
+        """Connect.
+
+        Raises:
+            KafkaError: Kafka does not answer.
+        """
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._settings.kafka.split(","),
+            client_id=self._client_id,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=LINGER_MS,
+        )
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        """Send what waits and disconnect."""
+        if self._producer is not None:
+            await self._producer.stop()
+
+    async def post(self, event: Event) -> None:
+        """Hand an event over without waiting for its acknowledgement.
+
+        What is published to the same topic for the same file afterwards is acknowledged after it.
+        """
+        try:
+            await self._enqueue(
+                self._prefix + topic_of(event.type).name, event.file_id, event.to_json()
+            )
+        except (KafkaError, OSError) as error:
+            raise _not_taken(event, error) from error
+
+    async def _send(self, topic: str, key: str, value: bytes | None) -> None:
+        await (await self._enqueue(topic, key, value))
+
+    async def _enqueue(self, topic: str, key: str, value: bytes | None) -> asyncio.Future[None]:
+        if self._producer is None:
+            raise IncorrectState("the publisher is not started")
+        future: asyncio.Future[None] = await self._producer.send(
+            topic, value, key=key.encode(), headers=_HEADERS
+        )
+        return future
+
+
+def _not_taken(event: Event, error: Exception) -> WaybillError:
+    message = f"Kafka did not take {event.type} of {event.file_id}: {error!r}"
+    if isinstance(error, MessageSizeTooLargeError):
+        return EventTooLargeError(message)
+    return KafkaUnavailableError(message)
 
 
 def read_record(record: KafkaRecord) -> LoggedEvent | None:

@@ -10,12 +10,14 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from services.processor.consumer import WorkConsumer
+from services.processor.control import CancelRequests
+from services.processor.outcomes import Outcomes
 from services.processor.run import Runner
 from services.processor.scratch import Scratch
 from services.processor.settings import ProcessorSettings
 from services.processor.workers import WorkerPool
 from shared.blobs import open_blob_store
-from shared.messaging import Publisher, create_topics, make_broker
+from shared.messaging import DirectPublisher, create_topics
 from shared.telemetry import health_router
 
 log = logging.getLogger(__name__)
@@ -26,27 +28,32 @@ class Processor:
 
     def __init__(self, settings: ProcessorSettings) -> None:
         self._settings = settings
-        self._broker = make_broker(settings, client_id=f"processor-{settings.pod}")
-        publisher = Publisher(self._broker, settings)
+        self._publisher = DirectPublisher(settings, client_id=f"processor-{settings.pod}")
+        cancels = CancelRequests(settings)
         self._pool = WorkerPool(
-            size=settings.workers,
+            # One more than is worked by large files or for one owner; see `lanes.places`.
+            size=settings.workers + 1,
             memory_limit=settings.memory_limit,
             time_limit=settings.time_limit,
         )
         self._scratch = Scratch(settings.scratch)
+        outcomes = Outcomes(settings=settings, publisher=self._publisher, cancels=cancels)
         runner = Runner(
             settings=settings,
-            publisher=publisher,
+            publisher=self._publisher,
+            outcomes=outcomes,
             blobs=open_blob_store(settings),
             pool=self._pool,
             scratch=self._scratch,
         )
-        self.consumer = WorkConsumer(settings=settings, runner=runner, publisher=publisher)
+        self.consumer = WorkConsumer(
+            settings=settings, runner=runner, outcomes=outcomes, cancels=cancels
+        )
 
     async def run(self) -> None:
         """Work until drained; waits for a Kafka that is still starting."""
         await create_topics(self._settings)
-        await self._broker.start()
+        await self._publisher.start()
         await self._pool.start()
         await self.consumer.run()
 
@@ -54,7 +61,7 @@ class Processor:
         """Drain: finish what ends within the grace, give back the rest."""
         await self.consumer.drain(self._settings.shutdown_grace)
         await self._pool.stop()
-        await self._broker.stop()
+        await self._publisher.stop()
         self._scratch.remove()
 
 

@@ -1,10 +1,14 @@
 """Progress on its way from a worker to Kafka: it never holds up the work."""
 
 import asyncio
+import logging
 
 from services.processor.worker import Advanced
+from shared.errors import WaybillError
 from shared.events import FileProgressed, Progress, ProgressedData
 from shared.messaging import Publisher
+
+log = logging.getLogger(__name__)
 
 
 class ProgressReporter:
@@ -19,24 +23,21 @@ class ProgressReporter:
         publisher: Publisher,
         file_id: str,
         counts: dict[str, int],
-        group: asyncio.TaskGroup,
     ) -> None:
         self._publisher = publisher
         self._file_id = file_id
         self._counts = counts
-        self._group = group
         self._seq = 0
         self._waiting: Advanced | None = None
-        self._publishing = False
+        self._publishing: asyncio.Task[None] | None = None
         self.latest: Progress | None = None
 
     def advance(self, report: Advanced) -> None:
         """Take note of a report; it is published as soon as the one before it is."""
         self.latest = report.progress
         self._waiting = report
-        if not self._publishing:
-            self._publishing = True
-            self._group.create_task(self._publish_waiting())
+        if self._publishing is None:
+            self._publishing = asyncio.create_task(self._publish_waiting())
 
     async def _publish_waiting(self) -> None:
         while self._waiting is not None:
@@ -50,5 +51,8 @@ class ProgressReporter:
                 message=report.message,
             )
             event = FileProgressed.of(self._file_id, data, source="/processor")
-            await self._publisher.publish(event)
-        self._publishing = False
+            try:
+                await self._publisher.publish(event)
+            except WaybillError as error:
+                log.warning("%s", error)  # The next report tells more; the work goes on.
+        self._publishing = None

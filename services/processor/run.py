@@ -2,78 +2,26 @@
 
 import asyncio
 import logging
-import random
-from dataclasses import dataclass
 from pathlib import Path
 
+from services.processor.outcomes import Outcomes
+from services.processor.pace import RunningMean
 from services.processor.progress import ProgressReporter
-from services.processor.retry import Backoff, GiveUp, decide
 from services.processor.scratch import Scratch
 from services.processor.settings import ProcessorSettings
+from services.processor.work import Work
 from services.processor.worker import Broken, Done, Job
 from services.processor.workers import WorkerPool
 from shared.blobs import BlobMissingError, BlobStore, attempt_prefix
-from shared.errors import BlobStoreUnavailableError, KafkaUnavailableError
-from shared.events import (
-    Artifact,
-    CompletedData,
-    FailedData,
-    Failure,
-    FileCompleted,
-    FileFailed,
-    FileProcessing,
-    FileRequeued,
-    FileRetrying,
-    FileRetryScheduled,
-    FileUploaded,
-    ProcessingData,
-    Progress,
-    Result,
-    RetryingData,
-    RetryScheduledData,
-    Source,
-    utc_now,
-)
+from shared.errors import BlobStoreUnavailableError
+from shared.events import Artifact, Failure, Result
 from shared.messaging import Publisher
 from shared.settings import DEMO_TYPE
-from shared.telemetry import ATTEMPTS
 
 log = logging.getLogger(__name__)
 
-SOURCE = "/processor"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """One attempt that is to be made."""
-
-    file_id: str
-    run: int
-    attempt: int
-    max_attempts: int
-    source: Source
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """What every event of this attempt carries."""
-        return {"run": self.run, "attempt": self.attempt, "max_attempts": self.max_attempts}
-
-
-def work_of(event: FileUploaded | FileRequeued | FileRetryScheduled, *, max_attempts: int) -> Work:
-    """The attempt that an event asks for."""
-    if isinstance(event, FileRetryScheduled):
-        attempt, max_attempts = event.data.attempt, event.data.max_attempts
-        source = event.data.source
-    else:
-        attempt = 1
-        source = Source.model_validate(event.data, from_attributes=True)
-    return Work(
-        file_id=event.file_id,
-        run=event.data.run,
-        attempt=attempt,
-        max_attempts=max_attempts,
-        source=source,
-    )
+USUAL_WORK = 0.1
+"""Seconds of work on one file, before there is a measurement."""
 
 
 class Runner:
@@ -84,82 +32,37 @@ class Runner:
         *,
         settings: ProcessorSettings,
         publisher: Publisher,
+        outcomes: Outcomes,
         blobs: BlobStore,
         pool: WorkerPool,
         scratch: Scratch,
     ) -> None:
         self._settings = settings
         self._publisher = publisher
+        self._outcomes = outcomes
         self._blobs = blobs
         self._pool = pool
         self._scratch = scratch
-        self._backoff = Backoff(first=settings.backoff_first, limit=settings.backoff_max)
+        self.work = RunningMean(USUAL_WORK)
+        """How long a worker needs for a file."""
 
-    async def make_attempt(self, work: Work) -> None:
+    async def make_attempt(self, work: Work) -> float:
         """Work on a file once and publish what came out.
 
-        If it is cancelled, it publishes nothing more: the partition belongs to another pod.
+        If it is cancelled, it publishes nothing more: the partition belongs to another pod, or
+        somebody does not want the work done any more.
+
+        Returns:
+            How many seconds a worker needed.
         """
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._publish_beginning(work))
-                reporter = ProgressReporter(self._publisher, work.file_id, work.counts, group)
-                outcome = await self._work_in_scratch(work, reporter)
-        except* KafkaUnavailableError as errors:
-            raise errors.exceptions[0] from None
+        await self._outcomes.begun(work)
+        reporter = ProgressReporter(self._publisher, work.file_id, work.counts)
+        outcome = await self._work_in_scratch(work, reporter)
         if isinstance(outcome, Result):
-            ATTEMPTS.labels("completed").inc()
-            data = CompletedData(**work.counts, result=outcome)
-            await self._publisher.publish(FileCompleted.of(work.file_id, data, source=SOURCE))
+            await self._outcomes.completed(work, outcome)
         else:
-            await self.fail_attempt(work, outcome, progress=reporter.latest)
-
-    async def fail_attempt(
-        self, work: Work, error: Failure, *, progress: Progress | None = None
-    ) -> None:
-        """Schedule the next attempt, or give the file up, and tell which."""
-        now = utc_now()
-        decision = decide(
-            retryable=error.retryable,
-            attempt=work.attempt,
-            max_attempts=work.max_attempts,
-            backoff=self._backoff,
-            chance=random.random(),  # noqa: S311 - jitter is no secret
-            now=now,
-        )
-        if isinstance(decision, GiveUp):
-            log.warning("%s failed: %s: %s", work.file_id, error.code, error.message)
-            ATTEMPTS.labels("failed").inc()
-            failed = FailedData(**work.counts, error=error, progress=progress)
-            await self._publisher.publish(FileFailed.of(work.file_id, failed, source=SOURCE))
-            return
-        log.warning(
-            "%s attempt %d: %s: %s; next one at %s",
-            work.file_id,
-            work.attempt,
-            error.code,
-            error.message,
-            decision.due_at.isoformat(timespec="seconds"),
-        )
-        ATTEMPTS.labels("retrying").inc()
-        scheduled = RetryScheduledData(
-            run=work.run,
-            attempt=work.attempt + 1,
-            max_attempts=work.max_attempts,
-            source=work.source,
-            due_at=decision.due_at,
-            error=error,
-        )
-        retrying = RetryingData(**work.counts, error=error, next_attempt_at=decision.due_at)
-        # The work itself first: if only one of the two arrives, it must not be the announcement.
-        await self._publisher.publish(
-            FileRetryScheduled.of(work.file_id, scheduled, source=SOURCE), decision.tier.topic
-        )
-        await self._publisher.publish(FileRetrying.of(work.file_id, retrying, source=SOURCE))
-
-    async def _publish_beginning(self, work: Work) -> None:
-        data = ProcessingData(**work.counts, pod=self._settings.pod)
-        await self._publisher.publish(FileProcessing.of(work.file_id, data, source=SOURCE))
+            await self._outcomes.failed(work, outcome, progress=reporter.latest)
+        return self.work.seconds
 
     async def _work_in_scratch(self, work: Work, reporter: ProgressReporter) -> Result | Failure:
         try:
@@ -186,7 +89,9 @@ class Runner:
                 attempt=work.attempt,
                 ocr=self._settings.ocr,
             )
+            started = asyncio.get_running_loop().time()
             outcome = await self._pool.run(job, reporter.advance)
+            self.work.add(asyncio.get_running_loop().time() - started)
             if isinstance(outcome, Broken):
                 return outcome.error
             return await self._store(work, outcome)

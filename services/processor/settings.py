@@ -19,11 +19,27 @@ class ProcessorSettings(Settings):
         description="Worker processes of one pod. Default: one a core, at least 2.",
     )
     window: int = Field(
-        default=256,
+        default=500,
         ge=1,
-        le=256,
-        description="Records of one partition that may be in work at once; their ledger must fit "
-        "on a commit.",
+        le=1000,
+        description="Records of one partition that may be in a pod's hands; those that are open "
+        "must fit on a commit.",
+    )
+    window_bytes: int = Field(
+        default=64 * 1024**2,
+        ge=1,
+        description="Bytes of the records that may be in a pod's hands altogether.",
+    )
+    large_file: int = Field(
+        default=1024**2,
+        ge=1,
+        description="Bytes from which on a file is large: small ones overtake it, and large ones "
+        "leave a place for a small one.",
+    )
+    owner_limit: int | None = Field(
+        default=None,
+        ge=1,
+        description="Files of one owner that a pod works on at once. Default: all places but one.",
     )
     max_attempts: int = Field(
         default=3, ge=1, description="Attempts at a file before it is given up."

@@ -1,0 +1,67 @@
+"""When to commit: as soon as something changed, one commit at a time, many changes in one."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection
+
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from shared.messaging import KAFKA_RETRY_DELAY
+
+log = logging.getLogger(__name__)
+
+COMMIT_ERRORS = (CommitFailedError, IllegalStateError, KafkaError, OSError)
+"""A rebalance, or Kafka is away: what is still ours then is committed then."""
+
+
+class Committer:
+    """Writes the ledgers of partitions that changed; what changes meanwhile goes into the next."""
+
+    def __init__(
+        self,
+        commit: Callable[[Collection[TopicPartition]], Awaitable[None]],
+        *,
+        settled: asyncio.Event,
+    ) -> None:
+        """Args:
+        commit: writes the ledgers of these partitions, or raises one of `COMMIT_ERRORS`.
+        settled: cleared during a rebalance, when there is nothing to commit to.
+        """
+        self._commit = commit
+        self._settled = settled
+        self._changed: set[TopicPartition] = set()
+        self._wanted = asyncio.Event()
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def changed(self, *partitions: TopicPartition) -> None:
+        """The windows of these partitions are not as Kafka has them."""
+        self._changed.update(partitions)
+        self._wanted.set()
+
+    async def written(self, partitions: Collection[TopicPartition]) -> None:
+        """Return once Kafka knows these windows as they are now."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self.changed(*partitions)
+        await waiter
+
+    async def run(self) -> None:
+        """Commit until cancelled."""
+        while True:
+            await self._wanted.wait()
+            await self._settled.wait()
+            self._wanted.clear()
+            partitions, self._changed = self._changed, set()
+            waiters, self._waiters = self._waiters, []
+            try:
+                await self._commit(partitions)
+            except COMMIT_ERRORS as error:
+                log.info("commit put off: %r", error)
+                self._waiters += waiters
+                self.changed(*partitions)
+                await asyncio.sleep(KAFKA_RETRY_DELAY)
+                continue
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)

@@ -1,0 +1,81 @@
+"""The wishes of users: every pod follows `file.control` from its beginning, without a group.
+
+At least once: a wish is in the compacted topic until the file it is about is terminal, so a pod
+that starts finds all that still count. A pod takes no work before it knows them.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.errors import KafkaError
+
+from shared.events import CancelRequestedData, FileCancelRequested, UnreadableEventError
+from shared.log import open_log
+from shared.messaging import KAFKA_RETRY_DELAY, read_record
+from shared.settings import Settings
+from shared.topics import CONTROL
+
+log = logging.getLogger(__name__)
+
+POLL_TIMEOUT_MS = 1000
+
+
+class CancelRequests:
+    """The files that somebody wants the work on to stop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.on_request: Callable[[str], None] = lambda _: None
+        """Called with the file_id of each request that comes in."""
+        self._requested: dict[str, CancelRequestedData] = {}
+        self.loaded = asyncio.Event()
+        """Set once all requests that were there at the start are known."""
+
+    def of(self, file_id: str, run: int) -> CancelRequestedData | None:
+        """The request to stop this run of a file, if there is one."""
+        request = self._requested.get(file_id)
+        return request if request is not None and request.run == run else None
+
+    def concerns(self, file_id: str, run: int) -> bool:
+        """Whether there is a request that is settled once this run of the file is terminal."""
+        request = self._requested.get(file_id)
+        return request is not None and request.run <= run
+
+    async def follow(self) -> None:
+        """Take note of requests until cancelled."""
+        while True:
+            try:
+                async with open_log(self._settings, (CONTROL,), client_id="processor-control") as (
+                    consumer,
+                    partitions,
+                ):
+                    await consumer.seek_to_beginning(*partitions)
+                    ends = await consumer.end_offsets(partitions)
+                    while [p for p in partitions if await consumer.position(p) < ends[p]]:
+                        await self._poll(consumer)
+                    self.loaded.set()
+                    while True:
+                        await self._poll(consumer)
+            except (KafkaError, OSError) as error:
+                log.warning("cannot follow the wishes of users: %r; trying again", error)
+                await asyncio.sleep(KAFKA_RETRY_DELAY)
+
+    async def _poll(self, consumer: AIOKafkaConsumer) -> None:
+        for records in (await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS)).values():
+            for record in records:
+                self._note(record)
+
+    def _note(self, record: ConsumerRecord) -> None:
+        file_id = (record.key or b"").decode(errors="replace")
+        if record.value is None:
+            self._requested.pop(file_id, None)
+            return
+        try:
+            logged = read_record(record)
+        except UnreadableEventError:
+            return  # The projector puts it to the dead letters.
+        if logged is not None and isinstance(logged.event, FileCancelRequested):
+            self._requested[file_id] = logged.event.data
+            self.on_request(file_id)

@@ -1,0 +1,265 @@
+"""The desk: what becomes of each record that this pod has in its hands.
+
+A record waits until it is due and until it is its turn (`lanes`); it is begun, which Kafka is told
+before anything else happens; an attempt is made at it; and it is finished once its outcome is
+acknowledged. A wish to cancel ends it wherever it stands on this way.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, replace
+
+from aiokafka import ConsumerRecord, TopicPartition
+
+from services.processor.commits import Committer
+from services.processor.control import CancelRequests
+from services.processor.lanes import Lanes, places
+from services.processor.offsets import Begun, PartitionWindow
+from services.processor.outcomes import Outcomes
+from services.processor.pace import RunningMean
+from services.processor.run import Runner
+from services.processor.settings import ProcessorSettings
+from services.processor.work import Work, WorkEvent, source_of, work_of
+from shared.events import FileRetryScheduled, UnreadableEventError, utc_now
+from shared.messaging import read_record
+from shared.telemetry import IN_FLIGHT
+
+log = logging.getLogger(__name__)
+
+FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0
+"""Seconds before something that must not fail is tried again; doubled each time."""
+
+USUAL_OVERHEAD = 0.005
+"""Seconds around the work of one file, before there is a measurement."""
+
+
+@dataclass(eq=False)
+class Taken:
+    """A record in this pod's hands."""
+
+    window: PartitionWindow
+    partition: TopicPartition
+    record: ConsumerRecord
+    event: WorkEvent | None = None
+    owner: str | None = None
+    large: bool = False
+    suspect: bool = False
+    timer: asyncio.TimerHandle | None = None
+    """Wakes a record that is not due yet."""
+    task: asyncio.Task[None] | None = None
+    """Does what is to be done with it now."""
+
+    @property
+    def offset(self) -> int:
+        offset: int = self.record.offset
+        return offset
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory, at least."""
+        return len(self.record.value or b"")
+
+    @property
+    def wait(self) -> float:
+        """Seconds until it is due."""
+        if not isinstance(self.event, FileRetryScheduled):
+            return 0.0
+        return (self.event.data.due_at - utc_now()).total_seconds()
+
+
+class Desk:
+    """The records in this pod's hands, from being taken to being finished or given back."""
+
+    def __init__(
+        self,
+        *,
+        settings: ProcessorSettings,
+        runner: Runner,
+        outcomes: Outcomes,
+        cancels: CancelRequests,
+        committer: Committer,
+    ) -> None:
+        self._settings = settings
+        self._runner = runner
+        self._outcomes = outcomes
+        self._cancels = cancels
+        self._committer = committer
+        self._lanes = Lanes[Taken](owner_limit=settings.owner_limit)
+        self._taken: dict[tuple[TopicPartition, int], Taken] = {}
+        self._of_file: dict[str, set[Taken]] = {}
+        self._beginnings: set[asyncio.Task[None]] = set()
+        self._overhead = RunningMean(USUAL_OVERHEAD)
+        self._draining = False
+        self.bytes_in_hand = 0
+
+    def take(
+        self, window: PartitionWindow, partition: TopicPartition, record: ConsumerRecord
+    ) -> None:
+        """Take a record in; `begin_waiting` begins it."""
+        if not window.take(record.offset):
+            self._committer.changed(partition)
+            return
+        taken = Taken(window, partition, record)
+        self._taken[partition, record.offset] = taken
+        self.bytes_in_hand += taken.size
+        IN_FLIGHT.set(len(self._taken))
+        try:
+            logged = read_record(record)
+        except UnreadableEventError as error:
+            self._do(taken, self._outcomes.unreadable, record, error)
+            return
+        if logged is None or not isinstance(logged.event, WorkEvent):
+            self._finish(taken)  # A tombstone, or a newer version's event that we know nothing of.
+            return
+        self._receive(taken, logged.event)
+
+    def _receive(self, taken: Taken, event: WorkEvent) -> None:
+        taken.event = event
+        taken.large = source_of(event).size >= self._settings.large_file
+        taken.owner = None if isinstance(event, FileRetryScheduled) else event.data.owner
+        taken.suspect = taken.window.begun.get(taken.offset, Begun()).cut_off
+        self._of_file.setdefault(event.file_id, set()).add(taken)
+        if self._cancels.of(event.file_id, event.data.run) is not None:
+            self._do(taken, self._cancel, taken)
+        elif (wait := taken.wait) > 0:
+            taken.timer = asyncio.get_running_loop().call_later(wait, self._wake, taken)
+        else:
+            self._lanes.add(taken)
+
+    def _wake(self, taken: Taken) -> None:
+        taken.timer = None
+        self._lanes.add(taken)
+        self.begin_waiting()
+
+    def begin_waiting(self) -> None:
+        """Begin as many of the waiting records as there is room for."""
+        if self._draining or not self._lanes:
+            return
+        room = places(
+            self._settings.workers,
+            work=self._runner.work.seconds,
+            overhead=self._overhead.seconds,
+        )
+        begun: list[tuple[Taken, Begun]] = []
+        while (taken := self._lanes.begin(room)) is not None:
+            begun.append((taken, taken.window.begin(taken.offset)))
+        if begun:
+            beginning = asyncio.create_task(self._begin(begun))
+            self._beginnings.add(beginning)
+            beginning.add_done_callback(self._beginnings.discard)
+
+    async def _begin(self, begun: list[tuple[Taken, Begun]]) -> None:
+        """Make an attempt at each, once Kafka knows: so that none can be cut off unnoticed."""
+        started = asyncio.get_running_loop().time()
+        await self._committer.written({taken.partition for taken, _ in begun})
+        for taken, before in begun:
+            # Meanwhile it may have been given back, or somebody may have cancelled it.
+            if self._taken.get((taken.partition, taken.offset)) is taken and taken.task is None:
+                self._do(taken, self._attempt, taken, before, started)
+
+    async def _attempt(self, taken: Taken, before: Begun, started: float) -> None:
+        work = self._work_of(taken, before)
+        given_up = work.attempt > work.max_attempts
+        if before.cut_off or given_up:
+            lost = replace(work, attempt=min(work.attempt - 1, work.max_attempts))
+            await self._outcomes.cut_off(lost)
+        if given_up:
+            return
+        seconds = await self._runner.make_attempt(work)
+        elapsed = asyncio.get_running_loop().time() - started
+        self._overhead.add(elapsed - seconds)
+
+    def _work_of(self, taken: Taken, before: Begun) -> Work:
+        assert taken.event is not None  # noqa: S101 - `_receive` set it
+        work = work_of(taken.event, taken.record, max_attempts=self._settings.max_attempts)
+        return replace(
+            work,
+            attempt=work.attempt + before.attempts,
+            max_attempts=work.max_attempts + before.returned,
+        )
+
+    def cancel(self, file_id: str) -> None:
+        """Stop the work on a file, if it is in this pod's hands and a request says so."""
+        for taken in self._of_file.get(file_id, ()):
+            assert taken.event is not None  # noqa: S101 - `_receive` set it
+            if self._cancels.of(file_id, taken.event.data.run) is not None:
+                self._lanes.discard(taken)
+                if taken.timer is not None:
+                    taken.timer.cancel()
+                if taken.task is not None:
+                    taken.task.cancel()
+                self._do(taken, self._cancel, taken, taken.task)
+
+    async def _cancel(self, taken: Taken, former: asyncio.Task[None] | None = None) -> None:
+        if former is not None:
+            await asyncio.wait({former})  # Its worker is killed by then.
+        assert taken.event is not None  # noqa: S101 - `_receive` set it
+        request = self._cancels.of(taken.event.file_id, taken.event.data.run)
+        begun = taken.window.begun.get(taken.offset, Begun())
+        # The number of the attempt that was stopped, or of the one that will not be made.
+        attempts_before = begun._replace(attempts=max(begun.attempts - 1, 0))
+        reason = request.reason if request else "asked for"
+        await self._outcomes.cancelled(self._work_of(taken, attempts_before), reason)
+
+    async def finish_running(self, grace: float) -> None:
+        """Begin nothing any more; wait for what is being done, at most `grace` seconds."""
+        self._draining = True
+        await _cancelled(self._beginnings)
+        tasks = {taken.task for taken in self._taken.values() if taken.task is not None}
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace)
+
+    async def give_back(self, partitions: Collection[TopicPartition]) -> None:
+        """Stop all that concerns these partitions; another pod goes on with them."""
+        lost = [taken for taken in self._taken.values() if taken.partition in partitions]
+        for taken in lost:
+            self._forget(taken)
+            if taken.timer is not None:
+                taken.timer.cancel()
+        await _cancelled({taken.task for taken in lost if taken.task is not None})
+
+    def _do(self, taken: Taken, act: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """Have `act` done in the background, then finish the record."""
+        taken.task = asyncio.create_task(self._see_through(taken, act, *arguments))
+
+    async def _see_through(
+        self, taken: Taken, act: Callable[..., Awaitable[None]], *arguments: object
+    ) -> None:
+        delay = FIRST_DELAY
+        while True:
+            try:
+                await act(*arguments)
+                break
+            except Exception:
+                where = f"{taken.partition.topic}:{taken.partition.partition}@{taken.offset}"
+                log.exception("record %s; trying again in %.0f s", where, delay)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, LONGEST_DELAY)
+        self._finish(taken)
+        self.begin_waiting()
+
+    def _finish(self, taken: Taken) -> None:
+        taken.window.finish(taken.offset)
+        self._forget(taken)
+        self._committer.changed(taken.partition)
+
+    def _forget(self, taken: Taken) -> None:
+        if self._taken.pop((taken.partition, taken.offset), None) is None:
+            return
+        self.bytes_in_hand -= taken.size
+        IN_FLIGHT.set(len(self._taken))
+        self._lanes.discard(taken)
+        if taken.event is not None:
+            of_file = self._of_file[taken.event.file_id]
+            of_file.discard(taken)
+            if not of_file:
+                del self._of_file[taken.event.file_id]
+
+
+async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel tasks and wait until they are over."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)

@@ -1,0 +1,176 @@
+"""What is told of an attempt: that it began, what came of it, and what follows from that."""
+
+import asyncio
+import logging
+import random
+from datetime import datetime
+
+from services.processor.control import CancelRequests
+from services.processor.retry import Backoff, GiveUp, decide
+from services.processor.settings import ProcessorSettings
+from services.processor.work import Work
+from shared.errors import EventTooLargeError, KafkaUnavailableError
+from shared.events import (
+    CancelledData,
+    CompletedData,
+    Event,
+    FailedData,
+    Failure,
+    FileCancelled,
+    FileCompleted,
+    FileFailed,
+    FileProcessing,
+    FileRetrying,
+    FileRetryScheduled,
+    ProcessingData,
+    Progress,
+    Result,
+    RetryingData,
+    RetryScheduledData,
+    UnreadableEventError,
+    utc_now,
+)
+from shared.messaging import DirectPublisher, KafkaRecord, dead_letter
+from shared.telemetry import ATTEMPTS, UNREADABLE
+from shared.topics import CONTROL, Topic
+
+log = logging.getLogger(__name__)
+
+SOURCE = "/processor"
+
+PUBLISH_RETRY_DELAY = 1.0
+"""Seconds between two tries to publish an outcome: the work is done and must not be done again."""
+
+POD_LOST = Failure(
+    code="worker_crashed",
+    message="The processor that worked on this file died or fell silent.",
+    retryable=True,
+)
+
+
+class Outcomes:
+    """Publishes what became of attempts. When a method returns, Kafka has acknowledged it."""
+
+    def __init__(
+        self,
+        *,
+        settings: ProcessorSettings,
+        publisher: DirectPublisher,
+        cancels: CancelRequests,
+    ) -> None:
+        self._pod = settings.pod
+        self._publisher = publisher
+        self._cancels = cancels
+        self._backoff = Backoff(first=settings.backoff_first, limit=settings.backoff_max)
+
+    async def begun(self, work: Work) -> None:
+        """Tell that a worker has begun; its acknowledgement is part of the outcome's."""
+        data = ProcessingData(**work.counts, pod=self._pod)
+        try:
+            await self._publisher.post(FileProcessing.of(work.file_id, data, source=SOURCE))
+        except KafkaUnavailableError as error:
+            log.warning("%s", error)  # The outcome tells more; it waits for Kafka.
+
+    async def completed(self, work: Work, result: Result) -> None:
+        """The work is done."""
+        data = CompletedData(**work.counts, result=result)
+        try:
+            await self._settle(work, FileCompleted.of(work.file_id, data, source=SOURCE))
+            ATTEMPTS.labels("completed").inc()
+        except EventTooLargeError as error:
+            await self.failed(work, _result_too_large(error))
+
+    async def failed(self, work: Work, error: Failure, *, progress: Progress | None = None) -> None:
+        """Schedule the next attempt, or give the file up, and tell which."""
+        now = utc_now()
+        decision = decide(
+            retryable=error.retryable,
+            attempt=work.attempt,
+            max_attempts=work.max_attempts,
+            backoff=self._backoff,
+            chance=random.random(),  # noqa: S311 - jitter is no secret
+            now=now,
+        )
+        if isinstance(decision, GiveUp):
+            await self._give_up(work, error, progress)
+            return
+        log.warning(
+            "%s attempt %d: %s: %s; next one at %s",
+            work.file_id,
+            work.attempt,
+            error.code,
+            error.message,
+            decision.due_at.isoformat(timespec="seconds"),
+        )
+        ATTEMPTS.labels("retrying").inc()
+        scheduled = RetryScheduledData(
+            run=work.run,
+            attempt=work.attempt + 1,
+            max_attempts=work.max_attempts,
+            source=work.source,
+            due_at=decision.due_at,
+            error=error,
+        )
+        # The work itself first: if only one of the two arrives, it must not be the announcement.
+        await self._publish(
+            FileRetryScheduled.of(work.file_id, scheduled, source=SOURCE), decision.tier.topic
+        )
+        await self._publish_retrying(work, error, decision.due_at)
+
+    async def cut_off(self, lost: Work) -> None:
+        """Tell that an attempt was cut off by the death of its pod; give up after the last."""
+        if lost.attempt >= lost.max_attempts:
+            await self._give_up(lost, POD_LOST, None)
+        else:
+            ATTEMPTS.labels("retrying").inc()
+            await self._publish_retrying(lost, POD_LOST, utc_now())
+
+    async def cancelled(self, work: Work, reason: str) -> None:
+        """Tell that no work is done on a file any more because somebody wished so."""
+        ATTEMPTS.labels("cancelled").inc()
+        data = CancelledData(**work.counts, reason=reason)
+        await self._settle(work, FileCancelled.of(work.file_id, data, source=SOURCE))
+
+    async def unreadable(self, record: KafkaRecord, error: UnreadableEventError) -> None:
+        """Keep an unreadable record, with the reason, where somebody will look at it."""
+        log.warning("unreadable record %s:%d@%d", record.topic, record.partition, record.offset)
+        UNREADABLE.inc()
+        await self._publish(dead_letter(record, str(error), source=SOURCE))
+
+    async def _give_up(self, work: Work, error: Failure, progress: Progress | None) -> None:
+        log.warning("%s failed: %s: %s", work.file_id, error.code, error.message)
+        ATTEMPTS.labels("failed").inc()
+        failed = FailedData(**work.counts, error=error, progress=progress)
+        await self._settle(work, FileFailed.of(work.file_id, failed, source=SOURCE))
+
+    async def _settle(self, work: Work, outcome: Event) -> None:
+        """Publish an outcome; a wish to cancel, if there was one, is thereby settled."""
+        await self._publish(outcome)
+        if self._cancels.concerns(work.file_id, work.run):
+            await self._publisher.forget(work.file_id, CONTROL)
+
+    async def _publish_retrying(self, work: Work, error: Failure, due_at: datetime) -> None:
+        retrying = RetryingData(**work.counts, error=error, next_attempt_at=due_at)
+        await self._publish(FileRetrying.of(work.file_id, retrying, source=SOURCE))
+
+    async def _publish(self, event: Event, topic: Topic | None = None) -> None:
+        """Publish, for as long as it takes.
+
+        Raises:
+            EventTooLargeError: Kafka takes no record of this size.
+        """
+        while True:
+            try:
+                await self._publisher.publish(event, topic)
+                return
+            except KafkaUnavailableError as error:
+                log.warning("%s; trying again", error)
+                await asyncio.sleep(PUBLISH_RETRY_DELAY)
+
+
+def _result_too_large(error: EventTooLargeError) -> Failure:
+    return Failure(
+        code="result_too_large",
+        message=f"The result is too large to be told; keep more of it in artifacts. {error}"[:500],
+        retryable=False,
+    )

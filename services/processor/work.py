@@ -1,0 +1,47 @@
+"""What is to be done: one attempt at one file, as an event asks for it."""
+
+from dataclasses import dataclass
+
+from shared.events import FileRequeued, FileRetryScheduled, FileUploaded, Source
+from shared.messaging import KafkaRecord
+
+WorkEvent = FileUploaded | FileRequeued | FileRetryScheduled
+"""The events that ask for an attempt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One attempt that is to be made."""
+
+    file_id: str
+    run: int
+    attempt: int
+    max_attempts: int
+    source: Source
+    record: KafkaRecord
+    """The record that asks for it."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What every event of this attempt carries."""
+        return {"run": self.run, "attempt": self.attempt, "max_attempts": self.max_attempts}
+
+
+def source_of(event: WorkEvent) -> Source:
+    """The stored file that an event is about."""
+    return event.data.source if isinstance(event, FileRetryScheduled) else event.data
+
+
+def work_of(event: WorkEvent, record: KafkaRecord, *, max_attempts: int) -> Work:
+    """The attempt that an event asks for."""
+    attempt = 1
+    if isinstance(event, FileRetryScheduled):
+        attempt, max_attempts = event.data.attempt, event.data.max_attempts
+    return Work(
+        file_id=event.file_id,
+        run=event.data.run,
+        attempt=attempt,
+        max_attempts=max_attempts,
+        source=source_of(event),
+        record=record,
+    )
