@@ -134,9 +134,11 @@ async def test_a_file_whose_processor_is_killed_is_completed_at_the_second_attem
     assert [line["type"] for line in done["history"]] == [
         "file.uploaded",
         "file.processing",
+        "file.retrying",
         "file.processing",
         "file.completed",
     ]
+    assert done["history"][2]["code"] == "worker_crashed"
 
 
 async def test_a_dropped_collection_is_rebuilt_from_the_log_field_by_field(

@@ -1,92 +1,15 @@
 """The processor on a real Kafka: at least once, side by side, and handed over in good order."""
 
 import asyncio
-import hashlib
-import json
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
-import pytest
-from aiokafka.partitioner import murmur2
-
-from services.processor.app import Processor
 from services.processor.settings import ProcessorSettings
-from shared.blobs import BlobStore, open_blob_store, source_key
-from shared.events import (
-    AnyEvent,
-    EventType,
-    FileCompleted,
-    FileDead,
-    FileFailed,
-    FileUploaded,
-    UploadedData,
-    new_file_id,
-)
+from shared.blobs import BlobStore, source_key
+from shared.events import EventType, FileCompleted, FileDead, FileFailed, new_file_id
 from shared.messaging import Publisher
-from shared.settings import DEMO_TYPE, Settings
 from shared.topics import DEAD, LIFECYCLE, UPLOADED
+from tests.services.processor.pods import processing_pod, same_partition_ids, types_of, upload
 from tests.support.consuming import consume
-
-
-@pytest.fixture
-def processor_settings(settings: Settings) -> ProcessorSettings:
-    return ProcessorSettings(
-        **settings.model_dump(), workers=2, backoff_first=0.2, time_limit=20, pod="pod-a"
-    )
-
-
-@pytest.fixture
-def blobs(settings: Settings) -> BlobStore:
-    return open_blob_store(settings)
-
-
-@asynccontextmanager
-async def processing_pod(settings: ProcessorSettings, **changes: Any) -> AsyncIterator[Processor]:
-    """A pod that works while the block runs, and is drained at its end."""
-    pod = Processor(settings.model_copy(update=changes))
-    running = asyncio.create_task(pod.run())
-    try:
-        async with asyncio.timeout(30):
-            while not pod.consumer.ready:
-                await asyncio.sleep(0.05)
-        yield pod
-        assert not running.done(), running
-    finally:
-        await pod.stop()
-        running.cancel()
-
-
-async def upload(
-    publisher: Publisher, blobs: BlobStore, *, file_id: str | None = None, **spec: Any
-) -> str:
-    file_id = file_id or new_file_id()
-    body = json.dumps(spec).encode()
-    await blobs.put(source_key(file_id), body)
-    data = UploadedData(
-        blob=source_key(file_id),
-        content_type=DEMO_TYPE,
-        size=len(body),
-        sha256=hashlib.sha256(body).hexdigest(),
-        name="demo.json",
-    )
-    await publisher.publish(FileUploaded.of(file_id, data, source="/upload"))
-    return file_id
-
-
-def types_of(events: list[AnyEvent], file_id: str) -> list[str]:
-    return [event.type.removeprefix("file.") for event in events if event.file_id == file_id]
-
-
-def same_partition_ids(count: int) -> list[str]:
-    """Ids whose events all lie in one partition, as Kafka's default partitioner places them."""
-    ids: list[str] = []
-    while len(ids) < count:
-        candidate = new_file_id()
-        if (murmur2(candidate.encode()) & 0x7FFFFFFF) % UPLOADED.partitions == 0:
-            ids.append(candidate)
-    return ids
 
 
 async def test_a_file_is_worked_on_and_its_artifacts_are_stored(
