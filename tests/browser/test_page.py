@@ -75,6 +75,18 @@ async def test_a_failed_file_shows_its_reason_and_its_history(
     await expect(page.locator("#list-view")).to_be_visible()
 
 
+async def test_what_a_file_is_stands_there_in_words_of_people(
+    page: Page, stack: RunningStack, traveller: Traveller
+) -> None:
+    words = b"<p>The parcel office keeps an honest ledger of all that came through its door.</p>"
+    answer = await traveller.upload("ledger.html", words, "text/html")
+    file_id = answer.json()["file_id"]
+    await traveller.wait(file_id)
+    await open_page(page, stack, f"/#/files/{file_id}")
+    await expect(page.locator(".facts dd", has_text="HTML")).to_be_visible()
+    await expect(page.locator(".facts dd", has_text="English")).to_be_visible()
+
+
 async def test_the_page_of_one_file_is_live(
     page: Page, stack: RunningStack, traveller: Traveller
 ) -> None:

@@ -76,8 +76,8 @@ async function read() {
 
 function show(file) {
   if (!parts.length) build();
-  const { heading, state, reason, facts, result, history } = sections;
-  [heading, state, reason, facts, result, history].forEach((make, place) =>
+  const { heading, state, reason, result, history, facts } = sections;
+  [heading, state, reason, result, history, facts].forEach((make, place) =>
     replace(place, make(file)),
   );
   document.title = `${nameOf(file)} · Waybill`;

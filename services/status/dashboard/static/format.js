@@ -1,13 +1,27 @@
 // Facts in the words of people.
 
 const KINDS = {
+  "application/json": "JSON",
   "application/msword": "Word",
+  "application/octet-stream": "binary",
   "application/pdf": "PDF",
   "application/vnd.ms-excel": "Excel",
   "application/vnd.openxmlformats-officedocument.presentationml.presentation": "PowerPoint",
   "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "Excel",
   "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "Word",
+  "application/vnd.waybill.demo+json": "demo",
+  "application/zip": "ZIP",
+  "image/jpeg": "JPEG image",
+  "image/png": "PNG image",
+  "image/tiff": "TIFF image",
+  "message/rfc822": "e-mail",
+  "text/csv": "CSV",
+  "text/html": "HTML",
+  "text/markdown": "Markdown",
+  "text/plain": "text",
 };
+
+const LANGUAGES = new Intl.DisplayNames("en", { type: "language" });
 
 export const TERMINAL = new Set(["completed", "failed", "cancelled"]);
 
@@ -27,6 +41,15 @@ export const since = (time) => now() - Date.parse(time);
 export const nameOf = (file) => file.name || file.file_id;
 
 export const kind = (type) => KINDS[type] ?? type;
+
+// The code is data of the file's: what is no code stays as it is.
+export function language(code) {
+  try {
+    return LANGUAGES.of(code);
+  } catch {
+    return code;
+  }
+}
 
 export function size(bytes) {
   if (bytes === null || bytes === undefined) return "";

@@ -1,7 +1,7 @@
 // The parts of one file's page, each made of the file's facts alone.
 
 import { badge, element } from "./elements.js";
-import { duration, kind, moment, nameOf, size, took } from "./format.js";
+import { duration, kind, language, moment, nameOf, size, took } from "./format.js";
 
 const STATUS_OF = {
   "file.uploaded": "pending",
@@ -79,7 +79,7 @@ export function result(file) {
   }
   const statistics = Object.entries(file.result?.statistics ?? {}).map(([name, value]) => [
     name.replaceAll("_", " "),
-    typeof value === "number" ? value.toLocaleString() : String(value ?? ""),
+    name === "language" ? language(value) : counted(value),
   ]);
   return card(
     file.result ? "Result" : "Downloads",
@@ -114,6 +114,9 @@ export const unknown = (error) =>
     element("h1", { tabindex: -1 }, "This file cannot be shown"),
     element("p", {}, error.message),
   );
+
+const counted = (value) =>
+  typeof value === "number" ? value.toLocaleString() : String(value ?? "");
 
 function download(path, name, bytes) {
   const words = element("span", { class: "fine" }, size(bytes));
