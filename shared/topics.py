@@ -69,11 +69,11 @@ PROGRESS = Topic(
 )
 CONTROL = Topic(
     name="file.control",
-    purpose="Wishes of users, followed by every processor.",
+    purpose="Wishes of users, followed by every processor; a tombstone settles one.",
     carries=(EventType.CANCEL_REQUESTED,),
     compact=True,
     writers=(),
-    readers=(),
+    readers=("processor",),
 )
 DEAD = Topic(
     name="file.dead",
@@ -124,7 +124,6 @@ TOPICS = (
 UNWRITTEN = frozenset(
     {
         EventType.REQUEUED,
-        EventType.CANCELLED,
         EventType.DELETED,
         EventType.CANCEL_REQUESTED,
     }

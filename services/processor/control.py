@@ -74,8 +74,9 @@ class CancelRequests:
             return
         try:
             logged = read_record(record)
-        except UnreadableEventError:
-            return  # The projector puts it to the dead letters.
+        except UnreadableEventError as error:
+            log.warning("unreadable wish of a user about %s: %s", file_id, error)
+            return
         if logged is not None and isinstance(logged.event, FileCancelRequested):
             self._requested[file_id] = logged.event.data
             self.on_request(file_id)
