@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lock docs clean
+.PHONY: help setup run test check bench lock docs clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,6 +32,11 @@ check: setup  ## lint, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: setup  ## measure, in some three minutes; see benchmarks/README.md
+	$(BIN)/python -m benchmarks.upload
+	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.push
 
 docs: setup  ## write the generated parts of the documentation
 	$(BIN)/python docs/generate.py

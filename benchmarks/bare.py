@@ -1,0 +1,18 @@
+"""The floor of the upload benchmark: a handler that takes a file and throws it away."""
+
+from fastapi import FastAPI, UploadFile
+
+from shared.serving import serve
+from shared.settings import Settings
+
+app = FastAPI()
+
+
+@app.post("/api/files/upload", status_code=202)
+async def upload(file: UploadFile) -> dict[str, int | None]:
+    """Take a file as FastAPI's manual shows it."""
+    return {"size": file.size}
+
+
+if __name__ == "__main__":
+    serve(app, Settings())

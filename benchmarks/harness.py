@@ -1,0 +1,87 @@
+"""What the benchmarks share: processor time and memory of processes, percentiles, the report."""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(".waybill/benchmarks")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process has used: seconds of processor time so far, bytes of memory now."""
+
+    cpu: float
+    rss: int
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(self.cpu + other.cpu, self.rss + other.rss)
+
+
+def usage(pid: int) -> Usage:
+    """What one process uses, and the children that it has already buried."""
+    try:
+        process = psutil.Process(pid)
+        times = process.cpu_times()
+        rss = process.memory_info().rss
+    except psutil.NoSuchProcess:
+        return Usage(0.0, 0)
+    cpu = times.user + times.system + times.children_user + times.children_system
+    return Usage(cpu, rss)
+
+
+def usage_of_children(pid: int) -> Usage:
+    """What all processes below one use, however deep."""
+    total = Usage(0.0, 0)
+    for child in psutil.Process(pid).children(recursive=True):
+        total += usage(child.pid)
+    return total
+
+
+def usage_of_stack(pids: Mapping[str, Any]) -> dict[str, Usage]:
+    """What each process of a local stack uses, by name; `pids` as in `stack.json`."""
+    found = {name: usage(pid) for name, pid in pids.items() if isinstance(pid, int)}
+    for kind, measure in (("processor", usage), ("workers", usage_of_children)):
+        total = Usage(0.0, 0)
+        for pid in pids["processor"]:
+            total += measure(pid)
+        found[kind] = total
+    return found
+
+
+def percentile(values: Iterable[float], share: float) -> float:
+    """The smallest value that `share` (0 to 1) of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def report(name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table, and keep it as JSON with machine, time and load."""
+    load = os.getloadavg()[0]
+    table = Table(*header, title=name)
+    for row in rows:
+        table.add_row(*(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row))
+    console = Console(file=sys.stdout)
+    console.print(table)
+    console.print(f"{os.cpu_count()} cores, load average {load:.1f} over the last minute")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    result = {
+        "name": name,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": platform.platform(),
+        "cores": os.cpu_count(),
+        "load": load,
+        "rows": [dict(zip(header, row, strict=True)) for row in rows],
+    }
+    file = RESULTS / f"{name.replace(' ', '-')}.json"
+    file.write_text(json.dumps(result, indent=2) + "\n")

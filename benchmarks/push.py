@@ -1,0 +1,144 @@
+"""How long after its event went to Kafka does a client get a status, over WebSocket and SSE?
+
+The floor is a plain consumer of the same topic, which reads the same events in the same run. All
+times begin when the event is handed to the producer.
+"""
+
+import argparse
+import asyncio
+import json
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import websockets
+
+from benchmarks.harness import percentile, report
+from shared.events import FileProgressed, Progress, ProgressedData, new_file_id
+from shared.log import open_log
+from shared.messaging import Publisher, make_broker
+from shared.settings import Settings
+from shared.topics import PROGRESS
+from tests.support.stack import RunningStack
+
+FILES = 10
+"""Files that the events are about, in turn."""
+
+LAST_WORD = 3.0
+"""Seconds after the last event in which a client may still get it; what comes later is a gap."""
+
+Seen = dict[tuple[str, int], float]
+"""When the n-th event of a file was seen, in monotonic seconds."""
+
+
+async def over_websocket(url: str) -> AsyncIterator[dict[str, Any]]:
+    """Every status that a WebSocket brings."""
+    address = url.replace("http", "ws", 1) + "/api/ws"
+    async with websockets.connect(address, compression=None) as socket:
+        await socket.send('{"type": "subscribe"}')
+        async for message in socket:
+            told = json.loads(message)
+            if told["type"] == "status":
+                yield told["status"]
+
+
+async def over_sse(url: str) -> AsyncIterator[dict[str, Any]]:
+    """Every status that an SSE stream brings."""
+    async with (
+        httpx.AsyncClient(timeout=None, trust_env=False) as http,  # noqa: S113 - cancelled at the end
+        http.stream("GET", f"{url}/api/stream") as response,
+    ):
+        async for line in response.aiter_lines():
+            if line.startswith("data: "):
+                yield json.loads(line.removeprefix("data: "))
+
+
+async def from_kafka(settings: Settings) -> AsyncIterator[dict[str, Any]]:
+    """What the events themselves say, without Waybill."""
+    async with open_log(settings, [PROGRESS], client_id="floor") as (consumer, partitions):
+        await consumer.seek_to_end(*partitions)
+        async for record in consumer:
+            event = json.loads(record.value)
+            yield {"file_id": event["subject"], "progress": event["data"]["progress"]}
+
+
+async def watch(statuses: AsyncIterator[dict[str, Any]], seen: Seen) -> None:
+    """Note when each event is seen, until cancelled."""
+    async for status in statuses:
+        if status["progress"]:
+            seen[status["file_id"], status["progress"]["done"]] = time.monotonic()
+
+
+async def publish(settings: Settings, *, rate: float, seconds: float) -> Seen:
+    """Publish at an even pace; returns when each event was handed over."""
+    broker = make_broker(settings, client_id="benchmark")
+    await broker.start()
+    publisher = Publisher(broker, settings)
+    ids = [new_file_id() for _ in range(FILES)]
+    sent: Seen = {}
+    async with asyncio.TaskGroup() as sending:
+        begun = time.monotonic()
+        for number in range(int(rate * seconds)):
+            await asyncio.sleep(begun + number / rate - time.monotonic())
+            file_id, done = ids[number % FILES], 1 + number // FILES
+            data = ProgressedData(
+                run=1,
+                attempt=1,
+                max_attempts=3,
+                seq=done,
+                phase="working",
+                progress=Progress(done=done, total=1_000_000),
+            )
+            sent[file_id, done] = time.monotonic()
+            event = FileProgressed.of(file_id, data, source="/benchmark")
+            sending.create_task(publisher.publish(event))
+    await broker.stop()
+    return sent
+
+
+async def measure(stack: RunningStack, *, rate: float, seconds: float) -> None:
+    """Print the report of one running stack."""
+    settings = Settings(kafka=stack.description["kafka"])
+    clients: dict[str, Callable[[], AsyncIterator[dict[str, Any]]]] = {
+        "plain consumer": lambda: from_kafka(settings),
+        "WebSocket": lambda: over_websocket(stack.status_url),
+        "SSE": lambda: over_sse(stack.status_url),
+    }
+    seen: dict[str, Seen] = {name: {} for name in clients}
+    watching = [asyncio.create_task(watch(open_(), seen[name])) for name, open_ in clients.items()]
+    await asyncio.sleep(2)  # until all are connected
+    await publish(settings, rate=rate, seconds=1)  # warm
+    sent = await publish(settings, rate=rate, seconds=seconds)
+    await asyncio.sleep(LAST_WORD)
+    for task in watching:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    rows = []
+    for name in clients:
+        took = [(seen[name][key] - sent[key]) * 1000 for key in sent if key in seen[name]]
+        gaps = len(sent) - len(took)
+        rows.append([name, len(sent), gaps, percentile(took, 0.5), percentile(took, 0.99)])
+    report("push", ["client", "events", "gaps", "p50 ms", "p99 ms"], rows)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rate", type=float, default=50.0, help="events a second")
+    parser.add_argument("--seconds", type=float, default=20.0)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        stack = RunningStack.start(Path(name))
+        try:
+            asyncio.run(measure(stack, rate=asked.rate, seconds=asked.seconds))
+        finally:
+            stack.stop()
+
+
+if __name__ == "__main__":
+    main()
