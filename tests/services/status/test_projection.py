@@ -41,6 +41,13 @@ def test_progress_shows_the_phase_and_the_percentage() -> None:
     assert status.progress.percent == 25
 
 
+def test_the_furthest_progress_is_shown_whichever_came_last() -> None:
+    reports = [progressed(seq, done=seq) for seq in (1, 3, 2)]
+    status = folded(uploaded(), processing(), *reports)
+    assert status.progress is not None
+    assert status.progress.done == 3
+
+
 def test_a_file_that_waits_for_a_retry_is_pending_with_its_reason_and_its_time() -> None:
     status = folded(uploaded(), processing(), retrying(time=3))
     assert status.status is State.PENDING
