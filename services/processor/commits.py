@@ -9,6 +9,9 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from shared.messaging import KAFKA_RETRY_DELAY
 
+PAUSE = 0.002
+"""Seconds between two commits: what changes meanwhile is told in one go."""
+
 log = logging.getLogger(__name__)
 
 COMMIT_ERRORS = (CommitFailedError, IllegalStateError, KafkaError, OSError)
@@ -65,3 +68,4 @@ class Committer:
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
+            await asyncio.sleep(PAUSE)

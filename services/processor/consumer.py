@@ -37,6 +37,9 @@ POLL_TIMEOUT_MS = 500
 PAUSED_POLL_TIMEOUT_MS = 20
 """The same while a window is full: short work makes room in it within milliseconds."""
 
+PAUSE = 0.002
+"""Seconds between two polls that brought something: what comes right behind is begun in one go."""
+
 REVOKE_COMMIT_TIMEOUT = 2.0
 """Seconds for the last commit before a rebalance; the group waits for us meanwhile."""
 
@@ -172,6 +175,8 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 for record in records:
                     self._desk.take(window, partition, record)
             self._desk.begin_waiting()
+            if batches:
+                await asyncio.sleep(PAUSE)
 
     def _make_room(self, consumer: AIOKafkaConsumer) -> tuple[int, bool]:
         """Pause the partitions that may bring no more for now.

@@ -22,6 +22,9 @@ from shared.topics import EVENT_TOPICS
 log = logging.getLogger(__name__)
 
 POLL_TIMEOUT_MS = 1000
+PAUSE = 0.002
+"""Seconds between two polls that brought something: what comes right behind is told in one go."""
+
 CATCH_UP_INTERVAL = 0.2
 """Seconds between two looks at how far the projector has come."""
 
@@ -48,7 +51,8 @@ class FanOut:
             await self._wait_for_projector(consumer, start)
             self._hub.behind = None
             while True:
-                await self._feed(consumer)
+                if await self._feed(consumer):
+                    await asyncio.sleep(PAUSE)
 
     async def _wait_for_projector(
         self, consumer: AIOKafkaConsumer, start: dict[TopicPartition, int]
@@ -72,7 +76,8 @@ class FanOut:
                     log.warning("cannot see how far the projector is: %r", error)
                 await asyncio.sleep(CATCH_UP_INTERVAL if behind else 0)
 
-    async def _feed(self, consumer: AIOKafkaConsumer) -> None:
+    async def _feed(self, consumer: AIOKafkaConsumer) -> bool:
+        """Hand on what one poll brings; False if that is nothing."""
         batches = await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS)
         events: list[tuple[StatusEvent, int]] = []
         for records in batches.values():
@@ -86,7 +91,8 @@ class FanOut:
         while events:
             try:
                 await self._hub.observe(events)
-                return
+                return True
             except UnavailableError as error:
                 log.warning("the fan-out waits: %s", error)
                 await asyncio.sleep(RETRY_DELAY)
+        return False

@@ -272,18 +272,18 @@ def _facts(status: Status, event: StatusEvent, *, leads: bool) -> dict[str, Any]
 
 
 def _line(event: StatusEvent) -> HistoryEntry:
-    data = event.data
-    error = getattr(data, "error", None)
+    told = vars(event.data)  # A field that is not there costs pydantic's getattr an exception.
+    error: Failure | None = told.get("error")
     return HistoryEntry(
         id=event.id,
         type=event.type,
         time=event.time,
-        run=data.run,
-        attempt=getattr(data, "attempt", None),
-        pod=getattr(data, "pod", None),
-        code=error and error.code,
-        message=error.message if error else getattr(data, "reason", None),
-        next_attempt_at=getattr(data, "next_attempt_at", None),
+        run=event.data.run,
+        attempt=told.get("attempt"),
+        pod=told.get("pod"),
+        code=error.code if error else None,
+        message=error.message if error else told.get("reason"),
+        next_attempt_at=told.get("next_attempt_at"),
     )
 
 
