@@ -118,7 +118,7 @@ class Result(Fact):
 
     prefix: str = Field(description="where in the blob store the artifacts are")
     artifacts: tuple[Artifact, ...] = ()
-    statistics: dict[str, int | float | str | bool | None] = {}
+    statistics: dict[str, int | float | str | bool | None] = Field(default_factory=dict)
 
 
 class Source(Fact):
@@ -146,7 +146,7 @@ class AttemptData(RunData):
 class UploadedData(RunData, Source):
     name: str
     owner: str | None = None
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default_factory=dict)
     batch_id: str | None = None
 
 

@@ -141,7 +141,7 @@ class Status(BaseModel):
     size: int | None = None
     content_type: str | None = None
     sha256: str | None = None
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default_factory=dict)
     batch_id: str | None = None
     history: tuple[HistoryEntry, ...] = ()
     position: Position = Field(exclude=True)
