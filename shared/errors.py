@@ -13,6 +13,8 @@
     │   ├── UnknownFileError                404
     │   ├── UnknownArtifactError            404
     │   ├── NoResultYetError                409
+    │   ├── NotCancellableError             409
+    │   ├── ForeignOriginError              403
     │   └── DeletedFileError                410
     ├── UnavailableError         a part we lean on does not answer: send the same again later
     │   ├── KafkaUnavailableError           503
@@ -132,6 +134,20 @@ class NoResultYetError(RefusedError):
 
     code = "no_result"
     status = 409
+
+
+class NotCancellableError(RefusedError):
+    """There is no work on the file that could be cancelled."""
+
+    code = "not_cancellable"
+    status = 409
+
+
+class ForeignOriginError(RefusedError):
+    """Another site's page may not give commands here."""
+
+    code = "foreign_origin"
+    status = 403
 
 
 class DeletedFileError(RefusedError):

@@ -72,7 +72,7 @@ CONTROL = Topic(
     purpose="Wishes of users, followed by every processor; a tombstone settles one.",
     carries=(EventType.CANCEL_REQUESTED,),
     compact=True,
-    writers=(),
+    writers=("status",),
     readers=("processor",),
 )
 DEAD = Topic(
@@ -121,13 +121,7 @@ TOPICS = (
     *(tier.topic for tier in RETRY_TIERS),
     DEAD,
 )
-UNWRITTEN = frozenset(
-    {
-        EventType.REQUEUED,
-        EventType.DELETED,
-        EventType.CANCEL_REQUESTED,
-    }
-)
+UNWRITTEN = frozenset({EventType.REQUEUED, EventType.DELETED})
 """Events that are part of the contract and that readers understand, while no service writes them
 yet."""
 

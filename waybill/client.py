@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -101,7 +102,7 @@ class Client:
             wait: seconds to wait for the next change, if the file is not terminal yet.
         """
         params = {} if wait is None else {"wait": str(wait)}
-        return self._answer("GET", self._status_url(file_id), params=params)
+        return self._answer("GET", f"{self._file_url(file_id)}/process/status", params=params)
 
     def wait(self, file_id: str, *, seconds: float = 3600.0) -> Status:
         """The status document of a file once it is terminal.
@@ -115,6 +116,11 @@ class Client:
             if document["status"] in TERMINAL:
                 return document
         raise TimeoutError(f"{file_id} is not terminal after {seconds:g} s")
+
+    def cancel(self, file_id: str, *, reason: str | None = None) -> Status:
+        """Ask for the work on a file to be stopped; returns its status as of now."""
+        params = {} if reason is None else {"reason": reason}
+        return self._answer("POST", f"{self._file_url(file_id)}/cancel", params=params)
 
     def files(self, *, limit: int = 50) -> list[Status]:
         """The newest files, newest first."""
@@ -152,8 +158,8 @@ class Client:
                 if line.startswith("data: ") and line != "data: {}":
                     yield json.loads(line.removeprefix("data: "))
 
-    def _status_url(self, file_id: str) -> str:
-        return f"{self.addresses.status}/api/files/{file_id}/process/status"
+    def _file_url(self, file_id: str) -> str:
+        return f"{self.addresses.status}/api/files/{quote(file_id, safe='')}"
 
     def _answer(self, method: str, url: str, **request: Any) -> Status:
         try:

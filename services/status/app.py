@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from faststream.kafka import KafkaBroker
 
 from services.status import dashboard
-from services.status.api import files, page, stream
+from services.status.api import commands, files, page, stream
 from services.status.api.dependencies import State
 from services.status.fanout import FanOut
 from services.status.hub import Hub
@@ -29,18 +30,31 @@ log = logging.getLogger(__name__)
 START_RETRY_DELAY = 0.5
 """Seconds between two tries to reach a MongoDB that is still starting."""
 
+COMMAND_TIMEOUT = 5.0
+"""Seconds to wait for Kafka before a command is answered 503: as long as an upload waits."""
+
 
 def create_app(settings: StatusSettings) -> FastAPI:
     """The status service; nothing is connected before it starts."""
     store = FileStore(settings)
     hub = Hub(store, max_subscribers=settings.max_subscribers)
     fanout = FanOut(settings, hub)
+    # Not idempotent, as for uploads: a command that was answered 503 must not be given later on.
+    commanding = make_broker(
+        settings, client_id="status-commands", idempotent=False, publish_timeout=COMMAND_TIMEOUT
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:  # noqa: ARG001
-        running = asyncio.create_task(_run(settings, store, fanout))
+        running = asyncio.create_task(_run(settings, store, fanout, commanding))
         running.add_done_callback(_end_process_on_failure)
-        yield State(settings=settings, store=store, hub=hub, blobs=open_blob_store(settings))
+        yield State(
+            settings=settings,
+            store=store,
+            hub=hub,
+            blobs=open_blob_store(settings),
+            publisher=Publisher(commanding, settings),
+        )
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
@@ -55,6 +69,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app.state.hub = hub
     problems.install(app)
     app.include_router(files.router)
+    app.include_router(commands.router)
     app.include_router(stream.router)
     app.include_router(page.router)
     app.include_router(health_router(lambda: hub.behind and f"waiting for {hub.behind}"))
@@ -62,7 +77,9 @@ def create_app(settings: StatusSettings) -> FastAPI:
     return app
 
 
-async def _run(settings: StatusSettings, store: FileStore, fanout: FanOut) -> None:
+async def _run(
+    settings: StatusSettings, store: FileStore, fanout: FanOut, commanding: KafkaBroker
+) -> None:
     """Project and fan out until cancelled."""
     await create_topics(settings)
     while True:
@@ -74,10 +91,12 @@ async def _run(settings: StatusSettings, store: FileStore, fanout: FanOut) -> No
             await asyncio.sleep(START_RETRY_DELAY)
     broker = make_broker(settings, client_id="status")
     Projector(store, Publisher(broker, settings)).subscribe(broker, settings)
-    await broker.start()
     try:
+        await broker.start()
+        await commanding.start()
         await fanout.run()
     finally:
+        await commanding.stop()
         await broker.stop()
 
 

@@ -122,6 +122,22 @@ async def test_a_long_file_delays_neither_an_upload_nor_another_file(traveller: 
     assert (await traveller.status(long))["status"] == "processing"
 
 
+async def test_a_running_file_that_is_cancelled_ends_cancelled(traveller: Traveller) -> None:
+    file_id = await traveller.upload_demo(seconds=60, steps=60)
+    await traveller.wait_until(file_id, "processing")
+    asked = await traveller.http.post(
+        f"{traveller.stack.status_url}/api/files/{file_id}/cancel", params={"reason": "too long"}
+    )
+    assert asked.status_code == 202, asked.text
+    ended = await traveller.wait(file_id, seconds=20)
+    assert ended["status"] == "cancelled"
+    assert [(line["type"], line["message"]) for line in ended["history"]] == [
+        ("file.uploaded", None),
+        ("file.processing", None),
+        ("file.cancelled", "too long"),
+    ]
+
+
 async def test_a_file_whose_processor_is_killed_is_completed_at_the_second_attempt(
     traveller: Traveller,
 ) -> None:

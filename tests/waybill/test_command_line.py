@@ -10,6 +10,7 @@ import pytest
 from tests.support.stack import RunningStack
 from waybill.addresses import Addresses, find_addresses
 from waybill.cli.show import human_duration, human_size
+from waybill.client import Client
 from waybill.local.ports import choose_port, is_free
 from waybill.local.stack import LONGEST_DELAY, STABLE_AFTER, next_delay
 
@@ -50,6 +51,23 @@ def test_a_file_that_fails_and_one_that_is_missing_make_the_command_fail(
     missing = waybill("upload", str(tmp_path / "none"), "--dir", str(stack.folder))
     assert missing.returncode == 1
     assert "No such file" in missing.stdout
+
+
+def test_a_file_under_way_is_cancelled_and_one_that_has_ended_is_told_to_have(
+    stack: RunningStack, tmp_path: Path
+) -> None:
+    path = tmp_path / "long.json"
+    path.write_text('{"seconds": 60}')
+    folder, demo = str(stack.folder), "application/vnd.waybill.demo+json"
+    file_id = waybill("upload", str(path), "--type", demo, "--dir", folder).stdout.split()[0]
+    done = waybill("cancel", file_id, "--reason", "a mistake", "--dir", folder)
+    assert (done.returncode, done.stdout.split()[0]) == (0, file_id)
+    with Client(find_addresses(folder=stack.folder)) as client:
+        assert client.wait(file_id, seconds=30)["status"] == "cancelled"
+    again = waybill("cancel", file_id, "nope", "--dir", folder)
+    assert again.returncode == 1
+    assert "The file is cancelled" in again.stderr
+    assert "No file has the id 'nope'" in again.stderr
 
 
 def test_an_unknown_file_is_told_in_one_line(stack: RunningStack) -> None:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from waybill.addresses import DEFAULT_FOLDER, Addresses, find_addresses, stack_description
-from waybill.cli import files, show
+from waybill.cli import commands, files, show
 from waybill.client import Client
 from waybill.errors import NoAnswerError, RefusedError, StackError
 
@@ -27,6 +27,7 @@ console = Console()
 errors = Console(stderr=True)
 
 Folder = Annotated[Path, typer.Option("--dir", help="Folder of the local stack.")]
+Ids = Annotated[list[str], typer.Argument(metavar="ID...")]
 Url = Annotated[str | None, typer.Option("--url", help="Address of the status service.")]
 
 
@@ -102,6 +103,25 @@ def watch(
     """Follow some files, or all, live."""
     with Client(_addresses(url, folder)) as client:
         show.watch(client, file_ids or [], console)
+
+
+@app.command()
+def cancel(
+    file_ids: Ids,
+    reason: Annotated[str | None, typer.Option(help="Why, for the file's history.")] = None,
+    url: Url = None,
+    folder: Folder = DEFAULT_FOLDER,
+) -> None:
+    """Stop the work on files that wait or are being processed."""
+    with Client(_addresses(url, folder)) as client:
+        done = commands.command_each(
+            file_ids,
+            lambda file_id: client.cancel(file_id, reason=reason),
+            told="is being cancelled",
+            console=console,
+            errors=errors,
+        )
+    raise typer.Exit(0 if done else 1)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -1,15 +1,17 @@
-"""What the endpoints fetch from the application's state."""
+"""What the endpoints fetch from the application's state, and what they ask of a request."""
 
 from typing import Annotated, TypedDict
+from urllib.parse import urlsplit
 
-from fastapi import Depends
+from fastapi import Depends, Header
 from starlette.requests import HTTPConnection
 
 from services.status.hub import Hub
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from shared.blobs import BlobStore
-from shared.errors import CatchingUpError
+from shared.errors import CatchingUpError, ForeignOriginError
+from shared.messaging import Publisher
 
 
 class State(TypedDict):
@@ -19,6 +21,7 @@ class State(TypedDict):
     store: FileStore
     hub: Hub
     blobs: BlobStore
+    publisher: Publisher
 
 
 def _settings(connection: HTTPConnection) -> StatusSettings:
@@ -41,6 +44,11 @@ def _blobs(connection: HTTPConnection) -> BlobStore:
     return blobs
 
 
+def _publisher(connection: HTTPConnection) -> Publisher:
+    publisher: Publisher = connection.state.publisher
+    return publisher
+
+
 def up_to_date(connection: HTTPConnection) -> None:
     """Answer nothing from a pod that does not know the present yet.
 
@@ -52,7 +60,21 @@ def up_to_date(connection: HTTPConnection) -> None:
         raise CatchingUpError(f"This pod is catching up, it waits for {behind}: ask again.")
 
 
+def own_origin(
+    host: Annotated[str, Header(include_in_schema=False)] = "",
+    origin: Annotated[str | None, Header(include_in_schema=False)] = None,
+) -> None:
+    """Take a command from our own page, or from what is no browser, which sends no `Origin`.
+
+    Raises:
+        ForeignOriginError: another site's page sends it, in the name of whoever looks at it.
+    """
+    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        raise ForeignOriginError(f"Commands are taken from the page at {host}, not from {origin}.")
+
+
 SettingsOf = Annotated[StatusSettings, Depends(_settings)]
 StoreOf = Annotated[FileStore, Depends(_store)]
 HubOf = Annotated[Hub, Depends(_hub)]
 BlobsOf = Annotated[BlobStore, Depends(_blobs)]
+PublisherOf = Annotated[Publisher, Depends(_publisher)]

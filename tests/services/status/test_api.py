@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
-import pytest
 import websockets
 
 from services.status.app import create_app
@@ -15,10 +14,11 @@ from services.status.replay import replay
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from shared.blobs import open_blob_store
-from shared.events import FileDead, StatusEvent, new_file_id
+from shared.events import FileDead, new_file_id
 from shared.messaging import Publisher
 from shared.settings import Settings
 from shared.topics import DEAD
+from tests.services.status.asking import publish, status_path, wait_for
 from tests.support.builders import (
     about,
     completed,
@@ -30,27 +30,7 @@ from tests.support.builders import (
     uploaded,
 )
 from tests.support.consuming import consume
-from tests.support.serving import served, until_ready
-
-
-@pytest.fixture
-def status_settings(settings: Settings) -> StatusSettings:
-    return StatusSettings(**settings.model_dump(), heartbeat=0.5)
-
-
-@pytest.fixture
-async def client(
-    status_settings: StatusSettings,
-    publisher: Publisher,  # noqa: ARG001 - it creates the topics
-) -> AsyncIterator[httpx.AsyncClient]:
-    async with served(create_app(status_settings)) as client:
-        await until_ready(client)
-        yield client
-
-
-async def publish(publisher: Publisher, file_id: str, *events: StatusEvent) -> None:
-    for event in events:
-        await publisher.publish(about(file_id, event))
+from tests.support.serving import served
 
 
 async def status_events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
@@ -58,10 +38,6 @@ async def status_events(response: httpx.Response) -> AsyncIterator[dict[str, Any
     async for line in response.aiter_lines():
         if line.startswith("data: {") and line != "data: {}":
             yield json.loads(line.removeprefix("data: "))
-
-
-def status_path(file_id: str) -> str:
-    return f"/api/files/{file_id}/process/status"
 
 
 async def test_an_id_just_handed_out_is_never_unknown(
@@ -128,15 +104,6 @@ async def test_a_browser_that_has_seen_the_end_is_told_to_reconnect_no_more(
         headers={"Last-Event-ID": document.headers["etag"]},
     )
     assert answer.status_code == 204
-
-
-async def wait_for(client: httpx.AsyncClient, file_id: str, status: str) -> httpx.Response:
-    async with asyncio.timeout(20):
-        answer = await client.get(status_path(file_id))
-        while answer.json().get("status") != status:
-            headers = {"If-None-Match": answer.headers["etag"]} if answer.is_success else {}
-            answer = await client.get(status_path(file_id), params={"wait": 5}, headers=headers)
-    return answer
 
 
 async def test_a_long_poll_answers_at_the_next_change(

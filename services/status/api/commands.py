@@ -1,0 +1,64 @@
+"""What users want done with a file: the commands below `/api/files/{id}`.
+
+A command is a fact in Kafka before it is answered, and the processor does what it says. Each may be
+sent again: the event has the same id then.
+"""
+
+import logging
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+
+from services.status.api.dependencies import HubOf, PublisherOf, own_origin, up_to_date
+from services.status.api.files import POLL_AFTER, FileId, find
+from services.status.hub import Update
+from services.status.projection import Status
+from shared.errors import NotCancellableError
+from shared.events import CancelRequestedData, FileCancelRequested
+from shared.problems import ERROR_RESPONSES
+
+log = logging.getLogger(__name__)
+
+router = APIRouter(
+    prefix="/api/files",
+    tags=["commands"],
+    responses=ERROR_RESPONSES,
+    dependencies=[Depends(own_origin), Depends(up_to_date)],
+)
+
+SOURCE = "/status"
+
+MAX_REASON = 200
+"""Characters: a sentence, which is shown in the file's history."""
+
+Reason = Annotated[
+    str, Query(max_length=MAX_REASON, min_length=1, description="Why, for the file's history.")
+]
+
+
+@router.post("/{file_id}/cancel", status_code=202, response_model=Status)
+async def cancel(
+    file_id: FileId, hub: HubOf, publisher: PublisherOf, reason: Reason = "asked for"
+) -> Response:
+    """Stop the work on a file, wherever it stands; 409 if it has ended.
+
+    The answer 202 means that the request is in Kafka. The status becomes `cancelled` when the
+    processor has stopped the work, or what it ended as if it was quicker.
+    """
+    current = await find(hub, file_id)
+    status = current.status
+    if status.status.is_terminal:
+        raise NotCancellableError(
+            f"The file is {status.status}: there is no work that could be cancelled.",
+            members={"file_status": status.status},
+        )
+    data = CancelRequestedData(run=status.run, reason=reason)
+    await publisher.publish(FileCancelRequested.of(file_id, data, source=SOURCE))
+    log.info("%s run %d is to be cancelled: %r", file_id, status.run, reason)
+    return _accepted(current)
+
+
+def _accepted(update: Update) -> Response:
+    location = f"/api/files/{update.status.file_id}/process/status"
+    headers = {"Location": location, "Retry-After": POLL_AFTER}
+    return Response(update.full, 202, media_type="application/json", headers=headers)
