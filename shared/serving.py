@@ -1,5 +1,6 @@
 """Running an ASGI application as a service process that ends cleanly on SIGTERM and SIGINT."""
 
+import gc
 import socket
 from collections.abc import Callable
 from types import FrameType
@@ -12,6 +13,11 @@ from shared.settings import Settings
 CLOSING_TIME = 2
 """Seconds of the grace that are kept for the lifespan to close its connections, after open requests
 have been waited for."""
+
+GARBAGE_AFTER = 50_000
+"""Objects made, and not freed by themselves, before the collector looks for cycles. What a service
+makes by the thousand has no cycles, and at Python's 700 the looking was a third of the time of
+folding events."""
 
 
 class _Server(uvicorn.Server):
@@ -38,6 +44,8 @@ def serve(
     Raises:
         OSError: the address cannot be bound.
     """
+    gc.freeze()  # What has been imported stays.
+    gc.set_threshold(GARBAGE_AFTER, *gc.get_threshold()[1:])
     config = uvicorn.Config(
         app,
         log_config=None,
