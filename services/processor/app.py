@@ -47,7 +47,11 @@ class Processor:
             scratch=self._scratch,
         )
         self.consumer = WorkConsumer(
-            settings=settings, runner=runner, outcomes=outcomes, cancels=cancels
+            settings=settings,
+            runner=runner,
+            outcomes=outcomes,
+            pace=self._pool.work,
+            cancels=cancels,
         )
 
     async def run(self) -> None:

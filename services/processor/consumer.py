@@ -18,6 +18,7 @@ from services.processor.control import CancelRequests
 from services.processor.desk import Desk
 from services.processor.offsets import PartitionWindow
 from services.processor.outcomes import Outcomes
+from services.processor.pace import RunningMean
 from services.processor.run import Runner
 from services.processor.settings import ProcessorSettings
 from shared.messaging import (
@@ -53,8 +54,12 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         settings: ProcessorSettings,
         runner: Runner,
         outcomes: Outcomes,
+        pace: RunningMean,
         cancels: CancelRequests,
     ) -> None:
+        """Args:
+        pace: how long a worker needs for a file.
+        """
         self._settings = settings
         self._cancels = cancels
         self._consumer: AIOKafkaConsumer | None = None
@@ -65,6 +70,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             settings=settings,
             runner=runner,
             outcomes=outcomes,
+            pace=pace,
             cancels=cancels,
             committer=self._committer,
         )

@@ -77,11 +77,16 @@ class Desk:
         settings: ProcessorSettings,
         runner: Runner,
         outcomes: Outcomes,
+        pace: RunningMean,
         cancels: CancelRequests,
         committer: Committer,
     ) -> None:
+        """Args:
+        pace: how long a worker needs for a file.
+        """
         self._settings = settings
         self._runner = runner
+        self._pace = pace
         self._outcomes = outcomes
         self._cancels = cancels
         self._committer = committer
@@ -138,7 +143,7 @@ class Desk:
             return
         room = places(
             self._settings.workers,
-            work=self._runner.work.seconds,
+            work=self._pace.seconds,
             overhead=self._overhead.seconds,
         )
         begun: list[tuple[Taken, Begun]] = []
@@ -166,9 +171,9 @@ class Desk:
             await self._outcomes.cut_off(lost)
         if given_up:
             return
-        seconds = await self._runner.make_attempt(work)
+        await self._runner.make_attempt(work)
         elapsed = asyncio.get_running_loop().time() - started
-        self._overhead.add(elapsed - seconds)
+        self._overhead.add(elapsed - self._pace.seconds)
 
     def _work_of(self, taken: Taken, before: Begun) -> Work:
         assert taken.event is not None  # noqa: S101 - `_receive` set it

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from services.processor.worker import Advanced
+from services.processor.channel import Advanced
 from shared.errors import WaybillError
 from shared.events import FileProgressed, Progress, ProgressedData
 from shared.messaging import Publisher

@@ -4,13 +4,12 @@ import asyncio
 import logging
 from pathlib import Path
 
+from services.processor.channel import Broken, Done, Job
 from services.processor.outcomes import Outcomes
-from services.processor.pace import RunningMean
 from services.processor.progress import ProgressReporter
 from services.processor.scratch import Scratch
 from services.processor.settings import ProcessorSettings
 from services.processor.work import Work
-from services.processor.worker import Broken, Done, Job
 from services.processor.workers import WorkerPool
 from shared.blobs import BlobMissingError, BlobStore, attempt_prefix
 from shared.errors import BlobStoreUnavailableError
@@ -19,9 +18,6 @@ from shared.messaging import Publisher
 from shared.settings import DEMO_TYPE
 
 log = logging.getLogger(__name__)
-
-USUAL_WORK = 0.1
-"""Seconds of work on one file, before there is a measurement."""
 
 
 class Runner:
@@ -43,17 +39,12 @@ class Runner:
         self._blobs = blobs
         self._pool = pool
         self._scratch = scratch
-        self.work = RunningMean(USUAL_WORK)
-        """How long a worker needs for a file."""
 
-    async def make_attempt(self, work: Work) -> float:
+    async def make_attempt(self, work: Work) -> None:
         """Work on a file once and publish what came out.
 
         If it is cancelled, it publishes nothing more: the partition belongs to another pod, or
         somebody does not want the work done any more.
-
-        Returns:
-            How many seconds a worker needed.
         """
         await self._outcomes.begun(work)
         reporter = ProgressReporter(self._publisher, work.file_id, work.counts)
@@ -62,11 +53,10 @@ class Runner:
             await self._outcomes.completed(work, outcome)
         else:
             await self._outcomes.failed(work, outcome, progress=reporter.latest)
-        return self.work.seconds
 
     async def _work_in_scratch(self, work: Work, reporter: ProgressReporter) -> Result | Failure:
         try:
-            with self._scratch.attempt() as folder:
+            async with self._scratch.attempt() as folder:
                 return await self._work(work, folder, reporter)
         except Exception as error:
             log.exception("attempt %d at %s", work.attempt, work.file_id)
@@ -89,9 +79,7 @@ class Runner:
                 attempt=work.attempt,
                 ocr=self._settings.ocr,
             )
-            started = asyncio.get_running_loop().time()
             outcome = await self._pool.run(job, reporter.advance)
-            self.work.add(asyncio.get_running_loop().time() - started)
             if isinstance(outcome, Broken):
                 return outcome.error
             return await self._store(work, outcome)
@@ -112,6 +100,7 @@ class Runner:
                 raise BlobMissingError(key)
             return local
         path = folder / "source"
+        await asyncio.to_thread(folder.mkdir)
         with path.open("wb") as file:
             async for chunk in await self._blobs.stream(key):
                 await asyncio.to_thread(file.write, chunk)
@@ -120,8 +109,12 @@ class Runner:
     async def _store(self, work: Work, done: Done) -> Result:
         """Put the artifacts into the blob store, under a prefix of this attempt's own."""
         prefix = attempt_prefix(work.file_id, work.run, work.attempt)
-        for artifact in done.artifacts:
-            await self._blobs.put_file(f"{prefix}/{artifact.name}", artifact.path)
+        for artifact, content in done.contents():
+            key = f"{prefix}/{artifact.name}"
+            if isinstance(content, bytes):
+                await self._blobs.put(key, content)
+            else:
+                await self._blobs.put_file(key, content)
         return Result(
             prefix=prefix,
             artifacts=tuple(

@@ -1,10 +1,12 @@
 """Temporary directories of attempts; what a killed pod left behind is removed by the next one."""
 
+import asyncio
 import fcntl
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 
 PREFIX = "waybill-pod-"
@@ -18,22 +20,27 @@ class Scratch:
         root = Path(parent or tempfile.gettempdir())
         root.mkdir(parents=True, exist_ok=True)
         _sweep(root)
-        self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
-        self._lock = (self._folder / LOCK).open("w")
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
+        self._lock = (self.folder / LOCK).open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._numbers = count(1)
 
-    @contextmanager
-    def attempt(self) -> Iterator[Path]:
-        """An empty directory for one attempt, removed at the end."""
-        folder = Path(tempfile.mkdtemp(dir=self._folder))
+    @asynccontextmanager
+    async def attempt(self) -> AsyncIterator[Path]:
+        """A directory for one attempt, which is not there before somebody makes it.
+
+        Most files need none, and making and removing one takes longer than a small file's work.
+        """
+        folder = self.folder / str(next(self._numbers))
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder.exists():
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     def remove(self) -> None:
         """Remove everything; the pod ends."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
 
 

@@ -15,10 +15,16 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, TypeAdapter
-
+from services.processor.channel import (
+    Advanced,
+    Broken,
+    Done,
+    Frames,
+    Job,
+    ProducedArtifact,
+    encode,
+)
 from services.processor.steps.document import Document
 from services.processor.steps.pipeline import run_pipeline
 from shared.errors import WorkError
@@ -29,61 +35,12 @@ log = logging.getLogger(__name__)
 PROGRESS_INTERVAL = 0.25
 """Seconds between two reports of one phase: four a second look live and cost little."""
 
-MAX_MESSAGE = 4 << 20
-"""Bytes of one line on the socket; results are small, artifacts go through files."""
+MAX_INLINE = 256 << 10
+"""Bytes of artifacts that go over the socket; more goes through files of the scratch directory."""
+
+READ_SIZE = 64 << 10
 
 PR_SET_PDEATHSIG = 1
-
-
-class Job(BaseModel):
-    """One attempt at one file, as the pod hands it over."""
-
-    path: Path
-    scratch: Path
-    content_type: str
-    size: int
-    run: int
-    attempt: int
-    ocr: bool
-
-
-class ProducedArtifact(BaseModel):
-    """An artifact that waits in the scratch directory for the pod to store it."""
-
-    name: str
-    content_type: str
-    size: int
-    path: Path
-
-
-class Advanced(BaseModel):
-    """The job has come further."""
-
-    kind: Literal["advanced"] = "advanced"
-    phase: str
-    progress: Progress
-    message: str | None = None
-
-
-class Done(BaseModel):
-    """The job ended well."""
-
-    kind: Literal["done"] = "done"
-    statistics: dict[str, int | float | str | bool | None]
-    artifacts: list[ProducedArtifact]
-
-
-class Broken(BaseModel):
-    """The job ended with an error."""
-
-    kind: Literal["broken"] = "broken"
-    error: Failure
-    tainted: bool = False
-    """The process is not to be trusted with another file: it ends."""
-
-
-Report = Annotated[Advanced | Done | Broken, Field(discriminator="kind")]
-REPORT: TypeAdapter[Advanced | Done | Broken] = TypeAdapter(Report)
 
 
 class WorkerContext:
@@ -93,12 +50,19 @@ class WorkerContext:
         self.run = job.run
         self.attempt = job.attempt
         self.ocr = job.ocr
-        self.scratch = job.scratch / "work"
         self.artifacts: list[ProducedArtifact] = []
-        self._results = job.scratch / "artifacts"
+        self.content = bytearray()
+        self._folder = job.scratch
         self._channel = channel
         self._phase = ""
         self._last_report = 0.0
+
+    @property
+    def scratch(self) -> Path:
+        """An empty directory of this attempt's own, removed afterwards."""
+        folder = self._folder / "work"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def progress(self, phase: str, done: int, total: int, message: str | None = None) -> None:
         """Report the first, the last, and at most four a second of what is between."""
@@ -108,14 +72,18 @@ class WorkerContext:
             return
         self._phase, self._last_report = phase, now
         progress = Progress(done=done, total=total)
-        _send(self._channel, Advanced(phase=phase, progress=progress, message=message))
+        self._channel.sendall(encode(Advanced(phase=phase, progress=progress, message=message)))
 
     def artifact(self, name: str, content_type: str, content: bytes | str) -> None:
         """Leave an artifact for the pod to store."""
         data = content.encode() if isinstance(content, str) else content
-        self._results.mkdir(exist_ok=True)
-        path = self._results / str(len(self.artifacts))
-        path.write_bytes(data)
+        path = None
+        if len(self.content) + len(data) <= MAX_INLINE:
+            self.content += data
+        else:
+            path = self._folder / "artifacts" / str(len(self.artifacts))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
         self.artifacts.append(
             ProducedArtifact(name=name, content_type=content_type, size=len(data), path=path)
         )
@@ -133,13 +101,14 @@ def main(channel: socket.socket, memory_limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (memory_limit, memory_limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     channel.setblocking(True)
-    with channel, channel.makefile("rb") as jobs:
-        for line in jobs:
-            job = Job.model_validate_json(line)
-            outcome = work(job, channel)
-            _send(channel, outcome)
-            if isinstance(outcome, Broken) and outcome.tainted:
-                return
+    frames = Frames()
+    with channel:
+        while data := channel.recv(READ_SIZE):
+            for frame in frames.feed(data):
+                outcome = work(Job.model_validate_json(frame.document), channel)
+                channel.sendall(encode(outcome))
+                if isinstance(outcome, Broken) and outcome.tainted:
+                    return
 
 
 def work(job: Job, channel: socket.socket) -> Done | Broken:
@@ -147,11 +116,11 @@ def work(job: Job, channel: socket.socket) -> Done | Broken:
     context = WorkerContext(job, channel)
     document = Document(path=job.path, content_type=job.content_type, size=job.size)
     try:
-        context.scratch.mkdir()
         document = run_pipeline(document, context)
         return Done(
             statistics=document.statistics,
             artifacts=context.artifacts,
+            content=bytes(context.content),
         )
     except WorkError as error:
         return _broken(error.error_code, error.detail, retryable=error.retryable)
@@ -178,10 +147,6 @@ def _describe(error: Exception) -> str:
     with contextlib.suppress(Exception):
         return f"{type(error).__name__}: {error}"[:500]
     return type(error).__name__
-
-
-def _send(channel: socket.socket, report: BaseModel) -> None:
-    channel.sendall(report.model_dump_json().encode() + b"\n")
 
 
 def _die_with_parent() -> None:

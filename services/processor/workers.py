@@ -6,11 +6,23 @@ import logging
 import multiprocessing
 import signal
 import socket
+import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from typing import cast
 
 from services.processor import worker
-from services.processor.worker import MAX_MESSAGE, REPORT, Advanced, Broken, Done, Job
+from services.processor.channel import (
+    Advanced,
+    Broken,
+    Done,
+    Frames,
+    GarbledError,
+    Job,
+    encode,
+    read_report,
+)
+from services.processor.pace import RunningMean
 from shared.events import Failure
 from shared.telemetry import WORKERS_LOST
 
@@ -21,19 +33,19 @@ OnAdvance = Callable[[Advanced], None]
 EXIT_GRACE = 2.0
 """Seconds for a process that was killed or told to end to be gone; SIGKILL takes milliseconds."""
 
+USUAL_WORK = 0.1
+"""Seconds that a job takes, before there is a measurement."""
 
-class Worker:
+
+class Worker(asyncio.Protocol):
     """One worker process and the socket to it."""
 
-    def __init__(
-        self,
-        process: ForkServerProcess,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> None:
+    def __init__(self, process: ForkServerProcess) -> None:
         self._process = process
-        self._reader = reader
-        self._writer = writer
+        self._frames = Frames()
+        self._transport: asyncio.Transport | None = None
+        self._outcome: asyncio.Future[Done | Broken | None] | None = None
+        self._on_advance: OnAdvance | None = None
 
     @classmethod
     async def start(cls, context: ForkServerContext, memory_limit: int) -> "Worker":
@@ -42,39 +54,60 @@ class Worker:
         process = context.Process(target=worker.main, args=(theirs, memory_limit), daemon=True)
         await asyncio.to_thread(process.start)
         theirs.close()
-        reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_MESSAGE)
-        return cls(process, reader, writer)
+        loop = asyncio.get_running_loop()
+        _, started = await loop.create_connection(lambda: cls(process), sock=ours)
+        return started
 
     @property
     def alive(self) -> bool:
-        return self._process.is_alive() and not self._reader.at_eof()
+        return self._transport is not None
 
     async def run(self, job: Job, on_advance: OnAdvance) -> Done | Broken | None:
         """Do one job. None if the process died over it."""
-        try:
-            self._writer.write(job.model_dump_json().encode() + b"\n")
-            await self._writer.drain()
-            while line := await self._reader.readline():
-                report = REPORT.validate_json(line)
-                if isinstance(report, Advanced):
-                    on_advance(report)
-                else:
-                    return report
-        except (ConnectionError, ValueError) as error:
-            log.warning("worker %s: %r", self._process.pid, error)
-        return None
+        if self._transport is None:
+            return None
+        self._outcome = asyncio.get_running_loop().create_future()
+        self._on_advance = on_advance
+        self._transport.write(encode(job))
+        return await self._outcome
 
     async def kill(self) -> int | None:
         """End the process at once; returns its exit code, negative for a signal."""
-        self._writer.close()
+        if self._transport is not None:
+            self._transport.abort()
         self._process.kill()
-        await asyncio.to_thread(self._process.join, EXIT_GRACE)
-        return self._process.exitcode
+        return await self.exit_code()
 
     async def exit_code(self) -> int | None:
         """The exit code of a process that died by itself, negative for a signal."""
         await asyncio.to_thread(self._process.join, EXIT_GRACE)
         return self._process.exitcode
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame in self._frames.feed(data):
+                self._receive(read_report(frame))
+        except GarbledError as error:
+            log.warning("worker %s: %s", self._process.pid, error)
+            self._process.kill()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._transport = None
+        self._settle(None)
+
+    def _receive(self, report: Advanced | Done | Broken) -> None:
+        if not isinstance(report, Advanced):
+            self._settle(report)
+        elif self._on_advance is not None:
+            self._on_advance(report)
+
+    def _settle(self, outcome: Done | Broken | None) -> None:
+        self._on_advance = None
+        if self._outcome is not None and not self._outcome.done():
+            self._outcome.set_result(outcome)
 
 
 class WorkerPool:
@@ -88,6 +121,8 @@ class WorkerPool:
         self._context.set_forkserver_preload([worker.__name__])
         self._idle: asyncio.LifoQueue[Worker | None] = asyncio.LifoQueue()
         self._workers: set[Worker] = set()
+        self.work = RunningMean(USUAL_WORK)
+        """How long a process needs for a job, apart from the wait for it."""
 
     async def start(self) -> None:
         """Start the processes."""
@@ -110,8 +145,10 @@ class WorkerPool:
         try:
             if current is None or not current.alive:
                 current = await self._replace(current)
+            started = time.monotonic()
             async with asyncio.timeout(self._time_limit):
                 outcome = await current.run(job, on_advance)
+            self.work.add(time.monotonic() - started)
             reusable = isinstance(outcome, Done) or (outcome is not None and not outcome.tainted)
             return outcome or _crashed(await current.exit_code())
         except TimeoutError:

@@ -26,10 +26,12 @@ class Context(Protocol):
 
     run: int
     attempt: int
-    scratch: Path
-    """An empty directory of this attempt's own, removed afterwards."""
     ocr: bool
     """Whether the text in images is to be read."""
+
+    @property
+    def scratch(self) -> Path:
+        """An empty directory of this attempt's own, removed afterwards."""
 
     def progress(self, phase: str, done: int, total: int, message: str | None = None) -> None:
         """Tell how far `phase` has come, in units of the step's choice; never blocks for long."""

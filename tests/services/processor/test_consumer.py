@@ -15,7 +15,7 @@ from tests.support.consuming import consume
 async def test_a_file_is_worked_on_and_its_artifacts_are_stored(
     publisher: Publisher, processor_settings: ProcessorSettings, blobs: BlobStore
 ) -> None:
-    file_id = await upload(publisher, blobs, steps=2)
+    file_id = await upload(publisher, blobs, steps=2, seconds=0.01)
     async with processing_pod(processor_settings):
         events = await consume(processor_settings, LIFECYCLE, 2)
     assert types_of(events, file_id) == ["processing", "completed"]

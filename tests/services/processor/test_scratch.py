@@ -7,9 +7,10 @@ from pathlib import Path
 from services.processor.scratch import Scratch
 
 
-def test_the_directory_of_an_attempt_is_removed_with_what_is_in_it(tmp_path: Path) -> None:
+async def test_the_directory_of_an_attempt_is_removed_with_what_is_in_it(tmp_path: Path) -> None:
     scratch = Scratch(str(tmp_path))
-    with scratch.attempt() as folder:
+    async with scratch.attempt() as folder:
+        folder.mkdir()
         (folder / "source").write_text("x")
     assert not folder.exists()
     scratch.remove()
@@ -20,14 +21,13 @@ def test_a_new_pod_removes_what_a_killed_one_left_and_spares_the_living(tmp_path
     living = Scratch(str(tmp_path))
     killed = (
         "import os, signal, sys; from services.processor.scratch import Scratch;"
-        "s = Scratch(sys.argv[1]); s.attempt().__enter__(); os.kill(os.getpid(), signal.SIGKILL)"
+        "s = Scratch(sys.argv[1]); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", killed, str(tmp_path)], check=False)
     assert len(list(tmp_path.iterdir())) == 2
     new = Scratch(str(tmp_path))
     assert len(list(tmp_path.iterdir())) == 2
-    with living.attempt() as folder:
-        assert folder.is_dir()
+    assert living.folder.is_dir()
     living.remove()
     new.remove()
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.processor.worker import Advanced, Broken, Done, Job
+from services.processor.channel import Advanced, Broken, Done, Job
 from services.processor.workers import WorkerPool
 from shared.settings import DEMO_TYPE
 
@@ -27,7 +27,6 @@ def demo(folder: Path, *, attempt: int = 1, **spec: Any) -> Job:
     path = folder / "source"
     path.write_text(json.dumps(spec))
     scratch = folder / f"scratch-{len(list(folder.iterdir()))}"
-    scratch.mkdir()
     return Job(
         path=path,
         scratch=scratch,
@@ -52,11 +51,13 @@ async def broken_code(pool: WorkerPool, job: Job) -> tuple[str, bool]:
 async def test_a_job_gives_back_its_statistics_and_its_artifacts(
     pool: WorkerPool, tmp_path: Path
 ) -> None:
-    outcome = await pool.run(demo(tmp_path, steps=3), ignore)
+    outcome = await pool.run(demo(tmp_path, steps=3, seconds=0.01), ignore)
     assert isinstance(outcome, Done)
     assert outcome.statistics["steps"] == 3
-    assert [each.name for each in outcome.artifacts] == ["demo.json"]
-    assert outcome.artifacts[0].path.stat().st_size == outcome.artifacts[0].size
+    ((artifact, content),) = outcome.contents()
+    assert artifact.name == "demo.json"
+    assert isinstance(content, bytes)
+    assert json.loads(content)["steps"] == 3
 
 
 async def test_progress_arrives_while_the_job_runs_with_its_first_and_its_last_report(

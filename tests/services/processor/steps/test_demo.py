@@ -39,7 +39,7 @@ def start_process(folder: Path, **asked: Any) -> "subprocess.Popen[str]":
 
 
 def test_it_completes_with_its_steps_and_an_artifact(processing: Processing) -> None:
-    document = processing.run(demo(steps=3), DEMO_TYPE)
+    document = processing.run(demo(steps=3, seconds=0.01), DEMO_TYPE)
     assert document.statistics == {"steps": 3}
     content_type, content = processing.context.artifacts["demo.json"]
     assert content_type == "application/json"

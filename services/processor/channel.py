@@ -1,0 +1,144 @@
+"""What pod and worker tell each other over the socket between them, and how it is framed.
+
+A frame is two lengths, 4 bytes each and big-endian, a JSON document, and bytes that belong to it:
+the content of small artifacts, one behind another, which then need no file.
+"""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, Field, TypeAdapter
+
+from shared.events import Failure, Progress
+
+MAX_FRAME = 8 << 20
+"""Bytes of one frame: results are small, and large artifacts go through files."""
+
+_LENGTHS = struct.Struct(">II")
+
+
+class Job(BaseModel):
+    """One attempt at one file, as the pod hands it over."""
+
+    path: Path
+    scratch: Path
+    """A directory of this attempt's own; whoever needs it makes it."""
+    content_type: str
+    size: int
+    run: int
+    attempt: int
+    ocr: bool
+
+
+class ProducedArtifact(BaseModel):
+    """An artifact for the pod to store."""
+
+    name: str
+    content_type: str
+    size: int
+    path: Path | None
+    """Where it waits; None if its content comes with the frame."""
+
+
+class Advanced(BaseModel):
+    """The job has come further."""
+
+    kind: Literal["advanced"] = "advanced"
+    phase: str
+    progress: Progress
+    message: str | None = None
+
+
+class Done(BaseModel):
+    """The job ended well."""
+
+    kind: Literal["done"] = "done"
+    statistics: dict[str, int | float | str | bool | None]
+    artifacts: list[ProducedArtifact]
+    content: bytes = Field(default=b"", exclude=True)
+    """Of the artifacts without a path, one behind another."""
+
+    def contents(self) -> Iterator[tuple[ProducedArtifact, Path | bytes]]:
+        """Each artifact with its content or the file that has it."""
+        start = 0
+        for artifact in self.artifacts:
+            if artifact.path is not None:
+                yield artifact, artifact.path
+            else:
+                yield artifact, self.content[start : start + artifact.size]
+                start += artifact.size
+
+
+class Broken(BaseModel):
+    """The job ended with an error."""
+
+    kind: Literal["broken"] = "broken"
+    error: Failure
+    tainted: bool = False
+    """The process is not to be trusted with another file: it ends."""
+
+
+_REPORT: TypeAdapter[Advanced | Done | Broken] = TypeAdapter(
+    Annotated[Advanced | Done | Broken, Field(discriminator="kind")]
+)
+
+
+class Frame(NamedTuple):
+    """One message as it is on the socket."""
+
+    document: bytes
+    content: bytes
+
+
+class GarbledError(ValueError):
+    """What came over the socket is not a frame."""
+
+
+def encode(message: BaseModel) -> bytes:
+    """The frame of a message."""
+    document = message.model_dump_json().encode()
+    content = message.content if isinstance(message, Done) else b""
+    return _LENGTHS.pack(len(document), len(content)) + document + content
+
+
+def read_report(frame: Frame) -> Advanced | Done | Broken:
+    """What a worker tells.
+
+    Raises:
+        GarbledError: it is nothing that a worker tells.
+    """
+    try:
+        report = _REPORT.validate_json(frame.document)
+    except ValueError as error:
+        raise GarbledError("the worker sent no report") from error
+    return report.model_copy(update={"content": frame.content}) if frame.content else report
+
+
+class Frames:
+    """Cuts what comes over the socket into frames."""
+
+    def __init__(self) -> None:
+        self._received = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The frames that are complete with `data`.
+
+        Raises:
+            GarbledError: a length is beyond `MAX_FRAME`.
+        """
+        self._received += data
+        while len(self._received) >= _LENGTHS.size:
+            document, content = _LENGTHS.unpack_from(self._received)
+            if document + content > MAX_FRAME:
+                raise GarbledError(f"a frame of {document + content} bytes")
+            middle = _LENGTHS.size + document
+            end = middle + content
+            if len(self._received) < end:
+                return
+            frame = Frame(
+                bytes(self._received[_LENGTHS.size : middle]), bytes(self._received[middle:end])
+            )
+            del self._received[:end]
+            yield frame
