@@ -20,7 +20,7 @@ from pymongo import MongoClient
 from benchmarks.harness import Usage, percentile, report, usage_of_stack
 from shared.blobs import source_key
 from shared.events import FileUploaded, UploadedData, new_file_id
-from shared.messaging import Publisher, make_broker
+from shared.messaging import DirectPublisher
 from shared.settings import DEMO_TYPE, Settings
 from tests.support.stack import RunningStack
 
@@ -63,9 +63,8 @@ class Installation:
 
     async def publish(self, file_ids: Sequence[str]) -> None:
         """Tell Kafka that these files came in."""
-        broker = make_broker(self.settings, client_id="benchmark")
-        await broker.start()
-        publisher = Publisher(broker, self.settings)
+        publisher = DirectPublisher(self.settings, client_id="benchmark")
+        await publisher.start()
         events = (
             FileUploaded.of(
                 file_id,
@@ -81,7 +80,7 @@ class Installation:
             for file_id in file_ids
         )
         await asyncio.gather(*(publisher.publish(event) for event in events))
-        await broker.stop()
+        await publisher.stop()
 
 
 async def pass_through(installation: Installation, count: int) -> tuple[float, dict[str, Usage]]:

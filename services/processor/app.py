@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from services.processor.consumer import WorkConsumer
 from services.processor.control import CancelRequests
 from services.processor.outcomes import Outcomes
+from services.processor.pace import Pace
 from services.processor.run import Runner
 from services.processor.scratch import Scratch
 from services.processor.settings import ProcessorSettings
@@ -30,14 +31,18 @@ class Processor:
         self._settings = settings
         self._publisher = DirectPublisher(settings, client_id=f"processor-{settings.pod}")
         cancels = CancelRequests(settings)
+        pace = Pace()
         self._pool = WorkerPool(
             # One more than is worked by large files or for one owner; see `lanes.places`.
             size=settings.workers + 1,
             memory_limit=settings.memory_limit,
             time_limit=settings.time_limit,
+            pace=pace,
         )
         self._scratch = Scratch(settings.scratch)
-        outcomes = Outcomes(settings=settings, publisher=self._publisher, cancels=cancels)
+        outcomes = Outcomes(
+            settings=settings, publisher=self._publisher, cancels=cancels, pace=pace
+        )
         runner = Runner(
             settings=settings,
             publisher=self._publisher,
@@ -50,7 +55,7 @@ class Processor:
             settings=settings,
             runner=runner,
             outcomes=outcomes,
-            pace=self._pool.work,
+            pace=pace,
             cancels=cancels,
         )
 

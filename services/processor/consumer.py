@@ -18,7 +18,7 @@ from services.processor.control import CancelRequests
 from services.processor.desk import Desk
 from services.processor.offsets import PartitionWindow
 from services.processor.outcomes import Outcomes
-from services.processor.pace import RunningMean
+from services.processor.pace import Pace
 from services.processor.run import Runner
 from services.processor.settings import ProcessorSettings
 from shared.messaging import (
@@ -54,12 +54,9 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         settings: ProcessorSettings,
         runner: Runner,
         outcomes: Outcomes,
-        pace: RunningMean,
+        pace: Pace,
         cancels: CancelRequests,
     ) -> None:
-        """Args:
-        pace: how long a worker needs for a file.
-        """
         self._settings = settings
         self._cancels = cancels
         self._consumer: AIOKafkaConsumer | None = None

@@ -17,7 +17,7 @@ from services.processor.control import CancelRequests
 from services.processor.lanes import Lanes, places
 from services.processor.offsets import Begun, PartitionWindow
 from services.processor.outcomes import Outcomes
-from services.processor.pace import RunningMean
+from services.processor.pace import Pace
 from services.processor.run import Runner
 from services.processor.settings import ProcessorSettings
 from services.processor.work import Work, WorkEvent, source_of, work_of
@@ -29,9 +29,6 @@ log = logging.getLogger(__name__)
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0
 """Seconds before something that must not fail is tried again; doubled each time."""
-
-USUAL_OVERHEAD = 0.005
-"""Seconds around the work of one file, before there is a measurement."""
 
 
 @dataclass(eq=False)
@@ -77,13 +74,10 @@ class Desk:
         settings: ProcessorSettings,
         runner: Runner,
         outcomes: Outcomes,
-        pace: RunningMean,
+        pace: Pace,
         cancels: CancelRequests,
         committer: Committer,
     ) -> None:
-        """Args:
-        pace: how long a worker needs for a file.
-        """
         self._settings = settings
         self._runner = runner
         self._pace = pace
@@ -94,7 +88,6 @@ class Desk:
         self._taken: dict[tuple[TopicPartition, int], Taken] = {}
         self._of_file: dict[str, set[Taken]] = {}
         self._beginnings: set[asyncio.Task[None]] = set()
-        self._overhead = RunningMean(USUAL_OVERHEAD)
         self._draining = False
         self.bytes_in_hand = 0
 
@@ -143,8 +136,8 @@ class Desk:
             return
         room = places(
             self._settings.workers,
-            work=self._pace.seconds,
-            overhead=self._overhead.seconds,
+            work=self._pace.work.seconds,
+            overhead=self._pace.overhead,
         )
         begun: list[tuple[Taken, Begun]] = []
         while (taken := self._lanes.begin(room)) is not None:
@@ -156,14 +149,14 @@ class Desk:
 
     async def _begin(self, begun: list[tuple[Taken, Begun]]) -> None:
         """Make an attempt at each, once Kafka knows: so that none can be cut off unnoticed."""
-        started = asyncio.get_running_loop().time()
-        await self._committer.written({taken.partition for taken, _ in begun})
+        with self._pace.commit.measure():
+            await self._committer.written({taken.partition for taken, _ in begun})
         for taken, before in begun:
             # Meanwhile it may have been given back, or somebody may have cancelled it.
             if self._taken.get((taken.partition, taken.offset)) is taken and taken.task is None:
-                self._do(taken, self._attempt, taken, before, started)
+                self._do(taken, self._attempt, taken, before)
 
-    async def _attempt(self, taken: Taken, before: Begun, started: float) -> None:
+    async def _attempt(self, taken: Taken, before: Begun) -> None:
         work = self._work_of(taken, before)
         given_up = work.attempt > work.max_attempts
         if before.cut_off or given_up:
@@ -172,8 +165,6 @@ class Desk:
         if given_up:
             return
         await self._runner.make_attempt(work)
-        elapsed = asyncio.get_running_loop().time() - started
-        self._overhead.add(elapsed - self._pace.seconds)
 
     def _work_of(self, taken: Taken, before: Begun) -> Work:
         assert taken.event is not None  # noqa: S101 - `_receive` set it

@@ -6,6 +6,7 @@ import random
 from datetime import datetime
 
 from services.processor.control import CancelRequests
+from services.processor.pace import Pace
 from services.processor.retry import Backoff, GiveUp, decide
 from services.processor.settings import ProcessorSettings
 from services.processor.work import Work
@@ -57,10 +58,12 @@ class Outcomes:
         settings: ProcessorSettings,
         publisher: DirectPublisher,
         cancels: CancelRequests,
+        pace: Pace,
     ) -> None:
         self._pod = settings.pod
         self._publisher = publisher
         self._cancels = cancels
+        self._acknowledgement = pace.acknowledgement
         self._backoff = Backoff(first=settings.backoff_first, limit=settings.backoff_max)
 
     async def begun(self, work: Work) -> None:
@@ -161,7 +164,8 @@ class Outcomes:
         """
         while True:
             try:
-                await self._publisher.publish(event, topic)
+                with self._acknowledgement.measure():
+                    await self._publisher.publish(event, topic)
                 return
             except KafkaUnavailableError as error:
                 log.warning("%s; trying again", error)

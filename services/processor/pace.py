@@ -1,6 +1,10 @@
 """How long things take on this pod, as running means."""
 
 import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 WEIGHT = 0.05
 """Of one more observation: the mean follows the last twenty or so."""
@@ -22,6 +26,30 @@ class RunningMean:
         """One more observation."""
         self._log += WEIGHT * (math.log(max(seconds, SHORTEST)) - self._log)
 
+    @contextmanager
+    def measure(self) -> Iterator[None]:
+        """Observe how long a block takes, if it ends well."""
+        started = time.monotonic()
+        yield
+        self.add(time.monotonic() - started)
+
     @property
     def seconds(self) -> float:
         return math.exp(self._log)
+
+
+@dataclass(kw_only=True)
+class Pace:
+    """How long the work on a file takes, and what is around it; starts with what is usual."""
+
+    work: RunningMean = field(default_factory=lambda: RunningMean(0.1))
+    """What a worker needs for it."""
+    commit: RunningMean = field(default_factory=lambda: RunningMean(0.002))
+    """Until Kafka knows that it is begun."""
+    acknowledgement: RunningMean = field(default_factory=lambda: RunningMean(0.003))
+    """Until Kafka knows what came of it."""
+
+    @property
+    def overhead(self) -> float:
+        """Seconds around the work, in which a worker waits unless other work is begun meanwhile."""
+        return self.commit.seconds + self.acknowledgement.seconds

@@ -6,7 +6,6 @@ import logging
 import multiprocessing
 import signal
 import socket
-import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import cast
@@ -22,7 +21,7 @@ from services.processor.channel import (
     encode,
     read_report,
 )
-from services.processor.pace import RunningMean
+from services.processor.pace import Pace
 from shared.events import Failure
 from shared.telemetry import WORKERS_LOST
 
@@ -32,9 +31,6 @@ OnAdvance = Callable[[Advanced], None]
 
 EXIT_GRACE = 2.0
 """Seconds for a process that was killed or told to end to be gone; SIGKILL takes milliseconds."""
-
-USUAL_WORK = 0.1
-"""Seconds that a job takes, before there is a measurement."""
 
 
 class Worker(asyncio.Protocol):
@@ -113,7 +109,9 @@ class Worker(asyncio.Protocol):
 class WorkerPool:
     """A fixed number of worker processes; each does one job at a time."""
 
-    def __init__(self, *, size: int, memory_limit: int, time_limit: float) -> None:
+    def __init__(
+        self, *, size: int, memory_limit: int, time_limit: float, pace: Pace | None = None
+    ) -> None:
         self.size = size
         self._memory_limit = memory_limit
         self._time_limit = time_limit
@@ -121,8 +119,7 @@ class WorkerPool:
         self._context.set_forkserver_preload([worker.__name__])
         self._idle: asyncio.LifoQueue[Worker | None] = asyncio.LifoQueue()
         self._workers: set[Worker] = set()
-        self.work = RunningMean(USUAL_WORK)
-        """How long a process needs for a job, apart from the wait for it."""
+        self._work = (pace or Pace()).work
 
     async def start(self) -> None:
         """Start the processes."""
@@ -145,10 +142,9 @@ class WorkerPool:
         try:
             if current is None or not current.alive:
                 current = await self._replace(current)
-            started = time.monotonic()
-            async with asyncio.timeout(self._time_limit):
-                outcome = await current.run(job, on_advance)
-            self.work.add(time.monotonic() - started)
+            with self._work.measure():
+                async with asyncio.timeout(self._time_limit):
+                    outcome = await current.run(job, on_advance)
             reusable = isinstance(outcome, Done) or (outcome is not None and not outcome.tainted)
             return outcome or _crashed(await current.exit_code())
         except TimeoutError:
