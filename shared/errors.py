@@ -14,6 +14,7 @@
     │   ├── UnknownArtifactError            404
     │   ├── NoResultYetError                409
     │   ├── NotCancellableError             409
+    │   ├── NotRetryableError               409
     │   ├── ForeignOriginError              403
     │   └── DeletedFileError                410
     ├── UnavailableError         a part we lean on does not answer: send the same again later
@@ -140,6 +141,13 @@ class NotCancellableError(RefusedError):
     """There is no work on the file that could be cancelled."""
 
     code = "not_cancellable"
+    status = 409
+
+
+class NotRetryableError(RefusedError):
+    """The file is not one that can be worked on again."""
+
+    code = "not_retryable"
     status = 409
 
 

@@ -42,7 +42,7 @@ UPLOADED = Topic(
     purpose="Files to be processed; a tombstone erases a file's personal data.",
     carries=(EventType.UPLOADED, EventType.REQUEUED),
     compact=True,
-    writers=("upload",),
+    writers=("upload", "status"),
     readers=("processor", "projector", "fan-out"),
 )
 LIFECYCLE = Topic(
@@ -121,7 +121,7 @@ TOPICS = (
     *(tier.topic for tier in RETRY_TIERS),
     DEAD,
 )
-UNWRITTEN = frozenset({EventType.REQUEUED, EventType.DELETED})
+UNWRITTEN = frozenset({EventType.DELETED})
 """Events that are part of the contract and that readers understand, while no service writes them
 yet."""
 

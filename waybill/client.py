@@ -122,6 +122,15 @@ class Client:
         params = {} if reason is None else {"reason": reason}
         return self._answer("POST", f"{self._file_url(file_id)}/cancel", params=params)
 
+    def retry(self, file_id: str, *, force: bool = False, reason: str | None = None) -> Status:
+        """Have a file that has ended worked on again, as its next run; returns its new status.
+
+        Args:
+            force: also if it is completed.
+        """
+        params = {"force": force} | ({} if reason is None else {"reason": reason})
+        return self._answer("POST", f"{self._file_url(file_id)}/retry", params=params)
+
     def files(self, *, limit: int = 50) -> list[Status]:
         """The newest files, newest first."""
         page = self._answer("GET", f"{self.addresses.status}/api/files", params={"limit": limit})

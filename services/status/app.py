@@ -17,6 +17,7 @@ from services.status.api.dependencies import State
 from services.status.fanout import FanOut
 from services.status.hub import Hub
 from services.status.projector import Projector
+from services.status.runs import Runs
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from shared import problems
@@ -48,12 +49,14 @@ def create_app(settings: StatusSettings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:  # noqa: ARG001
         running = asyncio.create_task(_run(settings, store, fanout, commanding))
         running.add_done_callback(_end_process_on_failure)
+        publisher = Publisher(commanding, settings)
         yield State(
             settings=settings,
             store=store,
             hub=hub,
             blobs=open_blob_store(settings),
-            publisher=Publisher(commanding, settings),
+            publisher=publisher,
+            runs=Runs(hub, publisher),
         )
         running.cancel()
         with suppress(asyncio.CancelledError):

@@ -138,6 +138,25 @@ async def test_a_running_file_that_is_cancelled_ends_cancelled(traveller: Travel
     ]
 
 
+async def test_a_file_that_failed_is_worked_on_again_as_its_second_run(
+    traveller: Traveller,
+) -> None:
+    file_id = await traveller.upload_demo(then="fail")
+    await traveller.wait(file_id)
+    asked = await traveller.http.post(f"{traveller.stack.status_url}/api/files/{file_id}/retry")
+    assert (asked.status_code, asked.json()["run"]) == (202, 2)
+    ended = await traveller.wait(file_id)
+    assert (ended["status"], ended["run"], ended["attempt"]) == ("failed", 2, 1)
+    assert [(line["run"], line["type"]) for line in ended["history"]] == [
+        (1, "file.uploaded"),
+        (1, "file.processing"),
+        (1, "file.failed"),
+        (2, "file.requeued"),
+        (2, "file.processing"),
+        (2, "file.failed"),
+    ]
+
+
 async def test_a_file_whose_processor_is_killed_is_completed_at_the_second_attempt(
     traveller: Traveller,
 ) -> None:

@@ -5,6 +5,7 @@ import asyncio
 from aiokafka import AIOKafkaConsumer
 
 from shared.events import AnyEvent
+from shared.log import open_log
 from shared.messaging import read_record
 from shared.settings import Settings
 from shared.topics import Topic
@@ -34,3 +35,10 @@ async def consume(settings: Settings, topic: Topic, count: int) -> list[AnyEvent
     finally:
         await consumer.stop()
     return events
+
+
+async def count(settings: Settings, topic: Topic) -> int:
+    """How many records a topic that nothing was removed from holds."""
+    async with open_log(settings, (topic,), client_id="tests") as (consumer, partitions):
+        ends = await consumer.end_offsets(partitions)
+    return sum(ends.values())

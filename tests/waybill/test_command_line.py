@@ -53,7 +53,7 @@ def test_a_file_that_fails_and_one_that_is_missing_make_the_command_fail(
     assert "No such file" in missing.stdout
 
 
-def test_a_file_under_way_is_cancelled_and_one_that_has_ended_is_told_to_have(
+def test_a_file_is_cancelled_and_retried_and_what_cannot_be_done_is_told(
     stack: RunningStack, tmp_path: Path
 ) -> None:
     path = tmp_path / "long.json"
@@ -63,6 +63,13 @@ def test_a_file_under_way_is_cancelled_and_one_that_has_ended_is_told_to_have(
     done = waybill("cancel", file_id, "--reason", "a mistake", "--dir", folder)
     assert (done.returncode, done.stdout.split()[0]) == (0, file_id)
     with Client(find_addresses(folder=stack.folder)) as client:
+        assert client.wait(file_id, seconds=30)["status"] == "cancelled"
+        retried = waybill("retry", file_id, "--dir", folder)
+        assert (retried.returncode, retried.stdout.split()) == (
+            0,
+            [file_id, *["starts", "run", "2"]],
+        )
+        client.cancel(file_id)
         assert client.wait(file_id, seconds=30)["status"] == "cancelled"
     again = waybill("cancel", file_id, "nope", "--dir", folder)
     assert again.returncode == 1

@@ -1,4 +1,4 @@
-"""`waybill cancel`: a command about each of some files."""
+"""`waybill cancel` and `waybill retry`: a command about each of some files."""
 
 from collections.abc import Callable, Iterable
 
@@ -12,23 +12,23 @@ def command_each(
     file_ids: Iterable[str],
     command: Callable[[str], Status],
     *,
-    told: str,
+    told: Callable[[Status], str],
     console: Console,
     errors: Console,
 ) -> bool:
     """Give a command about each file; a refusal holds up no other. True if none was refused.
 
     Args:
-        told: what is printed after the id of a file whose command was accepted.
+        told: what is printed after the id of a file whose command was accepted, from its status.
     """
     accepted = 0
     ids = list(file_ids)
     for file_id in ids:
         try:
-            command(file_id)
+            status = command(file_id)
         except RefusedError as error:
             errors.print(f"[red]✗[/red] {file_id}: {error}", highlight=False)
         else:
             accepted += 1
-            console.print(f"{file_id}  {told}", highlight=False)
+            console.print(f"{file_id}  {told(status)}", highlight=False)
     return accepted == len(ids)

@@ -28,6 +28,7 @@ errors = Console(stderr=True)
 
 Folder = Annotated[Path, typer.Option("--dir", help="Folder of the local stack.")]
 Ids = Annotated[list[str], typer.Argument(metavar="ID...")]
+Reason = Annotated[str | None, typer.Option(help="Why, for the file's history.")]
 Url = Annotated[str | None, typer.Option("--url", help="Address of the status service.")]
 
 
@@ -108,7 +109,7 @@ def watch(
 @app.command()
 def cancel(
     file_ids: Ids,
-    reason: Annotated[str | None, typer.Option(help="Why, for the file's history.")] = None,
+    reason: Reason = None,
     url: Url = None,
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
@@ -117,7 +118,27 @@ def cancel(
         done = commands.command_each(
             file_ids,
             lambda file_id: client.cancel(file_id, reason=reason),
-            told="is being cancelled",
+            told=lambda _: "is being cancelled",
+            console=console,
+            errors=errors,
+        )
+    raise typer.Exit(0 if done else 1)
+
+
+@app.command()
+def retry(
+    file_ids: Ids,
+    force: Annotated[bool, typer.Option("--force", help="Also if it is completed.")] = False,
+    reason: Reason = None,
+    url: Url = None,
+    folder: Folder = DEFAULT_FOLDER,
+) -> None:
+    """Work once more on files that failed or were cancelled."""
+    with Client(_addresses(url, folder)) as client:
+        done = commands.command_each(
+            file_ids,
+            lambda file_id: client.retry(file_id, force=force, reason=reason),
+            told=lambda status: f"starts run {status['run']}",
             console=console,
             errors=errors,
         )

@@ -9,10 +9,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from services.status.api.dependencies import HubOf, PublisherOf, own_origin, up_to_date
+from services.status.api.dependencies import HubOf, PublisherOf, RunsOf, own_origin, up_to_date
 from services.status.api.files import POLL_AFTER, FileId, find
 from services.status.hub import Update
 from services.status.projection import Status
+from services.status.runs import SOURCE
 from shared.errors import NotCancellableError
 from shared.events import CancelRequestedData, FileCancelRequested
 from shared.problems import ERROR_RESPONSES
@@ -25,8 +26,6 @@ router = APIRouter(
     responses=ERROR_RESPONSES,
     dependencies=[Depends(own_origin), Depends(up_to_date)],
 )
-
-SOURCE = "/status"
 
 MAX_REASON = 200
 """Characters: a sentence, which is shown in the file's history."""
@@ -56,6 +55,23 @@ async def cancel(
     await publisher.publish(FileCancelRequested.of(file_id, data, source=SOURCE))
     log.info("%s run %d is to be cancelled: %r", file_id, status.run, reason)
     return _accepted(current)
+
+
+@router.post("/{file_id}/retry", status_code=202, response_model=Status)
+async def retry(
+    file_id: FileId,
+    hub: HubOf,
+    runs: RunsOf,
+    force: Annotated[bool, Query(description="Work on a completed file once more.")] = False,
+    reason: Reason = "asked for",
+) -> Response:
+    """Work once more, as its next run, on a file that failed or was cancelled.
+
+    The answer 202 means that the new run is in Kafka. The history stays.
+    """
+    current = await find(hub, file_id)
+    await runs.start(current.status, force=force, reason=reason)
+    return _accepted(await find(hub, file_id))
 
 
 def _accepted(update: Update) -> Response:

@@ -7,6 +7,7 @@ from fastapi import Depends, Header
 from starlette.requests import HTTPConnection
 
 from services.status.hub import Hub
+from services.status.runs import Runs
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from shared.blobs import BlobStore
@@ -22,6 +23,7 @@ class State(TypedDict):
     hub: Hub
     blobs: BlobStore
     publisher: Publisher
+    runs: Runs
 
 
 def _settings(connection: HTTPConnection) -> StatusSettings:
@@ -47,6 +49,11 @@ def _blobs(connection: HTTPConnection) -> BlobStore:
 def _publisher(connection: HTTPConnection) -> Publisher:
     publisher: Publisher = connection.state.publisher
     return publisher
+
+
+def _runs(connection: HTTPConnection) -> Runs:
+    runs: Runs = connection.state.runs
+    return runs
 
 
 def up_to_date(connection: HTTPConnection) -> None:
@@ -78,3 +85,4 @@ StoreOf = Annotated[FileStore, Depends(_store)]
 HubOf = Annotated[Hub, Depends(_hub)]
 BlobsOf = Annotated[BlobStore, Depends(_blobs)]
 PublisherOf = Annotated[Publisher, Depends(_publisher)]
+RunsOf = Annotated[Runs, Depends(_runs)]

@@ -5,10 +5,19 @@ import asyncio
 import httpx
 import pytest
 
-from shared.events import FileCancelRequested, StatusEvent, new_file_id
+from services.status.app import create_app
+from services.status.settings import StatusSettings
+from shared.blobs import source_key
+from shared.events import (
+    FileCancelRequested,
+    FileRequeued,
+    FileUploaded,
+    StatusEvent,
+    new_file_id,
+)
 from shared.messaging import Publisher
 from shared.settings import Settings
-from shared.topics import CONTROL
+from shared.topics import CONTROL, UPLOADED
 from tests.services.status.asking import publish, status_path, wait_for
 from tests.support.builders import (
     cancelled,
@@ -20,7 +29,8 @@ from tests.support.builders import (
     retrying,
     uploaded,
 )
-from tests.support.consuming import consume
+from tests.support.consuming import consume, count
+from tests.support.serving import served, until_ready
 
 
 @pytest.mark.parametrize(
@@ -101,3 +111,90 @@ async def test_a_command_of_another_sites_page_is_refused(
         assert answer.status_code == 202
     else:
         assert (answer.status_code, answer.json()["code"]) == (403, "foreign_origin")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "force"),
+    [(failed(), False), (cancelled(), False), (completed(), True)],
+    ids=["failed", "cancelled", "completed, forced"],
+)
+async def test_a_file_that_has_ended_starts_a_new_run_with_all_its_facts(
+    client: httpx.AsyncClient,
+    publisher: Publisher,
+    settings: Settings,
+    outcome: StatusEvent,
+    force: bool,
+) -> None:
+    file_id = new_file_id()
+    await publish(publisher, file_id, uploaded(blob=source_key(file_id)), processing(), outcome)
+    before = (await wait_for(client, file_id, outcome.type.removeprefix("file."))).json()
+    answer = await client.post(
+        f"/api/files/{file_id}/retry", params={"force": force, "reason": "mended"}
+    )
+    assert answer.status_code == 202, answer.text
+    assert answer.headers["location"] == status_path(file_id)
+    after = answer.json()
+    assert (after["status"], after["run"], after["error"]) == ("pending", 2, None)
+    assert [line["type"] for line in after["history"]] == [
+        "file.uploaded",
+        "file.processing",
+        outcome.type,
+        "file.requeued",
+    ]
+    assert after["history"][3]["message"] == "mended"
+    upload, requeue = await consume(settings, UPLOADED, 2)
+    assert isinstance(upload, FileUploaded)
+    assert isinstance(requeue, FileRequeued)
+    # The topic is compacted: the new record must do in place of the first.
+    copied = requeue.data.model_dump() | {"run": 1}
+    assert copied.pop("reason") == "mended"
+    assert copied.pop("created_at") == upload.time
+    assert copied == upload.data.model_dump()
+    assert after["created_at"] == before["created_at"]
+
+
+@pytest.mark.parametrize(
+    ("last", "status", "why"),
+    [(processing(), "processing", "cancel it first"), (completed(), "completed", "force=true")],
+)
+async def test_a_retry_that_makes_no_sense_is_refused_and_told_why(
+    client: httpx.AsyncClient, publisher: Publisher, last: StatusEvent, status: str, why: str
+) -> None:
+    file_id = new_file_id()
+    await publish(publisher, file_id, uploaded(), last)
+    await wait_for(client, file_id, status)
+    refused = await client.post(f"/api/files/{file_id}/retry")
+    assert (refused.status_code, refused.json()["code"]) == (409, "not_retryable")
+    assert refused.json()["file_status"] == status
+    assert why in refused.json()["detail"]
+
+
+async def test_retries_at_the_same_time_start_one_new_run(
+    client: httpx.AsyncClient, publisher: Publisher, settings: Settings
+) -> None:
+    file_id = new_file_id()
+    await publish(publisher, file_id, uploaded(), failed())
+    await wait_for(client, file_id, "failed")
+    path = f"/api/files/{file_id}/retry"
+    answers = await asyncio.gather(*(client.post(path) for _ in range(5)))
+    assert {(answer.status_code, answer.json()["run"]) for answer in answers} == {(202, 2)}
+    assert await count(settings, UPLOADED) == 2
+    assert (await client.post(path)).json()["file_status"] == "pending"
+
+
+async def test_retries_at_the_same_time_on_two_pods_start_one_new_run(
+    client: httpx.AsyncClient, publisher: Publisher, status_settings: StatusSettings
+) -> None:
+    file_id = new_file_id()
+    await publish(publisher, file_id, uploaded(), failed())
+    async with served(create_app(status_settings)) as other:
+        await until_ready(other)
+        for pod in (client, other):
+            await wait_for(pod, file_id, "failed")
+        path = f"/api/files/{file_id}/retry"
+        await asyncio.gather(client.post(path), other.post(path))
+        await publish(publisher, file_id, failed(run=2))
+        for pod in (client, other):
+            document = (await wait_for(pod, file_id, "failed")).json()
+            assert document["run"] == 2
+            assert [line["type"] for line in document["history"]].count("file.requeued") == 1

@@ -1,0 +1,98 @@
+"""New runs: a file that has ended goes through the pipeline once more.
+
+A new run is a full copy of the upload's facts with the next number, since the topic is compacted:
+of a file it may keep the latest record only. The event's id follows from file and run, so however
+many ask at once, on however many pods, one new run comes of it.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from services.status.hub import Filter, Hub
+from services.status.projection import State, Status
+from shared.blobs import source_key
+from shared.errors import CatchingUpError, NotRetryableError
+from shared.events import FileRequeued, RequeuedData
+from shared.messaging import Publisher
+
+log = logging.getLogger(__name__)
+
+SOURCE = "/status"
+
+SEEN_WITHIN = 2.0
+"""Seconds to wait until this pod's own tail brings the new run, so that who asks for the status
+next is not told of the last one. It takes milliseconds; a pod that lags answers all the same."""
+
+
+def next_run(status: Status, *, force: bool, reason: str) -> RequeuedData:
+    """What starts a file anew.
+
+    Args:
+        force: work on a completed file again.
+
+    Raises:
+        NotRetryableError: the file is under way, or completed.
+        CatchingUpError: this pod knows what came of the file, and not yet what it is.
+    """
+    if not status.status.is_terminal:
+        raise _refusal(status, "it is under way already; cancel it first to start it anew.")
+    if status.status is State.COMPLETED and not force:
+        raise _refusal(status, "its result is there; say force=true to work on it again.")
+    if status.created_at is None:
+        raise CatchingUpError(f"The upload of {status.file_id} is still on its way: ask again.")
+    return RequeuedData(
+        run=status.run + 1,
+        blob=source_key(status.file_id),
+        created_at=status.created_at,
+        reason=reason,
+        **status.model_dump(
+            include={"content_type", "size", "sha256", "name", "owner", "labels", "batch_id"}
+        ),
+    )
+
+
+def _refusal(status: Status, why: str) -> NotRetryableError:
+    return NotRetryableError(
+        f"The file is {status.status}: {why}", members={"file_status": status.status}
+    )
+
+
+class Runs:
+    """Starts new runs, one of a file at a time."""
+
+    def __init__(self, hub: Hub, publisher: Publisher) -> None:
+        self._hub = hub
+        self._publisher = publisher
+        self._starting: dict[str, asyncio.Task[None]] = {}
+
+    async def start(self, status: Status, *, force: bool, reason: str) -> None:
+        """Start a file anew; returns once Kafka has the new run.
+
+        Who asks while the file is being started anew gets the same new run.
+
+        Raises:
+            NotRetryableError: the file is under way, or completed and `force` is not set.
+            UnavailableError: Kafka or MongoDB does not answer, or this pod lags.
+        """
+        starting = self._starting.get(status.file_id)
+        if starting is None:
+            data = next_run(status, force=force, reason=reason)
+            event = FileRequeued.of(status.file_id, data, source=SOURCE)
+            starting = asyncio.create_task(self._start(event))
+            self._starting[status.file_id] = starting
+            starting.add_done_callback(lambda _: self._starting.pop(status.file_id))
+        await asyncio.shield(starting)  # Others may wait for it as well.
+
+    async def _start(self, event: FileRequeued) -> None:
+        with self._hub.subscribe(Filter(ids=frozenset({event.file_id}))) as news:
+            await self._publisher.publish(event)
+            log.info("%s starts run %d: %r", event.file_id, event.data.run, event.data.reason)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SEEN_WITHIN):
+                    while not news.closed and not await self._is_seen(event):
+                        await news.wait(SEEN_WITHIN)
+
+    async def _is_seen(self, event: FileRequeued) -> bool:
+        current = await self._hub.current(event.file_id)
+        return current is not None and current.status.run >= event.data.run
