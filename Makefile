@@ -38,6 +38,7 @@ bench: setup  ## measure, in some three minutes; see benchmarks/README.md
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.push
 	$(BIN)/python -m benchmarks.ledger
+	$(BIN)/python -m benchmarks.workers
 
 docs: setup  ## write the generated parts of the documentation
 	$(BIN)/python docs/generate.py
