@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := $(VENV)/.peers-installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check bench lock docs clean
@@ -33,7 +34,11 @@ check: setup  ## lint, types and import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup  ## measure, in some three minutes; see benchmarks/README.md
+$(PEERS): $(STAMP) requirements-bench.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-bench.lock
+	@touch $@
+
+bench: setup $(PEERS)  ## measure, in some four minutes; see benchmarks/README.md
 	$(BIN)/python -m benchmarks.upload
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.push
@@ -46,6 +51,7 @@ docs: setup  ## write the generated parts of the documentation
 lock: setup  ## bring the lock files up to date with pyproject.toml
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --python-version 3.11 pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --python-version 3.11 pyproject.toml --extra local --group dev -c requirements.lock -o requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --python-version 3.11 --group bench -c requirements-dev.lock -o requirements-bench.lock
 	echo uv | $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" - -o requirements-uv.lock
 
 clean:  ## remove the environment and the local stack's data

@@ -16,6 +16,9 @@ from rich.table import Table
 
 RESULTS = Path(".waybill/benchmarks")
 
+PATIENCE = 300.0
+"""Seconds after which a run is given up."""
+
 
 @dataclass(frozen=True)
 class Usage:
@@ -26,6 +29,32 @@ class Usage:
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(self.cpu + other.cpu, self.rss + other.rss)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Files that passed through a system, and what its processes used meanwhile."""
+
+    files: int
+    seconds: float
+    used: Mapping[str, Usage]
+
+    @classmethod
+    def between(
+        cls, files: int, seconds: float, before: Mapping[str, Usage], after: Mapping[str, Usage]
+    ) -> "Run":
+        """From what each process had used before and after; memory is that of the end."""
+        used = {name: Usage(after[name].cpu - before[name].cpu, after[name].rss) for name in after}
+        return cls(files, seconds, used)
+
+    @property
+    def rate(self) -> float:
+        """Files a second."""
+        return self.files / self.seconds
+
+    def cpu_per_thousand(self, *names: str) -> float:
+        """Seconds of processor time that these processes spent on 1,000 files."""
+        return sum(self.used[name].cpu for name in names) / self.files * 1000
 
 
 def usage(pid: int) -> Usage:
@@ -71,7 +100,7 @@ def report(name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> N
     table = Table(*header, title=name)
     for row in rows:
         table.add_row(*(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row))
-    console = Console(file=sys.stdout)
+    console = Console(file=sys.stdout, width=100)
     console.print(table)
     console.print(f"{os.cpu_count()} cores, load average {load:.1f} over the last minute")
     RESULTS.mkdir(parents=True, exist_ok=True)

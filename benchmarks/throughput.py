@@ -1,155 +1,96 @@
 """How fast do files that need no work pass through, from Kafka to `completed` in MongoDB?
 
 And how long does one file alone take, from the 202 to the pushed `completed`? With the processor
-time that each process spends on 1,000 files.
+time that each process spends on 1,000 files. Beside it, in the same run and with as many worker
+processes: task queues on Redis that track and store the results of tasks that do nothing.
 """
 
 import argparse
 import asyncio
-import json
+import statistics
+import sys
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import httpx
-import websockets
-from pymongo import MongoClient
-
-from benchmarks.harness import Usage, percentile, report, usage_of_stack
-from shared.blobs import source_key
-from shared.events import FileUploaded, UploadedData, new_file_id
-from shared.messaging import DirectPublisher
-from shared.settings import DEMO_TYPE, Settings
+from benchmarks.harness import Run, percentile, report
+from benchmarks.installation import Installation
+from benchmarks.peers.running import PEERS, missing, running_peer
 from tests.support.stack import RunningStack
 
-NO_WORK = b"{}"
-"""A demo file that takes no time."""
 
-POLL = 0.05
-"""Seconds between two looks at MongoDB: fine beside the seconds measured, and little load."""
+class System(Protocol):
+    """What is measured: Waybill or a peer."""
 
-PATIENCE = 300.0
-"""Seconds after which a run is given up."""
+    name: str
 
+    async def pass_through(self, count: int) -> Run:
+        """Have so many files or tasks of no work done."""
 
-class Installation:
-    """A running stack, seen from outside."""
-
-    def __init__(self, stack: RunningStack) -> None:
-        described = stack.description
-        self.pids: dict[str, Any] = described["pids"]
-        self.upload_url = str(described["upload_url"])
-        self.status_url = str(described["status_url"])
-        self.settings = Settings(
-            kafka=described["kafka"], mongodb=described["mongodb"], blobs=described["blobs"]
-        )
-        self._files: Any = MongoClient(self.settings.mongodb)[self.settings.database]["files"]
-
-    def completed(self) -> int:
-        """How many files MongoDB shows as completed."""
-        count: int = self._files.count_documents({"status": "completed"})
-        return count
-
-    def store_sources(self, count: int) -> list[str]:
-        """Put so many files into the blob store; returns their ids."""
-        ids = [new_file_id() for _ in range(count)]
-        for file_id in ids:
-            path = Path(self.settings.blobs) / source_key(file_id)
-            path.parent.mkdir(parents=True)
-            path.write_bytes(NO_WORK)
-        return ids
-
-    async def publish(self, file_ids: Sequence[str]) -> None:
-        """Tell Kafka that these files came in."""
-        publisher = DirectPublisher(self.settings, client_id="benchmark")
-        await publisher.start()
-        events = (
-            FileUploaded.of(
-                file_id,
-                UploadedData(
-                    blob=source_key(file_id),
-                    content_type=DEMO_TYPE,
-                    size=len(NO_WORK),
-                    sha256="0" * 64,
-                    name="noop.json",
-                ),
-                source="/benchmark",
-            )
-            for file_id in file_ids
-        )
-        await asyncio.gather(*(publisher.publish(event) for event in events))
-        await publisher.stop()
+    async def one_at_a_time(self, count: int) -> list[float]:
+        """Seconds that each took alone, from its acceptance until it was told to be done."""
 
 
-async def pass_through(installation: Installation, count: int) -> tuple[float, dict[str, Usage]]:
-    """Have so many files processed; returns the seconds and what each process used.
+@contextmanager
+def running_waybill(folder: Path, workers: int) -> Iterator[Installation]:
+    """Waybill for the time of a block."""
+    folder.mkdir()
+    stack = RunningStack.start(folder, WAYBILL_WORKERS=str(workers))
+    try:
+        yield Installation(stack)
+    finally:
+        stack.stop()
 
-    Raises:
-        TimeoutError: they were not completed in time.
+
+async def measure(systems: Sequence[System], *, files: int, rounds: int, alone: int) -> None:
+    """Print the reports of what is running; the systems take turns, Waybill first.
+
+    Rates are end to end, `p50` and `p99` are of files alone, `CPU s` of 1,000 files, and `ratio`
+    says how many times a system's rate Waybill's is. The client, which is this process, is in no
+    sum.
     """
-    ids = installation.store_sources(count)
-    goal = installation.completed() + count
-    before = usage_of_stack(installation.pids)
-    begun = time.monotonic()
-    async with asyncio.timeout(PATIENCE):
-        await installation.publish(ids)
-        while installation.completed() < goal:
-            await asyncio.sleep(POLL)
-    seconds = time.monotonic() - begun
-    after = usage_of_stack(installation.pids)
-    used = {name: Usage(after[name].cpu - before[name].cpu, after[name].rss) for name in after}
-    return seconds, used
+    latencies: dict[str, list[float]] = {}
+    runs: dict[str, list[Run]] = {system.name: [] for system in systems}
+    for system in systems:
+        await system.pass_through(200)  # warm
+        await system.one_at_a_time(20)
+        latencies[system.name] = await system.one_at_a_time(alone)
+    for _ in range(rounds):
+        for system in systems:
+            runs[system.name].append(await system.pass_through(files))
+    waybill = runs[systems[0].name]
+    rows: list[list[Any]] = []
+    for system in systems:
+        mine = runs[system.name]
+        typical = _typical(mine)
+        own = [name for name in typical.used if name != "client"]
+        rows.append(
+            [
+                system.name,
+                statistics.median(run.rate for run in mine),
+                min(run.rate for run in mine),
+                max(run.rate for run in mine),
+                statistics.median(a.rate / b.rate for a, b in zip(waybill, mine, strict=True)),
+                percentile(latencies[system.name], 0.5) * 1000,
+                percentile(latencies[system.name], 0.99) * 1000,
+                typical.cpu_per_thousand(*own),
+                sum(typical.used[name].rss for name in own) / 2**20,
+            ]
+        )
+    header = ["system", "files/s", "lowest", "highest", "ratio", "p50 ms", "p99 ms"]
+    report("throughput", [*header, "CPU s", "MiB"], rows)
+    details: list[list[Any]] = []
+    for system in systems:
+        run = _typical(runs[system.name])
+        for name, each in run.used.items():
+            details.append([system.name, name, run.cpu_per_thousand(name), each.rss / 2**20])
+    report("processes", ["system", "process", "CPU s", "MiB"], details)
 
 
-async def one_at_a_time(installation: Installation, count: int) -> list[float]:
-    """Seconds from each file's 202 to its `completed` on a WebSocket."""
-    socket_url = installation.status_url.replace("http", "ws", 1) + "/api/ws"
-    took: list[float] = []
-    async with (
-        httpx.AsyncClient(trust_env=False) as http,
-        websockets.connect(socket_url, compression=None) as socket,
-    ):
-        await socket.send('{"type": "subscribe"}')
-        await socket.recv()
-        for _ in range(count):
-            answer = await http.post(
-                f"{installation.upload_url}/api/files/upload",
-                content=NO_WORK,
-                headers={"Content-Type": DEMO_TYPE},
-            )
-            accepted = time.monotonic()
-            file_id = answer.raise_for_status().json()["file_id"]
-            async with asyncio.timeout(30):
-                while not _is_completed(await socket.recv(), file_id):
-                    pass
-            took.append(time.monotonic() - accepted)
-    return took
-
-
-def _is_completed(message: str | bytes, file_id: str) -> bool:
-    status = json.loads(message)["status"]
-    return bool(status["file_id"] == file_id and status["status"] == "completed")
-
-
-async def measure(installation: Installation, *, files: int, rounds: int, alone: int) -> None:
-    """Print the report of one running stack."""
-    await pass_through(installation, 200)  # warm
-    await one_at_a_time(installation, 20)
-    latencies = await one_at_a_time(installation, alone)
-    runs = [await pass_through(installation, files) for _ in range(rounds)]
-    seconds, used = sorted(runs, key=lambda run: run[0])[len(runs) // 2]
-    rows: list[list[Any]] = [
-        ["files/s, median run", files / seconds],
-        ["files/s, each run", ", ".join(f"{files / run[0]:.0f}" for run in runs)],
-        ["one alone, p50 ms", percentile(latencies, 0.5) * 1000],
-        ["one alone, p99 ms", percentile(latencies, 0.99) * 1000],
-    ]
-    for name, each in used.items():
-        rows.append([f"{name}: CPU s per 1,000 files", each.cpu / files * 1000])
-        rows.append([f"{name}: memory MiB", each.rss / 2**20])
-    report("throughput", ["what", "value"], rows)
+def _typical(runs: Sequence[Run]) -> Run:
+    return sorted(runs, key=lambda run: run.rate)[len(runs) // 2]
 
 
 def main() -> None:
@@ -158,18 +99,22 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=3000, help="files of a run")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--alone", type=int, default=200, help="files that pass one at a time")
-    parser.add_argument("--workers", type=int, default=2, help="worker processes")
+    parser.add_argument("--workers", type=int, default=2, help="worker processes of each system")
+    parser.add_argument(
+        "--peers", nargs="*", choices=PEERS, default=list(PEERS), help="none: Waybill alone"
+    )
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        stack = RunningStack.start(Path(name), WAYBILL_WORKERS=str(asked.workers))
-        try:
-            asyncio.run(
-                measure(
-                    Installation(stack), files=asked.files, rounds=asked.rounds, alone=asked.alone
-                )
-            )
-        finally:
-            stack.stop()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        systems: list[System] = [
+            stack.enter_context(running_waybill(Path(folder) / "waybill", asked.workers))
+        ]
+        for name in asked.peers:
+            if lacking := missing(name):
+                sys.stderr.write(f"{name} is not measured: {lacking}\n")
+                continue
+            peer = running_peer(name, Path(folder) / name, workers=asked.workers)
+            systems.append(stack.enter_context(peer))
+        asyncio.run(measure(systems, files=asked.files, rounds=asked.rounds, alone=asked.alone))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
 """The benchmarks' own tools."""
 
 import os
+import shutil
+
+import pytest
 
 from benchmarks.bare import app
-from benchmarks.harness import percentile, usage
+from benchmarks.harness import Run, Usage, percentile, usage
 from benchmarks.load import HEAD, TAIL, body, run
+from benchmarks.peers.running import PEERS, missing
 from tests.support.serving import served
 
 
@@ -20,6 +24,24 @@ def test_the_99th_percentile_of_a_hundred_values_is_the_last_but_none() -> None:
 def test_a_process_that_is_gone_uses_nothing() -> None:
     assert usage(os.getpid()).rss > 0
     assert usage(2**22 + 1).rss == 0
+
+
+def test_a_run_tells_what_its_processes_used_meanwhile_and_hold_at_the_end() -> None:
+    before = {"a": Usage(cpu=10.0, rss=5), "b": Usage(cpu=1.0, rss=1)}
+    after = {"a": Usage(cpu=12.0, rss=9), "b": Usage(cpu=1.5, rss=1)}
+    run = Run.between(500, 2.0, before, after)
+    assert run.rate == 250
+    assert run.cpu_per_thousand("a") == 4.0
+    assert run.cpu_per_thousand("a", "b") == 5.0
+    assert run.used["a"].rss == 9
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_peer_without_redis_says_what_to_install(
+    peer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    assert "apt-get install redis-server" in (missing(peer) or "")
 
 
 async def test_the_load_is_taken_whole_by_the_bare_handler() -> None:

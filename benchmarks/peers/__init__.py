@@ -1,0 +1,1 @@
+"""What is measured beside Waybill: task queues on Redis, each set up to lose no task."""

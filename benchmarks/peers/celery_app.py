@@ -1,0 +1,56 @@
+"""Celery on Redis: late acknowledgement, tracked state, stored results, nothing fetched ahead."""
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery
+
+REDIS = os.environ["PEER_REDIS"]
+
+app = Celery("benchmark", broker=REDIS, backend=REDIS)
+app.conf.update(
+    broker_connection_retry_on_startup=True,
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    task_track_started=True,
+    worker_prefetch_multiplier=1,
+)
+
+
+def _no_work() -> None:
+    pass
+
+
+no_work = app.task(_no_work, name="no_work")
+
+
+class Peer:
+    """A client of the workers."""
+
+    def command(self, workers: int) -> list[str]:
+        """Starts the workers."""
+        arguments = ["--app", __name__, "worker", "--loglevel", "WARNING"]
+        return ["celery", *arguments, "--concurrency", str(workers)]
+
+    async def enqueue(self, count: int) -> list[Any]:
+        """Ask for so many tasks, one after another as a service does."""
+        return [no_work.delay() for _ in range(count)]
+
+    async def open_tasks(self) -> int:
+        """How many tasks wait or are not acknowledged; the result is stored before."""
+        redis = app.backend.client
+        return int(redis.llen("celery") + redis.hlen("unacked"))
+
+    async def check(self, tasks: Sequence[Any]) -> None:
+        """See that each task has a result."""
+        for task in tasks:
+            task.get(timeout=10)
+
+    async def one(self) -> float:
+        """Seconds from when a task was accepted until its result is told."""
+        task = no_work.delay()
+        accepted = time.monotonic()
+        task.get(timeout=30)
+        return time.monotonic() - accepted

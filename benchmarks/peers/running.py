@@ -1,0 +1,114 @@
+"""A task queue that is measured: its Redis, its workers, and what they do with tasks of no work."""
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from benchmarks.harness import PATIENCE, Run, Usage, usage, usage_of_children
+from waybill.local.ports import HOST, free_port, wait_for_port
+from waybill.local.process import Child
+
+PEERS = {"Celery": "celery_app"}
+"""Which can be measured, each with its module here."""
+
+POLL = 0.01
+"""Seconds between two looks at the queue: two cheap questions to Redis."""
+
+READY_TIMEOUT = 30.0
+"""Seconds in which the workers must have done their first task."""
+
+GRACE = 5.0
+"""Seconds that workers and Redis get to end."""
+
+
+class Peer(Protocol):
+    """What a module of a peer offers as its class `Peer`."""
+
+    def command(self, workers: int) -> list[str]:
+        """Starts so many worker processes: a module of Python, and its arguments."""
+
+    async def enqueue(self, count: int) -> list[Any]:
+        """Hand over so many tasks; returns what `check` needs."""
+
+    async def open_tasks(self) -> int:
+        """How many tasks are not yet over."""
+
+    async def check(self, tasks: Sequence[Any]) -> None:
+        """Raise unless each task has a stored result."""
+
+    async def one(self) -> float:
+        """Seconds from when a task was accepted until its result was told."""
+
+
+class RunningPeer:
+    """A peer with its processes."""
+
+    def __init__(self, name: str, peer: Peer, redis: Child, workers: Child) -> None:
+        self.name = name
+        self._peer = peer
+        self._redis = redis
+        self._workers = workers
+
+    def _usage(self) -> dict[str, Usage]:
+        workers = self._workers.pid
+        return {
+            "Redis": usage(self._redis.pid),
+            "workers": usage(workers) + usage_of_children(workers),
+            "client": usage(os.getpid()),
+        }
+
+    async def pass_through(self, count: int) -> Run:
+        """Have so many tasks done, from the first one's enqueuing to the last one's result."""
+        before = self._usage()
+        begun = time.monotonic()
+        async with asyncio.timeout(PATIENCE):
+            tasks = await self._peer.enqueue(count)
+            while await self._peer.open_tasks():
+                await asyncio.sleep(POLL)
+        seconds = time.monotonic() - begun
+        run = Run.between(count, seconds, before, self._usage())
+        await self._peer.check(tasks)
+        return run
+
+    async def one_at_a_time(self, count: int) -> list[float]:
+        """Seconds that each of so many tasks took alone."""
+        return [await self._peer.one() for _ in range(count)]
+
+
+def missing(name: str) -> str | None:
+    """What must be installed before this peer can be measured; None if nothing."""
+    if not shutil.which("redis-server"):
+        return "redis-server is missing; on Debian: apt-get install redis-server"
+    if importlib.util.find_spec(name.lower()) is None:
+        return f"{name} is missing; `make bench` installs it"
+    return None
+
+
+@contextmanager
+def running_peer(name: str, folder: Path, *, workers: int) -> Iterator[RunningPeer]:
+    """A peer for the time of a block, with a Redis of its own that writes nothing to the disk."""
+    folder.mkdir()
+    port = free_port()
+    environment = {**os.environ, "PEER_REDIS": f"redis://{HOST}:{port}/0"}
+    command = ["redis-server", "--bind", HOST, "--port", str(port), "--save", ""]
+    children = [Child("redis", command, environment=environment, log=folder / "redis.log")]
+    try:
+        wait_for_port(port, seconds=10, alive=lambda: children[0].alive, what="Redis")
+        os.environ["PEER_REDIS"] = environment["PEER_REDIS"]  # its module reads it on import
+        peer: Peer = importlib.import_module(f"benchmarks.peers.{PEERS[name]}").Peer()
+        command = [sys.executable, "-m", *peer.command(workers)]
+        log = folder / "workers.log"
+        children.append(Child("workers", command, environment=environment, log=log))
+        yield RunningPeer(name, peer, *children)
+    finally:
+        for child in reversed(children):
+            child.terminate()
+        for child in reversed(children):
+            child.finish(time.monotonic() + GRACE)
