@@ -29,6 +29,8 @@ no_work = app.task(_no_work, name="no_work")
 class Peer:
     """A client of the workers."""
 
+    share = 1
+
     def command(self, workers: int) -> list[str]:
         """Starts the workers."""
         arguments = ["--app", __name__, "worker", "--loglevel", "WARNING"]

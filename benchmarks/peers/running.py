@@ -15,7 +15,7 @@ from benchmarks.harness import PATIENCE, Run, Usage, usage, usage_of_children
 from waybill.local.ports import HOST, free_port, wait_for_port
 from waybill.local.process import Child
 
-PEERS = {"Celery": "celery_app"}
+PEERS = {"Celery": "celery_app", "RQ": "rq_app", "taskiq": "taskiq_app"}
 """Which can be measured, each with its module here."""
 
 POLL = 0.01
@@ -30,6 +30,9 @@ GRACE = 5.0
 
 class Peer(Protocol):
     """What a module of a peer offers as its class `Peer`."""
+
+    share: int
+    """A round gives it one of so many of the tasks that Waybill gets."""
 
     def command(self, workers: int) -> list[str]:
         """Starts so many worker processes: a module of Python, and its arguments."""
@@ -65,7 +68,8 @@ class RunningPeer:
         }
 
     async def pass_through(self, count: int) -> Run:
-        """Have so many tasks done, from the first one's enqueuing to the last one's result."""
+        """Have its share of so many tasks done: from the first enqueued to the last result."""
+        count //= self._peer.share
         before = self._usage()
         begun = time.monotonic()
         async with asyncio.timeout(PATIENCE):
@@ -79,7 +83,7 @@ class RunningPeer:
 
     async def one_at_a_time(self, count: int) -> list[float]:
         """Seconds that each of so many tasks took alone."""
-        return [await self._peer.one() for _ in range(count)]
+        return [await self._peer.one() for _ in range(count // self._peer.share)]
 
 
 def missing(name: str) -> str | None:
