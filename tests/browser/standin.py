@@ -45,6 +45,8 @@ class Standin:
         self.storing = asyncio.Event()
         """Uploads are read to their end while this is set."""
         self.storing.set()
+        self.refused: str | None = None
+        """Why commands are refused; None while they are accepted."""
         self._ticks = 0
 
     def put(self, file_id: str, **facts: Any) -> Document:
@@ -134,6 +136,14 @@ class Standin:
                 return _problem(404, "unknown_file", f"No file has the id {file_id!r}.")
             return JSONResponse({"history": [], **self.files[file_id]})
 
+        @app.post("/api/files/{file_id}/{command}")
+        async def command(file_id: str, command: str) -> Response:
+            if self.refused is not None:
+                return _problem(409, "refused", self.refused)
+            if command == "retry":
+                self.put(file_id, **_NEW_RUN, run=self.files[file_id]["run"] + 1)
+            return JSONResponse({"history": [], **self.files[file_id]}, 202)
+
         @app.post("/api/files/upload")
         async def upload(request: Request) -> Response:
             size = 0
@@ -158,21 +168,26 @@ class Standin:
             self.streams.discard(queue)
 
 
+_NEW_RUN: Document = {
+    "status": "pending",
+    "phase": "queued",
+    "progress": None,
+    "attempt": 0,
+    "max_attempts": None,
+    "error": None,
+    "next_attempt_at": None,
+    "result": None,
+    "started_at": None,
+    "finished_at": None,
+}
+"""What the document of a file says at the start of each run."""
+
+
 def _new_document(file_id: str) -> Document:
-    return {
+    return _NEW_RUN | {
         "file_id": file_id,
-        "status": "pending",
-        "phase": "queued",
-        "progress": None,
         "run": 1,
-        "attempt": 0,
-        "max_attempts": None,
-        "error": None,
-        "next_attempt_at": None,
-        "result": None,
         "created_at": moment(-60),
-        "started_at": None,
-        "finished_at": None,
         "deleted_at": None,
         "owner": None,
         "name": f"{file_id}.txt",

@@ -177,6 +177,53 @@ async def test_the_page_of_one_file_is_read_once_for_each_line_of_its_history(
     assert standin.asked == ["/api/files/one"]
 
 
+async def test_a_command_is_given_once_however_often_its_button_is_pressed(
+    page: Page, standin: Standin
+) -> None:
+    standin.put("one", **PROCESSING)
+    await open_page(page, standin, "/#/files/one")
+    cancel = page.get_by_role("button", name="Cancel")
+    await cancel.focus()
+    for _ in range(3):
+        await page.keyboard.press("Enter")
+    await expect(cancel).to_be_disabled()
+    await expect(cancel).to_have_text("Cancelling …")
+    await expect(cancel).to_be_focused()
+    assert standin.asked.count("/api/files/one/cancel") == 1
+    standin.tell(standin.put("one", status="cancelled", phase="cancelled"))
+    await expect(cancel).to_be_hidden()
+    retry = page.get_by_role("button", name="Retry")
+    await expect(retry).to_be_enabled()
+    await retry.click()
+    await expect(page.locator(".title .status")).to_have_text("pending")
+    await expect(cancel).to_be_enabled()
+    assert standin.asked.count("/api/files/one/retry") == 1
+
+
+async def test_a_command_that_is_refused_says_why_and_can_be_given_again(
+    page: Page, standin: Standin
+) -> None:
+    standin.put("one", **COMPLETED | {"status": "failed", "phase": "failed"})
+    await open_page(page, standin, "/#/files/one")
+    standin.refused = "The file is pending: it is under way already."
+    retry = page.get_by_role("button", name="Retry")
+    await retry.click()
+    trouble = page.locator("#detail-view .reason")
+    await expect(trouble).to_have_text(standin.refused)
+    await expect(retry).to_be_enabled()
+    standin.refused = None
+    await retry.click()
+    await expect(page.locator(".title .status")).to_have_text("pending")
+    await expect(trouble).to_be_empty()
+
+
+async def test_a_completed_file_offers_no_command(page: Page, standin: Standin) -> None:
+    standin.put("one", **COMPLETED)
+    await open_page(page, standin, "/#/files/one")
+    await expect(page.locator(".title .status")).to_have_text("completed")
+    await expect(page.locator(".commands button:visible")).to_have_count(0)
+
+
 async def test_a_file_that_waits_for_its_next_attempt_counts_down(
     page: Page, standin: Standin
 ) -> None:

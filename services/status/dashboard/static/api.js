@@ -13,11 +13,17 @@ export class Refusal extends Error {
   }
 }
 
-export async function getJson(path, params = {}) {
+export function getJson(path, params = {}) {
   const query = new URLSearchParams(Object.entries(params).filter(([, value]) => value));
+  return askJson(query.size ? `${path}?${query}` : path);
+}
+
+export const postJson = (path) => askJson(path, { method: "POST" });
+
+async function askJson(path, options) {
   let response;
   try {
-    response = await fetch(query.size ? `${path}?${query}` : path);
+    response = await fetch(path, options);
   } catch {
     throw new Refusal("The service does not answer.", 0);
   }

@@ -1,6 +1,7 @@
 // The page of one file, live: it follows what the page knows of the file, and reads its history.
 
 import { getJson } from "./api.js";
+import { commands } from "./commands.js";
 import { element, meter, phaseOf, write } from "./elements.js";
 import * as files from "./files.js";
 import { clock, nameOf, since, untilNext } from "./format.js";
@@ -15,6 +16,7 @@ const content = element("div");
 
 let shown = null;
 let work = null;
+let orders = null;
 let parts = [];
 let readFor = "";
 let again;
@@ -80,6 +82,7 @@ function show(file) {
   [heading, state, reason, result, history, facts].forEach((make, place) =>
     replace(place, make(file)),
   );
+  orders.update(file);
   document.title = `${nameOf(file)} · Waybill`;
   tick();
   if (stage(file) !== readFor) {
@@ -92,8 +95,10 @@ function build() {
   work = meter();
   parts = Array.from({ length: 6 }, () => element("span"));
   const [heading, state, ...cards] = parts;
-  const title = element("div", { class: "title" }, heading, state);
-  content.replaceChildren(element("div", { class: "card" }, title, work.node), ...cards);
+  orders = commands();
+  const title = element("div", { class: "title" }, heading, state, orders.node);
+  const head = element("div", { class: "card" }, title, work.node, orders.trouble);
+  content.replaceChildren(head, ...cards);
 }
 
 // A part that is as it was stays, and with it the focus and what the reader has marked in it.

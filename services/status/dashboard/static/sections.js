@@ -93,7 +93,12 @@ export function history(file) {
   const lines = file.history.map((line, place) => {
     const before = file.history[place - 1];
     const after = before && `${duration(Date.parse(line.time) - Date.parse(before.time))} later`;
-    const words = [after, line.attempt && `attempt ${line.attempt}`, line.pod && `on ${line.pod}`];
+    const words = [
+      after,
+      line.run > 1 && `run ${line.run}`,
+      line.attempt && `attempt ${line.attempt}`,
+      line.pod && `on ${line.pod}`,
+    ];
     return element(
       "li",
       { "data-status": STATUS_OF[line.type] },
