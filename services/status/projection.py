@@ -163,9 +163,10 @@ def apply(status: Status | None, event: StatusEvent, offset: int) -> Status:
     if status is None:
         base = Status(file_id=event.file_id, position=position)
         return base.model_copy(update=_led_by(event) | _facts(base, event, leads=True))
-    changes = _facts(status, event, leads=position > status.position)
     if position > status.position:
-        changes |= {"position": position} | _led_by(event)
+        changes = _facts(status, event, leads=True) | _led_by(event)
+        return status.model_copy(update=changes | {"position": position})
+    changes = _facts(status, event, leads=False)
     changed = {name: value for name, value in changes.items() if getattr(status, name) != value}
     return status.model_copy(update=changed) if changed else status
 
