@@ -38,9 +38,10 @@ $(PEERS): $(STAMP) requirements-bench.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-bench.lock
 	@touch $@
 
-bench: setup $(PEERS)  ## measure, in some four minutes; see benchmarks/README.md
+bench: setup $(PEERS)  ## measure, in some ten minutes; see benchmarks/README.md
 	$(BIN)/python -m benchmarks.upload
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.push
 	$(BIN)/python -m benchmarks.ledger
 	$(BIN)/python -m benchmarks.workers

@@ -4,7 +4,8 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,23 @@ POLL = 0.05
 """Seconds between two looks at MongoDB: fine beside the seconds measured, and little load."""
 
 
+def uploaded(file_id: str, blob: str, content: bytes) -> FileUploaded:
+    """The event of a demo file."""
+    data = UploadedData(
+        blob=blob,
+        content_type=DEMO_TYPE,
+        size=len(content),
+        sha256="0" * 64,
+        name="demo.json",
+    )
+    return FileUploaded.of(file_id, data, source="/benchmark")
+
+
+async def publish(publisher: DirectPublisher, events: Sequence[FileUploaded]) -> None:
+    """Tell Kafka that these files came in; returns when it has acknowledged all."""
+    await asyncio.gather(*(publisher.publish(event) for event in events))
+
+
 class Installation:
     """A running stack, seen from outside."""
 
@@ -41,42 +59,34 @@ class Installation:
         )
         self._files: Any = MongoClient(self.settings.mongodb)[self.settings.database]["files"]
 
+    def accepted(self) -> int:
+        """How many files MongoDB shows, in whatever state."""
+        count: int = self._files.estimated_document_count()
+        return count
+
     def completed(self) -> int:
         """How many files MongoDB shows as completed."""
         count: int = self._files.count_documents({"status": "completed"})
         return count
 
-    def store_sources(self, count: int) -> list[str]:
-        """Put so many files into the blob store; returns their ids."""
-        ids = [new_file_id() for _ in range(count)]
-        for file_id in ids:
-            path = Path(self.settings.blobs) / source_key(file_id)
-            path.parent.mkdir(parents=True)
-            path.write_bytes(NO_WORK)
-        return ids
+    def store(self, key: str, content: bytes) -> None:
+        """Put a blob into the blob store."""
+        path = Path(self.settings.blobs) / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
-    async def publish(self, file_ids: Sequence[str]) -> None:
-        """Tell Kafka that these files came in."""
+    @asynccontextmanager
+    async def publisher(self) -> AsyncIterator[DirectPublisher]:
+        """Connected for the time of a block."""
         publisher = DirectPublisher(self.settings, client_id="benchmark")
         await publisher.start()
-        events = (
-            FileUploaded.of(
-                file_id,
-                UploadedData(
-                    blob=source_key(file_id),
-                    content_type=DEMO_TYPE,
-                    size=len(NO_WORK),
-                    sha256="0" * 64,
-                    name="noop.json",
-                ),
-                source="/benchmark",
-            )
-            for file_id in file_ids
-        )
-        await asyncio.gather(*(publisher.publish(event) for event in events))
-        await publisher.stop()
+        try:
+            yield publisher
+        finally:
+            await publisher.stop()
 
-    def _usage(self) -> dict[str, Usage]:
+    def usage(self) -> dict[str, Usage]:
+        """What each process uses, and the benchmark itself as the `client`."""
         return {**usage_of_stack(self.pids), "client": usage(os.getpid())}
 
     async def pass_through(self, count: int) -> Run:
@@ -85,15 +95,20 @@ class Installation:
         Raises:
             TimeoutError: they were not completed in time.
         """
-        ids = self.store_sources(count)
+        ids = [new_file_id() for _ in range(count)]
+        for file_id in ids:
+            self.store(source_key(file_id), NO_WORK)
         goal = self.completed() + count
-        before = self._usage()
+        before = self.usage()
         begun = time.monotonic()
         async with asyncio.timeout(PATIENCE):
-            await self.publish(ids)
+            async with self.publisher() as publisher:
+                await publish(
+                    publisher, [uploaded(file_id, source_key(file_id), NO_WORK) for file_id in ids]
+                )
             while self.completed() < goal:
                 await asyncio.sleep(POLL)
-        return Run.between(count, time.monotonic() - begun, before, self._usage())
+        return Run.between(count, time.monotonic() - begun, before, self.usage())
 
     async def one_at_a_time(self, count: int) -> list[float]:
         """Seconds from each file's 202 to its `completed` on a WebSocket."""

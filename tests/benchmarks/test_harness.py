@@ -9,6 +9,7 @@ from benchmarks.bare import app
 from benchmarks.harness import Run, Usage, percentile, usage
 from benchmarks.load import HEAD, TAIL, body, run
 from benchmarks.peers.running import PEERS, missing
+from benchmarks.scaling import rate_between
 from tests.support.serving import served
 
 
@@ -34,6 +35,11 @@ def test_a_run_tells_what_its_processes_used_meanwhile_and_hold_at_the_end() -> 
     assert run.cpu_per_thousand("a") == 4.0
     assert run.cpu_per_thousand("a", "b") == 5.0
     assert run.used["a"].rss == 9
+
+
+def test_the_rate_is_that_of_the_part_of_a_run_asked_for() -> None:
+    slow_start_and_end = [(0.0, 0), (10.0, 10), (11.0, 60), (12.0, 110), (30.0, 120)]
+    assert rate_between(slow_start_and_end, 10, 100) == 50
 
 
 @pytest.mark.parametrize("peer", PEERS)

@@ -1,0 +1,174 @@
+"""Do more pods bring more, and does it matter how many files wait?
+
+The files ask for 50 ms of sleep each, so that a few cores can show what the design does with many
+pods: the rate of two worker processes a pod is bound by that sleep and not by the cores. All files
+are one and the same blob.
+"""
+
+import argparse
+import asyncio
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import PATIENCE, Run, report
+from benchmarks.installation import Installation, publish, uploaded
+from shared.events import FileUploaded, new_file_id
+from shared.messaging import DirectPublisher
+from tests.support.stack import RunningStack
+
+WORK = 0.05
+"""Seconds that a file asks for."""
+
+BLOB = "benchmark/source"
+
+POLL = 0.02
+"""Seconds between two looks at MongoDB: at the rates measured, a few files each."""
+
+TOGETHER = 5000
+"""Events that are handed to Kafka at once; more would only be memory."""
+
+BUSY = (0.1, 0.6)
+"""The part of a run in which every pod has work. Of twelve partitions four of eight pods have two
+and four have one, and these are done when two thirds of all files are.
+"""
+
+
+@contextmanager
+def running(name: str, *options: str, workers: int) -> Iterator[Installation]:
+    """A Waybill of its own for the time of a block."""
+    with tempfile.TemporaryDirectory(prefix=name) as folder:
+        stack = RunningStack.start(Path(folder), *options, WAYBILL_WORKERS=str(workers))
+        try:
+            yield Installation(stack)
+        finally:
+            stack.stop()
+
+
+class Files:
+    """Files that all ask for the same work."""
+
+    def __init__(self, installation: Installation, work: float) -> None:
+        self._content = json.dumps({"seconds": work}).encode()
+        installation.store(BLOB, self._content)
+
+    def _new(self) -> FileUploaded:
+        return uploaded(new_file_id(), BLOB, self._content)
+
+    async def publish(self, publisher: DirectPublisher, count: int) -> None:
+        """Tell Kafka of so many new ones."""
+        while count > 0:
+            await publish(publisher, [self._new() for _ in range(min(count, TOGETHER))])
+            count -= TOGETHER
+
+
+async def with_pods(pods: int, *, workers: int, seconds: float) -> list[Any]:
+    """The row of so many pods: files for so many seconds, from the first event to the last."""
+    with running("pods", "--processors", str(pods), workers=workers) as installation:
+        files = Files(installation, WORK)
+        most = pods * workers / WORK
+        count = int(most * seconds)
+        async with asyncio.timeout(PATIENCE), installation.publisher() as publisher:
+            await files.publish(publisher, pods * workers * 4)  # warm
+            while (start := installation.completed()) < pods * workers * 4:
+                await asyncio.sleep(POLL)
+            before, begun = installation.usage(), time.monotonic()
+            await files.publish(publisher, count)
+            seen = [(begun, 0)]
+            while seen[-1][1] < count:
+                await asyncio.sleep(POLL)
+                seen.append((time.monotonic(), installation.completed() - start))
+        run = Run.between(count, seen[-1][0] - begun, before, installation.usage())
+    rate = rate_between(seen, *(share * count for share in BUSY))
+    memory = (run.used["processor"].rss + run.used["workers"].rss) / pods / 2**20
+    cpu = run.cpu_per_thousand("processor", "workers")
+    return [pods, rate, rate / most, run.rate, cpu, memory]
+
+
+def rate_between(seen: Sequence[tuple[float, int]], first: float, last: float) -> float:
+    """Files a second from when `first` files were seen to be done until `last` were.
+
+    Args:
+        seen: moments in seconds, and how many files were done by then.
+    """
+    begun, at_begin = next(each for each in seen if each[1] >= first)
+    ended, at_end = next(each for each in seen if each[1] >= last)
+    return (at_end - at_begin) / (ended - begun)
+
+
+async def with_waiting(
+    installation: Installation, work: float, waiting: int, *, workers: int, seconds: float
+) -> list[Any]:
+    """The row of so many files that wait all the while, beside those that the workers have."""
+    open_files = waiting + workers
+    files = Files(installation, work)
+    async with asyncio.timeout(PATIENCE), installation.publisher() as publisher:
+        accepted = installation.accepted()
+        done = installation.completed()
+
+        async def top_up() -> None:
+            nonlocal accepted, done
+            done = installation.completed()
+            lacking = open_files - (accepted - done)
+            accepted += max(0, lacking)
+            await files.publish(publisher, lacking)
+
+        await top_up()
+        while installation.accepted() < accepted:
+            await asyncio.sleep(POLL)  # Until the projector has seen them all.
+        await top_up()
+        before, begun, first = installation.usage(), time.monotonic(), done
+        while time.monotonic() < begun + seconds:
+            await asyncio.sleep(POLL)
+            await top_up()
+        run = Run.between(done - first, time.monotonic() - begun, before, installation.usage())
+    cpu = run.cpu_per_thousand("processor", "workers")
+    return [f"{work * 1000:.0f} ms", waiting, run.rate, cpu, run.used["processor"].rss / 2**20]
+
+
+async def measure_pods(pods: Sequence[int], *, workers: int, seconds: float) -> None:
+    """Print the first report."""
+    rows: list[list[Any]] = []
+    for count in pods:
+        row = await with_pods(count, workers=workers, seconds=seconds)
+        base = rows[0] if rows else row
+        rows.append([*row, row[1] / base[1], row[3] / base[3]])
+    header = ["pods", "files/s", "of possible", "files/s to the end", "CPU s", "MiB a pod"]
+    report("pods", [*header, "ratio", "ratio to the end"], rows)
+
+
+async def measure_waiting(waiting: Sequence[int], *, workers: int, seconds: float) -> None:
+    """Print the second report."""
+    rows: list[list[Any]] = []
+    for work in (WORK, 0.0):
+        with running("waiting", workers=workers) as installation:
+            await installation.pass_through(200)  # warm
+            base = 0.0
+            for count in waiting:
+                if not work and count < 1000:
+                    continue  # So few files of no work are gone between two looks.
+                row = await with_waiting(
+                    installation, work, count, workers=workers, seconds=seconds
+                )
+                base = base or row[2]
+                rows.append([*row, row[2] / base])
+    report("waiting", ["work", "waiting", "files/s", "CPU s", "pod MiB", "ratio"], rows)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pods", nargs="*", type=int, default=[1, 2, 4, 8])
+    parser.add_argument("--waiting", nargs="*", type=int, default=[10, 1000, 100_000])
+    parser.add_argument("--seconds", type=float, default=15.0, help="length of a run")
+    asked = parser.parse_args()
+    asyncio.run(measure_pods(asked.pods, workers=2, seconds=asked.seconds))
+    asyncio.run(measure_waiting(asked.waiting, workers=4, seconds=asked.seconds))
+
+
+if __name__ == "__main__":
+    main()
