@@ -4,7 +4,8 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,14 +39,9 @@ class Run:
     files: int
     seconds: float
     used: Mapping[str, Usage]
-
-    @classmethod
-    def between(
-        cls, files: int, seconds: float, before: Mapping[str, Usage], after: Mapping[str, Usage]
-    ) -> "Run":
-        """From what each process had used before and after; memory is that of the end."""
-        used = {name: Usage(after[name].cpu - before[name].cpu, after[name].rss) for name in after}
-        return cls(files, seconds, used)
+    """What each process used; its memory is that of the end."""
+    others: float
+    """How many cores other people's processes kept busy: a run beside much of that tells little."""
 
     @property
     def rate(self) -> float:
@@ -55,6 +51,41 @@ class Run:
     def cpu_per_thousand(self, *names: str) -> float:
         """Seconds of processor time that these processes spent on 1,000 files."""
         return sum(self.used[name].cpu for name in names) / self.files * 1000
+
+
+class Meter:
+    """Measures a run from its construction on."""
+
+    def __init__(self, look: Callable[[], Mapping[str, Usage]]) -> None:
+        """Args:
+        look: what each process of the system has used so far, and this one.
+        """
+        self._look = look
+        self._before = look()
+        self._machine = _busy_seconds()
+        self.begun = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken so far."""
+        return time.monotonic() - self.begun
+
+    def stop(self, files: int) -> Run:
+        """What came of it, if so many files passed through."""
+        seconds = self.seconds
+        machine = _busy_seconds() - self._machine
+        used = {
+            name: Usage(now.cpu - self._before[name].cpu, now.rss)
+            for name, now in self._look().items()
+        }
+        others = (machine - sum(each.cpu for each in used.values())) / seconds
+        return Run(files, seconds, used, max(0.0, others))
+
+
+def _busy_seconds() -> float:
+    """Seconds that all cores together have worked since the machine started."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
 
 
 def usage(pid: int) -> Usage:

@@ -13,7 +13,7 @@ import httpx
 import websockets
 from pymongo import MongoClient
 
-from benchmarks.harness import PATIENCE, Run, Usage, usage, usage_of_stack
+from benchmarks.harness import PATIENCE, Meter, Run, Usage, usage, usage_of_stack
 from shared.blobs import source_key
 from shared.events import FileUploaded, UploadedData, new_file_id
 from shared.messaging import DirectPublisher
@@ -99,8 +99,7 @@ class Installation:
         for file_id in ids:
             self.store(source_key(file_id), NO_WORK)
         goal = self.completed() + count
-        before = self.usage()
-        begun = time.monotonic()
+        meter = Meter(self.usage)
         async with asyncio.timeout(PATIENCE):
             async with self.publisher() as publisher:
                 await publish(
@@ -108,7 +107,7 @@ class Installation:
                 )
             while self.completed() < goal:
                 await asyncio.sleep(POLL)
-        return Run.between(count, time.monotonic() - begun, before, self.usage())
+        return meter.stop(count)
 
     async def one_at_a_time(self, count: int) -> list[float]:
         """Seconds from each file's 202 to its `completed` on a WebSocket."""

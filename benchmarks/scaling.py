@@ -9,13 +9,12 @@ import argparse
 import asyncio
 import json
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import PATIENCE, Run, report
+from benchmarks.harness import PATIENCE, Meter, report
 from benchmarks.installation import Installation, publish, uploaded
 from shared.events import FileUploaded, new_file_id
 from shared.messaging import DirectPublisher
@@ -76,17 +75,17 @@ async def with_pods(pods: int, *, workers: int, seconds: float) -> list[Any]:
             await files.publish(publisher, pods * workers * 4)  # warm
             while (start := installation.completed()) < pods * workers * 4:
                 await asyncio.sleep(POLL)
-            before, begun = installation.usage(), time.monotonic()
+            meter = Meter(installation.usage)
             await files.publish(publisher, count)
-            seen = [(begun, 0)]
+            seen = [(0.0, 0)]
             while seen[-1][1] < count:
                 await asyncio.sleep(POLL)
-                seen.append((time.monotonic(), installation.completed() - start))
-        run = Run.between(count, seen[-1][0] - begun, before, installation.usage())
+                seen.append((meter.seconds, installation.completed() - start))
+        run = meter.stop(count)
     rate = rate_between(seen, *(share * count for share in BUSY))
     memory = (run.used["processor"].rss + run.used["workers"].rss) / pods / 2**20
     cpu = run.cpu_per_thousand("processor", "workers")
-    return [pods, rate, rate / most, run.rate, cpu, memory]
+    return [pods, rate, rate / most, run.rate, cpu, memory, run.others]
 
 
 def rate_between(seen: Sequence[tuple[float, int]], first: float, last: float) -> float:
@@ -121,13 +120,20 @@ async def with_waiting(
         while installation.accepted() < accepted:
             await asyncio.sleep(POLL)  # Until the projector has seen them all.
         await top_up()
-        before, begun, first = installation.usage(), time.monotonic(), done
-        while time.monotonic() < begun + seconds:
+        meter, first = Meter(installation.usage), done
+        while meter.seconds < seconds:
             await asyncio.sleep(POLL)
             await top_up()
-        run = Run.between(done - first, time.monotonic() - begun, before, installation.usage())
+        run = meter.stop(done - first)
     cpu = run.cpu_per_thousand("processor", "workers")
-    return [f"{work * 1000:.0f} ms", waiting, run.rate, cpu, run.used["processor"].rss / 2**20]
+    return [
+        f"{work * 1000:.0f} ms",
+        waiting,
+        run.rate,
+        cpu,
+        run.used["processor"].rss / 2**20,
+        run.others,
+    ]
 
 
 async def measure_pods(pods: Sequence[int], *, workers: int, seconds: float) -> None:
@@ -137,7 +143,15 @@ async def measure_pods(pods: Sequence[int], *, workers: int, seconds: float) -> 
         row = await with_pods(count, workers=workers, seconds=seconds)
         base = rows[0] if rows else row
         rows.append([*row, row[1] / base[1], row[3] / base[3]])
-    header = ["pods", "files/s", "of possible", "files/s to the end", "CPU s", "MiB a pod"]
+    header = [
+        "pods",
+        "files/s",
+        "of possible",
+        "files/s to the end",
+        "CPU s",
+        "MiB a pod",
+        "others",
+    ]
     report("pods", [*header, "ratio", "ratio to the end"], rows)
 
 
@@ -156,7 +170,8 @@ async def measure_waiting(waiting: Sequence[int], *, workers: int, seconds: floa
                 )
                 base = base or row[2]
                 rows.append([*row, row[2] / base])
-    report("waiting", ["work", "waiting", "files/s", "CPU s", "pod MiB", "ratio"], rows)
+    header = ["work", "waiting", "files/s", "CPU s", "pod MiB", "others", "ratio"]
+    report("waiting", header, rows)
 
 
 def main() -> None:

@@ -48,8 +48,8 @@ async def measure(systems: Sequence[System], *, files: int, rounds: int, alone: 
     """Print the reports of what is running; the systems take turns, Waybill first.
 
     Rates are end to end, `p50` and `p99` are of files alone, `CPU s` of 1,000 files, and `ratio`
-    says how many times a system's rate Waybill's is. The client, which is this process, is in no
-    sum.
+    says how many times a system's rate Waybill's is; `others` are cores that were busy with what is
+    not measured. The client, which is this process, is in no sum.
     """
     latencies: dict[str, list[float]] = {}
     runs: dict[str, list[Run]] = {system.name: [] for system in systems}
@@ -77,10 +77,11 @@ async def measure(systems: Sequence[System], *, files: int, rounds: int, alone: 
                 percentile(latencies[system.name], 0.99) * 1000,
                 typical.cpu_per_thousand(*own),
                 sum(typical.used[name].rss for name in own) / 2**20,
+                statistics.mean(run.others for run in mine),
             ]
         )
     header = ["system", "files/s", "lowest", "highest", "ratio", "p50 ms", "p99 ms"]
-    report("throughput", [*header, "CPU s", "MiB"], rows)
+    report("throughput", [*header, "CPU s", "MiB", "others"], rows)
     details: list[list[Any]] = []
     for system in systems:
         run = _typical(runs[system.name])

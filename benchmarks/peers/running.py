@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks.harness import PATIENCE, Run, Usage, usage, usage_of_children
+from benchmarks.harness import PATIENCE, Meter, Run, Usage, usage, usage_of_children
 from waybill.local.ports import HOST, free_port, wait_for_port
 from waybill.local.process import Child
 
@@ -70,14 +70,12 @@ class RunningPeer:
     async def pass_through(self, count: int) -> Run:
         """Have its share of so many tasks done: from the first enqueued to the last result."""
         count //= self._peer.share
-        before = self._usage()
-        begun = time.monotonic()
+        meter = Meter(self._usage)
         async with asyncio.timeout(PATIENCE):
             tasks = await self._peer.enqueue(count)
             while await self._peer.open_tasks():
                 await asyncio.sleep(POLL)
-        seconds = time.monotonic() - begun
-        run = Run.between(count, seconds, before, self._usage())
+        run = meter.stop(count)
         await self._peer.check(tasks)
         return run
 

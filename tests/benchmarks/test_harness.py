@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from benchmarks.bare import app
-from benchmarks.harness import Run, Usage, percentile, usage
+from benchmarks.harness import Meter, Usage, percentile, usage
 from benchmarks.load import HEAD, TAIL, body, run
 from benchmarks.peers.running import PEERS, missing
 from benchmarks.scaling import rate_between
@@ -28,13 +28,26 @@ def test_a_process_that_is_gone_uses_nothing() -> None:
 
 
 def test_a_run_tells_what_its_processes_used_meanwhile_and_hold_at_the_end() -> None:
-    before = {"a": Usage(cpu=10.0, rss=5), "b": Usage(cpu=1.0, rss=1)}
-    after = {"a": Usage(cpu=12.0, rss=9), "b": Usage(cpu=1.5, rss=1)}
-    run = Run.between(500, 2.0, before, after)
-    assert run.rate == 250
+    looks = iter(
+        [
+            {"a": Usage(cpu=10.0, rss=5), "b": Usage(cpu=1.0, rss=1)},
+            {"a": Usage(cpu=12.0, rss=9), "b": Usage(cpu=1.5, rss=1)},
+        ]
+    )
+    meter = Meter(lambda: next(looks))
+    while not meter.seconds:
+        pass
+    run = meter.stop(500)
     assert run.cpu_per_thousand("a") == 4.0
     assert run.cpu_per_thousand("a", "b") == 5.0
     assert run.used["a"].rss == 9
+
+
+def test_work_that_is_not_measured_is_known_as_that_of_others() -> None:
+    meter = Meter(dict)
+    while meter.seconds < 0.3:
+        pass  # this process is not among those looked at
+    assert meter.stop(1).others > 0.3
 
 
 def test_the_rate_is_that_of_the_part_of_a_run_asked_for() -> None:
