@@ -1,7 +1,8 @@
 """Write the generated parts of the documentation: `make docs`.
 
 `docs/events.md` comes from the models and the topic table, the configuration table in `README.md`
-from the settings. A test says whether both are current.
+from the settings, the errors in `docs/formats.md` from their table. A test says whether all are
+current.
 """
 
 import json
@@ -12,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from services.processor.failures import OF_THE_FILE, OF_THE_MACHINE, OF_THE_STEP, Kind
 from services.processor.settings import ProcessorSettings
 from services.status.settings import StatusSettings
 from services.upload.settings import UploadSettings
@@ -22,9 +24,12 @@ from shared.topics import TOPICS, UNWRITTEN, Topic
 ROOT = Path(__file__).resolve().parent.parent
 EVENTS = ROOT / "docs" / "events.md"
 README = ROOT / "README.md"
+FORMATS = ROOT / "docs" / "formats.md"
 EXAMPLES = ROOT / "tests" / "contracts"
 CONFIGURATION_BEGIN = "<!-- configuration: begin, written by `make docs` -->"
 CONFIGURATION_END = "<!-- configuration: end -->"
+ERRORS_BEGIN = "<!-- errors: begin, written by `make docs` -->"
+ERRORS_END = "<!-- errors: end -->"
 
 
 def events_page() -> str:
@@ -119,9 +124,37 @@ def configuration_table() -> str:
 
 def readme(current: str) -> str:
     """`README.md` with its configuration table brought up to date."""
-    before, rest = current.split(CONFIGURATION_BEGIN)
-    _, after = rest.split(CONFIGURATION_END)
-    return f"{before}{CONFIGURATION_BEGIN}\n\n{configuration_table()}\n\n{CONFIGURATION_END}{after}"
+    return _between(current, CONFIGURATION_BEGIN, configuration_table(), CONFIGURATION_END)
+
+
+def errors_tables() -> str:
+    """Every way in which the work on a file may end badly, for `docs/formats.md`."""
+    groups: list[tuple[str, tuple[Kind, ...]]] = [
+        ("What is wrong with a file:", OF_THE_FILE),
+        ("What the work may do wrong, whatever the type:", OF_THE_STEP),
+        ("What may go wrong around it:", OF_THE_MACHINE),
+    ]
+    lines = []
+    for title, kinds in groups:
+        lines += ["", title, "", "| code | what is wrong | tried again | what to do |"]
+        lines.append("|---|---|---|---|")
+        lines += (
+            f"| `{kind.code}` | {kind.meaning} | {'yes' if kind.retryable else 'no'} "
+            f"| {kind.advice} |"
+            for kind in kinds
+        )
+    return "\n".join(lines[1:])
+
+
+def formats(current: str) -> str:
+    """`docs/formats.md` with its errors brought up to date."""
+    return _between(current, ERRORS_BEGIN, errors_tables(), ERRORS_END)
+
+
+def _between(current: str, begin: str, content: str, end: str) -> str:
+    before, rest = current.split(begin)
+    _, after = rest.split(end)
+    return f"{before}{begin}\n\n{content}\n\n{end}{after}"
 
 
 def _default(field: FieldInfo) -> str:
@@ -144,9 +177,10 @@ def _type_name(field: FieldInfo) -> str:
 
 
 def main() -> None:
-    """Write both files."""
+    """Write all of them."""
     EVENTS.write_text(events_page())
     README.write_text(readme(README.read_text()))
+    FORMATS.write_text(formats(FORMATS.read_text()))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The generated parts of the documentation are current."""
 
-from docs.generate import EVENTS, README, events_page, readme
+from docs.generate import EVENTS, FORMATS, README, events_page, formats, readme
 
 HINT = "run `make docs` and commit what it writes"
 
@@ -11,3 +11,7 @@ def test_the_page_of_events_says_what_the_code_says() -> None:
 
 def test_the_configuration_table_says_what_the_settings_say() -> None:
     assert README.read_text() == readme(README.read_text()), HINT
+
+
+def test_the_errors_of_files_are_those_of_the_table() -> None:
+    assert FORMATS.read_text() == formats(FORMATS.read_text()), HINT

@@ -2,8 +2,12 @@
 
 A frame is two lengths, 4 bytes each and big-endian, a JSON document, and bytes that belong to it:
 the content of small artifacts, one behind another, which then need no file.
+
+The pod believes a worker nothing that could harm others: what parses hostile files may have been
+taken over by one.
 """
 
+import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +21,18 @@ MAX_FRAME = 8 << 20
 """Bytes of one frame: results are small, and large artifacts go through files."""
 
 _LENGTHS = struct.Struct(">II")
+
+
+ARTIFACT_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
+"""A name becomes the end of a key in the blob store and of an address."""
+
+
+class GarbledError(ValueError):
+    """What came over the socket is nothing that a worker tells."""
+
+
+class FrameTooLargeError(ValueError):
+    """A message is longer than `MAX_FRAME`."""
 
 
 class Job(BaseModel):
@@ -35,11 +51,11 @@ class Job(BaseModel):
 class ProducedArtifact(BaseModel):
     """An artifact for the pod to store."""
 
-    name: str
+    name: str = Field(pattern=ARTIFACT_NAME)
     content_type: str
-    size: int
-    path: Path | None
-    """Where it waits; None if its content comes with the frame."""
+    size: int = Field(ge=0)
+    inline: bool
+    """Whether its content comes with the frame; else it waits in the scratch directory."""
 
 
 class Advanced(BaseModel):
@@ -60,15 +76,22 @@ class Done(BaseModel):
     content: bytes = Field(default=b"", exclude=True)
     """Of the artifacts without a path, one behind another."""
 
-    def contents(self) -> Iterator[tuple[ProducedArtifact, Path | bytes]]:
-        """Each artifact with its content or the file that has it."""
+    def contents(self, scratch: Path) -> Iterator[tuple[ProducedArtifact, Path | bytes]]:
+        """Each artifact with its content or the file that has it.
+
+        Raises:
+            GarbledError: what should be a file is none, but a link to somewhere, say.
+        """
         start = 0
-        for artifact in self.artifacts:
-            if artifact.path is not None:
-                yield artifact, artifact.path
-            else:
+        for number, artifact in enumerate(self.artifacts):
+            if artifact.inline:
                 yield artifact, self.content[start : start + artifact.size]
                 start += artifact.size
+            else:
+                path = artifact_path(scratch, number)
+                if not stat.S_ISREG(path.lstat().st_mode):
+                    raise GarbledError(f"artifact {artifact.name} is not a file")
+                yield artifact, path
 
 
 class Broken(BaseModel):
@@ -85,6 +108,11 @@ _REPORT: TypeAdapter[Advanced | Done | Broken] = TypeAdapter(
 )
 
 
+def artifact_path(scratch: Path, number: int) -> Path:
+    """Where an artifact waits that does not come with the frame; the worker does not say it."""
+    return scratch / "artifacts" / str(number)
+
+
 class Frame(NamedTuple):
     """One message as it is on the socket."""
 
@@ -92,14 +120,16 @@ class Frame(NamedTuple):
     content: bytes
 
 
-class GarbledError(ValueError):
-    """What came over the socket is not a frame."""
-
-
 def encode(message: BaseModel) -> bytes:
-    """The frame of a message."""
+    """The frame of a message.
+
+    Raises:
+        FrameTooLargeError: nobody would read it.
+    """
     document = message.model_dump_json().encode()
     content = message.content if isinstance(message, Done) else b""
+    if len(document) + len(content) > MAX_FRAME:
+        raise FrameTooLargeError(f"a frame of {len(document) + len(content)} bytes")
     return _LENGTHS.pack(len(document), len(content)) + document + content
 
 
@@ -113,7 +143,12 @@ def read_report(frame: Frame) -> Advanced | Done | Broken:
         report = _REPORT.validate_json(frame.document)
     except ValueError as error:
         raise GarbledError("the worker sent no report") from error
-    return report.model_copy(update={"content": frame.content}) if frame.content else report
+    if isinstance(report, Done):
+        if sum(each.size for each in report.artifacts if each.inline) != len(frame.content):
+            raise GarbledError("the artifacts are not of the size that the worker tells")
+        if frame.content:
+            return report.model_copy(update={"content": frame.content})
+    return report
 
 
 class Frames:

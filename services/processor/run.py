@@ -4,7 +4,8 @@ import asyncio
 import logging
 from pathlib import Path
 
-from services.processor.channel import Broken, Done, Job
+from services.processor.channel import Broken, Done, GarbledError, Job
+from services.processor.failures import failure, is_disk_full
 from services.processor.outcomes import Outcomes
 from services.processor.progress import ProgressReporter
 from services.processor.scratch import Scratch
@@ -82,7 +83,7 @@ class Runner:
             outcome = await self._pool.run(job, reporter.advance)
             if isinstance(outcome, Broken):
                 return outcome.error
-            return await self._store(work, outcome)
+            return await self._store(work, outcome, folder)
         except BlobMissingError:
             return Failure(
                 code="blob_missing",
@@ -91,6 +92,13 @@ class Runner:
             )
         except BlobStoreUnavailableError as error:
             return Failure(code=error.code, message=error.detail, retryable=True)
+        except GarbledError as error:
+            log.warning("attempt %d at %s: %s", work.attempt, work.file_id, error)
+            return failure("worker_garbled")
+        except OSError as error:
+            if is_disk_full(error):
+                return failure("disk_full")
+            raise
 
     async def _fetch(self, key: str, folder: Path) -> Path:
         """The stored file as a file on this machine."""
@@ -106,10 +114,10 @@ class Runner:
                 await asyncio.to_thread(file.write, chunk)
         return path
 
-    async def _store(self, work: Work, done: Done) -> Result:
+    async def _store(self, work: Work, done: Done, folder: Path) -> Result:
         """Put the artifacts into the blob store, under a prefix of this attempt's own."""
         prefix = attempt_prefix(work.file_id, work.run, work.attempt)
-        for artifact, content in done.contents():
+        for artifact, content in done.contents(folder):
             key = f"{prefix}/{artifact.name}"
             if isinstance(content, bytes):
                 await self._blobs.put(key, content)

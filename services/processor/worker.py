@@ -14,17 +14,23 @@ import signal
 import socket
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from services.processor.channel import (
     Advanced,
     Broken,
     Done,
     Frames,
+    FrameTooLargeError,
     Job,
     ProducedArtifact,
+    artifact_path,
     encode,
 )
+from services.processor.failures import failure, is_disk_full
 from services.processor.steps.document import Document
 from services.processor.steps.pipeline import run_pipeline
 from shared.errors import WorkError
@@ -39,6 +45,12 @@ MAX_INLINE = 256 << 10
 """Bytes of artifacts that go over the socket; more goes through files of the scratch directory."""
 
 READ_SIZE = 64 << 10
+
+EXIT_OUT_OF_MEMORY = 71
+"""Exit code of a worker that has no memory left to tell of it."""
+
+MAX_CODE, MAX_DETAIL = 64, 500
+"""Characters of an error's code and of its description: every status carries them."""
 
 PR_SET_PDEATHSIG = 1
 
@@ -77,76 +89,112 @@ class WorkerContext:
     def artifact(self, name: str, content_type: str, content: bytes | str) -> None:
         """Leave an artifact for the pod to store."""
         data = content.encode() if isinstance(content, str) else content
-        path = None
-        if len(self.content) + len(data) <= MAX_INLINE:
+        inline = len(self.content) + len(data) <= MAX_INLINE
+        if inline:
             self.content += data
         else:
-            path = self._folder / "artifacts" / str(len(self.artifacts))
+            path = artifact_path(self._folder, len(self.artifacts))
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         self.artifacts.append(
-            ProducedArtifact(name=name, content_type=content_type, size=len(data), path=path)
+            ProducedArtifact(name=name, content_type=content_type, size=len(data), inline=inline)
         )
 
 
-def main(channel: socket.socket, memory_limit: int) -> None:
+def main(channel: socket.socket, output: Connection, memory_limit: int) -> None:
     """Work until the pod closes the socket.
 
     Args:
+        output: takes the place of standard output and standard error.
         memory_limit: bytes of private memory; what exceeds it ends in MemoryError.
     """
     _die_with_parent()
+    _redirect(output)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_DATA, (memory_limit, memory_limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     channel.setblocking(True)
     frames = Frames()
-    with channel:
+    try:
         while data := channel.recv(READ_SIZE):
             for frame in frames.feed(data):
-                outcome = work(Job.model_validate_json(frame.document), channel)
-                channel.sendall(encode(outcome))
+                outcome, message = work(Job.model_validate_json(frame.document), channel)
+                channel.sendall(message)
                 if isinstance(outcome, Broken) and outcome.tainted:
                     return
+    except MemoryError:
+        # Not even the outcome could be told.
+        os._exit(EXIT_OUT_OF_MEMORY)
 
 
-def work(job: Job, channel: socket.socket) -> Done | Broken:
-    """Do one job; every exception becomes the outcome of the attempt."""
+def work(job: Job, channel: socket.socket) -> tuple[Done | Broken, bytes]:
+    """Do one job; whatever happens becomes the outcome of the attempt.
+
+    Returns:
+        The outcome, and the frame that tells it.
+    """
     context = WorkerContext(job, channel)
     document = Document(path=job.path, content_type=job.content_type, size=job.size)
     try:
         document = run_pipeline(document, context)
-        return Done(
+        done = Done(
             statistics=document.statistics,
             artifacts=context.artifacts,
             content=bytes(context.content),
         )
-    except WorkError as error:
-        return _broken(error.error_code, error.detail, retryable=error.retryable)
-    except MemoryError:
-        gc.collect()
-        failure = Failure(
-            code="out_of_memory",
-            message="The work needed more memory than one worker may use; "
-            "WAYBILL_MEMORY_LIMIT sets the limit.",
-            retryable=False,
-        )
-        return Broken(error=failure, tainted=True)
-    except Exception as error:
-        log.exception("a step raised %s", type(error).__name__)
-        return _broken("step_failed", f"A step raised {_describe(error)}", retryable=True)
+        return done, encode(done)
+    except BaseException as error:
+        if not isinstance(error, WorkError):
+            log.exception("a step raised %s", type(error).__name__)
+        broken = _broken(error)
+    return broken, encode(broken)
 
 
-def _broken(code: str, message: str, *, retryable: bool) -> Broken:
-    return Broken(error=Failure(code=code, message=message, retryable=retryable))
+def _broken(error: BaseException) -> Broken:
+    """What an exception means for the attempt."""
+    match error:
+        case WorkError():
+            code, detail = error.error_code[:MAX_CODE], error.detail[:MAX_DETAIL]
+            return Broken(error=Failure(code=code, message=detail, retryable=error.retryable))
+        case MemoryError():
+            gc.collect()
+            return Broken(error=failure("out_of_memory"), tainted=True)
+        case FrameTooLargeError():
+            return Broken(error=failure("result_too_large"))
+        case ValidationError() if error.title in (Done.__name__, ProducedArtifact.__name__):
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            meaning = f"A step gave back what is no result: {where}: {first['msg']}."
+            return Broken(error=failure("bad_result", meaning[:MAX_DETAIL]))
+        case OSError() if is_disk_full(error):
+            return Broken(error=failure("disk_full"))
+        case SystemExit():
+            return Broken(error=failure("worker_exited"), tainted=True)
+    tainted = not isinstance(error, Exception)
+    meaning = f"A step raised {_describe(error)}."
+    return Broken(error=failure("step_failed", meaning), tainted=tainted)
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     """The error in one line, even if the error itself cannot say it."""
     with contextlib.suppress(Exception):
-        return f"{type(error).__name__}: {error}"[:500]
+        return f"{type(error).__name__}: {error}"[:MAX_DETAIL]
     return type(error).__name__
+
+
+def _redirect(output: Connection) -> None:
+    """Have all that is written or read by standard descriptors go where it does no harm."""
+    with open(os.devnull) as nothing:  # noqa: PTH123 - a descriptor is wanted
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(output.fileno(), 1)
+    os.dup2(output.fileno(), 2)
+    output.close()
+    # By the line: what a job prints is told before its outcome, not with a later one's.
+    sys.stdout, sys.stderr = (
+        open(descriptor, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+        for descriptor in (1, 2)
+    )
 
 
 def _die_with_parent() -> None:

@@ -3,21 +3,17 @@
 The no-op of the benchmarks is a demo of no seconds, so nothing heavy may be imported here.
 """
 
-import os
-import signal
 import time
-from typing import Literal, NoReturn
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.processor.steps.document import Context, Document
+from services.processor.steps.endings import BAD_ENDS, BadEnd, end_badly
 from shared.errors import PermanentError, TransientError
 
 _MAX_SIZE = 64 << 10
 """Bytes of a demo file; a real one has about a hundred."""
-
-_CHUNK = 16 << 20
-"""Bytes that the end `memory` takes at once: few steps to any limit, and little left beyond it."""
 
 
 class Demo(BaseModel):
@@ -28,7 +24,7 @@ class Demo(BaseModel):
     seconds: float = Field(default=0.0, ge=0)
     """How long the work takes, in all its steps together."""
     steps: int = Field(default=1, ge=1, le=1_000_000)
-    then: Literal["complete", "fail", "retry", "crash", "hang", "memory"] = "complete"
+    then: Literal["complete", "fail", "retry"] | BadEnd = "complete"
     """How the work ends."""
     until: int = Field(default=2, ge=1)
     """The attempt at which the end `retry` completes."""
@@ -40,7 +36,7 @@ def demo(document: Document, context: Context) -> Document:
     Raises:
         PermanentError: `bad_demo` if the file is no demo, `demo_failed` as asked.
         TransientError: `demo_retry` as asked.
-        MemoryError: as asked.
+        BaseException: as asked.
     """
     asked = _read(document)
     _work(asked, context)
@@ -51,12 +47,8 @@ def demo(document: Document, context: Context) -> Document:
             raise TransientError(
                 "demo_retry", f"This demo file asked to fail until attempt {asked.until}."
             )
-        case "crash":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "hang":
-            _hang()
-        case "memory":
-            _exhaust_memory()
+    if asked.then in BAD_ENDS:
+        end_badly(asked.then, document, context)
     document.statistics["steps"] = asked.steps
     if asked.seconds:  # One that does nothing has nothing to show for it.
         context.artifact("demo.json", "application/json", asked.model_dump_json())
@@ -83,15 +75,3 @@ def _work(asked: Demo, context: Context) -> None:
     for done in range(1, asked.steps + 1):
         time.sleep(asked.seconds / asked.steps)
         context.progress("working", done, asked.steps)
-
-
-def _hang() -> NoReturn:
-    while True:
-        time.sleep(3600)
-
-
-def _exhaust_memory() -> NoReturn:
-    taken = []
-    while True:
-        # A pattern other than zeros makes the kernel back every page at once.
-        taken.append(b"\x01" * _CHUNK)

@@ -17,6 +17,7 @@ from services.processor.steps.media_types import (
 from services.processor.steps.pdf import read_pdf
 from services.processor.steps.statistics import count
 from services.processor.steps.text import read_text
+from shared.errors import PermanentError
 from shared.settings import DEMO_TYPE
 
 
@@ -49,4 +50,10 @@ def run_pipeline(document: Document, context: Context) -> Document:
         document = identify(document, context)
     for step in pipeline_for(document.content_type):
         document = step(document, context)
+        if not isinstance(document, Document):
+            raise PermanentError(
+                "bad_result",
+                f"The step {step.__name__} gave back {type(document).__name__} in place of a "
+                "document. Have the step corrected.",
+            )
     return document

@@ -12,8 +12,10 @@ from services.processor.channel import (
     Broken,
     Done,
     Frames,
+    FrameTooLargeError,
     GarbledError,
     ProducedArtifact,
+    artifact_path,
     encode,
     read_report,
 )
@@ -25,9 +27,9 @@ REPORTS = [
     Done(
         statistics={},
         artifacts=[
-            ProducedArtifact(name="a.txt", content_type="text/plain", size=3, path=None),
-            ProducedArtifact(name="b.bin", content_type="a/b", size=9, path=Path("/tmp/b")),
-            ProducedArtifact(name="c.txt", content_type="text/plain", size=2, path=None),
+            ProducedArtifact(name="a.txt", content_type="text/plain", size=3, inline=True),
+            ProducedArtifact(name="b.bin", content_type="a/b", size=9, inline=False),
+            ProducedArtifact(name="c.txt", content_type="text/plain", size=2, inline=True),
         ],
         content=b"\x00\xffacc",
     ),
@@ -49,11 +51,24 @@ def test_reports_arrive_as_they_were_sent_however_they_are_cut(
     assert received == sent
 
 
-def test_each_artifact_has_its_own_content_or_its_file() -> None:
+def test_each_artifact_has_its_own_content_or_its_file(tmp_path: Path) -> None:
     done = REPORTS[2]
     assert isinstance(done, Done)
-    contents = [(artifact.name, content) for artifact, content in done.contents()]
-    assert contents == [("a.txt", b"\x00\xffa"), ("b.bin", Path("/tmp/b")), ("c.txt", b"cc")]
+    file = artifact_path(tmp_path, 1)
+    file.parent.mkdir()
+    file.write_bytes(b"123456789")
+    contents = [(artifact.name, content) for artifact, content in done.contents(tmp_path)]
+    assert contents == [("a.txt", b"\x00\xffa"), ("b.bin", file), ("c.txt", b"cc")]
+
+
+def test_a_link_in_place_of_an_artifact_is_refused(tmp_path: Path) -> None:
+    done = REPORTS[2]
+    assert isinstance(done, Done)
+    file = artifact_path(tmp_path, 1)
+    file.parent.mkdir()
+    file.symlink_to("/etc/passwd")
+    with pytest.raises(GarbledError, match="not a file"):
+        list(done.contents(tmp_path))
 
 
 def test_a_frame_that_is_too_long_is_refused_before_it_is_kept() -> None:
@@ -61,7 +76,33 @@ def test_a_frame_that_is_too_long_is_refused_before_it_is_kept() -> None:
         list(Frames().feed((MAX_FRAME + 1).to_bytes(4, "big") + bytes(4)))
 
 
-def test_a_frame_that_is_no_report_is_refused() -> None:
-    (frame,) = Frames().feed((2).to_bytes(4, "big") + bytes(4) + b"{}")
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"{}",
+        b'{"kind":"done"}',
+        b'{"kind":"done","statistics":{"a":[]},"artifacts":[]}',
+        b'{"kind":"done","statistics":{},"artifacts":'
+        b'[{"name":"../../x","content_type":"a/b","size":0,"inline":true}]}',
+    ],
+)
+def test_a_frame_that_is_no_report_is_refused(document: bytes) -> None:
+    (frame,) = Frames().feed(len(document).to_bytes(4, "big") + bytes(4) + document)
     with pytest.raises(GarbledError, match="no report"):
         read_report(frame)
+
+
+def test_contents_of_another_length_than_told_are_refused() -> None:
+    done = REPORTS[2]
+    assert isinstance(done, Done)
+    (frame,) = Frames().feed(encode(done.model_copy(update={"content": b"x"})))
+    with pytest.raises(GarbledError, match="size"):
+        read_report(frame)
+
+
+def test_a_message_that_nobody_would_read_is_not_made() -> None:
+    with pytest.raises(FrameTooLargeError):
+        encode(Done(statistics={"huge": "x" * MAX_FRAME}, artifacts=[]))

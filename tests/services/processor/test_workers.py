@@ -4,13 +4,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from services.processor.channel import Advanced, Broken, Done, Job
 from services.processor.workers import WorkerPool
-from shared.settings import DEMO_TYPE
+from tests.services.processor.jobs import demo, ignore
 
 MEMORY_LIMIT = 512 << 20
 
@@ -21,25 +20,6 @@ async def pool() -> AsyncIterator[WorkerPool]:
     await pool.start()
     yield pool
     await pool.stop()
-
-
-def demo(folder: Path, *, attempt: int = 1, **spec: Any) -> Job:
-    path = folder / "source"
-    path.write_text(json.dumps(spec))
-    scratch = folder / f"scratch-{len(list(folder.iterdir()))}"
-    return Job(
-        path=path,
-        scratch=scratch,
-        content_type=DEMO_TYPE,
-        size=path.stat().st_size,
-        run=1,
-        attempt=attempt,
-        ocr=False,
-    )
-
-
-def ignore(_: Advanced) -> None:
-    pass
 
 
 async def broken_code(pool: WorkerPool, job: Job) -> tuple[str, bool]:
@@ -54,7 +34,7 @@ async def test_a_job_gives_back_its_statistics_and_its_artifacts(
     outcome = await pool.run(demo(tmp_path, steps=3, seconds=0.01), ignore)
     assert isinstance(outcome, Done)
     assert outcome.statistics["steps"] == 3
-    ((artifact, content),) = outcome.contents()
+    ((artifact, content),) = outcome.contents(tmp_path)
     assert artifact.name == "demo.json"
     assert isinstance(content, bytes)
     assert json.loads(content)["steps"] == 3
@@ -80,27 +60,6 @@ async def test_a_step_that_fails_for_good_is_not_retryable(
 async def test_a_step_that_fails_for_now_is_retryable(pool: WorkerPool, tmp_path: Path) -> None:
     assert await broken_code(pool, demo(tmp_path, then="retry")) == ("demo_retry", True)
     assert isinstance(await pool.run(demo(tmp_path, then="retry", attempt=2), ignore), Done)
-
-
-async def test_a_process_that_dies_costs_one_attempt_and_is_replaced(
-    pool: WorkerPool, tmp_path: Path
-) -> None:
-    assert await broken_code(pool, demo(tmp_path, then="crash")) == ("worker_crashed", True)
-    assert isinstance(await pool.run(demo(tmp_path), ignore), Done)
-
-
-async def test_a_job_that_hangs_is_killed_at_the_time_limit(
-    pool: WorkerPool, tmp_path: Path
-) -> None:
-    assert await broken_code(pool, demo(tmp_path, then="hang")) == ("timed_out", True)
-    assert isinstance(await pool.run(demo(tmp_path), ignore), Done)
-
-
-async def test_a_job_that_needs_too_much_memory_fails_alone(
-    pool: WorkerPool, tmp_path: Path
-) -> None:
-    assert await broken_code(pool, demo(tmp_path, then="memory")) == ("out_of_memory", False)
-    assert isinstance(await pool.run(demo(tmp_path), ignore), Done)
 
 
 async def test_a_cancelled_job_is_killed_and_frees_its_place(

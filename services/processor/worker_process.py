@@ -1,0 +1,191 @@
+"""One worker process as the pod sees it: the socket to it, what it writes, and its death."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from typing import cast
+
+from services.processor import worker
+from services.processor.channel import (
+    Advanced,
+    Broken,
+    Done,
+    Frames,
+    GarbledError,
+    Job,
+    encode,
+    read_report,
+)
+from services.processor.failures import failure
+from shared.events import Failure
+
+log = logging.getLogger(__name__)
+
+OnAdvance = Callable[[Advanced], None]
+
+EXIT_GRACE = 2.0
+"""Seconds for a process that was killed or told to end to be gone; SIGKILL takes milliseconds."""
+
+MAX_OUTPUT = 1 << 20
+"""Bytes that one job may write to its standard output and error together: a chatty library stays
+far below, and reading more would keep the pod from its other work."""
+
+LAST_WORDS = 2000
+"""Bytes of that output which the log gets of a job that failed: a traceback fits."""
+
+FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
+"""Signals by which the kernel ends a process that broke itself."""
+
+
+class Output(asyncio.Protocol):
+    """What a worker writes to its standard output and error: counted, and its end kept."""
+
+    def __init__(self, on_flood: Callable[[], None]) -> None:
+        self._on_flood = on_flood
+        self._written = 0
+        self._end = b""
+
+    def begin(self) -> None:
+        """A job begins."""
+        self._written, self._end = 0, b""
+
+    def data_received(self, data: bytes) -> None:
+        """It writes something."""
+        self._written += len(data)
+        self._end = (self._end + data)[-LAST_WORDS:]
+        if self._written > MAX_OUTPUT:
+            self._on_flood()
+
+    @property
+    def last_words(self) -> str:
+        """The end of what the present job wrote."""
+        return self._end.decode(errors="replace").strip()
+
+
+class WorkerProcess(asyncio.Protocol):
+    """One worker process and the socket to it."""
+
+    def __init__(self, process: ForkServerProcess) -> None:
+        self._process = process
+        self._frames = Frames()
+        self.output = Output(lambda: self._condemn("too_much_output"))
+        self._transport: asyncio.Transport | None = None
+        self._outcome: asyncio.Future[Done | Broken | None] | None = None
+        self._on_advance: OnAdvance | None = None
+        self._reason: str | None = None
+
+    @classmethod
+    async def start(cls, context: ForkServerContext, memory_limit: int) -> "WorkerProcess":
+        """Start a process; it shares nothing with the pod but a socket and where it may write."""
+        ours, theirs = socket.socketpair()
+        read_end, write_end = context.Pipe(duplex=False)
+        arguments = (theirs, write_end, memory_limit)
+        process = context.Process(target=worker.main, args=arguments, daemon=True)
+        await asyncio.to_thread(process.start)
+        theirs.close()
+        write_end.close()
+        return await cls._connect(process, ours, read_end)
+
+    @classmethod
+    async def _connect(
+        cls, process: ForkServerProcess, channel: socket.socket, output: Connection
+    ) -> "WorkerProcess":
+        loop = asyncio.get_running_loop()
+        _, started = await loop.create_connection(lambda: cls(process), sock=channel)
+        await loop.connect_read_pipe(lambda: started.output, output)
+        return started
+
+    @property
+    def alive(self) -> bool:
+        return self._transport is not None and self._reason is None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    async def run(self, job: Job, on_advance: OnAdvance) -> Done | Broken:
+        """Do one job; a process that dies over it makes it broken, and is of no more use."""
+        if self._transport is None:
+            return await self._post_mortem()
+        self._outcome = asyncio.get_running_loop().create_future()
+        self._on_advance = on_advance
+        self.output.begin()
+        self._transport.write(encode(job))
+        outcome = await self._outcome or await self._post_mortem()
+        if isinstance(outcome, Broken) and self.output.last_words:
+            log.warning("worker %s, %s: %s", self.pid, outcome.error.code, self.output.last_words)
+        return outcome
+
+    async def kill(self) -> None:
+        """End the process at once."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._process.kill()
+        await asyncio.to_thread(self._process.join, EXIT_GRACE)
+
+    async def _post_mortem(self) -> Broken:
+        """Why a process is dead, or useless, that had a job."""
+        await asyncio.to_thread(self._process.join, EXIT_GRACE)
+        error = failure(self._reason) if self._reason else cause_of_death(self._process.exitcode)
+        return Broken(error=error, tainted=True)
+
+    def _condemn(self, reason: str) -> None:
+        """Kill it for a reason of the pod's own."""
+        if self._reason is None:
+            self._reason = reason
+            self._process.kill()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is open."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """It tells something."""
+        try:
+            for frame in self._frames.feed(data):
+                self._receive(read_report(frame))
+        except GarbledError as error:
+            log.warning("worker %s: %s", self.pid, error)
+            self._condemn("worker_garbled")
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """It is dead, or it will be."""
+        self._transport = None
+        self._settle(None)
+
+    def _receive(self, report: Advanced | Done | Broken) -> None:
+        if self._outcome is None or self._outcome.done():
+            raise GarbledError("it speaks without a job")
+        if not isinstance(report, Advanced):
+            self._settle(report)
+        elif self._on_advance is not None:
+            self._on_advance(report)
+
+    def _settle(self, outcome: Done | Broken | None) -> None:
+        self._on_advance = None
+        if self._outcome is not None and not self._outcome.done():
+            self._outcome.set_result(outcome)
+
+
+def cause_of_death(code: int | None) -> Failure:
+    """What the exit code of a process tells that died over a job.
+
+    Args:
+        code: as of `multiprocessing`: negative for a signal, None if the process still lives.
+    """
+    if code is None:
+        return failure("worker_garbled", "The worker process closed the socket to its pod.")
+    if code == worker.EXIT_OUT_OF_MEMORY:
+        return failure("out_of_memory")
+    if code >= 0:
+        return failure("worker_exited", f"The work ended its own process with exit code {code}.")
+    died = signal.Signals(-code)
+    if died in FAULTS:
+        meaning = f"A native library broke the process of the work ({died.name})."
+        return failure("segmentation_fault", meaning)
+    # SIGABRT is what a native library raises that gets no memory, among other reasons.
+    return failure("worker_crashed", f"The worker process was killed by {died.name}.")
