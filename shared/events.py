@@ -5,7 +5,6 @@ recognised as one. Writers fill every field; readers ignore fields and types tha
 Personal data (name, owner, labels) is in `file.uploaded` and `file.requeued` only.
 """
 
-import json
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal, Self
@@ -18,8 +17,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
-    TypeAdapter,
-    ValidationError,
 )
 
 
@@ -38,6 +35,10 @@ class EventType(StrEnum):
     CANCEL_REQUESTED = "file.cancel_requested"
     RETRY_SCHEDULED = "file.retry_scheduled"
     DEAD = "file.dead"
+
+
+SCHEMAS = {kind: f"urn:waybill:{kind.value}:1" for kind in EventType}
+"""The `dataschema` of each event: this code writes and reads version 1 of each."""
 
 
 class Rank(IntEnum):
@@ -200,14 +201,34 @@ class RetryScheduledData(AttemptData):
     error: Failure
 
 
+class DeadCode(StrEnum):
+    """Why a record was put aside."""
+
+    UNREADABLE = "unreadable"
+    UNKNOWN_VERSION = "unknown_version"
+    GIVEN_UP = "given_up"
+
+
 class DeadData(Fact):
-    """A record that could not be read, and where it stood."""
+    """A record that was put aside, and where it stood."""
 
     topic: str
     partition: int
     offset: int
     reason: str
-    payload: str = Field(description="the record's value, base64")
+    payload: str = Field(
+        description="the record's value, base64; empty for `given_up`, whose record tells of people"
+    )
+    code: str = Field(
+        default=DeadCode.UNREADABLE.value,
+        description="`unreadable`, `unknown_version` or `given_up`",
+    )
+    size: int | None = Field(
+        default=None, description="bytes of the record's value; a longer one is cut in `payload`"
+    )
+    error_code: str | None = Field(default=None, description="of the last attempt, if given up")
+    run: int | None = Field(default=None, description="that was given up")
+    attempt: int | None = Field(default=None, description="the last one, if given up")
 
 
 class Event(Fact):
@@ -230,7 +251,8 @@ class Event(Fact):
     def of(cls, file_id: str, data: Any, *, source: str, time: datetime | None = None) -> Self:
         """Record that `data` happened to a file; the id follows from the data."""
         kind: EventType = cls.model_fields["type"].default
-        parts = [file_id, getattr(data, "run", 0), getattr(data, "attempt", 0), kind.value]
+        run, attempt = getattr(data, "run", None) or 0, getattr(data, "attempt", None) or 0
+        parts = [file_id, run, attempt, kind.value]
         if kind is EventType.PROGRESSED:
             parts.append(data.seq)
         return cls.model_validate(
@@ -239,7 +261,7 @@ class Event(Fact):
                 "source": source,
                 "subject": file_id,
                 "time": time or utc_now(),
-                "dataschema": f"urn:waybill:{kind.value}:1",
+                "dataschema": SCHEMAS[kind],
                 "data": data,
             }
         )
@@ -327,7 +349,7 @@ class FileRetryScheduled(Event):
 
 
 class FileDead(Event):
-    """A record could not be read; it is kept here with the reason."""
+    """A record could not be read, or was given up; it is kept here with the reason."""
 
     type: Literal[EventType.DEAD] = EventType.DEAD
     data: DeadData
@@ -351,41 +373,3 @@ AnyEvent = StatusEvent | FileCancelRequested | FileRetryScheduled | FileDead
 EVENT_CLASSES: dict[EventType, type[Event]] = {
     cls.model_fields["type"].default: cls for cls in AnyEvent.__args__
 }
-
-
-class UnreadableEventError(ValueError):
-    """A record is not an event of this contract."""
-
-
-_TYPES = {member.value for member in EventType}
-_ADAPTER: TypeAdapter[AnyEvent] = TypeAdapter(Annotated[AnyEvent, Field(discriminator="type")])
-
-
-def parse(payload: bytes) -> AnyEvent | None:
-    """Read one record's value.
-
-    Returns:
-        The event, or None for a type that this version does not know: a newer writer's fact.
-
-    Raises:
-        UnreadableEventError: the payload is not JSON, not an envelope, or incomplete.
-    """
-    try:
-        return _ADAPTER.validate_json(payload)
-    except ValidationError as error:
-        if _is_newer_type(payload):
-            return None
-        raise UnreadableEventError(str(error)) from error
-
-
-def _is_newer_type(payload: bytes) -> bool:
-    try:
-        envelope = json.loads(payload)
-    except ValueError:
-        return False
-    return (
-        isinstance(envelope, dict)
-        and envelope.get("specversion") == "1.0"
-        and isinstance(envelope.get("type"), str)
-        and envelope["type"] not in _TYPES
-    )

@@ -14,7 +14,8 @@ from faststream.exceptions import IncorrectState
 from faststream.kafka import KafkaBroker
 
 from shared.errors import EventTooLargeError, KafkaUnavailableError, WaybillError
-from shared.events import AnyEvent, DeadData, Event, FileDead, parse
+from shared.events import AnyEvent, DeadCode, DeadData, Event, FileDead
+from shared.reading import parse
 from shared.settings import Settings
 from shared.topics import TOPICS, Topic, topic_of
 
@@ -38,6 +39,13 @@ _HEADERS = [("content-type", CLOUDEVENTS_JSON.encode())]
 
 MAX_REASON = 2000
 """Characters of a dead letter's reason: enough to see what was wrong, small beside the payload."""
+
+MAX_PAYLOAD = 700_000
+"""Bytes of a dead letter's payload. In base64 that is 933 kB, and Kafka takes 1 MB: the letter of a
+larger record would be refused for ever, and its record would hold up all that follow."""
+
+NO_KEY = "unknown"
+"""The subject of a dead letter whose record had no key."""
 
 KAFKA_RETRY_DELAY = 0.5
 """Seconds between two tries to reach a Kafka that is still starting."""
@@ -195,15 +203,20 @@ def read_record(record: KafkaRecord) -> LoggedEvent | None:
     return None if event is None else LoggedEvent(event, record.offset)
 
 
-def dead_letter(record: KafkaRecord, reason: str, *, source: str) -> FileDead:
-    """The event that keeps an unreadable record, with where it stood and why."""
-    key = (record.key or b"").decode(errors="replace") or "unknown"
+def dead_letter(
+    record: KafkaRecord, reason: str, *, source: str, code: DeadCode = DeadCode.UNREADABLE
+) -> FileDead:
+    """The event that keeps a record which cannot be read, with where it stood and why."""
+    key = (record.key or b"").decode(errors="replace") or NO_KEY
+    value = record.value or b""
     data = DeadData(
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
         reason=reason[:MAX_REASON],
-        payload=b64encode(record.value or b"").decode(),
+        payload=b64encode(value[:MAX_PAYLOAD]).decode(),
+        code=code.value,
+        size=len(value),
     )
     return FileDead.of(key, data, source=source)
 

@@ -77,7 +77,7 @@ CONTROL = Topic(
 )
 DEAD = Topic(
     name="file.dead",
-    purpose="Records that could not be read, with reason and origin.",
+    purpose="Records that could not be read or were given up, with reason and origin.",
     carries=(EventType.DEAD,),
     partitions=3,
     retention=timedelta(days=30),

@@ -21,8 +21,9 @@ from services.processor.pace import Pace
 from services.processor.run import Runner
 from services.processor.settings import ProcessorSettings
 from services.processor.work import Work, WorkEvent, source_of, work_of
-from shared.events import FileRetryScheduled, UnreadableEventError, utc_now
+from shared.events import FileRetryScheduled, utc_now
 from shared.messaging import read_record
+from shared.reading import UnreadableEventError
 from shared.telemetry import IN_FLIGHT
 
 log = logging.getLogger(__name__)

@@ -14,11 +14,14 @@ from shared.errors import EventTooLargeError, KafkaUnavailableError
 from shared.events import (
     CancelledData,
     CompletedData,
+    DeadCode,
+    DeadData,
     Event,
     FailedData,
     Failure,
     FileCancelled,
     FileCompleted,
+    FileDead,
     FileFailed,
     FileProcessing,
     FileRetrying,
@@ -28,10 +31,10 @@ from shared.events import (
     Result,
     RetryingData,
     RetryScheduledData,
-    UnreadableEventError,
     utc_now,
 )
-from shared.messaging import DirectPublisher, KafkaRecord, dead_letter
+from shared.messaging import MAX_REASON, DirectPublisher, KafkaRecord, dead_letter
+from shared.reading import UnreadableEventError
 from shared.telemetry import ATTEMPTS, UNREADABLE
 from shared.topics import CONTROL, Topic
 
@@ -138,11 +141,13 @@ class Outcomes:
         """Keep an unreadable record, with the reason, where somebody will look at it."""
         log.warning("unreadable record %s:%d@%d", record.topic, record.partition, record.offset)
         UNREADABLE.inc()
-        await self._publish(dead_letter(record, str(error), source=SOURCE))
+        await self._publish(dead_letter(record, str(error), source=SOURCE, code=error.code))
 
     async def _give_up(self, work: Work, error: Failure, progress: Progress | None) -> None:
         log.warning("%s failed: %s: %s", work.file_id, error.code, error.message)
         ATTEMPTS.labels("failed").inc()
+        if error.retryable:
+            await self._publish(_given_up(work, error))
         failed = FailedData(**work.counts, error=error, progress=progress)
         await self._settle(work, FileFailed.of(work.file_id, failed, source=SOURCE))
 
@@ -170,6 +175,22 @@ class Outcomes:
             except KafkaUnavailableError as error:
                 log.warning("%s; trying again", error)
                 await asyncio.sleep(PUBLISH_RETRY_DELAY)
+
+
+def _given_up(work: Work, error: Failure) -> FileDead:
+    """What is worth another run when its cause is mended; the record itself tells of people."""
+    data = DeadData(
+        topic=work.record.topic,
+        partition=work.record.partition,
+        offset=work.record.offset,
+        reason=error.message[:MAX_REASON],
+        payload="",
+        code=DeadCode.GIVEN_UP.value,
+        error_code=error.code,
+        run=work.run,
+        attempt=work.attempt,
+    )
+    return FileDead.of(work.file_id, data, source=SOURCE)
 
 
 def _result_too_large(error: EventTooLargeError) -> Failure:

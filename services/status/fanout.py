@@ -13,9 +13,10 @@ from aiokafka.errors import KafkaError
 from services.status.hub import Hub
 from services.status.projector import GROUP
 from shared.errors import UnavailableError
-from shared.events import StatusEvent, UnreadableEventError
+from shared.events import StatusEvent
 from shared.log import open_log
 from shared.messaging import admin_client, group_name, read_record
+from shared.reading import UnreadableEventError
 from shared.settings import Settings
 from shared.topics import EVENT_TOPICS
 

@@ -18,7 +18,7 @@ from faststream.kafka import KafkaBroker, KafkaMessage
 from services.status.projection import Status, fold
 from services.status.store import FileStore
 from shared.errors import UnavailableError
-from shared.events import StatusEvent, UnreadableEventError
+from shared.events import StatusEvent
 from shared.messaging import (
     SESSION_TIMEOUT_MS,
     KafkaRecord,
@@ -28,6 +28,7 @@ from shared.messaging import (
     read_record,
     topic_names,
 )
+from shared.reading import UnreadableEventError
 from shared.settings import Settings
 from shared.telemetry import PROJECTED, UNREADABLE
 from shared.topics import EVENT_TOPICS
@@ -121,7 +122,7 @@ class Projector:
         UNREADABLE.inc()
         while self._publisher is not None:
             try:
-                letter = dead_letter(record, str(error), source="/projector")
+                letter = dead_letter(record, str(error), source="/projector", code=error.code)
                 await self._publisher.publish(letter)
                 return
             except UnavailableError as unavailable:

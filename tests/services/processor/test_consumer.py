@@ -1,12 +1,15 @@
 """The processor on a real Kafka: at least once, side by side, and handed over in good order."""
 
 import asyncio
+from base64 import b64decode
 from collections import Counter
+
+import pytest
 
 from services.processor.settings import ProcessorSettings
 from shared.blobs import BlobStore, source_key
 from shared.events import EventType, FileCompleted, FileDead, FileFailed, new_file_id
-from shared.messaging import Publisher
+from shared.messaging import MAX_PAYLOAD, Publisher
 from shared.topics import DEAD, LIFECYCLE, UPLOADED
 from tests.services.processor.pods import processing_pod, same_partition_ids, types_of, upload
 from tests.support.consuming import consume
@@ -48,26 +51,51 @@ async def test_a_file_that_fails_for_now_is_tried_again_up_to_its_limit(
     never = await upload(publisher, blobs, then="crash")
     async with processing_pod(processor_settings):
         events = await consume(processor_settings, LIFECYCLE, 10)
+        (letter,) = await consume(processor_settings, DEAD, 1)
     assert types_of(events, mends) == ["processing", "retrying", "processing", "completed"]
     assert types_of(events, never) == ["processing", "retrying"] * 2 + ["processing", "failed"]
     given_up = next(event for event in events if isinstance(event, FileFailed))
     assert given_up.data.error.code == "worker_crashed"
     assert (given_up.data.attempt, given_up.data.max_attempts) == (3, 3)
+    # What was given up is told where somebody looks for what is worth another run, without the
+    # record, which names its owner.
+    assert isinstance(letter, FileDead)
+    assert (letter.file_id, letter.data.code, letter.data.payload) == (never, "given_up", "")
+    assert (letter.data.error_code, letter.data.run, letter.data.attempt) == (
+        "worker_crashed",
+        1,
+        3,
+    )
+    assert letter.time <= given_up.time
 
 
-async def test_an_unreadable_record_is_kept_and_its_partition_goes_on(
-    publisher: Publisher, processor_settings: ProcessorSettings, blobs: BlobStore
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        (b"\xff", "unreadable"),
+        (b"x" * 1_000_000, "unreadable"),
+        (b'{"specversion":"1.0","type":"file.uploaded","dataschema":"urn:v:2"}', "unknown_version"),
+    ],
+    ids=["no event", "almost as large as Kafka takes", "of another version"],
+)
+async def test_a_record_that_cannot_be_read_is_kept_and_its_partition_goes_on(
+    publisher: Publisher,
+    processor_settings: ProcessorSettings,
+    blobs: BlobStore,
+    value: bytes,
+    code: str,
 ) -> None:
     file_id = new_file_id()
     topic = processor_settings.topic_prefix + UPLOADED.name
-    await publisher._broker.publish(b"\xff", topic, key=file_id.encode())
+    await publisher._broker.publish(value, topic, key=file_id.encode())
     await upload(publisher, blobs, file_id=file_id)
     async with processing_pod(processor_settings):
         events = await consume(processor_settings, LIFECYCLE, 2)
-        letters = await consume(processor_settings, DEAD, 1)
+        (letter,) = await consume(processor_settings, DEAD, 1)
     assert types_of(events, file_id) == ["processing", "completed"]
-    assert isinstance(letters[0], FileDead)
-    assert letters[0].data.offset == 0
+    assert isinstance(letter, FileDead)
+    assert (letter.data.offset, letter.data.code, letter.data.size) == (0, code, len(value))
+    assert b64decode(letter.data.payload) == value[:MAX_PAYLOAD]
 
 
 async def test_a_file_whose_blob_is_gone_fails_with_that_reason(

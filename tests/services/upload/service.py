@@ -13,7 +13,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.upload.app import create_app
 from services.upload.settings import UploadSettings
-from shared.events import FileUploaded, parse
+from shared.events import FileUploaded
+from shared.reading import parse
 from shared.topics import UPLOADED
 from tests.support.serving import served, until_ready
 

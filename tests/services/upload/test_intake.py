@@ -13,8 +13,9 @@ from services.upload.intake import Intake
 from services.upload.settings import UploadSettings
 from shared.blobs import open_blob_store
 from shared.errors import KafkaUnavailableError, LengthMismatchError
-from shared.events import FileUploaded, parse
+from shared.events import FileUploaded
 from shared.messaging import Publisher
+from shared.reading import parse
 from shared.topics import UPLOADED
 
 FORM = b"".join(

@@ -1,0 +1,62 @@
+"""Reading events: what is one of this contract, what is of another version, and what is none."""
+
+import json
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from shared.events import SCHEMAS, AnyEvent, DeadCode
+
+
+class UnreadableEventError(ValueError):
+    """A record is not an event of this contract."""
+
+    code: ClassVar[DeadCode] = DeadCode.UNREADABLE
+
+
+class UnknownVersionError(UnreadableEventError):
+    """A record is an event of another version of this contract."""
+
+    code = DeadCode.UNKNOWN_VERSION
+
+
+_ADAPTER: TypeAdapter[AnyEvent] = TypeAdapter(Annotated[AnyEvent, Field(discriminator="type")])
+
+
+def parse(payload: bytes) -> AnyEvent | None:
+    """Read one record's value.
+
+    Returns:
+        The event, or None for a type that this version does not know: a newer writer's fact.
+
+    Raises:
+        UnknownVersionError: the envelope or the data is of another version.
+        UnreadableEventError: the payload is not JSON, not an envelope, or incomplete.
+    """
+    try:
+        event = _ADAPTER.validate_json(payload)
+    except ValidationError as error:
+        envelope = _envelope(payload)
+        if "specversion" in envelope:
+            _check_version(envelope["specversion"], "1.0")
+            kind = envelope.get("type")
+            if kind in SCHEMAS:
+                _check_version(envelope.get("dataschema"), SCHEMAS[kind])
+            elif isinstance(kind, str):
+                return None
+        raise UnreadableEventError(str(error)) from error
+    _check_version(event.dataschema, SCHEMAS[event.type])
+    return event
+
+
+def _check_version(found: object, known: str) -> None:
+    if isinstance(found, str) and found != known:
+        raise UnknownVersionError(f"This version reads {known}, not {found[:200]!r}.")
+
+
+def _envelope(payload: bytes) -> dict[str, Any]:
+    try:
+        envelope = json.loads(payload)
+    except ValueError:
+        return {}
+    return envelope if isinstance(envelope, dict) else {}
