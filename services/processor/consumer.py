@@ -41,6 +41,9 @@ PAUSED_POLL_TIMEOUT_MS = 20
 PAUSE = 0.002
 """Seconds between two polls that brought something: what comes right behind is begun in one go."""
 
+REVOKE_TELL_TIMEOUT = 1.0
+"""Seconds for outcomes that are on their way to Kafka, before that commit."""
+
 REVOKE_COMMIT_TIMEOUT = 2.0
 """Seconds for the last commit before a rebalance; the group waits for us meanwhile."""
 
@@ -61,7 +64,8 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._cancels = cancels
         self._consumer: AIOKafkaConsumer | None = None
         self._windows: dict[TopicPartition, PartitionWindow] = {}
-        self._settled = asyncio.Event()
+        self._outcomes = outcomes
+        self._settled = outcomes.settled
         self._committer = Committer(self._commit, settled=self._settled)
         self._desk = Desk(
             settings=settings,
@@ -119,6 +123,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """Finish what ends within `grace` seconds, give back the rest, leave the group."""
         self.begin_drain()
         await self._desk.finish_running(grace)
+        await self._outcomes.told(REVOKE_TELL_TIMEOUT)
         await self._desk.give_back(self._windows)
         if self._consumer is not None:
             await self._commit_returning()
@@ -131,6 +136,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """
         self._settled.clear()
         if revoked:
+            await self._outcomes.told(REVOKE_TELL_TIMEOUT)
             await self._commit_returning()
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:

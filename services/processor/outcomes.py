@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 from services.processor.control import CancelRequests
@@ -68,6 +70,9 @@ class Outcomes:
         self._cancels = cancels
         self._acknowledgement = pace.acknowledgement
         self._backoff = Backoff(first=settings.backoff_first, limit=settings.backoff_max)
+        self._on_their_way: set[asyncio.Future[None]] = set()
+        self.settled = asyncio.Event()
+        """Set while this pod knows which partitions are its own."""
 
     async def begun(self, work: Work) -> None:
         """Tell that a worker has begun; its acknowledgement is part of the outcome's."""
@@ -81,10 +86,19 @@ class Outcomes:
         """The work is done."""
         data = CompletedData(**work.counts, result=result)
         try:
-            await self._settle(work, FileCompleted.of(work.file_id, data, source=SOURCE))
+            with self._telling():
+                await self._settle(work, FileCompleted.of(work.file_id, data, source=SOURCE))
             ATTEMPTS.labels("completed").inc()
         except EventTooLargeError as error:
             await self.failed(work, _result_too_large(error))
+
+    async def told(self, timeout: float) -> None:  # noqa: ASYNC109 - what is late is left alone
+        """Return when the outcomes that are on their way now are told, or after `timeout` seconds.
+
+        One that is told and then not committed has its work done again by another pod.
+        """
+        if self._on_their_way:
+            await asyncio.wait(set(self._on_their_way), timeout=timeout)
 
     async def failed(self, work: Work, error: Failure, *, progress: Progress | None = None) -> None:
         """Schedule the next attempt, or give the file up, and tell which."""
@@ -117,11 +131,15 @@ class Outcomes:
             due_at=decision.due_at,
             error=error,
         )
-        # The work itself first: if only one of the two arrives, it must not be the announcement.
-        await self._publish(
-            FileRetryScheduled.of(work.file_id, scheduled, source=SOURCE), decision.tier.topic
-        )
-        await self._publish_retrying(work, error, decision.due_at)
+        # In a rebalance the record may go to another pod, which would make the next attempt too;
+        # with this one scheduled as well, both would go on with all later ones.
+        while not self.settled.is_set():
+            await self.settled.wait()
+        with self._telling():
+            # The work first: if only one of the two arrives, it must not be the announcement.
+            event = FileRetryScheduled.of(work.file_id, scheduled, source=SOURCE)
+            await self._publish(event, decision.tier.topic)
+            await self._publish_retrying(work, error, decision.due_at)
 
     async def cut_off(self, lost: Work) -> None:
         """Tell that an attempt was cut off by the death of its pod; give up after the last."""
@@ -149,7 +167,19 @@ class Outcomes:
         if error.retryable:
             await self._publish(_given_up(work, error))
         failed = FailedData(**work.counts, error=error, progress=progress)
-        await self._settle(work, FileFailed.of(work.file_id, failed, source=SOURCE))
+        with self._telling():
+            await self._settle(work, FileFailed.of(work.file_id, failed, source=SOURCE))
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """An outcome is on its way for as long as the block lasts."""
+        over = asyncio.get_running_loop().create_future()
+        self._on_their_way.add(over)
+        try:
+            yield
+        finally:
+            self._on_their_way.discard(over)
+            over.set_result(None)
 
     async def _settle(self, work: Work, outcome: Event) -> None:
         """Publish an outcome; a wish to cancel, if there was one, is thereby settled."""

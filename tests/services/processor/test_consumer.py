@@ -10,9 +10,9 @@ from services.processor.settings import ProcessorSettings
 from shared.blobs import BlobStore, source_key
 from shared.events import EventType, FileCompleted, FileDead, FileFailed, new_file_id
 from shared.messaging import MAX_PAYLOAD, Publisher
-from shared.topics import DEAD, LIFECYCLE, UPLOADED
+from shared.topics import DEAD, LIFECYCLE, RETRY_TIERS, UPLOADED
 from tests.services.processor.pods import processing_pod, same_partition_ids, types_of, upload
-from tests.support.consuming import consume
+from tests.support.consuming import consume, count
 
 
 async def test_a_file_is_worked_on_and_its_artifacts_are_stored(
@@ -143,6 +143,22 @@ async def test_two_pods_share_the_files_and_none_is_processed_twice(
     begun = [event for event in events if event.type is EventType.PROCESSING]
     assert set(Counter(event.file_id for event in begun).values()) == {1}
     assert {event.data.pod for event in begun} == {"pod-a", "pod-b"}
+
+
+async def test_no_retry_is_scheduled_during_a_rebalance(
+    publisher: Publisher, processor_settings: ProcessorSettings, blobs: BlobStore
+) -> None:
+    file_id = await upload(publisher, blobs, seconds=0.5, then="retry")
+    tier = RETRY_TIERS[0].topic
+    async with processing_pod(processor_settings) as pod:
+        await consume(processor_settings, LIFECYCLE, 1)
+        pod.consumer._settled.clear()
+        await asyncio.sleep(1.5)
+        assert await count(processor_settings, tier) == 0
+        pod.consumer._settled.set()
+        events = await consume(processor_settings, LIFECYCLE, 4)
+        assert await count(processor_settings, tier) == 1
+    assert types_of(events, file_id) == ["processing", "retrying", "processing", "completed"]
 
 
 async def test_a_pod_that_takes_over_repeats_nothing_that_is_finished(

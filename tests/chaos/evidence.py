@@ -1,0 +1,130 @@
+"""What a run leaves behind: the log, MongoDB, the group's place, and what was done to it."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from services.status.projection import Status
+from services.status.store import FileStore
+from shared.events import AnyEvent, FileDead
+from shared.log import open_log
+from shared.messaging import admin_client, group_name, read_record
+from shared.settings import Settings
+from shared.topics import DEAD, LIFECYCLE, UPLOADED, WORK_TOPICS, Topic
+from tests.chaos.faults import Hit
+from tests.chaos.plan import PlannedFile
+
+
+class Origin(NamedTuple):
+    """Where a record stands."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Logged(NamedTuple):
+    """An event in the log."""
+
+    event: AnyEvent
+    offset: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All that a run is judged by."""
+
+    accepted: Mapping[str, PlannedFile]
+    """The files that were answered 202, by their id."""
+    histories: Mapping[str, Sequence[Logged]]
+    """Each file's events in the order of the log, uploads first."""
+    statuses: Mapping[str, Status]
+    """What MongoDB says."""
+    hits: Sequence[Hit]
+    unreadable: Sequence[Origin] = ()
+    """Where records that are no events were put."""
+    letters: Sequence[FileDead] = ()
+    lag: int = 0
+    """Records that the group `processor` has not finished."""
+    drift: str = ""
+    """What the replay says differs between the log and MongoDB; empty if nothing does."""
+
+
+@dataclass
+class Feed:
+    """What was handed in during a run."""
+
+    accepted: dict[str, PlannedFile] = field(default_factory=dict)
+    unreadable: list[Origin] = field(default_factory=list)
+
+
+async def collect(settings: Settings, feed: Feed, hits: Sequence[Hit]) -> Evidence:
+    """Read everything."""
+    histories: dict[str, list[Logged]] = {}
+    for topic in (UPLOADED, LIFECYCLE):
+        for logged in await read_topic(settings, topic):
+            histories.setdefault(logged.event.file_id, []).append(logged)
+    letters = [logged.event for logged in await read_topic(settings, DEAD)]
+    store = FileStore(settings)
+    statuses = {status.file_id: status async for status in store.scan()}
+    store.close()
+    return Evidence(
+        accepted=feed.accepted,
+        histories=histories,
+        statuses=statuses,
+        hits=hits,
+        unreadable=feed.unreadable,
+        letters=[letter for letter in letters if isinstance(letter, FileDead)],
+        lag=await group_lag(settings),
+        drift=await _drift(settings),
+    )
+
+
+async def read_topic(settings: Settings, topic: Topic) -> list[Logged]:
+    """Every event in a topic, each partition's in order."""
+    events: list[Logged] = []
+    async with open_log(settings, (topic,), client_id="chaos") as (consumer, partitions):
+        await consumer.seek_to_beginning(*partitions)
+        ends = await consumer.end_offsets(partitions)
+        while [each for each in partitions if await consumer.position(each) < ends[each]]:
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                for record in records:
+                    try:
+                        logged = read_record(record)
+                    except ValueError:
+                        continue  # One of those that are no events.
+                    if logged is not None:
+                        events.append(Logged(logged.event, logged.offset))
+    return events
+
+
+async def group_lag(settings: Settings) -> int:
+    """How many records of its topics the group `processor` has not finished."""
+    async with (
+        open_log(settings, WORK_TOPICS, client_id="chaos") as (consumer, partitions),
+        admin_client(settings) as admin,
+    ):
+        ends = await consumer.end_offsets(partitions)
+        committed = await admin.list_consumer_group_offsets(
+            group_name(settings, "processor"), partitions=partitions
+        )
+    return sum(end - max(committed[each].offset, 0) for each, end in ends.items())
+
+
+async def _drift(settings: Settings) -> str:
+    """What `replay --verify` prints if it finds a difference."""
+    environment = {
+        f"WAYBILL_{name.upper()}": str(value)
+        for name, value in settings.model_dump(exclude_none=True).items()
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.status.replay", "--verify"),
+        env={**os.environ, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    return output.decode() if process.returncode else ""

@@ -1,0 +1,145 @@
+"""One run: feed the plan in while the schedule strikes, then wait until it is calm."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+from aiokafka import AIOKafkaProducer
+
+from services.status.store import FileStore
+from shared.events import new_file_id
+from shared.messaging import create_topics
+from shared.settings import DEMO_TYPE, Settings
+from shared.topics import UPLOADED
+from tests.chaos.evidence import Evidence, Feed, Origin, collect, group_lag
+from tests.chaos.faults import Fault, Hit
+from tests.chaos.plan import Plan, PlannedFile
+from tests.chaos.pods import Pods
+
+AT_ONCE = 8
+"""Uploads on their way at the same time."""
+
+PATIENCE = 60.0
+"""Seconds in which an upload that is turned away is sent again."""
+
+Strike = Callable[[Fault], Awaitable[Hit]]
+
+
+async def run(
+    settings: Settings,
+    folder: Path,
+    plan: Plan,
+    schedule: tuple[Fault, ...],
+    *,
+    pods: int,
+    calm: float,
+    strike_part: Strike | None = None,
+) -> Evidence:
+    """Carry out a plan and a schedule.
+
+    Args:
+        calm: seconds after the last fault in which all must have ended.
+        strike_part: carries out the faults that are not about our own processes.
+    """
+    await create_topics(settings)
+    installation = Pods(settings, folder)
+    feed = Feed()
+    try:
+        await installation.start(pods)
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            striking = group.create_task(
+                _strike_all(schedule, began, installation, strike_part or installation.suffer)
+            )
+            group.create_task(_upload_all(plan, began, installation.upload_url, feed))
+            group.create_task(_spoil(settings, plan, began, feed))
+        await _until_calm(settings, feed, seconds=calm)
+        return await collect(settings, feed, striking.result())
+    finally:
+        await asyncio.to_thread(installation.stop)
+
+
+async def _strike_all(
+    schedule: tuple[Fault, ...], began: float, installation: Pods, strike_part: Strike
+) -> list[Hit]:
+    async with asyncio.TaskGroup() as group:
+        strikes = [
+            group.create_task(_strike(fault, began, installation, strike_part))
+            for fault in schedule
+        ]
+    return [strike.result() for strike in strikes]
+
+
+async def _strike(fault: Fault, began: float, installation: Pods, strike_part: Strike) -> Hit:
+    await _sleep_until(began + fault.at)
+    return await (strike_part(fault) if fault.concerns_part else installation.suffer(fault))
+
+
+async def _upload_all(plan: Plan, began: float, address: str, feed: Feed) -> None:
+    at_once = asyncio.Semaphore(AT_ONCE)
+
+    async def upload(file: PlannedFile, http: httpx.AsyncClient) -> None:
+        async with at_once:
+            file_id = await _upload(file, http)
+        feed.accepted[file_id] = file
+
+    async with (
+        httpx.AsyncClient(base_url=address, timeout=30) as http,
+        asyncio.TaskGroup() as group,
+    ):
+        for file in plan.files:
+            await _sleep_until(began + file.at)
+            group.create_task(upload(file, http))
+
+
+async def _upload(file: PlannedFile, http: httpx.AsyncClient) -> str:
+    """Hand a file over; again while it is turned away. Returns its id."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        answer = await http.post(
+            "/api/files/upload",
+            files={"file": (f"{file.number}.json", json.dumps(file.spec).encode(), DEMO_TYPE)},
+        )
+        if answer.status_code == 202:
+            return str(answer.json()["file_id"])
+        assert answer.status_code == 503, answer.text
+        assert time.monotonic() < deadline, answer.text
+        await asyncio.sleep(1)
+
+
+async def _spoil(settings: Settings, plan: Plan, began: float, feed: Feed) -> None:
+    """Put records that are no events among the uploads."""
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, acks="all")
+    await producer.start()
+    try:
+        for at in sorted(plan.unreadable):
+            await _sleep_until(began + at)
+            sent = await producer.send_and_wait(
+                settings.topic_prefix + UPLOADED.name, b"\xff", key=new_file_id().encode()
+            )
+            feed.unreadable.append(Origin(sent.topic, sent.partition, sent.offset))
+    finally:
+        await producer.stop()
+
+
+async def _until_calm(settings: Settings, feed: Feed, *, seconds: float) -> None:
+    """Return when all files have ended and all records are finished, or the time is over.
+
+    What has not ended by then is for the checker to tell.
+    """
+    store = FileStore(settings)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        statuses = await store.get_many(feed.accepted.keys())
+        ended = sum(status.status.is_terminal for status in statuses.values())
+        if ended == len(feed.accepted) and await group_lag(settings) == 0:
+            break
+        await asyncio.sleep(0.3)
+    store.close()
+
+
+async def _sleep_until(moment: float) -> None:
+    await asyncio.sleep(max(0.0, moment - time.monotonic()))
