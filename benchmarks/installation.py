@@ -3,9 +3,10 @@
 import asyncio
 import json
 import os
+import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,22 @@ class Installation:
                         pass
                 took.append(time.monotonic() - accepted)
         return took
+
+
+@contextmanager
+def running_waybill(*options: str, workers: int) -> Iterator[Installation]:
+    """A Waybill of its own for the time of a block.
+
+    Args:
+        options: of `waybill up`.
+        workers: worker processes of a pod, which are one more than the setting says.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        stack = RunningStack.start(Path(folder), *options, WAYBILL_WORKERS=str(workers - 1))
+        try:
+            yield Installation(stack)
+        finally:
+            stack.stop()
 
 
 def _is_completed(message: str | bytes, file_id: str) -> bool:

@@ -8,17 +8,13 @@ are one and the same blob.
 import argparse
 import asyncio
 import json
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.harness import PATIENCE, Meter, report
-from benchmarks.installation import Installation, publish, uploaded
+from benchmarks.installation import Installation, publish, running_waybill, uploaded
 from shared.events import FileUploaded, new_file_id
 from shared.messaging import DirectPublisher
-from tests.support.stack import RunningStack
 
 WORK = 0.05
 """Seconds that a file asks for."""
@@ -35,17 +31,6 @@ BUSY = (0.1, 0.6)
 """The part of a run in which every pod has work. Of twelve partitions four of eight pods have two
 and four have one, and these are done when two thirds of all files are.
 """
-
-
-@contextmanager
-def running(name: str, *options: str, workers: int) -> Iterator[Installation]:
-    """A Waybill of its own for the time of a block."""
-    with tempfile.TemporaryDirectory(prefix=name) as folder:
-        stack = RunningStack.start(Path(folder), *options, WAYBILL_WORKERS=str(workers))
-        try:
-            yield Installation(stack)
-        finally:
-            stack.stop()
 
 
 class Files:
@@ -67,7 +52,7 @@ class Files:
 
 async def with_pods(pods: int, *, workers: int, seconds: float) -> list[Any]:
     """The row of so many pods: files for so many seconds, from the first event to the last."""
-    with running("pods", "--processors", str(pods), workers=workers) as installation:
+    with running_waybill("--processors", str(pods), workers=workers) as installation:
         files = Files(installation, WORK)
         most = pods * workers / WORK
         count = int(most * seconds)
@@ -159,7 +144,7 @@ async def measure_waiting(waiting: Sequence[int], *, workers: int, seconds: floa
     """Print the second report."""
     rows: list[list[Any]] = []
     for work in (WORK, 0.0):
-        with running("waiting", workers=workers) as installation:
+        with running_waybill(workers=workers) as installation:
             await installation.pass_through(200)  # warm
             base = 0.0
             for count in waiting:

@@ -10,15 +10,14 @@ import asyncio
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
 from benchmarks.harness import Run, percentile, report
-from benchmarks.installation import Installation
+from benchmarks.installation import running_waybill
 from benchmarks.peers.running import PEERS, missing, running_peer
-from tests.support.stack import RunningStack
 
 
 class System(Protocol):
@@ -31,17 +30,6 @@ class System(Protocol):
 
     async def one_at_a_time(self, count: int) -> list[float]:
         """Seconds that each took alone, from its acceptance until it was told to be done."""
-
-
-@contextmanager
-def running_waybill(folder: Path, workers: int) -> Iterator[Installation]:
-    """Waybill for the time of a block."""
-    folder.mkdir()
-    stack = RunningStack.start(folder, WAYBILL_WORKERS=str(workers))
-    try:
-        yield Installation(stack)
-    finally:
-        stack.stop()
 
 
 async def measure(systems: Sequence[System], *, files: int, rounds: int, alone: int) -> None:
@@ -100,15 +88,15 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=3000, help="files of a run")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--alone", type=int, default=200, help="files that pass one at a time")
-    parser.add_argument("--workers", type=int, default=2, help="worker processes of each system")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="processes of each system, at least 2"
+    )
     parser.add_argument(
         "--peers", nargs="*", choices=PEERS, default=list(PEERS), help="none: Waybill alone"
     )
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        systems: list[System] = [
-            stack.enter_context(running_waybill(Path(folder) / "waybill", asked.workers))
-        ]
+        systems: list[System] = [stack.enter_context(running_waybill(workers=asked.workers))]
         for name in asked.peers:
             if lacking := missing(name):
                 sys.stderr.write(f"{name} is not measured: {lacking}\n")
