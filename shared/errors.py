@@ -15,6 +15,8 @@
     │   ├── NoResultYetError                409
     │   ├── NotCancellableError             409
     │   ├── NotRetryableError               409
+    │   ├── UnknownDeadLetterError          404
+    │   ├── NotRedrivableError              409
     │   ├── ForeignOriginError              403
     │   └── DeletedFileError                410
     ├── UnavailableError         a part we lean on does not answer: send the same again later
@@ -148,6 +150,20 @@ class NotRetryableError(RefusedError):
     """The file is not one that can be worked on again."""
 
     code = "not_retryable"
+    status = 409
+
+
+class UnknownDeadLetterError(RefusedError):
+    """There is no such dead letter."""
+
+    code = "unknown_dead_letter"
+    status = 404
+
+
+class NotRedrivableError(RefusedError):
+    """The dead letter cannot be given another chance."""
+
+    code = "not_redrivable"
     status = 409
 
 

@@ -1,5 +1,6 @@
 """Reading topics without a consumer group: every partition, from any offset, nothing committed."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
@@ -34,6 +35,8 @@ async def open_log(
     await consumer.start()
     try:
         consumer.assign(partitions)
+        # aiokafka cannot stop a consumer whose own task has not had its first turn.
+        await asyncio.sleep(0)
         yield consumer, partitions
     finally:
         await consumer.stop()

@@ -109,6 +109,22 @@ class Publisher:
         except (KafkaError, IncorrectState, OSError) as error:
             raise _not_taken(event, error) from error
 
+    async def put_back(self, topic: str, key: str, value: bytes) -> None:
+        """Publish the value of a record once more, as it was.
+
+        Args:
+            topic: the name that it has in this installation.
+
+        Raises:
+            KafkaUnavailableError: no acknowledgement came within the broker's time-out.
+        """
+        try:
+            await self._send(topic, key, value)
+        except (KafkaError, IncorrectState, OSError) as error:
+            raise KafkaUnavailableError(
+                f"Kafka did not take back a record of {key}: {error!r}"
+            ) from error
+
     async def forget(self, file_id: str, topic: Topic) -> None:
         """Put a tombstone: a compacted topic keeps no record of the file any more.
 

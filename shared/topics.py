@@ -82,7 +82,7 @@ DEAD = Topic(
     partitions=3,
     retention=timedelta(days=30),
     writers=("processor", "projector"),
-    readers=(),
+    readers=("status",),
 )
 
 

@@ -30,6 +30,9 @@ TERMINAL = frozenset({"completed", "failed", "cancelled"})
 Status = dict[str, Any]
 """A status document, as the status service answers it."""
 
+DeadLetter = dict[str, Any]
+"""A dead letter, as the status service answers it."""
+
 
 class Client:
     """Talks to one Waybill.
@@ -137,6 +140,25 @@ class Client:
         items: list[Status] = page["items"]
         return items
 
+    def dead_letters(self, *, limit: int = 50, code: str | None = None) -> list[DeadLetter]:
+        """The newest dead letters, newest first, without their payloads.
+
+        Args:
+            code: only these: `unreadable`, `unknown_version` or `given_up`.
+        """
+        params = {"limit": str(limit)} | ({} if code is None else {"code": code})
+        page = self._answer("GET", f"{self.addresses.status}/api/admin/dead", params=params)
+        items: list[DeadLetter] = page["items"]
+        return items
+
+    def dead_letter(self, letter_id: str) -> DeadLetter:
+        """One dead letter, with the record's value in base64."""
+        return self._answer("GET", self._dead_url(letter_id))
+
+    def redrive(self, letter_id: str) -> DeadLetter:
+        """Start a file that was given up anew, or put a record back that could not be read."""
+        return self._answer("POST", f"{self._dead_url(letter_id)}/redrive")
+
     def watch(self, file_ids: Iterable[str] = ()) -> Iterator[Status]:
         """Every change of some files, or of all; opens the stream again whenever it breaks."""
         params = {"ids": ",".join(file_ids)}
@@ -169,6 +191,9 @@ class Client:
 
     def _file_url(self, file_id: str) -> str:
         return f"{self.addresses.status}/api/files/{quote(file_id, safe='')}"
+
+    def _dead_url(self, letter_id: str) -> str:
+        return f"{self.addresses.status}/api/admin/dead/{quote(letter_id, safe='')}"
 
     def _answer(self, method: str, url: str, **request: Any) -> Status:
         try:

@@ -12,8 +12,9 @@ from fastapi import FastAPI
 from faststream.kafka import KafkaBroker
 
 from services.status import dashboard
-from services.status.api import commands, files, page, stream
+from services.status.api import admin, commands, files, page, stream
 from services.status.api.dependencies import State
+from services.status.dead import DeadLetters
 from services.status.fanout import FanOut
 from services.status.hub import Hub
 from services.status.projector import Projector
@@ -57,6 +58,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
             blobs=open_blob_store(settings),
             publisher=publisher,
             runs=Runs(hub, publisher),
+            letters=DeadLetters(settings),
         )
         running.cancel()
         with suppress(asyncio.CancelledError):
@@ -73,6 +75,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     problems.install(app)
     app.include_router(files.router)
     app.include_router(commands.router)
+    app.include_router(admin.router)
     app.include_router(stream.router)
     app.include_router(page.router)
     app.include_router(health_router(lambda: hub.behind and f"waiting for {hub.behind}"))

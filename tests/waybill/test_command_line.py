@@ -77,6 +77,29 @@ def test_a_file_is_cancelled_and_retried_and_what_cannot_be_done_is_told(
     assert "No file has the id 'nope'" in again.stderr
 
 
+def test_a_file_that_was_given_up_is_found_among_the_dead_and_redriven(
+    stack: RunningStack, tmp_path: Path
+) -> None:
+    path = tmp_path / "crash.json"
+    path.write_text('{"then": "crash"}')
+    folder, demo = str(stack.folder), "application/vnd.waybill.demo+json"
+    failed = waybill("upload", str(path), "--wait", "--type", demo, "--dir", folder)
+    file_id = failed.stdout.split()[0]
+    with Client(find_addresses(folder=stack.folder)) as client:
+        letters = {each["file_id"]: each["id"] for each in client.dead_letters(code="given_up")}
+    letter = letters[file_id]
+    listed = waybill("dead", "list", "--code", "given_up", "--dir", folder)
+    assert letter in listed.stdout
+    shown = waybill("dead", "show", letter, "--dir", folder)
+    assert file_id in shown.stdout
+    assert "worker_crashed: " in shown.stdout
+    redriven = waybill("dead", "redrive", letter, "9-9", "--dir", folder)
+    assert redriven.returncode == 1
+    assert f"{file_id} starts its next run" in redriven.stdout
+    assert "There is no dead letter 9-9" in redriven.stderr
+    assert json.loads(waybill("status", file_id, "--json", "--dir", folder).stdout)["run"] == 2
+
+
 def test_an_unknown_file_is_told_in_one_line(stack: RunningStack) -> None:
     told = waybill("status", "nope", "--dir", str(stack.folder))
     assert told.returncode == 2

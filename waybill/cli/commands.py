@@ -1,34 +1,37 @@
-"""`waybill cancel` and `waybill retry`: a command about each of some files."""
+"""Commands about several files, or dead letters, one by one."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
-from waybill.client import Status
 from waybill.errors import RefusedError
+
+Answer = dict[str, Any]
+"""A status document or a dead letter."""
 
 
 def command_each(
-    file_ids: Iterable[str],
-    command: Callable[[str], Status],
+    ids: Sequence[str],
+    command: Callable[[str], Answer],
     *,
-    told: Callable[[Status], str],
+    told: Callable[[Answer], str],
     console: Console,
     errors: Console,
 ) -> bool:
-    """Give a command about each file; a refusal holds up no other. True if none was refused.
+    """Give a command about each; a refusal holds up no other. True if none was refused.
 
     Args:
-        told: what is printed after the id of a file whose command was accepted, from its status.
+        told: what is printed after the id of each whose command was accepted, from the answer.
     """
     accepted = 0
-    ids = list(file_ids)
-    for file_id in ids:
+    for each in ids:
         try:
-            status = command(file_id)
+            answer = command(each)
         except RefusedError as error:
-            errors.print(f"[red]✗[/red] {file_id}: {error}", highlight=False)
+            errors.print(f"[red]✗[/red] {escape(each)}: {escape(str(error))}", highlight=False)
         else:
             accepted += 1
-            console.print(f"{file_id}  {told(status)}", highlight=False)
+            console.print(f"{escape(each)}  {told(answer)}", highlight=False)
     return accepted == len(ids)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from waybill.addresses import DEFAULT_FOLDER, Addresses, find_addresses, stack_description
-from waybill.cli import commands, files, show
+from waybill.addresses import DEFAULT_FOLDER, find_addresses, stack_description
+from waybill.cli import commands, dead, files, show
+from waybill.cli.options import Folder, Ids, Reason, Url, console, errors, service
 from waybill.client import Client
 from waybill.errors import NoAnswerError, RefusedError, StackError
 
@@ -22,14 +22,7 @@ app = typer.Typer(
 )
 topics = typer.Typer(help="The topics in Kafka.", no_args_is_help=True)
 app.add_typer(topics, name="topics")
-
-console = Console()
-errors = Console(stderr=True)
-
-Folder = Annotated[Path, typer.Option("--dir", help="Folder of the local stack.")]
-Ids = Annotated[list[str], typer.Argument(metavar="ID...")]
-Reason = Annotated[str | None, typer.Option(help="Why, for the file's history.")]
-Url = Annotated[str | None, typer.Option("--url", help="Address of the status service.")]
+app.add_typer(dead.app, name="dead")
 
 
 @app.command()
@@ -87,7 +80,7 @@ def status(
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
     """Show what is known of a file."""
-    with Client(_addresses(url, folder)) as client:
+    with service(url, folder) as client:
         document = client.status(file_id)
     if as_json:
         console.print_json(data=document)
@@ -102,7 +95,7 @@ def watch(
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
     """Follow some files, or all, live."""
-    with Client(_addresses(url, folder)) as client:
+    with service(url, folder) as client:
         show.watch(client, file_ids or [], console)
 
 
@@ -114,7 +107,7 @@ def cancel(
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
     """Stop the work on files that wait or are being processed."""
-    with Client(_addresses(url, folder)) as client:
+    with service(url, folder) as client:
         done = commands.command_each(
             file_ids,
             lambda file_id: client.cancel(file_id, reason=reason),
@@ -134,7 +127,7 @@ def retry(
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
     """Work once more on files that failed or were cancelled."""
-    with Client(_addresses(url, folder)) as client:
+    with service(url, folder) as client:
         done = commands.command_each(
             file_ids,
             lambda file_id: client.retry(file_id, force=force, reason=reason),
@@ -155,10 +148,6 @@ def replay(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
 def apply_topics(folder: Folder = DEFAULT_FOLDER) -> None:
     """Create the topics that are missing."""
     raise typer.Exit(_run_module("shared.messaging", folder))
-
-
-def _addresses(url: str | None, folder: Path) -> Addresses:
-    return find_addresses(status=url, folder=folder)
 
 
 def _run_module(module: str, folder: Path, *arguments: str) -> int:

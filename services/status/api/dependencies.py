@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Header
 from starlette.requests import HTTPConnection
 
+from services.status.dead import DeadLetters
 from services.status.hub import Hub
 from services.status.runs import Runs
 from services.status.settings import StatusSettings
@@ -24,6 +25,7 @@ class State(TypedDict):
     blobs: BlobStore
     publisher: Publisher
     runs: Runs
+    letters: DeadLetters
 
 
 def _settings(connection: HTTPConnection) -> StatusSettings:
@@ -56,6 +58,11 @@ def _runs(connection: HTTPConnection) -> Runs:
     return runs
 
 
+def _letters(connection: HTTPConnection) -> DeadLetters:
+    letters: DeadLetters = connection.state.letters
+    return letters
+
+
 def up_to_date(connection: HTTPConnection) -> None:
     """Answer nothing from a pod that does not know the present yet.
 
@@ -86,3 +93,4 @@ HubOf = Annotated[Hub, Depends(_hub)]
 BlobsOf = Annotated[BlobStore, Depends(_blobs)]
 PublisherOf = Annotated[Publisher, Depends(_publisher)]
 RunsOf = Annotated[Runs, Depends(_runs)]
+DeadLettersOf = Annotated[DeadLetters, Depends(_letters)]

@@ -90,6 +90,11 @@ async def find(hub: Hub, file_id: str) -> Update:
     return update
 
 
+def status_location(file_id: str) -> str:
+    """Where the status of a file is asked for."""
+    return f"/api/files/{file_id}/process/status"
+
+
 @router.get("/{file_id}/process/status", response_model=Status)
 async def read_status(
     file_id: FileId,

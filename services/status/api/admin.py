@@ -1,0 +1,109 @@
+"""What an operator looks at and mends: the dead letters, below `/api/admin/dead`."""
+
+import logging
+from base64 import b64decode
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import BaseModel
+
+from services.status.api.dependencies import (
+    DeadLettersOf,
+    HubOf,
+    PublisherOf,
+    RunsOf,
+    SettingsOf,
+    own_origin,
+    up_to_date,
+)
+from services.status.api.files import find, status_location
+from services.status.dead import DeadLetter
+from shared.errors import NotRedrivableError, UnknownDeadLetterError
+from shared.events import DeadCode
+from shared.messaging import topic_names
+from shared.problems import ERROR_RESPONSES
+from shared.topics import DEAD, TOPICS
+
+log = logging.getLogger(__name__)
+
+router = APIRouter(prefix="/api/admin", tags=["admin"], responses=ERROR_RESPONSES)
+
+
+class DeadPage(BaseModel):
+    """The newest dead letters, newest first, without their payloads."""
+
+    items: list[DeadLetter]
+
+
+@router.get("/dead")
+async def list_dead(
+    letters: DeadLettersOf,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    code: DeadCode | None = None,
+) -> DeadPage:
+    """Records that could not be read or were given up, newest first."""
+    return DeadPage(items=await letters.newest(limit=limit, code=code))
+
+
+@router.get("/dead/{partition:int}-{offset:int}")
+async def read_dead(letters: DeadLettersOf, partition: int, offset: int) -> DeadLetter:
+    """One dead letter, with the record's value in base64."""
+    letter = await letters.get(partition, offset)
+    if letter is None:
+        raise UnknownDeadLetterError(
+            f"There is no dead letter {partition}-{offset}; "
+            f"they are kept for {DEAD.retention and DEAD.retention.days} days."
+        )
+    return letter
+
+
+@router.post(
+    "/dead/{partition:int}-{offset:int}/redrive",
+    status_code=202,
+    dependencies=[Depends(own_origin), Depends(up_to_date)],
+)
+async def redrive(
+    response: Response,
+    letters: DeadLettersOf,
+    settings: SettingsOf,
+    hub: HubOf,
+    runs: RunsOf,
+    publisher: PublisherOf,
+    partition: int,
+    offset: int,
+) -> DeadLetter:
+    """Give what is dead another chance, once its cause is mended.
+
+    A file that was given up starts its next run. A record that could not be read is put back
+    unchanged into the topic that it came from.
+    """
+    letter = await read_dead(letters, partition, offset)
+    if letter.data.code == DeadCode.GIVEN_UP:
+        status = (await find(hub, letter.file_id)).status
+        if status.run != letter.data.run:
+            raise NotRedrivableError(
+                f"Run {letter.data.run} was given up, and the file is in run {status.run} already."
+            )
+        await runs.start(status, force=False, reason=f"redriven from dead letter {letter.id}")
+        response.headers["Location"] = status_location(letter.file_id)
+    else:
+        value = _payload(letter, topic_names(settings, TOPICS))
+        await publisher.put_back(letter.data.topic, letter.file_id, value)
+    log.info("dead letter %s of %s was redriven", letter.id, letter.file_id)
+    return letter.without_payload()
+
+
+def _payload(letter: DeadLetter, known: list[str]) -> bytes:
+    """The record's value, whole and to be put back into a topic of ours.
+
+    Raises:
+        NotRedrivableError: it is not.
+    """
+    if letter.data.topic not in known:
+        raise NotRedrivableError(f"It came from {letter.data.topic!r}, which is no topic of ours.")
+    value = b64decode(letter.data.payload)
+    if letter.data.size not in (None, len(value)):
+        raise NotRedrivableError(
+            f"Only {len(value)} of the record's {letter.data.size} bytes were kept."
+        )
+    return value

@@ -1,0 +1,23 @@
+"""What the commands have in common: where they print to, and the options that several take."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from waybill.addresses import find_addresses
+from waybill.client import Client
+
+console = Console()
+errors = Console(stderr=True)
+
+Folder = Annotated[Path, typer.Option("--dir", help="Folder of the local stack.")]
+Ids = Annotated[list[str], typer.Argument(metavar="ID...")]
+Reason = Annotated[str | None, typer.Option(help="Why, for the file's history.")]
+Url = Annotated[str | None, typer.Option("--url", help="Address of the status service.")]
+
+
+def service(url: str | None, folder: Path) -> Client:
+    """A client of the status service at `url`, or of the one that runs in `folder`."""
+    return Client(find_addresses(status=url, folder=folder))
