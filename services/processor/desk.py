@@ -85,7 +85,7 @@ class Desk:
         self._outcomes = outcomes
         self._cancels = cancels
         self._committer = committer
-        self._lanes = Lanes[Taken](owner_limit=settings.owner_limit)
+        self._lanes = Lanes[Taken](large_limit=settings.workers, owner_limit=settings.owner_limit)
         self._taken: dict[tuple[TopicPartition, int], Taken] = {}
         self._of_file: dict[str, set[Taken]] = {}
         self._beginnings: set[asyncio.Task[None]] = set()

@@ -20,6 +20,9 @@ MAX_AHEAD = 64
 """Records that may be begun beyond the workers, whatever the measurements say: each counts as an
 attempt if the pod dies."""
 
+LONG_WORK = 1.0
+"""Seconds of work from which on nothing is begun ahead of a free process."""
+
 SMALL_BEFORE_LARGE = 4
 """Small files of one owner that overtake a large one of his before it has its turn."""
 
@@ -42,19 +45,21 @@ W = TypeVar("W", bound=Waiting)
 
 
 def places(workers: int, *, work: float, overhead: float) -> int:
-    """How many records may be begun at once to keep all workers busy.
+    """How many records may be begun at once to keep all worker processes busy.
 
-    A record is begun before a worker takes it and finished after, by `overhead` seconds in all, in
-    which its worker has nothing to do unless others are begun meanwhile (Little's law). Beside the
-    long files there is one place more than workers, for a small one or another owner's.
+    Beside the workers there is one process more, for a small file or another owner's. A record is
+    begun before a process takes it and finished after, by `overhead` seconds in all, in which the
+    process has nothing to do unless others are begun meanwhile (Little's law). Long work is not
+    begun ahead: it would wait for as long, and the overhead does not matter to it.
 
     Args:
-        work: seconds a worker needs for a file, on average.
+        work: seconds a process needs for a file, on average.
         overhead: seconds around it, for the commit that names it and for the acknowledgements.
     """
-    if work <= 0:
-        return workers + 1 + MAX_AHEAD
-    return workers + 1 + min(MAX_AHEAD, math.floor(workers * overhead / work))
+    processes = workers + 1
+    if work >= LONG_WORK:
+        return processes
+    return processes + min(MAX_AHEAD, math.ceil(processes * overhead / work))
 
 
 @dataclass
@@ -83,10 +88,12 @@ class _Share(Generic[W]):
 class Lanes(Generic[W]):
     """The records that wait, and the count of those that are begun."""
 
-    def __init__(self, *, owner_limit: int | None = None) -> None:
+    def __init__(self, *, large_limit: int, owner_limit: int | None = None) -> None:
         """Args:
+        large_limit: large files that may be begun at once.
         owner_limit: files of one owner that may be begun at once; None for all places but one.
         """
+        self._large_limit = large_limit
         self._owner_limit = owner_limit
         self._shares: OrderedDict[Hashable | None, _Share[W]] = OrderedDict()
         self._suspects: deque[W] = deque()
@@ -135,7 +142,7 @@ class Lanes(Generic[W]):
     def _pick(self, places: int) -> W | None:
         if self._suspects and not self._begun_suspects:
             return self._suspects.popleft()
-        large_allowed = self._begun_large < max(1, places - 1)
+        large_allowed = self._begun_large < self._large_limit
         owner_limit = max(1, places - 1) if self._owner_limit is None else self._owner_limit
         busy: list[tuple[int, int, Hashable | None]] = []
         for turn, owner in enumerate(self._shares):
