@@ -42,7 +42,7 @@ class RunningMean:
 class Pace:
     """How long the work on a file takes, and what is around it; starts with what is usual."""
 
-    work: RunningMean = field(default_factory=lambda: RunningMean(0.1))
+    work: RunningMean = field(default_factory=lambda: RunningMean(1.0))
     """What a worker needs for it."""
     commit: RunningMean = field(default_factory=lambda: RunningMean(0.002))
     """Until Kafka knows that it is begun."""

@@ -47,7 +47,6 @@ class Runner:
         If it is cancelled, it publishes nothing more: the partition belongs to another pod, or
         somebody does not want the work done any more.
         """
-        await self._outcomes.begun(work)
         reporter = ProgressReporter(self._publisher, work.file_id, work.counts)
         outcome = await self._work_in_scratch(work, reporter)
         if isinstance(outcome, Result):
@@ -80,7 +79,9 @@ class Runner:
                 attempt=work.attempt,
                 ocr=self._settings.ocr,
             )
-            outcome = await self._pool.run(job, reporter.advance)
+            outcome = await self._pool.run(
+                job, reporter.advance, on_taken=lambda: self._outcomes.begun(work)
+            )
             if isinstance(outcome, Broken):
                 return outcome.error
             return await self._store(work, outcome, folder)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import multiprocessing
+from collections.abc import Awaitable, Callable
 
 from services.processor import worker
 from services.processor.channel import Broken, Done, Job
@@ -10,6 +11,12 @@ from services.processor.failures import failure
 from services.processor.pace import Pace
 from services.processor.worker_process import OnAdvance, WorkerProcess
 from shared.telemetry import WORKERS_LOST
+
+OnTaken = Callable[[], Awaitable[None]]
+
+
+async def _nothing_to_tell() -> None:
+    pass
 
 
 class WorkerPool:
@@ -37,17 +44,23 @@ class WorkerPool:
         await asyncio.gather(*(each.kill() for each in self._workers))
         self._workers.clear()
 
-    async def run(self, job: Job, on_advance: OnAdvance) -> Done | Broken:
+    async def run(
+        self, job: Job, on_advance: OnAdvance, *, on_taken: OnTaken = _nothing_to_tell
+    ) -> Done | Broken:
         """Do one job in a process of its own, as soon as one is free.
 
         A job that is cancelled, dies or outlives the time limit costs its process, and nothing
         else.
+
+        Args:
+            on_taken: called when a process is free for the job.
         """
         current = await self._idle.get()
         reusable = False
         try:
             if current is None or not current.alive:
                 current = await self._replace(current)
+            await on_taken()
             with self._work.measure():
                 async with asyncio.timeout(self._time_limit):
                     outcome = await current.run(job, on_advance)
