@@ -365,10 +365,11 @@ StatusEvent = (
     | FileFailed
     | FileCancelled
     | FileDeleted
+    | FileCancelRequested
 )
 """The events that the projection folds into a file's status."""
 
-AnyEvent = StatusEvent | FileCancelRequested | FileRetryScheduled | FileDead
+AnyEvent = StatusEvent | FileRetryScheduled | FileDead
 
 EVENT_CLASSES: dict[EventType, type[Event]] = {
     cls.model_fields["type"].default: cls for cls in AnyEvent.__args__

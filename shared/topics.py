@@ -73,7 +73,7 @@ CONTROL = Topic(
     carries=(EventType.CANCEL_REQUESTED,),
     compact=True,
     writers=("status",),
-    readers=("processor",),
+    readers=("processor", "projector", "fan-out"),
 )
 DEAD = Topic(
     name="file.dead",
@@ -125,7 +125,7 @@ UNWRITTEN = frozenset({EventType.DELETED})
 """Events that are part of the contract and that readers understand, while no service writes them
 yet."""
 
-EVENT_TOPICS = (UPLOADED, LIFECYCLE, PROGRESS)
+EVENT_TOPICS = (UPLOADED, LIFECYCLE, PROGRESS, CONTROL)
 """What the projection is folded from."""
 WORK_TOPICS = (UPLOADED, *(tier.topic for tier in RETRY_TIERS))
 """What the processor takes its work from."""

@@ -5,6 +5,9 @@ order. Every event has a position; the one with the greatest position, the *lead
 what the status is, and every event leaves its facts and its line in the history. Any permutation,
 duplication and batching of a file's events ends in the same `Status`.
 
+A request to cancel says nothing of the work: it never leads and leaves no line. It shows as a phase
+until its run has ended, and then nothing is left of it, since its topic forgets it as well.
+
 Within a run the first outcome in the log is the outcome: a later one, from a pod that was thought
 dead, changes nothing.
 """
@@ -21,6 +24,7 @@ from shared.events import (
     EventType,
     Failure,
     FileCancelled,
+    FileCancelRequested,
     FileCompleted,
     FileDeleted,
     FileFailed,
@@ -37,9 +41,15 @@ from shared.events import (
     Timestamp,
 )
 
+CANCELLING = "cancelling"
+"""The phase of a file whose present run somebody wants to stop."""
+
 MAX_HISTORY = 100
 """Lines of history in one document; the latest stay. 100 lines are ~20 kB, far under MongoDB's
 16 MB, and more than anybody reads of one file."""
+
+
+FIRST_RUN = 1
 
 
 class State(StrEnum):
@@ -125,7 +135,7 @@ class Status(BaseModel):
     status: State = State.PENDING
     phase: str = "queued"
     progress: ProgressView | None = None
-    run: int = 1
+    run: int = FIRST_RUN
     attempt: int = 0
     max_attempts: int | None = None
     error: Failure | None = None
@@ -144,6 +154,8 @@ class Status(BaseModel):
     labels: dict[str, str] = Field(default_factory=dict)
     batch_id: str | None = None
     history: tuple[HistoryEntry, ...] = ()
+    cancel_run: int | None = Field(default=None, exclude=True)
+    """The last run that is to be cancelled, for as long as that may still come true."""
     position: Position = Field(exclude=True)
 
 
@@ -162,22 +174,47 @@ def apply(status: Status | None, event: StatusEvent, offset: int) -> Status:
     position = position_of(event, offset)
     if status is None:
         base = Status(file_id=event.file_id, position=position)
-        return base.model_copy(update=_led_by(event) | _facts(base, event, leads=True))
+        first = base.model_copy(update=_led_by(event) | _facts(base, event, leads=True))
+        return _with_request(first, event)
     if position > status.position:
         changes = _facts(status, event, leads=True) | _led_by(event)
-        return status.model_copy(update=changes | {"position": position})
+        led = status.model_copy(update=changes | {"position": position})
+        return _with_request(led, event)
     changes = _facts(status, event, leads=False)
     changed = {name: value for name, value in changes.items() if getattr(status, name) != value}
-    return status.model_copy(update=changed) if changed else status
+    return _with_request(status.model_copy(update=changed) if changed else status, event)
+
+
+def _with_request(status: Status, event: StatusEvent) -> Status:
+    """The status with the last request to cancel, as far as it may still come true.
+
+    A request is void when its run has ended, and of two the one for the later run counts; neither
+    depends on what came first.
+    """
+    run = status.cancel_run
+    if isinstance(event, FileCancelRequested):
+        run = max(run or 0, event.data.run)
+    if run is None:
+        return status
+    changes: dict[str, Any] = {"cancel_run": run}
+    if run < status.run or (run == status.run and status.status.is_terminal):
+        changes["cancel_run"] = None
+    elif run == status.run:
+        changes["phase"] = CANCELLING
+    if all(getattr(status, name) == value for name, value in changes.items()):
+        return status
+    return status.model_copy(update=changes)
 
 
 def position_of(event: StatusEvent, offset: int) -> Position:
     """Where an event stands among the events of its file."""
     run = event.data.run
     match event:
+        # These say nothing of the work, so they never lead; see `_facts` and `_with_request`.
         case FileDeleted():
-            # A deletion says nothing of the work, so it never leads; see `_facts`.
             return Position(0, False, 0, Rank.QUEUED, 0, -offset)
+        case FileCancelRequested():
+            return Position(-1, False, 0, Rank.QUEUED, 0, 0)
         case FileCompleted() | FileFailed() | FileCancelled():
             return Position(run, True, 0, Rank.TERMINAL, 0, -offset)
         case FileProgressed(data=data):
@@ -208,8 +245,12 @@ def _led_by(event: StatusEvent) -> dict[str, Any]:
     if isinstance(event.data, AttemptData):
         led |= {"attempt": event.data.attempt, "max_attempts": event.data.max_attempts}
     match event:
-        case FileUploaded() | FileRequeued() | FileDeleted():
+        case FileUploaded() | FileRequeued():
             return led
+        case FileDeleted():
+            return led | {"run": FIRST_RUN}
+        case FileCancelRequested():
+            return led | {"run": FIRST_RUN, "updated_at": None}
         case FileProcessing():
             return led | {"status": State.PROCESSING, "phase": "starting"}
         case FileProgressed():
@@ -267,7 +308,7 @@ def _facts(status: Status, event: StatusEvent, *, leads: bool) -> dict[str, Any]
                 "name": None,
                 "labels": {},
             }
-    if not isinstance(event, FileProgressed):
+    if not isinstance(event, FileProgressed | FileCancelRequested):
         facts["history"] = _with_line(status.history, _line(event))
     return facts
 

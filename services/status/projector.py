@@ -2,7 +2,7 @@
 
 At least once: group `projector`, from the earliest offset; the offsets of a batch are committed
 after MongoDB has acknowledged what the batch changed. The range assignor gives the same partition
-numbers of all three topics to one pod, so a file has one writer.
+numbers of all these topics to one pod, so a file has one writer.
 """
 
 import asyncio

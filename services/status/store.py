@@ -214,6 +214,7 @@ def _compare_and_set(
         "created_at": read.created_at,
         "started_at": read.started_at,
         "deleted_at": read.deleted_at,
+        "cancel_run": read.cancel_run,
     }
     return ReplaceOne(seen, _to_document(new))
 
@@ -222,6 +223,7 @@ def _to_document(status: Status) -> dict[str, Any]:
     document = status.model_dump()
     document["_id"] = document.pop("file_id")
     document["position"] = _position(status)
+    document["cancel_run"] = status.cancel_run
     document["label_index"] = [f"{key}:{value}" for key, value in status.labels.items()]
     return document
 

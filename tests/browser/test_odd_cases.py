@@ -200,6 +200,18 @@ async def test_a_command_is_given_once_however_often_its_button_is_pressed(
     assert standin.asked.count("/api/files/one/retry") == 1
 
 
+async def test_a_file_that_somebody_else_is_cancelling_is_not_cancelled_again(
+    page: Page, standin: Standin
+) -> None:
+    standin.put("one", **PROCESSING)
+    await open_page(page, standin, "/#/files/one")
+    cancel = page.get_by_role("button", name="Cancel")
+    await expect(cancel).to_be_enabled()
+    standin.tell(standin.put("one", phase="cancelling"))
+    await expect(cancel).to_be_disabled()
+    await expect(page.locator("#detail-view .phase")).to_contain_text("cancelling")
+
+
 async def test_a_command_that_is_refused_says_why_and_can_be_given_again(
     page: Page, standin: Standin
 ) -> None:

@@ -6,12 +6,14 @@ from typing import Any, TypeVar
 from shared.events import (
     Artifact,
     CancelledData,
+    CancelRequestedData,
     CompletedData,
     DeletedData,
     Event,
     FailedData,
     Failure,
     FileCancelled,
+    FileCancelRequested,
     FileCompleted,
     FileDeleted,
     FileFailed,
@@ -119,6 +121,11 @@ def cancelled(attempt: int = 1, *, run: int = 1, time: float = 9) -> FileCancell
 def deleted(*, time: float = 99) -> FileDeleted:
     data = DeletedData(run=1, reason="asked for")
     return FileDeleted.of(FILE, data, source="/status", time=at(time))
+
+
+def cancel_requested(run: int = 1, *, time: float = 5) -> FileCancelRequested:
+    data = CancelRequestedData(run=run, reason="asked for")
+    return FileCancelRequested.of(FILE, data, source="/status", time=at(time))
 
 
 E = TypeVar("E", bound=Event)

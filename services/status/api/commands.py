@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from services.status.api.dependencies import HubOf, PublisherOf, RunsOf, own_origin, up_to_date
 from services.status.api.files import POLL_AFTER, FileId, find, status_location
 from services.status.hub import Update
-from services.status.projection import Status
+from services.status.projection import Status, apply
 from services.status.runs import SOURCE
 from shared.errors import NotCancellableError
 from shared.events import CancelRequestedData, FileCancelRequested
@@ -41,20 +41,20 @@ async def cancel(
 ) -> Response:
     """Stop the work on a file, wherever it stands; 409 if it has ended.
 
-    The answer 202 means that the request is in Kafka. The status becomes `cancelled` when the
-    processor has stopped the work, or what it ended as if it was quicker.
+    The answer 202 means that the request is in Kafka. The phase is `cancelling` until
+    the processor has stopped the work, or the work has ended before that.
     """
-    current = await find(hub, file_id)
-    status = current.status
+    status = (await find(hub, file_id)).status
     if status.status.is_terminal:
         raise NotCancellableError(
             f"The file is {status.status}: there is no work that could be cancelled.",
             members={"file_status": status.status},
         )
     data = CancelRequestedData(run=status.run, reason=reason)
-    await publisher.publish(FileCancelRequested.of(file_id, data, source=SOURCE))
+    request = FileCancelRequested.of(file_id, data, source=SOURCE)
+    await publisher.publish(request)
     log.info("%s run %d is to be cancelled: %r", file_id, status.run, reason)
-    return _accepted(current)
+    return _accepted(Update(apply(status, request, offset=0)))
 
 
 @router.post("/{file_id}/retry", status_code=202, response_model=Status)

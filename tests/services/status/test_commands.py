@@ -55,7 +55,8 @@ async def test_a_file_under_way_is_cancelled_in_its_present_run(
     await wait_for(client, file_id, status)
     answer = await client.post(f"/api/files/{file_id}/cancel", params={"reason": "not needed"})
     assert answer.status_code == 202, answer.text
-    assert (answer.json()["file_id"], answer.json()["status"]) == (file_id, status)
+    told = answer.json()
+    assert (told["file_id"], told["status"], told["phase"]) == (file_id, status, "cancelling")
     assert answer.headers["location"] == status_path(file_id)
     again = await client.post(f"/api/files/{file_id}/cancel", params={"reason": "not needed"})
     assert again.status_code == 202
@@ -63,6 +64,9 @@ async def test_a_file_under_way_is_cancelled_in_its_present_run(
     assert isinstance(first, FileCancelRequested)
     assert (first.file_id, first.data.run, first.data.reason) == (file_id, run, "not needed")
     assert first.id == second.id
+    async with asyncio.timeout(10):
+        while (await client.get(status_path(file_id))).json()["phase"] != "cancelling":
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("outcome", [completed(), failed(), cancelled()], ids=lambda e: e.type)

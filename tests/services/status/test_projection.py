@@ -1,14 +1,15 @@
 """The projection is a pure fold that does not depend on order, repetition or batching."""
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from services.status.projection import MAX_HISTORY, State, Status, apply, fold
-from shared.events import EventType, StatusEvent
+from shared.events import EventType, FileCancelRequested, StatusEvent
 from tests.support.builders import (
     ERROR,
     FILE,
     at,
+    cancel_requested,
     cancelled,
     completed,
     deleted,
@@ -101,6 +102,27 @@ def test_a_deleted_file_keeps_no_personal_data_even_if_its_upload_is_seen_later(
         assert status.deleted_at == at(99)
 
 
+def test_a_file_is_cancelling_from_the_request_to_its_end() -> None:
+    asked = folded(uploaded(), processing(), cancel_requested(), progressed())
+    assert (asked.status, asked.phase) == (State.PROCESSING, "cancelling")
+    assert asked.progress is not None
+    assert [line.type for line in asked.history] == [EventType.UPLOADED, EventType.PROCESSING]
+    ended = folded(uploaded(), processing(), cancel_requested(), cancelled())
+    assert (ended.status, ended.phase) == (State.CANCELLED, "cancelled")
+    assert ended == folded(uploaded(), processing(), cancelled(), cancel_requested()).model_copy(
+        update={"position": ended.position}
+    )
+
+
+def test_a_request_concerns_its_own_run_only() -> None:
+    again = folded(uploaded(), cancel_requested(1), cancelled(), requeued(2))
+    assert (again.status, again.phase) == (State.PENDING, "queued")
+    early = folded(uploaded(), cancel_requested(2), failed())
+    assert (early.status, early.phase) == (State.FAILED, "failed")
+    late = folded(uploaded(), cancel_requested(2), failed(), requeued(2), processing(run=2))
+    assert late.phase == "cancelling"
+
+
 def test_a_repeat_gives_back_the_same_object() -> None:
     events: list[StatusEvent] = [
         uploaded(),
@@ -108,6 +130,7 @@ def test_a_repeat_gives_back_the_same_object() -> None:
         progressed(),
         retrying(),
         processing(2),
+        cancel_requested(),
         completed(2),
     ]
     status = folded(*events)
@@ -140,6 +163,9 @@ LOG: list[StatusEvent] = [
     failed(1, run=2, time=53),
     cancelled(1, run=2, time=54),
     deleted(time=99),
+    cancel_requested(1),
+    cancel_requested(2, time=53.5),
+    cancel_requested(2, time=53.6),
 ]
 
 
@@ -170,7 +196,10 @@ def test_any_permutation_duplication_and_batching_folds_to_the_same_document(
         stored = fold(status, delivered[:size])
         assert stored is not None
         # Between batches the document goes to the database and comes back.
-        document = stored.model_dump() | {"position": list(stored.position)}
+        document = stored.model_dump() | {
+            "position": list(stored.position),
+            "cancel_run": stored.cancel_run,
+        }
         status = Status.model_validate(document)
         delivered = delivered[size:]
     assert status == expected
@@ -186,3 +215,18 @@ def test_no_event_moves_a_file_away_from_the_outcome_of_its_run(log: list[Status
         if before is not None and before.status.is_terminal and status.run == before.run:
             assert status.status is before.status
             assert status.result == before.result
+
+
+@settings(max_examples=300, deadline=None)
+@given(deliveries(), st.data())
+def test_a_terminal_file_is_the_same_whether_or_not_its_requests_to_cancel_are_still_there(
+    delivery: tuple[list[tuple[StatusEvent, int]], list[tuple[StatusEvent, int]]],
+    data: st.DataObject,
+) -> None:
+    log, _ = delivery
+    status = fold(None, log)
+    assert status is not None
+    forgotten = [(event, at) for event, at in log if not isinstance(event, FileCancelRequested)]
+    settled = status.status.is_terminal and status.cancel_run is None
+    assume(settled and len(forgotten) < len(log))
+    assert fold(None, data.draw(st.permutations(forgotten))) == status

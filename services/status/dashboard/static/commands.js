@@ -27,10 +27,12 @@ export function commands() {
   let file = null;
   let sent = null;
 
+  const waiting = () => sent === target(file) || file.phase === "cancelling";
+
   // A button that waits stays where it is, for the keyboard, and does nothing.
   function show() {
     const offered = possible(file);
-    const waits = sent === target(file);
+    const waits = waiting();
     for (const [name, each] of Object.entries(buttons)) {
       each.hidden = name !== offered;
       each.setAttribute("aria-disabled", waits);
@@ -45,7 +47,7 @@ export function commands() {
   }
 
   async function give(name) {
-    if (sent === target(file)) return;
+    if (waiting()) return;
     const mine = target(file);
     sent = mine;
     write(trouble, "");
