@@ -82,6 +82,23 @@ class Meter:
         return Run(files, seconds, used, max(0.0, others))
 
 
+QUIET = 0.3
+"""Cores that others may keep busy beside a run that counts: of two cores, a seventh."""
+
+QUIET_PATIENCE = 60.0
+"""Seconds that a run waits at most for the machine to become quiet."""
+
+
+def wait_until_quiet() -> None:
+    """Wait until the machine has had little to do for two seconds; not for ever."""
+    deadline = time.monotonic() + QUIET_PATIENCE
+    while time.monotonic() < deadline:
+        before = _busy_seconds()
+        time.sleep(2)
+        if _busy_seconds() - before < 2 * QUIET:
+            return
+
+
 def _busy_seconds() -> float:
     """Seconds that all cores together have worked since the machine started."""
     times = psutil.cpu_times()

@@ -8,10 +8,11 @@ are one and the same blob.
 import argparse
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
-from benchmarks.harness import PATIENCE, Meter, report
+from benchmarks.harness import PATIENCE, QUIET, Meter, report, wait_until_quiet
 from benchmarks.installation import Installation, publish, running_waybill, uploaded
 from shared.events import FileUploaded, new_file_id
 from shared.messaging import DirectPublisher
@@ -51,7 +52,11 @@ class Files:
 
 
 async def with_pods(pods: int, *, workers: int, seconds: float) -> list[Any]:
-    """The row of so many pods: files for so many seconds, from the first event to the last."""
+    """The row of so many pods, ending with what others used.
+
+    Args:
+        seconds: how long the files should take if the workers never waited.
+    """
     with running_waybill("--processors", str(pods), workers=workers) as installation:
         files = Files(installation, WORK)
         most = pods * workers / WORK
@@ -87,7 +92,10 @@ def rate_between(seen: Sequence[tuple[float, int]], first: float, last: float) -
 async def with_waiting(
     installation: Installation, work: float, waiting: int, *, workers: int, seconds: float
 ) -> list[Any]:
-    """The row of so many files that wait all the while, beside those that the workers have."""
+    """The row of so many files that wait all the while, ending with what others used.
+
+    Those that the workers have are not among them.
+    """
     open_files = waiting + workers
     files = Files(installation, work)
     async with asyncio.timeout(PATIENCE), installation.publisher() as publisher:
@@ -121,11 +129,20 @@ async def with_waiting(
     ]
 
 
-async def measure_pods(pods: Sequence[int], *, workers: int, seconds: float) -> None:
+async def quietest(run: Callable[[], Awaitable[list[Any]]], tries: int) -> list[Any]:
+    """The row of the run beside which others, its last column, used the least."""
+    rows: list[list[Any]] = []
+    while len(rows) < tries and not (rows and rows[-1][-1] < QUIET):
+        wait_until_quiet()
+        rows.append(await run())
+    return min(rows, key=lambda row: float(row[-1]))
+
+
+async def measure_pods(pods: Sequence[int], *, workers: int, seconds: float, tries: int) -> None:
     """Print the first report."""
     rows: list[list[Any]] = []
     for count in pods:
-        row = await with_pods(count, workers=workers, seconds=seconds)
+        row = await quietest(partial(with_pods, count, workers=workers, seconds=seconds), tries)
         base = rows[0] if rows else row
         rows.append([*row, row[1] / base[1], row[3] / base[3]])
     header = [
@@ -140,7 +157,9 @@ async def measure_pods(pods: Sequence[int], *, workers: int, seconds: float) -> 
     report("pods", [*header, "ratio", "ratio to the end"], rows)
 
 
-async def measure_waiting(waiting: Sequence[int], *, workers: int, seconds: float) -> None:
+async def measure_waiting(
+    waiting: Sequence[int], *, workers: int, seconds: float, tries: int
+) -> None:
     """Print the second report."""
     rows: list[list[Any]] = []
     for work in (WORK, 0.0):
@@ -150,9 +169,10 @@ async def measure_waiting(waiting: Sequence[int], *, workers: int, seconds: floa
             for count in waiting:
                 if not work and count < 1000:
                     continue  # So few files of no work are gone between two looks.
-                row = await with_waiting(
-                    installation, work, count, workers=workers, seconds=seconds
+                run = partial(
+                    with_waiting, installation, work, count, workers=workers, seconds=seconds
                 )
+                row = await quietest(run, tries)
                 base = base or row[2]
                 rows.append([*row, row[2] / base])
     header = ["work", "waiting", "files/s", "CPU s", "pod MiB", "others", "ratio"]
@@ -165,9 +185,13 @@ def main() -> None:
     parser.add_argument("--pods", nargs="*", type=int, default=[1, 2, 4, 8])
     parser.add_argument("--waiting", nargs="*", type=int, default=[10, 1000, 100_000])
     parser.add_argument("--seconds", type=float, default=15.0, help="length of a run")
+    parser.add_argument("--tries", type=int, default=2, help="at a run beside which others worked")
     asked = parser.parse_args()
-    asyncio.run(measure_pods(asked.pods, workers=2, seconds=asked.seconds))
-    asyncio.run(measure_waiting(asked.waiting, workers=4, seconds=asked.seconds))
+    bounds = {"seconds": asked.seconds, "tries": asked.tries}
+    if asked.pods:
+        asyncio.run(measure_pods(asked.pods, workers=2, **bounds))
+    if asked.waiting:
+        asyncio.run(measure_waiting(asked.waiting, workers=4, **bounds))
 
 
 if __name__ == "__main__":
