@@ -18,6 +18,7 @@ import uvloop
 
 from benchmarks.harness import percentile, report, usage, usage_of_children
 from services.processor.channel import Advanced, Broken, Job
+from services.processor.isolation import Limits
 from services.processor.scratch import Scratch
 from services.processor.workers import WorkerPool
 from shared.settings import DEMO_TYPE
@@ -89,7 +90,12 @@ async def pool(jobs: int, folder: Path, *, size: int, together: int) -> list[obj
     source = folder / "source"
     source.write_text(json.dumps({}))
     scratch = Scratch(str(folder))
-    workers = WorkerPool(size=size, memory_limit=1 << 30, time_limit=60)
+    workers = WorkerPool(
+        size=size,
+        folder=scratch.folder,
+        limits=Limits(memory=1 << 30, files=jobs * 2 * together),
+        time_limit=60,
+    )
     await workers.start()
 
     def ignore(_: Advanced) -> None:

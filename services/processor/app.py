@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from services.processor.consumer import WorkConsumer
 from services.processor.control import CancelRequests
+from services.processor.isolation import Limits
 from services.processor.outcomes import Outcomes
 from services.processor.pace import Pace
 from services.processor.run import Runner
@@ -32,14 +33,20 @@ class Processor:
         self._publisher = DirectPublisher(settings, client_id=f"processor-{settings.pod}")
         cancels = CancelRequests(settings)
         pace = Pace()
+        self._scratch = Scratch(settings.scratch)
         self._pool = WorkerPool(
             # One more than is worked by large files or for one owner; see `lanes.places`.
             size=settings.workers + 1,
-            memory_limit=settings.memory_limit,
+            folder=self._scratch.folder,
+            limits=Limits(
+                memory=settings.memory_limit,
+                file=settings.file_limit,
+                files=settings.worker_files,
+                growth=settings.worker_growth,
+            ),
             time_limit=settings.time_limit,
             pace=pace,
         )
-        self._scratch = Scratch(settings.scratch)
         outcomes = Outcomes(
             settings=settings, publisher=self._publisher, cancels=cancels, pace=pace
         )

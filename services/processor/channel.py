@@ -67,10 +67,20 @@ class Advanced(BaseModel):
     message: str | None = None
 
 
+class Ready(BaseModel):
+    """The process can take jobs."""
+
+    kind: Literal["ready"] = "ready"
+    namespaces: bool
+    """Whether it has a network and processes of its own, as the kernel allowed it."""
+
+
 class Done(BaseModel):
     """The job ended well."""
 
     kind: Literal["done"] = "done"
+    last: bool = False
+    """The process has done enough, and ends."""
     statistics: dict[str, int | float | str | bool | None]
     artifacts: list[ProducedArtifact]
     content: bytes = Field(default=b"", exclude=True)
@@ -99,13 +109,13 @@ class Broken(BaseModel):
 
     kind: Literal["broken"] = "broken"
     error: Failure
-    tainted: bool = False
-    """The process is not to be trusted with another file: it ends."""
+    last: bool = False
+    """The process has done enough, or is not to be trusted with another file, and ends."""
 
 
-_REPORT: TypeAdapter[Advanced | Done | Broken] = TypeAdapter(
-    Annotated[Advanced | Done | Broken, Field(discriminator="kind")]
-)
+Report = Ready | Advanced | Done | Broken
+
+_REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator="kind")])
 
 
 def artifact_path(scratch: Path, number: int) -> Path:
@@ -133,7 +143,7 @@ def encode(message: BaseModel) -> bytes:
     return _LENGTHS.pack(len(document), len(content)) + document + content
 
 
-def read_report(frame: Frame) -> Advanced | Done | Broken:
+def read_report(frame: Frame) -> Report:
     """What a worker tells.
 
     Raises:

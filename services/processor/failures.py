@@ -90,6 +90,16 @@ OF_THE_STEP = (
         "The work needed more memory than one worker may use.",
         "Send the file in parts, or raise WAYBILL_MEMORY_LIMIT.",
     ),
+    _for_good(
+        "file_too_large",
+        "The work wrote a temporary file that is larger than it may be.",
+        "Send the file in parts, or raise WAYBILL_FILE_LIMIT.",
+    ),
+    _for_good(
+        "too_many_processes",
+        "The work started more processes than it may.",
+        "Have the step corrected; if it reads files from strangers, treat this one as malicious.",
+    ),
     _for_now(
         "timed_out",
         "The work took longer than it may.",

@@ -50,6 +50,17 @@ class ProcessorSettings(Settings):
     memory_limit: int = Field(
         default=2 * 1024**3, gt=0, description="Bytes of memory one worker process may use."
     )
+    file_limit: int = Field(
+        default=4 * 1024**3, gt=0, description="Bytes of one temporary file of a worker process."
+    )
+    worker_files: int = Field(
+        default=1000, ge=1, description="Files after which a worker process is replaced."
+    )
+    worker_growth: int = Field(
+        default=1024**3,
+        gt=0,
+        description="Bytes of memory beyond which a worker process is replaced after a file.",
+    )
     backoff_first: float = Field(
         default=2.0,
         gt=0,

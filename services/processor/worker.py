@@ -5,7 +5,7 @@ other end of the socket sees it as the end of this attempt.
 """
 
 import contextlib
-import ctypes
+import errno
 import gc
 import logging
 import os
@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -27,10 +28,20 @@ from services.processor.channel import (
     FrameTooLargeError,
     Job,
     ProducedArtifact,
+    Ready,
     artifact_path,
     encode,
 )
 from services.processor.failures import failure, is_disk_full
+from services.processor.isolation import (
+    Limits,
+    clean_environment,
+    die_with_parent,
+    end_others,
+    enter_namespaces,
+    keep_only,
+    renounce,
+)
 from services.processor.steps.document import Document
 from services.processor.steps.pipeline import run_pipeline
 from shared.errors import WorkError
@@ -52,7 +63,8 @@ EXIT_OUT_OF_MEMORY = 71
 MAX_CODE, MAX_DETAIL = 64, 500
 """Characters of an error's code and of its description: every status carries them."""
 
-PR_SET_PDEATHSIG = 1
+KIB = 1024
+"""Unit in which Linux tells the size of a process (macOS: bytes, and a worker lives shorter)."""
 
 
 class WorkerContext:
@@ -101,54 +113,77 @@ class WorkerContext:
         )
 
 
-def main(channel: socket.socket, output: Connection, memory_limit: int) -> None:
-    """Work until the pod closes the socket.
+def main(channel: socket.socket, output: Connection, folder: Path, limits: Limits) -> None:
+    """Work until the pod closes the socket, or until the limits have this process replaced.
 
     Args:
         output: takes the place of standard output and standard error.
-        memory_limit: bytes of private memory; what exceeds it ends in MemoryError.
+        folder: where temporary files go.
     """
-    _die_with_parent()
+    die_with_parent()
+    os.setsid()  # The pod kills the whole group.
     _redirect(output)
+    channel = keep_only(channel)
+    clean_environment(folder)
+    in_namespace = enter_namespaces(network=limits.network)
+    renounce(limits, in_namespace=in_namespace)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_DATA, (memory_limit, memory_limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     channel.setblocking(True)
-    frames = Frames()
     try:
-        while data := channel.recv(READ_SIZE):
-            for frame in frames.feed(data):
-                outcome, message = work(Job.model_validate_json(frame.document), channel)
-                channel.sendall(message)
-                if isinstance(outcome, Broken) and outcome.tainted:
-                    return
+        channel.sendall(encode(Ready(namespaces=in_namespace)))
+        for number, job in enumerate(_jobs(channel), start=1):
+            outcome = work(job, channel)
+            if number >= limits.files or _memory() > limits.growth:
+                outcome.last = True
+            if in_namespace:
+                end_others()
+            channel.sendall(_answer(outcome))
+            if outcome.last:
+                return
     except MemoryError:
         # Not even the outcome could be told.
         os._exit(EXIT_OUT_OF_MEMORY)
 
 
-def work(job: Job, channel: socket.socket) -> tuple[Done | Broken, bytes]:
-    """Do one job; whatever happens becomes the outcome of the attempt.
+def _jobs(channel: socket.socket) -> Iterator[Job]:
+    frames = Frames()
+    while data := channel.recv(READ_SIZE):
+        for frame in frames.feed(data):
+            yield Job.model_validate_json(frame.document)
 
-    Returns:
-        The outcome, and the frame that tells it.
-    """
+
+def work(job: Job, channel: socket.socket) -> Done | Broken:
+    """Do one job; whatever happens becomes the outcome of the attempt."""
+    process = os.getpid()
     context = WorkerContext(job, channel)
     document = Document(path=job.path, content_type=job.content_type, size=job.size)
     try:
         document = run_pipeline(document, context)
-        done = Done(
+        return Done(
             statistics=document.statistics,
             artifacts=context.artifacts,
             content=bytes(context.content),
         )
-        return done, encode(done)
     except BaseException as error:
         if not isinstance(error, WorkError):
             log.exception("a step raised %s", type(error).__name__)
-        broken = _broken(error)
-    return broken, encode(broken)
+        return _broken(error)
+    finally:
+        if os.getpid() != process:
+            os._exit(0)  # A step forked, and this is the copy: the pod waits for one outcome.
+
+
+def _answer(outcome: Done | Broken) -> bytes:
+    try:
+        return encode(outcome)
+    except FrameTooLargeError:
+        return encode(Broken(error=failure("result_too_large"), last=outcome.last))
+
+
+def _memory() -> int:
+    """The most memory that this process has had, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
 
 
 def _broken(error: BaseException) -> Broken:
@@ -159,9 +194,7 @@ def _broken(error: BaseException) -> Broken:
             return Broken(error=Failure(code=code, message=detail, retryable=error.retryable))
         case MemoryError():
             gc.collect()
-            return Broken(error=failure("out_of_memory"), tainted=True)
-        case FrameTooLargeError():
-            return Broken(error=failure("result_too_large"))
+            return Broken(error=failure("out_of_memory"), last=True)
         case ValidationError() if error.title in (Done.__name__, ProducedArtifact.__name__):
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             where = ".".join(map(str, first["loc"]))
@@ -169,11 +202,15 @@ def _broken(error: BaseException) -> Broken:
             return Broken(error=failure("bad_result", meaning[:MAX_DETAIL]))
         case OSError() if is_disk_full(error):
             return Broken(error=failure("disk_full"))
+        case OSError() if error.errno == errno.EFBIG:
+            return Broken(error=failure("file_too_large"))
+        case BlockingIOError() if error.errno == errno.EAGAIN:
+            return Broken(error=failure("too_many_processes"), last=True)
         case SystemExit():
-            return Broken(error=failure("worker_exited"), tainted=True)
-    tainted = not isinstance(error, Exception)
+            return Broken(error=failure("worker_exited"), last=True)
+    last = not isinstance(error, Exception)
     meaning = f"A step raised {_describe(error)}."
-    return Broken(error=failure("step_failed", meaning), tainted=tainted)
+    return Broken(error=failure("step_failed", meaning), last=last)
 
 
 def _describe(error: BaseException) -> str:
@@ -195,11 +232,3 @@ def _redirect(output: Connection) -> None:
         open(descriptor, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
         for descriptor in (1, 2)
     )
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end this process when the pod is gone, however it went."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1:
-            sys.exit(0)

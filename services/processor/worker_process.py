@@ -1,12 +1,15 @@
 """One worker process as the pod sees it: the socket to it, what it writes, and its death."""
 
 import asyncio
+import contextlib
 import logging
+import os
+import shutil
 import signal
 import socket
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
 from typing import cast
 
 from services.processor import worker
@@ -17,15 +20,21 @@ from services.processor.channel import (
     Frames,
     GarbledError,
     Job,
+    Ready,
+    Report,
     encode,
     read_report,
 )
 from services.processor.failures import failure
+from services.processor.isolation import Limits
 from shared.events import Failure
 
 log = logging.getLogger(__name__)
 
 OnAdvance = Callable[[Advanced], None]
+
+START_GRACE = 30.0
+"""Seconds for a process to be ready: it takes tens of milliseconds on an idle machine."""
 
 EXIT_GRACE = 2.0
 """Seconds for a process that was killed or told to end to be gone; SIGKILL takes milliseconds."""
@@ -39,6 +48,10 @@ LAST_WORDS = 2000
 
 FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
 """Signals by which the kernel ends a process that broke itself."""
+
+
+class WorkerStartError(Exception):
+    """A worker process did not come up."""
 
 
 class Output(asyncio.Protocol):
@@ -69,8 +82,10 @@ class Output(asyncio.Protocol):
 class WorkerProcess(asyncio.Protocol):
     """One worker process and the socket to it."""
 
-    def __init__(self, process: ForkServerProcess) -> None:
+    def __init__(self, process: ForkServerProcess, folder: Path) -> None:
         self._process = process
+        self._folder = folder
+        self._ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._frames = Frames()
         self.output = Output(lambda: self._condemn("too_much_output"))
         self._transport: asyncio.Transport | None = None
@@ -79,29 +94,54 @@ class WorkerProcess(asyncio.Protocol):
         self._reason: str | None = None
 
     @classmethod
-    async def start(cls, context: ForkServerContext, memory_limit: int) -> "WorkerProcess":
-        """Start a process; it shares nothing with the pod but a socket and where it may write."""
+    async def start(
+        cls, context: ForkServerContext, folder: Path, limits: Limits
+    ) -> "WorkerProcess":
+        """Start a process; it shares nothing with the pod but a socket and where it may write.
+
+        Args:
+            folder: where its temporary files go; does not exist yet.
+
+        Raises:
+            WorkerStartError: it is not ready in time, or has died.
+        """
+        await asyncio.to_thread(folder.mkdir)
         ours, theirs = socket.socketpair()
         read_end, write_end = context.Pipe(duplex=False)
-        arguments = (theirs, write_end, memory_limit)
+        arguments = (theirs, write_end, folder, limits)
         process = context.Process(target=worker.main, args=arguments, daemon=True)
         await asyncio.to_thread(process.start)
         theirs.close()
         write_end.close()
-        return await cls._connect(process, ours, read_end)
-
-    @classmethod
-    async def _connect(
-        cls, process: ForkServerProcess, channel: socket.socket, output: Connection
-    ) -> "WorkerProcess":
         loop = asyncio.get_running_loop()
-        _, started = await loop.create_connection(lambda: cls(process), sock=channel)
-        await loop.connect_read_pipe(lambda: started.output, output)
+        _, started = await loop.create_connection(lambda: cls(process, folder), sock=ours)
+        await loop.connect_read_pipe(lambda: started.output, read_end)
+        await started.wait_until_ready()
         return started
+
+    async def wait_until_ready(self) -> None:
+        """Wait for the process to say that it can take jobs.
+
+        Raises:
+            WorkerStartError: it does not in time, or has died.
+        """
+        try:
+            async with asyncio.timeout(START_GRACE):
+                await self._ready
+        except BaseException as error:
+            await self.kill()
+            if isinstance(error, TimeoutError):
+                raise WorkerStartError(f"not ready within {START_GRACE:g} seconds") from None
+            raise
 
     @property
     def alive(self) -> bool:
         return self._transport is not None and self._reason is None
+
+    @property
+    def in_namespace(self) -> bool:
+        """Whether the kernel gives it a network and processes of its own."""
+        return self._ready.result()
 
     @property
     def pid(self) -> int | None:
@@ -121,23 +161,31 @@ class WorkerProcess(asyncio.Protocol):
         return outcome
 
     async def kill(self) -> None:
-        """End the process at once."""
+        """End the process at once, with all that it started and the files that it left."""
         if self._transport is not None:
             self._transport.abort()
-        self._process.kill()
+        self._kill()
         await asyncio.to_thread(self._process.join, EXIT_GRACE)
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    def _kill(self) -> None:
+        self._process.kill()
+        # Where there are no namespaces, what it started dies by belonging to its group.
+        if self._process.pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     async def _post_mortem(self) -> Broken:
         """Why a process is dead, or useless, that had a job."""
         await asyncio.to_thread(self._process.join, EXIT_GRACE)
         error = failure(self._reason) if self._reason else cause_of_death(self._process.exitcode)
-        return Broken(error=error, tainted=True)
+        return Broken(error=error, last=True)
 
     def _condemn(self, reason: str) -> None:
         """Kill it for a reason of the pod's own."""
         if self._reason is None:
             self._reason = reason
-            self._process.kill()
+            self._kill()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is open."""
@@ -155,9 +203,15 @@ class WorkerProcess(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         """It is dead, or it will be."""
         self._transport = None
+        if not self._ready.done():
+            self._ready.set_exception(WorkerStartError(self.output.last_words))
         self._settle(None)
 
-    def _receive(self, report: Advanced | Done | Broken) -> None:
+    def _receive(self, report: Report) -> None:
+        if isinstance(report, Ready):
+            if not self._ready.done():
+                self._ready.set_result(report.namespaces)
+            return
         if self._outcome is None or self._outcome.done():
             raise GarbledError("it speaks without a job")
         if not isinstance(report, Advanced):

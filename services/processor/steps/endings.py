@@ -26,6 +26,7 @@ BadEnd = Literal[
     "raise",
     "segfault",
     "shout",
+    "swarm",
 ]
 
 BAD_ENDS: tuple[BadEnd, ...] = get_args(BadEnd)
@@ -35,6 +36,10 @@ _CHUNK = 16 << 20
 
 _HUGE = 32 << 20
 """Characters of the result that nobody can carry."""
+
+
+_SWARM = 300
+"""Processes of a swarm: more than any limit of ours, and no harm to a machine without one."""
 
 
 class MuteError(Exception):
@@ -78,6 +83,8 @@ def end_badly(how: BadEnd, document: Document, context: Context) -> None:
             ctypes.string_at(0)
         case "shout":
             _shout(context)
+        case "swarm":
+            _swarm()
 
 
 def _hang() -> NoReturn:
@@ -100,6 +107,13 @@ def _garble() -> None:
                 socket.socket(fileno=os.dup(descriptor)).sendall(b"\xff" * 64)
         except OSError:
             continue
+
+
+def _swarm() -> NoReturn:
+    for _ in range(_SWARM):
+        if os.fork() == 0:
+            _hang()
+    _hang()
 
 
 def _shout(context: Context) -> NoReturn:

@@ -8,10 +8,12 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from services.processor.channel import Broken, Done
 from services.processor.failures import KINDS
+from services.processor.isolation import MAX_PROCESSES, Limits
 from services.processor.steps.endings import BAD_ENDS, BadEnd
 from services.processor.worker_process import LAST_WORDS, MAX_OUTPUT
 from services.processor.workers import WorkerPool
@@ -32,13 +34,19 @@ CODES: dict[BadEnd, str] = {
     "quit": "worker_exited",
     "raise": "step_failed",
     "segfault": "segmentation_fault",
+    "swarm": "too_many_processes" if os.getuid() else "timed_out",
     "shout": "too_much_output",
 }
 
 
 @pytest.fixture(scope="module")
-async def pool() -> AsyncIterator[WorkerPool]:
-    pool = WorkerPool(size=2, memory_limit=MEMORY_LIMIT, time_limit=3.0)
+async def pool(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WorkerPool]:
+    pool = WorkerPool(
+        size=2,
+        folder=tmp_path_factory.mktemp("pool"),
+        limits=Limits(memory=MEMORY_LIMIT),
+        time_limit=3.0,
+    )
     await pool.start()
     yield pool
     await pool.stop()
@@ -119,6 +127,17 @@ async def test_an_error_that_cannot_say_what_it_is_is_told_by_its_name(
 
 async def test_a_segmentation_fault_costs_one_attempt(pool: WorkerPool, tmp_path: Path) -> None:
     assert "SIGSEGV" in (await end_of(pool, tmp_path, "segfault")).error.message
+
+
+async def test_a_swarm_of_processes_ends_with_the_work_that_started_it(
+    pool: WorkerPool, tmp_path: Path
+) -> None:
+    """For the user root the kernel does not count; its swarm ends with the time limit."""
+    before = len(psutil.pids())
+    await end_of(pool, tmp_path, "swarm")
+    async with asyncio.timeout(5):
+        while len(psutil.pids()) > before + MAX_PROCESSES // 2:
+            await asyncio.sleep(0.05)
 
 
 async def test_endless_output_drowns_neither_the_pod_nor_its_log(

@@ -33,7 +33,7 @@ REPORTS = [
         ],
         content=b"\x00\xffacc",
     ),
-    Broken(error=Failure(code="bad", message="", retryable=False), tainted=True),
+    Broken(error=Failure(code="bad", message="", retryable=False), last=True),
 ]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.processor.channel import Advanced, Broken, Done, Job
+from services.processor.isolation import Limits
 from services.processor.workers import WorkerPool
 from tests.services.processor.jobs import demo, ignore
 
@@ -15,8 +16,8 @@ MEMORY_LIMIT = 512 << 20
 
 
 @pytest.fixture
-async def pool() -> AsyncIterator[WorkerPool]:
-    pool = WorkerPool(size=1, memory_limit=MEMORY_LIMIT, time_limit=3.0)
+async def pool(tmp_path: Path) -> AsyncIterator[WorkerPool]:
+    pool = WorkerPool(size=1, folder=tmp_path, limits=Limits(memory=MEMORY_LIMIT), time_limit=3.0)
     await pool.start()
     yield pool
     await pool.stop()
