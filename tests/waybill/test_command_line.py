@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.stack import RunningStack
 from waybill.addresses import Addresses, find_addresses
-from waybill.cli.show import human_duration, human_size
+from waybill.cli.words import human_duration, human_size
 from waybill.client import Client
 from waybill.local.ports import choose_port, is_free
 from waybill.local.stack import LONGEST_DELAY, STABLE_AFTER, next_delay
@@ -35,6 +35,9 @@ def test_an_upload_is_followed_to_its_end_and_shown(stack: RunningStack, tmp_pat
     shown = waybill("status", file_id, "--dir", folder)
     assert "completed" in shown.stdout
     assert "notes.txt" in shown.stdout
+    assert "uploaded\n" in shown.stdout
+    assert "  attempt 1 of 3 begins on " in shown.stdout
+    assert "  completed at attempt 1 of 3 after " in shown.stdout
     document = json.loads(waybill("status", file_id, "--json", "--dir", folder).stdout)
     assert document["labels"] == {"team": "a"}
 

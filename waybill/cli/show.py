@@ -1,7 +1,7 @@
 """`waybill status` and `waybill watch`: statuses as people read them."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -9,6 +9,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from waybill.cli.story import story
+from waybill.cli.words import human_duration, human_size, seconds_between
 from waybill.client import Client, Status
 
 COLOURS = {
@@ -23,36 +25,8 @@ MAX_ROWS = 30
 """Files in the live table: what fits on a screen; the latest changed stay."""
 
 
-def human_size(size: int | None) -> str:
-    """Bytes in the unit that people would use."""
-    if size is None:
-        return ""
-    amount = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000 or unit == "GB":
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    raise AssertionError
-
-
-def human_duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def seconds_between(earlier: str | None, later: str | None) -> float | None:
-    """From one time of a status document to another."""
-    if earlier is None or later is None:
-        return None
-    return (_time(later) - _time(earlier)).total_seconds()
-
-
 def print_status(document: Status, console: Console) -> None:
-    """One file: what it is, where it stands, why it failed, and what happened."""
+    """One file: what it is, where it stands, why it failed, and what happened (times in UTC)."""
     state = _state(document)
     state.append(f"  {document['phase']}", style="dim")
     facts = Table.grid(padding=(0, 2))
@@ -60,21 +34,11 @@ def print_status(document: Status, console: Console) -> None:
         facts.add_row(Text(name, style="dim"), value)
     console.print(Text(document["name"] or document["file_id"], style="bold"), state)
     console.print(facts)
-    history = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    for column in ("time (UTC)", "after", "event", "attempt", ""):
-        history.add_column(column)
-    before: str | None = None
-    for line in document["history"]:
-        after = seconds_between(before, line["time"])
-        history.add_row(
-            f"{_time(line['time']):%Y-%m-%d %H:%M:%S}",
-            "" if after is None else human_duration(after),
-            line["type"].removeprefix("file."),
-            str(line["attempt"] or ""),
-            Text(line["message"] or line["pod"] or ""),
-        )
-        before = line["time"]
-    console.print(history)
+    console.print()
+    for time, sentence in story(document):
+        line = Text(f"{time:%Y-%m-%d %H:%M:%S}  ", style="dim")
+        line.append(sentence, style="not dim")
+        console.print(line, soft_wrap=True)
 
 
 def watch(client: Client, file_ids: Sequence[str], console: Console) -> None:
@@ -119,10 +83,19 @@ def _facts(document: Status) -> list[tuple[str, Text]]:
         if document["attempt"]
         else ("attempt", None),
         ("took", None if took is None else human_duration(took)),
-        ("next attempt", document["next_attempt_at"]),
+        ("next attempt", _next_attempt(document)),
         ("error", _reason(document)),
     ]
     return [(name, Text(str(value))) for name, value in facts if value]
+
+
+def _next_attempt(document: Status) -> str | None:
+    if document["next_attempt_at"] is None:
+        return None
+    due = datetime.fromisoformat(document["next_attempt_at"])
+    left = (due - datetime.now(UTC)).total_seconds()
+    when = f"in {human_duration(left)}" if left > 0 else "any moment"
+    return f"{when}, at {due:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _reason(document: Status) -> str | None:
@@ -132,7 +105,3 @@ def _reason(document: Status) -> str | None:
 
 def _state(document: Status) -> Text:
     return Text(document["status"], style=COLOURS.get(document["status"], ""))
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
