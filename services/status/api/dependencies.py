@@ -1,7 +1,6 @@
 """What the endpoints fetch from the application's state, and what they ask of a request."""
 
-from typing import Annotated, TypedDict
-from urllib.parse import urlsplit
+from typing import Annotated, Any, TypedDict
 
 from fastapi import Depends, Header
 from starlette.requests import HTTPConnection
@@ -28,54 +27,29 @@ class State(TypedDict):
     letters: DeadLetters
 
 
-def _settings(connection: HTTPConnection) -> StatusSettings:
-    settings: StatusSettings = connection.state.settings
-    return settings
+def _fetch(name: str) -> Any:
+    """A dependency on one member of the state; awaited, since FastAPI gives others a thread."""
+
+    async def fetch(connection: HTTPConnection) -> Any:
+        return getattr(connection.state, name)
+
+    return Depends(fetch)
 
 
-def _store(connection: HTTPConnection) -> FileStore:
-    store: FileStore = connection.state.store
-    return store
-
-
-def _hub(connection: HTTPConnection) -> Hub:
-    hub: Hub = connection.state.hub
-    return hub
-
-
-def _blobs(connection: HTTPConnection) -> BlobStore:
-    blobs: BlobStore = connection.state.blobs
-    return blobs
-
-
-def _publisher(connection: HTTPConnection) -> Publisher:
-    publisher: Publisher = connection.state.publisher
-    return publisher
-
-
-def _runs(connection: HTTPConnection) -> Runs:
-    runs: Runs = connection.state.runs
-    return runs
-
-
-def _letters(connection: HTTPConnection) -> DeadLetters:
-    letters: DeadLetters = connection.state.letters
-    return letters
-
-
-def up_to_date(connection: HTTPConnection) -> None:
+async def up_to_date(connection: HTTPConnection) -> None:
     """Answer nothing from a pod that does not know the present yet.
 
     Raises:
         CatchingUpError: the projector has not yet passed the place where this pod's tail begins.
     """
-    behind = _hub(connection).behind
+    hub: Hub = connection.state.hub
+    behind = hub.behind
     if behind is not None:
         raise CatchingUpError(f"This pod is catching up, it waits for {behind}: ask again.")
 
 
-def own_origin(
-    host: Annotated[str, Header(include_in_schema=False)] = "",
+async def own_origin(
+    host: Annotated[str, Header(include_in_schema=False)],
     origin: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> None:
     """Take a command from our own page, or from what is no browser, which sends no `Origin`.
@@ -83,14 +57,19 @@ def own_origin(
     Raises:
         ForeignOriginError: another site's page sends it, in the name of whoever looks at it.
     """
-    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+    if origin is not None and origin.lower() not in _origins_of(host):
         raise ForeignOriginError(f"Commands are taken from the page at {host}, not from {origin}.")
 
 
-SettingsOf = Annotated[StatusSettings, Depends(_settings)]
-StoreOf = Annotated[FileStore, Depends(_store)]
-HubOf = Annotated[Hub, Depends(_hub)]
-BlobsOf = Annotated[BlobStore, Depends(_blobs)]
-PublisherOf = Annotated[Publisher, Depends(_publisher)]
-RunsOf = Annotated[Runs, Depends(_runs)]
-DeadLettersOf = Annotated[DeadLetters, Depends(_letters)]
+def _origins_of(host: str) -> tuple[str, str]:
+    # Behind a proxy that ends TLS we cannot know which of the two the page has.
+    return f"http://{host.lower()}", f"https://{host.lower()}"
+
+
+SettingsOf = Annotated[StatusSettings, _fetch("settings")]
+StoreOf = Annotated[FileStore, _fetch("store")]
+HubOf = Annotated[Hub, _fetch("hub")]
+BlobsOf = Annotated[BlobStore, _fetch("blobs")]
+PublisherOf = Annotated[Publisher, _fetch("publisher")]
+RunsOf = Annotated[Runs, _fetch("runs")]
+DeadLettersOf = Annotated[DeadLetters, _fetch("letters")]

@@ -100,7 +100,13 @@ async def test_a_command_about_an_unknown_or_a_deleted_file_says_so(
 
 @pytest.mark.parametrize(
     ("origin", "accepted"),
-    [(None, True), ("own", True), ("https://elsewhere.example", False), ("null", False)],
+    [
+        (None, True),
+        ("own", True),
+        ("https://elsewhere.example", False),
+        ("null", False),
+        ("http://[", False),
+    ],
 )
 async def test_a_command_of_another_sites_page_is_refused(
     client: httpx.AsyncClient, publisher: Publisher, origin: str | None, accepted: bool
