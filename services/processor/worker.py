@@ -42,15 +42,13 @@ from services.processor.isolation import (
     keep_only,
     renounce,
 )
+from services.processor.reports import MAX_MESSAGE, MAX_NAME, Reports
 from services.processor.steps.document import Document
 from services.processor.steps.pipeline import run_pipeline
 from shared.errors import WorkError
 from shared.events import Failure, Progress
 
 log = logging.getLogger(__name__)
-
-PROGRESS_INTERVAL = 0.25
-"""Seconds between two reports of one phase: four a second look live and cost little."""
 
 MAX_INLINE = 256 << 10
 """Bytes of artifacts that go over the socket; more goes through files of the scratch directory."""
@@ -78,8 +76,8 @@ class WorkerContext:
         self.content = bytearray()
         self._folder = job.scratch
         self._channel = channel
-        self._phase = ""
-        self._last_report = 0.0
+        self._reports = Reports()
+        self.step = ""
 
     @property
     def scratch(self) -> Path:
@@ -88,15 +86,25 @@ class WorkerContext:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def progress(self, phase: str, done: int, total: int, message: str | None = None) -> None:
-        """Report the first, the last, and at most four a second of what is between."""
-        now = time.monotonic()
-        is_edge = phase != self._phase or done >= total
-        if not is_edge and now - self._last_report < PROGRESS_INTERVAL:
+    def progress(
+        self, done: int, total: int, message: str | None = None, *, phase: str | None = None
+    ) -> None:
+        """Report, if it is worth it and the pod is listening; never waits, and never fails."""
+        phase = (phase or self.step)[:MAX_NAME]
+        if not self._reports.is_due(phase, done=done, total=total, now=time.monotonic()):
             return
-        self._phase, self._last_report = phase, now
-        progress = Progress(done=done, total=total)
-        self._channel.sendall(encode(Advanced(phase=phase, progress=progress, message=message)))
+        report = Advanced(
+            phase=phase,
+            progress=Progress(done=max(0, done), total=max(0, total)),
+            message=message[:MAX_MESSAGE] if message else None,
+        )
+        frame = encode(report)
+        try:
+            sent = self._channel.send(frame, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return  # The pod has enough to read, and the next report tells more.
+        if sent < len(frame):
+            self._channel.sendall(frame[sent:])  # Half a frame would garble all that follows.
 
     def artifact(self, name: str, content_type: str, content: bytes | str) -> None:
         """Leave an artifact for the pod to store."""

@@ -71,7 +71,7 @@ def _read(document: Document) -> Demo:
 def _work(asked: Demo, context: Context) -> None:
     if not asked.seconds:
         return  # There is nothing to follow, and a benchmark does not want to pay for it.
-    context.progress("working", 0, asked.steps)
+    context.progress(0, asked.steps, phase="working")
     for done in range(1, asked.steps + 1):
         time.sleep(asked.seconds / asked.steps)
-        context.progress("working", done, asked.steps)
+        context.progress(done, asked.steps, phase="working")

@@ -26,6 +26,8 @@ class Context(Protocol):
 
     run: int
     attempt: int
+    step: str
+    """The name of the step that is at work."""
     ocr: bool
     """Whether the text in images is to be read."""
 
@@ -33,8 +35,17 @@ class Context(Protocol):
     def scratch(self) -> Path:
         """An empty directory of this attempt's own, removed afterwards."""
 
-    def progress(self, phase: str, done: int, total: int, message: str | None = None) -> None:
-        """Tell how far `phase` has come, in units of the step's choice; never blocks for long."""
+    def progress(
+        self, done: int, total: int, message: str | None = None, *, phase: str | None = None
+    ) -> None:
+        """Tell how far the work has come, in units of the step's choice; costs next to nothing.
+
+        The first report, the last and at most four a second of those between are passed on.
+
+        Args:
+            total: how many there will be, 0 where nobody knows.
+            phase: what is being done; the step's name if it is not given.
+        """
 
     def artifact(self, name: str, content_type: str, content: bytes | str) -> None:
         """Keep `content` as one of the results of the work."""

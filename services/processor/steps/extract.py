@@ -25,7 +25,7 @@ def read_document(document: Document, context: Context) -> Document:
     Raises:
         PermanentError: `corrupt_document`, `document_too_large` or `decompression_bomb`.
     """
-    context.progress("extracting", 0, 1)
+    context.progress(0, 1, phase="extracting")
     result = extract(document)
     document.text = "\n\n".join(unify_lines(text) for text in _texts(result) if text)
     sheets = result.metadata.get("sheet_count")
@@ -41,7 +41,7 @@ def read_markup(document: Document, context: Context) -> Document:
     Raises:
         PermanentError: `corrupt_document`.
     """
-    context.progress("extracting", 0, 1)
+    context.progress(0, 1, phase="extracting")
     # kreuzberg takes all text for UTF-8, so that it gets just that.
     result = extract(document, content=read_decoded(document).encode(errors="replace"))
     document.text = unify_lines(result.content)

@@ -77,7 +77,7 @@ def identify(document: Document, context: Context) -> Document:
     Raises:
         PermanentError: `content_type_mismatch` or `encrypted_document`.
     """
-    context.progress("identifying", 0, 1)
+    context.progress(0, 1, phase="identifying")
     found = identify_type(document.path, document.content_type)
     if found != document.content_type:
         document.statistics["identified_type"] = found

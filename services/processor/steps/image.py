@@ -41,7 +41,7 @@ def _read_pages(picture: "Image", pages: int, document: Document, context: Conte
     texts = []
     to_read = min(pages, MAX_PAGES)
     for number in range(to_read):
-        context.progress("reading images", number, to_read)
+        context.progress(number, to_read, phase="reading images")
         with _failing_clearly(document):
             picture.seek(number)
             page = _readable(picture)

@@ -25,7 +25,7 @@ def read_pdf(document: Document, context: Context) -> Document:
     """
     from pypdfium2 import PdfiumError
 
-    context.progress("extracting", 0, 1)
+    context.progress(0, 1, phase="extracting")
     try:
         with _open(document) as pdf:
             document.statistics["pages"] = len(pdf)
@@ -66,7 +66,7 @@ def _read_drawn_pages(
     ]
     to_read = drawn[:MAX_PAGES]
     for done, number in enumerate(to_read):
-        context.progress("reading images", done, len(to_read))
+        context.progress(done, len(to_read), phase="reading images")
         texts[number] = read_picture(_draw(pdf, number))
     if drawn:
         document.statistics["ocr_pages"] = len(to_read)

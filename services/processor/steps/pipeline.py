@@ -49,6 +49,7 @@ def run_pipeline(document: Document, context: Context) -> Document:
     if document.content_type != DEMO_TYPE:
         document = identify(document, context)
     for step in pipeline_for(document.content_type):
+        context.step = step.__name__
         document = step(document, context)
         if not isinstance(document, Document):
             raise PermanentError(

@@ -15,7 +15,7 @@ def count(document: Document, context: Context) -> Document:
     text = document.text
     if text is None:
         return document
-    context.progress("counting", 0, 1)
+    context.progress(0, 1, phase="counting")
     document.statistics |= count_text(text)
     if text.strip():
         if language := detect_language(text):

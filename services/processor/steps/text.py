@@ -33,7 +33,7 @@ _DECLARED_WITHIN = 1024
 
 def read_text(document: Document, context: Context) -> Document:
     """Take the file itself as the text."""
-    context.progress("extracting", 0, 1)
+    context.progress(0, 1, phase="extracting")
     document.text = unify_lines(read_decoded(document))
     return document
 

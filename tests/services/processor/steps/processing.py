@@ -18,12 +18,15 @@ class FakeContext:
     run: int = 1
     attempt: int = 1
     ocr: bool = True
+    step: str = ""
     reports: list[tuple[str, int, int]] = field(default_factory=list)
     artifacts: dict[str, tuple[str, bytes]] = field(default_factory=dict)
 
-    def progress(self, phase: str, done: int, total: int, message: str | None = None) -> None:
+    def progress(
+        self, done: int, total: int, message: str | None = None, *, phase: str | None = None
+    ) -> None:
         assert message is None
-        self.reports.append((phase, done, total))
+        self.reports.append((phase or self.step, done, total))
 
     def artifact(self, name: str, content_type: str, content: bytes | str) -> None:
         data = content.encode() if isinstance(content, str) else content
