@@ -19,6 +19,7 @@ from shared.messaging import Publisher
 from shared.settings import Settings
 from shared.topics import CONTROL, UPLOADED
 from tests.services.status.asking import publish, status_path, wait_for
+from tests.services.upload.kafka_line import line_to
 from tests.support.builders import (
     cancelled,
     completed,
@@ -208,3 +209,28 @@ async def test_retries_at_the_same_time_on_two_pods_start_one_new_run(
             document = (await wait_for(pod, file_id, "failed")).json()
             assert document["run"] == 2
             assert [line["type"] for line in document["history"]].count("file.requeued") == 1
+
+
+async def test_a_command_that_kafka_does_not_take_is_answered_503_and_never_given(
+    status_settings: StatusSettings,
+    publisher: Publisher,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.status.app.COMMAND_TIMEOUT", 1.0)
+    file_id = new_file_id()
+    await publish(publisher, file_id, uploaded())
+    async with line_to(settings.kafka) as line:
+        on_the_line = status_settings.model_copy(update={"kafka": line.address})
+        async with served(create_app(on_the_line)) as client:
+            await until_ready(client)
+            await wait_for(client, file_id, "pending")
+            await line.cut()
+            refused = await client.post(f"/api/files/{file_id}/cancel")
+            assert (refused.status_code, refused.json()["code"]) == (503, "kafka_unavailable")
+            assert (await client.get(status_path(file_id))).json()["phase"] == "queued"
+            await line.open()
+            async with asyncio.timeout(20):
+                while (await client.post(f"/api/files/{file_id}/cancel")).status_code != 202:
+                    await asyncio.sleep(0.2)
+    assert await count(settings, CONTROL) == 1
