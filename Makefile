@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PEERS := $(VENV)/.peers-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench lock docs clean
+.PHONY: help setup run test check chaos bench lock docs clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -37,6 +37,9 @@ check: setup  ## lint, types and import rules
 $(PEERS): $(STAMP) requirements-bench.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-bench.lock
 	@touch $@
+
+chaos: setup  ## break pods, broker and MongoDB on purpose: make chaos [SEED=…] [FILES=2000]
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) --files $(or $(FILES),2000)
 
 bench: setup $(PEERS)  ## measure, in some ten minutes; see benchmarks/README.md
 	$(BIN)/python -m benchmarks.upload

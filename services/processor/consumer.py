@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 
 from services.processor.commits import COMMIT_ERRORS, Committer
 from services.processor.control import CancelRequests
-from services.processor.desk import Desk
+from services.processor.desk import Desk, cancelled
 from services.processor.offsets import PartitionWindow
 from services.processor.outcomes import Outcomes
 from services.processor.pace import Pace
@@ -24,6 +24,7 @@ from services.processor.settings import ProcessorSettings
 from shared.messaging import (
     KAFKA_RETRY_DELAY,
     SESSION_TIMEOUT_MS,
+    KafkaRecord,
     admin_client,
     group_name,
     topic_names,
@@ -65,7 +66,9 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer: AIOKafkaConsumer | None = None
         self._windows: dict[TopicPartition, PartitionWindow] = {}
         self._outcomes = outcomes
-        self._settled = outcomes.settled
+        self._settled = asyncio.Event()
+        self._background: set[asyncio.Task[None]] = set()
+        outcomes.still_ours = self._still_ours
         self._committer = Committer(self._commit, settled=self._settled)
         self._desk = Desk(
             settings=settings,
@@ -104,16 +107,15 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             heartbeat_interval_ms=SESSION_TIMEOUT_MS // 3,
         )
         async with asyncio.TaskGroup() as group:
-            background = [
+            self._background = {
                 group.create_task(self._cancels.follow()),
                 group.create_task(self._committer.run()),
-            ]
+            }
             await self._cancels.loaded.wait()
             self._consumer.subscribe(topic_names(self._settings, WORK_TOPICS), listener=self)
             await self._consumer.start()
             await self._poll_until_drained(self._consumer)
-            for task in background:
-                task.cancel()
+            # What is being done now is committed, and may be cancelled, until `drain` is over.
 
     def begin_drain(self) -> None:
         """Take no more records; may be called from a signal handler."""
@@ -125,6 +127,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._desk.finish_running(grace)
         await self._outcomes.told(REVOKE_TELL_TIMEOUT)
         await self._desk.give_back(self._windows)
+        await cancelled(self._background)
         if self._consumer is not None:
             await self._commit_returning()
             await self._consumer.stop()
@@ -217,6 +220,10 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         }
         if offsets:
             await self._consumer.commit(offsets)
+
+    async def _still_ours(self, record: KafkaRecord) -> None:
+        """Return once a commit was taken: the group refuses those of a pod that it gave up."""
+        await self._committer.written({TopicPartition(record.topic, record.partition)})
 
     async def _commit_returning(self) -> None:
         """The last commit of partitions that may go to another pod."""

@@ -202,7 +202,7 @@ class Desk:
     async def finish_running(self, grace: float) -> None:
         """Begin nothing any more; wait for what is being done, at most `grace` seconds."""
         self._draining = True
-        await _cancelled(self._beginnings)
+        await cancelled(self._beginnings)
         tasks = {taken.task for taken in self._taken.values() if taken.task is not None}
         if tasks:
             await asyncio.wait(tasks, timeout=grace)
@@ -214,7 +214,7 @@ class Desk:
             self._forget(taken)
             if taken.timer is not None:
                 taken.timer.cancel()
-        await _cancelled({taken.task for taken in lost if taken.task is not None})
+        await cancelled({taken.task for taken in lost if taken.task is not None})
 
     def _do(self, taken: Taken, act: Callable[..., Awaitable[None]], *arguments: object) -> None:
         """Have `act` done in the background, then finish the record."""
@@ -254,7 +254,7 @@ class Desk:
                 del self._of_file[taken.event.file_id]
 
 
-async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:
+async def cancelled(tasks: set[asyncio.Task[None]]) -> None:
     """Cancel tasks and wait until they are over."""
     for task in tasks:
         task.cancel()

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -71,8 +71,8 @@ class Outcomes:
         self._acknowledgement = pace.acknowledgement
         self._backoff = Backoff(first=settings.backoff_first, limit=settings.backoff_max)
         self._on_their_way: set[asyncio.Future[None]] = set()
-        self.settled = asyncio.Event()
-        """Set while this pod knows which partitions are its own."""
+        self.still_ours: Callable[[KafkaRecord], Awaitable[None]] = _taken_for_granted
+        """Returns once the group has confirmed that a record is this pod's."""
 
     async def begun(self, work: Work) -> None:
         """Tell that a worker has begun; its acknowledgement is part of the outcome's."""
@@ -131,10 +131,9 @@ class Outcomes:
             due_at=decision.due_at,
             error=error,
         )
-        # In a rebalance the record may go to another pod, which would make the next attempt too;
-        # with this one scheduled as well, both would go on with all later ones.
-        while not self.settled.is_set():
-            await self.settled.wait()
+        # In a rebalance, or while this pod was frozen, the record may go to another one. That one
+        # makes the next attempt too; with both scheduled, both would go on with all later ones.
+        await self.still_ours(work.record)
         with self._telling():
             # The work first: if only one of the two arrives, it must not be the announcement.
             event = FileRetryScheduled.of(work.file_id, scheduled, source=SOURCE)
@@ -221,6 +220,10 @@ def _given_up(work: Work, error: Failure) -> FileDead:
         attempt=work.attempt,
     )
     return FileDead.of(work.file_id, data, source=SOURCE)
+
+
+async def _taken_for_granted(_: KafkaRecord) -> None:
+    """There is no group to ask."""
 
 
 def _result_too_large(error: EventTooLargeError) -> Failure:

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 from services.processor.channel import Broken, Done, GarbledError, Job
 from services.processor.failures import failure, is_disk_full
@@ -19,6 +21,16 @@ from shared.messaging import Publisher
 from shared.settings import DEMO_TYPE
 
 log = logging.getLogger(__name__)
+
+STORE_PATIENCE = 300.0
+"""Seconds that an attempt waits for a blob store that does not answer, before it counts as failed:
+longer than a restart of the store takes. Its place would be of no use to another file meanwhile,
+since that one needs the store too."""
+
+FIRST_STORE_DELAY, LONGEST_STORE_DELAY = 0.5, 15.0
+"""Seconds before the store is asked again; doubled each time."""
+
+T = TypeVar("T")
 
 
 class Runner:
@@ -71,7 +83,7 @@ class Runner:
             )
         try:
             job = Job(
-                path=await self._fetch(work.source.blob, folder),
+                path=await _patiently(work, lambda: self._fetch(work.source.blob, folder)),
                 scratch=folder,
                 content_type=work.source.content_type,
                 size=work.source.size,
@@ -84,7 +96,7 @@ class Runner:
             )
             if isinstance(outcome, Broken):
                 return outcome.error
-            return await self._store(work, outcome, folder)
+            return await _patiently(work, lambda: self._store(work, outcome, folder))
         except BlobMissingError:
             return Failure(
                 code="blob_missing",
@@ -109,7 +121,7 @@ class Runner:
                 raise BlobMissingError(key)
             return local
         path = folder / "source"
-        await asyncio.to_thread(folder.mkdir)
+        await asyncio.to_thread(folder.mkdir, exist_ok=True)
         with path.open("wb") as file:
             async for chunk in await self._blobs.stream(key):
                 await asyncio.to_thread(file.write, chunk)
@@ -132,3 +144,24 @@ class Runner:
             ),
             statistics=done.statistics,
         )
+
+
+async def _patiently(work: Work, act: Callable[[], Awaitable[T]]) -> T:
+    """Do something that needs the blob store, again while that does not answer.
+
+    Raises:
+        BlobStoreUnavailableError: it does not answer for `STORE_PATIENCE` seconds.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline, delay = clock() + STORE_PATIENCE, FIRST_STORE_DELAY
+    while True:
+        try:
+            return await act()
+        except BlobStoreUnavailableError:
+            if clock() + delay > deadline:
+                raise
+        log.warning(
+            "attempt %d at %s waits %.1f s for the blob store", work.attempt, work.file_id, delay
+        )
+        await asyncio.sleep(delay)
+        delay = min(2 * delay, LONGEST_STORE_DELAY)

@@ -1,6 +1,6 @@
 """Whether a run kept the promises: pure functions over its evidence, one a promise."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -106,6 +106,12 @@ def records_left_over(evidence: Evidence) -> Iterator[Problem]:
         yield Problem(f"the group processor lags by {evidence.lag} records")
 
 
+def fallen_services(evidence: Evidence) -> Iterator[Problem]:
+    """No service ends by itself."""
+    for fallen in evidence.fallen:
+        yield Problem(fallen)
+
+
 def drifted_files(evidence: Evidence) -> Iterator[Problem]:
     """A replay of the log gives what MongoDB has."""
     if evidence.drift:
@@ -120,6 +126,7 @@ PROMISES: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
     unexplained_attempts,
     lost_letters,
     records_left_over,
+    fallen_services,
     drifted_files,
 )
 
@@ -137,36 +144,37 @@ class Extra:
 def extra_attempts(evidence: Evidence, file_id: str, planned: PlannedFile) -> Iterator[Extra]:
     """The attempts at a file that were made because of something else than its plan."""
     history = _history(evidence, file_id)
-    begun: dict[int, FileProcessing] = {}
-    seen_max = MAX_ATTEMPTS
+    begun: dict[int, list[FileProcessing]] = defaultdict(list)
     for event, _ in history:
         if not isinstance(event, FileProcessing):
             continue
         attempt, pod = event.data.attempt, event.data.pod
-        before = begun.get(attempt - 1)
+        before = begun[attempt - 1]
         cause = _retry_before(history, attempt)
-        given_back = event.data.max_attempts > seen_max
-        seen_max = max(seen_max, event.data.max_attempts)
-        if attempt in begun:
+        given_back = event.data.max_attempts > min(
+            (each.data.max_attempts for each in before), default=MAX_ATTEMPTS
+        )
+        why, hits, earlier = "", list[Hit](), before
+        if begun[attempt]:
             # A pod told of an attempt's end and was hit before it could commit that; or it woke up.
-            yield Extra(attempt, pod, "made twice", _was_struck(evidence, begun.values(), event))
+            why, earlier = "made twice", [*chain(*begun.values())]
+            hits = _hits_of(evidence, earlier, *POD_FAULTS)
         elif cause is not None and cause.data.error.message.startswith(LOST):
-            hits = _hits_of(evidence, [before.data.pod] if before else [], Kind.KILL, Kind.PAUSE)
-            if before is None:  # Its pod died before it could tell of the attempt.
-                hits = [hit for hit in evidence.hits if hit.kind in (Kind.KILL, Kind.PAUSE)]
-            yield Extra(attempt, pod, "cut off", explained=_any_explains(hits, cause))
-        elif cause is not None:
-            as_planned = attempt <= planned.attempts or cause.data.error.code in planned.codes
-            if not (as_planned and cause.data.error.code in planned.codes):
-                pods = [before.data.pod] if before else []
-                hits = _hits_of(evidence, pods, Kind.PAUSE)
-                why = f"after {cause.data.error.code}"
-                yield Extra(attempt, pod, why, explained=_any_explains(hits, cause))
-        elif attempt > 1:
+            # A pod may die before it tells of an attempt; nobody knows then which one it was.
+            why = "cut off"
+            hits = _hits_of(evidence, before or None, Kind.KILL, Kind.PAUSE)
+        elif cause is not None and cause.data.error.code not in planned.codes:
+            why = f"after {cause.data.error.code}"
+            hits = _hits_of(evidence, before, Kind.PAUSE)
+        elif cause is None and attempt > 1:
             # Any change of the group may move a partition, also from a pod that nothing hit.
-            explained = given_back and _any_explains(evidence.hits, event)
-            yield Extra(attempt, pod, "given back" if given_back else "no cause", explained)
-        begun[attempt] = event
+            why = "given back" if given_back else "without a cause"
+            hits = _hits_of(evidence, None, *Kind) if given_back else []
+        if why:
+            since = min((each.time for each in earlier), default=history[0].event.time)
+            explained = any(hit.explains(since, event.time) for hit in hits)
+            yield Extra(attempt, pod, why, explained)
+        begun[attempt].append(event)
 
 
 def summary(evidence: Evidence) -> list[str]:
@@ -230,27 +238,19 @@ def _retry_before(history: Sequence[Logged], attempt: int) -> FileRetrying | Non
     return None
 
 
-def _hits_of(evidence: Evidence, pods: Iterable[str], *kinds: Kind) -> list[Hit]:
-    """The faults of these kinds that hit one of these pods, or the broker, which hits all."""
-    names = set(pods)
+def _hits_of(
+    evidence: Evidence, attempts: Iterable[FileProcessing] | None, *kinds: Kind
+) -> list[Hit]:
+    """The faults of these kinds that hit a pod that made one of these attempts; None for any pod.
+
+    What hits the broker hits every pod.
+    """
+    pods = None if attempts is None else {each.data.pod for each in attempts}
     return [
         hit
         for hit in evidence.hits
-        if hit.kind in BROKER_FAULTS or (hit.kind in kinds and hit.pod in names)
+        if hit.kind in BROKER_FAULTS or (hit.kind in kinds and (pods is None or hit.pod in pods))
     ]
-
-
-def _was_struck(evidence: Evidence, begun: Iterable[FileProcessing], now: FileProcessing) -> bool:
-    """Whether a pod was hit while it had one of these attempts, or soon after."""
-    return any(
-        hit.begin <= now.time and earlier.time <= hit.end
-        for earlier in begun
-        for hit in _hits_of(evidence, [earlier.data.pod], *POD_FAULTS)
-    )
-
-
-def _any_explains(hits: Iterable[Hit], event: FileProcessing | FileRetrying) -> bool:
-    return any(hit.explains(event.time) for hit in hits)
 
 
 def _counts(counter: Counter[str]) -> str:

@@ -47,6 +47,8 @@ class Evidence:
     unreadable: Sequence[Origin] = ()
     """Where records that are no events were put."""
     letters: Sequence[FileDead] = ()
+    fallen: Sequence[str] = ()
+    """Services that ended though nothing hit them."""
     lag: int = 0
     """Records that the group `processor` has not finished."""
     drift: str = ""
@@ -61,7 +63,9 @@ class Feed:
     unreadable: list[Origin] = field(default_factory=list)
 
 
-async def collect(settings: Settings, feed: Feed, hits: Sequence[Hit]) -> Evidence:
+async def collect(
+    settings: Settings, feed: Feed, hits: Sequence[Hit], fallen: Sequence[str]
+) -> Evidence:
     """Read everything."""
     histories: dict[str, list[Logged]] = {}
     for topic in (UPLOADED, LIFECYCLE):
@@ -76,6 +80,7 @@ async def collect(settings: Settings, feed: Feed, hits: Sequence[Hit]) -> Eviden
         histories=histories,
         statuses=statuses,
         hits=hits,
+        fallen=fallen,
         unreadable=feed.unreadable,
         letters=[letter for letter in letters if isinstance(letter, FileDead)],
         lag=await group_lag(settings),

@@ -71,9 +71,9 @@ class Hit:
     end: datetime
     """When the pod or the part was itself again."""
 
-    def explains(self, moment: datetime) -> bool:
-        """Whether what happened at this moment may come from it."""
-        return self.begin <= moment <= self.end + AFTERMATH
+    def explains(self, since: datetime, until: datetime) -> bool:
+        """Whether something that happened between these moments may come from it."""
+        return self.begin <= until and since <= self.end + AFTERMATH
 
 
 def make_schedule(

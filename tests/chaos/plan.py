@@ -20,7 +20,7 @@ MEMORY_LIMIT = 256 * 1024**2
 LENGTHS = ((0.0, 0.0), (0.01, 0.1), (0.1, 0.5), (0.5, 1.2))
 """Seconds of work, shortest and longest, of the kinds of files; each kind is as frequent."""
 
-ENDS = {"complete": 76, "fail": 6, "retry": 8, "crash": 4, "hang": 2, "memory": 4}
+ENDS = {"complete": 80, "fail": 6, "retry": 8, "crash": 2, "hang": 1, "memory": 3}
 """How files end, and how many of a hundred do."""
 
 EARLY = ("crash", "hang")

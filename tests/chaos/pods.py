@@ -37,8 +37,8 @@ class Pods:
         self._lives = 0
         self._slots: list[Child] = []
         self._children: list[Child] = []
-        self._struck: set[str] = set()
-        """Names of the pods that were made to end."""
+        self._struck: set[int] = set()
+        """Process ids of those that were made to end."""
         self.upload_url = ""
         self._status: Child | None = None
 
@@ -61,9 +61,13 @@ class Pods:
             child.finish(deadline)
 
     @property
-    def logs(self) -> list[Path]:
-        """The logs of all lives."""
-        return sorted({child.log for child in self._children})
+    def fallen(self) -> list[str]:
+        """Services that ended though nothing was done to them, and how."""
+        return [
+            f"{child.name} {child.how_it_ended()}\n{child.last_lines()}"
+            for child in self._children
+            if not child.alive and child.pid not in self._struck
+        ]
 
     async def suffer(self, fault: Fault) -> Hit:
         """Carry out a fault; returns when what was hit is itself again."""
@@ -76,6 +80,7 @@ class Pods:
                 return Hit(fault.kind, added.name, begin, utc_now())
             case Kind.KILL_STATUS:
                 assert self._status is not None
+                self._struck.add(self._status.pid)
                 os.kill(self._status.pid, signal.SIGKILL)
                 self._status = await self._start_again(self._status)
                 await until_ready(self._status)
@@ -83,7 +88,7 @@ class Pods:
         assert fault.slot is not None
         pod = self._slots[fault.slot]
         if fault.kind is not Kind.PAUSE:
-            self._struck.add(pod.name)
+            self._struck.add(pod.pid)
         match fault.kind:
             case Kind.KILL:
                 os.kill(pod.pid, signal.SIGKILL)
@@ -103,9 +108,9 @@ class Pods:
     async def _until_ready_or_struck(self, pod: Child) -> None:
         """Wait for a pod, unless the next fault ends it while it is still starting."""
         ready = asyncio.create_task(until_ready(pod))
-        while not ready.done() and pod.name not in self._struck:
+        while not ready.done() and pod.pid not in self._struck:
             await asyncio.sleep(0.1)
-        if pod.name in self._struck:
+        if pod.pid in self._struck:
             ready.cancel()
             await asyncio.wait({ready})
         else:

@@ -13,6 +13,7 @@ from tests.chaos.checker import (
     ambiguous_outcomes,
     check,
     drifted_files,
+    fallen_services,
     lost_letters,
     outcomes_that_moved,
     records_left_over,
@@ -119,12 +120,16 @@ def test_an_attempt_that_was_made_twice_is_found() -> None:
 def test_an_attempt_after_a_death_is_explained_by_a_fault_that_hit_its_pod_and_nothing_else() -> (
     None
 ):
-    run = evidence(uploaded(), processing(), lost(), processing(2, pod="pod-b"), completed(2))
+    run = evidence(
+        uploaded(), processing(), lost(), processing(2, pod="pod-b", time=3), completed(2)
+    )
     assert list(unexplained_attempts(run))
     assert not list(unexplained_attempts(replace(run, hits=[KILLED])))
     assert list(unexplained_attempts(replace(run, hits=[replace(KILLED, pod="pod-c")])))
-    later = replace(KILLED, begin=at(3) + timedelta(hours=1), end=at(9) + timedelta(hours=1))
-    assert list(unexplained_attempts(replace(run, hits=[later])))
+    for hours in (-1, 1):
+        other = timedelta(hours=hours)
+        at_another_time = replace(KILLED, begin=KILLED.begin + other, end=KILLED.end + other)
+        assert list(unexplained_attempts(replace(run, hits=[at_another_time])))
 
 
 def test_a_retry_that_the_plan_does_not_know_is_found() -> None:
@@ -134,10 +139,11 @@ def test_a_retry_that_the_plan_does_not_know_is_found() -> None:
     assert not list(unexplained_attempts(evidence(*events, planned=planned)))
 
 
-def test_a_record_left_over_a_lost_letter_and_a_drift_are_found() -> None:
+def test_a_record_left_over_a_lost_letter_a_fallen_service_and_a_drift_are_found() -> None:
     run = evidence(uploaded(), completed())
     assert list(records_left_over(replace(run, lag=1)))
     assert list(lost_letters(replace(run, unreadable=[Origin("file.uploaded", 0, 7)])))
+    assert list(fallen_services(replace(run, fallen=["pod-1 ended with exit code 1"])))
     assert list(drifted_files(replace(run, drift="1 files compared: 1 differ")))
 
 

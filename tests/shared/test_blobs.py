@@ -9,7 +9,6 @@ from threading import Thread
 
 import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 
 from shared.blobs import (
     BLOCK,
@@ -22,9 +21,9 @@ from shared.blobs import (
 )
 from shared.errors import BlobStoreUnavailableError
 from shared.settings import Settings
+from tests.support.s3 import BUCKET, ENVIRONMENT, running_s3
 
 KEY = source_key("one")
-BUCKET = "waybill-tests"
 SMALL = b"a small file"
 LARGE = os.urandom(3 * PART - 1)
 """More than 20 MB, in three parts, the last one not full."""
@@ -32,20 +31,14 @@ LARGE = os.urandom(3 * PART - 1)
 
 @pytest.fixture(scope="module")
 def s3_endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    httpx.put(f"{endpoint}/{BUCKET}").raise_for_status()
-    yield endpoint
-    server.stop()
+    with running_s3() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tests")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(params=["directory", "directory with fsync", "s3"])

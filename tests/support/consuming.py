@@ -11,11 +11,13 @@ from shared.settings import Settings
 from shared.topics import Topic
 
 
-async def consume(settings: Settings, topic: Topic, count: int) -> list[AnyEvent]:
+async def consume(
+    settings: Settings, topic: Topic, count: int, *, seconds: float = 20
+) -> list[AnyEvent]:
     """The first `count` events of a topic.
 
     Raises:
-        TimeoutError: there are not as many within 20 s.
+        TimeoutError: there are not as many within `seconds`.
     """
     consumer = AIOKafkaConsumer(
         settings.topic_prefix + topic.name,
@@ -25,7 +27,7 @@ async def consume(settings: Settings, topic: Topic, count: int) -> list[AnyEvent
     await consumer.start()
     events: list[AnyEvent] = []
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(seconds):
             async for record in consumer:
                 logged = read_record(record)
                 if logged is not None:

@@ -19,7 +19,6 @@ from shared.messaging import Publisher
 from shared.settings import Settings
 from shared.topics import CONTROL, UPLOADED
 from tests.services.status.asking import publish, status_path, wait_for
-from tests.services.upload.kafka_line import line_to
 from tests.support.builders import (
     cancelled,
     completed,
@@ -31,6 +30,7 @@ from tests.support.builders import (
     uploaded,
 )
 from tests.support.consuming import consume, count
+from tests.support.kafka_line import line_to
 from tests.support.serving import served, until_ready
 
 

@@ -10,8 +10,8 @@ import pytest
 from services.upload import link
 from services.upload.app import create_app
 from services.upload.settings import UploadSettings
-from tests.services.upload.kafka_line import KafkaLine, line_to
 from tests.services.upload.service import UPLOAD, Service, UploadedEvents, running
+from tests.support.kafka_line import KafkaLine, line_to
 from tests.support.serving import served, until_ready
 
 TIMEOUT = 1.0

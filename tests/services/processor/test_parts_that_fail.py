@@ -1,0 +1,130 @@
+"""Kafka or the blob store fails in mid-work: it waits, nothing is lost, and the log says why."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import psutil
+import pytest
+
+from services.processor.settings import ProcessorSettings
+from shared.blobs import BlobStore, open_blob_store
+from shared.messaging import Publisher
+from shared.topics import LIFECYCLE
+from tests.services.processor.pods import processing_pod, types_of, upload
+from tests.support.consuming import consume, count
+from tests.support.kafka_line import KafkaLine, line_to
+from tests.support.s3 import BUCKET, ENVIRONMENT, Mood, StoreLine, line_to_s3, running_s3
+
+KAFKA_AWAY = 15.0
+"""Seconds: more than twice the silence after which the group gives the pod's partitions away."""
+
+MAX_GROWTH = 32 << 20
+"""Bytes that the pod may grow by while a part is away."""
+
+
+@pytest.fixture(scope="module")
+def s3_endpoint() -> Iterator[str]:
+    with running_s3() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+async def store_line(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StoreLine]:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    async with line_to_s3(s3_endpoint) as line:
+        yield line
+
+
+@pytest.fixture
+def s3_settings(processor_settings: ProcessorSettings, store_line: StoreLine) -> ProcessorSettings:
+    """A pod whose blob store is at the other end of the line."""
+    changes = {
+        "blobs": f"s3://{BUCKET}/{processor_settings.database}",
+        "blobs_endpoint": store_line.address,
+    }
+    return processor_settings.model_copy(update=changes)
+
+
+@pytest.fixture
+def s3_blobs(s3_settings: ProcessorSettings, s3_endpoint: str) -> BlobStore:
+    """The same store without the line."""
+    return open_blob_store(s3_settings.model_copy(update={"blobs_endpoint": s3_endpoint}))
+
+
+@pytest.fixture
+async def kafka_line(processor_settings: ProcessorSettings) -> AsyncIterator[KafkaLine]:
+    async with line_to(processor_settings.kafka) as line:
+        yield line
+
+
+def memory() -> int:
+    """Bytes of this process, in which the pod is."""
+    size: int = psutil.Process().memory_info().rss
+    return size
+
+
+async def test_kafka_that_is_down_in_mid_work_costs_time_and_nothing_else(
+    publisher: Publisher,
+    processor_settings: ProcessorSettings,
+    blobs: BlobStore,
+    kafka_line: KafkaLine,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "services.processor")
+    files = [await upload(publisher, blobs, seconds=1, steps=20) for _ in range(12)]
+    async with processing_pod(processor_settings, kafka=kafka_line.address):
+        await consume(processor_settings, LIFECYCLE, 5)
+        await kafka_line.cut()
+        before = memory()
+        await asyncio.sleep(KAFKA_AWAY)
+        assert memory() - before < MAX_GROWTH
+        assert await count(processor_settings, LIFECYCLE) < 2 * len(files)
+        await kafka_line.open()
+        events = await consume(processor_settings, LIFECYCLE, 2 * len(files), seconds=60)
+    for file_id in files:
+        assert types_of(events, file_id) == ["processing", "completed"]
+    assert "commit put off" in caplog.text
+
+
+async def test_a_blob_store_that_refuses_is_waited_for_and_no_attempt_is_spent_on_it(
+    publisher: Publisher,
+    s3_settings: ProcessorSettings,
+    s3_blobs: BlobStore,
+    store_line: StoreLine,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    files = [await upload(publisher, s3_blobs, seconds=0.3) for _ in range(6)]
+    async with processing_pod(s3_settings):
+        await consume(s3_settings, LIFECYCLE, 3)
+        store_line.mood = Mood.REFUSING
+        await asyncio.sleep(5)
+        assert store_line.refused
+        store_line.mood = Mood.WELL
+        events = await consume(s3_settings, LIFECYCLE, 2 * len(files), seconds=60)
+    for file_id in files:
+        assert types_of(events, file_id) == ["processing", "completed"]
+    assert "the blob store failed" in caplog.text
+    assert "for the blob store" in caplog.text
+
+
+async def test_a_slow_blob_store_costs_time_and_no_memory(
+    publisher: Publisher,
+    s3_settings: ProcessorSettings,
+    s3_blobs: BlobStore,
+    store_line: StoreLine,
+) -> None:
+    large = await upload(publisher, s3_blobs, padding="x" * (48 << 20))
+    small = await upload(publisher, s3_blobs)
+    store_line.mood = Mood.SLOW
+    async with processing_pod(s3_settings):
+        before = memory()
+        events = await consume(s3_settings, LIFECYCLE, 2)
+        # The small one is done while the large one is still being fetched.
+        assert types_of(events, small) == ["processing", "completed"]
+        await asyncio.sleep(2)
+        assert memory() - before < MAX_GROWTH
+        store_line.mood = Mood.WELL
+        events = await consume(s3_settings, LIFECYCLE, 4)
+    # It is no demo file of a sensible size, which the pod finds out once it has it.
+    assert types_of(events, large) == ["processing", "failed"]
