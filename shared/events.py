@@ -199,6 +199,9 @@ class RetryScheduledData(AttemptData):
     source: Source
     due_at: Timestamp
     error: Failure
+    pipeline: str | None = Field(
+        default=None, description="the plugin's pipeline that was chosen; none for the built-in one"
+    )
 
 
 class DeadCode(StrEnum):

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from fastapi import FastAPI
 
@@ -14,10 +15,11 @@ from services.processor.control import CancelRequests
 from services.processor.isolation import Limits
 from services.processor.outcomes import Outcomes
 from services.processor.pace import Pace
+from services.processor.plugins import load_plugins
 from services.processor.run import Runner
 from services.processor.scratch import Scratch
 from services.processor.settings import ProcessorSettings
-from services.processor.workers import WorkerPool
+from services.processor.workers import WorkerPool, WorkerPools
 from shared.blobs import open_blob_store
 from shared.messaging import DirectPublisher, create_topics
 from shared.telemetry import health_router
@@ -34,18 +36,28 @@ class Processor:
         cancels = CancelRequests(settings)
         pace = Pace()
         self._scratch = Scratch(settings.scratch)
-        self._pool = WorkerPool(
-            # One more than is worked by large files or for one owner; see `lanes.places`.
-            size=settings.workers + 1,
-            folder=self._scratch.folder,
-            limits=Limits(
-                memory=settings.memory_limit,
-                file=settings.file_limit,
-                files=settings.worker_files,
-                growth=settings.worker_growth,
-            ),
-            time_limit=settings.time_limit,
-            pace=pace,
+        pipelines = load_plugins(settings.plugins)
+        limits = Limits(
+            memory=settings.memory_limit,
+            file=settings.file_limit,
+            files=settings.worker_files,
+            growth=settings.worker_growth,
+        )
+        # One more than is worked by large files or for one owner; see `lanes.places`.
+        size = settings.workers + 1
+
+        def pool(name: str, limits: Limits) -> WorkerPool:
+            return WorkerPool(
+                size=size,
+                folder=self._scratch.subfolder(name),
+                limits=limits,
+                time_limit=settings.time_limit,
+                pace=pace,
+            )
+
+        self._pool = WorkerPools(
+            pool("workers", limits),
+            pool("networked", replace(limits, network=True)) if pipelines.any_network else None,
         )
         outcomes = Outcomes(
             settings=settings, publisher=self._publisher, cancels=cancels, pace=pace
@@ -57,6 +69,7 @@ class Processor:
             blobs=open_blob_store(settings),
             pool=self._pool,
             scratch=self._scratch,
+            pipelines=pipelines,
         )
         self.consumer = WorkConsumer(
             settings=settings,

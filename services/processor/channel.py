@@ -35,6 +35,20 @@ class FrameTooLargeError(ValueError):
     """A message is longer than `MAX_FRAME`."""
 
 
+class PluginJob(BaseModel):
+    """The pipeline of a plugin that a job is for."""
+
+    modules: tuple[str, ...]
+    """What is to be imported for it."""
+    pipeline: str
+    settings: str | None
+    """as JSON"""
+    network: bool
+    seconds: float | None
+    memory: int | None
+    """bytes"""
+
+
 class Job(BaseModel):
     """One attempt at one file, as the pod hands it over."""
 
@@ -46,6 +60,8 @@ class Job(BaseModel):
     run: int
     attempt: int
     ocr: bool
+    plugin: PluginJob | None = None
+    """None for the built-in pipeline."""
 
 
 class ProducedArtifact(BaseModel):

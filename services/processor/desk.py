@@ -20,7 +20,7 @@ from services.processor.outcomes import Outcomes
 from services.processor.pace import Pace
 from services.processor.run import Runner
 from services.processor.settings import ProcessorSettings
-from services.processor.work import Work, WorkEvent, source_of, work_of
+from services.processor.work import Work, WorkEvent, source_of
 from shared.events import FileRetryScheduled, utc_now
 from shared.messaging import read_record
 from shared.reading import UnreadableEventError
@@ -169,7 +169,7 @@ class Desk:
 
     def _work_of(self, taken: Taken, before: Begun) -> Work:
         assert taken.event is not None  # noqa: S101 - `_receive` set it
-        work = work_of(taken.event, taken.record, max_attempts=self._settings.max_attempts)
+        work = self._runner.work_of(taken.event, taken.record)
         return replace(
             work,
             attempt=work.attempt + before.attempts,

@@ -105,6 +105,36 @@ OF_THE_STEP = (
         "The work took longer than it may.",
         "Send the file in parts, or raise WAYBILL_TIME_LIMIT.",
     ),
+    _for_good(
+        "command_failed",
+        "The program of a plugin's step failed.",
+        "Its last words are in the message.",
+    ),
+    _for_now(
+        "command_postponed",
+        "The program of a plugin's step asked for another try (exit code 75).",
+        "Wait for the next attempt.",
+    ),
+    _for_good(
+        "command_missing",
+        "The program of a plugin's step is not installed.",
+        "Install it where the processor runs.",
+    ),
+    _for_now(
+        "http_unavailable",
+        "The service of a plugin's step does not answer, or asks for patience.",
+        "Wait for the next attempt.",
+    ),
+    _for_good(
+        "http_refused",
+        "The service of a plugin's step refused the file.",
+        "The status it answered is in the message.",
+    ),
+    _for_now(
+        "pipeline_missing",
+        "The plugin that this file needs is not installed.",
+        "Install it on every pod; the pod's log names those it has.",
+    ),
     _for_now(
         "worker_exited",
         "The work ended its own process.",

@@ -130,6 +130,7 @@ class Outcomes:
             source=work.source,
             due_at=decision.due_at,
             error=error,
+            pipeline=work.pipeline,
         )
         # In a rebalance, or while this pod was frozen, the record may go to another one. That one
         # makes the next attempt too; with both scheduled, both would go on with all later ones.

@@ -9,15 +9,16 @@ from typing import TypeVar
 from services.processor.channel import Broken, Done, GarbledError, Job
 from services.processor.failures import failure, is_disk_full
 from services.processor.outcomes import Outcomes
+from services.processor.plugins import Pipelines
 from services.processor.progress import ProgressReporter
 from services.processor.scratch import Scratch
 from services.processor.settings import ProcessorSettings
-from services.processor.work import Work
-from services.processor.workers import WorkerPool
+from services.processor.work import Work, WorkEvent, work_of
+from services.processor.workers import WorkerPools
 from shared.blobs import BlobMissingError, BlobStore, attempt_prefix
 from shared.errors import BlobStoreUnavailableError
 from shared.events import Artifact, Failure, Result
-from shared.messaging import Publisher
+from shared.messaging import KafkaRecord, Publisher
 from shared.settings import DEMO_TYPE
 
 log = logging.getLogger(__name__)
@@ -43,8 +44,9 @@ class Runner:
         publisher: Publisher,
         outcomes: Outcomes,
         blobs: BlobStore,
-        pool: WorkerPool,
+        pool: WorkerPools,
         scratch: Scratch,
+        pipelines: Pipelines,
     ) -> None:
         self._settings = settings
         self._publisher = publisher
@@ -52,6 +54,16 @@ class Runner:
         self._blobs = blobs
         self._pool = pool
         self._scratch = scratch
+        self._pipelines = pipelines
+
+    def work_of(self, event: WorkEvent, record: KafkaRecord) -> Work:
+        """The attempt that an event asks for, by the pipeline that is for its file."""
+        return work_of(
+            event,
+            record,
+            max_attempts=self._settings.max_attempts,
+            pipelines=self._pipelines,
+        )
 
     async def make_attempt(self, work: Work) -> None:
         """Work on a file once and publish what came out.
@@ -90,6 +102,7 @@ class Runner:
                 run=work.run,
                 attempt=work.attempt,
                 ocr=self._settings.ocr,
+                plugin=self._pipelines.job_of(work.pipeline),
             )
             outcome = await self._pool.run(
                 job, reporter.advance, on_taken=lambda: self._outcomes.begun(work)

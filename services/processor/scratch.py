@@ -38,6 +38,12 @@ class Scratch:
             if folder.exists():
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
+    def subfolder(self, name: str) -> Path:
+        """A directory of this name, which goes with the rest."""
+        folder = self.folder / name
+        folder.mkdir()
+        return folder
+
     def remove(self) -> None:
         """Remove everything; the pod ends."""
         shutil.rmtree(self.folder, ignore_errors=True)

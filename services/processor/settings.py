@@ -1,8 +1,10 @@
 """Settings of the processor."""
 
 import os
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
 
 from shared.settings import Settings
 
@@ -70,6 +72,10 @@ class ProcessorSettings(Settings):
         default=3600.0, gt=0, description="Seconds the wait between two attempts never exceeds."
     )
     ocr: bool = Field(default=True, description="Read the text in images.")
+    plugins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Modules with pipelines of your own, comma-separated, beside installed ones.",
+    )
     scratch: str | None = Field(
         default=None, description="Directory for temporary files. Default: the system's."
     )
@@ -77,3 +83,8 @@ class ProcessorSettings(Settings):
         default_factory=lambda: f"{os.uname().nodename}-{os.getpid()}",
         description="Name of this pod in events and logs. Default: host and process id.",
     )
+
+    @field_validator("plugins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [each.strip() for each in value.split(",")] if isinstance(value, str) else value

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from services.processor.plugins import Pipelines
 from shared.events import FileRequeued, FileRetryScheduled, FileUploaded, Source
 from shared.messaging import KafkaRecord
 
@@ -20,6 +21,8 @@ class Work:
     source: Source
     record: KafkaRecord
     """The record that asks for it."""
+    pipeline: str | None = None
+    """The pipeline of a plugin; None for the built-in one."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -32,11 +35,25 @@ def source_of(event: WorkEvent) -> Source:
     return event.data.source if isinstance(event, FileRetryScheduled) else event.data
 
 
-def work_of(event: WorkEvent, record: KafkaRecord, *, max_attempts: int) -> Work:
-    """The attempt that an event asks for."""
+def work_of(
+    event: WorkEvent, record: KafkaRecord, *, max_attempts: int, pipelines: Pipelines
+) -> Work:
+    """The attempt that an event asks for.
+
+    Args:
+        max_attempts: of files whose pipeline does not say it.
+    """
     attempt = 1
     if isinstance(event, FileRetryScheduled):
+        # The file's name and labels are not told again, so the choice is.
         attempt, max_attempts = event.data.attempt, event.data.max_attempts
+        pipeline = event.data.pipeline
+    else:
+        chosen = pipelines.choose(
+            content_type=event.data.content_type, name=event.data.name, labels=event.data.labels
+        )
+        pipeline = chosen.name if chosen else None
+        max_attempts = (chosen and chosen.max_attempts) or max_attempts
     return Work(
         file_id=event.file_id,
         run=event.data.run,
@@ -44,4 +61,5 @@ def work_of(event: WorkEvent, record: KafkaRecord, *, max_attempts: int) -> Work
         max_attempts=max_attempts,
         source=source_of(event),
         record=record,
+        pipeline=pipeline,
     )

@@ -17,9 +17,11 @@ import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
+from services.processor import plugins
 from services.processor.channel import (
     Advanced,
     Broken,
@@ -27,6 +29,7 @@ from services.processor.channel import (
     Frames,
     FrameTooLargeError,
     Job,
+    PluginJob,
     ProducedArtifact,
     Ready,
     artifact_path,
@@ -44,8 +47,8 @@ from services.processor.isolation import (
 )
 from services.processor.reports import MAX_MESSAGE, MAX_NAME, Reports
 from services.processor.steps.document import Document
-from services.processor.steps.pipeline import run_pipeline
-from shared.errors import WorkError
+from services.processor.steps.pipeline import run_pipeline, run_steps
+from shared.errors import TransientError, WorkError
 from shared.events import Failure, Progress
 
 log = logging.getLogger(__name__)
@@ -77,6 +80,7 @@ class WorkerContext:
         self._folder = job.scratch
         self._channel = channel
         self._reports = Reports()
+        self.settings: Any = None
         self.step = ""
 
     @property
@@ -167,7 +171,10 @@ def work(job: Job, channel: socket.socket) -> Done | Broken:
     context = WorkerContext(job, channel)
     document = Document(path=job.path, content_type=job.content_type, size=job.size)
     try:
-        document = run_pipeline(document, context)
+        if job.plugin is None:
+            document = run_pipeline(document, context)
+        else:
+            document = _run_plugin(job.plugin, document, context)
         return Done(
             statistics=document.statistics,
             artifacts=context.artifacts,
@@ -180,6 +187,28 @@ def work(job: Job, channel: socket.socket) -> Done | Broken:
     finally:
         if os.getpid() != process:
             os._exit(0)  # A step forked, and this is the copy: the pod waits for one outcome.
+
+
+def _run_plugin(asked: PluginJob, document: Document, context: WorkerContext) -> Document:
+    """What a plugin does with a file, with its own settings and limit of memory.
+
+    Raises:
+        TransientError: `pipeline_missing`: another pod may have it.
+    """
+    plugins.import_modules(asked.modules)
+    pipeline = plugins.registered(asked.pipeline)
+    if pipeline is None:
+        message = f"The pipeline {asked.pipeline} is not installed on this pod."
+        raise TransientError("pipeline_missing", message)
+    if pipeline.settings is not None and asked.settings is not None:
+        context.settings = pipeline.settings.model_validate_json(asked.settings)
+    usual, most = resource.getrlimit(resource.RLIMIT_DATA)
+    try:
+        if asked.memory is not None:
+            resource.setrlimit(resource.RLIMIT_DATA, (min(asked.memory, usual), most))
+        return run_steps(pipeline.steps, document, context)
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (usual, most))
 
 
 def _answer(outcome: Done | Broken) -> bytes:

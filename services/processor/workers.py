@@ -89,18 +89,19 @@ class WorkerPool:
         Args:
             on_taken: called when a process is free for the job.
         """
+        limit = (job.plugin and job.plugin.seconds) or self._time_limit
         current = await self._living()
         reusable, lost = True, False
         try:
             await on_taken()
             reusable, lost = False, True
             with self._work.measure():
-                async with asyncio.timeout(self._time_limit):
+                async with asyncio.timeout(limit):
                     outcome = await current.run(job, on_advance)
             reusable, lost = not outcome.last, not current.alive
             return outcome
         except TimeoutError:
-            return _timed_out(self._time_limit)
+            return _timed_out(limit)
         finally:
             if reusable:
                 self._idle.put_nowait(current)
@@ -143,6 +144,39 @@ class WorkerPool:
         started = await WorkerProcess.start(self._context, folder, self._limits)
         self._workers.add(started)
         return started
+
+
+class WorkerPools:
+    """Two pools as one: the few jobs that may use the network have processes of their own."""
+
+    def __init__(self, usual: WorkerPool, networked: WorkerPool | None) -> None:
+        self._usual = usual
+        self._networked = networked
+
+    async def start(self) -> None:
+        """Start the processes.
+
+        Raises:
+            WorkerStartError: one does not come up.
+        """
+        await self._usual.start()
+        if self._networked is not None:
+            await self._networked.start()
+
+    async def stop(self) -> None:
+        """End the processes; jobs in work are lost."""
+        await self._usual.stop()
+        if self._networked is not None:
+            await self._networked.stop()
+
+    async def run(
+        self, job: Job, on_advance: OnAdvance, *, on_taken: OnTaken = _nothing_to_tell
+    ) -> Done | Broken:
+        """Do one job, as `WorkerPool.run` does."""
+        pool = self._usual
+        if job.plugin is not None and job.plugin.network and self._networked is not None:
+            pool = self._networked
+        return await pool.run(job, on_advance, on_taken=on_taken)
 
 
 def _timed_out(limit: float) -> Broken:

@@ -1,9 +1,9 @@
 """What a step is given and what it gives back."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(kw_only=True)
@@ -26,6 +26,8 @@ class Context(Protocol):
 
     run: int
     attempt: int
+    settings: Any
+    """The settings of a plugin's pipeline, as it declared them."""
     step: str
     """The name of the step that is at work."""
     ocr: bool
@@ -51,4 +53,5 @@ class Context(Protocol):
         """Keep `content` as one of the results of the work."""
 
 
-Step = Callable[[Document, Context], Document]
+Step = Callable[[Document, Context], Document | Awaitable[Document]]
+"""A step may be a plain function or an asynchronous one."""

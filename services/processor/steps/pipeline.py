@@ -1,5 +1,9 @@
 """Which steps a file of which type goes through."""
 
+import asyncio
+import inspect
+from collections.abc import Awaitable, Iterable
+
 from services.processor.steps.demo import demo
 from services.processor.steps.document import Context, Document, Step
 from services.processor.steps.extract import read_document, read_markup
@@ -48,13 +52,30 @@ def run_pipeline(document: Document, context: Context) -> Document:
     # A demo is what it is declared to be: it has no content to be known by.
     if document.content_type != DEMO_TYPE:
         document = identify(document, context)
-    for step in pipeline_for(document.content_type):
+    return run_steps(pipeline_for(document.content_type), document, context)
+
+
+def run_steps(steps: Iterable[Step], document: Document, context: Context) -> Document:
+    """One step after the other.
+
+    Raises:
+        PermanentError: the file cannot be processed, or a step gave back no document.
+        TransientError: it could not be processed this time.
+    """
+    for step in steps:
         context.step = step.__name__
-        document = step(document, context)
-        if not isinstance(document, Document):
+        made = step(document, context)
+        if inspect.isawaitable(made):
+            made = asyncio.run(_wait_for(made))
+        if not isinstance(made, Document):
             raise PermanentError(
                 "bad_result",
-                f"The step {step.__name__} gave back {type(document).__name__} in place of a "
+                f"The step {step.__name__} gave back {type(made).__name__} in place of a "
                 "document. Have the step corrected.",
             )
+        document = made
     return document
+
+
+async def _wait_for(made: Awaitable[Document]) -> Document:
+    return await made

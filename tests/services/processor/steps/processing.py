@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ class FakeContext:
     attempt: int = 1
     ocr: bool = True
     step: str = ""
+    settings: Any = None
     reports: list[tuple[str, int, int]] = field(default_factory=list)
     artifacts: dict[str, tuple[str, bytes]] = field(default_factory=dict)
 

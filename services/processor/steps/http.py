@@ -1,0 +1,82 @@
+"""Any HTTP endpoint as a step."""
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from services.processor.steps.document import Context, Document, Step
+from shared.errors import PermanentError, TransientError
+
+MAX_ANSWER = 64 << 20
+"""Bytes of an answer that are kept: it is read into memory at once."""
+
+LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Answers after which another try may help (RFC 9110, 8470, 6585)."""
+
+_NETWORK = "needs_network"
+
+
+def http_step(
+    url: str,
+    *,
+    artifact: str | None = None,
+    as_text: bool = False,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 60.0,
+) -> Step:
+    """A step that posts the file to `url` and keeps the answer; its pipeline needs the network.
+
+    Args:
+        artifact: the name under which the answer is kept, with the type that it says.
+        as_text: whether the answer is the text of the document.
+        timeout: seconds for each step of the exchange.
+    """
+    host = urlsplit(url).hostname or url
+
+    def post(document: Document, context: Context) -> Document:
+        import httpx
+
+        sent = {"content-type": document.content_type, "content-length": str(document.size)}
+        sent |= headers or {}
+        answer = bytearray()
+        try:
+            with (
+                document.path.open("rb") as content,
+                httpx.stream(
+                    "POST",
+                    url,
+                    content=content,
+                    headers=sent | dict(headers or {}),
+                    timeout=timeout,
+                ) as response,
+            ):
+                _check(host, response.status_code)
+                for piece in response.iter_bytes():
+                    answer += piece
+                    if len(answer) > MAX_ANSWER:
+                        message = f"{host} answered more than {MAX_ANSWER >> 20} MiB."
+                        raise PermanentError("result_too_large", message)
+        except httpx.TransportError as error:
+            message = f"{host} does not answer: {type(error).__name__}."
+            raise TransientError("http_unavailable", message) from error
+        if artifact is not None:
+            kind = response.headers.get("content-type", "application/octet-stream")
+            context.artifact(artifact, kind, bytes(answer))
+        if as_text:
+            document.text = answer.decode(response.encoding or "utf-8", errors="replace")
+        return document
+
+    post.__name__ = host
+    setattr(post, _NETWORK, True)
+    return post
+
+
+def needs_network(step: Step) -> bool:
+    """Whether a step cannot do without the network."""
+    return getattr(step, _NETWORK, False) is True
+
+
+def _check(host: str, status: int) -> None:
+    if status in LATER:
+        raise TransientError("http_unavailable", f"{host} answered {status}.")
+    if not 200 <= status < 300:
+        raise PermanentError("http_refused", f"{host} answered {status}.")
