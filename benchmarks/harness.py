@@ -117,12 +117,23 @@ def usage(pid: int) -> Usage:
     return Usage(cpu, rss)
 
 
+_seen: dict[int, dict[int, float]] = {}
+"""Of each process asked about: its children's seconds of processor time when last looked at."""
+
+
 def usage_of_children(pid: int) -> Usage:
-    """What all processes below one use, however deep."""
-    total = Usage(0.0, 0)
+    """What all processes below one use, however deep.
+
+    The time of those that are gone stays counted as it was last seen: a worker that is replaced
+    after many files is killed together with whoever could have buried it, and its time with it.
+    """
+    seen = _seen.setdefault(pid, {})
+    rss = 0
     for child in psutil.Process(pid).children(recursive=True):
-        total += usage(child.pid)
-    return total
+        now = usage(child.pid)
+        seen[child.pid] = max(now.cpu, seen.get(child.pid, 0.0))
+        rss += now.rss
+    return Usage(sum(seen.values()), rss)
 
 
 def usage_of_stack(pids: Mapping[str, Any]) -> dict[str, Usage]:

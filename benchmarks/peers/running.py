@@ -21,9 +21,6 @@ PEERS = {"Celery": "celery_app", "RQ": "rq_app", "taskiq": "taskiq_app"}
 POLL = 0.01
 """Seconds between two looks at the queue: two cheap questions to Redis."""
 
-READY_TIMEOUT = 30.0
-"""Seconds in which the workers must have done their first task."""
-
 GRACE = 5.0
 """Seconds that workers and Redis get to end."""
 
@@ -100,6 +97,7 @@ def running_peer(name: str, folder: Path, *, workers: int) -> Iterator[RunningPe
     port = free_port()
     environment = {**os.environ, "PEER_REDIS": f"redis://{HOST}:{port}/0"}
     command = ["redis-server", "--bind", HOST, "--port", str(port), "--save", ""]
+    command += ["--dir", str(folder)]
     children = [Child("redis", command, environment=environment, log=folder / "redis.log")]
     try:
         wait_for_port(port, seconds=10, alive=lambda: children[0].alive, what="Redis")

@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 from benchmarks.bare import app
-from benchmarks.harness import Meter, Usage, percentile, usage
+from benchmarks.harness import Meter, Usage, percentile, usage, usage_of_children
 from benchmarks.load import HEAD, TAIL, body, run
 from benchmarks.peers.running import PEERS, missing
 from benchmarks.scaling import rate_between
@@ -25,6 +27,18 @@ def test_the_99th_percentile_of_a_hundred_values_is_the_last_but_none() -> None:
 def test_a_process_that_is_gone_uses_nothing() -> None:
     assert usage(os.getpid()).rss > 0
     assert usage(2**22 + 1).rss == 0
+
+
+def test_what_a_child_used_stays_counted_when_it_is_gone() -> None:
+    busy = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True); input()"
+    command = [sys.executable, "-c", busy]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        before = usage_of_children(os.getpid())
+        child.kill()
+    after = usage_of_children(os.getpid())
+    assert after.cpu >= before.cpu >= 0.2
 
 
 def test_a_run_tells_what_its_processes_used_meanwhile_and_hold_at_the_end() -> None:
