@@ -20,6 +20,14 @@ FILES = "files"
 SERVER_SELECTION_TIMEOUT_MS = 3_000
 """How long one operation looks for a MongoDB that answers before the caller is told."""
 
+INDEXES = [
+    [(field, ASCENDING), ("_id", DESCENDING)]
+    for field in ("status", "owner", "batch_id", "label_index")
+]
+"""Each ends with what the lists are sorted by, so that MongoDB neither sorts nor reads a collection
+from end to end. Of these only the status changes while a file is worked on: for an index of what
+changes the projector pays at each change. With the status in all four it wrote a third less."""
+
 DUPLICATE_KEY = 11000
 NAMESPACE_NOT_FOUND = 26
 
@@ -91,10 +99,7 @@ class FileStore:
     @_translated
     async def prepare(self) -> None:
         """Create the indexes; every list that the API offers walks one of them in order."""
-        fields = ("status", "owner", "batch_id", "label_index")
-        await self._files.create_indexes(
-            [IndexModel([(field, ASCENDING), ("_id", DESCENDING)]) for field in fields]
-        )
+        await self._files.create_indexes([IndexModel(keys) for keys in INDEXES])
 
     @_translated
     async def get(self, file_id: str) -> Status | None:
@@ -151,7 +156,7 @@ class FileStore:
         if cursor is not None:
             conditions["_id"] = {"$lt": cursor}
         found = self._files.find(conditions, {"history": 0}).sort("_id", DESCENDING)
-        documents = await found.to_list(limit + 1)
+        documents = await found.limit(limit + 1).to_list(None)
         items = [_to_status(document) for document in documents[:limit]]
         return Page(items, items[-1].file_id if len(documents) > limit else None)
 

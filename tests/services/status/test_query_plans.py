@@ -1,0 +1,102 @@
+"""No query of the store reads the collection from end to end or sorts in memory.
+
+MongoDB's profiler keeps every operation on the database with the plan that was carried out, so what
+is judged is what really ran, and a query that nobody thought of is judged as well.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import fields
+from itertools import combinations
+from typing import Any
+
+import pytest
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
+
+from services.status.projection import State, Status, fold
+from services.status.store import FileStore, Query
+from shared.events import StatusEvent, new_file_id
+from shared.settings import Settings
+from tests.support.builders import about, completed, processing, uploaded
+
+FILES = 60
+
+FILTERS: dict[str, Any] = {
+    "status": State.COMPLETED,
+    "owner": "owner1",
+    "batch_id": "batch1",
+    "label": "n:1",
+    "name": "report",
+}
+"""A value of every filter; one that is added to `Query` must be added here, or the test fails."""
+
+
+def a_file(number: int) -> Status:
+    file_id = new_file_id()
+    facts = uploaded(
+        owner=f"owner{number % 3}", batch_id=f"batch{number % 2}", labels={"n": str(number % 4)}
+    )
+    events: list[StatusEvent] = [facts, processing(), completed()]
+    log = [(about(file_id, event), place) for place, event in enumerate(events)]
+    status = fold(None, log[: 1 + number % 3])
+    assert status is not None
+    return status
+
+
+@pytest.fixture
+async def store(settings: Settings) -> AsyncIterator[FileStore]:
+    store = FileStore(settings)
+    await store.prepare()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+async def database(settings: Settings) -> AsyncIterator[AsyncIOMotorDatabase[dict[str, Any]]]:
+    client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(settings.mongodb)
+    await client[settings.database].create_collection("system.profile", capped=True, size=1 << 26)
+    yield client[settings.database]
+    client.close()
+
+
+async def bad_plans(database: AsyncIOMotorDatabase[dict[str, Any]]) -> list[str]:
+    """What was carried out on the files without an index, or with a sort in memory."""
+    seen = database["system.profile"].find({"ns": f"{database.name}.files"})
+    return [
+        f"{operation['op']} {operation['planSummary']} {operation['command']}"
+        async for operation in seen
+        if "COLLSCAN" in operation.get("planSummary", "") or operation.get("hasSortStage")
+    ]
+
+
+async def test_every_query_walks_an_index_in_order(
+    store: FileStore, database: AsyncIOMotorDatabase[dict[str, Any]]
+) -> None:
+    files = [a_file(number) for number in range(FILES)]
+    await database.command("profile", 2)
+    await store.save([(None, status) for status in files])
+    await store.save([(files[0], files[0].model_copy(update={"phase": "other"}))])
+    await store.get(files[0].file_id)
+    await store.get_many([status.file_id for status in files])
+    assert len([status async for status in store.scan()]) == FILES
+    names = [field.name for field in fields(Query)]
+    for count in range(len(names) + 1):
+        for chosen in combinations(names, count):
+            query = Query(**{name: FILTERS[name] for name in chosen})
+            page = await store.find(query, limit=2, cursor=None)
+            await store.find(query, limit=2, cursor=page.next_cursor or files[-1].file_id)
+    await database.command("profile", 0)
+    assert await database["system.profile"].count_documents({"op": "query"}) > 2 ** len(names)
+    assert await bad_plans(database) == []
+
+
+async def test_a_query_without_an_index_would_be_noticed(
+    store: FileStore, database: AsyncIOMotorDatabase[dict[str, Any]]
+) -> None:
+    await store.save([(None, a_file(number)) for number in range(FILES)])
+    await database.command("profile", 2)
+    await database["files"].find({"size": 1234}).to_list(None)
+    await database["files"].find({"_id": {"$gt": ""}}).sort("size", 1).to_list(None)
+    await database.command("profile", 0)
+    scan, sort = await bad_plans(database)
+    assert "COLLSCAN" in scan
+    assert "'sort': {'size': 1}" in sort
