@@ -10,7 +10,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from services.status.api.dependencies import HubOf, PublisherOf, RunsOf, own_origin, up_to_date
-from services.status.api.files import POLL_AFTER, FileId, find, status_location
+from services.status.api.files import FileId, find, status_location
+from services.status.expectation import SOONEST
 from services.status.hub import Update
 from services.status.projection import Status, apply
 from services.status.runs import SOURCE
@@ -75,5 +76,5 @@ async def retry(
 
 
 def _accepted(update: Update) -> Response:
-    headers = {"Location": status_location(update.status.file_id), "Retry-After": POLL_AFTER}
+    headers = {"Location": status_location(update.status.file_id), "Retry-After": str(SOONEST)}
     return Response(update.full, 202, media_type="application/json", headers=headers)

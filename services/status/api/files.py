@@ -1,7 +1,7 @@
 """What is known of files: `GET /api/files` and what stands below it."""
 
-import re
 from collections.abc import AsyncIterator
+from time import monotonic
 from typing import Annotated
 from urllib.parse import quote
 
@@ -15,6 +15,14 @@ from services.status.api.dependencies import (
     SettingsOf,
     StoreOf,
     up_to_date,
+)
+from services.status.api.documents import (
+    NOT_MODIFIED,
+    Fields,
+    IfNoneMatch,
+    is_known,
+    parse_fields,
+    status_answer,
 )
 from services.status.api.sse import EventStream, status_frames
 from services.status.hub import Hub, Update
@@ -44,9 +52,6 @@ YOUNG = 30.0
 YOUNG_WAIT = 3.0
 """Seconds to wait for the event of a young id before it is answered 404."""
 
-POLL_AFTER = "1"
-"""`Retry-After` of a file that is under way, in seconds."""
-
 DOWNLOAD_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "sandbox; default-src 'none'",
@@ -54,6 +59,16 @@ DOWNLOAD_HEADERS = {
 """Stored content is other people's: a browser must neither guess its type nor run it."""
 
 FileId = Annotated[str, Path(max_length=64, description="The id that the upload answered.")]
+
+Wait = Annotated[
+    float,
+    Query(
+        ge=0,
+        allow_inf_nan=False,
+        description="Long poll: seconds to wait for a change, from the document that "
+        "`If-None-Match` names or from the present one. What has ended is answered at once.",
+    ),
+]
 
 
 class FilePage(BaseModel):
@@ -85,9 +100,26 @@ async def find(hub: Hub, file_id: str) -> Update:
         raise UnknownFileError(
             f"No file has the id {file_id!r}; check the id that the upload gave."
         )
-    if update.status.deleted_at is not None:
-        raise DeletedFileError(f"The file {file_id} was deleted at {update.status.deleted_at}.")
-    return update
+    return _existing(update)
+
+
+async def next_after(hub: Hub, known: Update, *, seconds: float) -> Update:
+    """The state of a file that differs from a known one, or the same after so many seconds.
+
+    What ends is given at once, and so is the present when this pod shuts down.
+
+    Raises:
+        DeletedFileError: the file was deleted meanwhile.
+    """
+    file_id = known.status.file_id
+    deadline = monotonic() + seconds
+    current = known
+    while current.etag == known.etag and not known.status.status.is_terminal and not hub.closing:
+        left = deadline - monotonic()
+        if left <= 0:
+            break
+        current = await hub.next_change(file_id, known=known.etag, seconds=left) or known
+    return _existing(current)
 
 
 def status_location(file_id: str) -> str:
@@ -95,33 +127,27 @@ def status_location(file_id: str) -> str:
     return f"/api/files/{file_id}/process/status"
 
 
-@router.get("/{file_id}/process/status", response_model=Status)
+@router.get("/{file_id}/process/status", response_model=Status, responses=NOT_MODIFIED)
 async def read_status(
     file_id: FileId,
     hub: HubOf,
     settings: SettingsOf,
-    wait: Annotated[
-        float | None,
-        Query(ge=0, description="Long poll: seconds to wait for a change of the status."),
-    ] = None,
+    wait: Wait = 0.0,
     stream: Annotated[
         bool, Query(description="Follow the status as Server-Sent Events, to its end.")
     ] = False,
+    fields: Fields = None,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: IfNoneMatch = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The status of a file: once, at its next change, or live."""
-    current = await find(hub, file_id)
     if stream or "text/event-stream" in accept:
+        current = await find(hub, file_id)
         if last_event_id == current.etag and current.status.status.is_terminal:
             return Response(status_code=204)  # Tells an EventSource to reconnect no more.
         return EventStream(status_frames(hub.follow(file_id, heartbeat=settings.heartbeat)))
-    if wait:
-        seconds = min(wait, settings.max_wait)
-        changed = await hub.next_change(file_id, known=if_none_match, seconds=seconds)
-        current = changed or current
-    return _document(current, if_none_match)
+    return await read_file(file_id, hub, settings, wait, fields, if_none_match)
 
 
 @router.get("")
@@ -143,12 +169,24 @@ async def list_files(
     return Response(body, media_type="application/json")
 
 
-@router.get("/{file_id}", response_model=Status)
+@router.get("/{file_id}", response_model=Status, responses=NOT_MODIFIED)
 async def read_file(
-    file_id: FileId, hub: HubOf, if_none_match: Annotated[str | None, Header()] = None
+    file_id: FileId,
+    hub: HubOf,
+    settings: SettingsOf,
+    wait: Wait = 0.0,
+    fields: Fields = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """All that is known of a file."""
-    return _document(await find(hub, file_id), if_none_match)
+    """All that is known of a file: at once, or at its next change.
+
+    `Retry-After` tells when it is worth asking again, by what is known of the work.
+    """
+    wanted = parse_fields(fields)
+    current = await find(hub, file_id)
+    if wait and (if_none_match is None or is_known(current, if_none_match)):
+        current = await next_after(hub, current, seconds=min(wait, settings.max_wait))
+    return status_answer(current, if_none_match=if_none_match, wanted=wanted)
 
 
 @router.get("/{file_id}/result")
@@ -189,13 +227,12 @@ async def read_events(file_id: FileId, hub: HubOf) -> History:
     return History(items=(await find(hub, file_id)).status.history)
 
 
-def _document(update: Update, if_none_match: str | None) -> Response:
-    headers = {"ETag": update.etag, "Cache-Control": "no-cache"}
-    if not update.status.status.is_terminal:
-        headers["Retry-After"] = POLL_AFTER
-    if if_none_match is not None and update.etag in re.split(r"\s*,\s*", if_none_match):
-        return Response(status_code=304, headers=headers)
-    return Response(update.full, media_type="application/json", headers=headers)
+def _existing(update: Update) -> Update:
+    if update.status.deleted_at is not None:
+        raise DeletedFileError(
+            f"The file {update.status.file_id} was deleted at {update.status.deleted_at}."
+        )
+    return update
 
 
 def _result(status: Status) -> Result:
