@@ -9,7 +9,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from shared.messaging import KAFKA_RETRY_DELAY
 
-PAUSE = 0.002
+PAUSE = 0.005
 """Seconds between two commits: what changes meanwhile is told in one go."""
 
 log = logging.getLogger(__name__)

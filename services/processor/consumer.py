@@ -42,6 +42,13 @@ PAUSED_POLL_TIMEOUT_MS = 20
 PAUSE = 0.002
 """Seconds between two polls that brought something: what comes right behind is begun in one go."""
 
+WORK_ENOUGH = 128
+"""Records that wait for a process; with so many in hand, more are not urgent."""
+
+LONG_PAUSE = 0.02
+"""Seconds between two polls while there is work enough. A fetch costs about as much as ten files
+that need no work, whatever it brings."""
+
 REVOKE_TELL_TIMEOUT = 1.0
 """Seconds for outcomes that are on their way to Kafka, before that commit."""
 
@@ -188,7 +195,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                     self._desk.take(window, partition, record)
             self._desk.begin_waiting()
             if batches:
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(LONG_PAUSE if self._desk.waiting >= WORK_ENOUGH else PAUSE)
 
     def _make_room(self, consumer: AIOKafkaConsumer) -> tuple[int, bool]:
         """Pause the partitions that may bring no more for now.

@@ -131,6 +131,11 @@ class Desk:
         self._lanes.add(taken)
         self.begin_waiting()
 
+    @property
+    def waiting(self) -> int:
+        """How many records could be begun if there were room."""
+        return len(self._lanes)
+
     def begin_waiting(self) -> None:
         """Begin as many of the waiting records as there is room for."""
         if self._draining or not self._lanes:
