@@ -114,11 +114,15 @@ class Desk:
         self._receive(taken, logged.event)
 
     def _receive(self, taken: Taken, event: WorkEvent) -> None:
+        of_file = self._of_file.setdefault(event.file_id, set())
+        if any(other.event is not None and other.event.id == event.id for other in of_file):
+            self._finish(taken)  # A repeat of what is in hand already, as its id tells.
+            return
         taken.event = event
         taken.large = source_of(event).size >= self._settings.large_file
         taken.owner = None if isinstance(event, FileRetryScheduled) else event.data.owner
         taken.suspect = taken.window.begun.get(taken.offset, Begun()).cut_off
-        self._of_file.setdefault(event.file_id, set()).add(taken)
+        of_file.add(taken)
         if self._cancels.of(event.file_id, event.data.run) is not None:
             self._do(taken, self._cancel, taken)
         elif (wait := taken.wait) > 0:

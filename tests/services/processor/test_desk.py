@@ -13,6 +13,7 @@ from shared.events import (
     FileFailed,
     FileRetrying,
     FileRetryScheduled,
+    new_file_id,
 )
 from shared.log import open_log
 from shared.messaging import Publisher
@@ -127,6 +128,20 @@ async def test_one_users_many_files_do_not_hold_up_anothers_one(
         done = sum(types_of(events, scan)[-1:] == ["completed"] for scan in scans)
         assert done < len(scans) // 2
         await consume(processor_settings, LIFECYCLE, 82)
+
+
+async def test_a_repeat_of_what_is_in_hand_is_worked_on_once(
+    publisher: Publisher, processor_settings: ProcessorSettings, blobs: BlobStore
+) -> None:
+    twice = new_file_id()
+    for _ in range(2):
+        await upload(publisher, blobs, file_id=twice, seconds=1)
+    async with processing_pod(processor_settings):
+        await consume(processor_settings, LIFECYCLE, 2)
+        last = await upload(publisher, blobs)
+        events = await consume(processor_settings, LIFECYCLE, 4)
+    assert types_of(events, twice) == ["processing", "completed"]
+    assert types_of(events, last) == ["processing", "completed"]
 
 
 async def die(pod: Processor) -> None:
