@@ -1,11 +1,15 @@
-"""Run one processor: `python -m services.processor`."""
+"""Run one processor: `python -m services.processor`.
 
-from services.processor.app import create_app
-from services.processor.settings import ProcessorSettings
-from shared.serving import serve
-from shared.telemetry import configure_logging
+Every worker process imports this module anew, as `multiprocessing` has it; so what only the pod
+needs is imported by the pod alone.
+"""
 
 if __name__ == "__main__":
+    from services.processor.app import create_app
+    from services.processor.settings import ProcessorSettings
+    from shared.serving import serve
+    from shared.telemetry import configure_logging
+
     settings = ProcessorSettings()
     configure_logging(settings)
     serve(create_app(settings), settings)

@@ -1,6 +1,5 @@
 """How long things take on this pod, as running means."""
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,17 +13,14 @@ SHORTEST = 1e-6
 
 
 class RunningMean:
-    """A geometric mean of durations that follows the present, in seconds.
-
-    Geometric, because one file of ten minutes says nothing of the thousand short ones beside it.
-    """
+    """An arithmetic mean of durations that follows the present, in seconds."""
 
     def __init__(self, first: float) -> None:
-        self._log = math.log(first)
+        self.seconds = first
 
     def add(self, seconds: float) -> None:
         """One more observation."""
-        self._log += WEIGHT * (math.log(max(seconds, SHORTEST)) - self._log)
+        self.seconds += WEIGHT * (seconds - self.seconds)
 
     @contextmanager
     def measure(self) -> Iterator[None]:
@@ -33,16 +29,20 @@ class RunningMean:
         yield
         self.add(time.monotonic() - started)
 
-    @property
-    def seconds(self) -> float:
-        return math.exp(self._log)
+
+class RunningGeometricMean(RunningMean):
+    """A geometric one: a file of ten minutes says nothing of the thousand short ones beside it."""
+
+    def add(self, seconds: float) -> None:
+        """One more observation."""
+        self.seconds *= (max(seconds, SHORTEST) / self.seconds) ** WEIGHT
 
 
 @dataclass(kw_only=True)
 class Pace:
     """How long the work on a file takes, and what is around it; starts with what is usual."""
 
-    work: RunningMean = field(default_factory=lambda: RunningMean(1.0))
+    work: RunningMean = field(default_factory=lambda: RunningGeometricMean(1.0))
     """What a worker needs for it."""
     commit: RunningMean = field(default_factory=lambda: RunningMean(0.002))
     """Until Kafka knows that it is begun."""

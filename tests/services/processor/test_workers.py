@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -70,3 +72,14 @@ async def test_a_cancelled_job_is_killed_and_frees_its_place(
         async with asyncio.timeout(0.5):
             await pool.run(demo(tmp_path, seconds=60), ignore)
     assert isinstance(await pool.run(demo(tmp_path), ignore), Done)
+
+
+def test_a_worker_imports_nothing_of_what_only_the_pod_needs() -> None:
+    program = (
+        "import runpy, sys\n"
+        "runpy.run_module('services.processor.__main__', run_name='__mp_main__')\n"
+        "import services.processor.worker\n"
+        "print(*{'fastapi', 'aiokafka'} & set(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert not ran.stdout.strip()
