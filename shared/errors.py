@@ -10,6 +10,7 @@
     │   ├── LengthMismatchError             400
     │   ├── StalledUploadError              408
     │   ├── BadParameterError               422
+    │   ├── TooWideSearchError              422
     │   ├── UnknownFileError                404
     │   ├── UnknownArtifactError            404
     │   ├── NoResultYetError                409
@@ -115,6 +116,13 @@ class BadParameterError(RefusedError):
     """A parameter of the request has a value that cannot be used."""
 
     code = "bad_parameter"
+    status = 422
+
+
+class TooWideSearchError(RefusedError):
+    """The search reads too many files: narrow it by owner, batch, label, status or time."""
+
+    code = "search_too_wide"
     status = 422
 
 

@@ -67,6 +67,12 @@ def file_id_age(file_id: str, now: datetime) -> float | None:
     return now.timestamp() - (parsed.int >> 80) / 1000
 
 
+def first_file_id(moment: datetime) -> str:
+    """Not above any id that is made at `moment` or later, and above all that were made before."""
+    milliseconds = f"{max(0, int(moment.timestamp() * 1000)):012x}"
+    return f"{milliseconds[:8]}-{milliseconds[8:]}"
+
+
 def utc_now() -> datetime:
     """The present, in UTC, to the millisecond: the precision that MongoDB keeps."""
     now = datetime.now(UTC)

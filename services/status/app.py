@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from faststream.kafka import KafkaBroker
 
 from services.status import dashboard
-from services.status.api import admin, commands, files, page, stream
+from services.status.api import admin, commands, files, listing, page, stream
 from services.status.api.dependencies import State
 from services.status.dead import DeadLetters
 from services.status.fanout import FanOut
@@ -73,6 +73,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     )
     app.state.hub = hub
     problems.install(app)
+    app.include_router(listing.router)
     app.include_router(files.router)
     app.include_router(commands.router)
     app.include_router(admin.router)

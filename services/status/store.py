@@ -3,15 +3,18 @@
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReplaceOne
-from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure, PyMongoError
 
 from services.status.projection import State, Status
-from shared.errors import MongoUnavailableError
+from services.status.query import Cursor, Query, Sort
+from shared.errors import MongoUnavailableError, TooWideSearchError
+from shared.events import first_file_id
 from shared.settings import Settings
 
 FILES = "files"
@@ -20,13 +23,25 @@ FILES = "files"
 SERVER_SELECTION_TIMEOUT_MS = 3_000
 """How long one operation looks for a MongoDB that answers before the caller is told."""
 
+BY_CHANGE = [("status", ASCENDING), ("updated_at", DESCENDING), ("_id", DESCENDING)]
+"""The index of lists in the order of changes."""
+
 INDEXES = [
-    [(field, ASCENDING), ("_id", DESCENDING)]
-    for field in ("status", "owner", "batch_id", "label_index")
+    *(
+        [(field, ASCENDING), ("_id", DESCENDING)]
+        for field in ("status", "owner", "batch_id", "label_index")
+    ),
+    BY_CHANGE,
 ]
 """Each ends with what the lists are sorted by, so that MongoDB neither sorts nor reads a collection
-from end to end. Of these only the status changes while a file is worked on: for an index of what
-changes the projector pays at each change. With the status in all four it wrote a third less."""
+from end to end. Few of these fields change while a file is worked on, since the projector pays for
+an index at each change: with the status in the indexes of all fields it wrote a third less."""
+
+FIND_WITHIN_MS = 3_000
+"""How long MongoDB looks for the files of one page: a filter that matches few of millions may have
+no index of its own, and nobody waits longer for a list."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 DUPLICATE_KEY = 11000
 NAMESPACE_NOT_FOUND = 26
@@ -50,25 +65,13 @@ def _translated(
     return translated
 
 
-@dataclass(frozen=True, kw_only=True)
-class Query:
-    """Which files a list is to hold; None leaves a field open."""
-
-    status: State | None = None
-    owner: str | None = None
-    batch_id: str | None = None
-    label: str | None = None
-    """`key:value`."""
-    name: str | None = None
-    """A part of the name, in any case of letters."""
-
-
 @dataclass(frozen=True)
 class Page:
-    """One page of a list, newest first."""
+    """One page of a list."""
 
     items: list[Status]
-    next_cursor: str | None
+    next: Cursor | None
+    """Where the next page begins; None if this is the last one."""
 
 
 class FileStore:
@@ -143,22 +146,30 @@ class FileStore:
         return conflicts
 
     @_translated
-    async def find(self, query: Query, *, limit: int, cursor: str | None) -> Page:
-        """A page of files, newest first.
-
-        The order is that of the ids, which are sorted by time, so a page stays where it is while
-        files come and go.
+    async def find(
+        self, query: Query, *, sort: Sort = Sort.NEWEST_FIRST, limit: int, after: Cursor | None
+    ) -> Page:
+        """A page of files, without their histories.
 
         Args:
-            cursor: `next_cursor` of the page before.
+            after: `next` of the page before.
+
+        Raises:
+            TooWideSearchError: it would take MongoDB longer than a reader shall wait.
         """
-        conditions = _conditions(query)
-        if cursor is not None:
-            conditions["_id"] = {"$lt": cursor}
-        found = self._files.find(conditions, {"history": 0}).sort("_id", DESCENDING)
-        documents = await found.limit(limit + 1).to_list(None)
+        direction = DESCENDING if sort.descends else ASCENDING
+        keys = ("updated_at", "_id") if sort.is_by_change else ("_id",)
+        found = self._files.find({"$and": _conditions(query, sort, after)}, {"history": 0})
+        found = found.sort([(key, direction) for key in keys])
+        found = found.limit(limit + 1).max_time_ms(FIND_WITHIN_MS)
+        if sort.is_by_change:
+            found = found.hint(BY_CHANGE)
+        try:
+            documents = await found.to_list(None)
+        except ExecutionTimeout as error:
+            raise TooWideSearchError from error
         items = [_to_status(document) for document in documents[:limit]]
-        return Page(items, items[-1].file_id if len(documents) > limit else None)
+        return Page(items, Cursor.behind(items[-1], sort) if len(documents) > limit else None)
 
     @_translated
     async def ping(self) -> None:
@@ -190,16 +201,48 @@ class FileStore:
             await other.drop()  # There is nothing to rename: the log holds no file at all.
 
 
-def _conditions(query: Query) -> dict[str, Any]:
+def _conditions(query: Query, sort: Sort, after: Cursor | None) -> list[dict[str, Any]]:
+    """What a file of the list must fulfil."""
     wanted: dict[str, Any] = {
-        "status": query.status and query.status.value,
         "owner": query.owner,
         "batch_id": query.batch_id,
-        "label_index": query.label,
+        "label_index": {"$all": sorted(query.labels)} if query.labels else None,
         "name": query.name and {"$regex": re.escape(query.name), "$options": "i"},
     }
-    conditions = {field: value for field, value in wanted.items() if value is not None}
-    return conditions | {"deleted_at": None}
+    conditions = [{field: value} for field, value in wanted.items() if value is not None]
+    # In the order of changes the index is walked once for each status and merged.
+    states = query.status or (set(State) if sort.is_by_change else set())
+    conditions += [{"status": {"$in": sorted(states)}}] if states else []
+    conditions += _range("_id", _first_id(query.created_since), _first_id(query.created_before))
+    since = query.updated_since or (EPOCH if sort.is_by_change else None)
+    conditions += _range("updated_at", since, query.updated_before)
+    conditions += [] if after is None else _behind(after)
+    return [*conditions, {"deleted_at": None}]
+
+
+def _first_id(moment: datetime | None) -> str | None:
+    return None if moment is None else first_file_id(moment)
+
+
+def _range(field: str, least: Any, below: Any) -> list[dict[str, Any]]:
+    bounds = {"$gte": least, "$lt": below}
+    return [{field: {sign: bound}} for sign, bound in bounds.items() if bound is not None]
+
+
+def _behind(cursor: Cursor) -> list[dict[str, Any]]:
+    beyond = "$lt" if cursor.sort.descends else "$gt"
+    if not cursor.sort.is_by_change:
+        return [{"_id": {beyond: cursor.file_id}}]
+    # The first of these bounds the walk of the index, the second is for those of the same time.
+    return [
+        {"updated_at": {f"{beyond}e": cursor.updated_at}},
+        {
+            "$or": [
+                {"updated_at": {beyond: cursor.updated_at}},
+                {"_id": {beyond: cursor.file_id}},
+            ]
+        },
+    ]
 
 
 def _compare_and_set(

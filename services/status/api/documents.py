@@ -15,7 +15,10 @@ MEMBERS = frozenset(name for name, field in Status.model_fields.items() if not f
 
 Fields = Annotated[
     str | None,
-    Query(description="Only these members, comma-separated.", examples=["status,phase,progress"]),
+    Query(
+        description="Only these members, comma-separated; `file_id` is always there.",
+        examples=["status,phase,progress"],
+    ),
 ]
 
 IfNoneMatch = Annotated[
@@ -43,7 +46,7 @@ def parse_fields(fields: str | None) -> set[str] | None:
             f"fields: a status has no {', '.join(sorted(unknown))!r}; "
             f"it has {', '.join(sorted(MEMBERS))}."
         )
-    return wanted
+    return wanted | {"file_id"}
 
 
 def is_known(update: Update, if_none_match: str | None) -> bool:

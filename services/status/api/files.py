@@ -1,4 +1,4 @@
-"""What is known of files: `GET /api/files` and what stands below it."""
+"""What is known of one file: what stands below `/api/files/{id}`."""
 
 from collections.abc import AsyncIterator
 from time import monotonic
@@ -13,7 +13,6 @@ from services.status.api.dependencies import (
     BlobsOf,
     HubOf,
     SettingsOf,
-    StoreOf,
     up_to_date,
 )
 from services.status.api.documents import (
@@ -26,8 +25,7 @@ from services.status.api.documents import (
 )
 from services.status.api.sse import EventStream, status_frames
 from services.status.hub import Hub, Update
-from services.status.projection import HistoryEntry, State, Status
-from services.status.store import Query as FileQuery
+from services.status.projection import HistoryEntry, Status
 from shared.blobs import BlobMissingError, source_key
 from shared.errors import (
     BadParameterError,
@@ -69,13 +67,6 @@ Wait = Annotated[
         "`If-None-Match` names or from the present one. What has ended is answered at once.",
     ),
 ]
-
-
-class FilePage(BaseModel):
-    """One page of files, newest first, without their histories."""
-
-    items: list[Status]
-    next_cursor: str | None
 
 
 class History(BaseModel):
@@ -148,25 +139,6 @@ async def read_status(
             return Response(status_code=204)  # Tells an EventSource to reconnect no more.
         return EventStream(status_frames(hub.follow(file_id, heartbeat=settings.heartbeat)))
     return await read_file(file_id, hub, settings, wait, fields, if_none_match)
-
-
-@router.get("")
-async def list_files(
-    store: StoreOf,
-    status: State | None = None,
-    owner: str | None = None,
-    batch_id: str | None = None,
-    label: Annotated[str | None, Query(description="`key:value`")] = None,
-    name: Annotated[str | None, Query(description="A part of the file's name.")] = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
-) -> Response:
-    """Files, newest first."""
-    query = FileQuery(status=status, owner=owner, batch_id=batch_id, label=label, name=name)
-    page = await store.find(query, limit=limit, cursor=cursor)
-    answer = FilePage(items=page.items, next_cursor=page.next_cursor)
-    body = answer.model_dump_json(exclude={"items": {"__all__": {"history"}}})
-    return Response(body, media_type="application/json")
 
 
 @router.get("/{file_id}", response_model=Status, responses=NOT_MODIFIED)

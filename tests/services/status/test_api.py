@@ -10,6 +10,7 @@ import httpx
 import websockets
 
 from services.status.app import create_app
+from services.status.query import Cursor, Sort
 from services.status.replay import replay
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
@@ -167,7 +168,7 @@ async def test_only_the_members_that_are_asked_for_are_answered(
     file_id = new_file_id()
     await publish(publisher, file_id, uploaded())
     some = await client.get(status_path(file_id), params={"fields": "status, phase"})
-    assert some.json() == {"status": "pending", "phase": "queued"}
+    assert some.json() == {"file_id": file_id, "status": "pending", "phase": "queued"}
     refused = await client.get(f"/api/files/{file_id}", params={"fields": "status,position"})
     assert (refused.status_code, refused.json()["code"]) == (422, "bad_parameter")
     assert "no 'position'; it has attempt, " in refused.json()["detail"]
@@ -270,7 +271,7 @@ async def test_the_history_of_a_file_is_told_in_order(
     assert lines[2]["code"] == "corrupt_document"
 
 
-async def test_a_list_tells_no_histories_and_refuses_a_bad_limit(
+async def test_a_list_tells_no_histories_and_links_to_the_next_page(
     client: httpx.AsyncClient, publisher: Publisher
 ) -> None:
     file_id = new_file_id()
@@ -281,9 +282,41 @@ async def test_a_list_tells_no_histories_and_refuses_a_bad_limit(
             await asyncio.sleep(0.05)
     assert items[0]["file_id"] == file_id
     assert "history" not in items[0]
-    refused = await client.get("/api/files", params={"limit": 0})
-    assert refused.status_code == 422
-    assert "limit" in refused.json()["detail"]
+    await publish(publisher, new_file_id(), uploaded(), processing())
+    async with asyncio.timeout(10):
+        while "next" not in (first := await client.get("/api/files?limit=1&fields=status")).links:
+            await asyncio.sleep(0.05)
+    second = await client.get(first.links["next"]["url"])
+    assert second.json() == {
+        "items": [{"file_id": file_id, "status": "pending"}],
+        "next_cursor": None,
+    }
+    both = {"status": ["pending", "processing"], "label": ["project:x"]}
+    assert len((await client.get("/api/files", params=both)).json()["items"]) == 2
+    assert (await client.get("/api/files", params={"label": "project:y"})).json()["items"] == []
+
+
+BAD_PARAMETERS: list[tuple[dict[str, Any], str]] = [
+    ({"limit": 0}, "limit"),
+    ({"status": "lost"}, "status"),
+    ({"label": "project"}, "key:value"),
+    ({"sort": "size"}, "sort"),
+    ({"name": "a\x00b"}, "name"),
+    ({"created_since": "2026-11-25T09:00:00"}, "created_since"),
+    ({"updated_before": "0001-01-01T00:00:00+14:00"}, "between 1970 and 9000"),
+    ({"cursor": "WyJ4Il0"}, "start from the first page"),
+    ({"cursor": "ä"}, "start from the first page"),
+    ({"cursor": Cursor(Sort.OLDEST_FIRST, "x", None).to_text()}, "belongs to sort=created"),
+    ({"fields": "name,place"}, "no 'place'; it has attempt, "),
+]
+
+
+async def test_a_parameter_that_cannot_be_used_is_named(client: httpx.AsyncClient) -> None:
+    for params, told in BAD_PARAMETERS:
+        refused = await client.get("/api/files", params=params)
+        assert refused.status_code == 422, params
+        assert refused.json()["code"] == "bad_parameter"
+        assert told in refused.json()["detail"]
 
 
 async def test_an_unreadable_record_is_kept_with_its_reason_and_holds_up_nothing(

@@ -6,6 +6,7 @@ is judged is what really ran, and a query that nobody thought of is judged as we
 
 from collections.abc import AsyncIterator
 from dataclasses import fields
+from datetime import UTC, datetime
 from itertools import combinations
 from typing import Any
 
@@ -13,19 +14,24 @@ import pytest
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 
 from services.status.projection import State, Status, fold
-from services.status.store import FileStore, Query
+from services.status.query import Cursor, Query, Sort
+from services.status.store import FileStore
 from shared.events import StatusEvent, new_file_id
 from shared.settings import Settings
-from tests.support.builders import about, completed, processing, uploaded
+from tests.support.builders import about, at, completed, processing, uploaded
 
 FILES = 60
 
 FILTERS: dict[str, Any] = {
-    "status": State.COMPLETED,
+    "status": frozenset({State.COMPLETED}),
     "owner": "owner1",
     "batch_id": "batch1",
-    "label": "n:1",
+    "labels": frozenset({"n:1"}),
     "name": "report",
+    "created_since": datetime(2026, 1, 1, tzinfo=UTC),
+    "created_before": datetime(2100, 1, 1, tzinfo=UTC),
+    "updated_since": at(0),
+    "updated_before": at(3600),
 }
 """A value of every filter; one that is added to `Query` must be added here, or the test fails."""
 
@@ -79,13 +85,16 @@ async def test_every_query_walks_an_index_in_order(
     await store.get_many([status.file_id for status in files])
     assert len([status async for status in store.scan()]) == FILES
     names = [field.name for field in fields(Query)]
-    for count in range(len(names) + 1):
-        for chosen in combinations(names, count):
+    several = [chosen for count in (0, 1, 2, len(names)) for chosen in combinations(names, count)]
+    for sort in Sort:
+        for chosen in several:
             query = Query(**{name: FILTERS[name] for name in chosen})
-            page = await store.find(query, limit=2, cursor=None)
-            await store.find(query, limit=2, cursor=page.next_cursor or files[-1].file_id)
+            page = await store.find(query, sort=sort, limit=2, after=None)
+            after = page.next or Cursor.behind(files[FILES // 2], sort)
+            await store.find(query, sort=sort, limit=2, after=after)
     await database.command("profile", 0)
-    assert await database["system.profile"].count_documents({"op": "query"}) > 2 ** len(names)
+    queries = await database["system.profile"].count_documents({"op": "query"})
+    assert queries >= 2 * len(Sort) * len(several)
     assert await bad_plans(database) == []
 
 

@@ -2,16 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
 
 import pytest
 
 from services.status.projection import State, Status, fold
-from services.status.store import FileStore, Query
-from shared.errors import MongoUnavailableError
+from services.status.query import Cursor, Query, Sort
+from services.status.store import FileStore
+from shared.errors import MongoUnavailableError, TooWideSearchError
 from shared.events import StatusEvent, new_file_id
 from shared.settings import Settings
 from tests.support.builders import (
     about,
+    at,
+    cancel_requested,
     completed,
     deleted,
     failed,
@@ -81,36 +87,97 @@ async def test_writers_that_race_lose_nothing(store: FileStore) -> None:
     assert await store.get(file_id) == fold(None, log)
 
 
-async def test_a_list_is_filtered_and_paged_newest_first(store: FileStore) -> None:
+def made_at(file_id: str) -> datetime:
+    """When an id was made, by itself."""
+    return datetime.fromtimestamp((UUID(file_id).int >> 80) / 1000, UTC)
+
+
+async def ids(store: FileStore, query: Query, **options: Any) -> list[str]:
+    """Of all pages of a list, two files each."""
+    found: list[str] = []
+    after = None
+    while True:
+        page = await store.find(query, limit=2, after=after, **options)
+        found += [status.file_id for status in page.items]
+        if page.next is None:
+            return found
+        after = Cursor.from_text(page.next.to_text())
+
+
+async def test_a_list_is_filtered_and_paged_in_order(store: FileStore) -> None:
     statuses = []
     for number in range(7):
         events: list[StatusEvent] = [
             uploaded(
-                name=f"Report {number}.pdf", owner=f"owner{number % 2}", labels={"n": str(number)}
+                name=f"Report {number}.pdf",
+                owner=f"owner{number % 2}",
+                labels={"n": str(number), "team": "a"},
             )
         ]
         if number >= 5:
             events += [processing(), completed()]
         statuses.append(status_of(new_file_id(), *events))
+        await asyncio.sleep(0.002)  # The ids tell milliseconds.
     statuses.append(status_of(new_file_id(), uploaded(), deleted()))
     await store.save([(None, status) for status in statuses])
-    newest_first = [status.file_id for status in reversed(statuses[:7])]
+    oldest_first = [status.file_id for status in statuses[:7]]
+    newest_first = oldest_first[::-1]
 
-    async def ids(query: Query, limit: int = 50, cursor: str | None = None) -> list[str]:
-        page = await store.find(query, limit=limit, cursor=cursor)
-        return [status.file_id for status in page.items]
+    assert await ids(store, Query()) == newest_first
+    assert await ids(store, Query(), sort=Sort.OLDEST_FIRST) == oldest_first
+    assert await ids(store, Query(status=frozenset({State.COMPLETED}))) == newest_first[:2]
+    both = frozenset({State.COMPLETED, State.PENDING})
+    assert await ids(store, Query(status=both)) == newest_first
+    assert await ids(store, Query(owner="owner1")) == newest_first[1::2]
+    assert await ids(store, Query(labels=frozenset({"n:3"}))) == [newest_first[3]]
+    assert await ids(store, Query(labels=frozenset({"n:3", "team:a"}))) == [newest_first[3]]
+    assert await ids(store, Query(labels=frozenset({"n:3", "team:b"}))) == []
+    assert await ids(store, Query(name="rePORT 4.")) == [newest_first[2]]
+    assert await ids(store, Query(name="report.4")) == []
+    since, before = (made_at(oldest_first[number]) for number in (2, 5))
+    assert await ids(store, Query(created_since=since)) == newest_first[:5]
+    assert await ids(store, Query(created_since=since, created_before=before)) == newest_first[2:5]
 
-    assert await ids(Query()) == newest_first
-    assert await ids(Query(status=State.COMPLETED)) == newest_first[:2]
-    assert await ids(Query(owner="owner1")) == newest_first[1::2]
-    assert await ids(Query(label="n:3")) == [newest_first[3]]
-    assert await ids(Query(name="rePORT 4.")) == [newest_first[2]]
-    assert await ids(Query(name="report.4")) == []
-    page = await store.find(Query(), limit=4, cursor=None)
-    assert page.next_cursor is not None
-    rest = await store.find(Query(), limit=4, cursor=page.next_cursor)
-    assert [status.file_id for status in (*page.items, *rest.items)] == newest_first
-    assert rest.next_cursor is None
+
+async def test_a_list_in_the_order_of_changes_keeps_those_of_one_moment_apart(
+    store: FileStore,
+) -> None:
+    moments = [3, 1, 1, 1, 2]
+    statuses = [status_of(new_file_id(), uploaded(time=moment)) for moment in moments]
+    unknown_yet = status_of(new_file_id(), cancel_requested())
+    await store.save([(None, status) for status in (*statuses, unknown_yet)])
+    expected = [statuses[number].file_id for number in (1, 2, 3, 4, 0)]
+    assert await ids(store, Query(), sort=Sort.EARLIEST_CHANGE_FIRST) == expected
+    assert await ids(store, Query(), sort=Sort.LATEST_CHANGE_FIRST) == expected[::-1]
+    later = Query(updated_since=at(2), status=frozenset({State.PENDING}))
+    assert await ids(store, later, sort=Sort.EARLIEST_CHANGE_FIRST) == expected[3:]
+    assert await ids(store, Query(updated_before=at(2))) == expected[2::-1]
+
+
+async def test_a_page_neither_repeats_nor_leaves_out_a_file_while_others_come_and_go(
+    store: FileStore,
+) -> None:
+    statuses = [status_of(new_file_id(), uploaded()) for _ in range(6)]
+    await store.save([(None, status) for status in statuses])
+    first = await store.find(Query(), limit=3, after=None)
+    gone = statuses[3]
+    await store.save([(gone, status_of(gone.file_id, uploaded(), deleted()))])
+    await store.save([(None, status_of(new_file_id(), uploaded()))])
+    rest = await store.find(Query(), limit=3, after=first.next)
+    seen = [status.file_id for status in (*first.items, *rest.items)]
+    assert seen == [status.file_id for status in reversed(statuses)]
+    assert rest.next is None
+
+
+async def test_a_search_that_takes_too_long_is_given_up_and_says_so(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = status_of(new_file_id(), uploaded())
+    copies = [some.model_copy(update={"file_id": new_file_id()}) for _ in range(5000)]
+    await store.save([(None, copy) for copy in copies])
+    monkeypatch.setattr("services.status.store.FIND_WITHIN_MS", 1)
+    with pytest.raises(TooWideSearchError, match="narrow it"):
+        await store.find(Query(name="no such name"), limit=500, after=None)
 
 
 async def test_a_mongodb_that_does_not_answer_is_a_clear_error(settings: Settings) -> None:

@@ -1,0 +1,117 @@
+"""Many files: `GET /api/files`."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import AfterValidator, AwareDatetime, BaseModel
+
+from services.status.api.dependencies import StoreOf, up_to_date
+from services.status.api.documents import MEMBERS, Fields, parse_fields
+from services.status.api.files import parse_label
+from services.status.projection import State, Status
+from services.status.query import Cursor, Sort, storable
+from services.status.query import Query as FileQuery
+from shared.errors import BadParameterError
+from shared.problems import ERROR_RESPONSES
+
+router = APIRouter(
+    prefix="/api/files",
+    tags=["files"],
+    responses=ERROR_RESPONSES,
+    dependencies=[Depends(up_to_date)],
+)
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 500
+"""Files of one page, ~1.5 kB each: a page stays under a megabyte."""
+
+MAX_LABELS = 10
+"""Labels of one search: each is one more condition on every file that is looked at."""
+
+MAX_TEXT = 200
+"""Characters of what is searched for."""
+
+SUMMARY = MEMBERS - {"history"}
+"""The members of a file in a list, if it is not said which."""
+
+
+Moment = Annotated[
+    Annotated[AwareDatetime, AfterValidator(storable)] | None,
+    Query(examples=["2026-11-25T09:00:00Z"]),
+]
+Text = Annotated[str | None, Query(min_length=1, max_length=MAX_TEXT, pattern=r"^[^\x00]*$")]
+
+
+class FilePage(BaseModel):
+    """One page of files, without their histories."""
+
+    items: list[Status]
+    next_cursor: str | None
+
+
+@router.get("", response_model=FilePage)
+async def list_files(
+    request: Request,
+    store: StoreOf,
+    status: Annotated[list[State], Query(description="Any of these.")] = [],  # noqa: B006
+    owner: Text = None,
+    batch_id: Text = None,
+    label: Annotated[
+        list[str], Query(description="`key:value`, all of them.", max_length=MAX_LABELS)
+    ] = [],  # noqa: B006
+    name: Text = None,
+    created_since: Moment = None,
+    created_before: Moment = None,
+    updated_since: Moment = None,
+    updated_before: Moment = None,
+    sort: Sort = Sort.NEWEST_FIRST,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    fields: Fields = None,
+) -> Response:
+    """Files that match, a page at a time.
+
+    A page begins behind the last file of the page before, so nothing is shown twice or left out
+    however many files come and go meanwhile. In the order of changes a file that changes moves:
+    with `sort=updated` towards the end, so that it is shown again and nothing is missed.
+
+    `name` is a part of the name, in any case of letters. `created_…` is when the upload began.
+    The address of the next page is in the header `Link` as well.
+    """
+    query = FileQuery(
+        status=frozenset(status),
+        owner=owner,
+        batch_id=batch_id,
+        labels=frozenset(filter(None, map(parse_label, label))),
+        name=name,
+        created_since=created_since,
+        created_before=created_before,
+        updated_since=updated_since,
+        updated_before=updated_before,
+    )
+    wanted = parse_fields(fields) or set(SUMMARY)
+    page = await store.find(query, sort=sort, limit=limit, after=_parse_cursor(cursor, sort))
+    answer = FilePage(items=page.items, next_cursor=page.next and page.next.to_text())
+    shown: dict[str, Any] = {"items": {"__all__": wanted}, "next_cursor": True}
+    body = answer.model_dump_json(include=shown)
+    headers = {"Cache-Control": "no-cache"}
+    if answer.next_cursor is not None:
+        following = request.url.include_query_params(cursor=answer.next_cursor)
+        headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+    return Response(body, media_type="application/json", headers=headers)
+
+
+def _parse_cursor(text: str | None, sort: Sort) -> Cursor | None:
+    if text is None:
+        return None
+    try:
+        cursor = Cursor.from_text(text)
+    except ValueError as error:
+        raise BadParameterError(
+            "cursor: it is not one that this service gave; start from the first page."
+        ) from error
+    if cursor.sort is not sort:
+        raise BadParameterError(
+            f"cursor: it belongs to sort={cursor.sort.value}, not to sort={sort.value}."
+        )
+    return cursor

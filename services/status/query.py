@@ -1,0 +1,96 @@
+"""Which files a list holds, in which order, and where a page of it begins."""
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Self
+
+from services.status.projection import State, Status
+
+
+def storable(moment: datetime) -> datetime:
+    """The same moment, if MongoDB and every time zone can tell it.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if moment.tzinfo is None or not 1970 <= moment.year < 9000:
+        raise ValueError("a time with its zone, of a year between 1970 and 9000")
+    return moment
+
+
+class Sort(StrEnum):
+    """The order of a list, the ids being sorted by when an upload began."""
+
+    NEWEST_FIRST = "-created"
+    OLDEST_FIRST = "created"
+    LATEST_CHANGE_FIRST = "-updated"
+    EARLIEST_CHANGE_FIRST = "updated"
+
+    @property
+    def descends(self) -> bool:
+        return self.startswith("-")
+
+    @property
+    def is_by_change(self) -> bool:
+        return self in (Sort.LATEST_CHANGE_FIRST, Sort.EARLIEST_CHANGE_FIRST)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """Which files a list is to hold; what is None or empty is left open."""
+
+    status: frozenset[State] = frozenset()
+    """Any of them."""
+    owner: str | None = None
+    batch_id: str | None = None
+    labels: frozenset[str] = frozenset()
+    """`key:value`, all of them."""
+    name: str | None = None
+    """A part of the name, in any case of letters."""
+    created_since: datetime | None = None
+    created_before: datetime | None = None
+    """When the upload began, as the id tells it, to the millisecond."""
+    updated_since: datetime | None = None
+    updated_before: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """The last file of a page: the next page begins behind its place in the order.
+
+    It names a place and no count, so what comes, goes or changes elsewhere moves nothing.
+    """
+
+    sort: Sort
+    file_id: str
+    updated_at: datetime | None
+    """None where the order does not need it."""
+
+    @classmethod
+    def behind(cls, status: Status, sort: Sort) -> Self:
+        """The place behind a file."""
+        return cls(sort, status.file_id, status.updated_at if sort.is_by_change else None)
+
+    def to_text(self) -> str:
+        """The cursor as clients hand it on, which is no promise of what is in it."""
+        place = [self.sort, self.file_id, self.updated_at and self.updated_at.isoformat()]
+        return urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """The cursor that `to_text` wrote.
+
+        Raises:
+            ValueError: it did not.
+        """
+        try:
+            decoded = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            sort, file_id, updated_at = decoded
+            order = Sort(sort)
+            moment = storable(datetime.fromisoformat(updated_at)) if order.is_by_change else None
+        except (TypeError, RecursionError) as error:
+            raise ValueError("no cursor") from error
+        return cls(order, str(file_id), moment)
