@@ -7,7 +7,9 @@ import os
 import shutil
 import signal
 import socket
+import threading
 from collections.abc import Callable
+from multiprocessing import connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import cast
@@ -32,6 +34,13 @@ from shared.events import Failure
 log = logging.getLogger(__name__)
 
 OnAdvance = Callable[[Advanced], None]
+
+_EXIT_CODES = threading.Lock()
+"""Held where `multiprocessing` reads exit codes: it reads those of all processes that have ended
+also when it starts another one, and of two threads that read one the second finds nothing."""
+
+UNKNOWN_EXIT = 255
+"""What `multiprocessing` says of a process whose end nobody told it: the fork server has died."""
 
 START_GRACE = 30.0
 """Seconds for a process to be ready: it takes tens of milliseconds on an idle machine."""
@@ -110,7 +119,7 @@ class WorkerProcess(asyncio.Protocol):
         read_end, write_end = context.Pipe(duplex=False)
         arguments = (theirs, write_end, folder, limits)
         process = context.Process(target=worker.main, args=arguments, daemon=True)
-        await asyncio.to_thread(process.start)
+        await asyncio.to_thread(_start, process)
         theirs.close()
         write_end.close()
         loop = asyncio.get_running_loop()
@@ -165,7 +174,7 @@ class WorkerProcess(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         self._kill()
-        await asyncio.to_thread(self._process.join, EXIT_GRACE)
+        await asyncio.to_thread(_exit_code, self._process)
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     def _kill(self) -> None:
@@ -177,8 +186,8 @@ class WorkerProcess(asyncio.Protocol):
 
     async def _post_mortem(self) -> Broken:
         """Why a process is dead, or useless, that had a job."""
-        await asyncio.to_thread(self._process.join, EXIT_GRACE)
-        error = failure(self._reason) if self._reason else cause_of_death(self._process.exitcode)
+        code = await asyncio.to_thread(_exit_code, self._process)
+        error = failure(self._reason) if self._reason else cause_of_death(code)
         return Broken(error=error, last=True)
 
     def _condemn(self, reason: str) -> None:
@@ -225,14 +234,27 @@ class WorkerProcess(asyncio.Protocol):
             self._outcome.set_result(outcome)
 
 
+def _start(process: ForkServerProcess) -> None:
+    with _EXIT_CODES:
+        process.start()
+
+
+def _exit_code(process: ForkServerProcess) -> int | None:
+    """The exit code of a process that is about to end; None if it does not in time."""
+    connection.wait([process.sentinel], EXIT_GRACE)
+    with _EXIT_CODES:
+        return process.exitcode
+
+
 def cause_of_death(code: int | None) -> Failure:
     """What the exit code of a process tells that died over a job.
 
     Args:
         code: as of `multiprocessing`: negative for a signal, None if the process still lives.
     """
-    if code is None:
-        return failure("worker_garbled", "The worker process closed the socket to its pod.")
+    if code is None or code == UNKNOWN_EXIT:
+        # A pod that cannot tell blames itself, and not the file.
+        return failure("worker_crashed", "The worker process is gone; nobody knows what ended it.")
     if code == worker.EXIT_OUT_OF_MEMORY:
         return failure("out_of_memory")
     if code >= 0:

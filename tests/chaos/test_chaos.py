@@ -4,6 +4,7 @@
 """
 
 import os
+import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -32,11 +33,12 @@ CALM = 45.0
 @pytest.fixture(scope="module")
 async def evidence(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     folder = tmp_path_factory.mktemp("chaos")
+    name = f"chaos-{uuid.uuid4().hex[:12]}"  # Others may run this on the same Kafka at this moment.
     settings = Settings(
         kafka=parts.kafka,
         mongodb=parts.mongodb,
-        database=folder.name,
-        topic_prefix=f"{folder.name}.",
+        database=name,
+        topic_prefix=f"{name}.",
         blobs=str(folder / "blobs"),
         blobs_fsync=False,
         demo=True,

@@ -1,0 +1,68 @@
+"""What the pod sees of the end of its worker processes."""
+
+import asyncio
+import multiprocessing
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from services.processor import worker
+from services.processor.channel import Broken, Done
+from services.processor.isolation import Limits
+from services.processor.worker_process import _exit_code, _start, cause_of_death
+from services.processor.workers import WorkerPool
+from tests.services.processor.jobs import demo, ignore
+
+
+def test_each_of_many_processes_that_end_while_others_start_has_its_own_exit_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Else each of them would import the program that runs the tests, which takes longer than this.
+    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([worker.__name__])
+
+    def end(_: int) -> int | None:
+        process = context.Process(target=os._exit, args=(3,), daemon=True)
+        _start(process)
+        return _exit_code(process)
+
+    with ThreadPoolExecutor(16) as threads:
+        codes = list(threads.map(end, range(400)))
+    assert set(codes) == {3}
+
+
+@pytest.mark.parametrize("code", [None, 255])
+def test_an_unknown_cause_of_death_is_not_blamed_on_the_file(code: int | None) -> None:
+    error = cause_of_death(code)
+    assert (error.code, error.retryable) == ("worker_crashed", True)
+    assert "nobody knows" in error.message
+
+
+async def test_the_death_of_the_fork_server_costs_one_attempt_and_it_is_started_again(
+    tmp_path: Path,
+) -> None:
+    pool = WorkerPool(size=2, folder=tmp_path, limits=Limits(memory=512 << 20), time_limit=10)
+    await pool.start()
+    try:
+        jobs = [
+            asyncio.create_task(pool.run(demo(tmp_path / f"{number}", seconds=8), ignore))
+            for number in range(2)
+        ]
+        await asyncio.sleep(0.2)
+        fork_server = psutil.Process(next(iter(pool._workers)).pid).parent()
+        assert fork_server is not None
+        assert "forkserver" in " ".join(fork_server.cmdline())
+        fork_server.kill()
+        for outcome in await asyncio.gather(*jobs):
+            assert isinstance(outcome, Broken), outcome
+            assert (outcome.error.code, outcome.error.retryable) == ("worker_crashed", True)
+        for number in range(3):
+            after = await pool.run(demo(tmp_path / f"after-{number}"), ignore)
+            assert isinstance(after, Done)
+    finally:
+        await pool.stop()
