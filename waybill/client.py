@@ -30,6 +30,9 @@ TERMINAL = frozenset({"completed", "failed", "cancelled"})
 Status = dict[str, Any]
 """A status document, as the status service answers it."""
 
+HistoryLine = dict[str, Any]
+"""A line of a file's history, as the status service answers it."""
+
 DeadLetter = dict[str, Any]
 """A dead letter, as the status service answers it."""
 
@@ -138,6 +141,11 @@ class Client:
         """The newest files, newest first."""
         page = self._answer("GET", f"{self.addresses.status}/api/files", params={"limit": limit})
         items: list[Status] = page["items"]
+        return items
+
+    def events(self, file_id: str) -> list[HistoryLine]:
+        """What happened to a file, in order, with times and durations."""
+        items: list[HistoryLine] = self._answer("GET", f"{self._file_url(file_id)}/events")["items"]
         return items
 
     def dead_letters(self, *, limit: int = 50, code: str | None = None) -> list[DeadLetter]:

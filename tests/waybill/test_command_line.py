@@ -38,6 +38,11 @@ def test_an_upload_is_followed_to_its_end_and_shown(stack: RunningStack, tmp_pat
     assert "uploaded\n" in shown.stdout
     assert "  attempt 1 of 3 begins on " in shown.stdout
     assert "  completed at attempt 1 of 3 after " in shown.stdout
+    told = waybill("events", file_id, "--dir", folder).stdout.splitlines()
+    assert len(told) == 3
+    assert shown.stdout.splitlines()[-3:] == told
+    lines = json.loads(waybill("events", file_id, "--json", "--dir", folder).stdout)
+    assert [line["type"] for line in lines][::2] == ["file.uploaded", "file.completed"]
     document = json.loads(waybill("status", file_id, "--json", "--dir", folder).stdout)
     assert document["labels"] == {"team": "a"}
 

@@ -1,5 +1,6 @@
 """The history of a file reads as sentences, in order, with every attempt's reason."""
 
+from services.status.history import with_durations
 from services.status.projection import fold
 from shared.events import StatusEvent
 from tests.support.builders import (
@@ -17,20 +18,21 @@ from waybill.cli.story import story
 def sentences(*events: StatusEvent) -> list[str]:
     status = fold(None, [(event, offset) for offset, event in enumerate(events)])
     assert status is not None
-    told = list(story(status.model_dump(mode="json")))
+    lines = [line.model_dump(mode="json") for line in with_durations(status.history)]
+    told = list(story(lines, status.model_dump(mode="json")))
     assert [time for time, _ in told] == sorted(time for time, _ in told)
     return [sentence for _, sentence in told]
 
 
 def test_a_file_that_was_tried_twice_tells_why() -> None:
     assert sentences(
-        uploaded(), processing(), retrying(time=3), processing(2, time=8), completed(2, time=9.5)
+        uploaded(), processing(), retrying(time=3), processing(2, time=10), completed(2, time=11.5)
     ) == [
         "uploaded",
-        "attempt 1 of 3 begins on pod-a",
+        "attempt 1 of 3 begins on pod-a after 1.0 s in the queue",
         "attempt 1 of 3 failed after 2.0 s: demo_retry: not this time; "
         "the next one is due at 00:00:08",
-        "attempt 2 of 3 begins on pod-a",
+        "attempt 2 of 3 begins on pod-a after 2.0 s in the queue",
         "completed at attempt 2 of 3 after 1.5 s",
     ]
 
@@ -45,10 +47,10 @@ def test_a_second_run_is_told_after_the_first() -> None:
         cancelled(run=2, time=54),
     ) == [
         "uploaded",
-        "attempt 1 begins on pod-a",
+        "attempt 1 begins on pod-a after 1.0 s in the queue",
         "failed at attempt 1 after 3.0 s: corrupt_document: no PDF",
         "run 2 is started: asked for",
-        "attempt 1 of 3 begins on pod-a",
+        "attempt 1 of 3 begins on pod-a after 1.0 s in the queue",
         "cancelled at attempt 1 of 3 after 3.0 s: asked for",
     ]
 

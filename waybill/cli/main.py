@@ -82,10 +82,26 @@ def status(
     """Show what is known of a file."""
     with service(url, folder) as client:
         document = client.status(file_id)
-    if as_json:
-        console.print_json(data=document)
-    else:
-        show.print_status(document, console)
+        if as_json:
+            console.print_json(data=document)
+        else:
+            show.print_status(document, client.events(file_id), console)
+
+
+@app.command()
+def events(
+    file_id: str,
+    as_json: Annotated[bool, typer.Option("--json", help="The lines as JSON.")] = False,
+    url: Url = None,
+    folder: Folder = DEFAULT_FOLDER,
+) -> None:
+    """Tell what happened to a file, in order, with times (UTC) and durations."""
+    with service(url, folder) as client:
+        lines = client.events(file_id)
+        if as_json:
+            console.print_json(data=lines)
+        else:
+            show.print_story(client.status(file_id), lines, console)
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """`waybill status` and `waybill watch`: statuses as people read them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ from rich.text import Text
 
 from waybill.cli.story import story
 from waybill.cli.words import human_duration, human_size, seconds_between
-from waybill.client import Client, Status
+from waybill.client import Client, HistoryLine, Status
 
 COLOURS = {
     "pending": "yellow",
@@ -25,7 +25,7 @@ MAX_ROWS = 30
 """Files in the live table: what fits on a screen; the latest changed stay."""
 
 
-def print_status(document: Status, console: Console) -> None:
+def print_status(document: Status, lines: Iterable[HistoryLine], console: Console) -> None:
     """One file: what it is, where it stands, why it failed, and what happened (times in UTC)."""
     state = _state(document)
     state.append(f"  {document['phase']}", style="dim")
@@ -35,7 +35,12 @@ def print_status(document: Status, console: Console) -> None:
     console.print(Text(document["name"] or document["file_id"], style="bold"), state)
     console.print(facts)
     console.print()
-    for time, sentence in story(document):
+    print_story(document, lines, console)
+
+
+def print_story(document: Status, lines: Iterable[HistoryLine], console: Console) -> None:
+    """What happened to a file, a sentence a line (times in UTC)."""
+    for time, sentence in story(lines, document):
         line = Text(f"{time:%Y-%m-%d %H:%M:%S}  ", style="dim")
         line.append(sentence, style="not dim")
         console.print(line, soft_wrap=True)

@@ -1,29 +1,24 @@
 """What happened to a file, as ordered sentences."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any
 
-from waybill.cli.words import human_duration, seconds_between
-from waybill.client import Status
+from waybill.cli.words import human_duration
+from waybill.client import HistoryLine, Status
+
+NOTEWORTHY = 1.0
+"""Seconds: who waits less for a turn has hardly waited."""
 
 
-def story(document: Status) -> Iterator[tuple[datetime, str]]:
+def story(lines: Iterable[HistoryLine], document: Status) -> Iterator[tuple[datetime, str]]:
     """One sentence for each line of a file's history, each with its time."""
-    begun: dict[tuple[int, int | None], str] = {}
-    for line in document["history"]:
-        attempt = (line["run"], line["attempt"])
-        if line["type"] == "file.processing":
-            begun[attempt] = line["time"]
-        took = seconds_between(begun.get(attempt), line["time"])
-        yield (
-            datetime.fromisoformat(line["time"]),
-            _sentence(line, _attempt(line, document), "" if took is None else human_duration(took)),
-        )
+    for line in lines:
+        yield datetime.fromisoformat(line["time"]), _sentence(line, _attempt(line, document))
 
 
-def _sentence(line: dict[str, Any], attempt: str, took: str) -> str:
-    after = f" after {took}" if took else ""
+def _sentence(line: HistoryLine, attempt: str) -> str:
+    took, waited = line["took_seconds"], line["waited_seconds"]
+    after = "" if took is None else f" after {human_duration(took)}"
     reason = "".join(f": {part}" for part in (line["code"], line["message"]) if part)
     match line["type"]:
         case "file.uploaded":
@@ -31,7 +26,10 @@ def _sentence(line: dict[str, Any], attempt: str, took: str) -> str:
         case "file.requeued":
             return f"run {line['run']} is started{reason}"
         case "file.processing":
-            return f"{attempt} begins on {line['pod']}"
+            begins = f"{attempt} begins on {line['pod']}"
+            if waited is None or waited < NOTEWORTHY:
+                return begins
+            return f"{begins} after {human_duration(waited)} in the queue"
         case "file.retrying":
             due = datetime.fromisoformat(line["next_attempt_at"])
             return f"{attempt} failed{after}{reason}; the next one is due at {due:%H:%M:%S}"
@@ -43,7 +41,7 @@ def _sentence(line: dict[str, Any], attempt: str, took: str) -> str:
             return f"{other.removeprefix('file.')}{reason}"
 
 
-def _attempt(line: dict[str, Any], document: Status) -> str:
+def _attempt(line: HistoryLine, document: Status) -> str:
     """The document tells how many attempts its present run may have, and of no other run."""
     known = line["run"] == document["run"] and document["max_attempts"]
     return f"attempt {line['attempt']}" + (f" of {document['max_attempts']}" if known else "")

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from services.status.api.dependencies import (
     BlobsOf,
@@ -24,8 +24,9 @@ from services.status.api.documents import (
     status_answer,
 )
 from services.status.api.sse import EventStream, status_frames
+from services.status.history import HistoryLine, with_durations
 from services.status.hub import Hub, Update
-from services.status.projection import HistoryEntry, Status
+from services.status.projection import Status
 from shared.blobs import BlobMissingError, source_key
 from shared.errors import (
     BadParameterError,
@@ -34,7 +35,7 @@ from shared.errors import (
     UnknownArtifactError,
     UnknownFileError,
 )
-from shared.events import Result, file_id_age, utc_now
+from shared.events import EventType, Result, file_id_age, utc_now
 from shared.problems import ERROR_RESPONSES
 
 router = APIRouter(
@@ -72,7 +73,10 @@ Wait = Annotated[
 class History(BaseModel):
     """What happened to a file, in order."""
 
-    items: tuple[HistoryEntry, ...]
+    items: tuple[HistoryLine, ...]
+    complete: bool = Field(
+        description="Whether it begins with the upload; of a long history the latest lines stay."
+    )
 
 
 async def find(hub: Hub, file_id: str) -> Update:
@@ -195,8 +199,15 @@ async def read_source(file_id: FileId, hub: HubOf, blobs: BlobsOf) -> Response:
 
 @router.get("/{file_id}/events")
 async def read_events(file_id: FileId, hub: HubOf) -> History:
-    """What happened to a file, in order; progress is not kept."""
-    return History(items=(await find(hub, file_id)).status.history)
+    """What happened to a file, in order: when, on which pod, and how long it waited and took.
+
+    The progress in between is not kept.
+    """
+    history = (await find(hub, file_id)).status.history
+    return History(
+        items=tuple(with_durations(history)),
+        complete=any(entry.type is EventType.UPLOADED for entry in history[:1]),
+    )
 
 
 def _existing(update: Update) -> Update:

@@ -264,11 +264,14 @@ async def test_the_history_of_a_file_is_told_in_order(
     await wait_for(client, file_id, "failed")
     async with asyncio.timeout(10):
         while True:
-            lines = (await client.get(f"/api/files/{file_id}/events")).json()["items"]
-            if len(lines) == 3:
+            told = (await client.get(f"/api/files/{file_id}/events")).json()
+            lines = told["items"]
+            assert told["complete"] == (len(lines) == 3)
+            if told["complete"]:
                 break
     assert [line["type"] for line in lines] == ["file.uploaded", "file.processing", "file.failed"]
-    assert lines[2]["code"] == "corrupt_document"
+    assert lines[1]["pod"] == "pod-a"
+    assert (lines[2]["code"], lines[2]["took_seconds"]) == ("corrupt_document", 8.0)
 
 
 async def test_a_list_tells_no_histories_and_links_to_the_next_page(
