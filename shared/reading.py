@@ -1,6 +1,7 @@
 """Reading events: what is one of this contract, what is of another version, and what is none."""
 
 import json
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -22,7 +23,12 @@ class UnknownVersionError(UnreadableEventError):
 
 _ADAPTER: TypeAdapter[AnyEvent] = TypeAdapter(Annotated[AnyEvent, Field(discriminator="type")])
 
+RECENT = 500
+"""Payloads whose event is kept: a status pod gets each twice within moments, for the projection and
+for its streams."""
 
+
+@lru_cache(maxsize=RECENT)
 def parse(payload: bytes) -> AnyEvent | None:
     """Read one record's value.
 

@@ -7,8 +7,8 @@ numbers of all these topics to one pod, so a file has one writer.
 
 import asyncio
 import logging
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
@@ -47,6 +47,9 @@ PAUSE = 0.02
 """Seconds between two batches that are not full: what comes meanwhile is folded in one go, at a
 fraction of the cost. Nobody waits for it, since live states come from the hub."""
 
+MAX_RECENT = 5000
+"""Files that need not be read again, some 5 kB each."""
+
 EventsOfFile = dict[str, list[tuple[StatusEvent, int]]]
 
 
@@ -56,6 +59,9 @@ class Projector:
     def __init__(self, store: FileStore, publisher: Publisher | None = None) -> None:
         self._store = store
         self._publisher = publisher
+        self._recent: OrderedDict[str, Status] = OrderedDict()
+        """Files under way as this projector left them. Whether they still are so is for the store
+        to say: it refuses to change what somebody else has changed."""
 
     def subscribe(self, broker: KafkaBroker, settings: Settings) -> None:
         """Have `broker` bring the events of all files."""
@@ -95,15 +101,26 @@ class Projector:
 
     async def _fold(self, events: EventsOfFile) -> EventsOfFile:
         """Fold events into the store; returns those of files that somebody else changed."""
-        stored = await self._store.get_many(events.keys())
+        stored = {file_id: self._recent.pop(file_id, None) for file_id in events}
+        unknown = [file_id for file_id, status in stored.items() if status is None]
+        if unknown:
+            stored |= await self._store.get_many(unknown)
         changes: list[tuple[Status | None, Status]] = []
         for file_id, of_file in events.items():
-            before = stored.get(file_id)
+            before = stored[file_id]
             after = fold(before, of_file)
             if after is not None and after is not before:
                 changes.append((before, after))
         conflicts = await self._store.save(changes)
+        self._remember(new for _, new in changes if new.file_id not in conflicts)
         return {file_id: events[file_id] for file_id in conflicts}
+
+    def _remember(self, saved: Iterable[Status]) -> None:
+        for status in saved:
+            if not status.status.is_terminal:
+                self._recent[status.file_id] = status
+        while len(self._recent) > MAX_RECENT:
+            self._recent.popitem(last=False)
 
     async def _read(self, records: Sequence[KafkaRecord]) -> EventsOfFile:
         events: EventsOfFile = defaultdict(list)

@@ -277,7 +277,7 @@ def _to_document(status: Status) -> dict[str, Any]:
 
 
 def _position(status: Status) -> list[int]:
-    return [int(part) for part in status.position]
+    return [+part for part in status.position]  # A plain number of each, sooner than `int` does.
 
 
 def _to_status(document: Mapping[str, Any]) -> Status:

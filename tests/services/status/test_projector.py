@@ -1,0 +1,66 @@
+"""The projector folds batches of records into a real MongoDB."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from services.status.projection import State, fold
+from services.status.projector import Projector
+from services.status.store import FileStore
+from shared.events import StatusEvent, new_file_id
+from shared.messaging import KafkaRecord
+from shared.settings import Settings
+from tests.support.builders import about, completed, processing, progressed, uploaded
+
+
+@dataclass
+class Record:
+    """What a projector needs of a consumed record."""
+
+    key: bytes | None
+    value: bytes | None
+    offset: int
+    topic: str = "file.lifecycle"
+    partition: int = 0
+
+
+@pytest.fixture
+async def store(settings: Settings) -> AsyncIterator[FileStore]:
+    store = FileStore(settings)
+    await store.prepare()
+    yield store
+    store.close()
+
+
+def records(file_id: str, *events: StatusEvent, first: int = 0) -> list[KafkaRecord]:
+    return [
+        Record(file_id.encode(), about(file_id, event).to_json(), offset)
+        for offset, event in enumerate(events, start=first)
+    ]
+
+
+async def test_what_another_projector_has_changed_meanwhile_is_not_overwritten(
+    store: FileStore,
+) -> None:
+    file_id = new_file_id()
+    mine, others = Projector(store), Projector(store)
+    await mine.project(records(file_id, uploaded()))
+    await others.project(records(file_id, processing(), first=1))
+    await mine.project(records(file_id, completed(), first=2))
+    events = [about(file_id, event) for event in (uploaded(), processing(), completed())]
+    expected = fold(None, [(event, offset) for offset, event in enumerate(events)])
+    assert await store.get(file_id) == expected
+
+
+async def test_a_document_that_was_removed_by_hand_comes_back_with_the_next_event(
+    store: FileStore,
+) -> None:
+    file_id = new_file_id()
+    projector = Projector(store)
+    await projector.project(records(file_id, uploaded(), processing()))
+    await store.drop()
+    await projector.project(records(file_id, progressed(), first=2))
+    found = await store.get(file_id)
+    assert found is not None
+    assert found.status is State.PROCESSING
