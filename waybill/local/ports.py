@@ -1,5 +1,6 @@
 """Ports of the loopback."""
 
+import random
 import socket
 import time
 from collections.abc import Callable
@@ -8,13 +9,24 @@ from waybill.errors import StackError
 
 HOST = "127.0.0.1"
 
+LASTING = range(20_000, 32_768)
+"""Below the ports that Linux gives to outgoing connections: one of these might take the port of a
+service that is being started again, its own client's even, which tries to reach it meanwhile."""
+
+TRIES = 100
+"""Ports that are looked at before it is a riddle why none is free."""
+
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on now, and that a service which starts again finds free.
+
+    Raises:
+        StackError: there is none.
+    """
+    for port in random.SystemRandom().sample(LASTING, TRIES):
+        if is_free(port):
+            return port
+    raise StackError(f"No port from {LASTING[0]} to {LASTING[-1]} is free.")
 
 
 def is_free(port: int) -> bool:
