@@ -25,7 +25,8 @@ from waybill.local.parts import Parts, running_parts
 PODS = 3
 
 FILES_A_SECOND = 15
-"""How fast files come in: somewhat more than three pods can take while they are being hit."""
+"""How many files there are to each second of faults: somewhat more than three pods can take while
+they are being hit. For the minute without Kafka fewer come in, as each upload takes longer."""
 
 GAP = (4.0, 8.0)
 """Seconds between two faults."""
@@ -89,7 +90,7 @@ async def one_run(
     evidence = await run(
         settings,
         folder,
-        make_plan(seed, files=files, seconds=files / FILES_A_SECOND),
+        make_plan(seed, files=files, seconds=schedule[-1].at),
         schedule,
         pods=PODS,
         calm=CALM,

@@ -33,16 +33,30 @@ class Kind(StrEnum):
     ADD = "add"
     """One pod more, for the rest of the run."""
     KILL_BROKER = "kill-broker"
+    """SIGKILL to Kafka, which is started again as soon as an orchestrator would."""
     STOP_BROKER = "stop-broker"
+    """SIGTERM to Kafka, which then is away for a minute."""
     KILL_MONGODB = "kill-mongodb"
     KILL_STATUS = "kill-status"
 
 
 POD_FAULTS = (Kind.KILL, Kind.PAUSE, Kind.DRAIN)
 PART_FAULTS = (Kind.KILL_BROKER, Kind.STOP_BROKER, Kind.KILL_MONGODB)
-RECOVERY = {Kind.KILL: 6.0, Kind.PAUSE: PAUSE + 2.0, Kind.DRAIN: 12.0, Kind.ADD: 5.0}
-"""Seconds after which a pod is hit again at the earliest; before, there may be nothing to hit."""
 BROKER_FAULTS = (Kind.KILL_BROKER, Kind.STOP_BROKER)
+
+AWAY = {Kind.KILL_BROKER: 2.0, Kind.STOP_BROKER: 60.0, Kind.KILL_MONGODB: 2.0}
+"""Seconds a part stays away, beside the time that it needs to end and to start."""
+
+RECOVERY = {
+    Kind.KILL: 6.0,
+    Kind.PAUSE: PAUSE + 2.0,
+    Kind.DRAIN: 12.0,
+    Kind.ADD: 5.0,
+    Kind.KILL_BROKER: AWAY[Kind.KILL_BROKER] + 30.0,
+    Kind.STOP_BROKER: AWAY[Kind.STOP_BROKER] + 30.0,
+}
+"""Seconds after which the same is hit again at the earliest; before, there may be nothing to hit.
+A pod cannot become ready, or end in good order, while Kafka is away, so the broker has longer."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +103,7 @@ def make_schedule(
     order = list(kinds)
     chance.shuffle(order)
     well_from = dict.fromkeys(range(slots), 0.0)
+    broker_well_from = 0.0
     faults: list[Fault] = []
     at = 0.0
     for kind in order:
@@ -100,5 +115,10 @@ def make_schedule(
             well_from[slot] = at + RECOVERY[kind]
         elif kind is Kind.ADD:
             well_from[len(well_from)] = at + RECOVERY[kind]
+        elif kind in BROKER_FAULTS:
+            at = max(at, broker_well_from)
+            broker_well_from = at + RECOVERY[kind]
         faults.append(Fault(round(at, 2), kind, slot))
+        if kind is Kind.STOP_BROKER:
+            at = broker_well_from  # A pod could neither end in good order meanwhile nor start.
     return tuple(faults)

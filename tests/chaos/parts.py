@@ -6,16 +6,13 @@ import signal
 import time
 
 from shared.events import utc_now
-from tests.chaos.faults import Fault, Hit, Kind
+from tests.chaos.faults import AWAY, Fault, Hit, Kind
 from waybill.local.kafka import wait_for_kafka
 from waybill.local.mongodb import wait_for_mongodb
 from waybill.local.parts import Parts
 
 STOP_TIMEOUT = 20.0
 """Seconds for a broker to end in good order under load."""
-
-AWAY = 2.0
-"""Seconds a part stays away, beside the time that it needs to start."""
 
 
 class PartStriker:
@@ -34,7 +31,7 @@ class PartStriker:
         else:
             os.kill(part.pid, signal.SIGKILL)
         await asyncio.to_thread(part.finish, time.monotonic() + STOP_TIMEOUT)
-        await asyncio.sleep(AWAY)
+        await asyncio.sleep(AWAY[fault.kind])
         self._parts.children[name] = again = part.again()
         if name == "kafka":
             await asyncio.to_thread(wait_for_kafka, again, self._parts.kafka)
