@@ -15,9 +15,11 @@ from services.processor.channel import Broken, Done
 from services.processor.failures import KINDS
 from services.processor.isolation import MAX_PROCESSES, Limits
 from services.processor.steps.endings import BAD_ENDS, BadEnd
+from services.processor.steps.media_types import DOCX
 from services.processor.worker_process import LAST_WORDS, MAX_OUTPUT
 from services.processor.workers import WorkerPool
 from tests.services.processor.jobs import demo, ignore
+from tests.services.processor.steps.documents import docx_bomb
 
 MEMORY_LIMIT = 512 << 20
 
@@ -149,6 +151,22 @@ async def test_endless_output_drowns_neither_the_pod_nor_its_log(
     assert time.process_time() - used < 2, f"reading {MAX_OUTPUT} bytes takes milliseconds"
     assert "Lorem ipsum" in caplog.text
     assert len(caplog.text) < 3 * LAST_WORDS
+
+
+async def test_a_zip_bomb_fails_for_good_before_it_is_unpacked(
+    pool: WorkerPool, tmp_path: Path
+) -> None:
+    bomb = tmp_path / "bomb.docx"
+    bomb.write_bytes(docx_bomb())
+    beside = asyncio.create_task(pool.run(demo(tmp_path / "beside", seconds=0.3), ignore))
+    job = demo(tmp_path / "bad").model_copy(
+        update={"path": bomb, "content_type": DOCX, "size": bomb.stat().st_size}
+    )
+    outcome = await pool.run(job, ignore)
+    assert isinstance(outcome, Broken), outcome
+    assert (outcome.error.code, outcome.error.retryable) == ("decompression_bomb", False)
+    assert not outcome.last, "the worker is not even harmed"
+    assert isinstance(await beside, Done)
 
 
 def test_every_bad_end_has_its_test() -> None:

@@ -1,13 +1,16 @@
-"""Kafka or the blob store fails in mid-work: it waits, nothing is lost, and the log says why."""
+"""Kafka, the blob store or the disk fails in mid-work: nothing is lost, and it is told why."""
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
 from services.processor.settings import ProcessorSettings
 from shared.blobs import BlobStore, open_blob_store
+from shared.events import FileRetrying
 from shared.messaging import Publisher
 from shared.topics import LIFECYCLE
 from tests.services.processor.pods import processing_pod, types_of, upload
@@ -20,6 +23,9 @@ KAFKA_AWAY = 15.0
 
 MAX_GROWTH = 32 << 20
 """Bytes that the pod may grow by while a part is away."""
+
+SMALL_DISK = 32 << 10
+"""Bytes."""
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +62,21 @@ def s3_blobs(s3_settings: ProcessorSettings, s3_endpoint: str) -> BlobStore:
 async def kafka_line(processor_settings: ProcessorSettings) -> AsyncIterator[KafkaLine]:
     async with line_to(processor_settings.kafka) as line:
         yield line
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for less than a file."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if not _mount("-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", disk):
+        pytest.skip("only root may mount a small file system")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def _mount(*arguments: str | Path) -> bool:
+    return subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode == 0
 
 
 def memory() -> int:
@@ -128,3 +149,24 @@ async def test_a_slow_blob_store_costs_time_and_no_memory(
         events = await consume(s3_settings, LIFECYCLE, 4)
     # It is no demo file of a sensible size, which the pod finds out once it has it.
     assert types_of(events, large) == ["processing", "failed"]
+
+
+async def test_a_full_disk_costs_an_attempt_and_the_file_is_worked_on_once_there_is_room(
+    publisher: Publisher,
+    s3_settings: ProcessorSettings,
+    s3_blobs: BlobStore,
+    small_disk: Path,
+) -> None:
+    large = await upload(publisher, s3_blobs, padding="x" * SMALL_DISK)
+    small = await upload(publisher, s3_blobs)
+    async with processing_pod(s3_settings, scratch=str(small_disk), max_attempts=9):
+        events = await consume(s3_settings, LIFECYCLE, 4)
+        assert types_of(events, small) == ["processing", "completed"]
+        assert types_of(events, large)[-1] == "retrying"
+        assert _mount("-o", "remount,size=1m", small_disk)
+        while types_of(events, large)[-1] == "retrying":
+            events = await consume(s3_settings, LIFECYCLE, len(events) + 2)
+    reasons = {event.data.error.code for event in events if isinstance(event, FileRetrying)}
+    assert reasons == {"disk_full"}
+    # It is no demo file of a sensible kind, which the pod finds out once it has it.
+    assert types_of(events, large)[-2:] == ["processing", "failed"]

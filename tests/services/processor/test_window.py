@@ -1,0 +1,69 @@
+"""What a pod has in its hands is bounded in records and in bytes, however much waits."""
+
+import asyncio
+import json
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from services.processor.app import Processor
+from services.processor.settings import ProcessorSettings
+from shared.blobs import BlobStore
+from shared.events import FileUploaded, UploadedData
+from shared.messaging import Publisher
+from shared.settings import DEMO_TYPE
+from shared.topics import LIFECYCLE, UPLOADED
+from tests.services.processor.pods import processing_pod, same_partition_ids, upload
+from tests.support.consuming import count
+
+ONE_FETCH = 1 << 20
+"""Bytes of one partition that a poll may bring at once: what was not fetched cannot be weighed."""
+
+
+async def most_in_hand(
+    pod: Processor, settings: ProcessorSettings, *, events: int
+) -> tuple[int, int]:
+    """The most records of one partition, and the most bytes, until there are so many events."""
+    records = size = 0
+    async with asyncio.timeout(60):
+        while await count(settings, LIFECYCLE) < events:
+            for window in pod.consumer._windows.values():
+                records = max(records, len(window.in_flight))
+            size = max(size, pod.consumer._desk.bytes_in_hand)
+            await asyncio.sleep(0.01)
+    return records, size
+
+
+async def test_the_records_in_a_pods_hands_are_bounded_in_number(
+    publisher: Publisher, processor_settings: ProcessorSettings, blobs: BlobStore
+) -> None:
+    for file_id in same_partition_ids(120):
+        await upload(publisher, blobs, file_id=file_id, seconds=0.02)
+    async with processing_pod(processor_settings, window=20) as pod:
+        records, _ = await most_in_hand(pod, processor_settings, events=240)
+    assert 10 <= records <= 20
+
+
+@pytest.mark.usefixtures("publisher")
+async def test_the_records_in_a_pods_hands_are_bounded_in_bytes(
+    processor_settings: ProcessorSettings,
+) -> None:
+    """They are as large as a newer version might make them, with a field that nobody knows yet."""
+    await publish_large(processor_settings, same_partition_ids(40), size=400_000)
+    limit = 2 << 20
+    async with processing_pod(processor_settings, window_bytes=limit) as pod:
+        _, size = await most_in_hand(pod, processor_settings, events=40)
+    assert limit // 2 <= size <= limit + ONE_FETCH
+
+
+async def publish_large(settings: ProcessorSettings, ids: list[str], *, size: int) -> None:
+    """Uploads of files that are not there, which fail at once when it is their turn."""
+    async with AIOKafkaProducer(bootstrap_servers=settings.kafka) as producer:
+        for file_id in ids:
+            data = UploadedData(
+                blob="nowhere", content_type=DEMO_TYPE, size=1, sha256="0" * 64, name="demo.json"
+            )
+            event = FileUploaded.of(file_id, data, source="/upload").model_dump(mode="json")
+            event["data"]["unknown"] = "x" * size
+            topic = settings.topic_prefix + UPLOADED.name
+            await producer.send_and_wait(topic, json.dumps(event).encode(), key=file_id.encode())
