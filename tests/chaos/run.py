@@ -22,8 +22,8 @@ from tests.chaos.pods import Pods
 AT_ONCE = 8
 """Uploads on their way at the same time."""
 
-PATIENCE = 60.0
-"""Seconds in which an upload that is turned away is sent again."""
+PATIENCE = 150.0
+"""Seconds in which an upload that is turned away is sent again: twice as long as Kafka is away."""
 
 Strike = Callable[[Fault], Awaitable[Hit]]
 
