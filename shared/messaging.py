@@ -56,6 +56,10 @@ SESSION_TIMEOUT_MS = 6_000
 had in its hands waits no longer than it must."""
 
 
+PROCESSOR_GROUP = "processor"
+"""The consumer group of all processors; the status service looks at how far it is."""
+
+
 class LoggedEvent(NamedTuple):
     """An event and its place in the log: the order of places is the order of facts."""
 

@@ -20,6 +20,8 @@ PROJECTED = Counter("waybill_events_projected_total", "Events folded into MongoD
 UNREADABLE = Counter("waybill_unreadable_records_total", "Records sent to the dead letters.")
 SUBSCRIBERS = Gauge("waybill_subscribers", "Live connections that follow files.")
 PUSHED = Counter("waybill_pushes_total", "Status changes handed to a live connection.")
+FILES = Gauge("waybill_files", "Files in MongoDB, by status.", ["status"])
+LAG = Gauge("waybill_lag_records", "Records that a group has yet to finish.", ["group", "topic"])
 
 
 class _JsonFormatter(logging.Formatter):

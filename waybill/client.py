@@ -148,6 +148,10 @@ class Client:
         items: list[HistoryLine] = self._answer("GET", f"{self._file_url(file_id)}/events")["items"]
         return items
 
+    def stats(self) -> dict[str, Any]:
+        """Counts, rates and ages of all files, and who is behind."""
+        return self._answer("GET", f"{self.addresses.status}/api/stats")
+
     def dead_letters(self, *, limit: int = 50, code: str | None = None) -> list[DeadLetter]:
         """The newest dead letters, newest first, without their payloads.
 

@@ -23,6 +23,7 @@ from services.processor.run import Runner
 from services.processor.settings import ProcessorSettings
 from shared.messaging import (
     KAFKA_RETRY_DELAY,
+    PROCESSOR_GROUP,
     SESSION_TIMEOUT_MS,
     KafkaRecord,
     admin_client,
@@ -107,7 +108,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=self._settings.kafka.split(","),
             client_id=f"processor-{self._settings.pod}",
-            group_id=group_name(self._settings, "processor"),
+            group_id=group_name(self._settings, PROCESSOR_GROUP),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=SESSION_TIMEOUT_MS,
@@ -169,7 +170,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             try:
                 async with admin_client(self._settings) as admin:
                     committed = await admin.list_consumer_group_offsets(
-                        group_name(self._settings, "processor"), partitions=list(partitions)
+                        group_name(self._settings, PROCESSOR_GROUP), partitions=list(partitions)
                     )
                 return {
                     partition: PartitionWindow.restore(max(found.offset, 0), found.metadata)

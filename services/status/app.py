@@ -4,19 +4,21 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI
 from faststream.kafka import KafkaBroker
 
 from services.status import dashboard
-from services.status.api import admin, commands, files, listing, page, stream
+from services.status.api import admin, commands, files, listing, page, stats, stream
 from services.status.api.dependencies import State
 from services.status.dead import DeadLetters
 from services.status.fanout import FanOut
 from services.status.hub import Hub
+from services.status.monitor import Monitor
 from services.status.projector import Projector
 from services.status.runs import Runs
 from services.status.settings import StatusSettings
@@ -41,6 +43,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     store = FileStore(settings)
     hub = Hub(store, max_subscribers=settings.max_subscribers)
     fanout = FanOut(settings, hub)
+    monitor = Monitor(settings, store)
     # Not idempotent, as for uploads: a command that was answered 503 must not be given later on.
     commanding = make_broker(
         settings, client_id="status-commands", idempotent=False, publish_timeout=COMMAND_TIMEOUT
@@ -48,7 +51,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:  # noqa: ARG001
-        running = asyncio.create_task(_run(settings, store, fanout, commanding))
+        running = asyncio.create_task(_run(settings, store, [fanout.run, monitor.run], commanding))
         running.add_done_callback(_end_process_on_failure)
         publisher = Publisher(commanding, settings)
         yield State(
@@ -59,6 +62,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
             publisher=publisher,
             runs=Runs(hub, publisher),
             letters=DeadLetters(settings),
+            monitor=monitor,
         )
         running.cancel()
         with suppress(asyncio.CancelledError):
@@ -78,6 +82,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app.include_router(commands.router)
     app.include_router(admin.router)
     app.include_router(stream.router)
+    app.include_router(stats.router)
     app.include_router(page.router)
     app.include_router(health_router(lambda: hub.behind and f"waiting for {hub.behind}"))
     dashboard.mount(app, settings.upload_url)
@@ -85,9 +90,12 @@ def create_app(settings: StatusSettings) -> FastAPI:
 
 
 async def _run(
-    settings: StatusSettings, store: FileStore, fanout: FanOut, commanding: KafkaBroker
+    settings: StatusSettings,
+    store: FileStore,
+    tasks: Sequence[Callable[[], Coroutine[Any, Any, None]]],
+    commanding: KafkaBroker,
 ) -> None:
-    """Project and fan out until cancelled."""
+    """Project, and do all else that goes on all the while, until cancelled."""
     await create_topics(settings)
     while True:
         try:
@@ -101,7 +109,9 @@ async def _run(
     try:
         await broker.start()
         await commanding.start()
-        await fanout.run()
+        async with asyncio.TaskGroup() as group:
+            for task in tasks:
+                group.create_task(task())
     finally:
         await commanding.stop()
         await broker.stop()

@@ -4,6 +4,7 @@ from datetime import datetime
 from math import ceil
 
 from services.status.projection import Status
+from services.status.traffic import QueuePlace
 from shared.events import EventType
 
 SOONEST = 1
@@ -34,9 +35,13 @@ def seconds_left(status: Status, now: datetime) -> float | None:
     return gone * max(0, status.progress.total - status.progress.done) / status.progress.done
 
 
-def poll_after(status: Status, now: datetime) -> int:
-    """Whole seconds after which it is worth asking for a file that is under way."""
-    left = seconds_left(status, now)
+def poll_after(status: Status, now: datetime, place: QueuePlace | None = None) -> int:
+    """Whole seconds after which it is worth asking for a file that is under way.
+
+    Args:
+        place: where it stands in the queue, if it does and that is known.
+    """
+    left = place.expected_seconds if place else seconds_left(status, now)
     if left is None:
         since = status.started_at or status.updated_at or now
         seconds = SHARE_GONE * (now - since).total_seconds()

@@ -172,9 +172,32 @@ class FileStore:
         return Page(items, Cursor.behind(items[-1], sort) if len(documents) > limit else None)
 
     @_translated
-    async def ping(self) -> None:
-        """Return if MongoDB answers."""
-        await self._client.admin.command("ping")
+    async def counts(self) -> dict[State, int]:
+        """How many files have each status.
+
+        Those that are completed are most, so they are what the others leave of MongoDB's own count;
+        deleted files are among them.
+        """
+        counts: dict[State, int] = {}
+        for state in set(State) - {State.COMPLETED}:
+            counts[state] = await self._count({"status": state.value})
+        whole = await self._files.estimated_document_count()
+        counts[State.COMPLETED] = max(0, whole - sum(counts.values()))
+        return counts
+
+    async def _count(self, condition: Mapping[str, Any]) -> int:
+        # The command counts the keys of an index; the driver's own way would be an aggregation.
+        counted = await self._files.database.command(
+            "count", self._files.name, query=condition, maxTimeMS=FIND_WITHIN_MS
+        )
+        return int(counted["n"])
+
+    @_translated
+    async def oldest(self, state: State) -> Status | None:
+        """The file of a status that was uploaded before all others."""
+        found = self._files.find({"status": state.value, "deleted_at": None}, {"history": 0})
+        documents = await found.sort("_id", ASCENDING).limit(1).to_list(None)
+        return _to_status(documents[0]) if documents else None
 
     async def scan(self) -> AsyncIterator[Status]:
         """Every file, in the order of the ids."""

@@ -47,6 +47,16 @@ def test_an_upload_is_followed_to_its_end_and_shown(stack: RunningStack, tmp_pat
     assert document["labels"] == {"team": "a"}
 
 
+def test_the_numbers_of_all_files_are_shown(stack: RunningStack) -> None:
+    shown = waybill("stats", "--dir", str(stack.folder))
+    assert shown.returncode == 0, shown.stderr
+    assert "completed" in shown.stdout
+    assert "/s begun" in shown.stdout
+    assert "processor: " in shown.stdout
+    numbers = json.loads(waybill("stats", "--json", "--dir", str(stack.folder)).stdout)
+    assert numbers["files"].keys() == {"pending", "processing", "completed", "failed", "cancelled"}
+
+
 def test_a_file_that_fails_and_one_that_is_missing_make_the_command_fail(
     stack: RunningStack, tmp_path: Path
 ) -> None:

@@ -105,6 +105,21 @@ def events(
 
 
 @app.command()
+def stats(
+    as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON.")] = False,
+    url: Url = None,
+    folder: Folder = DEFAULT_FOLDER,
+) -> None:
+    """Show how many files wait, are worked on and have ended, and how fast."""
+    with service(url, folder) as client:
+        numbers = client.stats()
+    if as_json:
+        console.print_json(data=numbers)
+    else:
+        show.print_stats(numbers, console)
+
+
+@app.command()
 def watch(
     file_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...")] = None,
     url: Url = None,

@@ -46,6 +46,22 @@ def print_story(document: Status, lines: Iterable[HistoryLine], console: Console
         console.print(line, soft_wrap=True)
 
 
+def print_stats(stats: dict[str, Any], console: Console) -> None:
+    """How all files are doing."""
+    facts = Table.grid(padding=(0, 2))
+    for status, colour in COLOURS.items():
+        count = Text(str(stats["files"][status]), justify="right")
+        oldest = stats["oldest"].get(status)
+        age = f"the oldest for {human_duration(oldest['age_seconds'])}" if oldest else ""
+        facts.add_row(Text(status, style=colour), count, Text(age, style="dim"))
+    console.print(facts)
+    rates = ", ".join(f"{rate:.1f}/s {what}" for what, rate in stats["rates"].items())
+    console.print(Text(f"over the last minute: {rates}"))
+    for group, topics in stats["lag"].items():
+        behind = ", ".join(f"{topic} {lag}" for topic, lag in topics.items() if lag)
+        console.print(Text(f"{group}: {behind or 'nothing left to do'}"))
+
+
 def watch(client: Client, file_ids: Sequence[str], console: Console) -> None:
     """A live table of files; ends with Ctrl-C."""
     rows: dict[str, Status] = {}
@@ -87,11 +103,21 @@ def _facts(document: Status) -> list[tuple[str, Text]]:
         ("attempt", f"{document['attempt']} of {document['max_attempts']}")
         if document["attempt"]
         else ("attempt", None),
+        ("queue", _queue(document)),
         ("took", None if took is None else human_duration(took)),
         ("next attempt", _next_attempt(document)),
         ("error", _reason(document)),
     ]
     return [(name, Text(str(value))) for name, value in facts if value]
+
+
+def _queue(document: Status) -> str | None:
+    place = document["queue"]
+    if place is None:
+        return None
+    expected = place["expected_seconds"]
+    begins = "nothing moves" if expected is None else f"begins in about {human_duration(expected)}"
+    return f"{place['position']} of {place['length']}, {begins}"
 
 
 def _next_attempt(document: Status) -> str | None:

@@ -7,6 +7,7 @@ from starlette.requests import HTTPConnection
 
 from services.status.dead import DeadLetters
 from services.status.hub import Hub
+from services.status.monitor import Monitor
 from services.status.runs import Runs
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
@@ -25,6 +26,7 @@ class State(TypedDict):
     publisher: Publisher
     runs: Runs
     letters: DeadLetters
+    monitor: Monitor
 
 
 def _fetch(name: str) -> Any:
@@ -72,4 +74,5 @@ HubOf = Annotated[Hub, _fetch("hub")]
 BlobsOf = Annotated[BlobStore, _fetch("blobs")]
 PublisherOf = Annotated[Publisher, _fetch("publisher")]
 RunsOf = Annotated[Runs, _fetch("runs")]
+MonitorOf = Annotated[Monitor, _fetch("monitor")]
 DeadLettersOf = Annotated[DeadLetters, _fetch("letters")]

@@ -1,17 +1,33 @@
 """A file's status as a conditional answer: entity tag, when to ask again, and which members."""
 
+from collections.abc import Set
 from typing import Annotated
 
 from fastapi import Header, Query, Response
+from pydantic import BaseModel, Field
 
 from services.status.expectation import poll_after
 from services.status.hub import Update
 from services.status.projection import Status
+from services.status.traffic import QueuePlace
 from shared.errors import BadParameterError
 from shared.events import utc_now
 
-MEMBERS = frozenset(name for name, field in Status.model_fields.items() if not field.exclude)
-"""What a status document consists of."""
+
+class StatusDocument(Status):
+    """The status of a file, as it is answered to who asks for that file."""
+
+    queue: QueuePlace | None = Field(
+        default=None, description="Where a file that waits for its turn stands in the queue."
+    )
+
+
+def _members(model: type[BaseModel]) -> frozenset[str]:
+    return frozenset(name for name, field in model.model_fields.items() if not field.exclude)
+
+
+MEMBERS, DOCUMENT_MEMBERS = _members(Status), _members(StatusDocument)
+"""What is known of a file, and what is told to who asks for it."""
 
 Fields = Annotated[
     str | None,
@@ -32,19 +48,19 @@ NOT_MODIFIED: dict[int | str, dict[str, object]] = {
 """For FastAPI's `responses=`."""
 
 
-def parse_fields(fields: str | None) -> set[str] | None:
+def parse_fields(fields: str | None, members: Set[str] = MEMBERS) -> set[str] | None:
     """The members that are asked for; None for all.
 
     Raises:
-        BadParameterError: one of them is no member of a status document.
+        BadParameterError: one of them is not among `members`.
     """
     if fields is None:
         return None
     wanted = {name.strip() for name in fields.split(",")}
-    if unknown := wanted - MEMBERS:
+    if unknown := wanted - members:
         raise BadParameterError(
             f"fields: a status has no {', '.join(sorted(unknown))!r}; "
-            f"it has {', '.join(sorted(MEMBERS))}."
+            f"it has {', '.join(sorted(members))}."
         )
     return wanted | {"file_id"}
 
@@ -58,13 +74,24 @@ def is_known(update: Update, if_none_match: str | None) -> bool:
 
 
 def status_answer(
-    update: Update, *, if_none_match: str | None = None, wanted: set[str] | None = None
+    update: Update,
+    place: QueuePlace | None,
+    *,
+    if_none_match: str | None = None,
+    wanted: set[str] | None = None,
 ) -> Response:
     """The status document, or 304 for a client that has it."""
-    headers = {"ETag": update.etag, "Cache-Control": "no-cache"}
+    # The place in the queue moves while nothing happens to the file: the tag does not tell of it.
+    headers = {"ETag": f"W/{update.etag}" if place else update.etag, "Cache-Control": "no-cache"}
     if not update.status.status.is_terminal:
-        headers["Retry-After"] = str(poll_after(update.status, utc_now()))
+        headers["Retry-After"] = str(poll_after(update.status, utc_now(), place))
     if is_known(update, if_none_match):
         return Response(status_code=304, headers=headers)
-    body = update.full if wanted is None else update.status.model_dump_json(include=wanted)
+    if wanted is None:
+        # The document is serialised once for all who follow the file; what is theirs is put behind.
+        queue = place.model_dump_json().encode() if place else b"null"
+        body = b'%b,"queue":%b}' % (update.full[:-1], queue)
+    else:
+        whole = StatusDocument.model_construct(**vars(update.status), queue=place)
+        body = whole.model_dump_json(include=wanted).encode()
     return Response(body, media_type="application/json", headers=headers)

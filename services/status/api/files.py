@@ -12,13 +12,16 @@ from pydantic import BaseModel, Field
 from services.status.api.dependencies import (
     BlobsOf,
     HubOf,
+    MonitorOf,
     SettingsOf,
     up_to_date,
 )
 from services.status.api.documents import (
+    DOCUMENT_MEMBERS,
     NOT_MODIFIED,
     Fields,
     IfNoneMatch,
+    StatusDocument,
     is_known,
     parse_fields,
     status_answer,
@@ -122,11 +125,12 @@ def status_location(file_id: str) -> str:
     return f"/api/files/{file_id}/process/status"
 
 
-@router.get("/{file_id}/process/status", response_model=Status, responses=NOT_MODIFIED)
+@router.get("/{file_id}/process/status", response_model=StatusDocument, responses=NOT_MODIFIED)
 async def read_status(
     file_id: FileId,
     hub: HubOf,
     settings: SettingsOf,
+    monitor: MonitorOf,
     wait: Wait = 0.0,
     stream: Annotated[
         bool, Query(description="Follow the status as Server-Sent Events, to its end.")
@@ -142,27 +146,29 @@ async def read_status(
         if last_event_id == current.etag and current.status.status.is_terminal:
             return Response(status_code=204)  # Tells an EventSource to reconnect no more.
         return EventStream(status_frames(hub.follow(file_id, heartbeat=settings.heartbeat)))
-    return await read_file(file_id, hub, settings, wait, fields, if_none_match)
+    return await read_file(file_id, hub, settings, monitor, wait, fields, if_none_match)
 
 
-@router.get("/{file_id}", response_model=Status, responses=NOT_MODIFIED)
+@router.get("/{file_id}", response_model=StatusDocument, responses=NOT_MODIFIED)
 async def read_file(
     file_id: FileId,
     hub: HubOf,
     settings: SettingsOf,
+    monitor: MonitorOf,
     wait: Wait = 0.0,
     fields: Fields = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """All that is known of a file: at once, or at its next change.
 
-    `Retry-After` tells when it is worth asking again, by what is known of the work.
+    `Retry-After` tells when it is worth asking again, by what is known of the work and the queue.
     """
-    wanted = parse_fields(fields)
+    wanted = parse_fields(fields, DOCUMENT_MEMBERS)
     current = await find(hub, file_id)
     if wait and (if_none_match is None or is_known(current, if_none_match)):
         current = await next_after(hub, current, seconds=min(wait, settings.max_wait))
-    return status_answer(current, if_none_match=if_none_match, wanted=wanted)
+    place = monitor.traffic.place(current.status, utc_now())
+    return status_answer(current, place, if_none_match=if_none_match, wanted=wanted)
 
 
 @router.get("/{file_id}/result")

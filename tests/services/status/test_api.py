@@ -136,11 +136,11 @@ async def test_a_client_that_has_the_document_is_told_so_until_it_changes(
     file_id = new_file_id()
     await publish(publisher, file_id, uploaded())
     for path in (status_path(file_id), f"/api/files/{file_id}"):
-        tag = (await client.get(path)).headers["etag"]
+        tag = (await client.get(path)).headers["etag"].removeprefix("W/")
         for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
             unchanged = await client.get(path, headers={"If-None-Match": known})
             assert (unchanged.status_code, unchanged.content) == (304, b"")
-            assert unchanged.headers["etag"] == tag
+            assert unchanged.headers["etag"].removeprefix("W/") == tag
         assert (await client.get(path, headers={"If-None-Match": '"other"'})).status_code == 200
     # A proxy that compresses weakens the tag; the long poll must wait all the same.
     begun = asyncio.get_running_loop().time()

@@ -4,6 +4,7 @@ import pytest
 
 from services.status.expectation import poll_after, seconds_left
 from services.status.projection import fold
+from services.status.traffic import QueuePlace
 from shared.events import StatusEvent
 from tests.support.builders import (
     at,
@@ -55,6 +56,16 @@ def test_the_time_to_ask_again_follows_the_work(
     assert status is not None
     assert seconds_left(status, at(now)) == left
     assert poll_after(status, at(now)) == again
+
+
+@pytest.mark.parametrize(("expected", "again"), [(0.0, 1), (20.0, 10), (900.0, 30), (None, 6)])
+def test_a_file_in_the_queue_is_asked_for_when_its_turn_comes(
+    expected: float | None, again: int
+) -> None:
+    status = fold(None, [(uploaded(), 0)])
+    assert status is not None
+    place = QueuePlace(position=3, length=4, expected_seconds=expected)
+    assert poll_after(status, at(60), place) == again
 
 
 def test_a_second_attempt_is_measured_from_its_own_beginning() -> None:

@@ -1,0 +1,74 @@
+"""Counts, lags and places in the queue, as a real Kafka and a real MongoDB have them."""
+
+import asyncio
+from typing import Any
+
+import httpx
+
+from shared.events import new_file_id
+from shared.messaging import Publisher
+from tests.services.status.asking import publish, status_path, wait_for
+from tests.support.builders import completed, failed, processing, retrying, uploaded
+
+
+async def stats_with(client: httpx.AsyncClient, **files: int) -> dict[str, Any]:
+    """The statistics once so many files have each status."""
+    async with asyncio.timeout(20):
+        while True:
+            answer = await client.get("/api/stats")
+            if answer.is_success:
+                stats: dict[str, Any] = answer.json()
+                if all(stats["files"][status] == count for status, count in files.items()):
+                    return stats
+            await asyncio.sleep(0.1)
+
+
+async def test_the_statistics_tell_counts_ages_and_who_is_behind(
+    client: httpx.AsyncClient, publisher: Publisher
+) -> None:
+    first = new_file_id()
+    await publish(publisher, first, uploaded())
+    await publish(publisher, new_file_id(), uploaded())
+    await publish(publisher, new_file_id(), uploaded(), processing())
+    await publish(publisher, new_file_id(), uploaded(), processing(), completed())
+    await publish(publisher, new_file_id(), uploaded(), processing(), failed())
+    stats = await stats_with(client, pending=2, processing=1, completed=1, failed=1, cancelled=0)
+    assert stats["queue"]["length"] == 2
+    assert stats["oldest"]["pending"]["file_id"] == first
+    assert 0 <= stats["oldest"]["pending"]["age_seconds"] < 60
+    assert set(stats["oldest"]) == {"pending", "processing"}
+    # No processor takes anything here.
+    assert stats["lag"]["processor"]["file.uploaded"] == 5
+    assert stats["lag"]["processor"]["file.retry.5s"] == 0
+    assert stats["lag"]["projector"].keys() == {
+        "file.uploaded",
+        "file.lifecycle",
+        "file.progress",
+        "file.control",
+    }
+    metrics = (await client.get("/metrics")).text
+    assert 'waybill_files{status="pending"} 2.0' in metrics
+    assert 'waybill_lag_records{group="processor",topic="file.uploaded"} 5.0' in metrics
+
+
+async def test_a_file_that_waits_is_told_its_place_and_no_other_is(
+    client: httpx.AsyncClient, publisher: Publisher
+) -> None:
+    waiting, working, again = (new_file_id() for _ in range(3))
+    await publish(publisher, waiting, uploaded())
+    await publish(publisher, working, uploaded(), processing())
+    await publish(publisher, again, uploaded(), processing(), retrying())
+    await wait_for(client, again, "pending")
+    await stats_with(client, pending=2, processing=1)
+    answer = await client.get(status_path(waiting))
+    queue = answer.json()["queue"]
+    assert 1 <= queue["position"] <= queue["length"]
+    # The place moves while the file does not change, so the tag is a weak one.
+    assert answer.headers["etag"].startswith('W/"')
+    some = await client.get(f"/api/files/{waiting}", params={"fields": "queue"})
+    assert some.json().keys() == {"file_id", "queue"}
+    assert some.json()["queue"]["length"] == queue["length"]
+    for other in (working, again):
+        answer = await client.get(status_path(other))
+        assert answer.json()["queue"] is None
+        assert answer.headers["etag"].startswith('"')

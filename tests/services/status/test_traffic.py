@@ -1,0 +1,92 @@
+"""Places in the queue and waits follow from counts, whatever the order of the work."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from services.status.projection import State, Status, fold
+from services.status.traffic import Look, Traffic
+from shared.events import StatusEvent
+from tests.support.builders import START, at, processing, retrying, uploaded
+
+EPOCH = START.timestamp()
+
+
+def look(
+    seconds: float, *, arrived: int, pending: int, retrying: int = 0, processing: int = 2
+) -> Look:
+    files = dict.fromkeys(State, 0) | {State.PENDING: pending, State.PROCESSING: processing}
+    return Look(at=EPOCH + seconds, arrived=arrived, retrying=retrying, files=files)
+
+
+def traffic_of(looks: Iterable[Look]) -> Traffic:
+    traffic = Traffic()
+    for each in looks:
+        traffic.note(each)
+    return traffic
+
+
+def file_of(*events: StatusEvent) -> Status:
+    status = fold(None, [(event, offset) for offset, event in enumerate(events)])
+    assert status is not None
+    return status
+
+
+# Ten files a second arrive, four a second are begun.
+BUSY = [look(second, arrived=1000 + 10 * second, pending=6 * second) for second in range(11)]
+
+
+@pytest.mark.parametrize(
+    ("uploaded_at", "position", "expected"),
+    [(10, 60, 15.0), (9.5, 55, 13.8), (5, 10, 2.5), (1, 1, 0.2), (-100, 1, 0.2), (12, 60, 15.0)],
+    ids=["last", "half a second before", "before", "should be begun", "long ago", "after the look"],
+)
+def test_the_place_of_a_file_is_the_queue_less_what_came_after_it(
+    uploaded_at: float, position: int, expected: float
+) -> None:
+    place = traffic_of(BUSY).place(file_of(uploaded(time=uploaded_at)), at(12))
+    assert place is not None
+    assert (place.position, place.length) == (position, 60)
+    assert place.expected_seconds == expected
+
+
+def test_what_arrives_is_begun_and_ends_is_told_a_second() -> None:
+    rates = traffic_of(BUSY).rates()
+    assert (rates.arrived, rates.begun, rates.ended) == (10, 4, 4)
+    alone = traffic_of([look(0, arrived=5, pending=5)])
+    assert alone.rates().begun == 0
+
+
+def test_files_that_wait_for_their_next_attempt_are_not_in_the_queue() -> None:
+    traffic = traffic_of([look(0, arrived=50, pending=40, retrying=38)])
+    place = traffic.place(file_of(uploaded(time=0)), at(1))
+    assert place is not None
+    assert (place.position, place.length) == (2, 2)
+    assert traffic.place(file_of(uploaded(), processing(), retrying()), at(1)) is None
+    assert traffic.place(file_of(uploaded(), processing()), at(1)) is None
+
+
+def test_nothing_is_expected_of_a_queue_that_stands_still() -> None:
+    still = traffic_of(look(second, arrived=7, pending=7) for second in range(5))
+    place = still.place(file_of(uploaded(time=0)), at(5))
+    assert place is not None
+    assert place.expected_seconds is None
+
+
+def test_a_queue_that_was_empty_a_moment_ago_does_not_make_one_wait() -> None:
+    # One file a minute says nothing of how many could be begun.
+    rare = traffic_of([look(0, arrived=6, pending=0), look(59, arrived=7, pending=1)])
+    place = rare.place(file_of(uploaded(time=58)), at(59))
+    assert place is not None
+    assert place.expected_seconds == 0
+
+
+def test_old_counts_tell_nothing() -> None:
+    assert traffic_of(BUSY).place(file_of(uploaded(time=1)), at(30)) is None
+    assert Traffic().place(file_of(uploaded(time=1)), at(1)) is None
+
+
+def test_the_looks_of_an_hour_are_kept_and_no_more() -> None:
+    traffic = traffic_of(look(second, arrived=second, pending=0) for second in range(10_000))
+    assert 3600 <= len(traffic._looks) <= 7200
+    assert traffic.latest(EPOCH + 9_999) is not None
