@@ -2,7 +2,9 @@
 
 import asyncio
 import sys
+import time
 from base64 import b64encode
+from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import NamedTuple, Protocol
@@ -22,6 +24,13 @@ from shared.topics import TOPICS, Topic, topic_of
 LINGER_MS = 0
 """A lone event leaves at once; under load aiokafka batches what waits behind the request in
 flight."""
+
+CROWD, CROWD_SECONDS = 16, 0.01
+"""Events within as many seconds from which on it pays to wait for more."""
+
+CROWD_LINGER = 0.005
+"""Seconds that a batch of a crowd waits for more: a fifth of the requests, and a half more files a
+second on the same cores."""
 
 
 class KafkaRecord(Protocol):
@@ -159,6 +168,8 @@ class DirectPublisher(Publisher):
         self._settings = settings
         self._client_id = client_id
         self._producer: AIOKafkaProducer | None = None
+        self._recent = deque([0.0] * CROWD, maxlen=CROWD)
+        """When the last events were published, in seconds of a clock that only goes forward."""
 
     async def start(self) -> None:
         """Connect.
@@ -198,10 +209,20 @@ class DirectPublisher(Publisher):
     async def _enqueue(self, topic: str, key: str, value: bytes | None) -> asyncio.Future[None]:
         if self._producer is None:
             raise IncorrectState("the publisher is not started")
+        self._set_linger(self._producer)
         future: asyncio.Future[None] = await self._producer.send(
             topic, value, key=key.encode(), headers=_HEADERS
         )
         return future
+
+    def _set_linger(self, producer: AIOKafkaProducer) -> None:
+        now = time.monotonic()
+        crowded = now - self._recent[0] < CROWD_SECONDS
+        self._recent.append(now)
+        # aiokafka has one linger for good and all; each new batch asks for it here. The batches of
+        # all partitions end theirs at the same moments, so that they share requests.
+        linger = CROWD_LINGER - now % CROWD_LINGER if crowded else 0.0
+        producer._message_accumulator._linger_time = linger  # noqa: SLF001
 
 
 def _not_taken(event: Event, error: Exception) -> WaybillError:
