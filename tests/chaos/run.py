@@ -23,7 +23,7 @@ AT_ONCE = 8
 """Uploads on their way at the same time."""
 
 PATIENCE = 150.0
-"""Seconds in which an upload that is turned away is sent again: twice as long as Kafka is away."""
+"""Seconds in which what is turned away is sent again: twice as long as Kafka is away."""
 
 Strike = Callable[[Fault], Awaitable[Hit]]
 
@@ -112,7 +112,9 @@ async def _upload(file: PlannedFile, http: httpx.AsyncClient) -> str:
 
 async def _spoil(settings: Settings, plan: Plan, began: float, feed: Feed) -> None:
     """Put records that are no events among the uploads."""
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, acks="all")
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka, acks="all", request_timeout_ms=int(PATIENCE * 1000)
+    )
     await producer.start()
     try:
         for at in sorted(plan.unreadable):
