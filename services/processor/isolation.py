@@ -131,9 +131,15 @@ def enter_namespaces(*, network: bool) -> bool:
 
 
 def _keep(init: int, told: int) -> NoReturn:
-    """The keeper: wait for the end, and end the same way, so that the pod sees it."""
+    """The keeper: wait for the end, and end the same way, so that the pod sees it.
+
+    SIGTERM has it end all: if it were killed itself, nobody would bury its child where the pod is
+    the first process of a container.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(init, signal.SIGKILL))
     _let_go(told)
     _, status = os.waitpid(init, 0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if text := os.read(told, 4):
         (status,) = struct.unpack("i", text)
     if os.WIFSIGNALED(status):

@@ -174,10 +174,14 @@ class WorkerProcess(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         self._kill()
-        await asyncio.to_thread(_exit_code, self._process)
+        if await asyncio.to_thread(_exit_code, self._process) is None:
+            self._process.kill()
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     def _kill(self) -> None:
+        if self._ready.done() and not self._ready.exception() and self.in_namespace:
+            self._process.terminate()  # Its keeper kills all that is in there.
+            return
         self._process.kill()
         # Where there are no namespaces, what it started dies by belonging to its group.
         if self._process.pid is not None:

@@ -1,9 +1,10 @@
 """What a worker process is kept from, seen from outside through /proc."""
 
 import asyncio
+import ctypes
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from multiprocessing import forkserver
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from services.processor.channel import Done
 from services.processor.isolation import MAX_DESCRIPTORS, MAX_PROCESSES, Limits
 from services.processor.workers import WorkerPool
 from tests.services.processor.jobs import demo, ignore
+
+PR_SET_CHILD_SUBREAPER = 36
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="namespaces and /proc are Linux's")
 
@@ -158,6 +161,29 @@ async def test_no_process_of_a_worker_outlives_its_kill(pool: WorkerPool, tmp_pa
     await asyncio.wait({running})
     _, alive = psutil.wait_procs(family, timeout=2)
     assert alive == []
+
+
+@pytest.fixture
+def first_process() -> Iterator[psutil.Process]:
+    """This process as one that orphans come to, like the first one of a container."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    yield psutil.Process()
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+
+async def test_a_worker_that_is_killed_leaves_nobody_to_bury(
+    pool: WorkerPool, tmp_path: Path, first_process: psutil.Process
+) -> None:
+    worker_of(pool)
+    before = {*first_process.children()}
+    for number in range(3):
+        job = demo(tmp_path / f"{number}", then="hang")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await pool.run(job, ignore)
+    orphans = {*first_process.children()} - before
+    assert [each.status() for each in orphans] == []
 
 
 FORKS = """
