@@ -199,7 +199,7 @@ def _with_request(status: Status, event: StatusEvent) -> Status:
     changes: dict[str, Any] = {"cancel_run": run}
     if run < status.run or (run == status.run and status.status.is_terminal):
         changes["cancel_run"] = None
-    elif run == status.run:
+    elif not status.status.is_terminal:
         changes["phase"] = CANCELLING
     if all(getattr(status, name) == value for name, value in changes.items()):
         return status

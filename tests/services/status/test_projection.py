@@ -123,6 +123,13 @@ def test_a_request_concerns_its_own_run_only() -> None:
     assert late.phase == "cancelling"
 
 
+def test_of_two_requests_the_order_does_not_matter() -> None:
+    one_way = folded(uploaded(), processing(), cancel_requested(1), cancel_requested(2))
+    other_way = folded(uploaded(), processing(), cancel_requested(2), cancel_requested(1))
+    assert one_way.phase == "cancelling"
+    assert one_way == other_way
+
+
 def test_a_repeat_gives_back_the_same_object() -> None:
     events: list[StatusEvent] = [
         uploaded(),
