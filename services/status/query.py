@@ -3,22 +3,19 @@
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Self
 
 from services.status.projection import State, Status
 
+FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""Times that MongoDB, ids and every time zone can tell; nothing happened outside of them."""
+
 
 def storable(moment: datetime) -> datetime:
-    """The same moment, if MongoDB and every time zone can tell it.
-
-    Raises:
-        ValueError: they cannot.
-    """
-    if moment.tzinfo is None or not 1970 <= moment.year < 9000:
-        raise ValueError("a time with its zone, of a year between 1970 and 9000")
-    return moment
+    """The same moment, or the nearest one that can be asked for."""
+    return min(max(moment, FIRST), LAST)
 
 
 class Sort(StrEnum):

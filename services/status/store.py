@@ -3,7 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -12,7 +12,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReplaceOne
 from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure, PyMongoError
 
 from services.status.projection import State, Status
-from services.status.query import Cursor, Query, Sort
+from services.status.query import FIRST, Cursor, Query, Sort
 from shared.errors import MongoUnavailableError, TooWideSearchError
 from shared.events import first_file_id
 from shared.settings import Settings
@@ -41,7 +41,6 @@ FIND_WITHIN_MS = 3_000
 """How long MongoDB looks for the files of one page: a filter that matches few of millions may have
 no index of its own, and nobody waits longer for a list."""
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 DUPLICATE_KEY = 11000
 NAMESPACE_NOT_FOUND = 26
@@ -237,7 +236,7 @@ def _conditions(query: Query, sort: Sort, after: Cursor | None) -> list[dict[str
     states = query.status or (set(State) if sort.is_by_change else set())
     conditions += [{"status": {"$in": sorted(states)}}] if states else []
     conditions += _range("_id", _first_id(query.created_since), _first_id(query.created_before))
-    since = query.updated_since or (EPOCH if sort.is_by_change else None)
+    since = query.updated_since or (FIRST if sort.is_by_change else None)
     conditions += _range("updated_at", since, query.updated_before)
     conditions += [] if after is None else _behind(after)
     return [*conditions, {"deleted_at": None}]

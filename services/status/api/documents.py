@@ -1,11 +1,12 @@
 """A file's status as a conditional answer: entity tag, when to ask again, and which members."""
 
 from collections.abc import Set
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Header, Query, Response
 from pydantic import BaseModel, Field
 
+from services.status.api import examples
 from services.status.expectation import poll_after
 from services.status.hub import Update
 from services.status.projection import Status
@@ -29,21 +30,38 @@ def _members(model: type[BaseModel]) -> frozenset[str]:
 MEMBERS, DOCUMENT_MEMBERS = _members(Status), _members(StatusDocument)
 """What is known of a file, and what is told to who asks for it."""
 
-Fields = Annotated[
-    str | None,
-    Query(
+
+def _some_of(members: frozenset[str]) -> Any:
+    member = f"({'|'.join(sorted(members))})"
+    return Query(
         description="Only these members, comma-separated; `file_id` is always there.",
         examples=["status,phase,progress"],
-    ),
-]
+        json_schema_extra={"pattern": f"^{member}(,{member})*$"},
+    )
+
+
+Fields = Annotated[str | None, _some_of(MEMBERS)]
+DocumentFields = Annotated[str | None, _some_of(DOCUMENT_MEMBERS)]
 
 IfNoneMatch = Annotated[
     str | None,
     Header(description="The `ETag` of what the client has: 304 as long as that is the present."),
 ]
 
-NOT_MODIFIED: dict[int | str, dict[str, object]] = {
-    304: {"description": "The client has the present document."}
+_TEXT = {"schema": {"type": "string"}}
+
+CONDITIONAL: dict[int | str, dict[str, Any]] = {
+    200: {
+        "headers": {
+            "ETag": {"description": "For `If-None-Match`.", **_TEXT},
+            "Retry-After": {
+                "description": "Seconds until it is worth asking again; none once it has ended.",
+                "schema": {"type": "integer"},
+            },
+        },
+        "content": {"application/json": {"example": examples.STATUS}},
+    },
+    304: {"description": "The client has the present document."},
 }
 """For FastAPI's `responses=`."""
 

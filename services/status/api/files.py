@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
+from services.status.api import examples
 from services.status.api.dependencies import (
     BlobsOf,
     HubOf,
@@ -17,9 +18,9 @@ from services.status.api.dependencies import (
     up_to_date,
 )
 from services.status.api.documents import (
+    CONDITIONAL,
     DOCUMENT_MEMBERS,
-    NOT_MODIFIED,
-    Fields,
+    DocumentFields,
     IfNoneMatch,
     StatusDocument,
     is_known,
@@ -125,7 +126,7 @@ def status_location(file_id: str) -> str:
     return f"/api/files/{file_id}/process/status"
 
 
-@router.get("/{file_id}/process/status", response_model=StatusDocument, responses=NOT_MODIFIED)
+@router.get("/{file_id}/process/status", response_model=StatusDocument, responses=CONDITIONAL)
 async def read_status(
     file_id: FileId,
     hub: HubOf,
@@ -135,7 +136,7 @@ async def read_status(
     stream: Annotated[
         bool, Query(description="Follow the status as Server-Sent Events, to its end.")
     ] = False,
-    fields: Fields = None,
+    fields: DocumentFields = None,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
     if_none_match: IfNoneMatch = None,
     last_event_id: Annotated[str | None, Header()] = None,
@@ -149,14 +150,14 @@ async def read_status(
     return await read_file(file_id, hub, settings, monitor, wait, fields, if_none_match)
 
 
-@router.get("/{file_id}", response_model=StatusDocument, responses=NOT_MODIFIED)
+@router.get("/{file_id}", response_model=StatusDocument, responses=CONDITIONAL)
 async def read_file(
     file_id: FileId,
     hub: HubOf,
     settings: SettingsOf,
     monitor: MonitorOf,
     wait: Wait = 0.0,
-    fields: Fields = None,
+    fields: DocumentFields = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """All that is known of a file: at once, or at its next change.
@@ -203,7 +204,7 @@ async def read_source(file_id: FileId, hub: HubOf, blobs: BlobsOf) -> Response:
     )
 
 
-@router.get("/{file_id}/events")
+@router.get("/{file_id}/events", responses=examples.answer(examples.EVENTS))
 async def read_events(file_id: FileId, hub: HubOf) -> History:
     """What happened to a file, in order: when, on which pod, and how long it waited and took.
 

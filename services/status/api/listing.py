@@ -3,8 +3,9 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AfterValidator, AwareDatetime, BaseModel
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 
+from services.status.api import examples
 from services.status.api.dependencies import StoreOf, up_to_date
 from services.status.api.documents import MEMBERS, Fields, parse_fields
 from services.status.api.files import parse_label
@@ -49,7 +50,7 @@ class FilePage(BaseModel):
     next_cursor: str | None
 
 
-@router.get("", response_model=FilePage)
+@router.get("", response_model=FilePage, responses=examples.answer(examples.PAGE))
 async def list_files(
     request: Request,
     store: StoreOf,
@@ -57,7 +58,8 @@ async def list_files(
     owner: Text = None,
     batch_id: Text = None,
     label: Annotated[
-        list[str], Query(description="`key:value`, all of them.", max_length=MAX_LABELS)
+        list[Annotated[str, Field(json_schema_extra={"pattern": ":"})]],
+        Query(description="`key:value`, all of them.", max_length=MAX_LABELS),
     ] = [],  # noqa: B006
     name: Text = None,
     created_since: Moment = None,

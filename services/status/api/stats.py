@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
+from services.status.api import examples
 from services.status.api.dependencies import MonitorOf, StoreOf, up_to_date
 from services.status.monitor import Lags
 from services.status.projection import State
@@ -43,7 +44,7 @@ class Stats(BaseModel):
     lag: Lags = Field(description="Records that each group has yet to finish, by topic.")
 
 
-@router.get("/stats")
+@router.get("/stats", responses=examples.answer(examples.STATS))
 async def read_stats(monitor: MonitorOf, store: StoreOf) -> Stats:
     """How many files have each status, how fast they come and go, and who is behind."""
     now = utc_now()

@@ -55,6 +55,7 @@ class Subscribe(BaseModel):
 @router.get(
     "/stream",
     response_class=EventStream,
+    status_code=200,  # FastAPI would look for it in the signature of the class, in vain.
     responses=ERROR_RESPONSES,
     dependencies=[Depends(up_to_date)],
 )

@@ -1,0 +1,85 @@
+"""Answers as they look, for the OpenAPI document; a test holds each against its model."""
+
+from typing import Any
+
+Example = dict[str, Any]
+
+_ID = "019f1c2a-7c00-7d10-8a52-0b1d6f3c9a41"
+_POD = "processor-5d9f-7"
+
+STATUS: Example = {
+    "file_id": _ID,
+    "status": "processing",
+    "phase": "extracting",
+    "progress": {"done": 3, "total": 12, "percent": 25},
+    "run": 1,
+    "attempt": 1,
+    "max_attempts": 3,
+    "error": None,
+    "next_attempt_at": None,
+    "result": None,
+    "created_at": "2026-11-25T09:00:00.000Z",
+    "started_at": "2026-11-25T09:00:00.250Z",
+    "finished_at": None,
+    "updated_at": "2026-11-25T09:00:01.100Z",
+    "deleted_at": None,
+    "owner": "ada",
+    "name": "report.pdf",
+    "size": 48213,
+    "content_type": "application/pdf",
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "labels": {"team": "a"},
+    "batch_id": None,
+    "history": [
+        {
+            "id": f"{_ID}:1:0:file.uploaded",
+            "type": "file.uploaded",
+            "time": "2026-11-25T09:00:00.000Z",
+            "run": 1,
+            "attempt": None,
+            "pod": None,
+            "code": None,
+            "message": None,
+            "next_attempt_at": None,
+        },
+        {
+            "id": f"{_ID}:1:1:file.processing",
+            "type": "file.processing",
+            "time": "2026-11-25T09:00:00.250Z",
+            "run": 1,
+            "attempt": 1,
+            "pod": _POD,
+            "code": None,
+            "message": None,
+            "next_attempt_at": None,
+        },
+    ],
+    "queue": None,
+}
+
+PAGE: Example = {
+    "items": [{key: STATUS[key] for key in STATUS if key not in ("history", "queue")}],
+    "next_cursor": "WyItY3JlYXRlZCIsICIwMTlmMWMyYSIsIG51bGxd",
+}
+
+EVENTS: Example = {
+    "items": [
+        {**STATUS["history"][0], "waited_seconds": None, "took_seconds": None},
+        {**STATUS["history"][1], "waited_seconds": 0.25, "took_seconds": None},
+    ],
+    "complete": True,
+}
+
+STATS: Example = {
+    "time": "2026-11-25T09:00:02.000Z",
+    "files": {"pending": 12, "processing": 4, "completed": 98211, "failed": 37, "cancelled": 5},
+    "queue": {"length": 11, "expected_seconds": 2.6},
+    "rates": {"arrived": 5.2, "begun": 4.6, "ended": 4.6},
+    "oldest": {"processing": {"file_id": _ID, "age_seconds": 2.0}},
+    "lag": {"processor": {"file.uploaded": 15, "file.retry.5s": 1}, "projector": {}},
+}
+
+
+def answer(example: Example) -> dict[int | str, dict[str, Any]]:
+    """For FastAPI's `responses=`."""
+    return {200: {"content": {"application/json": {"example": example}}}}
