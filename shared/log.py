@@ -4,11 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from shared.messaging import admin_client, topic_names
 from shared.settings import Settings
 from shared.topics import Topic
+
+POLL_TIMEOUT_MS = 500
+"""How long one poll waits; what is there comes at once."""
 
 
 @asynccontextmanager
@@ -40,3 +43,19 @@ async def open_log(
         yield consumer, partitions
     finally:
         await consumer.stop()
+
+
+async def read_range(
+    consumer: AIOKafkaConsumer, partition: TopicPartition, begin: int, end: int
+) -> AsyncIterator[ConsumerRecord]:
+    """The records from one offset to before another, in order; one fetch at a time is in memory.
+
+    Raises:
+        KafkaError: Kafka does not answer.
+    """
+    consumer.seek(partition, begin)
+    while await consumer.position(partition) < end:
+        batches = await consumer.getmany(partition, timeout_ms=POLL_TIMEOUT_MS)
+        for record in batches.get(partition, ()):
+            if record.offset < end:
+                yield record

@@ -20,6 +20,12 @@ PROJECTED = Counter("waybill_events_projected_total", "Events folded into MongoD
 UNREADABLE = Counter("waybill_unreadable_records_total", "Records sent to the dead letters.")
 SUBSCRIBERS = Gauge("waybill_subscribers", "Live connections that follow files.")
 PUSHED = Counter("waybill_pushes_total", "Status changes handed to a live connection.")
+AUDITED = Counter(
+    "waybill_audited_files_total",
+    "Documents compared with a fresh fold of the log, by outcome: equal, different, missing.",
+    ["outcome"],
+)
+STUCK = Gauge("waybill_stuck_files", "Files of which nothing is heard for longer than allowed.")
 FILES = Gauge("waybill_files", "Files in MongoDB, by status.", ["status"])
 LAG = Gauge("waybill_lag_records", "Records that a group has yet to finish.", ["group", "topic"])
 

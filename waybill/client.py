@@ -152,6 +152,13 @@ class Client:
         """Counts, rates and ages of all files, and who is behind."""
         return self._answer("GET", f"{self.addresses.status}/api/stats")
 
+    def stuck(self) -> list[dict[str, Any]]:
+        """Files that do not go on, longest silent first, with the reasons."""
+        items: list[dict[str, Any]] = self._answer(
+            "GET", f"{self.addresses.status}/api/admin/stuck"
+        )["items"]
+        return items
+
     def dead_letters(self, *, limit: int = 50, code: str | None = None) -> list[DeadLetter]:
         """The newest dead letters, newest first, without their payloads.
 

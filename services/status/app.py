@@ -15,6 +15,7 @@ from faststream.kafka import KafkaBroker
 from services.status import dashboard
 from services.status.api import admin, commands, files, listing, page, stats, stream
 from services.status.api.dependencies import State
+from services.status.auditor import Auditor
 from services.status.dead import DeadLetters
 from services.status.fanout import FanOut
 from services.status.hub import Hub
@@ -44,6 +45,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     hub = Hub(store, max_subscribers=settings.max_subscribers)
     fanout = FanOut(settings, hub)
     monitor = Monitor(settings, store)
+    auditor = Auditor(settings, store, monitor.traffic)
     # Not idempotent, as for uploads: a command that was answered 503 must not be given later on.
     commanding = make_broker(
         settings, client_id="status-commands", idempotent=False, publish_timeout=COMMAND_TIMEOUT
@@ -51,7 +53,9 @@ def create_app(settings: StatusSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:  # noqa: ARG001
-        running = asyncio.create_task(_run(settings, store, [fanout.run, monitor.run], commanding))
+        running = asyncio.create_task(
+            _run(settings, store, [fanout.run, monitor.run, auditor.run], commanding)
+        )
         running.add_done_callback(_end_process_on_failure)
         publisher = Publisher(commanding, settings)
         yield State(
@@ -63,6 +67,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
             runs=Runs(hub, publisher),
             letters=DeadLetters(settings),
             monitor=monitor,
+            auditor=auditor,
         )
         running.cancel()
         with suppress(asyncio.CancelledError):

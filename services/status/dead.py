@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from shared.errors import KafkaUnavailableError
 from shared.events import DeadCode, DeadData, FileDead, Timestamp
-from shared.log import open_log
+from shared.log import open_log, read_range
 from shared.messaging import read_record
 from shared.reading import UnreadableEventError
 from shared.settings import Settings
@@ -32,8 +32,6 @@ READ_WITHIN = 15.0
 
 AT_ONCE = 2
 """Readings at the same time on one pod: each has a connection and a fetch of its own."""
-
-POLL_TIMEOUT_MS = 500
 
 
 class DeadLetter(BaseModel):
@@ -124,12 +122,9 @@ async def _read(
     consumer: AIOKafkaConsumer, partition: TopicPartition, begin: int, end: int
 ) -> AsyncIterator[DeadLetter]:
     """The letters from one offset to before another, in order."""
-    consumer.seek(partition, begin)
-    while await consumer.position(partition) < end:
-        batches = await consumer.getmany(partition, timeout_ms=POLL_TIMEOUT_MS)
-        for record in batches.get(partition, ()):
-            if record.offset < end and (letter := _letter(record)) is not None:
-                yield letter
+    async for record in read_range(consumer, partition, begin, end):
+        if (letter := _letter(record)) is not None:
+            yield letter
 
 
 def _letter(record: ConsumerRecord) -> DeadLetter | None:

@@ -159,6 +159,13 @@ class Status(BaseModel):
     position: Position = Field(exclude=True)
 
 
+def differing_fields(one: Status, other: Status) -> list[str]:
+    """The names of the fields in which two statuses differ."""
+    return sorted(
+        name for name in Status.model_fields if getattr(one, name) != getattr(other, name)
+    )
+
+
 def fold(status: Status | None, events: Iterable[tuple[StatusEvent, int]]) -> Status | None:
     """Apply many events, each with its offset, one after another."""
     for event, offset in events:

@@ -12,11 +12,10 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from services.status.projection import Status
+from services.status.projection import differing_fields
 from services.status.projector import MAX_BATCH, Projector
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
@@ -160,17 +159,9 @@ async def compare(live: FileStore, rebuilt: FileStore) -> Drift:
             right = await anext(theirs, None)
         else:
             if left != right:
-                drift.different[left.file_id] = _differing_fields(left, right)
+                drift.different[left.file_id] = differing_fields(left, right)
             left, right = await anext(ours, None), await anext(theirs, None)
     return drift
-
-
-def _differing_fields(left: Status, right: Status) -> list[str]:
-    def fields(status: Status) -> dict[str, Any]:
-        return {name: getattr(status, name) for name in Status.model_fields}
-
-    mine, other = fields(left), fields(right)
-    return sorted(name for name in mine if mine[name] != other[name])
 
 
 def main() -> None:

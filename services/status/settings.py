@@ -18,6 +18,11 @@ class StatusSettings(Settings):
     max_wait: float = Field(
         default=60.0, gt=0, description="Seconds a long poll (`?wait=`) may last at most."
     )
+    time_limit: float = Field(
+        default=900.0,
+        gt=0,
+        description="Seconds one attempt may take, as in the processors: a longer one is stuck.",
+    )
     heartbeat: float = Field(
         default=15.0, gt=0, description="Seconds of silence after which a stream sends a heartbeat."
     )

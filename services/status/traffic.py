@@ -102,6 +102,15 @@ class Traffic:
             ended=max(0, arrived - (last.under_way - first.under_way)) / seconds,
         )
 
+    def is_moving(self, now: float) -> bool | None:
+        """Whether files were begun within the last minute or are worked on; None if unknown."""
+        look, looks = self.latest(now), self._recent()
+        if look is None:
+            return None
+        if look.files[State.PROCESSING] or self.rates().begun:
+            return True
+        return False if look.at - looks[0].at >= WINDOW / 2 else None
+
     def place(self, status: Status, now: datetime) -> QueuePlace | None:
         """Where a file stands; None if it is not in the queue or the counts are old."""
         if not is_queued(status) or status.updated_at is None:

@@ -3,12 +3,15 @@
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.support.stack import RunningStack
 from waybill.addresses import Addresses, find_addresses
+from waybill.cli.show import print_stuck
 from waybill.cli.words import human_duration, human_size
 from waybill.client import Client
 from waybill.local.ports import choose_port, is_free
@@ -55,6 +58,18 @@ def test_the_numbers_of_all_files_are_shown(stack: RunningStack) -> None:
     assert "processor: " in shown.stdout
     numbers = json.loads(waybill("stats", "--json", "--dir", str(stack.folder)).stdout)
     assert numbers["files"].keys() == {"pending", "processing", "completed", "failed", "cancelled"}
+
+
+def test_files_that_are_stuck_are_listed_with_their_reasons(stack: RunningStack) -> None:
+    none = waybill("stuck", "--dir", str(stack.folder))
+    assert (none.returncode, none.stdout) == (0, "No file is stuck.\n")
+    console = Console(record=True, width=60)
+    since = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
+    file = {"file_id": "f" * 36, "name": "a.pdf", "status": "pending", "silent_since": since}
+    print_stuck([{**file, "reason": "Nothing is begun."}], console)
+    head, reason = console.export_text().splitlines()
+    assert head == f"{'f' * 36}  pending, silent for 2 h 0 min  a.pdf"
+    assert reason == "  Nothing is begun."
 
 
 def test_a_file_that_fails_and_one_that_is_missing_make_the_command_fail(

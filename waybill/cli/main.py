@@ -120,6 +120,17 @@ def stats(
 
 
 @app.command()
+def stuck(url: Url = None, folder: Folder = DEFAULT_FOLDER) -> None:
+    """List files that do not go on, and why; exit with 1 if there are any."""
+    with service(url, folder) as client:
+        found = client.stuck()
+    show.print_stuck(found, console)
+    if not found:
+        console.print("No file is stuck.")
+    raise typer.Exit(1 if found else 0)
+
+
+@app.command()
 def watch(
     file_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...")] = None,
     url: Url = None,

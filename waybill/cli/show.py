@@ -62,6 +62,17 @@ def print_stats(stats: dict[str, Any], console: Console) -> None:
         console.print(Text(f"{group}: {behind or 'nothing left to do'}"))
 
 
+def print_stuck(files: Iterable[dict[str, Any]], console: Console) -> None:
+    """Files that do not go on, two lines each: an id that is cut could not be asked for."""
+    for file in files:
+        since = datetime.fromisoformat(file["silent_since"])
+        silence = human_duration((datetime.now(UTC) - since).total_seconds())
+        head = Text(file["file_id"], style="bold")
+        head.append(f"  {file['status']}, silent for {silence}  {file['name'] or ''}", "not bold")
+        console.print(head, soft_wrap=True)
+        console.print(Text(f"  {file['reason']}", style="dim"))
+
+
 def watch(client: Client, file_ids: Sequence[str], console: Console) -> None:
     """A live table of files; ends with Ctrl-C."""
     rows: dict[str, Status] = {}

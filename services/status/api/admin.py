@@ -1,13 +1,14 @@
-"""What an operator looks at and mends: the dead letters, below `/api/admin/dead`."""
+"""What an operator looks at and mends: what is stuck, drifted or dead, below `/api/admin`."""
 
 import logging
 from base64 import b64decode
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from services.status.api.dependencies import (
+    AuditorOf,
     DeadLettersOf,
     HubOf,
     PublisherOf,
@@ -17,7 +18,9 @@ from services.status.api.dependencies import (
     up_to_date,
 )
 from services.status.api.files import find, status_location
+from services.status.auditor import DriftedFile
 from services.status.dead import DeadLetter
+from services.status.stuck import StuckFile
 from shared.errors import NotRedrivableError, UnknownDeadLetterError
 from shared.events import DeadCode
 from shared.messaging import topic_names
@@ -33,6 +36,34 @@ class DeadPage(BaseModel):
     """The newest dead letters, newest first, without their payloads."""
 
     items: list[DeadLetter]
+
+
+class StuckFiles(BaseModel):
+    """Files that do not go on, longest silent first."""
+
+    items: list[StuckFile]
+
+
+class Audit(BaseModel):
+    """What this pod's audits have found since it started."""
+
+    compared: int = Field(description="Files compared with a fresh fold of the log.")
+    drifted: list[DriftedFile] = Field(description="The latest that differed, oldest first.")
+
+
+@router.get("/stuck", dependencies=[Depends(up_to_date)])
+async def list_stuck(auditor: AuditorOf) -> StuckFiles:
+    """Files of which nothing is heard for longer than their limits allow, with the reason."""
+    return StuckFiles(items=await auditor.stuck())
+
+
+@router.get("/audit")
+async def read_audit(auditor: AuditorOf) -> Audit:
+    """Whether samples of MongoDB's documents are what the log says.
+
+    Each pod compares a hundred files a minute; `waybill replay` mends what has drifted.
+    """
+    return Audit(compared=auditor.findings.compared, drifted=list(auditor.findings.drifted))
 
 
 @router.get("/dead")

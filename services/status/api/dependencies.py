@@ -5,6 +5,7 @@ from typing import Annotated, Any, TypedDict
 from fastapi import Depends, Header
 from starlette.requests import HTTPConnection
 
+from services.status.auditor import Auditor
 from services.status.dead import DeadLetters
 from services.status.hub import Hub
 from services.status.monitor import Monitor
@@ -27,6 +28,7 @@ class State(TypedDict):
     runs: Runs
     letters: DeadLetters
     monitor: Monitor
+    auditor: Auditor
 
 
 def _fetch(name: str) -> Any:
@@ -74,5 +76,6 @@ HubOf = Annotated[Hub, _fetch("hub")]
 BlobsOf = Annotated[BlobStore, _fetch("blobs")]
 PublisherOf = Annotated[Publisher, _fetch("publisher")]
 RunsOf = Annotated[Runs, _fetch("runs")]
+AuditorOf = Annotated[Auditor, _fetch("auditor")]
 MonitorOf = Annotated[Monitor, _fetch("monitor")]
 DeadLettersOf = Annotated[DeadLetters, _fetch("letters")]

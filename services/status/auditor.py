@@ -1,0 +1,225 @@
+"""The auditor: looks for documents that are not what the log says, and for files that are stuck.
+
+A round takes a random place of one partition: the files that were uploaded there, and what the log
+has of them, which is found by time. A file is judged once its end is in what was read, or in its
+document. What differs is looked at again a moment later, since the projector may just be at it.
+"""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+from pydantic import BaseModel
+
+from services.status.projection import FIRST_RUN, State, Status, differing_fields, fold
+from services.status.query import Query, Sort
+from services.status.settings import StatusSettings
+from services.status.store import FileStore
+from services.status.stuck import GRACE, StuckFile, stuck
+from services.status.traffic import Traffic
+from shared.errors import UnavailableError
+from shared.events import FileUploaded, StatusEvent, Timestamp, utc_now
+from shared.log import open_log, read_range
+from shared.messaging import read_record
+from shared.reading import UnreadableEventError
+from shared.telemetry import AUDITED, STUCK
+from shared.topics import LIFECYCLE, PARTITIONS, UPLOADED
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 60.0
+"""Seconds between two rounds; one takes less than a second."""
+
+SAMPLE = 100
+"""Uploads of one round."""
+
+MAX_READ = 20_000
+"""Records of the lifecycle that one round reads at most, ~10 MB; few of them are parsed."""
+
+SLACK = timedelta(seconds=60)
+"""How far the clocks of two machines may be apart, and how late the projector may be."""
+
+SETTLING = 2.0
+"""Seconds until what differs is looked at again."""
+
+MAX_SILENT = 1000
+"""Files of one status that are looked at, longest silent first: more tell an operator no more."""
+
+KEPT = 20
+"""Files that differed which are remembered, to be looked at by somebody."""
+
+
+class DriftedFile(BaseModel):
+    """A file whose document is not what the log says."""
+
+    file_id: str
+    found_at: Timestamp
+    fields: list[str]
+    """What differs; empty if the file is not in MongoDB at all."""
+
+
+@dataclass
+class Findings:
+    """What the rounds since the pod's start have found."""
+
+    compared: int = 0
+    drifted: deque[DriftedFile] = field(default_factory=lambda: deque(maxlen=KEPT))
+
+
+@dataclass
+class _Sample:
+    """Some files as the log has them."""
+
+    events: dict[str, list[tuple[StatusEvent, int]]]
+    read_until: datetime
+    """Of what happened before this, everything was read."""
+
+    def folded(self) -> dict[str, Status]:
+        return {
+            file_id: status
+            for file_id, events in self.events.items()
+            if (status := fold(None, events)) is not None
+        }
+
+
+class Auditor:
+    """Audits one installation."""
+
+    def __init__(self, settings: StatusSettings, store: FileStore, traffic: Traffic) -> None:
+        self._settings = settings
+        self._store = store
+        self._traffic = traffic
+        self.findings = Findings()
+
+    async def run(self) -> None:
+        """Audit a random partition now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(INTERVAL)
+            try:
+                await self.audit(random.randrange(PARTITIONS))  # noqa: S311 - a sample, no secret
+                STUCK.set(len(await self.stuck()))
+            except (KafkaError, UnavailableError, OSError) as error:
+                log.warning("the audit waits: %r", error)
+
+    async def audit(self, partition: int) -> None:
+        """Compare a sample of one partition's files, and remember what differs.
+
+        Raises:
+            KafkaError: Kafka does not answer.
+            UnavailableError: MongoDB does not answer.
+        """
+        async with open_log(self._settings, (UPLOADED, LIFECYCLE), client_id="auditor") as (
+            consumer,
+            places,
+        ):
+            uploads, lifecycle = (
+                TopicPartition(self._settings.topic_prefix + topic.name, partition)
+                for topic in (UPLOADED, LIFECYCLE)
+            )
+            assert {uploads, lifecycle} <= set(places)  # noqa: S101 - one count for all topics
+            sample = await _read_sample(consumer, uploads, lifecycle)
+        expected = sample.folded()
+        suspicious = await self._differing(expected, sample.read_until)
+        if suspicious:
+            await asyncio.sleep(SETTLING)
+            suspicious = await self._differing(
+                {file_id: expected[file_id] for file_id in suspicious}, sample.read_until
+            )
+        for file_id, fields in suspicious.items():
+            log.error("%s has drifted from the log: %s", file_id, ", ".join(fields) or "missing")
+            drifted = DriftedFile(file_id=file_id, found_at=utc_now(), fields=fields)
+            self.findings.drifted.append(drifted)
+            AUDITED.labels(outcome="different" if fields else "missing").inc()
+        AUDITED.labels(outcome="equal").inc(len(expected) - len(suspicious))
+        self.findings.compared += len(expected)
+
+    async def stuck(self) -> list[StuckFile]:
+        """Files that do not go on, longest silent first.
+
+        Raises:
+            UnavailableError: MongoDB does not answer.
+        """
+        now = utc_now()
+        found: list[StuckFile] = []
+        for state in (State.PROCESSING, State.PENDING):
+            query = Query(status=frozenset({state}), updated_before=now - GRACE)
+            page = await self._store.find(
+                query, sort=Sort.EARLIEST_CHANGE_FIRST, limit=MAX_SILENT, after=None
+            )
+            looked_at = (
+                stuck(
+                    status,
+                    now,
+                    time_limit=self._settings.time_limit,
+                    moving=self._traffic.is_moving(now.timestamp()),
+                )
+                for status in page.items
+            )
+            found += filter(None, looked_at)
+        return sorted(found, key=lambda file: file.silent_since)
+
+    async def _differing(
+        self, expected: dict[str, Status], read_until: datetime
+    ) -> dict[str, list[str]]:
+        """The fields that differ, by file; none for a file that is missing."""
+        stored = await self._store.get_many(expected)
+        differing: dict[str, list[str]] = {}
+        for file_id, wanted in expected.items():
+            found = stored.get(file_id)
+            if found is None:
+                if wanted.created_at is not None and wanted.created_at < read_until - SLACK:
+                    differing[file_id] = []
+            elif _is_judged(wanted, found, read_until) and found != wanted:
+                differing[file_id] = differing_fields(found, wanted)
+        return differing
+
+
+def _is_judged(wanted: Status, found: Status, read_until: datetime) -> bool:
+    """Whether what was read of the log is all that the document can know.
+
+    A later run replaces the record of the upload, and what happens meanwhile is not in the sample.
+    """
+    if found.run != FIRST_RUN or found.deleted_at is not None:
+        return False
+    ended = found.status.is_terminal and found.updated_at and found.updated_at < read_until
+    return bool(wanted.status.is_terminal or ended)
+
+
+async def _read_sample(
+    consumer: AIOKafkaConsumer, uploads: TopicPartition, lifecycle: TopicPartition
+) -> _Sample:
+    begin = (await consumer.beginning_offsets([uploads]))[uploads]
+    ends = await consumer.end_offsets([uploads, lifecycle])
+    start = random.randint(begin, max(begin, ends[uploads] - SAMPLE))  # noqa: S311
+    sample = _Sample({}, utc_now())
+    earliest = sample.read_until
+    async for record in read_range(consumer, uploads, start, min(ends[uploads], start + SAMPLE)):
+        event = _event(record)
+        if isinstance(event, FileUploaded):
+            sample.events[event.file_id] = [(event, record.offset)]
+            earliest = min(earliest, event.time)
+    moment = int((earliest - SLACK).timestamp() * 1000)
+    first = (await consumer.offsets_for_times({lifecycle: moment}))[lifecycle]
+    if not sample.events or first is None:
+        return sample
+    last = min(ends[lifecycle], first.offset + MAX_READ)
+    known = {file_id.encode() for file_id in sample.events}
+    async for record in read_range(consumer, lifecycle, first.offset, last):
+        if record.key in known and (event := _event(record)) is not None:
+            sample.events[event.file_id].append((event, record.offset))
+        if last < ends[lifecycle]:
+            sample.read_until = datetime.fromtimestamp(record.timestamp / 1000, UTC) - SLACK
+    return sample
+
+
+def _event(record: ConsumerRecord) -> StatusEvent | None:
+    try:
+        logged = read_record(record)
+    except UnreadableEventError:
+        return None  # It is among the dead letters.
+    return logged.event if logged and isinstance(logged.event, StatusEvent) else None
