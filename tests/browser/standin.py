@@ -45,6 +45,9 @@ class Standin:
         self.storing = asyncio.Event()
         """Uploads are read to their end while this is set."""
         self.storing.set()
+        self.waiting = 0
+        """Files in the queue."""
+        self.stuck: list[Document] = []
         self.refused: str | None = None
         """Why commands are refused; None while they are accepted."""
         self._ticks = 0
@@ -107,6 +110,17 @@ class Standin:
                 "version": "0.0.0",
                 "demo": True,
             }
+
+        @app.get("/api/stats")
+        async def stats() -> Document:
+            return {
+                "queue": {"length": self.waiting, "expected_seconds": self.waiting / 4},
+                "rates": {"arrived": 4.0, "begun": 4.0, "ended": 4.0 if self.waiting else 0.0},
+            }
+
+        @app.get("/api/admin/stuck")
+        async def stuck() -> Document:
+            return {"items": self.stuck}
 
         @app.get("/api/stream")
         async def stream() -> Response:

@@ -441,3 +441,25 @@ async def _hide(page: Page, *, hidden: bool) -> None:
         }""",
         hidden,
     )
+
+
+async def test_the_queue_and_files_that_do_not_go_on_are_told_above_the_list(
+    page: Page, standin: Standin
+) -> None:
+    await open_page(page, standin)
+    await expect(page.locator("#traffic")).to_be_hidden()
+    standin.waiting = 48
+    stuck = standin.put("f1", name="<b>silent</b>.pdf", **PROCESSING)
+    standin.stuck = [
+        {**stuck, "silent_since": standin.in_seconds(-3600), "reason": "Its pod is gone."}
+    ]
+    await page.reload()
+    await expect(page.locator("#traffic")).to_have_text(
+        "48 waiting, the last begins in 12 s · 4.0 files/s done"
+    )
+    await page.locator("#stuck summary", has_text="A file does not go on").click()
+    await expect(page.locator("#stuck li")).to_contain_text(
+        "silent for 1 h 0 min. Its pod is gone."
+    )
+    await page.locator("#stuck a", has_text="<b>silent</b>.pdf").click()
+    await expect(page.locator("#detail-view")).to_be_visible()

@@ -7,6 +7,7 @@ import { write } from "./elements.js";
 import * as files from "./files.js";
 import * as list from "./list.js";
 import { follow } from "./stream.js";
+import * as traffic from "./traffic.js";
 import * as uploads from "./uploads.js";
 
 const WORDS = {
@@ -61,6 +62,7 @@ async function configuration() {
 const config = await configuration();
 uploads.start(config);
 list.start(config);
+traffic.start();
 detail.start();
 document.getElementById("version").textContent = config.version;
 addEventListener("hashchange", route);
