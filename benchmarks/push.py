@@ -53,7 +53,7 @@ async def over_sse(url: str) -> AsyncIterator[dict[str, Any]]:
         http.stream("GET", f"{url}/api/stream") as response,
     ):
         async for line in response.aiter_lines():
-            if line.startswith("data: "):
+            if line.startswith('data: {"file_id"'):
                 yield json.loads(line.removeprefix("data: "))
 
 

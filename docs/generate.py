@@ -1,8 +1,8 @@
 """Write the generated parts of the documentation: `make docs`.
 
 `docs/events.md` comes from the models and the topic table, the configuration table in `README.md`
-from the settings, the errors in `docs/formats.md` from their table. A test says whether all are
-current.
+from the settings, the errors in `docs/formats.md` and the close codes in `docs/stream.md` from
+their tables. A test says whether all are current.
 """
 
 import json
@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from services.processor.failures import OF_THE_FILE, OF_THE_MACHINE, OF_THE_STEP, Kind
 from services.processor.settings import ProcessorSettings
+from services.status.api.messages import CloseCode
 from services.status.settings import StatusSettings
 from services.upload.settings import UploadSettings
 from shared.events import EVENT_CLASSES, Event
@@ -25,11 +26,14 @@ ROOT = Path(__file__).resolve().parent.parent
 EVENTS = ROOT / "docs" / "events.md"
 README = ROOT / "README.md"
 FORMATS = ROOT / "docs" / "formats.md"
+STREAM = ROOT / "docs" / "stream.md"
 EXAMPLES = ROOT / "tests" / "contracts"
 CONFIGURATION_BEGIN = "<!-- configuration: begin, written by `make docs` -->"
 CONFIGURATION_END = "<!-- configuration: end -->"
 ERRORS_BEGIN = "<!-- errors: begin, written by `make docs` -->"
 ERRORS_END = "<!-- errors: end -->"
+CLOSE_CODES_BEGIN = "<!-- close codes: begin, written by `make docs` -->"
+CLOSE_CODES_END = "<!-- close codes: end -->"
 
 
 def events_page() -> str:
@@ -151,6 +155,21 @@ def formats(current: str) -> str:
     return _between(current, ERRORS_BEGIN, errors_tables(), ERRORS_END)
 
 
+def close_codes() -> str:
+    """Why a WebSocket is closed, for `docs/stream.md`."""
+    lines = ["| code | why | connect again |", "|---|---|---|"]
+    lines += (
+        f"| {code.value} | {code.meaning} | {'yes' if code.reconnects else 'no'} |"
+        for code in CloseCode
+    )
+    return "\n".join(lines)
+
+
+def stream(current: str) -> str:
+    """`docs/stream.md` with its close codes brought up to date."""
+    return _between(current, CLOSE_CODES_BEGIN, close_codes(), CLOSE_CODES_END)
+
+
 def _between(current: str, begin: str, content: str, end: str) -> str:
     before, rest = current.split(begin)
     _, after = rest.split(end)
@@ -181,6 +200,7 @@ def main() -> None:
     EVENTS.write_text(events_page())
     README.write_text(readme(README.read_text()))
     FORMATS.write_text(formats(FORMATS.read_text()))
+    STREAM.write_text(stream(STREAM.read_text()))
 
 
 if __name__ == "__main__":

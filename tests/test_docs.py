@@ -1,6 +1,6 @@
 """The generated parts of the documentation are current."""
 
-from docs.generate import EVENTS, FORMATS, README, events_page, formats, readme
+from docs.generate import EVENTS, FORMATS, README, STREAM, events_page, formats, readme, stream
 
 HINT = "run `make docs` and commit what it writes"
 
@@ -15,3 +15,7 @@ def test_the_configuration_table_says_what_the_settings_say() -> None:
 
 def test_the_errors_of_files_are_those_of_the_table() -> None:
     assert FORMATS.read_text() == formats(FORMATS.read_text()), HINT
+
+
+def test_the_close_codes_are_those_of_the_table() -> None:
+    assert STREAM.read_text() == stream(STREAM.read_text()), HINT

@@ -204,9 +204,11 @@ class Client:
             if response.is_error:
                 response.read()
                 raise _refusal(response)
+            named = False
             for line in response.iter_lines():
-                if line.startswith("data: ") and line != "data: {}":
+                if line.startswith("data: ") and not named:
                     yield json.loads(line.removeprefix("data: "))
+                named = line.startswith("event: ")  # A state has no name.
 
     def _file_url(self, file_id: str) -> str:
         return f"{self.addresses.status}/api/files/{quote(file_id, safe='')}"

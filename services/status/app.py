@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -13,7 +14,16 @@ from fastapi import FastAPI
 from faststream.kafka import KafkaBroker
 
 from services.status import dashboard
-from services.status.api import admin, commands, files, listing, page, stats, stream
+from services.status.api import (
+    admin,
+    commands,
+    files,
+    listing,
+    page,
+    socket,
+    stats,
+    stream,
+)
 from services.status.api.dependencies import State
 from services.status.auditor import Auditor
 from services.status.dead import DeadLetters
@@ -42,7 +52,11 @@ COMMAND_TIMEOUT = 5.0
 def create_app(settings: StatusSettings) -> FastAPI:
     """The status service; nothing is connected before it starts."""
     store = FileStore(settings)
-    hub = Hub(store, max_subscribers=settings.max_subscribers)
+    hub = Hub(
+        store,
+        max_subscribers=settings.max_subscribers,
+        max_per_client=settings.max_subscribers_per_client,
+    )
     fanout = FanOut(settings, hub)
     monitor = Monitor(settings, store)
     auditor = Auditor(settings, store, monitor.traffic)
@@ -53,9 +67,8 @@ def create_app(settings: StatusSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:  # noqa: ARG001
-        running = asyncio.create_task(
-            _run(settings, store, [fanout.run, monitor.run, auditor.run], commanding)
-        )
+        tasks = (fanout.run, monitor.run, auditor.run, partial(hub.beat, settings.heartbeat))
+        running = asyncio.create_task(_run(settings, store, tasks, commanding))
         running.add_done_callback(_end_process_on_failure)
         publisher = Publisher(commanding, settings)
         yield State(
@@ -87,6 +100,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app.include_router(commands.router)
     app.include_router(admin.router)
     app.include_router(stream.router)
+    app.include_router(socket.router)
     app.include_router(stats.router)
     app.include_router(page.router)
     app.include_router(health_router(lambda: hub.behind and f"waiting for {hub.behind}"))

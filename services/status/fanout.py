@@ -1,21 +1,28 @@
 """The fan-out: reads the tail of the event topics, on every pod, for the hub.
 
-No group: every pod reads every partition from its end and commits nothing. What was in the log
-before is in MongoDB: the fan-out waits until the projector has passed the place where it begins.
+No group: every pod reads every partition and commits nothing. It begins some minutes before the
+end, so that it knows what a client of another pod may have missed. What was in the log before is in
+MongoDB: the fan-out waits until the projector has passed the place where it begins.
 """
 
 import asyncio
 import logging
+import time
+from itertools import count
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from services.status import cursor
+from services.status.cursor import Partition
 from services.status.hub import Hub
+from services.status.overlay import Observed
 from services.status.projector import GROUP
+from services.status.recent import MAX_RECENT
 from shared.errors import UnavailableError
 from shared.events import StatusEvent
 from shared.log import open_log
-from shared.messaging import admin_client, group_name, read_record
+from shared.messaging import admin_client, group_name, read_record, topic_names
 from shared.reading import UnreadableEventError
 from shared.settings import Settings
 from shared.topics import EVENT_TOPICS
@@ -32,6 +39,10 @@ CROWD = 20
 LONG_PAUSE = 0.01
 """Seconds between two polls in a crowd."""
 
+LOOK_BACK = 300.0
+"""Seconds before its start from which a pod reads the log: a client that was cut off comes back
+within seconds, and reading 20,000 events takes one or two."""
+
 CATCH_UP_INTERVAL = 0.2
 """Seconds between two looks at how far the projector has come."""
 
@@ -45,6 +56,10 @@ class FanOut:
     def __init__(self, settings: Settings, hub: Hub) -> None:
         self._settings = settings
         self._hub = hub
+        self._topics = dict(zip(topic_names(settings, cursor.TOPICS), count(), strict=False))
+        """Which of the topics that cursors count a topic is."""
+        self._position: dict[TopicPartition, int] = {}
+        """Of each partition, the offset of the next record."""
 
     async def run(self) -> None:
         """Feed the hub until cancelled."""
@@ -52,14 +67,32 @@ class FanOut:
             consumer,
             partitions,
         ):
-            start = await consumer.end_offsets(partitions)
-            for partition, offset in start.items():
+            end = await consumer.end_offsets(partitions)
+            self._position = await self._begin(consumer, end)
+            for partition, offset in self._position.items():
                 consumer.seek(partition, offset)
-            await self._wait_for_projector(consumer, start)
+            self._hub.begin(self._read())
+            await self._wait_for_projector(consumer, dict(self._position))
+            while any(self._position[partition] < offset for partition, offset in end.items()):
+                self._hub.behind = "its own tail"
+                await self._feed(consumer)
             self._hub.behind = None
             while True:
                 if (fed := await self._feed(consumer)) > 0:
                     await asyncio.sleep(LONG_PAUSE if fed >= CROWD else PAUSE)
+
+    async def _begin(
+        self, consumer: AIOKafkaConsumer, end: dict[TopicPartition, int]
+    ) -> dict[TopicPartition, int]:
+        """Where to begin, so that clients of a pod that has just gone can go on with this one."""
+        counted = [partition for partition in end if partition.topic in self._topics]
+        since = int((time.time() - LOOK_BACK) * 1000)
+        found = await consumer.offsets_for_times(dict.fromkeys(counted, since))
+        begin = dict(end)
+        for partition in counted:
+            if (at := found[partition]) is not None:
+                begin[partition] = max(at.offset, end[partition] - MAX_RECENT // len(counted))
+        return begin
 
     async def _wait_for_projector(
         self, consumer: AIOKafkaConsumer, start: dict[TopicPartition, int]
@@ -86,20 +119,33 @@ class FanOut:
     async def _feed(self, consumer: AIOKafkaConsumer) -> int:
         """Hand on what one poll brings; returns how many events that are."""
         batches = await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS)
-        events: list[tuple[StatusEvent, int]] = []
-        for records in batches.values():
+        events: list[Observed] = []
+        for partition, records in batches.items():
+            topic = self._topics.get(partition.topic)
             for record in records:
+                self._position[partition] = record.offset + 1
                 try:
                     logged = read_record(record)
                 except UnreadableEventError:
                     continue  # The projector puts it to the dead letters.
                 if logged is not None and isinstance(logged.event, StatusEvent):
-                    events.append((logged.event, logged.offset))
-        while events:
+                    events.append(Observed(logged.event, topic, partition.partition, logged.offset))
+        at_end = all(
+            offset >= (consumer.highwater(partition) or 0)
+            for partition, offset in self._position.items()
+        )
+        while True:
             try:
-                await self._hub.observe(events)
+                await self._hub.observe(events, self._read(), at_end=at_end)
                 return len(events)
             except UnavailableError as error:
                 log.warning("the fan-out waits: %s", error)
                 await asyncio.sleep(RETRY_DELAY)
-        return 0
+
+    def _read(self) -> dict[Partition, int]:
+        """How far the topics are read that cursors count."""
+        return {
+            Partition(self._topics[topic], number): offset
+            for (topic, number), offset in self._position.items()
+            if topic in self._topics
+        }

@@ -15,9 +15,9 @@ dead, changes nothing.
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple, assert_never
+from typing import Annotated, Any, NamedTuple, assert_never
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, computed_field
 
 from shared.events import (
     AttemptData,
@@ -78,6 +78,10 @@ class Position(NamedTuple):
     """The negated offset: of two events alike, the first in the log leads."""
 
 
+def _as_integers(position: Position) -> list[int]:
+    return [int(part) for part in position]
+
+
 class ProgressView(BaseModel):
     """How far the work has come."""
 
@@ -119,11 +123,24 @@ class HistoryEntry(BaseModel):
     code: str | None = None
     message: str | None = None
     next_attempt_at: Timestamp | None = None
+    offset: int | None = None
+    """Where the event stands in its partition; None in documents of earlier versions."""
 
     @property
     def order(self) -> tuple[int, int, int, datetime, str]:
         """Lines are sorted by what happened, not by the clocks of the machines that told it."""
         return (self.run, self.attempt or 0, _RANK[self.type], self.time, self.pod or "")
+
+    @property
+    def position(self) -> Position:
+        """The position of the event that the line tells of."""
+        before = -(self.offset or 0)
+        if self.type is EventType.DELETED:
+            return Position(0, False, 0, Rank.QUEUED, 0, before)
+        rank = _RANK[self.type]
+        if rank is Rank.TERMINAL:
+            return Position(self.run, True, 0, rank, 0, before)
+        return Position(self.run, False, self.attempt or 0, rank, 0, before)
 
 
 class Status(BaseModel):
@@ -156,7 +173,8 @@ class Status(BaseModel):
     history: tuple[HistoryEntry, ...] = ()
     cancel_run: int | None = Field(default=None, exclude=True)
     """The last run that is to be cancelled, for as long as that may still come true."""
-    position: Position = Field(exclude=True)
+    position: Annotated[Position, PlainSerializer(_as_integers, when_used="json")]
+    """Of two states of a file the one with the greater position is the later one."""
 
 
 def differing_fields(one: Status, other: Status) -> list[str]:
@@ -181,13 +199,13 @@ def apply(status: Status | None, event: StatusEvent, offset: int) -> Status:
     position = position_of(event, offset)
     if status is None:
         base = Status(file_id=event.file_id, position=position)
-        first = base.model_copy(update=_led_by(event) | _facts(base, event, leads=True))
+        first = base.model_copy(update=_led_by(event) | _facts(base, event, offset, leads=True))
         return _with_request(first, event)
     if position > status.position:
-        changes = _facts(status, event, leads=True) | _led_by(event)
+        changes = _facts(status, event, offset, leads=True) | _led_by(event)
         led = status.model_copy(update=changes | {"position": position})
         return _with_request(led, event)
-    changes = _facts(status, event, leads=False)
+    changes = _facts(status, event, offset, leads=False)
     changed = {name: value for name, value in changes.items() if getattr(status, name) != value}
     return _with_request(status.model_copy(update=changed) if changed else status, event)
 
@@ -289,7 +307,7 @@ def _view(progress: Progress | None) -> ProgressView | None:
     return ProgressView(done=progress.done, total=progress.total) if progress else None
 
 
-def _facts(status: Status, event: StatusEvent, *, leads: bool) -> dict[str, Any]:
+def _facts(status: Status, event: StatusEvent, offset: int, *, leads: bool) -> dict[str, Any]:
     """What an event leaves behind whether it leads or not."""
     facts: dict[str, Any] = {}
     if leads and event.data.run > status.run:
@@ -316,11 +334,11 @@ def _facts(status: Status, event: StatusEvent, *, leads: bool) -> dict[str, Any]
                 "labels": {},
             }
     if not isinstance(event, FileProgressed | FileCancelRequested):
-        facts["history"] = _with_line(status.history, _line(event))
+        facts["history"] = _with_line(status.history, _line(event, offset))
     return facts
 
 
-def _line(event: StatusEvent) -> HistoryEntry:
+def _line(event: StatusEvent, offset: int) -> HistoryEntry:
     told = vars(event.data)  # A field that is not there costs pydantic's getattr an exception.
     error: Failure | None = told.get("error")
     return HistoryEntry(
@@ -333,14 +351,15 @@ def _line(event: StatusEvent) -> HistoryEntry:
         code=error.code if error else None,
         message=error.message if error else told.get("reason"),
         next_attempt_at=told.get("next_attempt_at"),
+        offset=offset,
     )
 
 
 def _with_line(history: tuple[HistoryEntry, ...], line: HistoryEntry) -> tuple[HistoryEntry, ...]:
-    """The history with one more line; of two lines with one id the earlier stays."""
+    """The history with one more line; of two lines with one id the first in the log stays."""
     twin = next((entry for entry in history if entry.id == line.id), None)
     if twin is not None:
-        if twin.order <= line.order:
+        if (twin.offset or 0) <= (line.offset or 0):
             return history
         history = tuple(entry for entry in history if entry is not twin)
     return tuple(sorted((*history, line), key=lambda entry: entry.order)[-MAX_HISTORY:])

@@ -9,8 +9,9 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from services.status.hub import Filter, Hub
+from services.status.hub import Hub
 from services.status.projection import State, Status
+from services.status.subscription import Filter
 from shared.blobs import source_key
 from shared.errors import CatchingUpError, NotRetryableError
 from shared.events import FileRequeued, RequeuedData

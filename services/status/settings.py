@@ -29,3 +29,8 @@ class StatusSettings(Settings):
     max_subscribers: int = Field(
         default=10_000, ge=1, description="Live connections at once; more are answered 503."
     )
+    max_subscribers_per_client: int = Field(
+        default=1_000,
+        ge=1,
+        description="Live connections from one address at once; more are answered 503.",
+    )

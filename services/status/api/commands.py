@@ -12,9 +12,9 @@ from fastapi import APIRouter, Depends, Query, Response
 from services.status.api.dependencies import HubOf, PublisherOf, RunsOf, own_origin, up_to_date
 from services.status.api.files import FileId, find, status_location
 from services.status.expectation import SOONEST
-from services.status.hub import Update
 from services.status.projection import Status, apply
 from services.status.runs import SOURCE
+from services.status.subscription import Update
 from shared.errors import NotCancellableError
 from shared.events import CancelRequestedData, FileCancelRequested
 from shared.problems import ERROR_RESPONSES

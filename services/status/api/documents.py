@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field
 
 from services.status.api import examples
 from services.status.expectation import poll_after
-from services.status.hub import Update
 from services.status.projection import Status
+from services.status.subscription import Update
 from services.status.traffic import QueuePlace
 from shared.errors import BadParameterError
 from shared.events import utc_now

@@ -29,11 +29,11 @@ from services.status.api.documents import (
 )
 from services.status.api.sse import EventStream, status_frames
 from services.status.history import HistoryLine, with_durations
-from services.status.hub import Hub, Update
+from services.status.hub import Hub
 from services.status.projection import Status
+from services.status.subscription import Update
 from shared.blobs import BlobMissingError, source_key
 from shared.errors import (
-    BadParameterError,
     DeletedFileError,
     NoResultYetError,
     UnknownArtifactError,
@@ -243,14 +243,3 @@ async def _download(
     if size is not None:
         headers["Content-Length"] = str(size)
     return StreamingResponse(chunks, media_type=content_type, headers=headers | DOWNLOAD_HEADERS)
-
-
-def parse_label(label: str | None) -> str | None:
-    """Check a `key:value` filter.
-
-    Raises:
-        BadParameterError: there is no colon in it.
-    """
-    if label is not None and ":" not in label:
-        raise BadParameterError(f"label={label!r}: write it as key:value.")
-    return label

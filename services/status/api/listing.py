@@ -8,7 +8,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 from services.status.api import examples
 from services.status.api.dependencies import StoreOf, up_to_date
 from services.status.api.documents import MEMBERS, Fields, parse_fields
-from services.status.api.files import parse_label
+from services.status.api.filters import parse_label
 from services.status.projection import State, Status
 from services.status.query import Cursor, Sort, storable
 from services.status.query import Query as FileQuery

@@ -1,16 +1,20 @@
 """Server-Sent Events on raw ASGI: the frames are bytes, and nothing stands between them and send.
 
-The events are unnamed, so that `EventSource.onmessage` gets them, and carry the entity tag of the
-document as their id.
+States are unnamed events, so that `EventSource.onmessage` gets them.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
-from services.status.hub import Update
+from services.status.api.feed import Batch
+from services.status.api.messages import Reset, Subscribed
+from services.status.subscription import Update
+
+Frames = AsyncGenerator[bytes, None]
 
 HEARTBEAT = b": heartbeat\n\n"
 """A comment: clients ignore it, proxies see that the connection lives."""
@@ -28,17 +32,33 @@ def frame(data: bytes, event_id: str | None = None) -> bytes:
     return head + b"data: " + data + b"\n\n"
 
 
-async def status_frames(updates: AsyncIterator[Update | None]) -> AsyncIterator[bytes]:
+def render(told: Subscribed | Reset | Batch) -> bytes:
+    """The frames of what a subscriber is told."""
+    if not isinstance(told, Batch):
+        data = told.model_dump_json(exclude={"type"}).encode()
+        return b"event: " + told.type.encode() + b"\n" + frame(data)
+    identity = b"" if told.cursor is None else b"id: " + told.cursor.encode() + b"\n"
+    if not told.updates:
+        # An event without data: a browser notes the id, and tells nobody.
+        return b": heartbeat\n" + identity + b"\n"
+    *others, last = (update.frame for update in told.updates)
+    return b"".join((*others, identity, last))
+
+
+async def status_frames(
+    updates: AsyncGenerator[Update | None, None],
+) -> AsyncGenerator[bytes, None]:
     """The frames of one file's stream: status documents with their histories."""
     over = False
-    async for update in updates:
-        if update is None:
-            yield HEARTBEAT
-        else:
-            over = update.status.status.is_terminal
-            yield frame(update.full, update.etag)
-    if not over:
-        yield BYE
+    async with aclosing(updates):
+        async for update in updates:
+            if update is None:
+                yield HEARTBEAT
+            else:
+                over = update.status.status.is_terminal
+                yield frame(update.full, update.etag)
+        if not over:
+            yield BYE
 
 
 class EventStream(Response):
@@ -46,7 +66,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: AsyncIterator[bytes]) -> None:
+    def __init__(self, frames: Frames) -> None:
         super().__init__(
             headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
         )
@@ -69,8 +89,9 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": body, "more_body": more})
 
         await put(f"retry: {RECONNECT_MS}\n\n".encode())
-        async for each in self._frames:
-            await put(each)
+        async with aclosing(self._frames):  # A subscription ends here, whatever ends the sending.
+            async for each in self._frames:
+                await put(each)
         await put(b"", more=False)
 
 

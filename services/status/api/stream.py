@@ -1,55 +1,22 @@
-"""Many files on one connection: `GET /api/stream` as SSE and `WS /api/ws`."""
+"""Many files on one connection, as Server-Sent Events: `GET /api/stream`."""
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator
-from contextlib import suppress
-from typing import Annotated, Literal
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, WebSocket, WebSocketDisconnect
-from pydantic import BaseModel, ValidationError
+from fastapi import APIRouter, Depends, Header, Query, Request
 
-from services.status.api.dependencies import HubOf, SettingsOf, up_to_date
-from services.status.api.files import parse_label
-from services.status.api.sse import BYE, HEARTBEAT, EventStream, frame
-from services.status.hub import Filter, Hub, Subscription
+from services.status.api.dependencies import HubOf, up_to_date
+from services.status.api.feed import feed
+from services.status.api.filters import parse_ids
+from services.status.api.messages import Subscribe
+from services.status.api.sse import BYE, EventStream, Frames, render
+from services.status.cursor import Cursor, decode
+from services.status.hub import Hub
 from services.status.projection import State
-from shared.errors import WaybillError
+from services.status.subscription import Filter
 from shared.problems import ERROR_RESPONSES
 
 router = APIRouter(prefix="/api", tags=["live"])
-
-log = logging.getLogger(__name__)
-
-MAX_IDS = 1000
-"""Ids in one subscription: what fits into a URL and into one read of MongoDB."""
-
-GOING_AWAY = 1001
-"""The close code of a pod that shuts down (RFC 6455): connect again."""
-
-
-TRY_AGAIN_LATER = 1013
-"""The close code of a pod that does not know the present yet (IANA's registry): connect again."""
-
-
-class Subscribe(BaseModel):
-    """What a WebSocket client sends: which files it wants to follow from now on."""
-
-    type: Literal["subscribe"]
-    ids: list[str] | None = None
-    owner: str | None = None
-    batch_id: str | None = None
-    label: str | None = None
-    status: State | None = None
-
-    def to_filter(self) -> Filter:
-        return Filter(
-            ids=None if self.ids is None else frozenset(self.ids[:MAX_IDS]),
-            owner=self.owner,
-            batch_id=self.batch_id,
-            label=parse_label(self.label),
-            status=self.status,
-        )
 
 
 @router.get(
@@ -60,101 +27,43 @@ class Subscribe(BaseModel):
     dependencies=[Depends(up_to_date)],
 )
 async def stream(
+    request: Request,
     hub: HubOf,
-    settings: SettingsOf,
-    ids: Annotated[str | None, Query(description="File ids, comma-separated.")] = None,
+    ids: Annotated[
+        str | None, Query(description="File ids, comma-separated; 1,000 at most.")
+    ] = None,
     owner: str | None = None,
     batch_id: str | None = None,
     label: Annotated[str | None, Query(description="`key:value`")] = None,
     status: State | None = None,
+    cursor: Annotated[
+        str | None, Query(description="The last event id, if you come back: as `Last-Event-ID`.")
+    ] = None,
+    last_event_id: Annotated[str | None, Header()] = None,
 ) -> EventStream:
-    """Every change of the files that match, as Server-Sent Events; of `ids` the states first."""
+    """The present states of the files that match, and every later one, as Server-Sent Events.
+
+    With a cursor, every state that was missed since, and every later one. See docs/stream.md.
+    """
     wanted = Subscribe(
         type="subscribe",
-        ids=None if ids is None else [each for each in ids.split(",") if each],
+        ids=parse_ids(ids),
         owner=owner,
         batch_id=batch_id,
         label=label,
         status=status,
     ).to_filter()
-    return EventStream(_frames(hub, wanted, heartbeat=settings.heartbeat))
+    # A browser that opens itself again sends the header, and the address it was first given.
+    given = last_event_id or cursor
+    client = request.client.host if request.client else ""
+    hub.admit(client)
+    return EventStream(_frames(hub, wanted, decode(given) if given else None, client))
 
 
-async def _frames(hub: Hub, wanted: Filter, *, heartbeat: float) -> AsyncIterator[bytes]:
-    with hub.subscribe(wanted) as subscription:
-        for update in await hub.snapshot(wanted):
-            yield frame(update.summary)
-        while not subscription.closed:
-            arrived = await subscription.wait(heartbeat)
-            if not arrived and not subscription.closed:
-                yield HEARTBEAT
-            for update in arrived:
-                yield frame(update.summary)
+async def _frames(hub: Hub, wanted: Filter, cursor: Cursor | None, client: str) -> Frames:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - frames are sent by a task
+    with hub.subscribe(wanted, client=client, on_cut=task.cancel) as subscription:
+        async for told in feed(hub, subscription, cursor):
+            yield render(told)
     yield BYE
-
-
-@router.websocket("/ws")
-async def socket(websocket: WebSocket, hub: HubOf, settings: SettingsOf) -> None:
-    """Every change of the files that the client's last `subscribe` matches."""
-    await websocket.accept()
-    if hub.behind is not None:
-        await websocket.close(TRY_AGAIN_LATER, f"catching up with {hub.behind}")
-        return
-    pushing: asyncio.Task[None] | None = None
-    try:
-        while True:
-            message = await _receive(websocket)
-            if message is None:
-                continue
-            if pushing is not None:
-                pushing.cancel()
-            pushing = asyncio.create_task(
-                _push(websocket, hub, message, heartbeat=settings.heartbeat)
-            )
-    except WebSocketDisconnect:
-        pass
-    finally:
-        if pushing is not None:
-            pushing.cancel()
-            await asyncio.gather(pushing, return_exceptions=True)
-
-
-async def _receive(websocket: WebSocket) -> Filter | None:
-    """The next subscription; None for a message that is not one, which is answered."""
-    text = await websocket.receive_text()
-    try:
-        return Subscribe.model_validate_json(text).to_filter()
-    except ValidationError as error:
-        faults = "; ".join(f"{fault['loc']}: {fault['msg']}" for fault in error.errors())
-        message = f'Send {{"type": "subscribe", …}}: {faults}'
-        await websocket.send_json({"type": "error", "code": "bad_message", "message": message})
-    except WaybillError as error:
-        await websocket.send_json({"type": "error", "code": error.code, "message": error.detail})
-    return None
-
-
-async def _push(websocket: WebSocket, hub: Hub, wanted: Filter, *, heartbeat: float) -> None:
-    with suppress(WebSocketDisconnect, RuntimeError):  # The client went while we were sending.
-        try:
-            with hub.subscribe(wanted) as subscription:
-                await websocket.send_text('{"type":"subscribed"}')
-                for update in await hub.snapshot(wanted):
-                    await _send(websocket, update.summary)
-                await _push_changes(websocket, subscription, heartbeat)
-        except WaybillError as error:
-            await websocket.send_json(
-                {"type": "error", "code": error.code, "message": error.detail}
-            )
-
-
-async def _push_changes(websocket: WebSocket, subscription: Subscription, heartbeat: float) -> None:
-    while not subscription.closed:
-        arrived = await subscription.wait(heartbeat)
-        for update in arrived:
-            await _send(websocket, update.summary)
-    await websocket.send_text('{"type":"bye"}')
-    await websocket.close(GOING_AWAY)
-
-
-async def _send(websocket: WebSocket, summary: bytes) -> None:
-    await websocket.send_text(f'{{"type":"status","status":{summary.decode()}}}')

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
-import websockets
 
 from services.status.app import create_app
 from services.status.query import Cursor, Sort
@@ -169,57 +168,9 @@ async def test_only_the_members_that_are_asked_for_are_answered(
     await publish(publisher, file_id, uploaded())
     some = await client.get(status_path(file_id), params={"fields": "status, phase"})
     assert some.json() == {"file_id": file_id, "status": "pending", "phase": "queued"}
-    refused = await client.get(f"/api/files/{file_id}", params={"fields": "status,position"})
+    refused = await client.get(f"/api/files/{file_id}", params={"fields": "status,colour"})
     assert (refused.status_code, refused.json()["code"]) == (422, "bad_parameter")
-    assert "no 'position'; it has attempt, " in refused.json()["detail"]
-
-
-async def test_a_stream_of_many_files_carries_what_its_filter_matches(
-    client: httpx.AsyncClient, publisher: Publisher
-) -> None:
-    mine, other = new_file_id(), new_file_id()
-    seen: list[tuple[str, str]] = []
-    async with client.stream("GET", "/api/stream", params={"label": "team:a"}) as response:
-        documents = status_events(response)
-        await publish(publisher, other, uploaded(labels={"team": "b"}), processing())
-        await publish(publisher, mine, uploaded(labels={"team": "a"}), processing(), failed())
-        async for document in documents:
-            assert "history" not in document
-            seen.append((document["file_id"], document["status"]))
-            if document["status"] == "failed":
-                break
-    assert {file_id for file_id, _ in seen} == {mine}
-    assert seen[-1] == (mine, "failed")
-
-
-async def test_a_silent_stream_sends_heartbeats(client: httpx.AsyncClient) -> None:
-    async with client.stream("GET", "/api/stream") as response:
-        async for line in response.aiter_lines():
-            if line == ": heartbeat":
-                return
-
-
-async def test_a_websocket_follows_the_files_it_subscribed_to(
-    client: httpx.AsyncClient, publisher: Publisher
-) -> None:
-    file_id, other = new_file_id(), new_file_id()
-    await publish(publisher, file_id, uploaded())
-    await wait_for(client, file_id, "pending")
-    address = str(client.base_url).replace("http", "ws") + "/api/ws"
-    async with websockets.connect(address) as socket:
-        await socket.send('{"type": "unsubscribe"}')
-        assert json.loads(await socket.recv())["code"] == "bad_message"
-        await socket.send(json.dumps({"type": "subscribe", "ids": [file_id]}))
-        assert json.loads(await socket.recv()) == {"type": "subscribed"}
-        assert json.loads(await socket.recv())["status"]["status"] == "pending"
-        await publish(publisher, other, uploaded())
-        await publish(publisher, file_id, processing(), completed())
-        seen: list[Any] = []
-        while not seen or seen[-1] != "completed":
-            message = json.loads(await socket.recv())
-            assert message["status"]["file_id"] == file_id
-            seen.append(message["status"]["status"])
-    assert seen[-1] == "completed"
+    assert "no 'colour'; it has attempt, " in refused.json()["detail"]
 
 
 async def test_the_result_and_its_artifacts_are_served_as_downloads(

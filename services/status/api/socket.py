@@ -1,0 +1,132 @@
+"""Many files on one connection, over a WebSocket: `WS /api/ws`."""
+
+import asyncio
+from contextlib import suppress
+
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from pydantic import ValidationError
+
+from services.status.api.dependencies import HubOf, own_origin
+from services.status.api.feed import Batch, feed
+from services.status.api.messages import Bye, CloseCode, Fault, Heartbeat, Subscribe
+from services.status.cursor import Cursor, decode
+from services.status.hub import Hub
+from services.status.subscription import Filter
+from shared.errors import ForeignOriginError, OverloadedError, WaybillError
+
+router = APIRouter(prefix="/api", tags=["live"])
+
+SUBSCRIBE_WITHIN = 10.0
+"""Seconds in which a client says what it wants, or it holds a connection for nothing."""
+
+MAX_FAULTS = 10
+"""Messages that are no subscriptions, after which the client is not one of this protocol."""
+
+
+@router.websocket("/ws")
+async def socket(websocket: WebSocket, hub: HubOf) -> None:
+    """What the client's last `subscribe` asks for; see docs/stream.md."""
+    try:
+        # Browsers let any page open a WebSocket here: without this it could read what it likes.
+        await own_origin(websocket.headers["host"], websocket.headers.get("origin"))
+    except ForeignOriginError:
+        await websocket.close()  # Before it is accepted: the answer is 403.
+        return
+    await websocket.accept()
+    if hub.behind is not None:
+        await websocket.close(CloseCode.TRY_AGAIN_LATER, f"catching up with {hub.behind}")
+        return
+    await _Conversation(websocket, hub).run()
+
+
+class _Conversation:
+    """One client: reads what it wants, and pushes that in a task beside."""
+
+    def __init__(self, websocket: WebSocket, hub: Hub) -> None:
+        self._websocket = websocket
+        self._hub = hub
+        self._pushing: asyncio.Task[None] | None = None
+        self._faults = 0
+
+    async def run(self) -> None:
+        """Until the client goes, or is sent away."""
+        try:
+            async with asyncio.timeout(SUBSCRIBE_WITHIN):
+                wanted = await self._next()
+            while True:
+                await self._stop()
+                self._pushing = asyncio.create_task(self._push(*wanted))
+                wanted = await self._next()
+        except WebSocketDisconnect:
+            pass
+        except TimeoutError:
+            await self._close(CloseCode.NOTHING_SUBSCRIBED)
+        except _TooManyFaultsError:
+            await self._close(CloseCode.BAD_MESSAGES)
+        finally:
+            await self._stop()
+
+    async def _next(self) -> tuple[Filter, Cursor | None]:
+        """The next subscription; what is none is answered."""
+        while True:
+            text = await self._websocket.receive_text()
+            try:
+                message = Subscribe.model_validate_json(text)
+                return message.to_filter(), decode(message.cursor) if message.cursor else None
+            except ValidationError as error:
+                faults = "; ".join(f"{fault['loc']}: {fault['msg']}" for fault in error.errors())
+                await self._refuse("bad_message", f'Send {{"type": "subscribe", …}}: {faults}')
+            except WaybillError as error:
+                await self._refuse(error.code, error.detail)
+
+    async def _refuse(self, code: str, message: str) -> None:
+        await self._websocket.send_text(Fault(code=code, message=message).model_dump_json())
+        self._faults += 1
+        if self._faults >= MAX_FAULTS:
+            raise _TooManyFaultsError
+
+    async def _push(self, wanted: Filter, cursor: Cursor | None) -> None:
+        client = self._websocket.client.host if self._websocket.client else ""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - see `run`
+        subscription = None
+        with suppress(WebSocketDisconnect, RuntimeError):  # The client went while we were sending.
+            try:
+                with self._hub.subscribe(wanted, client=client, on_cut=task.cancel) as subscription:
+                    async for told in feed(self._hub, subscription, cursor):
+                        if isinstance(told, Batch):
+                            await self._tell(told)
+                        else:
+                            await self._websocket.send_text(told.model_dump_json())
+                await self._websocket.send_text(Bye().model_dump_json())
+                await self._close(CloseCode.GOING_AWAY)
+            except asyncio.CancelledError:
+                if subscription is None or not subscription.is_cut:
+                    raise
+                await self._close(CloseCode.SLOW)
+            except WaybillError as error:
+                await self._refuse(error.code, error.detail)
+                if isinstance(error, OverloadedError):
+                    await self._close(CloseCode.TRY_AGAIN_LATER)
+
+    async def _tell(self, batch: Batch) -> None:
+        if not batch.updates and batch.cursor is not None:
+            await self._websocket.send_text(Heartbeat(cursor=batch.cursor).model_dump_json())
+            return
+        *others, last = batch.updates
+        for update in others:
+            await self._websocket.send_text(update.message(None))
+        await self._websocket.send_text(last.message(batch.cursor))
+
+    async def _close(self, code: CloseCode) -> None:
+        with suppress(WebSocketDisconnect, RuntimeError):
+            await self._websocket.close(code, code.meaning)
+
+    async def _stop(self) -> None:
+        if self._pushing is not None:
+            self._pushing.cancel()
+            await asyncio.gather(self._pushing, return_exceptions=True)
+
+
+class _TooManyFaultsError(Exception):
+    """The client does not speak this protocol."""

@@ -1,0 +1,94 @@
+"""A cursor comes back as it went, any pod understands it, and it reaches back so far only."""
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.status import recent
+from services.status.cursor import TOPICS, Partition, Place, decode, encode
+from services.status.projection import fold
+from services.status.recent import MAX_AHEAD, Recent
+from services.status.subscription import Update
+from shared.errors import BadParameterError
+from tests.support.builders import about, uploaded
+
+ONE, TWO = Partition(0, 3), Partition(1, 3)
+
+PARTITIONS = st.builds(
+    Partition, st.integers(0, len(TOPICS) - 1), st.integers(min_value=0, max_value=10_000)
+)
+
+
+@given(st.dictionaries(PARTITIONS, st.integers(1, (1 << 63) - 1), max_size=40))
+def test_a_cursor_comes_back_as_it_went(cursor: dict[Partition, int]) -> None:
+    assert decode(encode(cursor)) == cursor
+
+
+def test_a_cursor_of_all_partitions_is_short() -> None:
+    cursor = {Partition(t, number): 1_000_000 for t in range(2) for number in range(12)}
+    assert len(encode(cursor)) < 180
+
+
+@given(st.text(max_size=40) | st.binary(max_size=40).map(lambda each: each.hex()))
+def test_what_is_no_cursor_is_refused_and_breaks_nothing(text: str) -> None:
+    with suppress(BadParameterError):
+        decode(text)
+
+
+@pytest.mark.parametrize("text", ["", "é", "AAAA", "AQAD", "AQIBAQ", "x" * 5000])
+def test_a_broken_cursor_is_refused(text: str) -> None:
+    with pytest.raises(BadParameterError):
+        decode(text)
+
+
+def told(file_id: str, partition: Partition, offset: int) -> Update:
+    status = fold(None, [(about(file_id, uploaded()), offset)])
+    assert status is not None
+    return Update(status, place=Place(partition, offset))
+
+
+def ids_since(log: Recent, cursor: dict[Partition, int]) -> list[str] | None:
+    batches = log.since(cursor)
+    if batches is None:
+        return None
+    return [update.status.file_id for batch in batches for update in batch.updates]
+
+
+def test_all_that_follows_a_cursor_is_there_and_nothing_is_claimed_beyond() -> None:
+    log = Recent({ONE: 5, TWO: 5})
+    log.add([told("a", ONE, 5)], {ONE: 6, TWO: 5})
+    log.add([told("b", TWO, 5)], {ONE: 6, TWO: 6})
+    assert ids_since(log, {ONE: 5, TWO: 5}) == ["a", "b"]
+    assert ids_since(log, {ONE: 6, TWO: 6}) == []
+    assert ids_since(log, {ONE: 9, TWO: 9}) == []
+    assert ids_since(log, {ONE: 4, TWO: 6}) is None
+    assert ids_since(log, {ONE: 6}) is None
+    assert ids_since(log, {ONE: 6, TWO: 7 + MAX_AHEAD}) is None
+
+
+def test_what_was_told_long_ago_is_forgotten_and_its_cursors_are_too_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recent, "MAX_RECENT", 2)
+    log = Recent({ONE: 0})
+    for offset, file_id in enumerate("abc"):
+        log.add([told(file_id, ONE, offset)], {ONE: offset + 1})
+    assert ids_since(log, {ONE: 0}) is None
+    assert ids_since(log, {ONE: 1}) == ["b", "c"]
+
+
+def test_what_tells_nothing_takes_no_place() -> None:
+    log = Recent({ONE: 0})
+    for offset in range(1, 100):
+        log.add([], {ONE: offset})
+    assert log.last.cursor == {ONE: 99}
+    assert len(log._batches) == 2
+
+
+def test_of_a_deleted_file_nothing_is_kept() -> None:
+    log = Recent({ONE: 0})
+    log.add([told("a", ONE, 0), told("b", ONE, 1)], {ONE: 2})
+    log.forget("a")
+    assert ids_since(log, {ONE: 0}) == ["b"]
