@@ -78,6 +78,9 @@ class Position(NamedTuple):
     """The negated offset: of two events alike, the first in the log leads."""
 
 
+NOWHERE = Position(0, False, 0, Rank.QUEUED, 0, 0)
+
+
 def _as_integers(position: Position) -> list[int]:
     return [int(part) for part in position]
 
@@ -173,7 +176,7 @@ class Status(BaseModel):
     history: tuple[HistoryEntry, ...] = ()
     cancel_run: int | None = Field(default=None, exclude=True)
     """The last run that is to be cancelled, for as long as that may still come true."""
-    position: Annotated[Position, PlainSerializer(_as_integers, when_used="json")]
+    position: Annotated[Position, PlainSerializer(_as_integers, when_used="json")] = NOWHERE
     """Of two states of a file the one with the greater position is the later one."""
 
 

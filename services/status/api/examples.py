@@ -41,6 +41,7 @@ STATUS: Example = {
             "code": None,
             "message": None,
             "next_attempt_at": None,
+            "offset": 41,
         },
         {
             "id": f"{_ID}:1:1:file.processing",
@@ -52,8 +53,10 @@ STATUS: Example = {
             "code": None,
             "message": None,
             "next_attempt_at": None,
+            "offset": 120,
         },
     ],
+    "position": [1, 0, 1, 2, 3, -512],
     "queue": None,
 }
 
