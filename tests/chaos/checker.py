@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from services.status.projection import Status, apply
+from services.status.projection import State, Status, apply
 from shared.events import (
     FileCancelled,
     FileCompleted,
@@ -47,6 +47,10 @@ def unplanned_outcomes(evidence: Evidence) -> Iterator[Problem]:
         if status is None or not status.status.is_terminal:
             continue  # Told by `unfinished_files`.
         code = status.error.code if status.error else None
+        if status.status is State.FAILED is planned.status and _last_attempt_was_cut_off(
+            evidence, file_id, status
+        ):
+            continue
         if status.status is not planned.status or (code is not None and code not in planned.codes):
             yield Problem(f"ended as {status.status} ({code}), not as {planned.status}", file_id)
 
@@ -157,8 +161,11 @@ def extra_attempts(evidence: Evidence, file_id: str, planned: PlannedFile) -> It
         why, hits, earlier = "", list[Hit](), before
         if begun[attempt]:
             # A pod told of an attempt's end and was hit before it could commit that; or it woke up.
-            why, earlier = "made twice", [*chain(*begun.values())]
-            hits = _hits_of(evidence, earlier, *POD_FAULTS)
+            why = "made twice"
+            if all(begun[each] for each in range(1, attempt)):
+                earlier = [*chain(*begun.values())]
+            # Else there is a pod that did not even come to tell that it began one.
+            hits = _hits_of(evidence, earlier or None, *POD_FAULTS)
         elif cause is not None and cause.data.error.message.startswith(LOST):
             # A pod may die before it tells of an attempt; nobody knows then which one it was.
             why = "cut off"
@@ -175,6 +182,18 @@ def extra_attempts(evidence: Evidence, file_id: str, planned: PlannedFile) -> It
             explained = any(hit.explains(since, event.time) for hit in hits)
             yield Extra(attempt, pod, why, explained)
         begun[attempt].append(event)
+
+
+def _last_attempt_was_cut_off(evidence: Evidence, file_id: str, status: Status) -> bool:
+    """Whether a fault took the last attempt that a file had; it would have failed anyway."""
+    if status.error is None or not status.error.message.startswith(LOST):
+        return False
+    history = _history(evidence, file_id)
+    pods = [event for event, _ in history if isinstance(event, FileProcessing)]
+    last = [event for event in pods if event.data.attempt == status.attempt]
+    hits = _hits_of(evidence, last or None, Kind.KILL, Kind.PAUSE)
+    since = min((each.time for each in last), default=history[0].event.time)
+    return any(hit.explains(since, history[-1].event.time) for hit in hits)
 
 
 def summary(evidence: Evidence) -> list[str]:

@@ -83,6 +83,18 @@ def test_a_file_that_fails_for_another_reason_is_found() -> None:
     assert list(unplanned_outcomes(run))
 
 
+def test_a_file_whose_last_attempt_was_cut_off_by_a_fault_may_fail_for_that() -> None:
+    planned = replace(PLANNED, status=State.FAILED, codes=frozenset({"timed_out"}), attempts=5)
+    given_up = failed()
+    error = Failure(code="worker_crashed", message=LOST, retryable=True)
+    given_up = given_up.model_copy(
+        update={"data": given_up.data.model_copy(update={"error": error})}
+    )
+    run = evidence(uploaded(), processing(), given_up, planned=planned)
+    assert list(unplanned_outcomes(run))
+    assert not list(unplanned_outcomes(replace(run, hits=[KILLED])))
+
+
 def test_a_status_that_is_not_the_first_outcome_in_the_log_is_found() -> None:
     run = evidence(uploaded(), processing(), completed(), failed())
     assert not list(ambiguous_outcomes(run))
@@ -115,6 +127,12 @@ def test_an_attempt_that_was_made_twice_is_found() -> None:
     run = evidence(uploaded(), processing(), processing(time=3), completed())
     assert list(unexplained_attempts(run))
     assert not list(unexplained_attempts(replace(run, hits=[KILLED])))
+
+
+def test_an_attempt_may_be_made_twice_after_one_that_no_pod_came_to_tell_of() -> None:
+    run = evidence(uploaded(), processing(2, time=2), lost(), processing(2, time=3), completed(2))
+    assert list(unexplained_attempts(run))
+    assert not list(unexplained_attempts(replace(run, hits=[replace(KILLED, pod="pod-c")])))
 
 
 def test_an_attempt_after_a_death_is_explained_by_a_fault_that_hit_its_pod_and_nothing_else() -> (
