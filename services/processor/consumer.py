@@ -11,7 +11,7 @@ import logging
 from collections.abc import Collection
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import CommitFailedError, KafkaError
 
 from services.processor.commits import COMMIT_ERRORS, Committer
 from services.processor.control import CancelRequests
@@ -33,6 +33,8 @@ from shared.messaging import (
 from shared.topics import WORK_TOPICS
 
 log = logging.getLogger(__name__)
+
+HEARTBEAT_MS = SESSION_TIMEOUT_MS // 3
 
 POLL_TIMEOUT_MS = 500
 """How long a poll waits for records; it bounds how late the end of a pause is noticed."""
@@ -73,6 +75,11 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._cancels = cancels
         self._consumer: AIOKafkaConsumer | None = None
         self._windows: dict[TopicPartition, PartitionWindow] = {}
+        self._generation = 0
+        """Number of the rebalance that gave this pod what it has."""
+        self._ledger_before: dict[TopicPartition, tuple[int, str]] = {}
+        """What is known to be committed of each partition."""
+        self._commits: set[asyncio.Task[None]] = set()
         self._outcomes = outcomes
         self._settled = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
@@ -112,7 +119,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=SESSION_TIMEOUT_MS,
-            heartbeat_interval_ms=SESSION_TIMEOUT_MS // 3,
+            heartbeat_interval_ms=HEARTBEAT_MS,
         )
         async with asyncio.TaskGroup() as group:
             self._background = {
@@ -149,33 +156,42 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if revoked:
             await self._outcomes.told(REVOKE_TELL_TIMEOUT)
             await self._commit_returning()
+        # A commit that Kafka has not answered would be sent again as one of the next generation,
+        # over what the new owner has written by then.
+        await cancelled(self._commits)
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """A rebalance is over: stop the work on what was lost, take up what is new."""
-        lost = self._windows.keys() - set(assigned)
+        before, self._generation = self._generation, self._group_generation
+        kept = self._windows.keys() & set(assigned)
+        if self._generation != before + 1:
+            # In a generation without this pod (it was frozen, say) others may have had all of it.
+            ledgers = await self._ledgers(kept)
+            kept = {each for each in kept if ledgers[each] == self._ledger_before.get(each)}
+        lost = self._windows.keys() - kept
         await self._desk.give_back(lost)
         for partition in lost:
             del self._windows[partition]
         # Those kept were written as given back; the next commit takes that back.
         self._committer.changed(*self._windows)
-        self._windows |= await self._restore(set(assigned) - self._windows.keys())
+        new = await self._ledgers(set(assigned) - kept)
+        self._ledger_before |= new
+        for partition, (offset, metadata) in new.items():
+            self._windows[partition] = PartitionWindow.restore(max(offset, 0), metadata)
         log.info("working on %d partitions, lost %d", len(self._windows), len(lost))
         self._settled.set()
 
-    async def _restore(
+    async def _ledgers(
         self, partitions: Collection[TopicPartition]
-    ) -> dict[TopicPartition, PartitionWindow]:
-        """The windows that the former owners of these partitions left."""
+    ) -> dict[TopicPartition, tuple[int, str]]:
+        """What was last committed of these partitions, by whichever pod."""
         while partitions:
             try:
                 async with admin_client(self._settings) as admin:
                     committed = await admin.list_consumer_group_offsets(
                         group_name(self._settings, PROCESSOR_GROUP), partitions=list(partitions)
                     )
-                return {
-                    partition: PartitionWindow.restore(max(found.offset, 0), found.metadata)
-                    for partition, found in committed.items()
-                }
+                return {each: (found.offset, found.metadata) for each, found in committed.items()}
             except (KafkaError, OSError) as error:
                 log.warning("cannot read the ledgers of %d partitions: %r", len(partitions), error)
                 await asyncio.sleep(KAFKA_RETRY_DELAY)
@@ -226,8 +242,29 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             for partition in partitions
             if (window := self._windows.get(partition)) is not None
         }
-        if offsets:
-            await self._consumer.commit(offsets)
+        if not offsets:
+            return
+        if self._group_generation != self._generation:
+            # Kafka takes a commit without a generation as long as the group has no member.
+            raise CommitFailedError("the group has given this pod up")
+        commit = asyncio.create_task(self._consumer.commit(offsets))
+        self._commits.add(commit)
+        commit.add_done_callback(self._commits.discard)
+        try:
+            await asyncio.wait({commit})
+        finally:
+            commit.cancel()
+        if commit.cancelled():
+            raise CommitFailedError("a rebalance came first")
+        commit.result()
+        self._ledger_before |= offsets
+
+    @property
+    def _group_generation(self) -> int:
+        assert self._consumer is not None  # noqa: S101 - run() set it
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - aiokafka tells it nowhere else
+        generation: int = coordinator.generation
+        return generation
 
     async def _still_ours(self, record: KafkaRecord) -> None:
         """Return once a commit was taken: the group refuses those of a pod that it gave up."""

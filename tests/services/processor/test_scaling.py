@@ -3,10 +3,13 @@
 import asyncio
 from contextlib import AsyncExitStack
 
+import pytest
+
+from services.processor import consumer
 from services.processor.settings import ProcessorSettings
 from shared.blobs import BlobStore
 from shared.events import AnyEvent, FileCompleted, FileProcessing
-from shared.messaging import Publisher
+from shared.messaging import SESSION_TIMEOUT_MS, Publisher
 from shared.topics import LIFECYCLE
 from tests.services.processor.pods import processing_pod, upload
 from tests.support.consuming import consume, count
@@ -42,6 +45,33 @@ async def test_scaling_from_one_pod_to_four_and_back_repeats_only_what_was_given
         assert numbers[-1] - 1 == attempts[-1].max_attempts - processor_settings.max_attempts
     changes, most_begun = 6, 4 * (processor_settings.workers + 1)
     assert len(begun) - FILES <= changes * most_begun
+
+
+async def test_a_pod_that_the_group_gave_up_goes_on_where_the_others_left_off(
+    publisher: Publisher,
+    processor_settings: ProcessorSettings,
+    blobs: BlobStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It fell silent, does not know yet what others did meanwhile, and gets all of it back."""
+    file_id = await upload(publisher, blobs, seconds=60)
+    settings = processor_settings.model_copy(update={"time_limit": 300, "shutdown_grace": 0.0})
+    monkeypatch.setattr(consumer, "HEARTBEAT_MS", 60_000)
+    async with processing_pod(settings):
+        monkeypatch.undo()
+        await consume(settings, LIFECYCLE, 1)
+        await asyncio.sleep(SESSION_TIMEOUT_MS / 1000 + 1)
+        async with processing_pod(settings, pod="pod-b"):
+            await consume(settings, LIFECYCLE, 3)
+        # Its next commit is refused, so it learns what happened.
+        await upload(publisher, blobs)
+        events = await consume(settings, LIFECYCLE, 6)
+    begun = [
+        (event.data.attempt, event.data.pod)
+        for event in events
+        if isinstance(event, FileProcessing) and event.file_id == file_id
+    ]
+    assert begun == [(1, "pod-a"), (2, "pod-b"), (3, "pod-a")]
 
 
 async def at_least(settings: ProcessorSettings, events: int) -> None:
