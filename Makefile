@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PEERS := $(VENV)/.peers-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check chaos bench lock docs clean
+.PHONY: help setup run test check chaos gapless bench lock docs clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -40,6 +40,9 @@ $(PEERS): $(STAMP) requirements-bench.lock
 
 chaos: setup  ## break pods, broker and MongoDB on purpose: make chaos [SEED=…] [FILES=2000]
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) --files $(or $(FILES),2000)
+
+gapless: setup  ## 500 observers, pods that die, connections that break: make gapless [SEED=…]
+	$(BIN)/python -m tests.journeys.gapless $(if $(SEED),--seed $(SEED))
 
 bench: setup $(PEERS)  ## measure, in some ten minutes; see benchmarks/README.md
 	$(BIN)/python -m benchmarks.upload

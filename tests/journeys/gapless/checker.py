@@ -1,0 +1,127 @@
+"""Judges what observers saw by what the log says: evidence goes in, problems come out."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
+
+from services.status.projection import Status
+from services.status.subscription import Filter
+
+Position = tuple[int, ...]
+
+PROGRESSED = 2
+"""The rank of a state that is progress, in the fourth place of a position."""
+
+
+class Seen(NamedTuple):
+    """A state that an observer was told."""
+
+    file_id: str
+    position: Position
+    status: str
+    connection: int
+    """The how-manieth connection of the observer it came over."""
+
+
+@dataclass
+class Observation:
+    """What one observer wanted and was told, in order."""
+
+    name: str
+    wanted: Filter
+    seen: list[Seen] = field(default_factory=list)
+    from_the_start: bool = True
+    """Whether it was there before the first event."""
+    resets: int = 0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A promise that was broken."""
+
+    kind: str
+    observer: str
+    file_id: str
+    detail: str
+
+
+Truth = Mapping[str, Sequence[Status]]
+"""The lifecycle states of each file, in order."""
+
+
+def place(status: Status) -> Position:
+    """The position of a state as observers are told it."""
+    return tuple(int(part) for part in status.position)
+
+
+def is_progress(position: Position) -> bool:
+    return position[3] == PROGRESSED
+
+
+def check(truth: Truth, observations: Iterable[Observation]) -> list[Problem]:
+    """Every gap, step back and repeat; an answer that is in no log; and every reset."""
+    problems: list[Problem] = []
+    for observation in observations:
+        problems += _repeats(observation)
+        problems += _steps_back(observation)
+        problems += _gaps(truth, observation)
+        problems += [
+            Problem("reset", observation.name, "", "was told to begin anew")
+            for _ in range(observation.resets)
+        ]
+    return problems
+
+
+def _repeats(observation: Observation) -> Iterator[Problem]:
+    """A state comes once over one connection, and again only where one broke."""
+    counts = Counter(observation.seen)
+    for seen, times in counts.items():
+        if times > 1:
+            yield Problem("repeat", observation.name, seen.file_id, f"{seen} came {times} times")
+
+
+def _first_time(observation: Observation) -> dict[str, list[Seen]]:
+    """What is left after de-duplication by file and position, by file and in order."""
+    known: set[tuple[str, Position, str]] = set()
+    by_file: dict[str, list[Seen]] = {}
+    for seen in observation.seen:
+        key = (seen.file_id, seen.position, seen.status)
+        if key not in known:
+            known.add(key)
+            by_file.setdefault(seen.file_id, []).append(seen)
+    return by_file
+
+
+def _steps_back(observation: Observation) -> Iterator[Problem]:
+    for file_id, seen in _first_time(observation).items():
+        for before, after in pairwise(seen):
+            if after.position < before.position:
+                yield Problem("step back", observation.name, file_id, f"{before} then {after}")
+
+
+def _gaps(truth: Truth, observation: Observation) -> Iterator[Problem]:
+    by_file = _first_time(observation)
+    for file_id, states in truth.items():
+        expected = [
+            (place(state), str(state.status))
+            for state in states
+            if observation.wanted.matches(state)
+        ]
+        told = [
+            (seen.position, seen.status)
+            for seen in by_file.pop(file_id, [])
+            if not is_progress(seen.position)
+        ]
+        invented = [state for state in told if state not in expected]
+        if invented:
+            yield Problem("invented", observation.name, file_id, f"{invented} is not in the log")
+        since = 0
+        if not observation.from_the_start:
+            since = expected.index(told[0]) if told and told[0] in expected else len(expected) - 1
+        missing = [state for state in expected[max(0, since) :] if state not in told]
+        if missing:
+            yield Problem("gap", observation.name, file_id, f"{missing} of {expected}, saw {told}")
+    for file_id in by_file:
+        yield Problem("invented", observation.name, file_id, "is not in the log")
