@@ -18,7 +18,7 @@ from faststream.kafka import KafkaBroker, KafkaMessage
 from services.status.projection import Status, fold
 from services.status.store import FileStore
 from shared.errors import UnavailableError
-from shared.events import StatusEvent
+from shared.events import FileUploaded, StatusEvent
 from shared.messaging import (
     SESSION_TIMEOUT_MS,
     KafkaRecord,
@@ -91,18 +91,28 @@ class Projector:
         Waits for as long as MongoDB, or Kafka for a dead letter, does not answer.
         """
         events = await self._read(records)
+        again = False
         while events:
             try:
-                events = await self._fold(events)
+                events, again = await self._fold(events, again=again), True
             except UnavailableError as error:
                 log.warning("projection waits: %s", error)
                 await asyncio.sleep(RETRY_DELAY)
         PROJECTED.inc(len(records))
 
-    async def _fold(self, events: EventsOfFile) -> EventsOfFile:
-        """Fold events into the store; returns those of files that somebody else changed."""
+    async def _fold(self, events: EventsOfFile, *, again: bool) -> EventsOfFile:
+        """Fold events into the store; returns those of files that somebody else changed.
+
+        Args:
+            again: the store has refused a change of these files.
+        """
         stored = {file_id: self._recent.pop(file_id, None) for file_id in events}
-        unknown = [file_id for file_id, status in stored.items() if status is None]
+        unknown = [
+            file_id
+            for file_id, status in stored.items()
+            # One that begins here is new; should it not be, the store refuses it, and it is read.
+            if status is None and (again or not isinstance(events[file_id][0][0], FileUploaded))
+        ]
         if unknown:
             stored |= await self._store.get_many(unknown)
         changes: list[tuple[Status | None, Status]] = []

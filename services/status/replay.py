@@ -1,25 +1,39 @@
 """Rebuild MongoDB from the log: `python -m services.status.replay`, or `waybill replay`.
 
 The log is folded, by the projector's own code, into a shadow collection; that is compared with the
-live one, file by file and field by field, and then takes its place in one step. The live projector
-may run all the while: what it wrote between the last look at the log and the swap is folded once
-more afterwards, which is harmless for what is already there.
+live one, and what differs there is mended, file by file, while the services run. Killed, it goes on
+where it stopped when it is started again.
 """
 
 import argparse
 import asyncio
+import os
+import re
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
-from services.status.projection import differing_fields
+from services.status.checkpoints import Checkpoints
+from services.status.drift import Drift, find_drift
 from services.status.projector import MAX_BATCH, Projector
+from services.status.rebuild import Advance, OnAdvance, rebuild
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
-from shared.errors import WaybillError
+from services.status.stretches import Stretch
+from shared.errors import KafkaUnavailableError, WaybillError
 from shared.log import open_log
 from shared.messaging import create_topics
 from shared.settings import Settings
@@ -28,71 +42,32 @@ from shared.topics import EVENT_TOPICS
 
 SHADOW = "files_replay"
 
-SETTLING_DELAY = 1.0
-"""Seconds until files that differ are looked at again: under load the live projector and the
-replay stand at different places of the log for a moment. What differs in the same way twice has
-drifted."""
-
-MAX_REPORTED = 20
-"""Differing files that are printed one by one."""
+NAME = re.compile(r"(?!replay$)[a-z0-9]+(_[a-z0-9]+)*")
+"""What a collection of the past may be called, behind `files_`."""
 
 
-@dataclass
-class Drift:
-    """How the live collection differs from a fresh fold of the log."""
-
-    compared: int = 0
-    missing: list[str] = field(default_factory=list)
-    """In the log, and not in the live collection."""
-    unexplained: list[str] = field(default_factory=list)
-    """In the live collection, and not in the log."""
-    different: dict[str, list[str]] = field(default_factory=dict)
-    """The fields that differ, by file."""
-
-    @property
-    def files(self) -> set[str]:
-        return {*self.missing, *self.unexplained, *self.different}
-
-    def lines(self) -> list[str]:
-        """The report, for people."""
-        if not self.files:
-            return [f"{self.compared} files compared: equal, field by field"]
-        named = [
-            *(f"  {each}: missing from the live collection" for each in self.missing),
-            *(f"  {each}: live, but not in the log" for each in self.unexplained),
-            *(f"  {each}: differs in {', '.join(of)}" for each, of in self.different.items()),
-        ]
-        more = len(named) - MAX_REPORTED
-        return [
-            f"{self.compared} files compared: {len(self.files)} differ",
-            *named[:MAX_REPORTED],
-            *([f"  … and {more} more"] if more > 0 else []),
-        ]
-
-
-class LogReader:
-    """Reads the event topics from their beginning, without a group, as far as one wants."""
+class Tail:
+    """Folds what comes after the end of a rebuild."""
 
     def __init__(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
         self._consumer = consumer
         self._partitions = partitions
-        self.records = 0
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings) -> AsyncIterator["LogReader"]:
-        """A reader that stands at the beginning of the log."""
+    async def after(cls, folded: Sequence[Stretch], settings: Settings) -> AsyncIterator["Tail"]:
+        """What comes after these stretches."""
         async with open_log(settings, EVENT_TOPICS, client_id="replay") as (consumer, partitions):
-            await consumer.seek_to_beginning(*partitions)
+            for stretch in folded:
+                consumer.seek(stretch.partition, stretch.end)
             yield cls(consumer, partitions)
 
-    async def read_into(self, projector: Projector) -> None:
-        """Fold everything from where the reader stands to the present end of the log."""
+    async def fold_into(self, projector: Projector) -> None:
+        """Fold everything from where the tail was left to the present end of the log."""
         ends = await self._consumer.end_offsets(self._partitions)
         while await self._is_before(ends):
             batches = await self._consumer.getmany(timeout_ms=200, max_records=MAX_BATCH)
             records = [record for batch in batches.values() for record in batch]
-            self.records += len(records)
             await projector.project(records)
 
     async def _is_before(self, ends: dict[TopicPartition, int]) -> bool:
@@ -102,14 +77,23 @@ class LogReader:
         return False
 
 
-async def replay(settings: StatusSettings, *, verify_only: bool = False) -> Drift:
-    """Rebuild the collection from the log.
+async def replay(
+    settings: StatusSettings,
+    *,
+    verify_only: bool = False,
+    jobs: int = 1,
+    restart: bool = False,
+    on_advance: OnAdvance = lambda _: None,
+) -> Drift:
+    """Make the live collection what the log says.
 
     Args:
         verify_only: only compare; the live collection stays as it is.
+        jobs: processes that fold side by side.
+        restart: begin anew even if another replay was stopped.
 
     Returns:
-        How the live collection differed before it was replaced.
+        How the live collection differed.
 
     Raises:
         UnavailableError: Kafka or MongoDB does not answer.
@@ -118,69 +102,161 @@ async def replay(settings: StatusSettings, *, verify_only: bool = False) -> Drif
     live = FileStore(settings)
     shadow = live.sibling(SHADOW)
     try:
+        with _translated():
+            folded = await rebuild(
+                settings, SHADOW, jobs=jobs, restart=restart, on_advance=on_advance
+            )
+            async with Tail.after(folded, settings) as tail:
+                projector = Projector(shadow)
+                drift = await find_drift(
+                    live, shadow, lambda: tail.fold_into(projector), mend=not verify_only
+                )
+        await _forget(settings, SHADOW)
         await shadow.drop()
-        await shadow.prepare()
-        async with LogReader.open(settings) as log:
-            await log.read_into(Projector(shadow))
-            drift = await _settled(live, shadow, log)
-            if verify_only:
-                await shadow.drop()
-                return drift
-            await shadow.take_the_place_of(live)
-            await log.read_into(Projector(live))
         return drift
     finally:
         live.close()
         shadow.close()
 
 
-async def _settled(live: FileStore, shadow: FileStore, log: LogReader) -> Drift:
-    drift, before = await compare(live, shadow), Drift()
-    while drift.files and drift != before:
-        await asyncio.sleep(SETTLING_DELAY)
-        await log.read_into(Projector(shadow))
-        drift, before = await compare(live, shadow), drift
-    return drift
+async def show_the_past(
+    settings: StatusSettings,
+    name: str,
+    until: datetime,
+    *,
+    jobs: int = 1,
+    restart: bool = False,
+    on_advance: OnAdvance = lambda _: None,
+) -> str:
+    """Fold the log as it was at a time into a collection of its own.
+
+    Returns:
+        The name of the collection.
+
+    Raises:
+        UnavailableError: Kafka or MongoDB does not answer.
+    """
+    collection = f"files_{name}"
+    with _translated():
+        await rebuild(
+            settings, collection, until=until, jobs=jobs, restart=restart, on_advance=on_advance
+        )
+    store = FileStore(settings, collection=collection)
+    try:
+        await store.prepare()
+    finally:
+        store.close()
+    await _forget(settings, collection)
+    return collection
 
 
-async def compare(live: FileStore, rebuilt: FileStore) -> Drift:
-    """Walk both collections in the order of their ids and note what differs."""
-    drift = Drift()
-    ours, theirs = live.scan(), rebuilt.scan()
-    left, right = await anext(ours, None), await anext(theirs, None)
-    while left is not None or right is not None:
-        drift.compared += 1
-        if right is None or (left is not None and left.file_id < right.file_id):
-            assert left is not None  # noqa: S101 - the loop's condition
-            drift.unexplained.append(left.file_id)
-            left = await anext(ours, None)
-        elif left is None or right.file_id < left.file_id:
-            drift.missing.append(right.file_id)
-            right = await anext(theirs, None)
-        else:
-            if left != right:
-                drift.different[left.file_id] = differing_fields(left, right)
-            left, right = await anext(ours, None), await anext(theirs, None)
-    return drift
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (KafkaError, OSError) as error:
+        raise KafkaUnavailableError(f"Kafka does not answer: {error!r}") from error
+
+
+async def _forget(settings: Settings, collection: str) -> None:
+    checkpoints = Checkpoints(settings, collection=collection)
+    try:
+        await checkpoints.drop()
+    finally:
+        checkpoints.close()
+
+
+@contextmanager
+def _bar() -> Iterator[OnAdvance]:
+    """A bar with the time that is left, on a terminal's standard error."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("records"),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("folding", total=None)
+
+        def advance(now: Advance) -> None:
+            description = "going on" if now.resumed else "folding"
+            bar.update(task, completed=now.done, total=now.total, description=description)
+
+        yield advance
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="waybill replay", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument(
+        "--verify", action="store_true", help="compare only; exit with 1 if anything differs"
+    )
+    parser.add_argument(
+        "--until",
+        type=_moment,
+        metavar="TIME",
+        help="show the past: fold only what came before (ISO 8601; UTC unless it says otherwise)",
+    )
+    parser.add_argument(
+        "--into", type=_name, metavar="NAME", help="the past goes to the collection files_NAME"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="processes that fold side by side"
+    )
+    parser.add_argument(
+        "--restart", action="store_true", help="begin anew instead of where another one stopped"
+    )
+    arguments = parser.parse_args()
+    if (arguments.until is None) != (arguments.into is None):
+        parser.error("--until and --into belong together")
+    if arguments.until is not None and arguments.verify:
+        parser.error("--verify compares with the present; leave out --until")
+    if arguments.jobs < 1:
+        parser.error("--jobs must be at least 1")
+    return arguments
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError("small letters, digits and _ only, and not `replay`")
+    return text
 
 
 def main() -> None:
     """The command line of the replay."""
-    parser = argparse.ArgumentParser(prog="waybill replay", description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--verify", action="store_true", help="compare only; exit with 1 if anything differs"
-    )
-    arguments = parser.parse_args()
+    arguments = _arguments()
     settings = StatusSettings()
     configure_logging(settings)
+    how = {"jobs": arguments.jobs, "restart": arguments.restart}
     try:
-        drift = asyncio.run(replay(settings, verify_only=arguments.verify))
+        with _bar() as on_advance:
+            if arguments.into:
+                past = show_the_past(
+                    settings, arguments.into, arguments.until, on_advance=on_advance, **how
+                )
+                told = [f"the past is in the collection {asyncio.run(past)}"]
+                drift = None
+            else:
+                replaying = replay(
+                    settings, verify_only=arguments.verify, on_advance=on_advance, **how
+                )
+                drift = asyncio.run(replaying)
+                told = drift.lines()
     except WaybillError as error:
-        sys.exit(f"replay failed: {error}")
-    sys.stdout.write("\n".join(drift.lines()) + "\n")
-    if arguments.verify:
-        sys.exit(1 if drift.files else 0)
-    sys.stdout.write("the collection was rebuilt from the log\n")
+        sys.exit(f"replay failed: {error}\nStarted again, it goes on where it stopped.")
+    if drift is not None and not arguments.verify:
+        told.append("the collection is what the log says")
+    sys.stdout.write("\n".join(told) + "\n")
+    sys.exit(1 if arguments.verify and drift is not None and drift.files else 0)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReplaceOne
-from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure, PyMongoError
+from pymongo.errors import BulkWriteError, ExecutionTimeout, PyMongoError
 
 from services.status.projection import State, Status
 from services.status.query import FIRST, Cursor, Query, Sort
@@ -43,13 +43,12 @@ no index of its own, and nobody waits longer for a list."""
 
 
 DUPLICATE_KEY = 11000
-NAMESPACE_NOT_FOUND = 26
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _translated(
+def translated(
     method: Callable[P, Coroutine[Any, Any, R]],
 ) -> Callable[P, Coroutine[Any, Any, R]]:
     """Turn the driver's errors into ours."""
@@ -98,24 +97,24 @@ class FileStore:
         """A store over another collection of the same database."""
         return FileStore(self._settings, collection=collection)
 
-    @_translated
+    @translated
     async def prepare(self) -> None:
         """Create the indexes; every list that the API offers walks one of them in order."""
         await self._files.create_indexes([IndexModel(keys) for keys in INDEXES])
 
-    @_translated
+    @translated
     async def get(self, file_id: str) -> Status | None:
         """One file, or None if it is not known."""
         document = await self._files.find_one({"_id": file_id})
         return None if document is None else _to_status(document)
 
-    @_translated
+    @translated
     async def get_many(self, file_ids: Collection[str]) -> dict[str, Status]:
         """Those of the files that are known."""
         cursor = self._files.find({"_id": {"$in": list(file_ids)}})
         return {document["_id"]: _to_status(document) async for document in cursor}
 
-    @_translated
+    @translated
     async def save(self, changes: Sequence[tuple[Status | None, Status]]) -> set[str]:
         """Write changed statuses in one go, each only if nobody else changed it meanwhile.
 
@@ -144,7 +143,7 @@ class FileStore:
             conflicts |= replaced
         return conflicts
 
-    @_translated
+    @translated
     async def find(
         self, query: Query, *, sort: Sort = Sort.NEWEST_FIRST, limit: int, after: Cursor | None
     ) -> Page:
@@ -170,7 +169,7 @@ class FileStore:
         items = [_to_status(document) for document in documents[:limit]]
         return Page(items, Cursor.behind(items[-1], sort) if len(documents) > limit else None)
 
-    @_translated
+    @translated
     async def counts(self) -> dict[State, int]:
         """How many files have each status.
 
@@ -191,7 +190,7 @@ class FileStore:
         )
         return int(counted["n"])
 
-    @_translated
+    @translated
     async def oldest(self, state: State) -> Status | None:
         """The file of a status that was uploaded before all others."""
         found = self._files.find({"status": state.value, "deleted_at": None}, {"history": 0})
@@ -206,21 +205,24 @@ class FileStore:
         except PyMongoError as error:
             raise MongoUnavailableError(f"MongoDB does not answer: {error}") from error
 
-    @_translated
+    @translated
+    async def remove(self, read: Collection[Status]) -> set[str]:
+        """Delete documents, each only if nobody else changed it meanwhile.
+
+        Returns:
+            The ids of files that somebody else changed, or deleted.
+        """
+        conflicts: set[str] = set()
+        for status in read:
+            result = await self._files.delete_one(_as_read(status))
+            if not result.deleted_count:
+                conflicts.add(status.file_id)
+        return conflicts
+
+    @translated
     async def drop(self) -> None:
         """Remove the collection."""
         await self._files.drop()
-
-    @_translated
-    async def take_the_place_of(self, other: "FileStore") -> None:
-        """Rename this collection to the other's name, in one step that no reader sees half done."""
-        name = other._files.name  # noqa: SLF001 - of the same class
-        try:
-            await self._files.rename(name, dropTarget=True)
-        except OperationFailure as error:
-            if error.code != NAMESPACE_NOT_FOUND:
-                raise
-            await other.drop()  # There is nothing to rename: the log holds no file at all.
 
 
 def _conditions(query: Query, sort: Sort, after: Cursor | None) -> list[dict[str, Any]]:
@@ -270,14 +272,19 @@ def _behind(cursor: Cursor) -> list[dict[str, Any]]:
 def _compare_and_set(
     read: Status | None, new: Status
 ) -> InsertOne[dict[str, Any]] | ReplaceOne[dict[str, Any]]:
-    """Write `new` if the document is as it was read.
+    """Write `new` if the document is as it was read."""
+    if read is None:
+        return InsertOne(_to_document(new))
+    return ReplaceOne(_as_read(read), _to_document(new))
+
+
+def _as_read(read: Status) -> dict[str, Any]:
+    """What finds a document if it is as it was read.
 
     What is compared are the fields that any event must change one of, and nothing that depends on
     how the events came in batches: a replay gives the very same documents.
     """
-    if read is None:
-        return InsertOne(_to_document(new))
-    seen = {
+    return {
         "_id": read.file_id,
         "position": _position(read),
         "history": {"$size": len(read.history)},
@@ -286,7 +293,6 @@ def _compare_and_set(
         "deleted_at": read.deleted_at,
         "cancel_run": read.cancel_run,
     }
-    return ReplaceOne(seen, _to_document(new))
 
 
 def _to_document(status: Status) -> dict[str, Any]:

@@ -10,9 +10,7 @@ import httpx
 
 from services.status.app import create_app
 from services.status.query import Cursor, Sort
-from services.status.replay import replay
 from services.status.settings import StatusSettings
-from services.status.store import FileStore
 from shared.blobs import open_blob_store
 from shared.events import FileDead, new_file_id
 from shared.messaging import Publisher
@@ -302,46 +300,3 @@ async def test_a_pod_that_does_not_know_the_present_yet_answers_nothing(
     assert answers[0].json()["code"] == "catching_up"
     assert {answer.status_code for answer in answers} == {503, 200}
     assert answers[-1].json()["status"] == "completed"
-
-
-async def test_a_replay_gives_back_the_same_documents_while_the_projector_runs(
-    client: httpx.AsyncClient, publisher: Publisher, status_settings: StatusSettings
-) -> None:
-    ids = [new_file_id() for _ in range(20)]
-    for file_id in ids:
-        await publish(publisher, file_id, uploaded(), processing(), progressed(), completed())
-    store = FileStore(status_settings)
-    for file_id in ids:
-        await wait_for(client, file_id, "completed")
-    async with asyncio.timeout(10):
-        while (await replay(status_settings, verify_only=True)).files:
-            await asyncio.sleep(0.1)
-    before = [status async for status in store.scan()]
-    await store.drop()
-    drift = await replay(status_settings)
-    assert sorted(drift.missing) == sorted(ids)
-    assert [status async for status in store.scan()] == before
-    assert (await replay(status_settings, verify_only=True)).lines() == [
-        "20 files compared: equal, field by field"
-    ]
-    # The projector goes on where the replay stopped.
-    late = new_file_id()
-    await publish(publisher, late, uploaded(), processing(), failed())
-    await wait_for(client, late, "failed")
-    store.close()
-
-
-async def test_a_replay_reports_what_has_drifted(
-    publisher: Publisher, status_settings: StatusSettings
-) -> None:
-    file_id = new_file_id()
-    await publish(publisher, file_id, uploaded(), processing(), completed())
-    await replay(status_settings)
-    store = FileStore(status_settings)
-    read = await store.get(file_id)
-    assert read is not None
-    await store.save([(read, read.model_copy(update={"name": "forged.pdf"}))])
-    drift = await replay(status_settings, verify_only=True)
-    assert drift.different == {file_id: ["name"]}
-    assert "differs in name" in "\n".join(drift.lines())
-    store.close()

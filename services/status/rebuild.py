@@ -1,0 +1,139 @@
+"""Folds the log into a collection, on several cores; goes on where it stopped if it is killed."""
+
+import asyncio
+import multiprocessing
+from collections.abc import Callable, Collection
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.status.checkpoints import Checkpoints
+from services.status.projector import Projector
+from services.status.settings import StatusSettings
+from services.status.store import FileStore
+from services.status.stretches import Stretch, read, whole_log
+from shared.telemetry import configure_logging
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at how far the processes have come."""
+
+
+@dataclass(frozen=True)
+class Advance:
+    """How far a rebuild has come, in records."""
+
+    done: int
+    total: int
+    resumed: int
+    """How many of them an earlier rebuild had done, which was stopped."""
+
+
+OnAdvance = Callable[[Advance], None]
+
+
+async def rebuild(
+    settings: StatusSettings,
+    collection: str,
+    *,
+    until: datetime | None = None,
+    jobs: int = 1,
+    restart: bool = False,
+    on_advance: OnAdvance = lambda _: None,
+) -> list[Stretch]:
+    """Fold the log into a collection, which holds nothing else and has no indexes.
+
+    The end of the log is that of the moment when the rebuild began. One that was stopped goes on.
+
+    Args:
+        until: leave out what came at this time or later.
+        jobs: processes that fold side by side; 1 folds in this one.
+        restart: begin anew even if another one was stopped.
+
+    Returns:
+        What has been folded.
+
+    Raises:
+        UnavailableError: MongoDB does not answer.
+        KafkaError: Kafka does not.
+    """
+    checkpoints = Checkpoints(settings, collection=collection)
+    store = FileStore(settings, collection=collection)
+    try:
+        whole = [] if restart else await checkpoints.whole()
+        if not whole:
+            whole = await whole_log(settings, until=until)
+            await store.drop()
+            await checkpoints.begin(whole)
+        rest = await checkpoints.rest()
+        await _fold_all(settings, collection, rest, jobs, _Watch(checkpoints, whole, on_advance))
+        return whole
+    finally:
+        store.close()
+        checkpoints.close()
+
+
+class _Watch:
+    """Tells how far the processes have come."""
+
+    def __init__(
+        self, checkpoints: Checkpoints, whole: Collection[Stretch], on_advance: OnAdvance
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._total = sum(map(len, whole))
+        self._on_advance = on_advance
+        self._resumed: int | None = None
+
+    async def look(self) -> None:
+        done = self._total - sum(map(len, await self._checkpoints.rest()))
+        if self._resumed is None:
+            self._resumed = done
+        self._on_advance(Advance(done, self._total, self._resumed))
+
+
+async def _fold_all(
+    settings: StatusSettings, collection: str, rest: list[Stretch], jobs: int, watch: _Watch
+) -> None:
+    await watch.look()
+    numbers = sorted({each.number for each in rest if each})
+    if not numbers:
+        return
+    shares = [
+        [each for each in rest if each.number in numbers[job::jobs]]
+        for job in range(min(jobs, len(numbers)))
+    ]
+    if len(shares) == 1:
+        await _fold(settings, collection, rest)
+    else:
+        loop = asyncio.get_running_loop()
+        with ProcessPoolExecutor(
+            len(shares), mp_context=multiprocessing.get_context("forkserver")
+        ) as processes:
+            folding = [
+                loop.run_in_executor(processes, _fold_here, settings, collection, share)
+                for share in shares
+            ]
+            while pending := [each for each in folding if not each.done()]:
+                await asyncio.wait(pending, timeout=LOOK_EVERY)
+                await watch.look()
+            for each in folding:
+                each.result()
+    await watch.look()
+
+
+def _fold_here(settings: StatusSettings, collection: str, stretches: list[Stretch]) -> None:
+    """Fold in a process of its own."""
+    configure_logging(settings)
+    asyncio.run(_fold(settings, collection, stretches))
+
+
+async def _fold(settings: StatusSettings, collection: str, stretches: list[Stretch]) -> None:
+    checkpoints = Checkpoints(settings, collection=collection)
+    store = FileStore(settings, collection=collection)
+    projector = Projector(store)
+    try:
+        async for block in read(settings, stretches):
+            await projector.project(block.records)
+            await checkpoints.passed(block.number, block.rest)
+    finally:
+        store.close()
+        checkpoints.close()

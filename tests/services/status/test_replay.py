@@ -1,0 +1,186 @@
+"""A replay makes MongoDB what the log says, while the services run."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from services.status import stretches
+from services.status.checkpoints import Checkpoints
+from services.status.projection import State
+from services.status.rebuild import Advance
+from services.status.replay import replay, show_the_past
+from services.status.settings import StatusSettings
+from services.status.store import FileStore
+from shared.events import new_file_id, utc_now
+from shared.messaging import Publisher
+from tests.services.status.asking import publish, status_path, wait_for
+from tests.support.builders import completed, failed, processing, progressed, uploaded
+
+ORDER = ["pending", "processing", "completed"]
+
+
+@pytest.fixture
+async def store(status_settings: StatusSettings) -> AsyncIterator[FileStore]:
+    store = FileStore(status_settings)
+    yield store
+    store.close()
+
+
+class KilledError(Exception):
+    """The replay ends here."""
+
+
+async def processed_files(publisher: Publisher, count: int) -> list[str]:
+    """Files whose whole story is in the log."""
+    ids = [new_file_id() for _ in range(count)]
+    for file_id in ids:
+        await publish(publisher, file_id, uploaded(), processing(), progressed(), completed())
+    return ids
+
+
+async def test_a_replay_gives_back_the_same_documents_while_the_projector_runs(
+    client: httpx.AsyncClient,
+    publisher: Publisher,
+    status_settings: StatusSettings,
+    store: FileStore,
+) -> None:
+    ids = await processed_files(publisher, 20)
+    for file_id in ids:
+        await wait_for(client, file_id, "completed")
+    async with asyncio.timeout(20):
+        while (await replay(status_settings, verify_only=True)).files:
+            await asyncio.sleep(0.1)
+    before = [status async for status in store.scan()]
+    await store.drop()
+    drift = await replay(status_settings, jobs=2)
+    assert drift.named == dict.fromkeys(ids, "missing from the live collection")
+    assert [status async for status in store.scan()] == before
+    assert (await replay(status_settings, verify_only=True)).lines() == [
+        "20 files compared: equal, field by field"
+    ]
+    # The projector goes on where the replay stopped.
+    late = new_file_id()
+    await publish(publisher, late, uploaded(), processing(), failed())
+    await wait_for(client, late, "failed")
+
+
+async def test_what_has_drifted_is_reported_and_left_alone_and_then_mended(
+    publisher: Publisher, status_settings: StatusSettings, store: FileStore
+) -> None:
+    forged, removed = await processed_files(publisher, 2)
+    await replay(status_settings)
+    before = [status async for status in store.scan()]
+    read, gone = await store.get(forged), await store.get(removed)
+    assert read is not None
+    assert gone is not None
+    unknown = read.model_copy(update={"file_id": new_file_id()})
+    await store.save([(read, read.model_copy(update={"name": "forged.pdf"})), (None, unknown)])
+    await store.remove([gone])
+
+    found = await replay(status_settings, verify_only=True)
+    assert found.named == {
+        forged: "differs in name",
+        removed: "missing from the live collection",
+        unknown.file_id: "live, but not in the log",
+    }
+    assert found.lines()[0] == "3 files compared: 3 differ"
+    assert await store.get(removed) is None
+
+    assert (await replay(status_settings)).named == found.named
+    assert [status async for status in store.scan()] == before
+
+
+async def test_a_replay_that_was_killed_goes_on_where_it_stopped(
+    publisher: Publisher,
+    status_settings: StatusSettings,
+    store: FileStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await processed_files(publisher, 10)
+    monkeypatch.setattr(stretches, "BLOCK", 3)
+    note = Checkpoints.passed
+    noted = 0
+
+    async def noted_twice(self: Checkpoints, *arguments: Any) -> None:
+        nonlocal noted
+        noted += 1
+        if noted > 2:
+            raise KilledError
+        await note(self, *arguments)
+
+    monkeypatch.setattr(Checkpoints, "passed", noted_twice)
+    with pytest.raises(KilledError):
+        await replay(status_settings)
+    monkeypatch.setattr(Checkpoints, "passed", note)
+
+    advances: list[Advance] = []
+    assert (await replay(status_settings, on_advance=advances.append)).files == 10
+    assert 0 < advances[0].resumed < advances[0].total
+    assert advances[-1].done == advances[-1].total == 40
+    assert (await replay(status_settings, verify_only=True)).files == 0
+    assert {status.status async for status in store.scan()} == {State.COMPLETED}
+
+
+async def test_the_past_is_shown_in_a_collection_of_its_own(
+    publisher: Publisher, status_settings: StatusSettings
+) -> None:
+    file_id, later = new_file_id(), new_file_id()
+    await publish(publisher, file_id, uploaded(), processing())
+    await asyncio.sleep(0.05)
+    then = utc_now()
+    await asyncio.sleep(0.05)
+    await publish(publisher, file_id, completed())
+    await publish(publisher, later, uploaded())
+    past = FileStore(
+        status_settings, collection=await show_the_past(status_settings, "noon", until=then)
+    )
+    assert [(each.file_id, each.status) async for each in past.scan()] == [
+        (file_id, State.PROCESSING)
+    ]
+    past.close()
+
+
+async def test_readers_see_no_file_missing_and_no_step_back_while_a_replay_mends(
+    client: httpx.AsyncClient,
+    publisher: Publisher,
+    status_settings: StatusSettings,
+    store: FileStore,
+) -> None:
+    ids = await processed_files(publisher, 30)
+    for file_id in ids:
+        await wait_for(client, file_id, "completed")
+    for status in [status async for status in store.scan()]:
+        await store.save([(status, status.model_copy(update={"name": "forged.pdf"}))])
+    seen: dict[str, int] = {}
+    done = asyncio.Event()
+
+    async def upload() -> None:
+        while not done.is_set():
+            file_id = new_file_id()
+            await publish(publisher, file_id, uploaded())
+            ids.append(file_id)
+            await publish(publisher, file_id, processing(), progressed(), completed())
+
+    async def read() -> None:
+        while not done.is_set():
+            for file_id in list(ids):
+                answer = await client.get(status_path(file_id))
+                assert answer.status_code == 200, answer.text
+                now = ORDER.index(answer.json()["status"])
+                assert now >= seen.get(file_id, 0)
+                seen[file_id] = now
+
+    async with asyncio.TaskGroup() as group:
+        for act in (upload, read, read):
+            group.create_task(act())
+        drift = await replay(status_settings)
+        done.set()
+    assert drift.files >= 30
+    assert len(ids) > 60
+    async with asyncio.timeout(20):
+        while (await replay(status_settings, verify_only=True)).files:
+            await asyncio.sleep(0.1)
+    assert {status.name async for status in store.scan()} == {"report.pdf"}
