@@ -39,9 +39,9 @@ CROWD = 20
 LONG_PAUSE = 0.01
 """Seconds between two polls in a crowd."""
 
-LOOK_BACK = 300.0
-"""Seconds before its start from which a pod reads the log: a client that was cut off comes back
-within seconds, and reading 20,000 events takes one or two."""
+LOOK_BACK = (300.0, 120.0, 60.0, 30.0, 15.0, 5.0)
+"""Seconds before its start from which a pod reads the log: the longest in which there were no more
+events than it remembers. A client that was cut off comes back within seconds."""
 
 CATCH_UP_INTERVAL = 0.2
 """Seconds between two looks at how far the projector has come."""
@@ -86,13 +86,13 @@ class FanOut:
     ) -> dict[TopicPartition, int]:
         """Where to begin, so that clients of a pod that has just gone can go on with this one."""
         counted = [partition for partition in end if partition.topic in self._topics]
-        since = int((time.time() - LOOK_BACK) * 1000)
-        found = await consumer.offsets_for_times(dict.fromkeys(counted, since))
-        begin = dict(end)
-        for partition in counted:
-            if (at := found[partition]) is not None:
-                begin[partition] = max(at.offset, end[partition] - MAX_RECENT // len(counted))
-        return begin
+        for seconds in LOOK_BACK:
+            since = int((time.time() - seconds) * 1000)
+            found = await consumer.offsets_for_times(dict.fromkeys(counted, since))
+            begin = end | {partition: at.offset for partition, at in found.items() if at}
+            if sum(end[partition] - begin[partition] for partition in counted) <= MAX_RECENT:
+                return begin
+        return end
 
     async def _wait_for_projector(
         self, consumer: AIOKafkaConsumer, start: dict[TopicPartition, int]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from services.status.cursor import TOPICS, Cursor, Partition, Place
 from services.status.projection import Status, apply
 from services.status.sequence import is_due, rewind
-from services.status.subscription import Update
+from services.status.subscription import Update, adds_to
 from shared.events import StatusEvent
 
 MAX_HELD = 50_000
@@ -202,16 +202,9 @@ class Overlay:
         if held.ahead is not None and _contains(after, held.ahead.status):
             held.ahead = None
         self._held.move_to_end(after.file_id)
-        return [update] if before is None or _differs(after, before) else []
+        return [update] if before is None or adds_to(after, before) else []
 
 
 def _contains(status: Status, other: Status) -> bool:
     """Whether a state knows all that the other one does."""
     return status.position >= other.position and len(status.history) >= len(other.history)
-
-
-def _differs(status: Status, before: Status) -> bool:
-    """Whether there is something to tell: streams do not tell histories."""
-    if status.position != before.position:
-        return True
-    return status.model_copy(update={"history": before.history}) != before

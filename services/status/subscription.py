@@ -214,7 +214,7 @@ class Subscription:
     def _is_news(self, status: Status) -> bool:
         told = self._told.get(status.file_id)
         if told is not None:
-            if not is_newer(status, told):
+            if not adds_to(status, told):
                 return False
             del self._told[status.file_id]
         return True
@@ -235,6 +235,8 @@ class Subscription:
         self.on_cut()
 
 
-def is_newer(status: Status, told: Status) -> bool:
-    """Whether a state adds something to the one that was told last."""
-    return status.position >= told.position and status != told
+def adds_to(status: Status, told: Status) -> bool:
+    """Whether a state tells something beside the one that was told; streams tell no histories."""
+    if status.position != told.position:
+        return status.position > told.position
+    return status.model_copy(update={"history": told.history}) != told

@@ -7,7 +7,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 
-from waybill.client import TERMINAL, Client
+from waybill.calls import TERMINAL
+from waybill.client import Client
 from waybill.errors import RefusedError
 
 

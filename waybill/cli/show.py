@@ -11,7 +11,8 @@ from rich.text import Text
 
 from waybill.cli.story import story
 from waybill.cli.words import human_duration, human_size, seconds_between
-from waybill.client import Client, HistoryLine, Status
+from waybill.client import Client, HistoryLine
+from waybill.following import Status
 
 COLOURS = {
     "pending": "yellow",

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from waybill.cli.words import human_duration
-from waybill.client import HistoryLine, Status
+from waybill.client import HistoryLine
+from waybill.following import Status
 
 NOTEWORTHY = 1.0
 """Seconds: who waits less for a turn has hardly waited."""

@@ -104,11 +104,10 @@ def _steps_back(observation: Observation) -> Iterator[Problem]:
 def _gaps(truth: Truth, observation: Observation) -> Iterator[Problem]:
     by_file = _first_time(observation)
     for file_id, states in truth.items():
-        expected = [
-            (place(state), str(state.status))
-            for state in states
-            if observation.wanted.matches(state)
-        ]
+        wanted = [state for state in states if observation.wanted.matches(state)]
+        if not wanted and file_id not in by_file:
+            continue
+        expected = [(place(state), str(state.status)) for state in wanted]
         told = [
             (seen.position, seen.status)
             for seen in by_file.pop(file_id, [])

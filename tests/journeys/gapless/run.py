@@ -6,6 +6,7 @@ import random
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ class Report:
             f"({self.events / self.seconds:.0f} a second)",
             f"{self.states_told} states told over {self.connections} connections, "
             f"{self.restarts} restarts of pods",
-            f"{len(self.problems)} problems: gaps, steps back, repeats, resets",
+            f"problems: {dict(Counter(each.kind for each in self.problems)) or 'none'}",
             *(f"  {each}" for each in self.problems[:20]),
         ]
 
@@ -198,5 +199,5 @@ async def _settled(truth: Truth, observations: Sequence[Observation]) -> list[Pr
     """The problems that remain when everybody had the time to hear the last word."""
     deadline = time.monotonic() + SETTLING
     while (problems := check(truth, observations)) and time.monotonic() < deadline:
-        await asyncio.sleep(1)
+        await asyncio.sleep(5)  # A look takes seconds, in which nobody reads.
     return problems

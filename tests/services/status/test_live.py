@@ -194,7 +194,7 @@ async def test_a_cursor_that_is_too_old_is_answered_with_the_present_states(
     transport: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("services.status.fanout.LOOK_BACK", 0.0)
+    monkeypatch.setattr("services.status.fanout.LOOK_BACK", ())
     file_id = new_file_id()
     async with following(client, transport, ids=[file_id]) as messages:
         cursor = (await opening(messages))[-1]["cursor"]

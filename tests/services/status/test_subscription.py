@@ -70,8 +70,10 @@ async def test_what_a_snapshot_told_is_not_told_again() -> None:
     told = state("a", uploaded(), processing(), progressed(3))
     following = Subscription(Filter())
     following.has_seen(told.status)
+    same = state("a", uploaded(), processing(), progressed(3))
+    listed = Update(same.status.model_copy(update={"history": ()}))  # Lists have no histories.
     newer = state("a", uploaded(), processing(), progressed(4))
-    for update in (begun("a"), state("a", uploaded(), processing(), progressed(3)), newer):
+    for update in (begun("a"), same, listed, newer):
         following.offer(update, 0.0)
     assert await following.wait() == [newer]
 

@@ -1,0 +1,148 @@
+"""The client for asyncio: hand a file over, look at its status, follow it to its end."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+from waybill.addresses import Addresses, find_addresses
+from waybill.calls import TERMINAL, TIMEOUT, Call, Calls, document, no_answer, refusal
+from waybill.client import BLOCK, LONG_POLL
+from waybill.following import SILENCE, Following, Status
+
+
+class AsyncClient:
+    """Talks to one Waybill.
+
+    Methods raise `RefusedError` for a problem document and `NoAnswerError` if nobody answers.
+    """
+
+    def __init__(self, addresses: Addresses | None = None) -> None:
+        """Args:
+        addresses: where the services are; by default as the environment or the stack says.
+        """
+        self._calls = Calls(addresses or find_addresses())
+        self._http = httpx.AsyncClient(timeout=TIMEOUT)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def upload(
+        self,
+        path: Path,
+        *,
+        content_type: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Status:
+        """Hand over a file; it is streamed from the disk, read by a thread.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        file = await asyncio.to_thread(path.open, "rb")
+        try:
+
+            async def blocks() -> AsyncIterator[bytes]:
+                while block := await asyncio.to_thread(file.read, BLOCK):
+                    yield block
+
+            size = (await asyncio.to_thread(path.stat)).st_size
+            return await self.upload_bytes(
+                path.name, blocks(), size=size, content_type=content_type, labels=labels
+            )
+        finally:
+            file.close()
+
+    async def upload_bytes(
+        self,
+        name: str,
+        content: AsyncIterator[bytes] | bytes,
+        *,
+        size: int,
+        content_type: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Status:
+        """Hand over a file of `size` bytes, at once or in blocks."""
+        call = self._calls.upload(name, size, content_type, labels)
+        return await self._answer(call, content=content)
+
+    async def status(self, file_id: str, *, wait: float | None = None) -> Status:
+        """The status document of a file.
+
+        Args:
+            wait: seconds to wait for the next change, if the file is not terminal yet.
+        """
+        return await self._answer(self._calls.status(file_id, wait))
+
+    async def wait(self, file_id: str, *, seconds: float = 3600.0) -> Status:
+        """The status document of a file once it is terminal.
+
+        Raises:
+            TimeoutError: it is not terminal by then.
+        """
+        deadline = time.monotonic() + seconds
+        while (remaining := deadline - time.monotonic()) > 0:
+            status = await self.status(file_id, wait=min(remaining, LONG_POLL))
+            if status["status"] in TERMINAL:
+                return status
+        raise TimeoutError(f"{file_id} is not terminal after {seconds:g} s")
+
+    async def cancel(self, file_id: str, *, reason: str | None = None) -> Status:
+        """Ask for the work on a file to be stopped; returns its status as of now."""
+        return await self._answer(self._calls.cancel(file_id, reason))
+
+    async def retry(
+        self, file_id: str, *, force: bool = False, reason: str | None = None
+    ) -> Status:
+        """Have a file that has ended worked on again, as its next run; returns its new status.
+
+        Args:
+            force: also if it is completed.
+        """
+        return await self._answer(self._calls.retry(file_id, force=force, reason=reason))
+
+    async def watch(
+        self,
+        file_ids: Iterable[str] = (),
+        *,
+        owner: str | None = None,
+        batch_id: str | None = None,
+        label: str | None = None,
+        status: str | None = None,
+    ) -> AsyncIterator[Status]:
+        """Each state of the files that match, without end: as `Client.watch`."""
+        following = Following(file_ids, owner=owner, batch_id=batch_id, label=label, status=status)
+        while True:
+            call = self._calls.stream(following.parameters())
+            try:
+                async with self._http.stream(
+                    call.method, call.url, params=call.params, timeout=httpx.Timeout(SILENCE)
+                ) as response:
+                    if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                        if response.is_error:
+                            await response.aread()
+                            raise refusal(response)
+                        async for chunk in response.aiter_raw():
+                            for each in following.take(chunk):
+                                yield each
+            except httpx.TransportError as error:
+                if following.is_hopeless:
+                    raise no_answer(call) from error
+            await asyncio.sleep(following.broke())
+
+    async def _answer(
+        self, call: Call, *, content: AsyncIterator[bytes] | bytes | None = None
+    ) -> Status:
+        try:
+            response = await self._http.request(
+                call.method, call.url, params=call.params, headers=call.headers, content=content
+            )
+        except httpx.TransportError as error:
+            raise no_answer(call) from error
+        return document(response)

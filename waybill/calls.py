@@ -1,0 +1,116 @@
+"""The requests of the HTTP interface, and how its answers are read, for both clients."""
+
+import mimetypes
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from waybill.addresses import Addresses
+from waybill.errors import NoAnswerError, RefusedError
+
+TIMEOUT = httpx.Timeout(30.0, read=120.0)
+"""Seconds; a large upload is answered only when it is stored."""
+
+TERMINAL = frozenset({"completed", "failed", "cancelled"})
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request without its body."""
+
+    method: str
+    url: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Calls:
+    """The requests to one Waybill."""
+
+    def __init__(self, addresses: Addresses) -> None:
+        self._addresses = addresses
+
+    def upload(
+        self, name: str, size: int, content_type: str | None, labels: Mapping[str, str] | None
+    ) -> Call:
+        guessed = content_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        params = {"name": name} | {f"label.{key}": value for key, value in (labels or {}).items()}
+        headers = {"Content-Type": guessed, "Content-Length": str(size)}
+        return Call("POST", f"{self._addresses.upload}/api/files/upload", params, headers)
+
+    def status(self, file_id: str, wait: float | None) -> Call:
+        params = {} if wait is None else {"wait": str(wait)}
+        return Call("GET", f"{self._file(file_id)}/process/status", params)
+
+    def cancel(self, file_id: str, reason: str | None) -> Call:
+        return Call("POST", f"{self._file(file_id)}/cancel", _given(reason=reason))
+
+    def retry(self, file_id: str, *, force: bool, reason: str | None) -> Call:
+        return Call(
+            "POST", f"{self._file(file_id)}/retry", {"force": force} | _given(reason=reason)
+        )
+
+    def files(self, limit: int) -> Call:
+        return Call("GET", f"{self._addresses.status}/api/files", {"limit": limit})
+
+    def events(self, file_id: str) -> Call:
+        return Call("GET", f"{self._file(file_id)}/events")
+
+    def stats(self) -> Call:
+        return Call("GET", f"{self._addresses.status}/api/stats")
+
+    def stuck(self) -> Call:
+        return Call("GET", f"{self._addresses.status}/api/admin/stuck")
+
+    def dead_letters(self, limit: int, code: str | None) -> Call:
+        params = {"limit": str(limit)} | _given(code=code)
+        return Call("GET", f"{self._addresses.status}/api/admin/dead", params)
+
+    def dead_letter(self, letter_id: str) -> Call:
+        return Call("GET", self._dead(letter_id))
+
+    def redrive(self, letter_id: str) -> Call:
+        return Call("POST", f"{self._dead(letter_id)}/redrive")
+
+    def stream(self, params: Mapping[str, str]) -> Call:
+        return Call("GET", f"{self._addresses.status}/api/stream", params)
+
+    def _file(self, file_id: str) -> str:
+        return f"{self._addresses.status}/api/files/{quote(file_id, safe='')}"
+
+    def _dead(self, letter_id: str) -> str:
+        return f"{self._addresses.status}/api/admin/dead/{quote(letter_id, safe='')}"
+
+
+def _given(**params: str | None) -> dict[str, str]:
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def document(response: httpx.Response) -> dict[str, Any]:
+    """The answer, if it is one.
+
+    Raises:
+        RefusedError: the service refused the request.
+    """
+    if response.is_error:
+        raise refusal(response)
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def refusal(response: httpx.Response) -> RefusedError:
+    """What a problem document says."""
+    try:
+        problem = response.json()
+        return RefusedError(problem["code"], problem["detail"])
+    except (ValueError, KeyError, TypeError):
+        return RefusedError(f"http_{response.status_code}", response.reason_phrase)
+
+
+def no_answer(call: Call) -> NoAnswerError:
+    """Nobody is there."""
+    origin = httpx.URL(call.url).copy_with(path="/", query=None)
+    return NoAnswerError(f"No Waybill answers at {origin}; start one with `make run`.")
