@@ -5,9 +5,9 @@ import sys
 import time
 from base64 import b64encode
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -57,8 +57,7 @@ NO_KEY = "unknown"
 """The subject of a dead letter whose record had no key."""
 
 KAFKA_RETRY_DELAY = 0.5
-"""Seconds between two tries to reach a Kafka that is still starting."""
-
+"""Seconds between two tries to reach a Kafka that is away, or still starting."""
 
 SESSION_TIMEOUT_MS = 6_000
 """After this silence a group takes a pod for dead: the broker's minimum, so that what a killed pod
@@ -77,21 +76,18 @@ class LoggedEvent(NamedTuple):
 
 
 def make_broker(
-    settings: Settings, *, client_id: str, idempotent: bool = True, publish_timeout: float = 30.0
+    settings: Settings, *, client_id: str, publish_timeout: float = 30.0
 ) -> KafkaBroker:
     """A FastStream broker whose publishes are acknowledged by all in-sync replicas.
 
     Args:
         client_id: how the broker's logs name this client.
-        idempotent: repeat a publish until Kafka takes it, without duplicates. Off, a publish that
-            Kafka does not take within `publish_timeout` fails for good and can be reported.
-        publish_timeout: seconds.
+        publish_timeout: seconds; what Kafka does not take in them fails for good.
     """
     return KafkaBroker(
         settings.kafka.split(","),
         client_id=client_id,
         acks="all",
-        enable_idempotence=idempotent,
         linger_ms=LINGER_MS,
         request_timeout_ms=int(publish_timeout * 1000),
         allow_auto_create_topics=False,
@@ -181,9 +177,10 @@ class DirectPublisher(Publisher):
             bootstrap_servers=self._settings.kafka.split(","),
             client_id=self._client_id,
             acks="all",
-            enable_idempotence=True,
             linger_ms=LINGER_MS,
         )
+        client = self._producer.client
+        client._metadata_update = _patient(client._metadata_update)  # noqa: SLF001
         await self._producer.start()
 
     async def stop(self) -> None:
@@ -223,6 +220,21 @@ class DirectPublisher(Publisher):
         # all partitions end theirs at the same moments, so that they share requests.
         linger = CROWD_LINGER - now % CROWD_LINGER if crowded else 0.0
         producer._message_accumulator._linger_time = linger  # noqa: SLF001
+
+
+def _patient(ask: Callable[..., Awaitable[bool]]) -> Callable[..., Awaitable[bool]]:
+    """Have aiokafka's producer pause where Kafka did not answer.
+
+    It asks again at once otherwise, thousands of times a second, and logs each time.
+    """
+
+    async def ask_patiently(*arguments: Any) -> bool:
+        answered = await ask(*arguments)
+        if not answered:
+            await asyncio.sleep(KAFKA_RETRY_DELAY)
+        return answered
+
+    return ask_patiently
 
 
 def _not_taken(event: Event, error: Exception) -> WaybillError:

@@ -60,10 +60,8 @@ def create_app(settings: StatusSettings) -> FastAPI:
     fanout = FanOut(settings, hub)
     monitor = Monitor(settings, store)
     auditor = Auditor(settings, store, monitor.traffic)
-    # Not idempotent, as for uploads: a command that was answered 503 must not be given later on.
-    commanding = make_broker(
-        settings, client_id="status-commands", idempotent=False, publish_timeout=COMMAND_TIMEOUT
-    )
+    # As for uploads: a command that was answered 503 must not be given later on.
+    commanding = make_broker(settings, client_id="status-commands", publish_timeout=COMMAND_TIMEOUT)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:  # noqa: ARG001

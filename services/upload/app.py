@@ -56,13 +56,6 @@ def create_app(settings: UploadSettings, broker: KafkaBroker | None = None) -> F
 
 
 def _make_broker(settings: UploadSettings) -> KafkaBroker:
-    # Not idempotent: an idempotent producer repeats a publish until Kafka takes it, however long
-    # that is. Here a publish that Kafka does not take in time must fail for good, because the
-    # client is then told so and the blob is deleted. A repeat within that time may double an
-    # event, which is harmless: its id is the same.
-    return make_broker(
-        settings,
-        client_id="upload",
-        idempotent=False,
-        publish_timeout=settings.publish_timeout,
-    )
+    # A publish that Kafka does not take in time must fail for good, because the client is then told
+    # so and the blob is deleted.
+    return make_broker(settings, client_id="upload", publish_timeout=settings.publish_timeout)

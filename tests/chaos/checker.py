@@ -23,6 +23,9 @@ Outcome = FileCompleted | FileFailed | FileCancelled
 LOST = "The processor that worked on this file died"
 """How the message begins that tells of an attempt whose pod is gone."""
 
+MAX_LOG = 4 << 20
+"""Bytes; in a run of 2,000 files some hundred thousand are usual, with each failure in a line."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -116,6 +119,13 @@ def fallen_services(evidence: Evidence) -> Iterator[Problem]:
         yield Problem(fallen)
 
 
+def endless_logs(evidence: Evidence) -> Iterator[Problem]:
+    """No service floods its log, not even while Kafka or MongoDB is away."""
+    for name, size in evidence.logs.items():
+        if size > MAX_LOG:
+            yield Problem(f"{name} wrote {size >> 20} MiB into its log")
+
+
 def drifted_files(evidence: Evidence) -> Iterator[Problem]:
     """A replay of the log gives what MongoDB has."""
     if evidence.drift:
@@ -131,6 +141,7 @@ PROMISES: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
     lost_letters,
     records_left_over,
     fallen_services,
+    endless_logs,
     drifted_files,
 )
 

@@ -49,6 +49,8 @@ class Evidence:
     letters: Sequence[FileDead] = ()
     fallen: Sequence[str] = ()
     """Services that ended though nothing hit them."""
+    logs: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that each service wrote into its log."""
     lag: int = 0
     """Records that the group `processor` has not finished."""
     drift: str = ""
@@ -64,7 +66,12 @@ class Feed:
 
 
 async def collect(
-    settings: Settings, feed: Feed, hits: Sequence[Hit], fallen: Sequence[str]
+    settings: Settings,
+    feed: Feed,
+    hits: Sequence[Hit],
+    *,
+    fallen: Sequence[str],
+    logs: Mapping[str, int],
 ) -> Evidence:
     """Read everything."""
     histories: dict[str, list[Logged]] = {}
@@ -81,6 +88,7 @@ async def collect(
         statuses=statuses,
         hits=hits,
         fallen=fallen,
+        logs=logs,
         unreadable=feed.unreadable,
         letters=[letter for letter in letters if isinstance(letter, FileDead)],
         lag=await group_lag(settings),

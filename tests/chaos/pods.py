@@ -69,6 +69,11 @@ class Pods:
             if not child.alive and child.pid not in self._struck
         ]
 
+    @property
+    def logs(self) -> dict[str, int]:
+        """Bytes that each service wrote into its log."""
+        return {child.name: child.log.stat().st_size for child in self._children}
+
     async def suffer(self, fault: Fault) -> Hit:
         """Carry out a fault; returns when what was hit is itself again."""
         begin = utc_now()

@@ -57,7 +57,13 @@ async def run(
             group.create_task(_upload_all(plan, began, installation.upload_url, feed))
             group.create_task(_spoil(settings, plan, began, feed))
         await _until_calm(settings, feed, seconds=calm)
-        return await collect(settings, feed, striking.result(), installation.fallen)
+        return await collect(
+            settings,
+            feed,
+            striking.result(),
+            fallen=installation.fallen,
+            logs=installation.logs,
+        )
     finally:
         await asyncio.to_thread(installation.stop)
 

@@ -13,6 +13,7 @@ from tests.chaos.checker import (
     ambiguous_outcomes,
     check,
     drifted_files,
+    endless_logs,
     fallen_services,
     lost_letters,
     outcomes_that_moved,
@@ -157,11 +158,12 @@ def test_a_retry_that_the_plan_does_not_know_is_found() -> None:
     assert not list(unexplained_attempts(evidence(*events, planned=planned)))
 
 
-def test_a_record_left_over_a_lost_letter_a_fallen_service_and_a_drift_are_found() -> None:
+def test_what_is_left_over_lost_fallen_flooded_or_drifted_is_found() -> None:
     run = evidence(uploaded(), completed())
     assert list(records_left_over(replace(run, lag=1)))
     assert list(lost_letters(replace(run, unreadable=[Origin("file.uploaded", 0, 7)])))
     assert list(fallen_services(replace(run, fallen=["pod-1 ended with exit code 1"])))
+    assert list(endless_logs(replace(run, logs={"pod-1": 1 << 30})))
     assert list(drifted_files(replace(run, drift="1 files compared: 1 differ")))
 
 
