@@ -16,6 +16,7 @@ from faststream.kafka import KafkaBroker
 from services.status import dashboard
 from services.status.api import (
     admin,
+    asyncapi,
     commands,
     files,
     listing,
@@ -99,6 +100,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app.include_router(admin.router)
     app.include_router(stream.router)
     app.include_router(socket.router)
+    app.include_router(asyncapi.router)
     app.include_router(stats.router)
     app.include_router(page.router)
     app.include_router(health_router(lambda: hub.behind and f"waiting for {hub.behind}"))
