@@ -6,12 +6,16 @@ from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from shared.errors import KafkaUnavailableError
 from shared.messaging import admin_client, topic_names
 from shared.settings import Settings
 from shared.topics import Topic
 
 POLL_TIMEOUT_MS = 500
 """How long one poll waits; what is there comes at once."""
+
+PATIENCE = 30.0
+"""Seconds without a record that must be there, after which Kafka counts as gone."""
 
 
 @asynccontextmanager
@@ -51,11 +55,18 @@ async def read_range(
     """The records from one offset to before another, in order; one fetch at a time is in memory.
 
     Raises:
-        KafkaError: Kafka does not answer.
+        KafkaError: Kafka cannot be reached.
+        KafkaUnavailableError: it does not answer any more.
     """
     consumer.seek(partition, begin)
+    clock = asyncio.get_running_loop().time
+    last_came = clock()
     while await consumer.position(partition) < end:
         batches = await consumer.getmany(partition, timeout_ms=POLL_TIMEOUT_MS)
+        if batches:
+            last_came = clock()
+        elif clock() - last_came > PATIENCE:
+            raise KafkaUnavailableError(f"Kafka has brought nothing of {partition} any more")
         for record in batches.get(partition, ()):
             if record.offset < end:
                 yield record

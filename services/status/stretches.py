@@ -13,7 +13,7 @@ from datetime import datetime
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from shared.errors import KafkaUnavailableError
-from shared.log import open_log
+from shared.log import PATIENCE, open_log
 from shared.messaging import KafkaRecord
 from shared.settings import Settings
 from shared.topics import EVENT_TOPICS
@@ -25,9 +25,6 @@ BATCH = 500
 """Records of one partition that are taken before the times are compared again."""
 
 POLL_TIMEOUT_MS = 200
-
-PATIENCE = 30.0
-"""Seconds without a record after which Kafka counts as gone."""
 
 
 @dataclass(frozen=True)

@@ -192,6 +192,24 @@ def apply_topics(folder: Folder = DEFAULT_FOLDER) -> None:
     raise typer.Exit(_run_module("shared.messaging", folder))
 
 
+@topics.command("export")
+def export_topics(
+    archive: Annotated[Path, typer.Argument(metavar="DIR", help="A folder without an archive.")],
+    folder: Folder = DEFAULT_FOLDER,
+) -> None:
+    """Write all topics into files, one for each partition, as a backup."""
+    raise typer.Exit(_run_module("shared.archive", folder, "export", str(archive)))
+
+
+@topics.command("import")
+def import_topics(
+    archive: Annotated[Path, typer.Argument(metavar="DIR", help="As `export` wrote it.")],
+    folder: Folder = DEFAULT_FOLDER,
+) -> None:
+    """Put the records of a backup into topics that are empty."""
+    raise typer.Exit(_run_module("shared.archive", folder, "import", str(archive)))
+
+
 def _run_module(module: str, folder: Path, *arguments: str) -> int:
     """Run a service's command with the environment of the local stack."""
     running = stack_description(folder)
