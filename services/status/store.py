@@ -83,6 +83,9 @@ class FileStore:
             settings.mongodb,
             tz_aware=True,
             serverSelectionTimeoutMS=SERVER_SELECTION_TIMEOUT_MS,
+            # The offsets of a batch are committed when it is stored: a mongod that is killed would
+            # otherwise forget what it acknowledged within a tenth of a second.
+            journal=True,
         )
         self._settings = settings
         self._files: AsyncIOMotorCollection[dict[str, Any]] = self._client[settings.database][
