@@ -20,6 +20,12 @@ makes by the thousand has no cycles, and at Python's 700 the looking was a third
 folding events."""
 
 
+def collect_seldom() -> None:
+    """Have the garbage collector look seldom, and not at what has been imported."""
+    gc.freeze()
+    gc.set_threshold(GARBAGE_AFTER, *gc.get_threshold()[1:])
+
+
 class _Server(uvicorn.Server):
     """Tells the application of the signal before uvicorn begins to wait for open connections."""
 
@@ -44,8 +50,7 @@ def serve(
     Raises:
         OSError: the address cannot be bound.
     """
-    gc.freeze()  # What has been imported stays.
-    gc.set_threshold(GARBAGE_AFTER, *gc.get_threshold()[1:])
+    collect_seldom()
     config = uvicorn.Config(
         app,
         log_config=None,

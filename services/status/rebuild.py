@@ -12,7 +12,11 @@ from services.status.projector import Projector
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from services.status.stretches import Stretch, read, whole_log
+from shared.serving import collect_seldom
 from shared.telemetry import configure_logging
+
+WORTH_A_PROCESS = 50_000
+"""Records that take about as long to fold as a process takes to start."""
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at how far the processes have come."""
@@ -46,7 +50,8 @@ async def rebuild(
 
     Args:
         until: leave out what came at this time or later.
-        jobs: processes that fold side by side; 1 folds in this one.
+        jobs: processes that fold side by side, as far as there is enough to fold; 1 folds in this
+            one.
         restart: begin anew even if another one was stopped.
 
     Returns:
@@ -97,10 +102,8 @@ async def _fold_all(
     numbers = sorted({each.number for each in rest if each})
     if not numbers:
         return
-    shares = [
-        [each for each in rest if each.number in numbers[job::jobs]]
-        for job in range(min(jobs, len(numbers)))
-    ]
+    jobs = min(jobs, len(numbers), 1 + sum(map(len, rest)) // WORTH_A_PROCESS)
+    shares = [[each for each in rest if each.number in numbers[job::jobs]] for job in range(jobs)]
     if len(shares) == 1:
         await _fold(settings, collection, rest)
     else:
@@ -123,6 +126,7 @@ async def _fold_all(
 def _fold_here(settings: StatusSettings, collection: str, stretches: list[Stretch]) -> None:
     """Fold in a process of its own."""
     configure_logging(settings)
+    collect_seldom()
     asyncio.run(_fold(settings, collection, stretches))
 
 

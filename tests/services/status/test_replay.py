@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.status import stretches
+from services.status import rebuild, stretches
 from services.status.checkpoints import Checkpoints
 from services.status.projection import State
 from services.status.rebuild import Advance
@@ -46,6 +46,7 @@ async def test_a_replay_gives_back_the_same_documents_while_the_projector_runs(
     publisher: Publisher,
     status_settings: StatusSettings,
     store: FileStore,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ids = await processed_files(publisher, 20)
     for file_id in ids:
@@ -55,6 +56,7 @@ async def test_a_replay_gives_back_the_same_documents_while_the_projector_runs(
             await asyncio.sleep(0.1)
     before = [status async for status in store.scan()]
     await store.drop()
+    monkeypatch.setattr(rebuild, "WORTH_A_PROCESS", 10)
     drift = await replay(status_settings, jobs=2)
     assert drift.named == dict.fromkeys(ids, "missing from the live collection")
     assert [status async for status in store.scan()] == before

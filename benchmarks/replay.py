@@ -1,0 +1,193 @@
+"""How fast is the log folded anew, beside reading it and writing the documents, and in what memory?
+
+A replay reads every event and writes every file's document. So the floors, in the same run and with
+as many processes, are a plain consumer that throws the records away, and bulk writes of ready-made
+documents.
+"""
+
+import argparse
+import asyncio
+import multiprocessing
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pymongo import InsertOne, MongoClient
+
+from benchmarks.harness import report
+from services.status.rebuild import rebuild
+from services.status.replay import SHADOW
+from services.status.settings import StatusSettings
+from services.status.stretches import Stretch, whole_log
+from shared.events import (
+    CompletedData,
+    FileCompleted,
+    FileProcessing,
+    FileUploaded,
+    ProcessingData,
+    Result,
+    UploadedData,
+    new_file_id,
+)
+from shared.log import open_log
+from shared.messaging import DirectPublisher, create_topics
+from shared.topics import EVENT_TOPICS
+from waybill.local.parts import running_parts
+
+OF_A_FILE = 3
+"""Events: uploaded, processing, completed."""
+
+AT_ONCE = 500
+"""Files whose events are on their way to Kafka."""
+
+BULK = 1_000
+"""Documents of one bulk write: about as many as a block of the log gives."""
+
+
+async def fill(settings: StatusSettings, files: int) -> None:
+    """Tell the whole story of so many files."""
+    await create_topics(settings)
+    publisher = DirectPublisher(settings, client_id="benchmark")
+    await publisher.start()
+    try:
+        for begin in range(0, files, AT_ONCE):
+            count = min(AT_ONCE, files - begin)
+            await asyncio.gather(*(_tell(publisher, new_file_id()) for _ in range(count)))
+    finally:
+        await publisher.stop()
+
+
+async def _tell(publisher: DirectPublisher, file_id: str) -> None:
+    counts = {"run": 1, "attempt": 1, "max_attempts": 3}
+    uploaded = UploadedData(
+        blob=f"files/{file_id}/source",
+        content_type="application/pdf",
+        size=12345,
+        sha256="0" * 64,
+        name="report.pdf",
+    )
+    processing = ProcessingData(**counts, pod="processor-1")
+    completed = CompletedData(**counts, result=Result(prefix="p", artifacts=(), statistics={}))
+    source = "/benchmark"
+    await publisher.publish(FileUploaded.of(file_id, uploaded, source=source))
+    await publisher.publish(FileProcessing.of(file_id, processing, source=source))
+    await publisher.publish(FileCompleted.of(file_id, completed, source=source))
+
+
+def consume(settings: StatusSettings, stretches: list[Stretch]) -> None:
+    """The floor of reading: take the records and throw them away."""
+    asyncio.run(_consume(settings, stretches))
+
+
+async def _consume(settings: StatusSettings, stretches: list[Stretch]) -> None:
+    left = sum(map(len, stretches))
+    async with open_log(settings, EVENT_TOPICS, client_id="floor") as (consumer, _):
+        consumer.assign([each.partition for each in stretches])
+        for each in stretches:
+            consumer.seek(each.partition, each.begin)
+        while left > 0:
+            batches = await consumer.getmany(timeout_ms=200)
+            left -= sum(map(len, batches.values()))
+
+
+def write(settings: StatusSettings, documents: list[dict[str, Any]]) -> None:
+    """The floor of writing: documents as they are, into a collection of their own."""
+    client: MongoClient[dict[str, Any]] = MongoClient(settings.mongodb, journal=True)
+    collection = client[settings.database]["floor"]
+    for begin in range(0, len(documents), BULK):
+        some = documents[begin : begin + BULK]
+        collection.bulk_write([InsertOne(each) for each in some], ordered=False)
+    client.close()
+
+
+def in_processes(jobs: int, act: Callable[..., None], shares: list[tuple[Any, ...]]) -> float:
+    """Seconds until all processes are done, from when they are up."""
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("forkserver")) as pool:
+        list(pool.map(time.sleep, [0.1] * jobs))
+        begun = time.monotonic()
+        for future in [pool.submit(act, *share) for share in shares]:
+            future.result()
+        return time.monotonic() - begun
+
+
+@contextmanager
+def peak() -> Iterator[list[float]]:
+    """The most memory of this process and its children meanwhile, in MiB, as the one element."""
+    most, done = [0.0], threading.Event()
+    me = psutil.Process()
+
+    def watch() -> None:
+        while not done.wait(0.1):
+            total = 0
+            for each in (me, *me.children(recursive=True)):
+                try:
+                    total += each.memory_full_info().uss if "java" not in each.name() else 0
+                except psutil.Error:
+                    continue
+            most[0] = max(most[0], total / 2**20)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield most
+    finally:
+        done.set()
+        watching.join()
+
+
+def measure(settings: StatusSettings, files: int, jobs: int) -> list[Any]:
+    """One row: a log of so many files."""
+    asyncio.run(fill(settings, files))
+    whole = asyncio.run(whole_log(settings))
+    events = sum(map(len, whole))
+    numbers = sorted({each.number for each in whole})
+    shares = [
+        (settings, [each for each in whole if each.number in numbers[job::jobs]])
+        for job in range(jobs)
+    ]
+    reading = events / in_processes(jobs, consume, shares)
+    with peak() as memory:
+        begun = time.monotonic()
+        asyncio.run(rebuild(settings, SHADOW, jobs=jobs, restart=True))
+        folding = events / (time.monotonic() - begun)
+    client: MongoClient[dict[str, Any]] = MongoClient(settings.mongodb)
+    documents = list(client[settings.database][SHADOW].find())
+    assert len(documents) == files  # noqa: S101 - a fold that lost some would be fast
+    client.close()
+    parts = [(settings, documents[job::jobs]) for job in range(jobs)]
+    writing = events / in_processes(jobs, write, parts)
+    smaller = min(reading, writing)
+    return [events, folding, reading, writing, folding / smaller, memory[0]]
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--events", type=int, nargs="*", default=[10_000, 100_000], help="sizes of the log"
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    asked = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as name, running_parts(Path(name)) as parts:
+        for events in asked.events:
+            settings = StatusSettings(
+                kafka=parts.kafka,
+                mongodb=parts.mongodb,
+                topic_prefix=f"of{events}.",
+                database=f"of{events}",
+            )
+            rows.append(measure(settings, events // OF_A_FILE, asked.jobs))
+    header = ["events", "folded/s", "read/s", "written/s", "of the smaller", "MiB"]
+    report("replay", header, rows)
+
+
+if __name__ == "__main__":
+    main()
