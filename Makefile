@@ -50,6 +50,7 @@ bench: setup $(PEERS)  ## measure, in some ten minutes; see benchmarks/README.md
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.push
 	$(BIN)/python -m benchmarks.replay
+	$(BIN)/python -m benchmarks.status
 	$(BIN)/python -m benchmarks.ledger
 	$(BIN)/python -m benchmarks.workers
 

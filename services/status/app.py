@@ -21,6 +21,7 @@ from services.status.api import (
     files,
     listing,
     page,
+    polling,
     socket,
     stats,
     stream,
@@ -94,8 +95,9 @@ def create_app(settings: StatusSettings) -> FastAPI:
     )
     app.state.hub = hub
     problems.install(app)
-    app.include_router(listing.router)
+    app.include_router(polling.router)
     app.include_router(files.router)
+    app.include_router(listing.router)
     app.include_router(commands.router)
     app.include_router(admin.router)
     app.include_router(stream.router)

@@ -94,7 +94,6 @@ def is_known(update: Update, if_none_match: str | None) -> bool:
 def status_answer(
     update: Update,
     place: QueuePlace | None,
-    *,
     if_none_match: str | None = None,
     wanted: set[str] | None = None,
 ) -> Response:

@@ -1,11 +1,10 @@
 """What is known of one file: what stands below `/api/files/{id}`."""
 
 from collections.abc import AsyncIterator
-from time import monotonic
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -13,21 +12,8 @@ from services.status.api import examples
 from services.status.api.dependencies import (
     BlobsOf,
     HubOf,
-    MonitorOf,
-    SettingsOf,
     up_to_date,
 )
-from services.status.api.documents import (
-    CONDITIONAL,
-    DOCUMENT_MEMBERS,
-    DocumentFields,
-    IfNoneMatch,
-    StatusDocument,
-    is_known,
-    parse_fields,
-    status_answer,
-)
-from services.status.api.sse import EventStream, status_frames
 from services.status.history import HistoryLine, with_durations
 from services.status.hub import Hub
 from services.status.projection import Status
@@ -61,17 +47,10 @@ DOWNLOAD_HEADERS = {
 }
 """Stored content is other people's: a browser must neither guess its type nor run it."""
 
-FileId = Annotated[str, Path(max_length=64, description="The id that the upload answered.")]
+MAX_ID = 64
+"""Characters of an id: those that we give have 36."""
 
-Wait = Annotated[
-    float,
-    Query(
-        ge=0,
-        allow_inf_nan=False,
-        description="Long poll: seconds to wait for a change, from the document that "
-        "`If-None-Match` names or from the present one. What has ended is answered at once.",
-    ),
-]
+FileId = Annotated[str, Path(max_length=MAX_ID, description="The id that the upload answered.")]
 
 
 class History(BaseModel):
@@ -99,77 +78,12 @@ async def find(hub: Hub, file_id: str) -> Update:
         raise UnknownFileError(
             f"No file has the id {file_id!r}; check the id that the upload gave."
         )
-    return _existing(update)
-
-
-async def next_after(hub: Hub, known: Update, *, seconds: float) -> Update:
-    """The state of a file that differs from a known one, or the same after so many seconds.
-
-    What ends is given at once, and so is the present when this pod shuts down.
-
-    Raises:
-        DeletedFileError: the file was deleted meanwhile.
-    """
-    file_id = known.status.file_id
-    deadline = monotonic() + seconds
-    current = known
-    while current.etag == known.etag and not known.status.status.is_terminal and not hub.closing:
-        left = deadline - monotonic()
-        if left <= 0:
-            break
-        current = await hub.next_change(file_id, known=known.etag, seconds=left) or known
-    return _existing(current)
+    return existing(update)
 
 
 def status_location(file_id: str) -> str:
     """Where the status of a file is asked for."""
     return f"/api/files/{file_id}/process/status"
-
-
-@router.get("/{file_id}/process/status", response_model=StatusDocument, responses=CONDITIONAL)
-async def read_status(
-    file_id: FileId,
-    hub: HubOf,
-    settings: SettingsOf,
-    monitor: MonitorOf,
-    wait: Wait = 0.0,
-    stream: Annotated[
-        bool, Query(description="Follow the status as Server-Sent Events, to its end.")
-    ] = False,
-    fields: DocumentFields = None,
-    accept: Annotated[str, Header(include_in_schema=False)] = "",
-    if_none_match: IfNoneMatch = None,
-    last_event_id: Annotated[str | None, Header()] = None,
-) -> Response:
-    """The status of a file: once, at its next change, or live."""
-    if stream or "text/event-stream" in accept:
-        current = await find(hub, file_id)
-        if last_event_id == current.etag and current.status.status.is_terminal:
-            return Response(status_code=204)  # Tells an EventSource to reconnect no more.
-        return EventStream(status_frames(hub.follow(file_id, heartbeat=settings.heartbeat)))
-    return await read_file(file_id, hub, settings, monitor, wait, fields, if_none_match)
-
-
-@router.get("/{file_id}", response_model=StatusDocument, responses=CONDITIONAL)
-async def read_file(
-    file_id: FileId,
-    hub: HubOf,
-    settings: SettingsOf,
-    monitor: MonitorOf,
-    wait: Wait = 0.0,
-    fields: DocumentFields = None,
-    if_none_match: IfNoneMatch = None,
-) -> Response:
-    """All that is known of a file: at once, or at its next change.
-
-    `Retry-After` tells when it is worth asking again, by what is known of the work and the queue.
-    """
-    wanted = parse_fields(fields, DOCUMENT_MEMBERS)
-    current = await find(hub, file_id)
-    if wait and (if_none_match is None or is_known(current, if_none_match)):
-        current = await next_after(hub, current, seconds=min(wait, settings.max_wait))
-    place = monitor.traffic.place(current.status, utc_now())
-    return status_answer(current, place, if_none_match=if_none_match, wanted=wanted)
 
 
 @router.get("/{file_id}/result")
@@ -217,7 +131,12 @@ async def read_events(file_id: FileId, hub: HubOf) -> History:
     )
 
 
-def _existing(update: Update) -> Update:
+def existing(update: Update) -> Update:
+    """The same state of a file.
+
+    Raises:
+        DeletedFileError: the file was deleted.
+    """
     if update.status.deleted_at is not None:
         raise DeletedFileError(
             f"The file {update.status.file_id} was deleted at {update.status.deleted_at}."

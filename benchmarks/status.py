@@ -1,0 +1,171 @@
+"""How fast is the status of a file read, with 10,000 and with 1,000,000 files in MongoDB?
+
+The floor is a handler that finds a document and returns it, served alike. Both are asked in turn,
+by a process of its own, for random files that have ended. What Waybill does beyond the floor: it
+looks for a newer state than MongoDB's, and gives an entity tag.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks.harness import percentile, report, usage
+from services.status.projection import Status, apply
+from services.status.store import FileStore
+from shared.events import new_file_id
+from shared.messaging import create_topics
+from shared.settings import Settings
+from tests.support.builders import completed, processing, uploaded
+from waybill.local.parts import running_parts
+from waybill.local.ports import HOST, free_port, wait_for_port
+from waybill.local.process import Child
+
+ASKED_FOR = 20_000
+"""Files that are asked for in turn: more than a round reads."""
+
+READY_WITHIN = 60.0
+"""Seconds until the status service must have caught up with an empty log."""
+
+BLOCK = 1000
+"""Documents that are written in one go."""
+
+Served = dict[str, tuple[Child, str]]
+
+
+async def fill(settings: Settings, count: int) -> list[str]:
+    """Write so many files that have ended; returns the ids of some."""
+    await create_topics(settings)
+    store = FileStore(settings)
+    await store.prepare()
+    status = apply(apply(apply(None, uploaded(), 0), processing(), 1), completed(), 2)
+    ids: list[str] = []
+    while len(ids) < count:
+        block: list[tuple[Status | None, Status]] = [
+            (None, status.model_copy(update={"file_id": new_file_id()})) for _ in range(BLOCK)
+        ]
+        await store.save(block)
+        ids += [new.file_id for _, new in block]
+    store.close()
+    return random.sample(ids, min(ASKED_FOR, count))
+
+
+def serve_both(folder: Path) -> Served:
+    """The status service and the bare handler, each with its address."""
+    modules = {"waybill": "services.status", "bare": "benchmarks.bare_status"}
+    served: Served = {}
+    for name, module in modules.items():
+        port = free_port()
+        child = Child(
+            name,
+            [sys.executable, "-m", module],
+            environment={**os.environ, "WAYBILL_PORT": str(port)},
+            log=folder / f"{name}.log",
+        )
+        wait_for_port(port, seconds=30, alive=_is_alive(child), what=name)
+        served[name] = (child, f"http://{HOST}:{port}")
+    return served
+
+
+def _is_alive(child: Child) -> Callable[[], bool]:
+    return lambda: child.alive
+
+
+def wait_until_ready(url: str) -> None:
+    """Return once the status service has caught up."""
+    deadline = time.monotonic() + READY_WITHIN
+    while httpx.get(f"{url}/health/ready", trust_env=False).status_code != httpx.codes.OK:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{url} is not ready")
+        time.sleep(0.2)
+
+
+def ask(url: str, ids: list[str], *, seconds: float) -> list[float]:
+    """One round of reads, by another process; returns the seconds each took."""
+    command = [sys.executable, "-m", "benchmarks.polling", url, "--seconds", str(seconds)]
+    done = subprocess.run(
+        command,
+        input="\n".join(ids),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=seconds + 60,
+    )
+    took: list[float] = json.loads(done.stdout)
+    return took
+
+
+def measure(served: Served, ids: list[str], *, rounds: int, seconds: float) -> list[list[Any]]:
+    """A row for each of the two: requests a second, their ratio, times, processor time."""
+    rates: dict[str, list[float]] = {name: [] for name in served}
+    took: dict[str, list[float]] = {name: [] for name in served}
+    cpu: dict[str, float] = dict.fromkeys(served, 0.0)
+    for turn in range(rounds + 1):
+        for name, (child, url) in served.items():
+            before = usage(child.pid).cpu
+            times = ask(url, ids, seconds=seconds if turn else 1.0)
+            if turn == 0:
+                continue  # It warms them and MongoDB's cache.
+            rates[name].append(len(times) / seconds)
+            took[name] += times
+            cpu[name] += usage(child.pid).cpu - before
+    floor = statistics.median(rates["bare"])
+    return [
+        [
+            name,
+            statistics.median(rates[name]),
+            statistics.median(rates[name]) / floor,
+            percentile(took[name], 0.5) * 1000,
+            percentile(took[name], 0.99) * 1000,
+            cpu[name] / len(took[name]) * 1e6,
+        ]
+        for name in served
+    ]
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", type=int, nargs="+", default=[10_000, 1_000_000])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each round")
+    asked = parser.parse_args()
+    rows: list[list[Any]] = []
+    with tempfile.TemporaryDirectory() as name, running_parts(Path(name)) as parts:
+        for count in asked.files:
+            os.environ |= {
+                "WAYBILL_KAFKA": parts.kafka,
+                "WAYBILL_MONGODB": parts.mongodb,
+                "WAYBILL_DATABASE": f"status{count}",
+                "WAYBILL_TOPIC_PREFIX": f"status{count}.",
+            }
+            ids = asyncio.run(fill(Settings(), count))
+            served = serve_both(Path(name))
+            try:
+                wait_until_ready(served["waybill"][1])
+                measured = measure(served, ids, rounds=asked.rounds, seconds=asked.seconds)
+            finally:
+                for child, _ in served.values():
+                    child.terminate()
+                    child.finish(0)
+            rows += [[count, *row] for row in measured]
+    report(
+        "status",
+        ["files", "server", "requests/s", "ratio", "p50 ms", "p99 ms", "CPU µs a request"],
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()

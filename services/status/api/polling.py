@@ -1,0 +1,139 @@
+"""What is happening to a file: asked for once, at its next change, or live.
+
+This is asked more often than all else together, and nearly always without any parameter.
+"""
+
+from collections.abc import Callable, Coroutine
+from time import monotonic
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.routing import APIRoute
+
+from services.status.api.dependencies import HubOf, MonitorOf, SettingsOf, up_to_date
+from services.status.api.documents import (
+    CONDITIONAL,
+    DOCUMENT_MEMBERS,
+    DocumentFields,
+    IfNoneMatch,
+    StatusDocument,
+    is_known,
+    parse_fields,
+    status_answer,
+)
+from services.status.api.files import MAX_ID, FileId, existing, find
+from services.status.api.sse import EventStream, status_frames
+from services.status.hub import Hub
+from services.status.subscription import Update
+from shared.events import utc_now
+from shared.problems import ERROR_RESPONSES
+
+
+class PlainFirst(APIRoute):
+    """Answers a question without parameters itself.
+
+    FastAPI would look for every parameter and dependency that there might be, and spend more time
+    on it than on the answer.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        in_full = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            file_id: str = request.path_params["file_id"]
+            if request.scope["query_string"] or len(file_id) > MAX_ID or _wants_stream(request):
+                return await in_full(request)
+            await up_to_date(request)
+            current = await find(request.state.hub, file_id)
+            place = request.state.monitor.traffic.place(current.status, utc_now())
+            return status_answer(current, place, request.headers.get("if-none-match"))
+
+        return handle
+
+
+router = APIRouter(
+    prefix="/api/files",
+    tags=["files"],
+    responses=ERROR_RESPONSES,
+    dependencies=[Depends(up_to_date)],
+    route_class=PlainFirst,
+)
+
+Wait = Annotated[
+    float,
+    Query(
+        ge=0,
+        allow_inf_nan=False,
+        description="Long poll: seconds to wait for a change, from the document that "
+        "`If-None-Match` names or from the present one. What has ended is answered at once.",
+    ),
+]
+
+
+async def next_after(hub: Hub, known: Update, *, seconds: float) -> Update:
+    """The state of a file that differs from a known one, or the same after so many seconds.
+
+    What ends is given at once, and so is the present when this pod shuts down.
+
+    Raises:
+        DeletedFileError: the file was deleted meanwhile.
+    """
+    file_id = known.status.file_id
+    deadline = monotonic() + seconds
+    current = known
+    while current.etag == known.etag and not known.status.status.is_terminal and not hub.closing:
+        left = deadline - monotonic()
+        if left <= 0:
+            break
+        current = await hub.next_change(file_id, known=known.etag, seconds=left) or known
+    return existing(current)
+
+
+@router.get("/{file_id}/process/status", response_model=StatusDocument, responses=CONDITIONAL)
+async def read_status(
+    request: Request,
+    file_id: FileId,
+    hub: HubOf,
+    settings: SettingsOf,
+    monitor: MonitorOf,
+    wait: Wait = 0.0,
+    stream: Annotated[
+        bool, Query(description="Follow the status as Server-Sent Events, to its end.")
+    ] = False,
+    fields: DocumentFields = None,
+    if_none_match: IfNoneMatch = None,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The status of a file: once, at its next change, or live."""
+    if not stream and not _wants_stream(request):
+        return await read_file(file_id, hub, settings, monitor, wait, fields, if_none_match)
+    current = await find(hub, file_id)
+    if last_event_id == current.etag and current.status.status.is_terminal:
+        return Response(status_code=204)  # Tells an EventSource to reconnect no more.
+    return EventStream(status_frames(hub.follow(file_id, heartbeat=settings.heartbeat)))
+
+
+@router.get("/{file_id}", response_model=StatusDocument, responses=CONDITIONAL)
+async def read_file(
+    file_id: FileId,
+    hub: HubOf,
+    settings: SettingsOf,
+    monitor: MonitorOf,
+    wait: Wait = 0.0,
+    fields: DocumentFields = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """All that is known of a file: at once, or at its next change.
+
+    `Retry-After` tells when it is worth asking again, by what is known of the work and the queue.
+    """
+    wanted = parse_fields(fields, DOCUMENT_MEMBERS)
+    current = await find(hub, file_id)
+    if wait and (if_none_match is None or is_known(current, if_none_match)):
+        current = await next_after(hub, current, seconds=min(wait, settings.max_wait))
+    place = monitor.traffic.place(current.status, utc_now())
+    return status_answer(current, place, if_none_match, wanted)
+
+
+def _wants_stream(request: Request) -> bool:
+    return "text/event-stream" in request.headers.get("accept", "")
