@@ -14,8 +14,11 @@ CACHE_GB = "0.25"
 """WiredTiger's smallest cache; a local stack's documents are few."""
 
 
-def start_mongodb(folder: Path, logs: Path) -> tuple[Child, str]:
+def start_mongodb(folder: Path, logs: Path, *options: str) -> tuple[Child, str]:
     """Start a mongod that keeps its data in `folder`.
+
+    Args:
+        options: further ones of mongod.
 
     Returns:
         The process, and its connection string; it may not listen yet, see `wait_for_mongodb`.
@@ -32,6 +35,7 @@ def start_mongodb(folder: Path, logs: Path) -> tuple[Child, str]:
         *("--wiredTigerCacheSizeGB", CACHE_GB),
         "--quiet",
         "--nounixsocket",
+        *options,
     ]
     child = Child("mongodb", command, environment=os.environ, log=logs / "mongodb.log")
     return child, f"mongodb://{HOST}:{port}"

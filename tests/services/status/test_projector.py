@@ -1,28 +1,16 @@
 """The projector folds batches of records into a real MongoDB."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import pytest
 
 from services.status.projection import State, fold
 from services.status.projector import Projector
 from services.status.store import FileStore
-from shared.events import StatusEvent, new_file_id
-from shared.messaging import KafkaRecord
+from shared.events import new_file_id
 from shared.settings import Settings
+from tests.services.status.records import records
 from tests.support.builders import about, completed, processing, progressed, uploaded
-
-
-@dataclass
-class Record:
-    """What a projector needs of a consumed record."""
-
-    key: bytes | None
-    value: bytes | None
-    offset: int
-    topic: str = "file.lifecycle"
-    partition: int = 0
 
 
 @pytest.fixture
@@ -31,13 +19,6 @@ async def store(settings: Settings) -> AsyncIterator[FileStore]:
     await store.prepare()
     yield store
     store.close()
-
-
-def records(file_id: str, *events: StatusEvent, first: int = 0) -> list[KafkaRecord]:
-    return [
-        Record(file_id.encode(), about(file_id, event).to_json(), offset)
-        for offset, event in enumerate(events, start=first)
-    ]
 
 
 async def test_what_another_projector_has_changed_meanwhile_is_not_overwritten(
