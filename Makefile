@@ -44,7 +44,7 @@ chaos: setup  ## break pods, broker and MongoDB on purpose: make chaos [SEED=…
 gapless: setup  ## 500 observers, pods that die, connections that break: make gapless [SEED=…]
 	$(BIN)/python -m tests.journeys.gapless $(if $(SEED),--seed $(SEED))
 
-bench: setup $(PEERS)  ## measure, in some ten minutes; see benchmarks/README.md
+bench: setup $(PEERS)  ## measure, in some fifteen minutes; see benchmarks/README.md
 	$(BIN)/python -m benchmarks.upload
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.scaling

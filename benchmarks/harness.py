@@ -8,12 +8,16 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 from rich.console import Console
 from rich.table import Table
+
+from waybill.local.ports import HOST, free_port, wait_for_port
+from waybill.local.process import Child
 
 RESULTS = Path(".waybill/benchmarks")
 
@@ -145,6 +149,30 @@ def usage_of_stack(pids: Mapping[str, Any]) -> dict[str, Usage]:
             total += measure(pid)
         found[kind] = total
     return found
+
+
+def serve_each(modules: Mapping[str, str], folder: Path) -> dict[str, tuple[Child, str]]:
+    """Services of some modules on free ports, each with its address.
+
+    Raises:
+        StackError: one of them does not listen.
+    """
+    served = {}
+    for name, module in modules.items():
+        port = free_port()
+        child = Child(
+            name,
+            [sys.executable, "-m", module],
+            environment={**os.environ, "WAYBILL_PORT": str(port)},
+            log=folder / f"{name}.log",
+        )
+        wait_for_port(port, seconds=30, alive=partial(_is_alive, child), what=name)
+        served[name] = (child, f"http://{HOST}:{port}")
+    return served
+
+
+def _is_alive(child: Child) -> bool:
+    return child.alive
 
 
 def percentile(values: Iterable[float], share: float) -> float:

@@ -15,13 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from benchmarks.harness import percentile, report, usage
+from benchmarks.harness import percentile, report, serve_each, usage
 from services.status.projection import Status, apply
 from services.status.store import FileStore
 from shared.events import new_file_id
@@ -29,7 +28,6 @@ from shared.messaging import create_topics
 from shared.settings import Settings
 from tests.support.builders import completed, processing, uploaded
 from waybill.local.parts import running_parts
-from waybill.local.ports import HOST, free_port, wait_for_port
 from waybill.local.process import Child
 
 ASKED_FOR = 20_000
@@ -42,6 +40,8 @@ BLOCK = 1000
 """Documents that are written in one go."""
 
 Served = dict[str, tuple[Child, str]]
+
+MODULES = {"waybill": "services.status", "bare": "benchmarks.bare_status"}
 
 
 async def fill(settings: Settings, count: int) -> list[str]:
@@ -59,27 +59,6 @@ async def fill(settings: Settings, count: int) -> list[str]:
         ids += [new.file_id for _, new in block]
     store.close()
     return random.sample(ids, min(ASKED_FOR, count))
-
-
-def serve_both(folder: Path) -> Served:
-    """The status service and the bare handler, each with its address."""
-    modules = {"waybill": "services.status", "bare": "benchmarks.bare_status"}
-    served: Served = {}
-    for name, module in modules.items():
-        port = free_port()
-        child = Child(
-            name,
-            [sys.executable, "-m", module],
-            environment={**os.environ, "WAYBILL_PORT": str(port)},
-            log=folder / f"{name}.log",
-        )
-        wait_for_port(port, seconds=30, alive=_is_alive(child), what=name)
-        served[name] = (child, f"http://{HOST}:{port}")
-    return served
-
-
-def _is_alive(child: Child) -> Callable[[], bool]:
-    return lambda: child.alive
 
 
 def wait_until_ready(url: str) -> None:
@@ -106,7 +85,9 @@ def ask(url: str, ids: list[str], *, seconds: float) -> list[float]:
     return took
 
 
-def measure(served: Served, ids: list[str], *, rounds: int, seconds: float) -> list[list[Any]]:
+def measure(
+    served: dict[str, tuple[Child, str]], ids: list[str], *, rounds: int, seconds: float
+) -> list[list[Any]]:
     """A row for each of the two: requests a second, their ratio, times, processor time."""
     rates: dict[str, list[float]] = {name: [] for name in served}
     took: dict[str, list[float]] = {name: [] for name in served}
@@ -151,7 +132,7 @@ def main() -> None:
                 "WAYBILL_TOPIC_PREFIX": f"status{count}.",
             }
             ids = asyncio.run(fill(Settings(), count))
-            served = serve_both(Path(name))
+            served = serve_each(MODULES, Path(name))
             try:
                 wait_until_ready(served["waybill"][1])
                 measured = measure(served, ids, rounds=asked.rounds, seconds=asked.seconds)

@@ -15,11 +15,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import percentile, report, usage
+from benchmarks.harness import percentile, report, serve_each, usage
 from shared.messaging import create_topics
 from shared.settings import Settings
 from waybill.local.parts import running_parts
-from waybill.local.ports import HOST, free_port, wait_for_port
 from waybill.local.process import Child
 
 SIZES = {"20 kB": (20_000, 16), "100 MB": (100_000_000, 2)}
@@ -28,19 +27,8 @@ SIZES = {"20 kB": (20_000, 16), "100 MB": (100_000_000, 2)}
 
 def serve_both(folder: Path) -> dict[str, tuple[Child, str]]:
     """The upload service and the bare handler, each with its address."""
-    modules = {"waybill": "services.upload", "bare": "benchmarks.bare"}
-    served = {}
-    for name, module in modules.items():
-        port = free_port()
-        child = Child(
-            name,
-            [sys.executable, "-m", module],
-            environment={**os.environ, "WAYBILL_PORT": str(port)},
-            log=folder / f"{name}.log",
-        )
-        wait_for_port(port, seconds=30, alive=lambda: True, what=name)
-        served[name] = (child, f"http://{HOST}:{port}/api/files/upload")
-    return served
+    served = serve_each({"waybill": "services.upload", "bare": "benchmarks.bare"}, folder)
+    return {name: (child, f"{url}/api/files/upload") for name, (child, url) in served.items()}
 
 
 def load(url: str, *, size: int, connections: int, seconds: float) -> dict[str, Any]:
