@@ -29,6 +29,9 @@ INTERVAL = 1.0
 SHARE = 0.05
 """Of the time that may be spent looking: MongoDB takes longer to count millions of files."""
 
+LONGEST = 10.0
+"""Seconds between two looks, at most: places in the queue that are older tell little."""
+
 RETRY_DELAY = 1.0
 """Seconds between two tries while Kafka or MongoDB is away; places and rates are unknown then."""
 
@@ -67,7 +70,7 @@ class Monitor:
                         begun = time.monotonic()
                         await self._look(log_end, all_, admin)
                         took = time.monotonic() - begun
-                        await asyncio.sleep(max(INTERVAL, took / SHARE) - took)
+                        await asyncio.sleep(min(LONGEST, max(INTERVAL, took / SHARE)))
             except (KafkaError, UnavailableError, OSError) as error:
                 log.warning("the traffic cannot be seen: %r", error)
                 await asyncio.sleep(RETRY_DELAY)

@@ -4,8 +4,8 @@ Made of looks at counts that no pod can get wrong: how many uploads and new runs
 many files MongoDB has in each status. What left the queue between two looks is what arrived less
 what it grew by; the place of a file is the length of the queue less what arrived after it.
 
-A look is a second old at most and files overtake each other (small ones, those of other owners), so
-places and waits are estimates, good to a second's arrivals.
+A look is a second old, a few where counting takes long, and files overtake each other (small ones,
+those of other owners), so places and waits are estimates.
 """
 
 from bisect import bisect_left
@@ -24,8 +24,9 @@ WINDOW = 60.0
 KEPT = 3600
 """Looks that are kept, one a second: who has waited longer than that is told an upper bound."""
 
-FRESH = 10.0
-"""Seconds after which a look tells nothing of the present any more."""
+FRESH = 30.0
+"""Seconds after which a look tells nothing of the present any more: three times as long as it may
+take until the next one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,7 +82,7 @@ def test_a_queue_that_was_empty_a_moment_ago_does_not_make_one_wait() -> None:
 
 
 def test_old_counts_tell_nothing() -> None:
-    assert traffic_of(BUSY).place(file_of(uploaded(time=1)), at(30)) is None
+    assert traffic_of(BUSY).place(file_of(uploaded(time=1)), at(41)) is None
     assert Traffic().place(file_of(uploaded(time=1)), at(1)) is None
 
 
