@@ -53,8 +53,9 @@ class Calls:
             "POST", f"{self._file(file_id)}/retry", {"force": force} | _given(reason=reason)
         )
 
-    def files(self, limit: int) -> Call:
-        return Call("GET", f"{self._addresses.status}/api/files", {"limit": limit})
+    def files(self, limit: int, filters: Mapping[str, Any]) -> Call:
+        wanted = {name: value for name, value in filters.items() if value}
+        return Call("GET", f"{self._addresses.status}/api/files", {"limit": limit, **wanted})
 
     def events(self, file_id: str) -> Call:
         return Call("GET", f"{self._file(file_id)}/events")

@@ -1,7 +1,7 @@
 """The client: hand a file over, look at its status, follow it to its end."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -116,9 +116,13 @@ class Client:
         """
         return self._answer(self._calls.retry(file_id, force=force, reason=reason))
 
-    def files(self, *, limit: int = 50) -> list[Status]:
-        """The newest files, newest first."""
-        return self._items(self._calls.files(limit))
+    def files(self, *, limit: int = 50, **filters: str | Sequence[str] | None) -> list[Status]:
+        """The newest files, newest first.
+
+        Args:
+            filters: as `GET /api/files` has them, `sort` included; what is empty is left out.
+        """
+        return self._items(self._calls.files(limit, filters))
 
     def events(self, file_id: str) -> list[HistoryLine]:
         """What happened to a file, in order, with times and durations."""

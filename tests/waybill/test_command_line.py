@@ -60,6 +60,21 @@ def test_the_numbers_of_all_files_are_shown(stack: RunningStack) -> None:
     assert numbers["files"].keys() == {"pending", "processing", "completed", "failed", "cancelled"}
 
 
+def test_files_are_listed_by_what_they_are(stack: RunningStack, tmp_path: Path) -> None:
+    path, folder = tmp_path / "ledger.txt", str(stack.folder)
+    path.write_text("All that came through the door.")
+    done = waybill("upload", str(path), "--wait", "--label", "kind=ledger", "--dir", folder)
+    file_id = done.stdout.split()[0]
+    wanted = ["--label", "kind=ledger", "--status", "completed", "--status", "failed"]
+    listed = waybill("list", *wanted, "--dir", folder)
+    assert listed.stdout.splitlines()[0] == f"{file_id}  completed  31 B  ledger.txt"
+    none = waybill("list", *wanted, "--name", "no such name", "--json", "--dir", folder)
+    assert json.loads(none.stdout) == []
+    refused = waybill("list", "--sort", "size", "--dir", folder)
+    assert refused.returncode == 2
+    assert "sort" in refused.stderr
+
+
 def test_files_that_are_stuck_are_listed_with_their_reasons(stack: RunningStack) -> None:
     none = waybill("stuck", "--dir", str(stack.folder))
     assert (none.returncode, none.stdout) == (0, "No file is stuck.\n")

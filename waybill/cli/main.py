@@ -104,6 +104,39 @@ def events(
             show.print_story(client.status(file_id), lines, console)
 
 
+@app.command("list")
+def list_files(
+    status: Annotated[list[str] | None, typer.Option(help="Only these; may be repeated.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Only this owner's.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Only those of this batch.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Only with this, key=value.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only with this in their names.")] = None,
+    sort: Annotated[
+        str, typer.Option(help="-created, created, -updated or updated; with -: latest first.")
+    ] = "-created",
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many at most.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="The documents as JSON.")] = False,
+    url: Url = None,
+    folder: Folder = DEFAULT_FOLDER,
+) -> None:
+    """List files, newest first."""
+    labels = [f"{key}:{value}" for key, value in files.parse_labels(label or []).items()]
+    with service(url, folder) as client:
+        found = client.files(
+            limit=limit,
+            status=status,
+            owner=owner,
+            batch_id=batch,
+            label=labels,
+            name=name,
+            sort=sort,
+        )
+    if as_json:
+        console.print_json(data=found)
+    else:
+        show.print_files(found, console)
+
+
 @app.command()
 def stats(
     as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON.")] = False,

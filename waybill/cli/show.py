@@ -74,6 +74,16 @@ def print_stuck(files: Iterable[dict[str, Any]], console: Console) -> None:
         console.print(Text(f"  {file['reason']}", style="dim"))
 
 
+def print_files(files: Iterable[Status], console: Console) -> None:
+    """A line for each file; never cut, so that an id can be asked for."""
+    for document in files:
+        line = Text(document["file_id"], style="bold")
+        line.append("  ").append_text(_state(document))
+        words = (human_size(document["size"]), document["name"], _reason(document))
+        line.append("  ".join(["", *(word for word in words if word)]), style="not bold")
+        console.print(line, soft_wrap=True)
+
+
 def watch(client: Client, file_ids: Sequence[str], console: Console) -> None:
     """A live table of files; ends with Ctrl-C."""
     rows: dict[str, Status] = {}
