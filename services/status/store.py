@@ -1,9 +1,7 @@
 """The files in MongoDB: the queryable truth. The only module that knows the driver."""
 
-import re
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -11,10 +9,10 @@ from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReplaceOne
 from pymongo.errors import BulkWriteError, ExecutionTimeout, PyMongoError
 
+from services.status.conditions import conditions
 from services.status.projection import State, Status
-from services.status.query import FIRST, Cursor, Query, Sort
+from services.status.query import Cursor, Query, Sort
 from shared.errors import MongoUnavailableError, TooWideSearchError
-from shared.events import first_file_id
 from shared.settings import Settings
 
 FILES = "files"
@@ -160,7 +158,7 @@ class FileStore:
         """
         direction = DESCENDING if sort.descends else ASCENDING
         keys = ("updated_at", "_id") if sort.is_by_change else ("_id",)
-        found = self._files.find({"$and": _conditions(query, sort, after)}, {"history": 0})
+        found = self._files.find({"$and": conditions(query, sort, after)}, {"history": 0})
         found = found.sort([(key, direction) for key in keys])
         found = found.limit(limit + 1).max_time_ms(FIND_WITHIN_MS)
         if sort.is_by_change:
@@ -226,50 +224,6 @@ class FileStore:
     async def drop(self) -> None:
         """Remove the collection."""
         await self._files.drop()
-
-
-def _conditions(query: Query, sort: Sort, after: Cursor | None) -> list[dict[str, Any]]:
-    """What a file of the list must fulfil."""
-    wanted: dict[str, Any] = {
-        "owner": query.owner,
-        "batch_id": query.batch_id,
-        "label_index": {"$all": sorted(query.labels)} if query.labels else None,
-        "name": query.name and {"$regex": re.escape(query.name), "$options": "i"},
-    }
-    conditions = [{field: value} for field, value in wanted.items() if value is not None]
-    # In the order of changes the index is walked once for each status and merged.
-    states = query.status or (set(State) if sort.is_by_change else set())
-    conditions += [{"status": {"$in": sorted(states)}}] if states else []
-    conditions += _range("_id", _first_id(query.created_since), _first_id(query.created_before))
-    since = query.updated_since or (FIRST if sort.is_by_change else None)
-    conditions += _range("updated_at", since, query.updated_before)
-    conditions += [] if after is None else _behind(after)
-    return [*conditions, {"deleted_at": None}]
-
-
-def _first_id(moment: datetime | None) -> str | None:
-    return None if moment is None else first_file_id(moment)
-
-
-def _range(field: str, least: Any, below: Any) -> list[dict[str, Any]]:
-    bounds = {"$gte": least, "$lt": below}
-    return [{field: {sign: bound}} for sign, bound in bounds.items() if bound is not None]
-
-
-def _behind(cursor: Cursor) -> list[dict[str, Any]]:
-    beyond = "$lt" if cursor.sort.descends else "$gt"
-    if not cursor.sort.is_by_change:
-        return [{"_id": {beyond: cursor.file_id}}]
-    # The first of these bounds the walk of the index, the second is for those of the same time.
-    return [
-        {"updated_at": {f"{beyond}e": cursor.updated_at}},
-        {
-            "$or": [
-                {"updated_at": {beyond: cursor.updated_at}},
-                {"_id": {beyond: cursor.file_id}},
-            ]
-        },
-    ]
 
 
 def _compare_and_set(
