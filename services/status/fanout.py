@@ -39,7 +39,7 @@ CROWD = 20
 LONG_PAUSE = 0.01
 """Seconds between two polls in a crowd."""
 
-LOOK_BACK = (300.0, 120.0, 60.0, 30.0, 15.0, 5.0)
+LOOK_BACK = (300.0, 120.0, 60.0, 45.0, 30.0, 20.0, 10.0, 5.0)
 """Seconds before its start from which a pod reads the log: the longest in which there were no more
 events than it remembers. A client that was cut off comes back within seconds."""
 

@@ -53,6 +53,8 @@ class Hub:
         self._groups: dict[Group, set[Subscription]] = {}
         self._clients: Counter[str] = Counter()
         self.closing = False
+        self.is_at_end = True
+        """Whether the log was read to its end when something was last read."""
         self.behind: str | None = "Kafka"
         """What this pod waits for before its answers are up to date; None when they are."""
 
@@ -87,6 +89,7 @@ class Hub:
             UnavailableError: MongoDB does not answer; nothing was folded.
         """
         now = time.monotonic()
+        self.is_at_end = at_end
         overdue = self._overlay.overdue(now, at_end=at_end)
         concerned = {*overdue, *(each.event.file_id for each in events)}
         unknown = concerned.difference(self._overlay.ids)

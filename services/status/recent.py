@@ -1,5 +1,6 @@
 """What this pod has told lately, for subscribers that come back and want what they missed."""
 
+from bisect import bisect
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -71,10 +72,17 @@ class Recent:
     def since(self, cursor: Cursor) -> Iterator[Told] | None:
         """The batches that hold all that follows the cursor, and more; None if it is too old."""
         begin, end = self._batches[0].cursor, self.last.cursor
-        if any(cursor.get(partition, 0) < offset for partition, offset in begin.items()) or any(
+        if not _covers(cursor, begin) or any(
             offset > end.get(partition, 0) + MAX_AHEAD for partition, offset in cursor.items()
         ):
             return None
-        if all(cursor.get(partition, 0) >= offset for partition, offset in end.items()):
-            return iter(())
-        return iter(tuple(self._batches))
+        # After a restart hundreds come back at once: none of them walks through all there is.
+        batches = list(self._batches)
+        return iter(
+            batches[bisect(batches, False, key=lambda told: not _covers(cursor, told.cursor)) :]
+        )
+
+
+def _covers(cursor: Cursor, other: Cursor) -> bool:
+    """Whether everything before the other cursor was told before this one."""
+    return all(cursor.get(partition, 0) >= offset for partition, offset in other.items())

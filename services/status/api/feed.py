@@ -1,5 +1,6 @@
 """What one subscriber is told, in order, whichever way it is sent."""
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,6 +13,11 @@ from services.status.subscription import Subscription, Update
 CHUNK = 100
 """States that are sent in one go, some 70 kB: what a connection buffers for a client that has
 stopped reading, before it counts as one."""
+
+
+SETTLING = 0.5
+"""Seconds after a snapshot until the first cursor: many times what the tail needs to bring what
+MongoDB knew, on a pod that does not lag."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +42,26 @@ async def feed(
         UnavailableError: MongoDB does not answer.
     """
     missed = None if cursor is None else hub.missed(subscription, cursor)
-    begun = hub.told.text
     if missed is not None:
+        begun = hub.told.text
         yield Subscribed()
         for told in missed:
             for batch in _chunks(told.updates, told.text):
                 yield batch
+        yield Batch((), begun)
     else:
         snapshot = await hub.snapshot(subscription)
         opening = Subscribed if cursor is None else Reset
         yield opening(complete=snapshot.is_complete)
         for batch in _chunks(snapshot.updates, None):
             yield batch
-    yield Batch((), begun)
+        # MongoDB may be ahead of this pod's tail, and a cursor from behind the snapshot would lead
+        # back to states that are older than those just told.
+        settled = time.monotonic() + SETTLING
+        while not subscription.closed and not (hub.is_at_end and time.monotonic() >= settled):
+            for batch in _chunks(await subscription.wait(SETTLING), None):
+                yield batch
+        yield Batch(await subscription.wait(0), hub.told.text)
     while not subscription.closed:
         arrived = await subscription.wait()
         if len(arrived) > CHUNK:

@@ -36,10 +36,10 @@ from shared.topics import LIFECYCLE, UPLOADED, topic_of
 from tests.chaos.evidence import read_topic
 from tests.journeys.gapless.checker import Truth, is_progress, place
 
-GROUPS = 20
+GROUPS = 40
 """Labels and batches among which the files are dealt out."""
 
-OWNERS = 40
+OWNERS = 80
 
 FAILURE = Failure(code="demo", message="as planned", retryable=True)
 

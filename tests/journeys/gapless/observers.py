@@ -1,13 +1,13 @@
 """Observers over SSE and WebSocket, which lose their connections and come back with a cursor."""
 
 import asyncio
-import json
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+import orjson
 import websockets
 
 from services.status.subscription import Filter
@@ -100,9 +100,9 @@ async def over_websocket(
     url = address.replace("http", "ws", 1) + "/api/ws"
     async with websockets.connect(url, compression=None, open_timeout=OPEN_TIMEOUT) as connection:
         subscribe = {"type": "subscribe", **_parameters(wanted, cursor)}
-        await connection.send(json.dumps(subscribe))
+        await connection.send(orjson.dumps(subscribe).decode())
         async for text in connection:
-            yield json.loads(text)
+            yield orjson.loads(text)
 
 
 async def over_sse(address: str, wanted: Filter, cursor: str | None) -> AsyncIterator[Message]:
@@ -143,7 +143,7 @@ def _message(event: str) -> Message | None:
     cursor = {"cursor": fields["id"]} if "id" in fields else {}
     if "data" not in fields:
         return {"type": "heartbeat", **cursor} if cursor else None
-    data = json.loads(fields["data"])
+    data = orjson.loads(fields["data"])
     if "event" in fields:
         return {"type": fields["event"], **data}
     return {"type": "status", "status": data, **cursor}

@@ -26,6 +26,11 @@ from waybill.local.process import Child
 START_TIMEOUT = 60.0
 """Seconds until a pod is ready, on a machine that is busy with everything else."""
 
+HEARTBEAT = 5.0
+"""Seconds of silence until an observer of few files gets its next cursor. At 500 events a second a
+pod that has just started remembers some 40 seconds, and a busy machine takes half of that to start
+one."""
+
 END_TIMEOUT = 15.0
 """Seconds for a pod that was asked to end."""
 
@@ -108,7 +113,12 @@ class Pods:
         return Child(
             f"status-{number}",
             [sys.executable, "-m", "services.status"],
-            environment={**os.environ, **environment, "WAYBILL_PORT": str(self._ports[number])},
+            environment={
+                **os.environ,
+                **environment,
+                "WAYBILL_PORT": str(self._ports[number]),
+                "WAYBILL_HEARTBEAT": str(HEARTBEAT),
+            },
             log=self._folder / f"status-{number}.log",
         )
 
@@ -180,7 +190,7 @@ def _observer(
         Filter(owner=f"owner-{rng.randrange(OWNERS)}"),
         Filter(batch_id=f"batch-{group}", status=rng.choice((State.PENDING, State.FAILED))),
     ]
-    wanted = Filter() if number % 100 == 0 else filters[number % len(filters)]
+    wanted = Filter() if number % 250 == 0 else filters[number % len(filters)]
     over = ("sse", "ws")[number // len(filters) % 2]
     observation = Observation(
         f"{number} over {over}", wanted, from_the_start=number % 10 != 1 or wanted == Filter()

@@ -116,8 +116,7 @@ async def test_the_present_states_come_first_and_then_every_later_one(
         assert "history" not in told[1]["status"]
         await publish(publisher, file_id, progressed(), retrying(), processing(2), completed(2))
         seen, _ = await states_until(messages, "completed")
-    assert seen == [
-        ("processing", "extracting"),
+    assert [state for state in seen if state[1] != "extracting"] == [  # Progress may be overtaken.
         ("pending", "waiting to retry"),
         ("processing", "starting"),
         ("completed", "completed"),
