@@ -1,7 +1,8 @@
-"""How long after its event went to Kafka does a client get a status, over WebSocket and SSE?
+"""What does push cost? How soon does a client get a status, and what does a thousand of them take?
 
-The floor is a plain consumer of the same topic, which reads the same events in the same run. All
-times begin when the event is handed to the producer.
+The floor of the latency is a plain consumer of the same topic, which reads the same events in the
+same run; all times begin when the event is handed to the producer. The floor of the cost is an
+asyncio protocol that writes the same bytes to every connection; see `push_cost.py`.
 """
 
 import argparse
@@ -18,9 +19,8 @@ import httpx
 import websockets
 
 from benchmarks.harness import percentile, report
-from shared.events import FileProgressed, Progress, ProgressedData, new_file_id
+from benchmarks.push_cost import begin_file, compare_cost, hold_idle, progress, publishing
 from shared.log import open_log
-from shared.messaging import Publisher, make_broker
 from shared.settings import Settings
 from shared.topics import PROGRESS
 from tests.support.stack import RunningStack
@@ -74,29 +74,17 @@ async def watch(statuses: AsyncIterator[dict[str, Any]], seen: Seen) -> None:
 
 
 async def publish(settings: Settings, *, rate: float, seconds: float) -> Seen:
-    """Publish at an even pace; returns when each event was handed over."""
-    broker = make_broker(settings, client_id="benchmark")
-    await broker.start()
-    publisher = Publisher(broker, settings)
-    ids = [new_file_id() for _ in range(FILES)]
+    """Publish progress at an even pace; returns when each event was handed over."""
     sent: Seen = {}
-    async with asyncio.TaskGroup() as sending:
-        begun = time.monotonic()
-        for number in range(int(rate * seconds)):
-            await asyncio.sleep(begun + number / rate - time.monotonic())
-            file_id, done = ids[number % FILES], 1 + number // FILES
-            data = ProgressedData(
-                run=1,
-                attempt=1,
-                max_attempts=3,
-                seq=done,
-                phase="working",
-                progress=Progress(done=done, total=1_000_000),
-            )
-            sent[file_id, done] = time.monotonic()
-            event = FileProgressed.of(file_id, data, source="/benchmark")
-            sending.create_task(publisher.publish(event))
-    await broker.stop()
+    async with publishing(settings) as publisher:
+        ids = [await begin_file(publisher) for _ in range(FILES)]
+        async with asyncio.TaskGroup() as sending:
+            begun = time.monotonic()
+            for number in range(int(rate * seconds)):
+                await asyncio.sleep(begun + number / rate - time.monotonic())
+                file_id, done = ids[number % FILES], 1 + number // FILES
+                sent[file_id, done] = time.monotonic()
+                sending.create_task(publisher.publish(progress(file_id, done)))
     return sent
 
 
@@ -123,19 +111,25 @@ async def measure(stack: RunningStack, *, rate: float, seconds: float) -> None:
         took = [(seen[name][key] - sent[key]) * 1000 for key in sent if key in seen[name]]
         gaps = len(sent) - len(took)
         rows.append([name, len(sent), gaps, percentile(took, 0.5), percentile(took, 0.99)])
-    report("push", ["client", "events", "gaps", "p50 ms", "p99 ms"], rows)
+    report("push latency", ["client", "events", "gaps", "p50 ms", "p99 ms"], rows)
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rate", type=float, default=50.0, help="events a second")
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--rate", type=float, default=50.0, help="events a second, for latency")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
+    parser.add_argument("--connections", type=int, default=1000)
+    parser.add_argument("--idle", type=int, default=5000, help="connections that are told nothing")
+    parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
+    limits = {"WAYBILL_MAX_SUBSCRIBERS_PER_CLIENT": "20000", "WAYBILL_MAX_SUBSCRIBERS": "20000"}
     with tempfile.TemporaryDirectory() as name:
-        stack = RunningStack.start(Path(name))
+        stack = RunningStack.start(Path(name), **limits)
         try:
             asyncio.run(measure(stack, rate=asked.rate, seconds=asked.seconds))
+            asyncio.run(compare_cost(stack, asked.connections, asked.seconds / 2, asked.rounds))
+            asyncio.run(hold_idle(stack, asked.idle))
         finally:
             stack.stop()
 

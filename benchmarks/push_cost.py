@@ -1,0 +1,231 @@
+"""What telling a thousand connections takes, beside servers that do nothing else; and idle ones.
+
+All are told messages of the same size, ten a second. A peer makes its messages itself; Waybill
+reads events from Kafka, folds them and stores them in MongoDB all the while, so what its status
+service takes without any connection is measured as well, and subtracted in a row of its own.
+"""
+
+import asyncio
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from statistics import median
+
+import psutil
+
+from benchmarks.harness import PATIENCE, report, usage, wait_until_quiet
+from shared.events import (
+    FileProcessing,
+    FileProgressed,
+    FileUploaded,
+    ProcessingData,
+    Progress,
+    ProgressedData,
+    UploadedData,
+    new_file_id,
+)
+from shared.messaging import Publisher, make_broker
+from shared.settings import Settings
+from tests.support.stack import RunningStack
+
+RATE = 10.0
+"""Messages a second to every connection: with the dearest peer this fills most of a core."""
+
+PADDING = 640
+"""Bytes that make a peer's message as long as a status document of Waybill."""
+
+WARM_UP = 2.0
+"""Seconds after all connections are open."""
+
+MODULES = {
+    "floor": "benchmarks.push_peers.floor",
+    "sse-starlette": "benchmarks.push_peers.sse_starlette_app",
+    "python-socketio": "benchmarks.push_peers.socketio_app",
+}
+CENTRIFUGE = Path(__file__).parent / "push_peers" / "centrifuge"
+BUILT = Path(".waybill/benchmarks/centrifuge").absolute()
+OURS = ("Waybill SSE", "Waybill WebSocket")
+SOURCE = "/benchmark"
+
+
+@asynccontextmanager
+async def publishing(settings: Settings) -> AsyncIterator[Publisher]:
+    """A publisher, connected."""
+    broker = make_broker(settings, client_id="benchmark")
+    await broker.start()
+    yield Publisher(broker, settings)
+    await broker.stop()
+
+
+async def begin_file(publisher: Publisher) -> str:
+    """Tell of a file whose processing has begun; returns its id."""
+    file_id = new_file_id()
+    upload = UploadedData(
+        blob="b", content_type="text/plain", size=1, sha256="0" * 64, name="file.txt"
+    )
+    start = ProcessingData(run=1, attempt=1, max_attempts=3, pod="benchmark")
+    await publisher.publish(FileUploaded.of(file_id, upload, source=SOURCE))
+    await publisher.publish(FileProcessing.of(file_id, start, source=SOURCE))
+    return file_id
+
+
+def progress(file_id: str, done: int) -> FileProgressed:
+    """An event of a file at work."""
+    data = ProgressedData(
+        run=1,
+        attempt=1,
+        max_attempts=3,
+        seq=done,
+        phase="working",
+        progress=Progress(done=done, total=1_000_000),
+    )
+    return FileProgressed.of(file_id, data, source=SOURCE)
+
+
+class Crowd:
+    """Connections in a process of their own."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    @asynccontextmanager
+    async def gathered(cls, kind: str, port: int, count: int) -> AsyncIterator["Crowd"]:
+        """So many connections to a server, all open."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "benchmarks.push_peers.crowd", kind, str(port), str(count)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            crowd = cls(process)
+            await crowd._answer()
+            yield crowd
+        finally:
+            process.kill()
+            await process.wait()
+
+    async def count(self, seconds: float) -> tuple[int, int]:
+        """How many messages come in so many seconds, and how many connections were lost so far."""
+        assert self._process.stdin is not None  # noqa: S101 - it is a pipe
+        self._process.stdin.write(f"{seconds}\n".encode())
+        told, lost = (await self._answer()).split()
+        return int(told), int(lost)
+
+    async def _answer(self) -> str:
+        assert self._process.stdout is not None  # noqa: S101 - it is a pipe
+        async with asyncio.timeout(PATIENCE):
+            return (await self._process.stdout.readline()).decode()
+
+
+async def compare_cost(stack: RunningStack, connections: int, seconds: float, rounds: int) -> None:
+    """Print what one delivery takes each server, the median of several rounds in turn."""
+    _raise_limit()
+    kinds = [*MODULES, *(["centrifuge"] if _build_centrifuge() else []), *OURS]
+    taken: dict[str, list[float]] = {kind: [] for kind in kinds}
+    alone: list[float] = []
+    for _ in range(rounds):
+        for kind in kinds:
+            wait_until_quiet()
+            if kind in OURS:
+                taken[kind].append(await _cost_of_waybill(stack, kind, connections, seconds))
+            else:
+                taken[kind].append(await _cost_of_peer(kind, connections, seconds))
+        alone.append(await _cost_of_waybill(stack, None, connections, seconds))
+    taken |= {
+        f"{kind}, fan-out alone": [
+            all_ - base for all_, base in zip(taken[kind], alone, strict=True)
+        ]
+        for kind in OURS
+    }
+    floor = median(taken["floor"])
+    rows = [
+        [kind, median(costs), min(costs), max(costs), median(costs) / floor]
+        for kind, costs in taken.items()
+    ]
+    header = ["server", "µs a delivery", "lowest", "highest", "of floor"]
+    report("push cost", header, rows)
+
+
+async def _cost_of_peer(kind: str, connections: int, seconds: float) -> float:
+    command = [sys.executable, "-m", MODULES[kind]] if kind in MODULES else [str(BUILT)]
+    server = await asyncio.create_subprocess_exec(
+        *command, str(RATE), str(PADDING), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert server.stdout is not None  # noqa: S101 - it is a pipe
+        port = int((await server.stdout.readline()).split()[1])
+        async with Crowd.gathered(kind, port, connections) as crowd:
+            return await _measured(crowd, server.pid, seconds)
+    finally:
+        server.kill()
+        await server.wait()
+
+
+async def _cost_of_waybill(
+    stack: RunningStack, kind: str | None, connections: int, seconds: float
+) -> float:
+    """With no kind, what would be a delivery's share of the work if nobody were connected."""
+    pid, port = stack.pids["status"], int(stack.status_url.rsplit(":", 1)[1])
+    async with publishing(Settings(kafka=stack.description["kafka"])) as publisher:
+        file_id = await begin_file(publisher)
+        telling = asyncio.create_task(_tell(publisher, file_id))
+        try:
+            if kind is None:
+                await asyncio.sleep(WARM_UP)
+                before = usage(pid).cpu
+                await asyncio.sleep(seconds)
+                return (usage(pid).cpu - before) / (RATE * connections * seconds) * 1e6
+            async with Crowd.gathered(kind, port, connections) as crowd:
+                return await _measured(crowd, pid, seconds)
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+
+
+async def _tell(publisher: Publisher, file_id: str) -> None:
+    for done in range(1, 1_000_000):
+        await asyncio.gather(publisher.publish(progress(file_id, done)), asyncio.sleep(1 / RATE))
+
+
+async def _measured(crowd: Crowd, pid: int, seconds: float) -> float:
+    """Microseconds of processor time for a delivery."""
+    await crowd.count(WARM_UP)
+    before = usage(pid).cpu
+    told, _ = await crowd.count(seconds)
+    return (usage(pid).cpu - before) / told * 1e6
+
+
+async def hold_idle(stack: RunningStack, count: int) -> None:
+    """Print what connections take that are told nothing, and whether any is lost."""
+    _raise_limit()
+    pid, port = stack.pids["status"], int(stack.status_url.rsplit(":", 1)[1])
+    rows = []
+    for kind in OURS:
+        before = psutil.Process(pid).memory_info().rss
+        async with Crowd.gathered(kind, port, count) as crowd:
+            _, lost = await crowd.count(20.0)
+            each = (psutil.Process(pid).memory_info().rss - before) / count / 1000
+        rows.append([kind, count, lost, each])
+        await asyncio.sleep(WARM_UP)
+    report("push idle", ["over", "connections", "lost in 20 s", "kB each"], rows)
+
+
+def _build_centrifuge() -> bool:
+    """Whether there is a centrifuge to stand beside; it needs Go."""
+    if shutil.which("go") is None:
+        sys.stdout.write("without Go there is no centrifuge to measure\n")
+        return False
+    BUILT.parent.mkdir(parents=True, exist_ok=True)
+    build = subprocess.run(["go", "build", "-o", str(BUILT), "."], cwd=CENTRIFUGE, check=False)  # noqa: S607
+    return build.returncode == 0
+
+
+def _raise_limit() -> None:
+    """A connection is a descriptor, here and in what is started from here."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,0 +1,100 @@
+"""Many connections in one process that read and throw away, and count what they were told.
+
+It says `open` once all are, reads a number of seconds from its input for each measurement, and
+answers how many messages came meanwhile. A process of its own: its time is not the server's.
+"""
+
+import asyncio
+import base64
+import os
+import struct
+import sys
+from functools import partial
+
+import uvloop
+
+MARKER = b'"delivery":'
+"""What each message has once; Waybill's documents have `WAYBILL_MARKER` instead."""
+
+WAYBILL_MARKER = b'"file_id":'
+
+TEXT = 0x81
+
+
+def websocket(path: str, *sent: str) -> bytes:
+    """What a client sends to open a WebSocket, and its first messages, masked with zeros."""
+    key = base64.b64encode(os.urandom(16)).decode()
+    opening = (
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    frames = b"".join(struct.pack("!BB4x", TEXT, 0x80 | len(text)) + text.encode() for text in sent)
+    return opening.encode() + frames
+
+
+def http(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+
+
+KINDS = {
+    "floor": lambda: http("/"),
+    "sse-starlette": lambda: http("/"),
+    "python-socketio": lambda: websocket("/socket.io/?EIO=4&transport=websocket", "40"),
+    "centrifuge": lambda: websocket(
+        "/connection/websocket",
+        '{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"files"}}',
+    ),
+    "Waybill SSE": lambda: http("/api/stream"),
+    "Waybill WebSocket": lambda: websocket("/api/ws", '{"type":"subscribe"}'),
+}
+
+
+class Counter(asyncio.Protocol):
+    """One connection."""
+
+    told = 0
+    lost = 0
+    opened = 0
+
+    def __init__(self, opening: bytes, marker: bytes) -> None:
+        self._opening = opening
+        self._marker = marker
+        self._rest = b""
+        self._is_open = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - TCP gives no other
+        transport.write(self._opening)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._is_open:
+            self._is_open = True
+            Counter.opened += 1
+        data = self._rest + data
+        Counter.told += data.count(self._marker)
+        self._rest = data[-len(self._marker) + 1 :]
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
+        Counter.lost += 1
+
+
+async def main() -> None:
+    kind, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    marker = WAYBILL_MARKER if kind.startswith("Waybill") else MARKER
+    loop = asyncio.get_running_loop()
+    for number in range(count):
+        opening = KINDS[kind]()
+        await loop.create_connection(partial(Counter, opening, marker), "127.0.0.1", port)
+        while Counter.opened < number - 100:
+            await asyncio.sleep(0.001)
+    while Counter.opened < count:
+        await asyncio.sleep(0.01)
+    print("open", flush=True)  # noqa: T201 - told to who waits
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        before = Counter.told
+        await asyncio.sleep(float(line))
+        print(Counter.told - before, Counter.lost, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

@@ -1,0 +1,32 @@
+"""python-socketio under uvicorn, over WebSocket, one room."""
+
+import asyncio
+import socket
+import sys
+
+import socketio
+import uvicorn
+
+from benchmarks.push_peers.told import messages
+
+
+async def tell(server: socketio.AsyncServer) -> None:
+    async for message in messages(float(sys.argv[1]), int(sys.argv[2])):
+        await server.emit("status", message.decode())
+
+
+async def main() -> None:
+    server = socketio.AsyncServer(async_mode="asgi")
+    app = socketio.ASGIApp(server)
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
+        print("ready", listener.getsockname()[1], flush=True)  # noqa: T201 - told to who waits
+        config = uvicorn.Config(app, log_config=None, access_log=False, ws="websockets-sansio")
+        telling = asyncio.create_task(tell(server))
+        await uvicorn.Server(config).serve(sockets=[listener])
+        telling.cancel()
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    uvloop.run(main())
