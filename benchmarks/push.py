@@ -19,7 +19,14 @@ import httpx
 import websockets
 
 from benchmarks.harness import percentile, report
-from benchmarks.push_cost import begin_file, compare_cost, hold_idle, progress, publishing
+from benchmarks.push_cost import (
+    CAUSELESS,
+    begin_file,
+    compare_cost,
+    hold_idle,
+    progress,
+    publishing,
+)
 from shared.log import open_log
 from shared.settings import Settings
 from shared.topics import PROGRESS
@@ -78,6 +85,7 @@ async def publish(settings: Settings, *, rate: float, seconds: float) -> Seen:
     sent: Seen = {}
     async with publishing(settings) as publisher:
         ids = [await begin_file(publisher) for _ in range(FILES)]
+        await asyncio.sleep(CAUSELESS)
         async with asyncio.TaskGroup() as sending:
             begun = time.monotonic()
             for number in range(int(rate * seconds)):
