@@ -13,6 +13,7 @@ from shared.settings import Settings
 
 UPLOADS = Counter("waybill_uploads_total", "Uploads answered, by outcome code.", ["outcome"])
 UPLOAD_BYTES = Counter("waybill_upload_bytes_total", "Bytes of accepted files.")
+OUTBOX = Gauge("waybill_outbox_events", "Events that wait in the blob store for Kafka.")
 ATTEMPTS = Counter("waybill_attempts_total", "Attempts that ended, by outcome.", ["outcome"])
 IN_FLIGHT = Gauge("waybill_work_in_flight", "Records taken from Kafka and not yet finished.")
 WORKERS_LOST = Counter("waybill_workers_lost_total", "Worker processes that died or were killed.")
@@ -58,11 +59,18 @@ def configure_logging(settings: Settings) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def health_router(not_ready: Callable[[], str | None]) -> APIRouter:
+def _nothing() -> None:
+    return None
+
+
+def health_router(
+    not_ready: Callable[[], str | None], note: Callable[[], str | None] = _nothing
+) -> APIRouter:
     """`/health/live`, `/health/ready` and `/metrics`.
 
     Args:
         not_ready: says why the service cannot serve now, or None when it can.
+        note: says what an operator should know although the service can, or None.
     """
     router = APIRouter(tags=["operations"])
 
@@ -76,7 +84,7 @@ def health_router(not_ready: Callable[[], str | None]) -> APIRouter:
         """The service and the parts it needs can serve."""
         reason = not_ready()
         if reason is None:
-            return {"status": "ok"}
+            return {"status": "ok"} | ({"note": noted} if (noted := note()) else {})
         response.status_code = 503
         return {"status": "not ready", "reason": reason}
 

@@ -44,9 +44,9 @@ router = APIRouter(tags=["upload"])
 async def upload(request: Request, state: Annotated[State, Depends(_state)]) -> JSONResponse:
     """Hand over one or several files.
 
-    The answer 202 means that each file is stored and its event is in Kafka: nothing accepted is
-    lost. Files of one request are accepted together or not at all. Labels are form fields, or for
-    a raw body query parameters, named `label.<key>`.
+    The answer 202 means that each file is stored and its event is in Kafka, or waits in the blob
+    store until Kafka answers: nothing accepted is lost. Files of one request are accepted together
+    or not at all. Labels are form fields, or for a raw body query parameters, named `label.<key>`.
     """
     accepted = await state["desk"].take(request)
     return _answer(accepted, state["status_url"])

@@ -13,6 +13,7 @@ from services.upload.desk import Desk
 from services.upload.intake import Intake
 from services.upload.linger import LingeringClose
 from services.upload.link import KafkaLink
+from services.upload.outbox import Outbox
 from services.upload.settings import UploadSettings
 from shared import problems
 from shared.blobs import open_blob_store
@@ -30,14 +31,16 @@ def create_app(settings: UploadSettings, broker: KafkaBroker | None = None) -> F
     link = KafkaLink(broker, settings.kafka)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        intake = Intake(
-            settings=settings,
-            blobs=open_blob_store(settings),
-            publisher=Publisher(broker, settings),
+    async def lifespan(app: FastAPI) -> AsyncIterator[State]:
+        blobs, publisher = open_blob_store(settings), Publisher(broker, settings)
+        app.state.outbox = outbox = Outbox(
+            blobs=blobs, publisher=publisher, topic_prefix=settings.topic_prefix, link=link
         )
-        async with link.held():
-            desk = Desk(settings=settings, intake=intake, link=link)
+        intake = Intake(
+            settings=settings, blobs=blobs, publisher=publisher, outbox=outbox, link=link
+        )
+        async with link.held(), outbox.relaying():
+            desk = Desk(settings=settings, intake=intake)
             yield State(desk=desk, status_url=settings.status_url.rstrip("/"))
 
     app = FastAPI(title="Waybill upload", lifespan=lifespan)
@@ -51,11 +54,12 @@ def create_app(settings: UploadSettings, broker: KafkaBroker | None = None) -> F
     app.add_middleware(LingeringClose)
     problems.install(app)
     app.include_router(api.router)
-    app.include_router(health_router(lambda: link.trouble))
+    app.include_router(
+        health_router(lambda: app.state.outbox.trouble, lambda: app.state.outbox.note)
+    )
     return app
 
 
 def _make_broker(settings: UploadSettings) -> KafkaBroker:
-    # A publish that Kafka does not take in time must fail for good, because the client is then told
-    # so and the blob is deleted.
+    # What Kafka does not take in time goes to the outbox; it need not be sent later on as well.
     return make_broker(settings, client_id="upload", publish_timeout=settings.publish_timeout)

@@ -8,7 +8,6 @@ from starlette.requests import ClientDisconnect, Request
 
 from services.upload.body import IncomingBody
 from services.upload.intake import Accepted, Intake
-from services.upload.link import KafkaLink
 from services.upload.settings import UploadSettings
 from shared.errors import OverloadedError, WaybillError
 from shared.telemetry import UPLOAD_BYTES, UPLOADS
@@ -20,10 +19,9 @@ _outcome_counter = functools.cache(UPLOADS.labels)
 class Desk:
     """Takes uploads, at most `max_uploads` at once."""
 
-    def __init__(self, *, settings: UploadSettings, intake: Intake, link: KafkaLink) -> None:
+    def __init__(self, *, settings: UploadSettings, intake: Intake) -> None:
         self._settings = settings
         self._intake = intake
-        self._link = link
         self._in_work = 0
 
     async def take(self, request: Request) -> Accepted:
@@ -35,7 +33,6 @@ class Desk:
             ClientDisconnect: the client went away.
         """
         with self._counted(), self._place():
-            self._link.check()
             accepted = await self._intake.take(IncomingBody(request, self._settings))
         UPLOAD_BYTES.inc(sum(file.size for file in accepted.files))
         return accepted

@@ -1,8 +1,9 @@
 """Taking files in: store each one, then record them all as facts, or leave no trace.
 
 A request is accepted as a whole or not at all: every file is stored before the first event is
-published, and if any of them is refused, all are deleted again. One case cannot be undone: Kafka
-takes some of several events and then falls silent. The refusal then says which files were accepted.
+published, and if any of them is refused, all are deleted again. An event that Kafka does not take
+in time waits in the outbox. One case cannot be undone: some of several events are published or
+wait, and others can do neither. The refusal then says which files were accepted.
 """
 
 import asyncio
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 
 from services.upload.body import IncomingBody, IncomingFile
 from services.upload.labels import read_labels
+from services.upload.link import KafkaLink
 from services.upload.names import UNNAMED
+from services.upload.outbox import Outbox
 from services.upload.rules import HEAD, check_type, judge_type
 from services.upload.settings import UploadSettings
 from shared.blobs import BlobStore, source_key
@@ -23,6 +26,7 @@ from shared.errors import (
     KafkaUnavailableError,
     NoFileError,
     TooLargeError,
+    UnavailableError,
 )
 from shared.events import FileUploaded, UploadedData, new_file_id
 from shared.messaging import Publisher
@@ -58,19 +62,30 @@ class Accepted:
 class Intake:
     """Stores and records what comes in."""
 
-    def __init__(self, *, settings: UploadSettings, blobs: BlobStore, publisher: Publisher) -> None:
+    def __init__(
+        self,
+        *,
+        settings: UploadSettings,
+        blobs: BlobStore,
+        publisher: Publisher,
+        outbox: Outbox,
+        link: KafkaLink,
+    ) -> None:
         self._settings = settings
         self._blobs = blobs
         self._publisher = publisher
+        self._outbox = outbox
+        self._link = link
 
     async def take(self, body: IncomingBody) -> Accepted:
         """Store the files of one request and record them.
 
-        When this returns, every file is stored and its event is on all in-sync replicas of Kafka.
+        When this returns, every file is stored, and its event is on all in-sync replicas of Kafka
+        or in the outbox.
 
         Raises:
             RefusedError: a file or the request is not acceptable.
-            UnavailableError: the blob store or Kafka does not answer.
+            UnavailableError: the blob store does not answer, or Kafka has not for long.
             ClientDisconnect: the client went away.
         """
         stored: list[StoredFile] = []
@@ -123,10 +138,10 @@ class Intake:
         pairs = list(zip(accepted.files, outcomes, strict=True))
         await self._discard([file for file, error in pairs if error is not None])
         taken = [file for file, error in pairs if error is None]
-        if taken and isinstance(failed[0], KafkaUnavailableError):
-            raise KafkaUnavailableError(
-                f"Kafka took {len(taken)} of {len(pairs)} files and then did not answer. "
-                "The ones under `accepted` are accepted; send only the others again later.",
+        if taken and isinstance(failed[0], UnavailableError):
+            raise type(failed[0])(
+                f"{len(taken)} of {len(pairs)} files were accepted before something failed. "
+                "They stand under `accepted`; send only the others again later.",
                 members={"accepted": [{"file_id": f.file_id, "name": f.name} for f in taken]},
             ) from failed[0]
         raise failed[0]
@@ -134,16 +149,13 @@ class Intake:
     async def _publish(
         self, file: StoredFile, labels: dict[str, str], batch_id: str | None
     ) -> None:
-        """Record one file; returns once all in-sync replicas have the event.
+        """Record one file; returns once all in-sync replicas have the event, or the outbox.
 
-        A failure is final for the client: the blob is deleted and the upload counts as refused.
-        It is not always the whole truth: Kafka may have stored an event whose acknowledgement was
-        lost, or may yet be sent one that Kafka's client holds when Kafka comes back. The client,
-        who never learned this id, sends the file again under another; the processor finds no blob
-        for the lost one and ends it as failed.
+        Kafka may yet store an event whose acknowledgement was lost, so that it is there twice. That
+        is harmless: its id is the same.
 
         Raises:
-            KafkaUnavailableError: no acknowledgement came in time.
+            UnavailableError: Kafka does not answer, and the outbox does not take the event either.
         """
         data = UploadedData(
             blob=source_key(file.file_id),
@@ -155,13 +167,15 @@ class Intake:
             batch_id=batch_id,
         )
         event = FileUploaded.of(file.file_id, data, source=SOURCE)
-        try:
-            async with asyncio.timeout(self._settings.publish_timeout + VERDICT_GRACE):
-                await self._publisher.publish(event)
-        except (TimeoutError, KafkaUnavailableError) as error:
-            raise KafkaUnavailableError(
-                "Kafka does not answer, so the file was not accepted; send it again later."
-            ) from error
+        if self._link.trouble is None:
+            try:
+                async with asyncio.timeout(self._settings.publish_timeout + VERDICT_GRACE):
+                    await self._publisher.publish(event)
+            except (TimeoutError, KafkaUnavailableError) as error:
+                log.warning("the event of %s goes to the outbox: %r", file.file_id, error)
+            else:
+                return
+        await self._outbox.put(event)
 
     async def _discard(self, files: list[StoredFile]) -> None:
         for file in files:

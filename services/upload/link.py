@@ -8,8 +8,6 @@ from urllib.parse import urlsplit
 
 from faststream.kafka import KafkaBroker
 
-from shared.errors import KafkaUnavailableError
-
 log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 9092
@@ -49,17 +47,6 @@ class KafkaLink:
             with contextlib.suppress(asyncio.CancelledError):
                 await holding
             await self._close()
-
-    def check(self) -> None:
-        """Refuse at once what could not be recorded anyway.
-
-        Raises:
-            KafkaUnavailableError: there is no connection.
-        """
-        if self.trouble is not None:
-            raise KafkaUnavailableError(
-                "Kafka does not answer, so no file can be accepted; send it again later."
-            ) from ConnectionError(self.trouble)
 
     async def _hold(self) -> None:
         while True:

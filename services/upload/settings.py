@@ -42,7 +42,9 @@ class UploadSettings(Settings):
         default=64, ge=1, description="Uploads in work at once; more are answered 503."
     )
     publish_timeout: float = Field(
-        default=5.0, gt=0, description="Seconds to wait for Kafka before an upload is answered 503."
+        default=2.0,
+        gt=0,
+        description="Seconds to wait for Kafka before the event of an upload goes to the outbox.",
     )
     idle_timeout: float = Field(
         default=60.0,

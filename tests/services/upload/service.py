@@ -16,7 +16,7 @@ from services.upload.settings import UploadSettings
 from shared.events import FileUploaded
 from shared.reading import parse
 from shared.topics import UPLOADED
-from tests.support.serving import served, until_ready
+from tests.support.serving import served
 
 UPLOAD = "/api/files/upload"
 
@@ -109,10 +109,17 @@ class Service:
         in_the_way.unlink()
 
 
+async def until_connected(client: httpx.AsyncClient) -> None:
+    """Wait until the service has nothing to note: Kafka answers, and nothing waits for it."""
+    async with asyncio.timeout(30):
+        while (await client.get("/health/ready")).json() != {"status": "ok"}:
+            await asyncio.sleep(0.05)
+
+
 @asynccontextmanager
 async def running(settings: UploadSettings, **changes: Any) -> AsyncIterator[Service]:
-    """A service with these settings, ready."""
+    """A service with these settings, connected to Kafka."""
     settings = settings.model_copy(update=changes)
     async with served(create_app(settings)) as client:
-        await until_ready(client)
+        await until_connected(client)
         yield Service(client, settings)

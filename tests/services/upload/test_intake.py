@@ -8,8 +8,11 @@ from aiokafka.errors import KafkaConnectionError
 from faststream.kafka import KafkaBroker, TestKafkaBroker
 from starlette.requests import Request
 
+from services.upload import outbox
 from services.upload.body import IncomingBody
 from services.upload.intake import Intake
+from services.upload.link import KafkaLink
+from services.upload.outbox import Outbox
 from services.upload.settings import UploadSettings
 from shared.blobs import open_blob_store
 from shared.errors import KafkaUnavailableError, LengthMismatchError
@@ -41,12 +44,12 @@ async def intake(settings: UploadSettings) -> AsyncIterator[Intake]:
         if event.data.name == "second":
             raise KafkaConnectionError
 
+    blobs, publisher = open_blob_store(settings), Publisher(broker, settings)
+    link = KafkaLink(broker, "")
+    link.trouble = None
+    waiting = Outbox(blobs=blobs, publisher=publisher, topic_prefix="", link=link)
     async with TestKafkaBroker(broker):
-        yield Intake(
-            settings=settings,
-            blobs=open_blob_store(settings),
-            publisher=Publisher(broker, settings),
-        )
+        yield Intake(settings=settings, blobs=blobs, publisher=publisher, outbox=waiting, link=link)
 
 
 def request_of(body: bytes, *, content_type: str, length: int | None = None) -> Request:
@@ -67,12 +70,29 @@ def request_of(body: bytes, *, content_type: str, length: int | None = None) -> 
     return Request(scope, receive)
 
 
-async def test_when_kafka_takes_only_some_files_the_answer_says_which(
+async def test_what_kafka_does_not_take_waits_in_the_outbox(
     settings: UploadSettings, intake: Intake
 ) -> None:
     request = request_of(FORM + b"--b--\r\n", content_type="multipart/form-data; boundary=b")
 
-    with pytest.raises(KafkaUnavailableError, match="took 2 of 3") as refusal:
+    accepted = await intake.take(IncomingBody(request, settings))
+
+    blobs = open_blob_store(settings)
+    second = accepted.files[1]
+    (key,) = await blobs.keys("outbox")
+    event = parse(await blobs.get(key))
+    assert event is not None
+    assert (key, event.file_id) == (f"outbox/{second.file_id}.json", second.file_id)
+    assert len(await blobs.keys("files")) == 3
+
+
+async def test_when_only_some_files_are_taken_the_answer_says_which(
+    settings: UploadSettings, intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "LIMIT", 0)
+    request = request_of(FORM + b"--b--\r\n", content_type="multipart/form-data; boundary=b")
+
+    with pytest.raises(KafkaUnavailableError, match="2 of 3 files were accepted") as refusal:
         await intake.take(IncomingBody(request, settings))
 
     accepted = refusal.value.members["accepted"]

@@ -16,8 +16,7 @@ import httpx
 import pytest
 
 from services.upload.settings import UploadSettings
-from tests.services.upload.service import UPLOAD, Service
-from tests.support.serving import until_ready
+from tests.services.upload.service import UPLOAD, Service, until_connected
 
 MEGABYTE = 1_000_000
 PIECE = os.urandom(MEGABYTE)
@@ -55,7 +54,7 @@ async def started(settings: UploadSettings, **changes: str) -> AsyncIterator[Pro
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             await until_listening(port)
-            await until_ready(client)
+            await until_connected(client)
             yield Process(client, running)
     finally:
         if running.returncode is None:

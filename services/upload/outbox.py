@@ -1,0 +1,126 @@
+"""The outbox: events that Kafka did not take wait in the blob store, where nothing is lost.
+
+A relay on every pod publishes what waits there, from whichever pod it is, oldest first, as soon as
+Kafka answers. Two relays may publish the same event, or one may publish what Kafka had after all: a
+repeat is harmless, since its id is the same.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from services.upload.link import KafkaLink
+from shared.blobs import BlobMissingError, BlobStore
+from shared.errors import BlobStoreUnavailableError, KafkaUnavailableError
+from shared.events import FileUploaded
+from shared.messaging import Publisher
+from shared.telemetry import OUTBOX
+from shared.topics import UPLOADED
+
+log = logging.getLogger(__name__)
+
+PREFIX = "outbox"
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks while something waits: a file is delayed by as much at most."""
+
+LOOK_SELDOM = 30.0
+"""Seconds between two looks while nothing is known to wait: other pods may have left something."""
+
+LIMIT = 10_000
+"""Events that may wait, as far as this pod knows: at 100 uploads a second more than a minute and a
+half without Kafka."""
+
+AT_ONCE = 50
+"""Events that are on their way to Kafka together."""
+
+
+class Outbox:
+    """What waits for Kafka, and the relay that publishes it."""
+
+    def __init__(
+        self, *, blobs: BlobStore, publisher: Publisher, topic_prefix: str, link: KafkaLink
+    ) -> None:
+        self._blobs = blobs
+        self._publisher = publisher
+        self._topic = topic_prefix + UPLOADED.name
+        self._link = link
+        self._waiting = 0
+        self._put = asyncio.Event()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why events can neither be published nor wait; None while they can."""
+        if self._waiting < LIMIT:
+            return None
+        return f"{self._waiting} events wait for Kafka, as many as the outbox takes"
+
+    @property
+    def note(self) -> str | None:
+        """What an operator should know meanwhile; None if there is nothing."""
+        if self._link.trouble is None and not self._waiting:
+            return None
+        return f"{self._link.trouble or 'Kafka answers'}; {self._waiting} events wait in the outbox"
+
+    async def put(self, event: FileUploaded) -> None:
+        """Keep an event until Kafka takes it.
+
+        Raises:
+            KafkaUnavailableError: too many wait already.
+            BlobStoreUnavailableError: the blob store does not take it.
+        """
+        if self.trouble is not None:
+            raise KafkaUnavailableError(
+                "Kafka does not answer, and too many files wait for it; send this one again later."
+            )
+        await self._blobs.put(f"{PREFIX}/{event.file_id}.json", event.to_json())
+        self._count(self._waiting + 1)
+        self._put.set()
+
+    @asynccontextmanager
+    async def relaying(self) -> AsyncIterator[None]:
+        """Publish what waits, in the background of the `with` block."""
+        relaying = asyncio.create_task(self._relay())
+        try:
+            yield
+        finally:
+            relaying.cancel()
+            with suppress(asyncio.CancelledError):
+                await relaying
+
+    async def _relay(self) -> None:
+        while True:
+            if self._link.trouble is not None:
+                await asyncio.sleep(LOOK_EVERY)
+                continue
+            self._put.clear()
+            try:
+                await self._publish_waiting()
+            except (BlobStoreUnavailableError, KafkaUnavailableError) as error:
+                log.warning("%d events wait in the outbox: %s", self._waiting, error)
+            if self._waiting:
+                await asyncio.sleep(LOOK_EVERY)
+            else:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SELDOM):
+                        await self._put.wait()
+
+    async def _publish_waiting(self) -> None:
+        keys = await self._blobs.keys(f"{PREFIX}/")  # The ids are sorted by time.
+        self._count(len(keys))
+        for begin in range(0, len(keys), AT_ONCE):
+            await asyncio.gather(*map(self._publish, keys[begin : begin + AT_ONCE]))
+        if keys:
+            log.info("published %d events that had waited for Kafka", len(keys))
+
+    async def _publish(self, key: str) -> None:
+        file_id = key.removeprefix(f"{PREFIX}/").removesuffix(".json")
+        with suppress(BlobMissingError):  # Another pod was faster.
+            await self._publisher.put_back(self._topic, file_id, await self._blobs.get(key))
+            await self._blobs.delete(key)
+        self._count(self._waiting - 1)
+
+    def _count(self, waiting: int) -> None:
+        self._waiting = max(0, waiting)
+        OUTBOX.set(self._waiting)
