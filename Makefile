@@ -48,6 +48,7 @@ bench: setup $(PEERS)  ## measure, in some fifteen minutes; see benchmarks/READM
 	$(BIN)/python -m benchmarks.upload
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.rolling
 	$(BIN)/python -m benchmarks.push
 	$(BIN)/python -m benchmarks.replay
 	$(BIN)/python -m benchmarks.status

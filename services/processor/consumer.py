@@ -11,6 +11,7 @@ import logging
 from collections.abc import Collection
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import CommitFailedError, KafkaError
 
 from services.processor.commits import COMMIT_ERRORS, Committer
@@ -34,7 +35,8 @@ from shared.topics import WORK_TOPICS
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_MS = SESSION_TIMEOUT_MS // 3
+HEARTBEAT_MS = 300
+"""How late a pod may learn that another one comes or goes: until all know, none takes new work."""
 
 POLL_TIMEOUT_MS = 500
 """How long a poll waits for records; it bounds how late the end of a pause is noticed."""
@@ -120,6 +122,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             auto_offset_reset="earliest",
             session_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=HEARTBEAT_MS,
+            partition_assignment_strategy=(RoundRobinPartitionAssignor,),
         )
         async with asyncio.TaskGroup() as group:
             self._background = {
