@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, TopicAlreadyExistsError
 from faststream.exceptions import IncorrectState
 from faststream.kafka import KafkaBroker
@@ -66,6 +67,26 @@ had in its hands waits no longer than it must."""
 
 PROCESSOR_GROUP = "processor"
 """The consumer group of all processors; the status service looks at how far it is."""
+
+
+def _patient(ask: Callable[..., Awaitable[bool]]) -> Callable[..., Awaitable[bool]]:
+    """Have aiokafka pause where Kafka did not answer.
+
+    A producer that looks for a leader asks again at once otherwise, thousands of times a second,
+    and logs each time.
+    """
+
+    async def ask_patiently(*arguments: Any) -> bool:
+        answered = await ask(*arguments)
+        if not answered:
+            await asyncio.sleep(KAFKA_RETRY_DELAY)
+        return answered
+
+    return ask_patiently
+
+
+# The clients that FastStream makes for itself are out of reach, so it is done to all.
+AIOKafkaClient._metadata_update = _patient(AIOKafkaClient._metadata_update)  # noqa: SLF001
 
 
 class LoggedEvent(NamedTuple):
@@ -179,8 +200,6 @@ class DirectPublisher(Publisher):
             acks="all",
             linger_ms=LINGER_MS,
         )
-        client = self._producer.client
-        client._metadata_update = _patient(client._metadata_update)  # noqa: SLF001
         await self._producer.start()
 
     async def stop(self) -> None:
@@ -220,21 +239,6 @@ class DirectPublisher(Publisher):
         # all partitions end theirs at the same moments, so that they share requests.
         linger = CROWD_LINGER - now % CROWD_LINGER if crowded else 0.0
         producer._message_accumulator._linger_time = linger  # noqa: SLF001
-
-
-def _patient(ask: Callable[..., Awaitable[bool]]) -> Callable[..., Awaitable[bool]]:
-    """Have aiokafka's producer pause where Kafka did not answer.
-
-    It asks again at once otherwise, thousands of times a second, and logs each time.
-    """
-
-    async def ask_patiently(*arguments: Any) -> bool:
-        answered = await ask(*arguments)
-        if not answered:
-            await asyncio.sleep(KAFKA_RETRY_DELAY)
-        return answered
-
-    return ask_patiently
 
 
 def _not_taken(event: Event, error: Exception) -> WaybillError:
