@@ -10,11 +10,11 @@ import os
 import struct
 import sys
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 import uvloop
 
-MARKER = b'"delivery":'
+MARKER = b"delivery"
 """What each message has once; Waybill's documents have `WAYBILL_MARKER` instead."""
 
 WAYBILL_MARKER = b'"file_id":'
@@ -22,19 +22,27 @@ WAYBILL_MARKER = b'"file_id":'
 TEXT = 0x81
 
 
-def websocket(path: str, *sent: str) -> bytes:
-    """What a client sends to open a WebSocket, and its first messages, masked with zeros."""
+class Opening(NamedTuple):
+    """What a client sends at first, and what once it is answered."""
+
+    request: bytes
+    message: bytes = b""
+
+
+def websocket(path: str, text: str) -> Opening:
+    """A WebSocket's opening, and the client's first message, masked with zeros."""
     key = base64.b64encode(os.urandom(16)).decode()
     opening = (
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
-    frames = b"".join(struct.pack("!BB4x", TEXT, 0x80 | len(text)) + text.encode() for text in sent)
-    return opening.encode() + frames
+    frame = struct.pack("!BB4x", TEXT, 0x80 | len(text)) + text.encode()
+    return Opening(opening.encode(), frame)
 
 
-def http(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+def http(path: str) -> Opening:
+    """A plain request."""
+    return Opening(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
 
 
 KINDS = {
@@ -57,7 +65,7 @@ class Counter(asyncio.Protocol):
     lost = 0
     opened = 0
 
-    def __init__(self, opening: bytes, marker: bytes) -> None:
+    def __init__(self, opening: Opening, marker: bytes) -> None:
         self._opening = opening
         self._marker = marker
         self._rest = b""
@@ -65,13 +73,14 @@ class Counter(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclasses of asyncio's.
-        transport = cast("asyncio.Transport", transport)
-        transport.write(self._opening)
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(self._opening.request)
 
     def data_received(self, data: bytes) -> None:
         if not self._is_open:
             self._is_open = True
             Counter.opened += 1
+            self._transport.write(self._opening.message)
         data = self._rest + data
         Counter.told += data.count(self._marker)
         self._rest = data[-len(self._marker) + 1 :]
