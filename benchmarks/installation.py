@@ -156,5 +156,8 @@ def running_waybill(*options: str, workers: int) -> Iterator[Installation]:
 
 
 def _is_completed(message: str | bytes, file_id: str) -> bool:
-    status = json.loads(message)["status"]
+    told = json.loads(message)
+    if told["type"] != "status":
+        return False
+    status = told["status"]
     return bool(status["file_id"] == file_id and status["status"] == "completed")
