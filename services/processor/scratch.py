@@ -2,10 +2,11 @@
 
 import asyncio
 import fcntl
+import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -19,10 +20,11 @@ class Scratch:
     def __init__(self, parent: str | None) -> None:
         root = Path(parent or tempfile.gettempdir())
         root.mkdir(parents=True, exist_ok=True)
-        _sweep(root)
-        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
-        self._lock = (self.folder / LOCK).open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        with _one_pod_at_a_time(root):  # Or one would sweep away what another has not locked yet.
+            _sweep(root)
+            self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
+            self._lock = (self.folder / LOCK).open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._numbers = count(1)
 
     @asynccontextmanager
@@ -48,6 +50,17 @@ class Scratch:
         """Remove everything; the pod ends."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
+
+
+@contextmanager
+def _one_pod_at_a_time(root: Path) -> Iterator[None]:
+    """Holds a lock on the directory itself, which needs no file of its own."""
+    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _sweep(root: Path) -> None:

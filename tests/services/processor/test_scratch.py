@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from services.processor.scratch import Scratch
@@ -31,3 +32,11 @@ def test_a_new_pod_removes_what_a_killed_one_left_and_spares_the_living(tmp_path
     living.remove()
     new.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pods_that_start_at_the_same_moment_leave_each_other_alone(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(16) as threads:
+        pods = list(threads.map(lambda _: Scratch(str(tmp_path)), range(200)))
+    assert all(pod.folder.is_dir() for pod in pods)
+    for pod in pods:
+        pod.remove()
