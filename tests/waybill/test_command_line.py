@@ -14,6 +14,7 @@ from waybill.addresses import Addresses, find_addresses
 from waybill.cli.show import print_stuck
 from waybill.cli.words import human_duration, human_size
 from waybill.client import Client
+from waybill.local import ports
 from waybill.local.ports import choose_port, is_free
 from waybill.local.stack import LONGEST_DELAY, STABLE_AFTER, next_delay
 
@@ -188,6 +189,12 @@ def test_a_free_port_is_chosen_where_none_was_asked_for() -> None:
     told: list[str] = []
     assert is_free(choose_port(0, 8000, told.append))
     assert not told
+
+
+def test_no_port_is_handed_out_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "LASTING", range(20_000, 20_200))
+    chosen = [ports.free_port() for _ in range(30)]
+    assert len(set(chosen)) == len(chosen)
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,21 @@ TRIES = 100
 """Ports that are looked at before it is a riddle why none is free."""
 
 
+_given: set[int] = set()
+"""What has been handed out: whoever got a port may not listen on it yet."""
+
+
 def free_port() -> int:
     """A port that nobody listens on now, and that a service which starts again finds free.
+
+    No port is handed out twice by one process.
 
     Raises:
         StackError: there is none.
     """
     for port in random.SystemRandom().sample(LASTING, TRIES):
-        if is_free(port):
+        if port not in _given and is_free(port):
+            _given.add(port)
             return port
     raise StackError(f"No port from {LASTING[0]} to {LASTING[-1]} is free.")
 
