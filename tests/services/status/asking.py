@@ -25,3 +25,13 @@ async def wait_for(client: httpx.AsyncClient, file_id: str, status: str) -> http
             headers = {"If-None-Match": answer.headers["etag"]} if answer.is_success else {}
             answer = await client.get(status_path(file_id), params={"wait": 5}, headers=headers)
     return answer
+
+
+async def wait_for_history(client: httpx.AsyncClient, file_id: str, length: int) -> None:
+    """Wait until the service knows so many lines of a file's history."""
+    async with asyncio.timeout(20):
+        while True:
+            answer = await client.get(f"/api/files/{file_id}/events")
+            if answer.is_success and len(answer.json()["items"]) >= length:
+                return
+            await asyncio.sleep(0.05)

@@ -18,7 +18,7 @@ from shared.events import (
 from shared.messaging import Publisher
 from shared.settings import Settings
 from shared.topics import CONTROL, UPLOADED
-from tests.services.status.asking import publish, status_path, wait_for
+from tests.services.status.asking import publish, status_path, wait_for, wait_for_history
 from tests.support.builders import (
     cancelled,
     completed,
@@ -53,7 +53,7 @@ async def test_a_file_under_way_is_cancelled_in_its_present_run(
 ) -> None:
     file_id = new_file_id()
     await publish(publisher, file_id, *events)
-    await wait_for(client, file_id, status)
+    await wait_for_history(client, file_id, len(events))
     answer = await client.post(f"/api/files/{file_id}/cancel", params={"reason": "not needed"})
     assert answer.status_code == 202, answer.text
     told = answer.json()
