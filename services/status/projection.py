@@ -81,8 +81,9 @@ class Position(NamedTuple):
 NOWHERE = Position(0, False, 0, Rank.QUEUED, 0, 0)
 
 
-def _as_integers(position: Position) -> list[int]:
-    return [int(part) for part in position]
+def as_integers(position: Position) -> list[int]:
+    """The position as MongoDB and JSON have it."""
+    return [+part for part in position]  # A plain number of each, sooner than `int` does.
 
 
 class ProgressView(BaseModel):
@@ -176,7 +177,7 @@ class Status(BaseModel):
     history: tuple[HistoryEntry, ...] = ()
     cancel_run: int | None = Field(default=None, exclude=True)
     """The last run that is to be cancelled, for as long as that may still come true."""
-    position: Annotated[Position, PlainSerializer(_as_integers, when_used="json")] = NOWHERE
+    position: Annotated[Position, PlainSerializer(as_integers, when_used="json")] = NOWHERE
     """Of two states of a file the one with the greater position is the later one."""
 
 

@@ -10,7 +10,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReplaceOne
 from pymongo.errors import BulkWriteError, ExecutionTimeout, PyMongoError
 
 from services.status.conditions import conditions
-from services.status.projection import State, Status
+from services.status.projection import State, Status, as_integers
 from services.status.query import Cursor, Query, Sort
 from shared.errors import MongoUnavailableError, TooWideSearchError
 from shared.settings import Settings
@@ -243,7 +243,7 @@ def _as_read(read: Status) -> dict[str, Any]:
     """
     return {
         "_id": read.file_id,
-        "position": _position(read),
+        "position": as_integers(read.position),
         "history": {"$size": len(read.history)},
         "created_at": read.created_at,
         "started_at": read.started_at,
@@ -255,14 +255,10 @@ def _as_read(read: Status) -> dict[str, Any]:
 def _to_document(status: Status) -> dict[str, Any]:
     document = status.model_dump()
     document["_id"] = document.pop("file_id")
-    document["position"] = _position(status)
+    document["position"] = as_integers(status.position)
     document["cancel_run"] = status.cancel_run
     document["label_index"] = [f"{key}:{value}" for key, value in status.labels.items()]
     return document
-
-
-def _position(status: Status) -> list[int]:
-    return [+part for part in status.position]  # A plain number of each, sooner than `int` does.
 
 
 def _to_status(document: Mapping[str, Any]) -> Status:
