@@ -24,16 +24,13 @@ from aiokafka.errors import KafkaError
 
 from shared.errors import WaybillError
 from shared.log import open_log, read_range
-from shared.messaging import admin_client, create_topics, group_name
+from shared.messaging import PROCESSOR_GROUP, admin_client, create_topics, group_name
 from shared.settings import Settings
 from shared.topics import TOPICS
 
 FORMAT = 1
 
 MANIFEST = "archive.json"
-
-PROCESSOR = "processor"
-"""The group whose place in the log is kept: all others read it from the beginning."""
 
 AT_ONCE = 500
 """Records on their way to Kafka."""
@@ -76,6 +73,8 @@ class Record(NamedTuple):
 
 async def export_topics(settings: Settings, folder: Path) -> int:
     """Write all topics, up to their present ends, into a folder.
+
+    Of the groups only the processors' place is kept: all others read from the beginning.
 
     Returns:
         How many records that are.
@@ -194,7 +193,7 @@ async def _committed(
 ) -> dict[TopicPartition, int]:
     async with admin_client(settings) as admin:
         committed = await admin.list_consumer_group_offsets(
-            group_name(settings, PROCESSOR), partitions=partitions
+            group_name(settings, PROCESSOR_GROUP), partitions=partitions
         )
     return {each: place.offset for each, place in committed.items() if place.offset > 0}
 
@@ -204,7 +203,7 @@ async def _commit(settings: Settings, offsets: dict[TopicPartition, int]) -> Non
         return
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka.split(","),
-        group_id=group_name(settings, PROCESSOR),
+        group_id=group_name(settings, PROCESSOR_GROUP),
         enable_auto_commit=False,
     )
     await consumer.start()
