@@ -4,33 +4,18 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
-
-from services.status.store import SERVER_SELECTION_TIMEOUT_MS, translated
+from services.status.store import FileStore, translated
 from services.status.stretches import Stretch
-from shared.settings import Settings
 
 
 class Checkpoints:
-    """What is left to be folded into a collection, one document for each partition number.
+    """What is left to be folded into a store, one document for each partition number.
 
     Every method raises `MongoUnavailableError` when MongoDB does not answer.
     """
 
-    def __init__(self, settings: Settings, *, collection: str) -> None:
-        """Args:
-        collection: what is folded into; the checkpoints stand in another beside it.
-        """
-        self._client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
-            settings.mongodb, serverSelectionTimeoutMS=SERVER_SELECTION_TIMEOUT_MS
-        )
-        self._numbers: AsyncIOMotorCollection[dict[str, Any]] = self._client[settings.database][
-            f"{collection}_checkpoints"
-        ]
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+    def __init__(self, store: FileStore) -> None:
+        self._numbers = store.beside("checkpoints")
 
     @translated
     async def begin(self, stretches: Sequence[Stretch]) -> None:

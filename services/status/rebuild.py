@@ -61,8 +61,8 @@ async def rebuild(
         UnavailableError: MongoDB does not answer.
         KafkaError: Kafka does not.
     """
-    checkpoints = Checkpoints(settings, collection=collection)
     store = FileStore(settings, collection=collection)
+    checkpoints = Checkpoints(store)
     try:
         whole = [] if restart else await checkpoints.whole()
         if not whole:
@@ -74,7 +74,6 @@ async def rebuild(
         return whole
     finally:
         store.close()
-        checkpoints.close()
 
 
 class _Watch:
@@ -131,8 +130,8 @@ def _fold_here(settings: StatusSettings, collection: str, stretches: list[Stretc
 
 
 async def _fold(settings: StatusSettings, collection: str, stretches: list[Stretch]) -> None:
-    checkpoints = Checkpoints(settings, collection=collection)
     store = FileStore(settings, collection=collection)
+    checkpoints = Checkpoints(store)
     projector = Projector(store)
     try:
         async for block in read(settings, stretches):
@@ -140,4 +139,3 @@ async def _fold(settings: StatusSettings, collection: str, stretches: list[Stret
             await checkpoints.passed(block.number, block.rest)
     finally:
         store.close()
-        checkpoints.close()

@@ -111,7 +111,7 @@ async def replay(
                 drift = await find_drift(
                     live, shadow, lambda: tail.fold_into(projector), mend=not verify_only
                 )
-        await _forget(settings, SHADOW)
+        await Checkpoints(shadow).drop()
         await shadow.drop()
         return drift
     finally:
@@ -144,9 +144,9 @@ async def show_the_past(
     store = FileStore(settings, collection=collection)
     try:
         await store.prepare()
+        await Checkpoints(store).drop()
     finally:
         store.close()
-    await _forget(settings, collection)
     return collection
 
 
@@ -156,14 +156,6 @@ def _translated() -> Iterator[None]:
         yield
     except (KafkaError, OSError) as error:
         raise KafkaUnavailableError(f"Kafka does not answer: {error!r}") from error
-
-
-async def _forget(settings: Settings, collection: str) -> None:
-    checkpoints = Checkpoints(settings, collection=collection)
-    try:
-        await checkpoints.drop()
-    finally:
-        checkpoints.close()
 
 
 @contextmanager

@@ -98,6 +98,10 @@ class FileStore:
         """A store over another collection of the same database."""
         return FileStore(self._settings, collection=collection)
 
+    def beside(self, name: str) -> AsyncIOMotorCollection[dict[str, Any]]:
+        """A collection of this one's own, for what is noted about it."""
+        return self._files.database[f"{self._files.name}_{name}"]
+
     @translated
     async def prepare(self) -> None:
         """Create the indexes; every list that the API offers walks one of them in order."""
