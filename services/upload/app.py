@@ -32,13 +32,11 @@ def create_app(settings: UploadSettings, broker: KafkaBroker | None = None) -> F
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
-        blobs, publisher = open_blob_store(settings), Publisher(broker, settings)
+        blobs = open_blob_store(settings)
         app.state.outbox = outbox = Outbox(
-            blobs=blobs, publisher=publisher, topic_prefix=settings.topic_prefix, link=link
+            settings=settings, blobs=blobs, publisher=Publisher(broker, settings), link=link
         )
-        intake = Intake(
-            settings=settings, blobs=blobs, publisher=publisher, outbox=outbox, link=link
-        )
+        intake = Intake(settings=settings, blobs=blobs, outbox=outbox)
         async with link.held(), outbox.relaying():
             desk = Desk(settings=settings, intake=intake)
             yield State(desk=desk, status_url=settings.status_url.rstrip("/"))

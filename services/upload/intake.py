@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from services.upload.body import IncomingBody, IncomingFile
 from services.upload.labels import read_labels
-from services.upload.link import KafkaLink
 from services.upload.names import UNNAMED
 from services.upload.outbox import Outbox
 from services.upload.rules import HEAD, check_type, judge_type
@@ -23,21 +22,15 @@ from shared.blobs import BlobStore, source_key
 from shared.errors import (
     BlobStoreUnavailableError,
     EmptyFileError,
-    KafkaUnavailableError,
     NoFileError,
     TooLargeError,
     UnavailableError,
 )
 from shared.events import FileUploaded, UploadedData, new_file_id
-from shared.messaging import Publisher
 
 log = logging.getLogger(__name__)
 
 SOURCE = "/upload"
-
-VERDICT_GRACE = 1.0
-"""Seconds that Kafka's client may overrun the time it was given: its own verdict says more than
-ours, which ends the wait in any case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,20 +55,10 @@ class Accepted:
 class Intake:
     """Stores and records what comes in."""
 
-    def __init__(
-        self,
-        *,
-        settings: UploadSettings,
-        blobs: BlobStore,
-        publisher: Publisher,
-        outbox: Outbox,
-        link: KafkaLink,
-    ) -> None:
+    def __init__(self, *, settings: UploadSettings, blobs: BlobStore, outbox: Outbox) -> None:
         self._settings = settings
         self._blobs = blobs
-        self._publisher = publisher
         self._outbox = outbox
-        self._link = link
 
     async def take(self, body: IncomingBody) -> Accepted:
         """Store the files of one request and record them.
@@ -151,11 +134,8 @@ class Intake:
     ) -> None:
         """Record one file; returns once all in-sync replicas have the event, or the outbox.
 
-        Kafka may yet store an event whose acknowledgement was lost, so that it is there twice. That
-        is harmless: its id is the same.
-
         Raises:
-            UnavailableError: Kafka does not answer, and the outbox does not take the event either.
+            UnavailableError: neither takes it.
         """
         data = UploadedData(
             blob=source_key(file.file_id),
@@ -166,16 +146,7 @@ class Intake:
             labels=labels,
             batch_id=batch_id,
         )
-        event = FileUploaded.of(file.file_id, data, source=SOURCE)
-        if self._link.trouble is None:
-            try:
-                async with asyncio.timeout(self._settings.publish_timeout + VERDICT_GRACE):
-                    await self._publisher.publish(event)
-            except (TimeoutError, KafkaUnavailableError) as error:
-                log.warning("the event of %s goes to the outbox: %r", file.file_id, error)
-            else:
-                return
-        await self._outbox.put(event)
+        await self._outbox.publish(FileUploaded.of(file.file_id, data, source=SOURCE))
 
     async def _discard(self, files: list[StoredFile]) -> None:
         for file in files:

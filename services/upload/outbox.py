@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from services.upload.link import KafkaLink
+from services.upload.settings import UploadSettings
 from shared.blobs import BlobMissingError, BlobStore
 from shared.errors import BlobStoreUnavailableError, KafkaUnavailableError
 from shared.events import FileUploaded
@@ -21,6 +22,10 @@ from shared.topics import UPLOADED
 log = logging.getLogger(__name__)
 
 PREFIX = "outbox"
+
+VERDICT_GRACE = 1.0
+"""Seconds that Kafka's client may overrun the time it was given: its own verdict says more than
+ours, which ends the wait in any case."""
 
 LOOK_EVERY = 1.0
 """Seconds between two looks while something waits: a file is delayed by as much at most."""
@@ -40,14 +45,15 @@ class Outbox:
     """What waits for Kafka, and the relay that publishes it."""
 
     def __init__(
-        self, *, blobs: BlobStore, publisher: Publisher, topic_prefix: str, link: KafkaLink
+        self, *, settings: UploadSettings, blobs: BlobStore, publisher: Publisher, link: KafkaLink
     ) -> None:
+        self._settings = settings
         self._blobs = blobs
         self._publisher = publisher
-        self._topic = topic_prefix + UPLOADED.name
+        self._topic = settings.topic_prefix + UPLOADED.name
         self._link = link
         self._waiting = 0
-        self._put = asyncio.Event()
+        self._kept = asyncio.Event()
 
     @property
     def trouble(self) -> str | None:
@@ -63,20 +69,34 @@ class Outbox:
             return None
         return f"{self._link.trouble or 'Kafka answers'}; {self._waiting} events wait in the outbox"
 
-    async def put(self, event: FileUploaded) -> None:
-        """Keep an event until Kafka takes it.
+    async def publish(self, event: FileUploaded) -> None:
+        """Have an event durable: in Kafka, or here until Kafka takes it.
+
+        Kafka may yet store an event whose acknowledgement was lost, so that it is there twice. That
+        is harmless: its id is the same.
 
         Raises:
             KafkaUnavailableError: too many wait already.
             BlobStoreUnavailableError: the blob store does not take it.
         """
+        if self._link.trouble is None:
+            try:
+                async with asyncio.timeout(self._settings.publish_timeout + VERDICT_GRACE):
+                    await self._publisher.publish(event)
+            except (TimeoutError, KafkaUnavailableError) as error:
+                log.warning("the event of %s goes to the outbox: %r", event.file_id, error)
+            else:
+                return
+        await self._keep(event)
+
+    async def _keep(self, event: FileUploaded) -> None:
         if self.trouble is not None:
             raise KafkaUnavailableError(
                 "Kafka does not answer, and too many files wait for it; send this one again later."
             )
         await self._blobs.put(f"{PREFIX}/{event.file_id}.json", event.to_json())
         self._count(self._waiting + 1)
-        self._put.set()
+        self._kept.set()
 
     @asynccontextmanager
     async def relaying(self) -> AsyncIterator[None]:
@@ -94,7 +114,7 @@ class Outbox:
             if self._link.trouble is not None:
                 await asyncio.sleep(LOOK_EVERY)
                 continue
-            self._put.clear()
+            self._kept.clear()
             try:
                 await self._publish_waiting()
             except (BlobStoreUnavailableError, KafkaUnavailableError) as error:
@@ -104,17 +124,17 @@ class Outbox:
             else:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_SELDOM):
-                        await self._put.wait()
+                        await self._kept.wait()
 
     async def _publish_waiting(self) -> None:
         keys = await self._blobs.keys(f"{PREFIX}/")  # The ids are sorted by time.
         self._count(len(keys))
         for begin in range(0, len(keys), AT_ONCE):
-            await asyncio.gather(*map(self._publish, keys[begin : begin + AT_ONCE]))
+            await asyncio.gather(*map(self._relay_one, keys[begin : begin + AT_ONCE]))
         if keys:
             log.info("published %d events that had waited for Kafka", len(keys))
 
-    async def _publish(self, key: str) -> None:
+    async def _relay_one(self, key: str) -> None:
         file_id = key.removeprefix(f"{PREFIX}/").removesuffix(".json")
         with suppress(BlobMissingError):  # Another pod was faster.
             await self._publisher.put_back(self._topic, file_id, await self._blobs.get(key))

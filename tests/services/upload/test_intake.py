@@ -44,12 +44,14 @@ async def intake(settings: UploadSettings) -> AsyncIterator[Intake]:
         if event.data.name == "second":
             raise KafkaConnectionError
 
-    blobs, publisher = open_blob_store(settings), Publisher(broker, settings)
+    blobs = open_blob_store(settings)
     link = KafkaLink(broker, "")
     link.trouble = None
-    waiting = Outbox(blobs=blobs, publisher=publisher, topic_prefix="", link=link)
+    waiting = Outbox(
+        settings=settings, blobs=blobs, publisher=Publisher(broker, settings), link=link
+    )
     async with TestKafkaBroker(broker):
-        yield Intake(settings=settings, blobs=blobs, publisher=publisher, outbox=waiting, link=link)
+        yield Intake(settings=settings, blobs=blobs, outbox=waiting)
 
 
 def request_of(body: bytes, *, content_type: str, length: int | None = None) -> Request:
