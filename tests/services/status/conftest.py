@@ -7,6 +7,7 @@ import pytest
 
 from services.status.app import create_app
 from services.status.settings import StatusSettings
+from services.status.store import FileStore
 from shared.messaging import Publisher
 from shared.settings import Settings
 from tests.support.serving import served, until_ready
@@ -15,6 +16,14 @@ from tests.support.serving import served, until_ready
 @pytest.fixture
 def status_settings(settings: Settings) -> StatusSettings:
     return StatusSettings(**settings.model_dump(), heartbeat=0.5)
+
+
+@pytest.fixture
+async def store(settings: Settings) -> AsyncIterator[FileStore]:
+    store = FileStore(settings)
+    await store.prepare()
+    yield store
+    store.close()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The auditor notices documents that are not what the log says, and files that are stuck."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -18,14 +17,6 @@ from shared.telemetry import AUDITED
 from shared.topics import PARTITIONS
 from tests.services.status.asking import publish, wait_for
 from tests.support.builders import completed, failed, processing, uploaded
-
-
-@pytest.fixture
-async def store(status_settings: StatusSettings) -> AsyncIterator[FileStore]:
-    store = FileStore(status_settings)
-    await store.prepare()
-    yield store
-    store.close()
 
 
 def audited(outcome: str) -> float:

@@ -1,24 +1,11 @@
 """The projector folds batches of records into a real MongoDB."""
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from services.status.projection import State, fold
 from services.status.projector import Projector
 from services.status.store import FileStore
 from shared.events import new_file_id
-from shared.settings import Settings
 from tests.services.status.records import records
 from tests.support.builders import about, completed, processing, progressed, uploaded
-
-
-@pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[FileStore]:
-    store = FileStore(settings)
-    await store.prepare()
-    yield store
-    store.close()
 
 
 async def test_what_another_projector_has_changed_meanwhile_is_not_overwritten(

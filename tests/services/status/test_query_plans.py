@@ -49,14 +49,6 @@ def a_file(number: int) -> Status:
 
 
 @pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[FileStore]:
-    store = FileStore(settings)
-    await store.prepare()
-    yield store
-    store.close()
-
-
-@pytest.fixture
 async def database(settings: Settings) -> AsyncIterator[AsyncIOMotorDatabase[dict[str, Any]]]:
     client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(settings.mongodb)
     await client[settings.database].create_collection("system.profile", capped=True, size=1 << 26)

@@ -1,7 +1,6 @@
 """A replay makes MongoDB what the log says, while the services run."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -20,13 +19,6 @@ from tests.services.status.asking import publish, status_path, wait_for
 from tests.support.builders import completed, failed, processing, progressed, uploaded
 
 ORDER = ["pending", "processing", "completed"]
-
-
-@pytest.fixture
-async def store(status_settings: StatusSettings) -> AsyncIterator[FileStore]:
-    store = FileStore(status_settings)
-    yield store
-    store.close()
 
 
 class KilledError(Exception):

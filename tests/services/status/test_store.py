@@ -1,7 +1,6 @@
 """The store keeps statuses in a real MongoDB."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -26,14 +25,6 @@ from tests.support.builders import (
     retrying,
     uploaded,
 )
-
-
-@pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[FileStore]:
-    store = FileStore(settings)
-    await store.prepare()
-    yield store
-    store.close()
 
 
 def status_of(file_id: str, *events: StatusEvent) -> Status:
