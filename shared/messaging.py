@@ -17,8 +17,8 @@ from faststream.exceptions import IncorrectState
 from faststream.kafka import KafkaBroker
 
 from shared.errors import EventTooLargeError, KafkaUnavailableError, WaybillError
-from shared.events import AnyEvent, DeadCode, DeadData, Event, FileDead
-from shared.reading import parse
+from shared.events import AnyEvent, DeadCode, DeadData, Event, FileDead, StatusEvent
+from shared.reading import UnreadableEventError, parse
 from shared.settings import Settings
 from shared.topics import TOPICS, Topic, topic_of
 
@@ -258,6 +258,18 @@ def read_record(record: KafkaRecord) -> LoggedEvent | None:
         return None
     event = parse(record.value)
     return None if event is None else LoggedEvent(event, record.offset)
+
+
+def read_status_event(record: KafkaRecord) -> StatusEvent | None:
+    """The event in a record, if it tells of a file's status; None for all else.
+
+    What cannot be read is passed over: the projector puts it to the dead letters.
+    """
+    try:
+        logged = read_record(record)
+    except UnreadableEventError:
+        return None
+    return logged.event if logged and isinstance(logged.event, StatusEvent) else None
 
 
 def dead_letter(

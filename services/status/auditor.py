@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from pydantic import BaseModel
 
@@ -25,8 +25,7 @@ from services.status.traffic import Traffic
 from shared.errors import UnavailableError
 from shared.events import FileUploaded, StatusEvent, Timestamp, utc_now
 from shared.log import open_log, read_range
-from shared.messaging import read_record
-from shared.reading import UnreadableEventError
+from shared.messaging import read_status_event
 from shared.telemetry import AUDITED, STUCK
 from shared.topics import LIFECYCLE, PARTITIONS, UPLOADED
 
@@ -199,7 +198,7 @@ async def _read_sample(
     sample = _Sample({}, utc_now())
     earliest = sample.read_until
     async for record in read_range(consumer, uploads, start, min(ends[uploads], start + SAMPLE)):
-        event = _event(record)
+        event = read_status_event(record)
         if isinstance(event, FileUploaded):
             sample.events[event.file_id] = [(event, record.offset)]
             earliest = min(earliest, event.time)
@@ -210,16 +209,8 @@ async def _read_sample(
     last = min(ends[lifecycle], first.offset + MAX_READ)
     known = {file_id.encode() for file_id in sample.events}
     async for record in read_range(consumer, lifecycle, first.offset, last):
-        if record.key in known and (event := _event(record)) is not None:
+        if record.key in known and (event := read_status_event(record)) is not None:
             sample.events[event.file_id].append((event, record.offset))
         if last < ends[lifecycle]:
             sample.read_until = datetime.fromtimestamp(record.timestamp / 1000, UTC) - SLACK
     return sample
-
-
-def _event(record: ConsumerRecord) -> StatusEvent | None:
-    try:
-        logged = read_record(record)
-    except UnreadableEventError:
-        return None  # It is among the dead letters.
-    return logged.event if logged and isinstance(logged.event, StatusEvent) else None

@@ -20,10 +20,8 @@ from services.status.overlay import Observed
 from services.status.projector import GROUP
 from services.status.recent import MAX_RECENT
 from shared.errors import UnavailableError
-from shared.events import StatusEvent
 from shared.log import open_log
-from shared.messaging import admin_client, group_name, read_record, topic_names
-from shared.reading import UnreadableEventError
+from shared.messaging import admin_client, group_name, read_status_event, topic_names
 from shared.settings import Settings
 from shared.topics import EVENT_TOPICS
 
@@ -124,12 +122,8 @@ class FanOut:
             topic = self._topics.get(partition.topic)
             for record in records:
                 self._position[partition] = record.offset + 1
-                try:
-                    logged = read_record(record)
-                except UnreadableEventError:
-                    continue  # The projector puts it to the dead letters.
-                if logged is not None and isinstance(logged.event, StatusEvent):
-                    events.append(Observed(logged.event, topic, partition.partition, logged.offset))
+                if (event := read_status_event(record)) is not None:
+                    events.append(Observed(event, topic, partition.partition, record.offset))
         at_end = all(
             offset >= (consumer.highwater(partition) or 0)
             for partition, offset in self._position.items()
