@@ -9,11 +9,12 @@ import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import obstore
+from obstore.exceptions import AlreadyExistsError
 from obstore.exceptions import BaseError as StoreError
 from obstore.exceptions import NotFoundError as StoreNotFoundError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
@@ -104,6 +105,17 @@ class BlobStore:
             raise _unavailable(error) from error
         await self._make_durable(key)
 
+    async def create(self, key: str, data: bytes) -> bool:
+        """Store `data` under `key` if nothing is there; False if something is."""
+        try:
+            await obstore.put_async(self._store, key, data, mode="create")
+        except AlreadyExistsError:
+            return False
+        except (StoreError, OSError) as error:
+            raise _unavailable(error) from error
+        await self._make_durable(key)
+        return True
+
     async def put_file(self, key: str, path: Path) -> None:
         """Store the content of a local file under `key`."""
         try:
@@ -158,12 +170,20 @@ class BlobStore:
         except (StoreError, OSError) as error:
             raise _unavailable(error) from error
 
-    async def keys(self, prefix: str) -> list[str]:
-        """The keys that stand under `prefix`, sorted."""
+    async def keys(self, prefix: str, *, before: datetime | None = None) -> list[str]:
+        """The keys that stand under `prefix`, sorted.
+
+        Args:
+            before: only what was stored before that.
+        """
         found: list[str] = []
         try:
             async for batch in obstore.list(self._store, prefix):
-                found.extend(entry["path"] for entry in batch)
+                found.extend(
+                    entry["path"]
+                    for entry in batch
+                    if before is None or entry["last_modified"] < before
+                )
         except (StoreError, OSError) as error:
             raise _unavailable(error) from error
         return sorted(found)

@@ -9,6 +9,8 @@
     │   ├── BrokenMultipartError            400
     │   ├── LengthMismatchError             400
     │   ├── StalledUploadError              408
+    │   ├── BadIdempotencyKeyError          400
+    │   ├── ReusedIdempotencyKeyError       422
     │   ├── BadParameterError               422
     │   ├── TooWideSearchError              422
     │   ├── UnknownFileError                404
@@ -110,6 +112,20 @@ class StalledUploadError(RefusedError):
 
     code = "stalled"
     status = 408
+
+
+class BadIdempotencyKeyError(RefusedError):
+    """The Idempotency-Key cannot be used."""
+
+    code = "bad_idempotency_key"
+    status = 400
+
+
+class ReusedIdempotencyKeyError(RefusedError):
+    """The Idempotency-Key was used for another request."""
+
+    code = "idempotency_key_reused"
+    status = 422
 
 
 class BadParameterError(RefusedError):

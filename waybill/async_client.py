@@ -1,16 +1,27 @@
 """The client for asyncio: hand a file over, look at its status, follow it to its end."""
 
 import asyncio
+import itertools
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
 import httpx
 
 from waybill.addresses import Addresses, find_addresses
-from waybill.calls import TERMINAL, TIMEOUT, Call, Calls, document, no_answer, refusal
+from waybill.calls import (
+    TERMINAL,
+    TIMEOUT,
+    Call,
+    Calls,
+    document,
+    no_answer,
+    pause_before_retry,
+    refusal,
+)
 from waybill.client import BLOCK, LONG_POLL
+from waybill.errors import NoAnswerError, RefusedError
 from waybill.following import SILENCE, Following, Status
 
 
@@ -40,7 +51,7 @@ class AsyncClient:
         content_type: str | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> Status:
-        """Hand over a file; it is streamed from the disk, read by a thread.
+        """Hand over a file; it is streamed from the disk, read by a thread, again if need be.
 
         Raises:
             OSError: the file cannot be read.
@@ -49,12 +60,13 @@ class AsyncClient:
         try:
 
             async def blocks() -> AsyncIterator[bytes]:
+                file.seek(0)
                 while block := await asyncio.to_thread(file.read, BLOCK):
                     yield block
 
             size = (await asyncio.to_thread(path.stat)).st_size
-            return await self.upload_bytes(
-                path.name, blocks(), size=size, content_type=content_type, labels=labels
+            return await self._upload(
+                self._calls.upload(path.name, size, content_type, labels), blocks
             )
         finally:
             file.close()
@@ -68,8 +80,13 @@ class AsyncClient:
         content_type: str | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> Status:
-        """Hand over a file of `size` bytes, at once or in blocks."""
+        """Hand over a file of `size` bytes, at once or in blocks.
+
+        In blocks it can be sent only once: what fails then is not tried again.
+        """
         call = self._calls.upload(name, size, content_type, labels)
+        if isinstance(content, bytes):
+            return await self._upload(call, lambda: content)
         return await self._answer(call, content=content)
 
     async def status(self, file_id: str, *, wait: float | None = None) -> Status:
@@ -135,6 +152,16 @@ class AsyncClient:
                 if following.is_hopeless:
                     raise no_answer(call) from error
             await asyncio.sleep(following.broke())
+
+    async def _upload(
+        self, call: Call, content: Callable[[], AsyncIterator[bytes] | bytes]
+    ) -> Status:
+        for tries in itertools.count(1):
+            try:
+                return await self._answer(call, content=content())
+            except (NoAnswerError, RefusedError) as error:
+                await asyncio.sleep(pause_before_retry(error, tries))
+        raise AssertionError("unreachable")
 
     async def _answer(
         self, call: Call, *, content: AsyncIterator[bytes] | bytes | None = None

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 import httpx
 
@@ -13,6 +14,15 @@ from waybill.errors import NoAnswerError, RefusedError
 
 TIMEOUT = httpx.Timeout(30.0, read=120.0)
 """Seconds; a large upload is answered only when it is stored."""
+
+TRIES = 4
+"""How often an upload is tried: what lasts longer than a few seconds is for a person to know."""
+
+RETRY_PAUSE = 0.25
+"""Seconds before the second try where nobody answers; doubled for each later one."""
+
+LONGEST_PAUSE = 30.0
+"""Seconds of a pause at most, whatever the service asks for."""
 
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 
@@ -27,6 +37,20 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+def pause_before_retry(error: NoAnswerError | RefusedError, tries: int) -> float:
+    """Seconds until an upload is to be tried again, after so many tries.
+
+    An upload carries a key by which the service knows it again, so that it may be sent twice.
+
+    Raises:
+        NoAnswerError, RefusedError: the error; it is not to be tried again.
+    """
+    told = error.retry_after if isinstance(error, RefusedError) else RETRY_PAUSE * 2 ** (tries - 1)
+    if tries >= TRIES or told is None:
+        raise error
+    return min(told, LONGEST_PAUSE)
+
+
 class Calls:
     """The requests to one Waybill."""
 
@@ -38,7 +62,11 @@ class Calls:
     ) -> Call:
         guessed = content_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
         params = {"name": name} | {f"label.{key}": value for key, value in (labels or {}).items()}
-        headers = {"Content-Type": guessed, "Content-Length": str(size)}
+        headers = {
+            "Content-Type": guessed,
+            "Content-Length": str(size),
+            "Idempotency-Key": f'"{uuid4()}"',
+        }
         return Call("POST", f"{self._addresses.upload}/api/files/upload", params, headers)
 
     def status(self, file_id: str, wait: float | None) -> Call:
@@ -104,11 +132,15 @@ def document(response: httpx.Response) -> dict[str, Any]:
 
 def refusal(response: httpx.Response) -> RefusedError:
     """What a problem document says."""
+    wait = response.headers.get("retry-after", "")
+    retry_after = float(wait) if wait.isdecimal() else None
     try:
         problem = response.json()
-        return RefusedError(problem["code"], problem["detail"])
+        return RefusedError(problem["code"], problem["detail"], retry_after=retry_after)
     except (ValueError, KeyError, TypeError):
-        return RefusedError(f"http_{response.status_code}", response.reason_phrase)
+        return RefusedError(
+            f"http_{response.status_code}", response.reason_phrase, retry_after=retry_after
+        )
 
 
 def no_answer(call: Call) -> NoAnswerError:

@@ -1,5 +1,6 @@
 """The client: hand a file over, look at its status, follow it to its end."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,17 @@ from typing import Any, Self
 import httpx
 
 from waybill.addresses import Addresses, find_addresses
-from waybill.calls import TERMINAL, TIMEOUT, Call, Calls, document, no_answer, refusal
+from waybill.calls import (
+    TERMINAL,
+    TIMEOUT,
+    Call,
+    Calls,
+    document,
+    no_answer,
+    pause_before_retry,
+    refusal,
+)
+from waybill.errors import NoAnswerError, RefusedError
 from waybill.following import SILENCE, Following, Status
 
 BLOCK = 1 << 18
@@ -51,10 +62,11 @@ class Client:
         labels: Mapping[str, str] | None = None,
         on_sent: Callable[[int], None] = lambda _: None,
     ) -> Status:
-        """Hand over a file; it is streamed from the disk.
+        """Hand over a file; it is streamed from the disk, again if need be.
 
         Args:
-            on_sent: called with the number of bytes, each time some were sent.
+            on_sent: called with the number of bytes, each time some were sent; with a negative
+                number when the file is sent again from its beginning.
 
         Raises:
             OSError: the file cannot be read.
@@ -62,26 +74,32 @@ class Client:
         with path.open("rb") as file:
 
             def blocks() -> Iterator[bytes]:
+                on_sent(-file.tell())
+                file.seek(0)
                 while block := file.read(BLOCK):
                     yield block
                     on_sent(len(block))
 
             size = path.stat().st_size
-            return self.upload_bytes(
-                path.name, blocks(), size=size, content_type=content_type, labels=labels
-            )
+            return self._upload(self._calls.upload(path.name, size, content_type, labels), blocks)
 
     def upload_bytes(
         self,
         name: str,
-        content: Iterable[bytes],
+        content: Iterable[bytes] | bytes,
         *,
         size: int,
         content_type: str | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> Status:
-        """Hand over a file of `size` bytes that comes in blocks."""
-        return self._answer(self._calls.upload(name, size, content_type, labels), content=content)
+        """Hand over a file of `size` bytes, at once or in blocks.
+
+        In blocks it can be sent only once: what fails then is not tried again.
+        """
+        call = self._calls.upload(name, size, content_type, labels)
+        if isinstance(content, bytes):
+            return self._upload(call, lambda: content)
+        return self._answer(call, content=content)
 
     def status(self, file_id: str, *, wait: float | None = None) -> Status:
         """The status document of a file.
@@ -188,11 +206,19 @@ class Client:
                     raise no_answer(call) from error
             time.sleep(following.broke())
 
+    def _upload(self, call: Call, content: Callable[[], Iterable[bytes] | bytes]) -> Status:
+        for tries in itertools.count(1):
+            try:
+                return self._answer(call, content=content())
+            except (NoAnswerError, RefusedError) as error:
+                time.sleep(pause_before_retry(error, tries))
+        raise AssertionError("unreachable")
+
     def _items(self, call: Call) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = self._answer(call)["items"]
         return items
 
-    def _answer(self, call: Call, *, content: Iterable[bytes] | None = None) -> Status:
+    def _answer(self, call: Call, *, content: Iterable[bytes] | bytes | None = None) -> Status:
         try:
             response = self._http.request(
                 call.method, call.url, params=call.params, headers=call.headers, content=content

@@ -12,6 +12,8 @@ class NoAnswerError(Exception):
 class RefusedError(Exception):
     """A service refused a request; the message is the detail of its problem document."""
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: str, detail: str, *, retry_after: float | None = None) -> None:
         super().__init__(detail)
         self.code = code
+        self.retry_after = retry_after
+        """Seconds after which the same request is worth another try; None where it is not."""

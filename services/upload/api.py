@@ -6,14 +6,14 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
 from services.upload.desk import Desk
-from services.upload.intake import Accepted, StoredFile
 from services.upload.openapi import (
     ACCEPTED_RESPONSE,
-    RAW_PARAMETERS,
+    PARAMETERS,
     REQUEST_BODY,
     AcceptedBatch,
     AcceptedFile,
 )
+from services.upload.waybills import Accepted, StoredFile
 from shared.problems import ERROR_RESPONSES
 
 RETRY_AFTER = "1"
@@ -39,14 +39,15 @@ router = APIRouter(tags=["upload"])
     status_code=202,
     response_model=AcceptedFile | AcceptedBatch,
     responses={202: ACCEPTED_RESPONSE, **ERROR_RESPONSES},
-    openapi_extra={"requestBody": REQUEST_BODY, "parameters": RAW_PARAMETERS},
+    openapi_extra={"requestBody": REQUEST_BODY, "parameters": PARAMETERS},
 )
 async def upload(request: Request, state: Annotated[State, Depends(_state)]) -> JSONResponse:
     """Hand over one or several files.
 
     The answer 202 means that each file is stored and its event is in Kafka, or waits in the blob
     store until Kafka answers: nothing accepted is lost. Files of one request are accepted together
-    or not at all. Labels are form fields, or for a raw body query parameters, named `label.<key>`.
+    or not at all. Sent again with the same `Idempotency-Key`, they stay the same files. Labels are
+    form fields, or for a raw body query parameters, named `label.<key>`.
     """
     accepted = await state["desk"].take(request)
     return _answer(accepted, state["status_url"])

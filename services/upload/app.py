@@ -10,11 +10,13 @@ from starlette.middleware.cors import CORSMiddleware
 from services.upload import api
 from services.upload.api import State
 from services.upload.desk import Desk
+from services.upload.idempotency import Keys
 from services.upload.intake import Intake
 from services.upload.linger import LingeringClose
 from services.upload.link import KafkaLink
 from services.upload.outbox import Outbox
 from services.upload.settings import UploadSettings
+from services.upload.sweep import sweeping
 from shared import problems
 from shared.blobs import open_blob_store
 from shared.messaging import Publisher, make_broker
@@ -36,8 +38,9 @@ def create_app(settings: UploadSettings, broker: KafkaBroker | None = None) -> F
         app.state.outbox = outbox = Outbox(
             settings=settings, blobs=blobs, publisher=Publisher(broker, settings), link=link
         )
-        intake = Intake(settings=settings, blobs=blobs, outbox=outbox)
-        async with link.held(), outbox.relaying():
+        keys = Keys(blobs)
+        intake = Intake(settings=settings, blobs=blobs, outbox=outbox, keys=keys)
+        async with link.held(), outbox.relaying(), sweeping(keys):
             desk = Desk(settings=settings, intake=intake)
             yield State(desk=desk, status_url=settings.status_url.rstrip("/"))
 

@@ -56,6 +56,11 @@ class IncomingBody:
         self.fields = list(request.query_params.multi_items())
         """Query parameters and form fields; complete when the last file is read."""
 
+    @property
+    def idempotency_key(self) -> str | None:
+        """The header's value, as it came."""
+        return self._request.headers.get("idempotency-key")
+
     async def files(self) -> AsyncIterator[IncomingFile]:
         """The files; each one's chunks are to be read before the next is asked for.
 

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from starlette.requests import ClientDisconnect, Request
 
 from services.upload.body import IncomingBody
-from services.upload.intake import Accepted, Intake
+from services.upload.intake import Intake
 from services.upload.settings import UploadSettings
+from services.upload.waybills import Accepted
 from shared.errors import OverloadedError, WaybillError
 from shared.telemetry import UPLOAD_BYTES, UPLOADS
 

@@ -10,19 +10,22 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from contextlib import suppress
 
 from services.upload.body import IncomingBody, IncomingFile
+from services.upload.idempotency import Keys, read_key
 from services.upload.labels import read_labels
 from services.upload.names import UNNAMED
 from services.upload.outbox import Outbox
 from services.upload.rules import HEAD, check_type, judge_type
 from services.upload.settings import UploadSettings
+from services.upload.waybills import Accepted, StoredFile
 from shared.blobs import BlobStore, source_key
 from shared.errors import (
     BlobStoreUnavailableError,
     EmptyFileError,
     NoFileError,
+    RefusedError,
     TooLargeError,
     UnavailableError,
 )
@@ -33,32 +36,16 @@ log = logging.getLogger(__name__)
 SOURCE = "/upload"
 
 
-@dataclass(frozen=True, kw_only=True)
-class StoredFile:
-    """A file in the blob store, not yet known to anybody."""
-
-    file_id: str
-    name: str
-    size: int
-    content_type: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Accepted:
-    """Files that are stored and recorded; several of one request share a batch."""
-
-    files: list[StoredFile]
-    batch_id: str | None
-
-
 class Intake:
     """Stores and records what comes in."""
 
-    def __init__(self, *, settings: UploadSettings, blobs: BlobStore, outbox: Outbox) -> None:
+    def __init__(
+        self, *, settings: UploadSettings, blobs: BlobStore, outbox: Outbox, keys: Keys
+    ) -> None:
         self._settings = settings
         self._blobs = blobs
         self._outbox = outbox
+        self._keys = keys
 
     async def take(self, body: IncomingBody) -> Accepted:
         """Store the files of one request and record them.
@@ -71,6 +58,7 @@ class Intake:
             UnavailableError: the blob store does not answer, or Kafka has not for long.
             ClientDisconnect: the client went away.
         """
+        key = read_key(body.idempotency_key)
         stored: list[StoredFile] = []
         try:
             async for file in body.files():
@@ -83,9 +71,12 @@ class Intake:
         except BaseException:
             await self._discard(stored)
             raise
-        accepted = Accepted(stored, new_file_id() if len(stored) > 1 else None)
-        await self._record(accepted, labels)
-        return accepted
+        batch_id = new_file_id() if len(stored) > 1 else None
+        accepted = Accepted(files=stored, labels=labels, batch_id=batch_id)
+        if key is None:
+            await self._record(accepted)
+            return accepted
+        return await self._record_once(accepted, Keys.place(key, owner=None))
 
     async def _store(self, file: IncomingFile, stored: list[StoredFile]) -> None:
         head = await _head_of(file.chunks)
@@ -110,11 +101,28 @@ class Intake:
             )
         )
 
-    async def _record(self, accepted: Accepted, labels: dict[str, str]) -> None:
-        outcomes = await asyncio.gather(
-            *(self._publish(file, labels, accepted.batch_id) for file in accepted.files),
-            return_exceptions=True,
-        )
+    async def _record_once(self, accepted: Accepted, place: str) -> Accepted:
+        """Record what came with a key, or give back what came with it before.
+
+        What a key may already tell of is not discarded, whatever fails: a repeat publishes it, or
+        else the sweep finds it.
+        """
+        try:
+            first, published = await self._keys.settle(place, accepted)
+        except RefusedError:
+            await self._discard(accepted.files)
+            raise
+        if first is not accepted:
+            await self._discard(accepted.files)
+        if not published:
+            for error in filter(None, await self._publish_all(first)):
+                raise error
+            with suppress(BlobStoreUnavailableError):  # A repeat would publish once more.
+                await self._keys.published(place, first)
+        return first
+
+    async def _record(self, accepted: Accepted) -> None:
+        outcomes = await self._publish_all(accepted)
         failed = [error for error in outcomes if error is not None]
         if not failed:
             return
@@ -129,9 +137,12 @@ class Intake:
             ) from failed[0]
         raise failed[0]
 
-    async def _publish(
-        self, file: StoredFile, labels: dict[str, str], batch_id: str | None
-    ) -> None:
+    async def _publish_all(self, accepted: Accepted) -> list[BaseException | None]:
+        return await asyncio.gather(
+            *(self._publish(file, accepted) for file in accepted.files), return_exceptions=True
+        )
+
+    async def _publish(self, file: StoredFile, accepted: Accepted) -> None:
         """Record one file; returns once all in-sync replicas have the event, or the outbox.
 
         Raises:
@@ -143,8 +154,8 @@ class Intake:
             size=file.size,
             sha256=file.sha256,
             name=file.name,
-            labels=labels,
-            batch_id=batch_id,
+            labels=accepted.labels,
+            batch_id=accepted.batch_id,
         )
         await self._outbox.publish(FileUploaded.of(file.file_id, data, source=SOURCE))
 

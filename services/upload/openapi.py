@@ -75,12 +75,21 @@ REQUEST_BODY: dict[str, Any] = {
     },
 }
 
-RAW_PARAMETERS: list[dict[str, Any]] = [
+PARAMETERS: list[dict[str, Any]] = [
     {
         "name": "name",
         "in": "query",
         "required": False,
         "description": "Name of the file, for a raw body. `Content-Disposition` may carry it too.",
         "schema": {"type": "string"},
-    }
+    },
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "required": False,
+        "description": "Makes it safe to send the request again: for a day all requests with this "
+        "key are one, and have one answer. Other files or labels under it are refused (422).",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+        "example": '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
+    },
 ]

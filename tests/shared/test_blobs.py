@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -124,6 +125,21 @@ async def test_put_replaces_what_is_there(store: BlobStore) -> None:
     await store.put(KEY, b"after")
 
     assert await store.get(KEY) == b"after"
+
+
+async def test_create_replaces_nothing(store: BlobStore) -> None:
+    assert await store.create(KEY, b"first")
+    assert not await store.create(KEY, b"second")
+
+    assert await store.get(KEY) == b"first"
+
+
+async def test_keys_can_be_asked_for_by_age(store: BlobStore) -> None:
+    await store.put(KEY, SMALL)
+    hour = timedelta(hours=1)
+
+    assert await store.keys("files", before=datetime.now(UTC) + hour) == [KEY]
+    assert await store.keys("files", before=datetime.now(UTC) - hour) == []
 
 
 async def test_a_local_file_can_be_put(store: BlobStore, tmp_path: Path) -> None:

@@ -1,0 +1,24 @@
+"""What a client gets for its files, as data."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """A file in the blob store, not yet known to anybody."""
+
+    file_id: str
+    name: str
+    size: int
+    content_type: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accepted:
+    """Files of one request that are stored, to be recorded together."""
+
+    files: list[StoredFile]
+    labels: dict[str, str]
+    batch_id: str | None
+    """What several files of one request share; None for a single one."""
