@@ -103,11 +103,6 @@ class Progress(Fact):
     done: int = Field(ge=0)
     total: int = Field(ge=0)
 
-    @property
-    def percent(self) -> int:
-        """0 to 100, rounded down; 0 where the total is not known."""
-        return min(100, self.done * 100 // self.total) if self.total else 0
-
 
 class Failure(Fact):
     """Why an attempt failed."""

@@ -12,7 +12,7 @@ Within a run the first outcome in the log is the outcome: a later one, from a po
 dead, changes nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple, assert_never
@@ -78,7 +78,8 @@ class Position(NamedTuple):
     """The negated offset: of two events alike, the first in the log leads."""
 
 
-NOWHERE = Position(0, False, 0, Rank.QUEUED, 0, 0)
+NOWHERE = Position(-2, False, 0, Rank.QUEUED, 0, 0)
+"""Before every event."""
 
 
 def as_integers(position: Position) -> list[int]:
@@ -97,8 +98,11 @@ class ProgressView(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def percent(self) -> int:
-        return Progress(done=self.done, total=self.total).percent
+        """0 to 100, rounded down; 0 where the total is not known."""
+        return min(100, self.done * 100 // self.total) if self.total else 0
 
+
+_WHOLE = ProgressView(done=1, total=1)
 
 _RANK = {
     EventType.UPLOADED: Rank.QUEUED,
@@ -188,11 +192,22 @@ def differing_fields(one: Status, other: Status) -> list[str]:
     )
 
 
-def fold(status: Status | None, events: Iterable[tuple[StatusEvent, int]]) -> Status | None:
-    """Apply many events, each with its offset, one after another."""
+Draft = dict[str, Any]
+"""The fields of a status in the making: the one thing here that is changed in place."""
+
+
+def fold(status: Status | None, events: Sequence[tuple[StatusEvent, int]]) -> Status | None:
+    """The status after many events, each with its offset, one after another.
+
+    Returns *the same object* if they change nothing. However many they are, one status is made.
+    """
+    if not events:
+        return status
+    new = status.model_copy() if status else Status(file_id=events[0][0].file_id)
+    draft = vars(new)
     for event, offset in events:
-        status = apply(status, event, offset)
-    return status
+        _add(draft, event, offset)
+    return status if status and draft == vars(status) else new
 
 
 def apply(status: Status | None, event: StatusEvent, offset: int) -> Status:
@@ -200,146 +215,141 @@ def apply(status: Status | None, event: StatusEvent, offset: int) -> Status:
 
     Returns *the same object* if the event changes nothing.
     """
+    after = fold(status, [(event, offset)])
+    assert after is not None  # noqa: S101 - there is an event
+    return after
+
+
+def _add(draft: Draft, event: StatusEvent, offset: int) -> None:
     position = position_of(event, offset)
-    if status is None:
-        base = Status(file_id=event.file_id, position=position)
-        first = base.model_copy(update=_led_by(event) | _facts(base, event, offset, leads=True))
-        return _with_request(first, event)
-    if position > status.position:
-        changes = _facts(status, event, offset, leads=True) | _led_by(event)
-        led = status.model_copy(update=changes | {"position": position})
-        return _with_request(led, event)
-    changes = _facts(status, event, offset, leads=False)
-    changed = {name: value for name, value in changes.items() if getattr(status, name) != value}
-    return _with_request(status.model_copy(update=changed) if changed else status, event)
+    leads = position > draft["position"]
+    _note_facts(draft, event, offset, leads=leads)
+    if leads:
+        _lead(draft, event)
+        draft["position"] = position
+    _note_request(draft, event)
 
 
-def _with_request(status: Status, event: StatusEvent) -> Status:
-    """The status with the last request to cancel, as far as it may still come true.
+def _note_request(draft: Draft, event: StatusEvent) -> None:
+    """Keep the last request to cancel, as far as it may still come true.
 
     A request is void when its run has ended, and of two the one for the later run counts; neither
     depends on what came first.
     """
-    run = status.cancel_run
+    run = draft["cancel_run"]
     if isinstance(event, FileCancelRequested):
         run = max(run or 0, event.data.run)
     if run is None:
-        return status
-    changes: dict[str, Any] = {"cancel_run": run}
-    if run < status.run or (run == status.run and status.status.is_terminal):
-        changes["cancel_run"] = None
-    elif not status.status.is_terminal:
-        changes["phase"] = CANCELLING
-    if all(getattr(status, name) == value for name, value in changes.items()):
-        return status
-    return status.model_copy(update=changes)
+        return
+    is_over = draft["status"].is_terminal
+    if run < draft["run"] or (run == draft["run"] and is_over):
+        run = None
+    elif not is_over:
+        draft["phase"] = CANCELLING
+    draft["cancel_run"] = run
 
 
 def position_of(event: StatusEvent, offset: int) -> Position:
     """Where an event stands among the events of its file."""
-    run = event.data.run
-    match event:
-        # These say nothing of the work, so they never lead; see `_facts` and `_with_request`.
-        case FileDeleted():
-            return Position(0, False, 0, Rank.QUEUED, 0, -offset)
-        case FileCancelRequested():
-            return Position(-1, False, 0, Rank.QUEUED, 0, 0)
-        case FileCompleted() | FileFailed() | FileCancelled():
-            return Position(run, True, 0, Rank.TERMINAL, 0, -offset)
-        case FileProgressed(data=data):
-            return Position(run, False, data.attempt, Rank.PROGRESSED, data.seq, -offset)
-        case FileProcessing(data=data) | FileRetrying(data=data):
-            return Position(run, False, data.attempt, _RANK[event.type], 0, -offset)
-        case FileUploaded() | FileRequeued():
-            return Position(run, False, 0, Rank.QUEUED, 0, -offset)
-        case _:
-            assert_never(event)
+    # These two say nothing of the work: of a file that has any other event they never lead.
+    if event.type is EventType.CANCEL_REQUESTED:
+        return Position(-1, False, 0, Rank.QUEUED, 0, 0)
+    if event.type is EventType.DELETED:
+        return Position(0, False, 0, Rank.QUEUED, 0, -offset)
+    rank, told = _RANK[event.type], vars(event.data)
+    if rank is Rank.TERMINAL:
+        return Position(told["run"], True, 0, rank, 0, -offset)
+    return Position(told["run"], False, told.get("attempt", 0), rank, told.get("seq", 0), -offset)
 
 
-def _led_by(event: StatusEvent) -> dict[str, Any]:
-    """What the leading event alone decides."""
-    led: dict[str, Any] = {
-        "status": State.PENDING,
-        "phase": "queued",
-        "progress": None,
-        "run": event.data.run,
-        "attempt": 0,
-        "max_attempts": None,
-        "error": None,
-        "next_attempt_at": None,
-        "result": None,
-        "finished_at": None,
-        "updated_at": event.time,
-    }
+_UNDECIDED: Draft = {
+    "status": State.PENDING,
+    "phase": "queued",
+    "progress": None,
+    "attempt": 0,
+    "max_attempts": None,
+    "error": None,
+    "next_attempt_at": None,
+    "result": None,
+    "finished_at": None,
+}
+"""What the leading event alone decides, where it says nothing of it."""
+
+
+def _lead(draft: Draft, event: StatusEvent) -> None:
+    """Let an event decide what the leading event alone decides."""
+    draft |= _UNDECIDED
+    draft["run"] = event.data.run
+    draft["updated_at"] = event.time
     if isinstance(event.data, AttemptData):
-        led |= {"attempt": event.data.attempt, "max_attempts": event.data.max_attempts}
+        draft["attempt"] = event.data.attempt
+        draft["max_attempts"] = event.data.max_attempts
     match event:
         case FileUploaded() | FileRequeued():
-            return led
-        case FileDeleted():
-            return led | {"run": FIRST_RUN}
-        case FileCancelRequested():
-            return led | {"run": FIRST_RUN, "updated_at": None}
+            pass
         case FileProcessing():
-            return led | {"status": State.PROCESSING, "phase": "starting"}
-        case FileProgressed():
-            return led | {
-                "status": State.PROCESSING,
-                "phase": event.data.phase,
-                "progress": _view(event.data.progress),
-            }
-        case FileRetrying():
-            return led | {
-                "phase": "waiting to retry",
-                "error": event.data.error,
-                "next_attempt_at": event.data.next_attempt_at,
-            }
-        case FileCompleted():
-            outcome = State.COMPLETED
-            led |= {"result": event.data.result, "progress": ProgressView(done=1, total=1)}
-        case FileFailed():
-            outcome = State.FAILED
-            led |= {"error": event.data.error, "progress": _view(event.data.progress)}
+            draft["status"] = State.PROCESSING
+            draft["phase"] = "starting"
+        case FileProgressed(data=data):
+            draft["status"] = State.PROCESSING
+            draft["phase"] = data.phase
+            draft["progress"] = _view(data.progress)
+        case FileRetrying(data=data):
+            draft["phase"] = "waiting to retry"
+            draft["error"] = data.error
+            draft["next_attempt_at"] = data.next_attempt_at
+        case FileCompleted(data=data):
+            _end(draft, State.COMPLETED, event.time)
+            draft["result"] = data.result
+            draft["progress"] = _WHOLE
+        case FileFailed(data=data):
+            _end(draft, State.FAILED, event.time)
+            draft["error"] = data.error
+            draft["progress"] = _view(data.progress)
         case FileCancelled():
-            outcome = State.CANCELLED
+            _end(draft, State.CANCELLED, event.time)
+        case FileDeleted():
+            draft["run"] = FIRST_RUN
+        case FileCancelRequested():
+            draft["run"] = FIRST_RUN
+            draft["updated_at"] = None
         case _:
             assert_never(event)
-    return led | {"status": outcome, "phase": outcome.value, "finished_at": event.time}
+
+
+def _end(draft: Draft, outcome: State, time: datetime) -> None:
+    draft["status"] = outcome
+    draft["phase"] = outcome.value
+    draft["finished_at"] = time
 
 
 def _view(progress: Progress | None) -> ProgressView | None:
     return ProgressView(done=progress.done, total=progress.total) if progress else None
 
 
-def _facts(status: Status, event: StatusEvent, offset: int, *, leads: bool) -> dict[str, Any]:
-    """What an event leaves behind whether it leads or not."""
-    facts: dict[str, Any] = {}
-    if leads and event.data.run > status.run:
-        facts["started_at"] = None
+def _note_facts(draft: Draft, event: StatusEvent, offset: int, *, leads: bool) -> None:
+    """Keep what an event leaves behind whether it leads or not."""
+    if leads and event.data.run > draft["run"]:
+        draft["started_at"] = None
     match event:
         case FileUploaded(data=data) | FileRequeued(data=data):
-            facts |= {
-                "created_at": data.created_at if isinstance(data, RequeuedData) else event.time,
-                "size": data.size,
-                "content_type": data.content_type,
-                "sha256": data.sha256,
-                "batch_id": data.batch_id,
-            }
-            if status.deleted_at is None:
-                facts |= {"owner": data.owner, "name": data.name, "labels": data.labels}
-        case FileProcessing(data=data) if leads or data.run == status.run:
-            known = status.started_at if data.run == status.run else None
-            facts["started_at"] = min(known or event.time, event.time)
+            draft["created_at"] = data.created_at if isinstance(data, RequeuedData) else event.time
+            draft["size"] = data.size
+            draft["content_type"] = data.content_type
+            draft["sha256"] = data.sha256
+            draft["batch_id"] = data.batch_id
+            if draft["deleted_at"] is None:
+                draft["owner"] = data.owner
+                draft["name"] = data.name
+                draft["labels"] = data.labels
+        case FileProcessing(data=data) if leads or data.run == draft["run"]:
+            known = draft["started_at"] if data.run == draft["run"] else None
+            draft["started_at"] = min(known or event.time, event.time)
         case FileDeleted():
-            facts |= {
-                "deleted_at": min(status.deleted_at or event.time, event.time),
-                "owner": None,
-                "name": None,
-                "labels": {},
-            }
+            draft["deleted_at"] = min(draft["deleted_at"] or event.time, event.time)
+            draft |= {"owner": None, "name": None, "labels": {}}
     if not isinstance(event, FileProgressed | FileCancelRequested):
-        facts["history"] = _with_line(status.history, _line(event, offset))
-    return facts
+        draft["history"] = _with_line(draft["history"], _line(event, offset))
 
 
 def _line(event: StatusEvent, offset: int) -> HistoryEntry:
@@ -361,9 +371,12 @@ def _line(event: StatusEvent, offset: int) -> HistoryEntry:
 
 def _with_line(history: tuple[HistoryEntry, ...], line: HistoryEntry) -> tuple[HistoryEntry, ...]:
     """The history with one more line; of two lines with one id the first in the log stays."""
-    twin = next((entry for entry in history if entry.id == line.id), None)
-    if twin is not None:
-        if (twin.offset or 0) <= (line.offset or 0):
-            return history
-        history = tuple(entry for entry in history if entry is not twin)
-    return tuple(sorted((*history, line), key=lambda entry: entry.order)[-MAX_HISTORY:])
+    for entry in history:
+        if entry.id == line.id:
+            if (entry.offset or 0) <= (line.offset or 0):
+                return history
+            history = tuple(other for other in history if other is not entry)
+    longer = (*history, line)
+    if history and line.order < history[-1].order:
+        longer = tuple(sorted(longer, key=lambda entry: entry.order))
+    return longer[-MAX_HISTORY:]

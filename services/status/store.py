@@ -257,11 +257,19 @@ def _as_read(read: Status) -> dict[str, Any]:
 
 
 def _to_document(status: Status) -> dict[str, Any]:
-    document = status.model_dump()
-    document["_id"] = document.pop("file_id")
-    document["position"] = as_integers(status.position)
-    document["cancel_run"] = status.cancel_run
-    document["label_index"] = [f"{key}:{value}" for key, value in status.labels.items()]
+    """The fields of a status as the driver takes them: no models, no enumerations."""
+    document = {
+        **vars(status),
+        "_id": status.file_id,
+        "status": status.status.value,
+        "position": as_integers(status.position),
+        "history": [{**vars(line), "type": line.type.value} for line in status.history],
+        "label_index": [f"{key}:{value}" for key, value in status.labels.items()],
+    }
+    del document["file_id"]
+    for name in ("progress", "error", "result"):
+        if (model := document[name]) is not None:
+            document[name] = model.model_dump()
     return document
 
 

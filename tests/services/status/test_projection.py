@@ -143,6 +143,20 @@ def test_a_repeat_gives_back_the_same_object() -> None:
         assert apply(status, event, offset) is status
 
 
+def test_events_that_change_nothing_give_back_the_same_object_and_leave_the_status_as_it_was() -> (
+    None
+):
+    log: list[tuple[StatusEvent, int]] = [(uploaded(), 0), (processing(), 0)]
+    status = fold(None, log)
+    assert status is not None
+    before = status.model_copy(deep=True)
+    assert fold(status, log) is status
+    after = fold(status, [*log, (completed(), 1)])
+    assert after is not None
+    assert status == before != after
+    assert set(vars(after)) == set(Status.model_fields)
+
+
 def test_the_history_is_bounded_and_keeps_the_latest_lines() -> None:
     events = [processing(attempt) for attempt in range(1, MAX_HISTORY + 20)]
     history = folded(*events).history
