@@ -7,6 +7,8 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from shared.settings import Settings
 
@@ -39,13 +41,19 @@ class _Server(uvicorn.Server):
 
 
 def serve(
-    app: FastAPI, settings: Settings, *, on_signal: Callable[[], None] = lambda: None
+    app: FastAPI,
+    settings: Settings,
+    *,
+    on_signal: Callable[[], None] = lambda: None,
+    http: type[HttpToolsProtocol] = HttpToolsProtocol,
+    ws: type[WebSocketsSansIOProtocol] = WebSocketsSansIOProtocol,
 ) -> None:
     """Serve `app` until SIGTERM or SIGINT, then end within `shutdown_grace` seconds.
 
     Args:
         on_signal: called from the signal handler, before open connections are waited for: a
             stream that lasts for ever must be told to end, or uvicorn would wait for it.
+        http, ws: what speaks HTTP and WebSocket, if the service needs more of it than ASGI gives.
 
     Raises:
         OSError: the address cannot be bound.
@@ -56,8 +64,8 @@ def serve(
         log_config=None,
         access_log=False,
         loop="uvloop",
-        http="httptools",
-        ws="websockets-sansio",
+        http=http,
+        ws=ws,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=max(0, int(settings.shutdown_grace) - CLOSING_TIME),
         server_header=False,

@@ -2,6 +2,7 @@
 
 from services.status.app import create_app
 from services.status.settings import StatusSettings
+from services.status.wire import HttpProtocol, WebSocketProtocol
 from shared.serving import serve
 from shared.telemetry import configure_logging
 
@@ -9,4 +10,10 @@ if __name__ == "__main__":
     settings = StatusSettings()
     configure_logging(settings)
     app = create_app(settings)
-    serve(app, settings, on_signal=app.state.hub.close)
+    serve(
+        app,
+        settings,
+        on_signal=app.state.hub.close,
+        http=HttpProtocol,
+        ws=WebSocketProtocol,
+    )

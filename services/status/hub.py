@@ -19,15 +19,10 @@ from services.status.projection import Status
 from services.status.query import Query
 from services.status.recent import Recent, Told
 from services.status.store import FileStore
-from services.status.subscription import (
-    Filter,
-    Group,
-    Subscription,
-    Update,
-    groups_of,
-)
+from services.status.subscription import Filter, Group, Subscription, groups_of
+from services.status.update import Batches, Update
 from shared.errors import OverloadedError
-from shared.telemetry import SUBSCRIBERS
+from shared.telemetry import PUSHED, SUBSCRIBERS
 
 MAX_SNAPSHOT = 1000
 """States of one snapshot; of more files than that a list is better read page by page."""
@@ -95,10 +90,11 @@ class Hub:
         unknown = concerned.difference(self._overlay.ids)
         stored = await self._store.get_many(unknown) if unknown else {}
         told = self._overlay.fold(events, stored, overdue=overdue, read=read, now=now)
-        if self._subscriptions:
-            for update in told:
-                self._tell(update, now)
+        subscriptions = list(self._offer(told, now)) if self._subscriptions else []
         self._remember(told)
+        if subscriptions:
+            batches = Batches(self.told.text)
+            PUSHED.inc(sum(subscription.flush(batches) for subscription in subscriptions))
 
     def missed(self, subscription: Subscription, cursor: Cursor) -> Iterator[Told] | None:
         """What a subscriber missed since it was given the cursor; None if that is too long ago.
@@ -242,8 +238,9 @@ class Hub:
         """Let all streams send a heartbeat that often, until cancelled: one timer for all."""
         while True:
             await asyncio.sleep(seconds)
+            batches = Batches(self.told.text)
             for subscription in self._subscriptions:
-                subscription.beat()
+                subscription.beat(batches)
 
     def close(self) -> None:
         """End all subscriptions; may be called from a signal handler."""
@@ -251,11 +248,13 @@ class Hub:
         for subscription in tuple(self._subscriptions):
             subscription.close()
 
-    def _tell(self, update: Update, now: float) -> None:
-        for group in groups_of(update.audience):
-            for subscription in self._groups.get(group, ()):
-                if subscription.wants(update):
-                    subscription.offer(update, now)
+    def _offer(self, told: Sequence[Update], now: float) -> Iterator[Subscription]:
+        """Have the subscribers' backlogs hold what they want; those for whom it is the first."""
+        for update in told:
+            for group in groups_of(update.audience):
+                for subscription in self._groups.get(group, ()):
+                    if subscription.wants(update) and subscription.offer(update, now):
+                        yield subscription
 
     def _remember(self, told: Sequence[Update]) -> None:
         """Keep lifecycle states for those who come back; of a deleted file, the deletion alone."""

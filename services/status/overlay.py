@@ -12,7 +12,7 @@ from typing import NamedTuple
 from services.status.cursor import TOPICS, Cursor, Partition, Place
 from services.status.projection import Status, apply
 from services.status.sequence import is_due, rewind
-from services.status.subscription import Update, adds_to
+from services.status.update import Update, adds_to
 from shared.events import StatusEvent
 
 MAX_HELD = 50_000

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from services.status.cursor import Cursor, encode
-from services.status.subscription import Update
+from services.status.update import Update
 
 MAX_RECENT = 20_000
 """Lifecycle states that are kept, some 40 MB: at 500 a second the last 40 seconds, in which a

@@ -1,15 +1,13 @@
 """What a subscriber follows, and the states that it has yet to be told."""
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from hashlib import blake2b
 from typing import NamedTuple
 
-from services.status.cursor import Cursor, Place
+from services.status.cursor import Cursor
 from services.status.projection import State, Status
+from services.status.update import Batch, Batches, Update, adds_to
 from shared.telemetry import PUSHED
 
 CONFLATE_ABOVE = 500
@@ -21,51 +19,6 @@ the rest when it connects again."""
 
 MAX_DELAY = 10.0
 """Seconds that a state waits for a subscriber that does not read before it is cut off."""
-
-
-class Update:
-    """A state of a file, serialised at most once however many follow it."""
-
-    def __init__(
-        self, status: Status, *, place: Place | None = None, before: Status | None = None
-    ) -> None:
-        """Args:
-        place: where the event stands that led to the state; None if the state is a snapshot, or
-            one that may be left out: progress.
-        before: the state before, if it is what tells who may know: a deleted file has no owner.
-        """
-        self.status = status
-        self.place = place
-        self.audience = before or status
-        self._message: tuple[str | None, str] | None = None
-
-    @cached_property
-    def full(self) -> bytes:
-        """The status document, with its history, as JSON."""
-        return self.status.model_dump_json().encode()
-
-    @cached_property
-    def summary(self) -> bytes:
-        """The status document without its history, as JSON."""
-        return self.status.model_dump_json(exclude={"history"}).encode()
-
-    @cached_property
-    def frame(self) -> bytes:
-        """The summary as an unnamed Server-Sent Event."""
-        return b"data: " + self.summary + b"\n\n"
-
-    def message(self, cursor: str | None) -> str:
-        """The summary as a message of the WebSocket; the same object for the same cursor."""
-        if self._message is None or self._message[0] != cursor:
-            tail = "" if cursor is None else f',"cursor":"{cursor}"'
-            text = f'{{"type":"status","status":{self.summary.decode()}{tail}}}'
-            self._message = (cursor, text)
-        return self._message[1]
-
-    @cached_property
-    def etag(self) -> str:
-        """The entity tag of the document (RFC 9110)."""
-        return f'"{blake2b(self.full, digest_size=8).hexdigest()}"'
 
 
 class Group(NamedTuple):
@@ -128,16 +81,26 @@ def groups_of(status: Status) -> Iterator[Group]:
     yield ALL
 
 
+Outlet = Callable[[Batch], bool]
+"""Writes to a subscriber's connection at once; False if that has to be waited for."""
+
+
 @dataclass(eq=False)
 class Subscription:
-    """The states that one subscriber has yet to be told, oldest first."""
+    """The states that one subscriber has yet to be told, oldest first.
+
+    They are told by a task of the subscriber's that waits for them. As long as it sleeps, an outlet
+    does it in its place: waking a task takes longer than writing.
+    """
 
     filter: Filter
     on_cut: Callable[[], object] = lambda: None
     """Called when the subscriber is cut off, to end a send that does not."""
     closed: bool = False
     is_cut: bool = False
-    _backlog: deque[Update] = field(default_factory=deque)
+    outlet: Outlet | None = None
+    """Given once all that follows is new, and told alike to all who follow the same."""
+    _backlog: list[Update] = field(default_factory=list)
     _conflate_above: int = CONFLATE_ABOVE
     _waiting_since: float = 0.0
     _waiter: asyncio.Future[None] | None = None
@@ -147,23 +110,38 @@ class Subscription:
     _resumed: Cursor = field(default_factory=dict)
     """What the subscriber knows from another pod, which was ahead of this one."""
 
-    def offer(self, update: Update, now: float) -> None:
+    def offer(self, update: Update, now: float) -> bool:
         """Put a state at the end of the backlog, or cut off a subscriber that does not read.
 
         Args:
             now: monotonic seconds.
+
+        Returns:
+            Whether it is the first that waits: `flush` is to be called then.
         """
         if self.is_cut:
-            return
-        if not self._backlog:
+            return False
+        is_first = not self._backlog
+        if is_first:
             self._waiting_since = now
         self._backlog.append(update)
         if len(self._backlog) > self._conflate_above:
             self._conflate()
         if len(self._backlog) > MAX_BACKLOG or now - self._waiting_since > MAX_DELAY:
             self._cut()
-        else:
-            self._wake()
+        return is_first
+
+    def flush(self, batches: Batches) -> int:
+        """Tell what waits, or wake the task that does; returns how many states were told."""
+        if not self._is_asleep:
+            return 0
+        if self.outlet is not None:
+            arrived = self._take()
+            if not arrived or self.outlet(batches[arrived]):
+                return len(arrived)
+            self._backlog.extend(arrived)
+        self._wake()
+        return 0
 
     def resume(self, cursor: Cursor) -> None:
         """Leave out what stands before the cursor."""
@@ -185,16 +163,22 @@ class Subscription:
         self.closed = True
         self._wake()
 
-    def beat(self) -> None:
-        """End a wait that has no time of its own."""
-        if self._beats:
+    def beat(self, batches: Batches) -> None:
+        """Tell a heartbeat, or wake a task whose wait has no time of its own."""
+        if not self._is_asleep or not self._beats:
+            return
+        if self.outlet is None or not self.outlet(batches[()]):
             self._wake()
+
+    @property
+    def _is_asleep(self) -> bool:
+        return self._waiter is not None and not self._waiter.done()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def wait(self, seconds: float | None = None) -> list[Update]:
+    async def wait(self, seconds: float | None = None) -> Sequence[Update]:
         """What has arrived; an empty list when closed, after so many seconds, or at a beat."""
         if not self._backlog and not self.closed:
             self._waiter = asyncio.get_running_loop().create_future()
@@ -203,12 +187,16 @@ class Subscription:
                 await self._waiter
             else:
                 await asyncio.wait((self._waiter,), timeout=seconds)
-        arrived = list(self._backlog)
+        arrived = self._take()
+        PUSHED.inc(len(arrived))
+        return arrived
+
+    def _take(self) -> tuple[Update, ...]:
+        arrived = tuple(self._backlog)
         self._backlog.clear()
         self._conflate_above = CONFLATE_ABOVE
         if self._told:
-            arrived = [update for update in arrived if self._is_news(update.status)]
-        PUSHED.inc(len(arrived))
+            return tuple(update for update in arrived if self._is_news(update.status))
         return arrived
 
     def _is_news(self, status: Status) -> bool:
@@ -222,21 +210,14 @@ class Subscription:
     def _conflate(self) -> None:
         """Leave out progress that was overtaken; what a file went through stays."""
         latest = {update.status.file_id: update for update in self._backlog}
-        self._backlog = deque(
+        self._backlog = [
             update
             for update in self._backlog
             if update.place is not None or latest[update.status.file_id] is update
-        )
+        ]
         self._conflate_above = max(CONFLATE_ABOVE, 2 * len(self._backlog))
 
     def _cut(self) -> None:
         self.is_cut = self.closed = True
         self._backlog.clear()
         self.on_cut()
-
-
-def adds_to(status: Status, told: Status) -> bool:
-    """Whether a state tells something beside the one that was told; streams tell no histories."""
-    if status.position != told.position:
-        return status.position > told.position
-    return status.model_copy(update={"history": told.history}) != told

@@ -9,11 +9,24 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from services.status.wire import HttpProtocol, WebSocketProtocol
+
 
 @asynccontextmanager
-async def served(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of `app`, over a real socket."""
-    config = uvicorn.Config(app, log_config=None, ws="websockets-sansio", lifespan="on")
+async def served(app: FastAPI, *, past_asgi: bool = True) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of `app`, over a real socket.
+
+    Args:
+        past_asgi: whether connections can be written to at once, as under `services.status`.
+    """
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        http=HttpProtocol if past_asgi else "httptools",
+        ws=WebSocketProtocol if past_asgi else "websockets-sansio",
+        ws_per_message_deflate=False,
+        lifespan="on",
+    )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"

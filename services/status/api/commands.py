@@ -14,7 +14,7 @@ from services.status.api.files import FileId, find, status_location
 from services.status.expectation import SOONEST
 from services.status.projection import Status, apply
 from services.status.runs import SOURCE
-from services.status.subscription import Update
+from services.status.update import Update
 from shared.errors import NotCancellableError
 from shared.events import CancelRequestedData, FileCancelRequested
 from shared.problems import ERROR_RESPONSES

@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 from services.status.api import examples
 from services.status.expectation import poll_after
 from services.status.projection import Status
-from services.status.subscription import Update
 from services.status.traffic import QueuePlace
+from services.status.update import Update
 from shared.errors import BadParameterError
 from shared.events import utc_now
 

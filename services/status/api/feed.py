@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 from services.status.api.messages import Reset, Subscribed
 from services.status.cursor import Cursor
 from services.status.hub import Hub
-from services.status.subscription import Subscription, Update
+from services.status.subscription import Outlet, Subscription
+from services.status.update import Batch, Update
 
 CHUNK = 100
 """States that are sent in one go, some 70 kB: what a connection buffers for a client that has
@@ -20,16 +20,8 @@ SETTLING = 0.5
 MongoDB knew, on a pod that does not lag."""
 
 
-@dataclass(frozen=True)
-class Batch:
-    """States, and the cursor that holds once all of them are told; without states a heartbeat."""
-
-    updates: Sequence[Update]
-    cursor: str | None
-
-
 async def feed(
-    hub: Hub, subscription: Subscription, cursor: Cursor | None
+    hub: Hub, subscription: Subscription, cursor: Cursor | None, outlet: Outlet | None = None
 ) -> AsyncIterator[Subscribed | Reset | Batch]:
     """What a subscriber is told from the beginning until the subscription is closed.
 
@@ -37,6 +29,7 @@ async def feed(
 
     Args:
         cursor: what the subscriber was told before; None if it comes for the first time.
+        outlet: tells what comes while the subscriber waits here for it.
 
     Raises:
         UnavailableError: MongoDB does not answer.
@@ -62,6 +55,7 @@ async def feed(
             for batch in _chunks(await subscription.wait(SETTLING), None):
                 yield batch
         yield Batch(await subscription.wait(0), hub.told.text)
+    subscription.outlet = outlet
     while not subscription.closed:
         arrived = await subscription.wait()
         if len(arrived) > CHUNK:

@@ -17,7 +17,7 @@ from services.status.api.dependencies import (
 from services.status.history import HistoryLine, with_durations
 from services.status.hub import Hub
 from services.status.projection import Status
-from services.status.subscription import Update
+from services.status.update import Update
 from shared.blobs import BlobMissingError, source_key
 from shared.errors import (
     DeletedFileError,

@@ -24,7 +24,7 @@ from services.status.api.documents import (
 from services.status.api.files import MAX_ID, FileId, existing, find
 from services.status.api.sse import EventStream, status_frames
 from services.status.hub import Hub
-from services.status.subscription import Update
+from services.status.update import Update
 from shared.events import utc_now
 from shared.problems import ERROR_RESPONSES
 

@@ -7,11 +7,13 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
 from services.status.api.dependencies import HubOf, own_origin
-from services.status.api.feed import Batch, feed
-from services.status.api.messages import Bye, CloseCode, Fault, Heartbeat, Subscribe
+from services.status.api.feed import feed
+from services.status.api.messages import Bye, CloseCode, Fault, Subscribe
 from services.status.cursor import Cursor, decode
 from services.status.hub import Hub
-from services.status.subscription import Filter
+from services.status.subscription import Filter, Outlet
+from services.status.update import Batch
+from services.status.wire import write_of
 from shared.errors import ForeignOriginError, OverloadedError, WaybillError
 
 router = APIRouter(prefix="/api", tags=["live"])
@@ -37,6 +39,12 @@ async def socket(websocket: WebSocket, hub: HubOf) -> None:
         await websocket.close(CloseCode.TRY_AGAIN_LATER, f"catching up with {hub.behind}")
         return
     await _Conversation(websocket, hub).run()
+
+
+def outlet_of(websocket: WebSocket) -> Outlet | None:
+    """What tells a WebSocket past ASGI, if its server can do that."""
+    write = write_of(websocket.scope)
+    return None if write is None else lambda batch: write(batch.frames)
 
 
 class _Conversation:
@@ -89,11 +97,12 @@ class _Conversation:
         client = self._websocket.client.host if self._websocket.client else ""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - see `run`
+        outlet = outlet_of(self._websocket)
         subscription = None
         with suppress(WebSocketDisconnect, RuntimeError):  # The client went while we were sending.
             try:
                 with self._hub.subscribe(wanted, client=client, on_cut=task.cancel) as subscription:
-                    async for told in feed(self._hub, subscription, cursor):
+                    async for told in feed(self._hub, subscription, cursor, outlet):
                         if isinstance(told, Batch):
                             await self._tell(told)
                         else:
@@ -110,13 +119,8 @@ class _Conversation:
                     await self._close(CloseCode.TRY_AGAIN_LATER)
 
     async def _tell(self, batch: Batch) -> None:
-        if not batch.updates and batch.cursor is not None:
-            await self._websocket.send_text(Heartbeat(cursor=batch.cursor).model_dump_json())
-            return
-        *others, last = batch.updates
-        for update in others:
-            await self._websocket.send_text(update.message(None))
-        await self._websocket.send_text(last.message(batch.cursor))
+        for message in batch.messages:
+            await self._websocket.send_text(message)
 
     async def _close(self, code: CloseCode) -> None:
         with suppress(WebSocketDisconnect, RuntimeError):

@@ -10,9 +10,10 @@ from contextlib import aclosing
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
-from services.status.api.feed import Batch
 from services.status.api.messages import Reset, Subscribed
-from services.status.subscription import Update
+from services.status.subscription import Outlet
+from services.status.update import Batch, Update
+from services.status.wire import write_of
 
 Frames = AsyncGenerator[bytes, None]
 
@@ -37,12 +38,13 @@ def render(told: Subscribed | Reset | Batch) -> bytes:
     if not isinstance(told, Batch):
         data = told.model_dump_json(exclude={"type"}).encode()
         return b"event: " + told.type.encode() + b"\n" + frame(data)
-    identity = b"" if told.cursor is None else b"id: " + told.cursor.encode() + b"\n"
-    if not told.updates:
-        # An event without data: a browser notes the id, and tells nobody.
-        return b": heartbeat\n" + identity + b"\n"
-    *others, last = (update.frame for update in told.updates)
-    return b"".join((*others, identity, last))
+    return told.events
+
+
+def outlet_of(scope: Scope) -> Outlet | None:
+    """What tells a stream past ASGI, if its server can do that."""
+    write = write_of(scope)
+    return None if write is None else lambda batch: write(batch.chunk)
 
 
 async def status_frames(

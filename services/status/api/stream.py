@@ -9,11 +9,11 @@ from services.status.api.dependencies import HubOf, up_to_date
 from services.status.api.feed import feed
 from services.status.api.filters import parse_ids
 from services.status.api.messages import Subscribe
-from services.status.api.sse import BYE, EventStream, Frames, render
+from services.status.api.sse import BYE, EventStream, Frames, outlet_of, render
 from services.status.cursor import Cursor, decode
 from services.status.hub import Hub
 from services.status.projection import State
-from services.status.subscription import Filter
+from services.status.subscription import Filter, Outlet
 from shared.problems import ERROR_RESPONSES
 
 router = APIRouter(prefix="/api", tags=["live"])
@@ -57,13 +57,16 @@ async def stream(
     given = last_event_id or cursor
     client = request.client.host if request.client else ""
     hub.admit(client)
-    return EventStream(_frames(hub, wanted, decode(given) if given else None, client))
+    told = _frames(hub, wanted, decode(given) if given else None, client, outlet_of(request.scope))
+    return EventStream(told)
 
 
-async def _frames(hub: Hub, wanted: Filter, cursor: Cursor | None, client: str) -> Frames:
+async def _frames(
+    hub: Hub, wanted: Filter, cursor: Cursor | None, client: str, outlet: Outlet | None
+) -> Frames:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - frames are sent by a task
     with hub.subscribe(wanted, client=client, on_cut=task.cancel) as subscription:
-        async for told in feed(hub, subscription, cursor):
+        async for told in feed(hub, subscription, cursor, outlet):
             yield render(told)
     yield BYE

@@ -10,7 +10,7 @@ from services.status import recent
 from services.status.cursor import TOPICS, Partition, Place, decode, encode
 from services.status.projection import fold
 from services.status.recent import MAX_AHEAD, Recent
-from services.status.subscription import Update
+from services.status.update import Update
 from shared.errors import BadParameterError
 from tests.support.builders import about, uploaded
 

@@ -130,6 +130,19 @@ async def test_the_present_states_come_first_and_then_every_later_one(
 
 
 @TRANSPORTS
+async def test_under_any_other_server_the_same_is_told(
+    status_settings: StatusSettings, publisher: Publisher, transport: str
+) -> None:
+    async with served(create_app(status_settings), past_asgi=False) as client:
+        await until_ready(client)
+        async with following(client, transport) as messages:
+            await opening(messages)
+            await publish(publisher, new_file_id(), uploaded(), processing(), completed())
+            seen, _ = await states_until(messages, "completed")
+    assert [status for status, _ in seen] == ["pending", "processing", "completed"]
+
+
+@TRANSPORTS
 @pytest.mark.parametrize(
     "wanted",
     [{"label": "team:a"}, {"owner": "ada-a"}, {"batch_id": "batch-a"}, {"status": "failed"}],

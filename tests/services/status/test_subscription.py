@@ -10,8 +10,8 @@ from services.status.subscription import (
     MAX_DELAY,
     Filter,
     Subscription,
-    Update,
 )
+from services.status.update import Batch, Batches, Update
 from shared.events import StatusEvent
 from tests.support.builders import about, processing, progressed, uploaded
 
@@ -52,7 +52,7 @@ async def test_whoever_lets_too_many_states_wait_is_cut_off() -> None:
     assert not slow.is_cut
     slow.offer(begun("one-more"), 0.0)
     assert (slow.is_cut, slow.closed, cuts) == (True, True, [True])
-    assert await slow.wait() == []
+    assert await slow.wait() == ()
 
 
 async def test_whoever_lets_a_state_wait_too_long_is_cut_off() -> None:
@@ -75,7 +75,7 @@ async def test_what_a_snapshot_told_is_not_told_again() -> None:
     newer = state("a", uploaded(), processing(), progressed(4))
     for update in (begun("a"), same, listed, newer):
         following.offer(update, 0.0)
-    assert await following.wait() == [newer]
+    assert await following.wait() == (newer,)
 
 
 async def test_what_another_pod_told_is_not_told_again() -> None:
@@ -87,12 +87,14 @@ async def test_what_another_pod_told_is_not_told_again() -> None:
 
 async def test_a_wait_ends_with_the_first_state_or_when_its_time_is_over() -> None:
     following = Subscription(Filter())
-    assert await following.wait(0.01) == []
+    assert await following.wait(0.01) == ()
     waiting = asyncio.create_task(following.wait())
     await asyncio.sleep(0)
     update = begun("a")
-    following.offer(update, 0.0)
-    assert await waiting == [update]
+    assert following.offer(update, 0.0)
+    assert not following.offer(update, 0.0)  # There is one already that waits.
+    following.flush(Batches("cursor"))
+    assert await waiting == (update, update)
 
 
 async def test_a_beat_ends_the_waits_of_streams_and_no_others() -> None:
@@ -100,7 +102,91 @@ async def test_a_beat_ends_the_waits_of_streams_and_no_others() -> None:
     waits = [asyncio.create_task(timed.wait(0.2)), asyncio.create_task(endless.wait())]
     await asyncio.sleep(0)
     for subscription in (timed, endless):
-        subscription.beat()
+        subscription.beat(Batches("cursor"))
     await asyncio.sleep(0.01)
     assert [wait.done() for wait in waits] == [False, True]
-    assert await asyncio.gather(*waits) == [[], []]
+    assert await asyncio.gather(*waits) == [(), ()]
+
+
+class Connection:
+    """Takes what is written to it, or not."""
+
+    def __init__(self) -> None:
+        self.is_free = True
+        self.told: list[Batch] = []
+
+    def write(self, batch: Batch) -> bool:
+        if self.is_free:
+            self.told.append(batch)
+        return self.is_free
+
+
+def tell(subscription: Subscription, *updates: Update, cursor: str = "cursor") -> Batches:
+    batches = Batches(cursor)
+    for update in updates:
+        subscription.offer(update, 0.0)
+    subscription.flush(batches)
+    return batches
+
+
+async def test_as_long_as_a_subscriber_sleeps_it_is_told_without_being_woken() -> None:
+    connection = Connection()
+    following = Subscription(Filter(), outlet=connection.write)
+    waiting = asyncio.create_task(following.wait())
+    await asyncio.sleep(0)
+    one, two, three = begun("a"), begun("b"), begun("c")
+    tell(following, one, two)
+    tell(following, three)
+    following.beat(Batches("later"))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    told = [(batch.updates, batch.cursor) for batch in connection.told]
+    assert told == [((one, two), "cursor"), ((three,), "cursor"), ((), "later")]
+    waiting.cancel()
+
+
+async def test_what_a_connection_does_not_take_is_told_by_the_task_in_order() -> None:
+    connection = Connection()
+    following = Subscription(Filter(), outlet=connection.write)
+    waiting = asyncio.create_task(following.wait())
+    await asyncio.sleep(0)
+    one, two, three = begun("a"), begun("b"), begun("c")
+    connection.is_free = False
+    tell(following, one)
+    connection.is_free = True
+    tell(following, two)  # The task is awake, and has not come to it yet.
+    assert await waiting == (one, two)
+    tell(following, three)  # The task is still at work on what it took.
+    assert connection.told == []
+    assert await following.wait() == (three,)
+
+
+async def test_those_who_are_told_the_same_share_what_is_written() -> None:
+    connections = [Connection() for _ in range(3)]
+    followers = [Subscription(Filter(), outlet=each.write) for each in connections]
+    waits = [asyncio.create_task(each.wait()) for each in followers]
+    await asyncio.sleep(0)
+    one, two = begun("a"), begun("b")
+    batches = Batches("cursor")
+    for follower, updates in zip(followers, ([one, two], [one, two], [two]), strict=True):
+        for update in updates:
+            follower.offer(update, 0.0)
+        follower.flush(batches)
+    first, second, other = (connection.told[0] for connection in connections)
+    assert first is second
+    assert other is not first
+    for wait in waits:
+        wait.cancel()
+
+
+async def test_a_connection_is_not_told_again_what_a_snapshot_told() -> None:
+    connection = Connection()
+    following = Subscription(Filter(), outlet=connection.write)
+    following.has_seen(begun("a").status)
+    waiting = asyncio.create_task(following.wait())
+    await asyncio.sleep(0)
+    newer = state("a", uploaded(), processing(), progressed(4))
+    tell(following, begun("a"))
+    tell(following, begun("a"), newer)
+    assert [batch.updates for batch in connection.told] == [(newer,)]
+    waiting.cancel()
