@@ -19,7 +19,7 @@ from services.status.api.messages import CloseCode
 from services.status.settings import StatusSettings
 from services.upload.settings import UploadSettings
 from shared.events import EVENT_CLASSES, Event
-from shared.settings import Settings
+from shared.settings import AccessSettings, Settings
 from shared.topics import TOPICS, UNWRITTEN, Topic
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -107,6 +107,7 @@ def configuration_table() -> str:
     """The configuration of all services, for `README.md`."""
     groups: list[tuple[str, type[Settings]]] = [
         ("all", Settings),
+        ("upload, status", AccessSettings),
         ("upload", UploadSettings),
         ("processor", ProcessorSettings),
         ("status", StatusSettings),
@@ -114,10 +115,11 @@ def configuration_table() -> str:
     lines = ["| variable | service | default | |", "|---|---|---|---|"]
     for service, settings in groups:
         for name, field in settings.model_fields.items():
-            inherited = Settings.model_fields.get(name)
-            if service != "all" and inherited and inherited.default == field.default:
+            parent: type[BaseModel] = settings.__mro__[1]
+            inherited = parent.model_fields.get(name) if service != "all" else None
+            if inherited and inherited.default == field.default:
                 continue
-            if service == "all" and name == "port":
+            if name == "port" and settings in (Settings, AccessSettings):
                 continue
             lines.append(
                 f"| `WAYBILL_{name.upper()}` | {service} | {_default(field)} "

@@ -21,11 +21,16 @@
     │   ├── UnknownDeadLetterError          404
     │   ├── NotRedrivableError              409
     │   ├── ForeignOriginError              403
+    │   ├── UnauthenticatedError            401
+    │   │   ├── InvalidTokenError           401
+    │   │   └── TokenExpiredError           401
+    │   ├── ForbiddenError                  403
     │   └── DeletedFileError                410
     ├── UnavailableError         a part we lean on does not answer: send the same again later
     │   ├── KafkaUnavailableError           503
     │   ├── MongoUnavailableError           503
     │   ├── BlobStoreUnavailableError       503
+    │   ├── KeysUnavailableError            503
     │   ├── CatchingUpError                 503
     │   └── OverloadedError                 503
     ├── EventTooLargeError       what is to be recorded is larger than Kafka takes: say less
@@ -47,6 +52,8 @@ class WaybillError(Exception):
     status: ClassVar[int] = 500
     retry_after: ClassVar[int | None] = None
     """Seconds after which the same request is worth another try; None where it is not."""
+    challenge: ClassVar[str | None] = None
+    """What `WWW-Authenticate` says to who must prove who they are (RFC 6750)."""
 
     def __init__(
         self, detail: str | None = None, *, members: Mapping[str, object] | None = None
@@ -198,6 +205,35 @@ class ForeignOriginError(RefusedError):
     status = 403
 
 
+class UnauthenticatedError(RefusedError):
+    """Say who you are: send a token as `Authorization: Bearer …`."""
+
+    code = "unauthenticated"
+    status = 401
+    challenge = 'Bearer realm="waybill"'
+
+
+class InvalidTokenError(UnauthenticatedError):
+    """The token is none that this service accepts."""
+
+    code = "invalid_token"
+    challenge = 'Bearer realm="waybill", error="invalid_token"'
+
+
+class TokenExpiredError(UnauthenticatedError):
+    """The token has expired: get a new one."""
+
+    code = "token_expired"
+    challenge = 'Bearer realm="waybill", error="invalid_token", error_description="expired"'
+
+
+class ForbiddenError(RefusedError):
+    """Who you are does not allow this."""
+
+    code = "forbidden"
+    status = 403
+
+
 class DeletedFileError(RefusedError):
     """The file was deleted."""
 
@@ -229,6 +265,12 @@ class BlobStoreUnavailableError(UnavailableError):
     """The blob store does not answer."""
 
     code = "blob_store_unavailable"
+
+
+class KeysUnavailableError(UnavailableError):
+    """The keys that tokens are signed with cannot be had."""
+
+    code = "keys_unavailable"
 
 
 class CatchingUpError(UnavailableError):

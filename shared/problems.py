@@ -41,6 +41,8 @@ def problem_response(error: WaybillError, *, instance: str) -> JSONResponse:
         instance=instance,
     )
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    if error.challenge is not None:
+        headers["WWW-Authenticate"] = error.challenge
     return JSONResponse(
         problem.model_dump() | error.members,
         error.status,

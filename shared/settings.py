@@ -1,6 +1,10 @@
 """Settings that every service shares: each field is the environment variable `WAYBILL_<NAME>`."""
 
-from pydantic import Field
+from ipaddress import ip_address
+from typing import Literal, Self, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEMO_TYPE = "application/vnd.waybill.demo+json"
@@ -10,7 +14,12 @@ DEMO_TYPE = "application/vnd.waybill.demo+json"
 class Settings(BaseSettings):
     """Where the parts are, and what all services have in common."""
 
-    model_config = SettingsConfigDict(env_prefix="WAYBILL_", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="WAYBILL_",
+        frozen=True,
+        # Some values are secret, and an error goes to the log.
+        hide_input_in_errors=True,
+    )
 
     kafka: str = Field(
         default="127.0.0.1:9092",
@@ -57,3 +66,90 @@ class Settings(BaseSettings):
         pattern="^(text|json)$",
         description="`text` for people, `json` for machines.",
     )
+
+
+MIN_SECRET = 32
+"""Bytes of the secret that tokens are signed with: as many as the hash has (RFC 7518, 3.2)."""
+
+
+class AccessSettings(Settings):
+    """Who may use a service that tells of files, or takes them."""
+
+    auth: Literal["none", "open", "jwt"] = Field(
+        default="none",
+        description="`jwt`: who has a token. `none`: everybody on this machine, the loopback alone "
+        "being listened on. `open`: everybody who reaches the service, wherever it listens.",
+    )
+    auth_jwks_url: str | None = Field(
+        default=None, description="With `jwt`: where the issuer publishes its keys (JWKS)."
+    )
+    auth_issuer: str | None = Field(
+        default=None, description="With `jwt`: the `iss` of tokens. Required with a JWKS."
+    )
+    auth_audience: str | None = Field(
+        default=None, description="With `jwt`: the `aud` of tokens. Required with a JWKS."
+    )
+    auth_secret: SecretStr | None = Field(
+        default=None,
+        description="With `jwt`, for development: the key of HS256 tokens, 32 bytes or more, in "
+        "place of a JWKS. Who has it can be anybody.",
+    )
+
+    @model_validator(mode="after")
+    def _check_access(self) -> Self:
+        if self.auth == "none" and not is_loopback(self.host):
+            raise ValueError(
+                f"WAYBILL_HOST={self.host} listens beyond this machine, and WAYBILL_AUTH=none lets "
+                "everybody see and do everything. Ask for tokens by WAYBILL_AUTH=jwt, or say "
+                "WAYBILL_AUTH=open if something else keeps strangers out, such as a port that is "
+                "published on the loopback only."
+            )
+        if self.auth == "jwt":
+            self._check_keys()
+        return self
+
+    def _check_keys(self) -> None:
+        if (self.auth_jwks_url is None) == (self.auth_secret is None):
+            raise ValueError(
+                "WAYBILL_AUTH=jwt needs one of WAYBILL_AUTH_JWKS_URL and WAYBILL_AUTH_SECRET."
+            )
+        if self.auth_secret is not None:
+            if len(self.auth_secret.get_secret_value().encode()) < MIN_SECRET:
+                raise ValueError(f"WAYBILL_AUTH_SECRET has less than {MIN_SECRET} bytes.")
+            return
+        address = urlsplit(self.auth_jwks_url or "")
+        if address.scheme != "https" and not is_loopback(address.hostname or ""):
+            raise ValueError("WAYBILL_AUTH_JWKS_URL must be https: who can change it is anybody.")
+        if self.auth_issuer is None or self.auth_audience is None:
+            # An issuer signs for many services: without these, any of its tokens would do.
+            raise ValueError(
+                "WAYBILL_AUTH_JWKS_URL needs WAYBILL_AUTH_ISSUER and WAYBILL_AUTH_AUDIENCE."
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`; a name other than localhost may
+    be anywhere."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def from_environment(settings: type[S]) -> S:
+    """The settings of the service that is started.
+
+    Raises:
+        SystemExit: the environment has a value that cannot be used; the message says which.
+    """
+    try:
+        return settings()
+    except ValidationError as error:
+        faults = (
+            ": ".join((*(f"WAYBILL_{str(name).upper()}" for name in fault["loc"]), fault["msg"]))
+            for fault in error.errors(include_input=False, include_url=False)
+        )
+        raise SystemExit("\n".join(faults)) from None

@@ -1,6 +1,7 @@
 """The requests of the HTTP interface, and how its answers are read, for both clients."""
 
 import mimetypes
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,12 @@ LONGEST_PAUSE = 30.0
 """Seconds of a pause at most, whatever the service asks for."""
 
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
+
+
+def credentials(token: str | None) -> dict[str, str]:
+    """The header that says who asks: by a given token, or else the environment's."""
+    given = token or os.environ.get("WAYBILL_TOKEN")
+    return {"Authorization": f"Bearer {given}"} if given else {}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from waybill.calls import (
     TIMEOUT,
     Call,
     Calls,
+    credentials,
     document,
     no_answer,
     pause_before_retry,
@@ -41,12 +42,13 @@ class Client:
     Methods raise `RefusedError` for a problem document and `NoAnswerError` if nobody answers.
     """
 
-    def __init__(self, addresses: Addresses | None = None) -> None:
+    def __init__(self, addresses: Addresses | None = None, *, token: str | None = None) -> None:
         """Args:
         addresses: where the services are; by default as the environment or the stack says.
+        token: says who asks; by default what `WAYBILL_TOKEN` has, if anything.
         """
         self._calls = Calls(addresses or find_addresses())
-        self._http = httpx.Client(timeout=TIMEOUT)
+        self._http = httpx.Client(timeout=TIMEOUT, headers=credentials(token))
 
     def __enter__(self) -> Self:
         return self

@@ -8,8 +8,9 @@ if __name__ == "__main__":
     from services.processor.app import create_app
     from services.processor.settings import ProcessorSettings
     from shared.serving import serve
+    from shared.settings import from_environment
     from shared.telemetry import configure_logging
 
-    settings = ProcessorSettings()
+    settings = from_environment(ProcessorSettings)
     configure_logging(settings)
     serve(create_app(settings), settings)

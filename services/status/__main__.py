@@ -4,10 +4,11 @@ from services.status.app import create_app
 from services.status.settings import StatusSettings
 from services.status.wire import HttpProtocol, WebSocketProtocol
 from shared.serving import serve
+from shared.settings import from_environment
 from shared.telemetry import configure_logging
 
 if __name__ == "__main__":
-    settings = StatusSettings()
+    settings = from_environment(StatusSettings)
     configure_logging(settings)
     app = create_app(settings)
     serve(

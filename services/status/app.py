@@ -37,6 +37,7 @@ from services.status.runs import Runs
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from shared import problems
+from shared.auth import make_authenticator
 from shared.blobs import open_blob_store
 from shared.errors import UnavailableError
 from shared.messaging import Publisher, create_topics, make_broker
@@ -53,6 +54,7 @@ COMMAND_TIMEOUT = 5.0
 
 def create_app(settings: StatusSettings) -> FastAPI:
     """The status service; nothing is connected before it starts."""
+    authenticator = make_authenticator(settings)
     store = FileStore(settings)
     hub = Hub(
         store,
@@ -73,6 +75,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
         publisher = Publisher(commanding, settings)
         yield State(
             settings=settings,
+            authenticator=authenticator,
             store=store,
             hub=hub,
             blobs=open_blob_store(settings),

@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from shared.settings import Settings
+from shared.settings import AccessSettings
 
 
-class StatusSettings(Settings):
+class StatusSettings(AccessSettings):
     """Where the page and the API answer, and the bounds of what they hold."""
 
     port: int = Field(

@@ -5,10 +5,11 @@ import logging
 from services.upload.app import create_app
 from services.upload.settings import UploadSettings
 from shared.serving import serve
+from shared.settings import from_environment
 from shared.telemetry import configure_logging
 
 if __name__ == "__main__":
-    settings = UploadSettings()
+    settings = from_environment(UploadSettings)
     configure_logging(settings)
     # While Kafka is away, its client says so ten times a second; our link to it says so once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

@@ -14,6 +14,8 @@ from services.upload.openapi import (
     AcceptedFile,
 )
 from services.upload.waybills import Accepted, StoredFile
+from shared.auth import Asker, Authenticator
+from shared.principal import Scope
 from shared.problems import ERROR_RESPONSES
 
 RETRY_AFTER = "1"
@@ -23,6 +25,7 @@ RETRY_AFTER = "1"
 class State(TypedDict):
     """What the lifespan hands to the requests."""
 
+    authenticator: Authenticator
     desk: Desk
     status_url: str
 
@@ -41,7 +44,9 @@ router = APIRouter(tags=["upload"])
     responses={202: ACCEPTED_RESPONSE, **ERROR_RESPONSES},
     openapi_extra={"requestBody": REQUEST_BODY, "parameters": PARAMETERS},
 )
-async def upload(request: Request, state: Annotated[State, Depends(_state)]) -> JSONResponse:
+async def upload(
+    request: Request, asker: Asker, state: Annotated[State, Depends(_state)]
+) -> JSONResponse:
     """Hand over one or several files.
 
     The answer 202 means that each file is stored and its event is in Kafka, or waits in the blob
@@ -49,6 +54,7 @@ async def upload(request: Request, state: Annotated[State, Depends(_state)]) -> 
     or not at all. Sent again with the same `Idempotency-Key`, they stay the same files. Labels are
     form fields, or for a raw body query parameters, named `label.<key>`.
     """
+    asker.require(Scope.UPLOAD)
     accepted = await state["desk"].take(request)
     return _answer(accepted, state["status_url"])
 

@@ -18,6 +18,7 @@ from services.upload.outbox import Outbox
 from services.upload.settings import UploadSettings
 from services.upload.sweep import sweeping
 from shared import problems
+from shared.auth import make_authenticator
 from shared.blobs import open_blob_store
 from shared.messaging import Publisher, make_broker
 from shared.telemetry import health_router
@@ -30,6 +31,7 @@ def create_app(settings: UploadSettings, broker: KafkaBroker | None = None) -> F
         broker: to publish by; made from the settings if it is not given.
     """
     broker = broker or _make_broker(settings)
+    authenticator = make_authenticator(settings)
     link = KafkaLink(broker, settings.kafka)
 
     @asynccontextmanager
@@ -42,7 +44,11 @@ def create_app(settings: UploadSettings, broker: KafkaBroker | None = None) -> F
         intake = Intake(settings=settings, blobs=blobs, outbox=outbox, keys=keys)
         async with link.held(), outbox.relaying(), sweeping(keys):
             desk = Desk(settings=settings, intake=intake)
-            yield State(desk=desk, status_url=settings.status_url.rstrip("/"))
+            yield State(
+                authenticator=authenticator,
+                desk=desk,
+                status_url=settings.status_url.rstrip("/"),
+            )
 
     app = FastAPI(title="Waybill upload", lifespan=lifespan)
     app.add_middleware(

@@ -5,13 +5,13 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from shared.settings import Settings
+from shared.settings import AccessSettings
 
 WRAPPING = 1 << 20
 """Bytes that the boundaries, headers and fields of a multipart body may add to its files."""
 
 
-class UploadSettings(Settings):
+class UploadSettings(AccessSettings):
     """What the upload service accepts, and how much at once."""
 
     port: int = Field(

@@ -14,7 +14,9 @@ from services.status.api.dependencies import (
     PublisherOf,
     RunsOf,
     SettingsOf,
+    commander,
     own_origin,
+    reader,
     up_to_date,
 )
 from services.status.api.files import find, status_location
@@ -29,7 +31,12 @@ from shared.topics import DEAD, TOPICS
 
 log = logging.getLogger(__name__)
 
-router = APIRouter(prefix="/api/admin", tags=["admin"], responses=ERROR_RESPONSES)
+router = APIRouter(
+    prefix="/api/admin",
+    tags=["admin"],
+    responses=ERROR_RESPONSES,
+    dependencies=[Depends(reader)],
+)
 
 
 class DeadPage(BaseModel):
@@ -91,7 +98,7 @@ async def read_dead(letters: DeadLettersOf, partition: int, offset: int) -> Dead
 @router.post(
     "/dead/{partition:int}-{offset:int}/redrive",
     status_code=202,
-    dependencies=[Depends(own_origin), Depends(up_to_date)],
+    dependencies=[Depends(own_origin), Depends(commander), Depends(up_to_date)],
 )
 async def redrive(
     response: Response,

@@ -9,7 +9,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from services.status.api.dependencies import HubOf, PublisherOf, RunsOf, own_origin, up_to_date
+from services.status.api.dependencies import (
+    HubOf,
+    PublisherOf,
+    RunsOf,
+    commander,
+    own_origin,
+    up_to_date,
+)
 from services.status.api.files import FileId, find, status_location
 from services.status.expectation import SOONEST
 from services.status.projection import Status, apply
@@ -25,7 +32,7 @@ router = APIRouter(
     prefix="/api/files",
     tags=["commands"],
     responses=ERROR_RESPONSES,
-    dependencies=[Depends(own_origin), Depends(up_to_date)],
+    dependencies=[Depends(own_origin), Depends(commander), Depends(up_to_date)],
 )
 
 MAX_REASON = 200

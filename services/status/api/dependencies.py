@@ -12,15 +12,18 @@ from services.status.monitor import Monitor
 from services.status.runs import Runs
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
+from shared.auth import Asker, Authenticator
 from shared.blobs import BlobStore
 from shared.errors import CatchingUpError, ForeignOriginError
 from shared.messaging import Publisher
+from shared.principal import Principal, Scope
 
 
 class State(TypedDict):
     """What the lifespan of the application yields."""
 
     settings: StatusSettings
+    authenticator: Authenticator
     store: FileStore
     hub: Hub
     blobs: BlobStore
@@ -38,6 +41,26 @@ def _fetch(name: str) -> Any:
         return getattr(connection.state, name)
 
     return Depends(fetch)
+
+
+async def reader(asker: Asker) -> Principal:
+    """Who asks, and may read.
+
+    Raises:
+        ForbiddenError: the credential is not for reading.
+    """
+    asker.require(Scope.READ)
+    return asker
+
+
+async def commander(asker: Asker) -> Principal:
+    """Who asks, and may command.
+
+    Raises:
+        ForbiddenError: the credential is not for commands.
+    """
+    asker.require(Scope.COMMAND)
+    return asker
 
 
 async def up_to_date(connection: HTTPConnection) -> None:

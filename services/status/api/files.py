@@ -12,6 +12,7 @@ from services.status.api import examples
 from services.status.api.dependencies import (
     BlobsOf,
     HubOf,
+    reader,
     up_to_date,
 )
 from services.status.history import HistoryLine, with_durations
@@ -32,7 +33,7 @@ router = APIRouter(
     prefix="/api/files",
     tags=["files"],
     responses=ERROR_RESPONSES,
-    dependencies=[Depends(up_to_date)],
+    dependencies=[Depends(reader), Depends(up_to_date)],
 )
 
 YOUNG = 30.0

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 
 from services.status.api import examples
-from services.status.api.dependencies import StoreOf, up_to_date
+from services.status.api.dependencies import StoreOf, reader, up_to_date
 from services.status.api.documents import MEMBERS, Fields, parse_fields
 from services.status.api.filters import parse_label
 from services.status.projection import State, Status
@@ -19,7 +19,7 @@ router = APIRouter(
     prefix="/api/files",
     tags=["files"],
     responses=ERROR_RESPONSES,
-    dependencies=[Depends(up_to_date)],
+    dependencies=[Depends(reader), Depends(up_to_date)],
 )
 
 DEFAULT_LIMIT = 50

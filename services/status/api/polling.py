@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.routing import APIRoute
 
-from services.status.api.dependencies import HubOf, MonitorOf, SettingsOf, up_to_date
+from services.status.api.dependencies import HubOf, MonitorOf, SettingsOf, reader, up_to_date
 from services.status.api.documents import (
     CONDITIONAL,
     DOCUMENT_MEMBERS,
@@ -25,6 +25,7 @@ from services.status.api.files import MAX_ID, FileId, existing, find
 from services.status.api.sse import EventStream, status_frames
 from services.status.hub import Hub
 from services.status.update import Update
+from shared.auth import authenticated
 from shared.events import utc_now
 from shared.problems import ERROR_RESPONSES
 
@@ -43,6 +44,7 @@ class PlainFirst(APIRoute):
             file_id: str = request.path_params["file_id"]
             if request.scope["query_string"] or len(file_id) > MAX_ID or _wants_stream(request):
                 return await in_full(request)
+            await reader(await authenticated(request))
             await up_to_date(request)
             current = await find(request.state.hub, file_id)
             place = request.state.monitor.traffic.place(current.status, utc_now())
@@ -55,7 +57,7 @@ router = APIRouter(
     prefix="/api/files",
     tags=["files"],
     responses=ERROR_RESPONSES,
-    dependencies=[Depends(up_to_date)],
+    dependencies=[Depends(reader), Depends(up_to_date)],
     route_class=PlainFirst,
 )
 

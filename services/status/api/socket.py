@@ -6,7 +6,7 @@ from contextlib import suppress
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
-from services.status.api.dependencies import HubOf, own_origin
+from services.status.api.dependencies import HubOf, own_origin, reader
 from services.status.api.feed import feed
 from services.status.api.messages import Bye, CloseCode, Fault, Subscribe
 from services.status.cursor import Cursor, decode
@@ -14,7 +14,9 @@ from services.status.hub import Hub
 from services.status.subscription import Filter, Outlet
 from services.status.update import Batch
 from services.status.wire import write_of
+from shared.auth import authenticated
 from shared.errors import ForeignOriginError, OverloadedError, WaybillError
+from shared.problems import problem_response
 
 router = APIRouter(prefix="/api", tags=["live"])
 
@@ -33,6 +35,11 @@ async def socket(websocket: WebSocket, hub: HubOf) -> None:
         await own_origin(websocket.headers["host"], websocket.headers.get("origin"))
     except ForeignOriginError:
         await websocket.close()  # Before it is accepted: the answer is 403.
+        return
+    try:
+        await reader(await authenticated(websocket))
+    except WaybillError as error:
+        await websocket.send_denial_response(problem_response(error, instance=websocket.url.path))
         return
     await websocket.accept()
     if hub.behind is not None:

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
 from services.status.api import examples
-from services.status.api.dependencies import MonitorOf, StoreOf, up_to_date
+from services.status.api.dependencies import MonitorOf, StoreOf, reader, up_to_date
 from services.status.monitor import Lags
 from services.status.projection import State
 from services.status.traffic import Rates
@@ -13,7 +13,10 @@ from shared.events import Timestamp, file_id_age, utc_now
 from shared.problems import ERROR_RESPONSES
 
 router = APIRouter(
-    prefix="/api", tags=["files"], responses=ERROR_RESPONSES, dependencies=[Depends(up_to_date)]
+    prefix="/api",
+    tags=["files"],
+    responses=ERROR_RESPONSES,
+    dependencies=[Depends(reader), Depends(up_to_date)],
 )
 
 

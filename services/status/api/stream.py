@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 
-from services.status.api.dependencies import HubOf, up_to_date
+from services.status.api.dependencies import HubOf, reader, up_to_date
 from services.status.api.feed import feed
 from services.status.api.filters import parse_ids
 from services.status.api.messages import Subscribe
@@ -24,7 +24,7 @@ router = APIRouter(prefix="/api", tags=["live"])
     response_class=EventStream,
     status_code=200,  # FastAPI would look for it in the signature of the class, in vain.
     responses=ERROR_RESPONSES,
-    dependencies=[Depends(up_to_date)],
+    dependencies=[Depends(reader), Depends(up_to_date)],
 )
 async def stream(
     request: Request,

@@ -1,0 +1,143 @@
+"""Finding out who asks: nobody is asked for anything, or for a token (JWT, RFC 7519 and 9068)."""
+
+from typing import Annotated, Any, Protocol, TypeVar
+
+import jwt
+from fastapi import Security
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
+from jwt.exceptions import ExpiredSignatureError, PyJWTError
+from starlette.requests import HTTPConnection
+
+from shared.errors import InvalidTokenError, TokenExpiredError, UnauthenticatedError
+from shared.jwks import Keys, PublishedKeys, SharedSecret
+from shared.principal import EVERYBODY, Principal, Role, Scope
+from shared.settings import AccessSettings
+
+LEEWAY = 30.0
+"""Seconds that the clocks of the issuer and of this machine may differ by."""
+
+MAX_TOKEN = 8192
+"""Characters of a token: proxies take no longer header either."""
+
+MAX_NAME = 255
+"""Characters of a subject or a tenant, which are written into events and an index."""
+
+
+class Authenticator(Protocol):
+    """Tells who asks."""
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        """Args:
+            authorization: the header of this name.
+
+        Raises:
+            UnauthenticatedError: that cannot be told.
+            KeysUnavailableError: not at the moment.
+        """
+
+
+def make_authenticator(settings: AccessSettings) -> Authenticator:
+    """What the settings ask for."""
+    if settings.auth != "jwt":
+        return Everybody()
+    keys: Keys
+    if settings.auth_secret is not None:
+        keys = SharedSecret(settings.auth_secret.get_secret_value().encode())
+    else:
+        keys = PublishedKeys(settings.auth_jwks_url or "")
+    return Tokens(keys, issuer=settings.auth_issuer, audience=settings.auth_audience)
+
+
+class Everybody:
+    """Everybody may do everything."""
+
+    async def authenticate(self, authorization: str | None) -> Principal:  # noqa: ARG002
+        """The same for all."""
+        return EVERYBODY
+
+
+class Tokens:
+    """Who has a signed token is whom it names."""
+
+    def __init__(self, keys: Keys, *, issuer: str | None, audience: str | None) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self._audience = audience
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        """Whom the bearer token names."""
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise UnauthenticatedError
+        return await self.verify(token.strip())
+
+    async def verify(self, token: str) -> Principal:
+        """Whom a token names."""
+        if len(token) > MAX_TOKEN:
+            raise InvalidTokenError(f"The token has more than {MAX_TOKEN} characters.")
+        try:
+            key = await self._keys.key(jwt.get_unverified_header(token).get("kid"))
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=self._keys.algorithms,
+                audience=self._audience,
+                issuer=self._issuer,
+                leeway=LEEWAY,
+                options={"require": ["exp", "sub"]},
+            )
+        except ExpiredSignatureError as error:
+            raise TokenExpiredError from error
+        except (PyJWTError, RecursionError) as error:
+            raise InvalidTokenError(f"The token cannot be used: {error}.") from error
+        return _principal(claims)
+
+
+def _principal(claims: dict[str, Any]) -> Principal:
+    """Who is named by verified claims.
+
+    Raises:
+        InvalidTokenError: a claim is not what it has to be.
+    """
+    tenant = claims.get("tenant")
+    return Principal(
+        subject=_name(claims["sub"]),
+        tenant=None if tenant is None else _name(tenant),
+        roles=frozenset({Role.USER}) | _known(Role, claims.get("roles", ())),
+        # Only a token that names scopes of ours is meant to be less than its subject.
+        scopes=_known(Scope, str(claims.get("scope", "")).split()) or frozenset(Scope),
+        expires_at=float(claims["exp"]) + LEEWAY,
+    )
+
+
+def _name(value: object) -> str:
+    if isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable():
+        return value
+    raise InvalidTokenError("The token's subject or tenant is no name.")
+
+
+Member = TypeVar("Member", Role, Scope)
+
+
+def _known(kind: type[Member], named: object) -> frozenset[Member]:
+    """Those of the names that mean something here; an issuer has others beside."""
+    listed = named if isinstance(named, list | tuple) else ()
+    return frozenset(member for member in kind if member.value in listed)
+
+
+class _Asking(SecurityBase):
+    """The dependency that tells who asks; the OpenAPI document names it as what secures a path."""
+
+    model = HTTPBearer(description="A JWT. Not asked for with `WAYBILL_AUTH=none`.")
+    scheme_name = "token"
+
+    async def __call__(self, connection: HTTPConnection) -> Principal:
+        authenticator: Authenticator = connection.state.authenticator
+        return await authenticator.authenticate(connection.headers.get("authorization"))
+
+
+authenticated = _Asking()
+
+Asker = Annotated[Principal, Security(authenticated)]
+"""Who asks, as an endpoint is told."""

@@ -1,0 +1,61 @@
+"""Who asks: what a service knows of them, however they proved it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from shared.errors import ForbiddenError
+
+
+class Role(StrEnum):
+    """What somebody is to an installation."""
+
+    USER = "user"
+    """Sees and commands what is theirs."""
+    OPERATOR = "operator"
+    """Sees and commands all that is of their tenant."""
+    ADMIN = "admin"
+    """Sees and commands everything."""
+
+
+class Scope(StrEnum):
+    """What a credential may be used for."""
+
+    UPLOAD = "files:upload"
+    READ = "files:read"
+    COMMAND = "files:command"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Principal:
+    """Who asks, and what for they may ask."""
+
+    subject: str | None
+    """The owner of what they upload; None if nobody is told from anybody else."""
+    tenant: str | None = None
+    """Whose files they may have to do with at all; those without a tenant are one as well."""
+    roles: frozenset[Role] = frozenset({Role.USER})
+    scopes: frozenset[Scope] = frozenset(Scope)
+    expires_at: float | None = None
+    """Unix seconds from which on they must prove it anew; None for never."""
+
+    def require(self, scope: Scope) -> None:
+        """Check that the credential may be used so.
+
+        Raises:
+            ForbiddenError: it may not.
+        """
+        if scope not in self.scopes:
+            raise ForbiddenError(f"The credential does not have the scope {scope.value}.")
+
+    @property
+    def is_admin(self) -> bool:
+        return Role.ADMIN in self.roles
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether they see what is not theirs."""
+        return bool(self.roles & {Role.OPERATOR, Role.ADMIN})
+
+
+EVERYBODY = Principal(subject=None, roles=frozenset({Role.ADMIN}))
+"""Who asks where nobody has to prove anything."""

@@ -1,0 +1,263 @@
+"""Who asks is known from a token, and nothing but a good token tells it."""
+
+import json
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import AsyncIterator
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from fastapi import FastAPI, Response
+
+from shared.auth import LEEWAY, Everybody, Tokens, make_authenticator
+from shared.errors import (
+    ForbiddenError,
+    InvalidTokenError,
+    KeysUnavailableError,
+    TokenExpiredError,
+    UnauthenticatedError,
+)
+from shared.jwks import AGAIN_AFTER, FRESH_FOR, KEPT_FOR, PublishedKeys, SharedSecret
+from shared.principal import EVERYBODY, Principal, Role, Scope
+from shared.settings import AccessSettings
+from tests.support.serving import served
+
+ISSUER, AUDIENCE = "https://issuer.test", "waybill"
+SECRET = b"0123456789abcdef0123456789abcdef"
+RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+EC_KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    now = int(time.time())
+    return {"sub": "ada", "iss": ISSUER, "aud": AUDIENCE, "exp": now + 300} | changes
+
+
+def signed(key: Any = RSA_KEY, algorithm: str = "RS256", kid: str = "one", **changes: Any) -> str:
+    return jwt.encode(claims(**changes), key, algorithm, headers={"kid": kid})
+
+
+def public(key: Any, kid: str, **more: Any) -> dict[str, Any]:
+    kind = jwt.algorithms.RSAAlgorithm if key is RSA_KEY else jwt.algorithms.ECAlgorithm
+    return {**kind.to_jwk(key.public_key(), as_dict=True), "kid": kid, **more}
+
+
+class Issuer:
+    """Publishes what keys it has, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.keys: Any = [public(RSA_KEY, "one")]
+        self.status = 200
+        self.asked = 0
+        self.now = 1000.0
+        self.url = ""
+
+    def clock(self) -> float:
+        return self.now
+
+    def tokens(self) -> Tokens:
+        return Tokens(PublishedKeys(self.url, clock=self.clock), issuer=ISSUER, audience=AUDIENCE)
+
+
+@pytest.fixture
+async def issuer() -> AsyncIterator[Issuer]:
+    issuer = Issuer()
+    app = FastAPI()
+
+    @app.get("/keys")
+    async def keys() -> Response:
+        issuer.asked += 1
+        return Response(json.dumps({"keys": issuer.keys}), issuer.status)
+
+    async with served(app) as client:
+        issuer.url = f"{client.base_url}/keys"
+        yield issuer
+
+
+async def test_where_nobody_is_asked_everybody_may_do_everything() -> None:
+    assert await make_authenticator(AccessSettings()).authenticate(None) is EVERYBODY
+    assert isinstance(make_authenticator(AccessSettings(auth="open", host="0.0.0.0")), Everybody)  # noqa: S104
+
+
+async def test_a_token_tells_who_asks_and_what_they_are(issuer: Issuer) -> None:
+    expires = int(time.time()) + 60
+    token = signed(tenant="acme", roles=["operator", "cook"], exp=expires)
+
+    assert await issuer.tokens().authenticate(f"Bearer {token}") == Principal(
+        subject="ada",
+        tenant="acme",
+        roles=frozenset({Role.USER, Role.OPERATOR}),
+        expires_at=expires + LEEWAY,
+    )
+
+
+@pytest.mark.parametrize(
+    ("scope", "scopes"),
+    [
+        ("files:read openid", {Scope.READ}),
+        ("openid profile", set(Scope)),
+    ],
+)
+async def test_scopes_of_ours_limit_a_token(issuer: Issuer, scope: str, scopes: set[Scope]) -> None:
+    assert (await issuer.tokens().verify(signed(scope=scope))).scopes == scopes
+
+
+async def test_a_principal_may_not_do_what_its_scopes_do_not_have() -> None:
+    reader = Principal(subject="ada", scopes=frozenset({Scope.READ}))
+    reader.require(Scope.READ)
+    with pytest.raises(ForbiddenError):
+        reader.require(Scope.COMMAND)
+
+
+@pytest.mark.parametrize("header", [None, "", "Basic YTpi", "Token x"])
+async def test_without_a_token_nobody_is_known(issuer: Issuer, header: str | None) -> None:
+    with pytest.raises(UnauthenticatedError) as raised:
+        await issuer.tokens().authenticate(header)
+    assert raised.value.code == "unauthenticated"
+    assert issuer.asked == 0
+
+
+def _unsigned() -> str:
+    return jwt.encode(claims(), "", "none", headers={"kid": "one"})
+
+
+def _signed_with_what_is_published() -> str:
+    """By HMAC with the public key, which PyJWT itself refuses to do: the classic confusion."""
+    import hashlib
+    import hmac
+
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    pem = RSA_KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    parts = [{"alg": "HS256", "kid": "one", "typ": "JWT"}, claims()]
+    head = b".".join(urlsafe_b64encode(json.dumps(each).encode()).rstrip(b"=") for each in parts)
+    signature = urlsafe_b64encode(hmac.digest(pem, head, hashlib.sha256)).rstrip(b"=")
+    return (head + b"." + signature).decode()
+
+
+def _nested() -> str:
+    head = urlsafe_b64encode(b"[" * 5000).rstrip(b"=").decode()
+    return f"{head}.e30.AA"
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        _unsigned(),
+        _signed_with_what_is_published(),
+        _nested(),
+        signed(rsa.generate_private_key(public_exponent=65537, key_size=2048)),
+        signed(EC_KEY, "ES256"),
+        signed(RSA_KEY, "PS256"),
+        signed(kid="two"),
+        jwt.encode(claims(), RSA_KEY, "RS256"),
+        signed(aud="another"),
+        signed(iss="https://another.test"),
+        signed(sub=""),
+        signed(sub="a\x00b"),
+        signed(sub="a" * 256),
+        signed(tenant=7),
+        signed(nbf=int(time.time()) + 300),
+        jwt.encode({"sub": "ada"}, RSA_KEY, "RS256", headers={"kid": "one"}),
+        signed()[:-8] + "AAAAAAAA",
+        signed(note="a" * 9000),
+        "a.b.c",
+        "",
+        "\u00fc.\u00fc.\u00fc",
+    ],
+)
+async def test_a_token_that_is_not_good_is_refused(issuer: Issuer, token: str) -> None:
+    with pytest.raises(InvalidTokenError):
+        await issuer.tokens().authenticate(f"Bearer {token}")
+
+
+async def test_a_token_ends_when_it_says_and_the_clocks_may_differ_a_little(
+    issuer: Issuer,
+) -> None:
+    now = int(time.time())
+    await issuer.tokens().verify(signed(exp=now - int(LEEWAY) + 10))
+    with pytest.raises(TokenExpiredError):
+        await issuer.tokens().verify(signed(exp=now - int(LEEWAY) - 1))
+
+
+async def test_keys_are_fetched_once_for_many_tokens(issuer: Issuer) -> None:
+    tokens = issuer.tokens()
+    for _ in range(5):
+        await tokens.verify(signed())
+    assert issuer.asked == 1
+
+
+async def test_a_new_key_is_found_and_one_that_is_withdrawn_is_forgotten(issuer: Issuer) -> None:
+    tokens = issuer.tokens()
+    await tokens.verify(signed())
+    issuer.keys = [public(EC_KEY, "two")]
+    issuer.now += AGAIN_AFTER + 1
+    await tokens.verify(signed(EC_KEY, "ES256", kid="two"))
+    with pytest.raises(InvalidTokenError):
+        await tokens.verify(signed())
+
+
+async def test_a_withdrawn_key_lives_no_longer_than_keys_are_fresh(issuer: Issuer) -> None:
+    tokens = issuer.tokens()
+    await tokens.verify(signed())
+    issuer.keys = []
+    await tokens.verify(signed())
+    issuer.now += FRESH_FOR + 1
+    with pytest.raises(InvalidTokenError):
+        await tokens.verify(signed())
+
+
+async def test_unknown_keys_do_not_make_the_service_ask_again_and_again(issuer: Issuer) -> None:
+    tokens = issuer.tokens()
+    for number in range(20):
+        with pytest.raises(InvalidTokenError):
+            await tokens.verify(signed(kid=f"unknown-{number}"))
+    assert issuer.asked == 1
+
+
+async def test_an_issuer_that_fails_is_outlived_for_an_hour(issuer: Issuer) -> None:
+    tokens = issuer.tokens()
+    await tokens.verify(signed())
+    issuer.status = 500
+    issuer.now += FRESH_FOR + 1
+    await tokens.verify(signed())
+    issuer.now += KEPT_FOR
+    with pytest.raises(KeysUnavailableError):
+        await tokens.verify(signed())
+    issuer.status = 200
+    issuer.now += AGAIN_AFTER + 1
+    await tokens.verify(signed())
+
+
+@pytest.mark.parametrize("keys", [None, "none", {"kid": "one"}])
+async def test_an_issuer_that_publishes_no_key_set_counts_as_failing(
+    issuer: Issuer, keys: Any
+) -> None:
+    issuer.keys = keys
+    with pytest.raises(KeysUnavailableError):
+        await issuer.tokens().verify(signed())
+
+
+async def test_keys_that_are_not_for_signatures_or_shared_are_passed_over(issuer: Issuer) -> None:
+    shared = {"kty": "oct", "k": urlsafe_b64encode(SECRET).decode().rstrip("="), "kid": "shared"}
+    issuer.keys = [7, {}, shared, public(RSA_KEY, "one", use="enc"), public(EC_KEY, "two")]
+    tokens = issuer.tokens()
+    await tokens.verify(signed(EC_KEY, "ES256", kid="two"))
+    for token in (signed(), signed(SECRET, "HS256", kid="shared")):
+        with pytest.raises(InvalidTokenError):
+            await tokens.verify(token)
+
+
+async def test_a_shared_secret_takes_tokens_of_its_own_and_no_others() -> None:
+    tokens = Tokens(SharedSecret(SECRET), issuer=None, audience=None)
+    mine = {"sub": "ada", "exp": int(time.time()) + 60}
+    assert (await tokens.verify(jwt.encode(mine, SECRET, "HS256"))).subject == "ada"
+    for other in (
+        jwt.encode(mine, SECRET[::-1], "HS256"),
+        jwt.encode(mine, "", "none"),
+        jwt.encode(mine, RSA_KEY, "RS256"),
+    ):
+        with pytest.raises(InvalidTokenError):
+            await tokens.verify(other)
