@@ -97,13 +97,18 @@ class BlobStore:
             raise
         await self._make_durable(key)
 
-    async def put(self, key: str, data: bytes) -> None:
-        """Store `data` under `key`, replacing what is there."""
+    async def put(self, key: str, data: bytes, *, durable: bool = True) -> None:
+        """Store `data` under `key`, replacing what is there.
+
+        Args:
+            durable: whether it must survive a power cut; what can be made anew need not.
+        """
         try:
             await obstore.put_async(self._store, key, data)
         except (StoreError, OSError) as error:
             raise _unavailable(error) from error
-        await self._make_durable(key)
+        if durable:
+            await self._make_durable(key)
 
     async def create(self, key: str, data: bytes) -> bool:
         """Store `data` under `key` if nothing is there; False if something is."""

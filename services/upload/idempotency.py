@@ -14,7 +14,7 @@ import asyncio
 import hashlib
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from pydantic import TypeAdapter
@@ -127,8 +127,8 @@ class Keys:
         Raises:
             BlobStoreUnavailableError: the blob store does not answer.
         """
-        memory = _Memory(fingerprint(accepted), accepted)
-        await self._blobs.put(place, _MEMORY.dump_json(replace(memory, published=True)))
+        memory = _Memory(fingerprint(accepted), accepted, published=True)
+        await self._blobs.put(place, _MEMORY.dump_json(memory), durable=False)
 
     async def sweep(self) -> int:
         """Forget the keys whose time is over; returns how many.
