@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.upload.multipart import MAX_PARTS, read_parts
+from services.upload.multipart import read_parts
+from services.upload.splitting import MAX_PARTS
 from shared.errors import BrokenMultipartError
 
 BOUNDARY = "frontier"
@@ -104,3 +105,47 @@ async def test_parts_are_bounded_in_number() -> None:
     assert len(await read(encoded(*[b""] * MAX_PARTS))) == MAX_PARTS
     with pytest.raises(BrokenMultipartError, match="fewer files"):
         await read(encoded(*[b""] * (MAX_PARTS + 1)))
+
+
+PART = b"--frontier\r\nContent-Disposition: form-data; name=a\r\n\r\none"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"preamble\r\n" + PART + b"\r\n--frontier--\r\n",
+        PART.replace(b"\r\n", b"\n") + b"\n--frontier--\n",
+        PART.replace(b"\r\n\r\n", b"\r\n folded\r\n\r\n") + b"\r\n--frontier--\r\n",
+        PART.replace(b"name=a", b"name=a\nX: y") + b"\r\n--frontier--\r\n",
+        PART.replace(b"name=a", b"name=a\x00b") + b"\r\n--frontier--\r\n",
+        PART.replace(b"Content-", b"Content-Disposition: x\r\nContent-") + b"\r\n--frontier--",
+        PART.replace(b"Content-Disposition", b"Content Disposition") + b"\r\n--frontier--",
+        PART.replace(b"Content-Disposition:", b"Content-Disposition :") + b"\r\n--frontier--",
+        PART.replace(b"--frontier\r\n", b"--frontier x\r\n") + b"\r\n--frontier--",
+    ],
+    ids=[
+        "preamble",
+        "bare line feeds",
+        "folded header",
+        "line feed in a header",
+        "NUL in a header",
+        "a header twice",
+        "blank in a header's name",
+        "blank before the colon",
+        "more after the boundary",
+    ],
+)
+async def test_what_two_readers_may_read_in_two_ways_is_refused(body: bytes) -> None:
+    with pytest.raises(BrokenMultipartError, match="cannot be read"):
+        await read(body)
+
+
+async def test_a_longer_boundary_in_the_content_is_content() -> None:
+    body = PART + b"\r\n--frontier2\r\n--frontierland--\r\n--frontier \t\r\n\r\ntwo"
+
+    parts = await read(body + b"\r\n--frontier--")
+
+    assert [content for _, content in parts] == [
+        b"one\r\n--frontier2\r\n--frontierland--",
+        b"two",
+    ]
