@@ -51,19 +51,29 @@ def problem_response(error: WaybillError, *, instance: str) -> JSONResponse:
     )
 
 
+def answer_error(request: Request, error: WaybillError) -> JSONResponse:
+    """The answer to a request that ended in `error`, which the log tells if it is ours."""
+    if error.status >= 500:
+        log.error("%s %s: %s (%r)", request.method, request.url.path, error, error.__cause__)
+    return problem_response(error, instance=request.url.path)
+
+
+def answer_nobody(request: Request) -> Response:
+    """What ends a request whose client has gone."""
+    log.info("%s %s: the client went away", request.method, request.url.path)
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
 def install(app: FastAPI) -> None:
     """Have `app` answer every error with a problem document."""
 
     @app.exception_handler(WaybillError)
     async def on_waybill_error(request: Request, error: WaybillError) -> JSONResponse:
-        if error.status >= 500:
-            log.error("%s %s: %s (%r)", request.method, request.url.path, error, error.__cause__)
-        return problem_response(error, instance=request.url.path)
+        return answer_error(request, error)
 
     @app.exception_handler(ClientDisconnect)
     async def on_client_gone(request: Request, _: ClientDisconnect) -> Response:
-        log.info("%s %s: the client went away", request.method, request.url.path)
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
+        return answer_nobody(request)
 
     @app.exception_handler(RequestValidationError)
     async def on_bad_parameter(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -1,9 +1,9 @@
 """`POST /api/files/upload`: what it takes and what it answers."""
 
-from typing import Annotated, Any, TypedDict, cast
+from typing import Any, TypedDict, cast
 
-from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse
+import orjson
+from fastapi import APIRouter, Request, Response
 
 from services.upload.desk import Desk
 from services.upload.openapi import (
@@ -15,7 +15,7 @@ from services.upload.openapi import (
 )
 from services.upload.waybills import Accepted, StoredFile
 from shared.auth import Asker, Authenticator
-from shared.principal import Scope
+from shared.principal import Principal, Scope
 from shared.problems import ERROR_RESPONSES
 
 RETRY_AFTER = "1"
@@ -30,23 +30,19 @@ class State(TypedDict):
     status_url: str
 
 
-async def _state(request: Request) -> State:
-    return cast("State", request.scope["state"])
-
-
 router = APIRouter(tags=["upload"])
+
+UPLOAD = "/api/files/upload"
 
 
 @router.post(
-    "/api/files/upload",
+    UPLOAD,
     status_code=202,
     response_model=AcceptedFile | AcceptedBatch,
     responses={202: ACCEPTED_RESPONSE, **ERROR_RESPONSES},
     openapi_extra={"requestBody": REQUEST_BODY, "parameters": PARAMETERS},
 )
-async def upload(
-    request: Request, asker: Asker, state: Annotated[State, Depends(_state)]
-) -> JSONResponse:
+async def upload(request: Request, asker: Asker) -> Response:
     """Hand over one or several files.
 
     The answer 202 means that each file is stored and its event is in Kafka, or waits in the blob
@@ -54,19 +50,30 @@ async def upload(
     or not at all. Sent again with the same `Idempotency-Key`, they stay the same files. Labels are
     form fields, or for a raw body query parameters, named `label.<key>`.
     """
+    return await take(request, asker)
+
+
+async def take(request: Request, asker: Principal) -> Response:
+    """Take the files of a request in, and tell where to follow them."""
     asker.require(Scope.UPLOAD)
-    accepted = await state["desk"].take(request)
+    state = cast("State", request.scope["state"])
+    accepted = await state["desk"].take(request, owner=asker.subject)
     return _answer(accepted, state["status_url"])
 
 
-def _answer(accepted: Accepted, status_service: str) -> JSONResponse:
+def _answer(accepted: Accepted, status_service: str) -> Response:
     files = [_describe(file, status_service) for file in accepted.files]
     if accepted.batch_id is None:
         content, location = files[0], files[0]["status_url"]
     else:
         content = {"batch_id": accepted.batch_id, "status": "pending", "files": files}
         location = f"{status_service}/api/files?batch_id={accepted.batch_id}"
-    return JSONResponse(content, 202, headers={"Location": location, "Retry-After": RETRY_AFTER})
+    return Response(
+        orjson.dumps(content),
+        202,
+        headers={"Location": location, "Retry-After": RETRY_AFTER},
+        media_type="application/json",
+    )
 
 
 def _describe(file: StoredFile, status_service: str) -> dict[str, Any]:

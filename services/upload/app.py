@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from faststream.kafka import KafkaBroker
 from starlette.middleware.cors import CORSMiddleware
 
 from services.upload import api
@@ -16,29 +15,29 @@ from services.upload.linger import LingeringClose
 from services.upload.link import KafkaLink
 from services.upload.outbox import Outbox
 from services.upload.settings import UploadSettings
+from services.upload.straight import StraightUpload
 from services.upload.sweep import sweeping
 from shared import problems
 from shared.auth import make_authenticator
 from shared.blobs import open_blob_store
-from shared.messaging import Publisher, make_broker
+from shared.messaging import DirectPublisher
 from shared.telemetry import health_router
 
 
-def create_app(settings: UploadSettings, broker: KafkaBroker | None = None) -> FastAPI:
-    """The upload service as an application; nothing is connected before it starts.
-
-    Args:
-        broker: to publish by; made from the settings if it is not given.
-    """
-    broker = broker or _make_broker(settings)
+def create_app(settings: UploadSettings) -> FastAPI:
+    """The upload service as an application; nothing is connected before it starts."""
     authenticator = make_authenticator(settings)
-    link = KafkaLink(broker, settings.kafka)
+    # What Kafka does not take in time goes to the outbox; it need not be sent later on as well.
+    publisher = DirectPublisher(
+        settings, client_id="upload", publish_timeout=settings.publish_timeout
+    )
+    link = KafkaLink(publisher, settings.kafka)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
         blobs = open_blob_store(settings)
         app.state.outbox = outbox = Outbox(
-            settings=settings, blobs=blobs, publisher=Publisher(broker, settings), link=link
+            settings=settings, blobs=blobs, publisher=publisher, link=link
         )
         keys = Keys(blobs)
         intake = Intake(settings=settings, blobs=blobs, outbox=outbox, keys=keys)
@@ -51,6 +50,7 @@ def create_app(settings: UploadSettings, broker: KafkaBroker | None = None) -> F
             )
 
     app = FastAPI(title="Waybill upload", lifespan=lifespan)
+    app.add_middleware(StraightUpload)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.cors_origins,
@@ -65,8 +65,3 @@ def create_app(settings: UploadSettings, broker: KafkaBroker | None = None) -> F
         health_router(lambda: app.state.outbox.trouble, lambda: app.state.outbox.note)
     )
     return app
-
-
-def _make_broker(settings: UploadSettings) -> KafkaBroker:
-    # What Kafka does not take in time goes to the outbox; it need not be sent later on as well.
-    return make_broker(settings, client_id="upload", publish_timeout=settings.publish_timeout)

@@ -25,8 +25,11 @@ class Desk:
         self._intake = intake
         self._in_work = 0
 
-    async def take(self, request: Request) -> Accepted:
+    async def take(self, request: Request, *, owner: str | None) -> Accepted:
         """Take the files of one request in.
+
+        Args:
+            owner: whose they are; None if nobody is told from anybody else.
 
         Raises:
             RefusedError: the request is not acceptable.
@@ -34,7 +37,7 @@ class Desk:
             ClientDisconnect: the client went away.
         """
         with self._counted(), self._place():
-            accepted = await self._intake.take(IncomingBody(request, self._settings))
+            accepted = await self._intake.take(IncomingBody(request, self._settings), owner=owner)
         UPLOAD_BYTES.inc(sum(file.size for file in accepted.files))
         return accepted
 

@@ -47,7 +47,7 @@ class Intake:
         self._outbox = outbox
         self._keys = keys
 
-    async def take(self, body: IncomingBody) -> Accepted:
+    async def take(self, body: IncomingBody, *, owner: str | None) -> Accepted:
         """Store the files of one request and record them.
 
         When this returns, every file is stored, and its event is on all in-sync replicas of Kafka
@@ -72,11 +72,11 @@ class Intake:
             await self._discard(stored)
             raise
         batch_id = new_file_id() if len(stored) > 1 else None
-        accepted = Accepted(files=stored, labels=labels, batch_id=batch_id)
+        accepted = Accepted(files=stored, owner=owner, labels=labels, batch_id=batch_id)
         if key is None:
             await self._record(accepted)
             return accepted
-        return await self._record_once(accepted, Keys.place(key, owner=None))
+        return await self._record_once(accepted, Keys.place(key, owner=owner))
 
     async def _store(self, file: IncomingFile, stored: list[StoredFile]) -> None:
         head = await _head_of(file.chunks)
@@ -154,6 +154,7 @@ class Intake:
             size=file.size,
             sha256=file.sha256,
             name=file.name,
+            owner=accepted.owner,
             labels=accepted.labels,
             batch_id=accepted.batch_id,
         )

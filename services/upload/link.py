@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
-from faststream.kafka import KafkaBroker
+from shared.messaging import DirectPublisher
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +28,10 @@ STOP_WITHIN = 2.0
 
 
 class KafkaLink:
-    """Keeps a broker connected for as long as the service runs, whether or not Kafka does."""
+    """Keeps a publisher connected for as long as the service runs, whether or not Kafka does."""
 
-    def __init__(self, broker: KafkaBroker, servers: str) -> None:
-        self._broker = broker
+    def __init__(self, publisher: DirectPublisher, servers: str) -> None:
+        self._publisher = publisher
         self._servers = servers
         self.trouble: str | None = f"Kafka at {servers} has not answered yet"
         """Why nothing can be published now; None when it can."""
@@ -52,11 +52,11 @@ class KafkaLink:
         while True:
             try:
                 await self._look_for_server()
-                await self._broker.start()
+                await self._publisher.start()
                 self.trouble = None
                 log.info("connected to Kafka at %s", self._servers)
                 await self._watch()
-                await self._broker.stop()
+                await self._publisher.stop()
             except Exception as error:
                 # Whatever it is, trying again is all there is to do.
                 self._report(f"Kafka at {self._servers} does not answer: {error!r}")
@@ -64,10 +64,12 @@ class KafkaLink:
 
     async def _watch(self) -> None:
         """Return when Kafka does not answer any more."""
-        answers = True
-        while answers:
+        last = now = asyncio.get_running_loop().time()
+        while now - last < PATIENCE:
             await asyncio.sleep(LOOK_EVERY)
-            answers = await self._broker.ping(timeout=PATIENCE)
+            answers = await self._publisher.answers()
+            now = asyncio.get_running_loop().time()
+            last = now if answers else last
         self._report(f"Kafka at {self._servers} does not answer any more")
 
     async def _look_for_server(self) -> None:
@@ -94,7 +96,7 @@ class KafkaLink:
     async def _close(self) -> None:
         try:
             async with asyncio.timeout(STOP_WITHIN):
-                await self._broker.stop()
+                await self._publisher.stop()
         except Exception as error:
             # The process ends anyway, and Kafka notices by itself that a client has gone.
             log.warning("the connection to Kafka was not closed in order: %r", error)

@@ -19,6 +19,8 @@ class Accepted:
     """Files of one request that are stored, to be recorded together."""
 
     files: list[StoredFile]
+    owner: str | None
+    """Whose they are; None if nobody is told from anybody else."""
     labels: dict[str, str]
     batch_id: str | None
     """What several files of one request share; None for a single one."""

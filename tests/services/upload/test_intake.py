@@ -18,7 +18,7 @@ from services.upload.settings import UploadSettings
 from shared.blobs import open_blob_store
 from shared.errors import KafkaUnavailableError, LengthMismatchError
 from shared.events import FileUploaded
-from shared.messaging import Publisher
+from shared.messaging import DirectPublisher, Publisher
 from shared.reading import parse
 from shared.topics import UPLOADED
 
@@ -46,7 +46,7 @@ async def intake(settings: UploadSettings) -> AsyncIterator[Intake]:
             raise KafkaConnectionError
 
     blobs = open_blob_store(settings)
-    link = KafkaLink(broker, "")
+    link = KafkaLink(DirectPublisher(settings, client_id="never started"), "")
     link.trouble = None
     waiting = Outbox(
         settings=settings, blobs=blobs, publisher=Publisher(broker, settings), link=link
@@ -78,7 +78,7 @@ async def test_what_kafka_does_not_take_waits_in_the_outbox(
 ) -> None:
     request = request_of(FORM + b"--b--\r\n", content_type="multipart/form-data; boundary=b")
 
-    accepted = await intake.take(IncomingBody(request, settings))
+    accepted = await intake.take(IncomingBody(request, settings), owner=None)
 
     blobs = open_blob_store(settings)
     second = accepted.files[1]
@@ -96,7 +96,7 @@ async def test_when_only_some_files_are_taken_the_answer_says_which(
     request = request_of(FORM + b"--b--\r\n", content_type="multipart/form-data; boundary=b")
 
     with pytest.raises(KafkaUnavailableError, match="2 of 3 files were accepted") as refusal:
-        await intake.take(IncomingBody(request, settings))
+        await intake.take(IncomingBody(request, settings), owner=None)
 
     accepted = refusal.value.members["accepted"]
     assert isinstance(accepted, list)
@@ -111,6 +111,6 @@ async def test_a_body_of_another_length_than_announced_is_refused(
     request = request_of(b"x" * 10, content_type="text/plain", length=11)
 
     with pytest.raises(LengthMismatchError, match="says 11 bytes, 10 came"):
-        await intake.take(IncomingBody(request, settings))
+        await intake.take(IncomingBody(request, settings), owner=None)
 
     assert await open_blob_store(settings).keys("files") == []
