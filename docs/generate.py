@@ -20,7 +20,7 @@ from services.status.settings import StatusSettings
 from services.upload.settings import UploadSettings
 from shared.events import EVENT_CLASSES, Event
 from shared.settings import AccessSettings, Settings
-from shared.topics import TOPICS, UNWRITTEN, Topic
+from shared.topics import TOPICS, Topic
 
 ROOT = Path(__file__).resolve().parent.parent
 EVENTS = ROOT / "docs" / "events.md"
@@ -87,7 +87,7 @@ def _event_section(cls: type[Event]) -> Iterator[str]:
     data = cls.model_fields["data"].annotation
     yield f"### `{kind}`"
     yield ""
-    yield (cls.__doc__ or "").strip() + (" No service writes it yet." * (kind in UNWRITTEN))
+    yield (cls.__doc__ or "").strip()
     yield ""
     yield "| field of `data` | type | |"
     yield "|---|---|---|"

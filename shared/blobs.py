@@ -47,14 +47,19 @@ class BlobMissingError(LookupError):
     """The blob store has nothing under this key."""
 
 
+def files_prefix(file_id: str) -> str:
+    """Below this stands all that is stored of a file."""
+    return f"files/{file_id}"
+
+
 def source_key(file_id: str) -> str:
     """Where an uploaded file is stored."""
-    return f"files/{file_id}/source"
+    return f"{files_prefix(file_id)}/source"
 
 
 def attempt_prefix(file_id: str, run: int, attempt: int) -> str:
     """Where one attempt stores its artifacts, so that two attempts never mix."""
-    return f"files/{file_id}/{run}.{attempt}"
+    return f"{files_prefix(file_id)}/{run}.{attempt}"
 
 
 class BlobStore:

@@ -18,6 +18,7 @@
     │   ├── NoResultYetError                409
     │   ├── NotCancellableError             409
     │   ├── NotRetryableError               409
+    │   ├── LegalHoldError                  409
     │   ├── UnknownDeadLetterError          404
     │   ├── NotRedrivableError              409
     │   ├── ForeignOriginError              403
@@ -181,6 +182,13 @@ class NotRetryableError(RefusedError):
     """The file is not one that can be worked on again."""
 
     code = "not_retryable"
+    status = 409
+
+
+class LegalHoldError(RefusedError):
+    """The file must be kept."""
+
+    code = "legal_hold"
     status = 409
 
 

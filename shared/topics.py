@@ -56,7 +56,7 @@ LIFECYCLE = Topic(
         EventType.CANCELLED,
         EventType.DELETED,
     ),
-    writers=("processor",),
+    writers=("processor", "status"),
     readers=("projector", "fan-out"),
 )
 PROGRESS = Topic(
@@ -121,9 +121,6 @@ TOPICS = (
     *(tier.topic for tier in RETRY_TIERS),
     DEAD,
 )
-UNWRITTEN = frozenset({EventType.DELETED})
-"""Events that are part of the contract and that readers understand, while no service writes them
-yet."""
 
 EVENT_TOPICS = (UPLOADED, LIFECYCLE, PROGRESS, CONTROL)
 """What the projection is folded from."""

@@ -126,6 +126,14 @@ class AsyncClient:
         """
         return await self._answer(self._calls.retry(file_id, force=force, reason=reason))
 
+    async def delete(self, file_id: str, *, reason: str | None = None) -> Status:
+        """Delete a file for good, with its results; returns what is left of its status.
+
+        Raises:
+            RefusedError: it has the label `legal_hold`, or is not there.
+        """
+        return await self._answer(self._calls.delete(file_id, reason))
+
     async def watch(
         self,
         file_ids: Iterable[str] = (),

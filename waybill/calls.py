@@ -88,6 +88,9 @@ class Calls:
             "POST", f"{self._file(file_id)}/retry", {"force": force} | _given(reason=reason)
         )
 
+    def delete(self, file_id: str, reason: str | None) -> Call:
+        return Call("DELETE", self._file(file_id), _given(reason=reason))
+
     def files(self, limit: int, filters: Mapping[str, Any]) -> Call:
         wanted = {name: value for name, value in filters.items() if value}
         return Call("GET", f"{self._addresses.status}/api/files", {"limit": limit, **wanted})

@@ -136,6 +136,14 @@ class Client:
         """
         return self._answer(self._calls.retry(file_id, force=force, reason=reason))
 
+    def delete(self, file_id: str, *, reason: str | None = None) -> Status:
+        """Delete a file for good, with its results; returns what is left of its status.
+
+        Raises:
+            RefusedError: it has the label `legal_hold`, or is not there.
+        """
+        return self._answer(self._calls.delete(file_id, reason))
+
     def files(self, *, limit: int = 50, **filters: str | Sequence[str] | None) -> list[Status]:
         """The newest files, newest first.
 

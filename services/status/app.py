@@ -29,6 +29,7 @@ from services.status.api import (
 from services.status.api.dependencies import State
 from services.status.auditor import Auditor
 from services.status.dead import DeadLetters
+from services.status.deletion import Deletions, Eraser
 from services.status.fanout import FanOut
 from services.status.hub import Hub
 from services.status.monitor import Monitor
@@ -69,18 +70,26 @@ def create_app(settings: StatusSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:  # noqa: ARG001
-        tasks = (fanout.run, monitor.run, auditor.run, partial(hub.beat, settings.heartbeat))
+        publisher = Publisher(commanding, settings)
+        blobs = open_blob_store(settings)
+        tasks = (
+            fanout.run,
+            monitor.run,
+            auditor.run,
+            Eraser(store, blobs, publisher).run,
+            partial(hub.beat, settings.heartbeat),
+        )
         running = asyncio.create_task(_run(settings, store, tasks, commanding))
         running.add_done_callback(_end_process_on_failure)
-        publisher = Publisher(commanding, settings)
         yield State(
             settings=settings,
             authenticator=authenticator,
             store=store,
             hub=hub,
-            blobs=open_blob_store(settings),
+            blobs=blobs,
             publisher=publisher,
             runs=Runs(hub, publisher),
+            deletions=Deletions(hub, publisher),
             letters=DeadLetters(settings),
             monitor=monitor,
             auditor=auditor,

@@ -7,11 +7,10 @@ many ask at once, on however many pods, one new run comes of it.
 
 import asyncio
 import logging
-from contextlib import suppress
 
+from services.status.commanding import publish_and_see
 from services.status.hub import Hub
 from services.status.projection import State, Status
-from services.status.subscription import Filter
 from shared.blobs import source_key
 from shared.errors import CatchingUpError, NotRetryableError
 from shared.events import FileRequeued, RequeuedData
@@ -20,10 +19,6 @@ from shared.messaging import Publisher
 log = logging.getLogger(__name__)
 
 SOURCE = "/status"
-
-SEEN_WITHIN = 2.0
-"""Seconds to wait until this pod's own tail brings the new run, so that who asks for the status
-next is not told of the last one. It takes milliseconds; a pod that lags answers all the same."""
 
 
 def next_run(status: Status, *, force: bool, reason: str) -> RequeuedData:
@@ -86,14 +81,6 @@ class Runs:
         await asyncio.shield(starting)  # Others may wait for it as well.
 
     async def _start(self, event: FileRequeued) -> None:
-        with self._hub.subscribe(Filter(ids=frozenset({event.file_id}))) as news:
-            await self._publisher.publish(event)
-            log.info("%s starts run %d: %r", event.file_id, event.data.run, event.data.reason)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(SEEN_WITHIN):
-                    while not news.closed and not await self._is_seen(event):
-                        await news.wait(SEEN_WITHIN)
-
-    async def _is_seen(self, event: FileRequeued) -> bool:
-        current = await self._hub.current(event.file_id)
-        return current is not None and current.status.run >= event.data.run
+        run = event.data.run
+        await publish_and_see(self._hub, self._publisher, event, seen=lambda now: now.run >= run)
+        log.info("%s starts run %d: %r", event.file_id, run, event.data.reason)

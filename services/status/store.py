@@ -31,9 +31,13 @@ INDEXES = [
     ),
     BY_CHANGE,
 ]
-"""Each ends with what the lists are sorted by, so that MongoDB neither sorts nor reads a collection
-from end to end. Few of these fields change while a file is worked on, since the projector pays for
-an index at each change: with the status in the indexes of all fields it wrote a third less."""
+"""Those of the lists. Each ends with what they are sorted by, so that MongoDB neither sorts nor
+reads a collection from end to end. Few of these fields change while a file is worked on, since the
+projector pays for an index at each change: with the status in the indexes of all fields it wrote a
+third less."""
+
+TO_ERASE = IndexModel("to_erase", sparse=True)
+"""Finds the few files that were deleted and not yet erased."""
 
 FIND_WITHIN_MS = 3_000
 """How long MongoDB looks for the files of one page: a filter that matches few of millions may have
@@ -105,7 +109,7 @@ class FileStore:
     @translated
     async def prepare(self) -> None:
         """Create the indexes; every list that the API offers walks one of them in order."""
-        await self._files.create_indexes([IndexModel(keys) for keys in INDEXES])
+        await self._files.create_indexes([*(IndexModel(keys) for keys in INDEXES), TO_ERASE])
 
     @translated
     async def get(self, file_id: str) -> Status | None:
@@ -202,6 +206,17 @@ class FileStore:
         documents = await found.sort("_id", ASCENDING).limit(1).to_list(None)
         return _to_status(documents[0]) if documents else None
 
+    @translated
+    async def to_erase(self, limit: int) -> list[Status]:
+        """Files that were deleted, and that something may be stored of."""
+        found = self._files.find({"to_erase": True}).limit(limit)
+        return [_to_status(document) async for document in found]
+
+    @translated
+    async def erased(self, read: Status) -> None:
+        """Note that nothing is stored of a file, unless something has happened to it meanwhile."""
+        await self._files.update_one(_as_read(read), {"$unset": {"to_erase": ""}})
+
     async def scan(self) -> AsyncIterator[Status]:
         """Every file, in the order of the ids."""
         try:
@@ -267,6 +282,8 @@ def _to_document(status: Status) -> dict[str, Any]:
         "label_index": [f"{key}:{value}" for key, value in status.labels.items()],
     }
     del document["file_id"]
+    if status.deleted_at is not None:
+        document["to_erase"] = True
     for name in ("progress", "error", "result"):
         if (model := document[name]) is not None:
             document[name] = model.model_dump()

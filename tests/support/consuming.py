@@ -44,3 +44,19 @@ async def count(settings: Settings, topic: Topic) -> int:
     async with open_log(settings, (topic,), client_id="tests") as (consumer, partitions):
         ends = await consumer.end_offsets(partitions)
     return sum(ends.values())
+
+
+async def values(settings: Settings, topic: Topic, records: int) -> dict[str, list[bytes | None]]:
+    """The values of the first `records` of a topic by their keys; None is a tombstone.
+
+    Raises:
+        TimeoutError: there are not as many within 20 seconds.
+    """
+    found: dict[str, list[bytes | None]] = {}
+    async with open_log(settings, (topic,), client_id="tests") as (consumer, partitions):
+        await consumer.seek_to_beginning(*partitions)
+        async with asyncio.timeout(20):
+            for _ in range(records):
+                record = await consumer.getone()
+                found.setdefault(record.key.decode(), []).append(record.value)
+    return found

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -124,6 +125,24 @@ def test_a_file_is_cancelled_and_retried_and_what_cannot_be_done_is_told(
     assert again.returncode == 1
     assert "The file is cancelled" in again.stderr
     assert "No file has the id 'nope'" in again.stderr
+
+
+def test_a_file_is_deleted_while_it_is_worked_on(stack: RunningStack, tmp_path: Path) -> None:
+    path = tmp_path / "long.json"
+    path.write_text('{"seconds": 60}')
+    folder, demo = str(stack.folder), "application/vnd.waybill.demo+json"
+    file_id = waybill("upload", str(path), "--type", demo, "--dir", folder).stdout.split()[0]
+    stored = stack.folder / "blobs" / "files" / file_id / "source"
+    assert stored.exists()
+    done = waybill("delete", file_id, "--reason", "a mistake", "--dir", folder)
+    assert (done.returncode, done.stdout.split()) == (0, [file_id, "is", "deleted"])
+    again = waybill("delete", file_id, "--dir", folder)
+    assert again.returncode == 1
+    assert "was deleted" in again.stderr
+    deadline = time.monotonic() + 20
+    while stored.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not stored.exists()
 
 
 def test_a_file_that_was_given_up_is_found_among_the_dead_and_redriven(

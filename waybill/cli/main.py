@@ -213,6 +213,25 @@ def retry(
     raise typer.Exit(0 if done else 1)
 
 
+@app.command()
+def delete(
+    file_ids: Ids,
+    reason: Reason = None,
+    url: Url = None,
+    folder: Folder = DEFAULT_FOLDER,
+) -> None:
+    """Delete files for good, with their results."""
+    with service(url, folder) as client:
+        done = commands.command_each(
+            file_ids,
+            lambda file_id: client.delete(file_id, reason=reason),
+            told=lambda _: "is deleted",
+            console=console,
+            errors=errors,
+        )
+    raise typer.Exit(0 if done else 1)
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def replay(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
     """Rebuild MongoDB from the log; `--verify` only compares."""

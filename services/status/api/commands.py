@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from services.status.api.dependencies import (
+    DeletionsOf,
     HubOf,
     PublisherOf,
     RunsOf,
@@ -80,6 +81,19 @@ async def retry(
     current = await find(hub, file_id)
     await runs.start(current.status, force=force, reason=reason)
     return _accepted(await find(hub, file_id))
+
+
+@router.delete("/{file_id}", status_code=202, response_model=Status)
+async def delete(
+    file_id: FileId, hub: HubOf, deletions: DeletionsOf, reason: Reason = "asked for"
+) -> Response:
+    """Delete a file, its results and its personal data, and stop the work on it; 410 afterwards.
+
+    The answer 202 means that the deletion is in Kafka, and cannot be undone. What is stored goes
+    within seconds. 409 if the file has the label `legal_hold`.
+    """
+    left = await deletions.delete((await find(hub, file_id)).status, reason=reason)
+    return Response(Update(left).full, 202, media_type="application/json")
 
 
 def _accepted(update: Update) -> Response:

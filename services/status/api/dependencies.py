@@ -7,6 +7,7 @@ from starlette.requests import HTTPConnection
 
 from services.status.auditor import Auditor
 from services.status.dead import DeadLetters
+from services.status.deletion import Deletions
 from services.status.hub import Hub
 from services.status.monitor import Monitor
 from services.status.runs import Runs
@@ -29,6 +30,7 @@ class State(TypedDict):
     blobs: BlobStore
     publisher: Publisher
     runs: Runs
+    deletions: Deletions
     letters: DeadLetters
     monitor: Monitor
     auditor: Auditor
@@ -99,6 +101,7 @@ HubOf = Annotated[Hub, _fetch("hub")]
 BlobsOf = Annotated[BlobStore, _fetch("blobs")]
 PublisherOf = Annotated[Publisher, _fetch("publisher")]
 RunsOf = Annotated[Runs, _fetch("runs")]
+DeletionsOf = Annotated[Deletions, _fetch("deletions")]
 AuditorOf = Annotated[Auditor, _fetch("auditor")]
 MonitorOf = Annotated[Monitor, _fetch("monitor")]
 DeadLettersOf = Annotated[DeadLetters, _fetch("letters")]

@@ -53,7 +53,8 @@ def check(
     @given(case=operation.as_strategy(generation_mode=mode))
     def every_answer_conforms(case: Case[Any]) -> None:
         number = next(turn)
-        if "file_id" in case.path_parameters and number % 3:
+        # What is deleted would be missing to all that follow.
+        if "file_id" in case.path_parameters and number % 3 and case.method != "DELETE":
             case.path_parameters["file_id"] = known[number % len(known)]
         if isinstance(case.query, dict):
             case.query.pop("stream", None)

@@ -1,0 +1,96 @@
+"""Deletion: a file is gone once Kafka knows it, and is erased soon after.
+
+`file.deleted` stays in the log for ever, so no replay brings the file back. All else goes: the
+upload and its artifacts in the blob store, and the name, the owner and the labels, which only
+`file.uploaded` carries, by a tombstone. What is to be erased is noted in the document, so that any
+pod goes on where one was killed; and an attempt that was under way marks it anew by its outcome,
+so that what it has stored meanwhile goes as well.
+"""
+
+import asyncio
+import logging
+
+from services.status.commanding import publish_and_see
+from services.status.hub import Hub
+from services.status.projection import Status, apply
+from services.status.store import FileStore
+from shared.blobs import BlobStore, files_prefix
+from shared.errors import LegalHoldError, UnavailableError
+from shared.events import CancelRequestedData, DeletedData, FileCancelRequested, FileDeleted
+from shared.messaging import Publisher
+from shared.topics import UPLOADED
+
+log = logging.getLogger(__name__)
+
+SOURCE = "/status"
+
+LEGAL_HOLD = "legal_hold"
+"""The label that keeps a file from being deleted, whatever its value is."""
+
+ERASE_INTERVAL = 1.0
+"""Seconds between two looks at what is to be erased: an index has just those."""
+
+ERASE_AT_ONCE = 100
+"""Files that are erased between two looks."""
+
+RETRY_DELAY = 5.0
+"""Seconds before another try while the blob store, Kafka or MongoDB is away."""
+
+
+class Deletions:
+    """Deletes files for good."""
+
+    def __init__(self, hub: Hub, publisher: Publisher) -> None:
+        self._hub = hub
+        self._publisher = publisher
+
+    async def delete(self, status: Status, *, reason: str) -> Status:
+        """Delete a file; returns once Kafka knows, with what is left of it. Work on it is stopped.
+
+        Raises:
+            LegalHoldError: a label of the file forbids it.
+            UnavailableError: Kafka or MongoDB does not answer.
+        """
+        if LEGAL_HOLD in status.labels:
+            raise LegalHoldError(
+                f"The file has the label {LEGAL_HOLD!r} and must not be deleted.",
+            )
+        if not status.status.is_terminal:
+            stop = CancelRequestedData(run=status.run, reason=reason)
+            await self._publisher.publish(
+                FileCancelRequested.of(status.file_id, stop, source=SOURCE)
+            )
+        data = DeletedData(run=status.run, reason=reason)
+        event = FileDeleted.of(status.file_id, data, source=SOURCE)
+        await publish_and_see(
+            self._hub, self._publisher, event, seen=lambda now: now.deleted_at is not None
+        )
+        log.info("%s is deleted: %r", status.file_id, reason)
+        return apply(status, event, offset=0)
+
+
+class Eraser:
+    """Erases what is stored of deleted files."""
+
+    def __init__(self, store: FileStore, blobs: BlobStore, publisher: Publisher) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._publisher = publisher
+
+    async def run(self) -> None:
+        """Erase until cancelled; what fails is tried again for as long as it takes."""
+        while True:
+            try:
+                for status in await self._store.to_erase(ERASE_AT_ONCE):
+                    await self._erase(status)
+                await asyncio.sleep(ERASE_INTERVAL)
+            except UnavailableError as error:
+                log.warning("erasing waits: %s", error)
+                await asyncio.sleep(RETRY_DELAY)
+
+    async def _erase(self, status: Status) -> None:
+        for key in await self._blobs.keys(files_prefix(status.file_id)):
+            await self._blobs.delete(key)
+        await self._publisher.forget(status.file_id, UPLOADED)
+        await self._store.erased(status)
+        log.info("%s is erased", status.file_id)
