@@ -21,7 +21,7 @@ def status_path(file_id: str) -> str:
 async def wait_for(client: httpx.AsyncClient, file_id: str, status: str) -> httpx.Response:
     async with asyncio.timeout(20):
         answer = await client.get(status_path(file_id))
-        while answer.json().get("status") != status:
+        while answer.status_code == 304 or answer.json().get("status") != status:
             headers = {"If-None-Match": answer.headers["etag"]} if answer.is_success else {}
             answer = await client.get(status_path(file_id), params={"wait": 5}, headers=headers)
     return answer
