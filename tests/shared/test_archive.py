@@ -40,7 +40,9 @@ def facts(record: ConsumerRecord) -> tuple[Any, ...]:
 async def finish(settings: Settings, partition: TopicPartition, offset: int) -> None:
     """Have the processors be done with all records before an offset."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka, group_id=group_name(settings, "processor")
+        bootstrap_servers=settings.kafka,
+        group_id=group_name(settings, "processor"),
+        enable_auto_commit=False,  # Its end would be taken for another commit.
     )
     await consumer.start()
     consumer.assign([partition])
