@@ -7,8 +7,8 @@ import asyncio
 import copy
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from obstore.exceptions import BaseError as StoreError
 from obstore.exceptions import NotFoundError as StoreNotFoundError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
+from shared.directory import Directory, force_folders
 from shared.errors import BlobStoreUnavailableError
 from shared.settings import Settings
 
@@ -30,7 +31,7 @@ altogether is stored by a single request."""
 
 PART = 8 << 20
 """Bytes of one part of an upload to an object store: S3 wants at least 5 MiB, and at most 10,000
-parts. A directory takes parts of one `BLOCK`."""
+parts."""
 
 PARTS_IN_FLIGHT = 3
 """Parts on their way to the store for one file: with the size of a part this bounds its memory."""
@@ -47,19 +48,23 @@ class BlobMissingError(LookupError):
     """The blob store has nothing under this key."""
 
 
-def files_prefix(file_id: str) -> str:
-    """Below this stands all that is stored of a file."""
-    return f"files/{file_id}"
-
-
 def source_key(file_id: str) -> str:
-    """Where an uploaded file is stored."""
-    return f"{files_prefix(file_id)}/source"
+    """Where an uploaded file is stored: side by side, as a folder costs as much as a file."""
+    return f"sources/{file_id}"
+
+
+def results_prefix(file_id: str) -> str:
+    """Below this stands all that the work on a file has stored."""
+    return f"files/{file_id}"
 
 
 def attempt_prefix(file_id: str, run: int, attempt: int) -> str:
     """Where one attempt stores its artifacts, so that two attempts never mix."""
-    return f"{files_prefix(file_id)}/{run}.{attempt}"
+    return f"{results_prefix(file_id)}/{run}.{attempt}"
+
+
+def _nothing(_: bytes) -> None:
+    pass
 
 
 class BlobStore:
@@ -68,39 +73,55 @@ class BlobStore:
     Every method raises `BlobStoreUnavailableError` when the store does not answer.
     """
 
-    def __init__(self, store: ObjectStore, *, root: Path | None, fsync: bool) -> None:
+    def __init__(
+        self, store: ObjectStore, *, root: Path | None = None, fsync: bool = False
+    ) -> None:
+        """Args:
+        root: the directory, if the store is one.
+        fsync: whether a blob in a directory is forced to the disk before it counts as stored.
+        """
         self._store: Any = store
         self._root = root
         self._fsync = fsync and root is not None
-        self._part = PART if root is None else BLOCK
+        self._directory = None if root is None else Directory(root, fsync=fsync)
 
-    async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
+    async def put_stream(
+        self, key: str, chunks: AsyncIterator[bytes], *, see: Callable[[bytes], None] = _nothing
+    ) -> None:
         """Store what `chunks` yields; if `chunks` raises, nothing is stored, the error goes on.
 
         A failing `chunks` must not raise `OSError`, which counts as the store's own failure.
+
+        Args:
+            see: called with each block of the content, in order, where that is cheapest: in a
+                thread, if there is one.
         """
         async with aclosing(_in_blocks(chunks)) as blocks:
             first = await anext(blocks, b"")
             if len(first) < BLOCK:
+                see(first)
                 await self.put(key, first)
+            elif self._directory is not None:
+                try:
+                    await self._directory.put_large(key, _with_first(first, blocks), see)
+                except OSError as error:
+                    raise _unavailable(error) from error
             else:
-                await self._put_large(key, first, blocks)
+                await self._put_large(key, _with_first(first, blocks), see)
 
-    async def _put_large(self, key: str, first: bytes, rest: AsyncIterator[bytes]) -> None:
+    async def _put_large(
+        self, key: str, blocks: AsyncIterator[bytes], see: Callable[[bytes], None]
+    ) -> None:
         try:
             # Leaving the writer by an error aborts the upload, so that no part of it stays behind.
             async with obstore.open_writer_async(
-                self._store, key, buffer_size=self._part, max_concurrency=PARTS_IN_FLIGHT
+                self._store, key, buffer_size=PART, max_concurrency=PARTS_IN_FLIGHT
             ) as writer:
-                await writer.write(first)
-                async for block in rest:
-                    await writer.write(block)
-        except BaseException as error:
-            self._remove_empty_folders(key)
-            if isinstance(error, (StoreError, OSError)):
-                raise _unavailable(error) from error
-            raise
-        await self._make_durable(key)
+                async for block in blocks:
+                    seeing = asyncio.to_thread(see, block)
+                    await asyncio.gather(seeing, writer.write(block))
+        except (StoreError, OSError) as error:
+            raise _unavailable(error) from error
 
     async def put(self, key: str, data: bytes, *, durable: bool = True) -> None:
         """Store `data` under `key`, replacing what is there.
@@ -109,11 +130,12 @@ class BlobStore:
             durable: whether it must survive a power cut; what can be made anew need not.
         """
         try:
-            await obstore.put_async(self._store, key, data)
+            if self._directory is not None:
+                await self._directory.put(key, data, durable=durable)
+            else:
+                await obstore.put_async(self._store, key, data)
         except (StoreError, OSError) as error:
             raise _unavailable(error) from error
-        if durable:
-            await self._make_durable(key)
 
     async def create(self, key: str, data: bytes) -> bool:
         """Store `data` under `key` if nothing is there; False if something is."""
@@ -130,7 +152,7 @@ class BlobStore:
         """Store the content of a local file under `key`."""
         try:
             await obstore.put_async(
-                self._store, key, path, chunk_size=self._part, max_concurrency=PARTS_IN_FLIGHT
+                self._store, key, path, chunk_size=PART, max_concurrency=PARTS_IN_FLIGHT
             )
         except (StoreError, OSError) as error:
             raise _unavailable(error) from error
@@ -202,17 +224,15 @@ class BlobStore:
         """Force a directory store's new blob, and the folders that name it, to the disk."""
         if self._fsync and self._root is not None:
             try:
-                await asyncio.to_thread(_fsync_path, self._root, key)
+                await asyncio.to_thread(_force, self._root, key)
             except OSError as error:
                 raise _unavailable(error) from error
 
-    def _remove_empty_folders(self, key: str) -> None:
-        """Take back the folders that a directory store made for a blob that never came."""
-        if self._root is None:
-            return
-        with suppress(OSError):  # the first folder that holds something else ends it
-            for folder in Path(key).parents[:-1]:
-                (self._root / folder).rmdir()
+
+async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for block in rest:
+        yield block
 
 
 async def _in_blocks(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
@@ -229,17 +249,13 @@ async def _in_blocks(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
         yield b"".join(gathered)
 
 
-def _fsync_path(root: Path, key: str) -> None:
-    path = root / key
-    while True:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if path == root:
-            return
-        path = path.parent
+def _force(root: Path, key: str) -> None:
+    descriptor = os.open(root / key, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    force_folders(root, [key])
 
 
 def _unavailable(error: Exception) -> BlobStoreUnavailableError:
@@ -260,9 +276,9 @@ def open_blob_store(settings: Settings) -> BlobStore:
         local = LocalStore(root, mkdir=True, automatic_cleanup=True)
         return BlobStore(local, root=root, fsync=settings.blobs_fsync)
     if settings.blobs.startswith("memory://"):
-        return BlobStore(MemoryStore(), root=None, fsync=False)
+        return BlobStore(MemoryStore())
     options = copy.deepcopy(PATIENCE)
     if settings.blobs_endpoint:
         options["endpoint"] = settings.blobs_endpoint
         options["client_options"]["allow_http"] = settings.blobs_endpoint.startswith("http://")
-    return BlobStore(from_url(settings.blobs, **options), root=None, fsync=False)
+    return BlobStore(from_url(settings.blobs, **options))

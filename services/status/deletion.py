@@ -14,7 +14,7 @@ from services.status.commanding import publish_and_see
 from services.status.hub import Hub
 from services.status.projection import Status, apply
 from services.status.store import FileStore
-from shared.blobs import BlobStore, files_prefix
+from shared.blobs import BlobStore, results_prefix, source_key
 from shared.errors import LegalHoldError, UnavailableError
 from shared.events import CancelRequestedData, DeletedData, FileCancelRequested, FileDeleted
 from shared.messaging import Publisher
@@ -89,7 +89,8 @@ class Eraser:
                 await asyncio.sleep(RETRY_DELAY)
 
     async def _erase(self, status: Status) -> None:
-        for key in await self._blobs.keys(files_prefix(status.file_id)):
+        results = await self._blobs.keys(results_prefix(status.file_id))
+        for key in (source_key(status.file_id), *results):
             await self._blobs.delete(key)
         await self._publisher.forget(status.file_id, UPLOADED)
         await self._store.erased(status)

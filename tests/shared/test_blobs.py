@@ -1,5 +1,7 @@
 """The blob store keeps its word, on a directory and on an S3-compatible server alike."""
 
+import asyncio
+import hashlib
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -68,10 +70,6 @@ async def failing_after(data: bytes) -> AsyncIterator[bytes]:
     raise ValueError("the client went away")
 
 
-def left_in(folder: Path) -> list[Path]:
-    return list(folder.iterdir())
-
-
 @pytest.mark.parametrize(
     "data", [b"", SMALL, bytes(BLOCK), LARGE], ids=["empty", "small", "one block", "large"]
 )
@@ -95,17 +93,17 @@ async def test_a_failing_source_leaves_nothing(store: BlobStore, data: bytes) ->
     with pytest.raises(ValueError, match="the client went away"):
         await store.put_stream(KEY, failing_after(data))
 
-    assert await store.keys("files") == []
+    assert await store.keys("sources") == []
     with pytest.raises(BlobMissingError):
         await store.get(KEY)
 
 
-async def test_a_failing_source_leaves_no_file_and_no_folder(tmp_path: Path) -> None:
+async def test_a_failing_source_leaves_no_file(tmp_path: Path) -> None:
     store = open_blob_store(Settings(blobs=str(tmp_path), blobs_fsync=False))
     with pytest.raises(ValueError, match="went away"):
         await store.put_stream(KEY, failing_after(LARGE))
 
-    assert left_in(tmp_path) == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.usefixtures("aws")
@@ -118,6 +116,45 @@ async def test_a_failing_source_leaves_no_unfinished_upload_in_s3(s3_endpoint: s
         unfinished = await client.get(f"{s3_endpoint}/{BUCKET}?uploads")
     assert "ListMultipartUploadsResult" in unfinished.text
     assert "<Upload>" not in unfinished.text
+
+
+@pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
+async def test_all_of_the_content_is_seen_in_order(store: BlobStore, data: bytes) -> None:
+    seen = hashlib.sha256()
+
+    await store.put_stream(KEY, in_chunks(data), see=seen.update)
+
+    assert seen.digest() == hashlib.sha256(data).digest()
+
+
+async def test_many_small_blobs_side_by_side_are_all_stored(store: BlobStore) -> None:
+    blobs = {source_key(str(number)): b"blob %d" % number for number in range(200)}
+
+    await asyncio.gather(*(store.put(key, data) for key, data in blobs.items()))
+
+    assert await store.keys("sources") == sorted(blobs)
+    for key, data in list(blobs.items())[::20]:
+        assert await store.get(key) == data
+
+
+async def test_a_blob_that_cannot_be_stored_harms_no_other(tmp_path: Path) -> None:
+    store = open_blob_store(Settings(blobs=str(tmp_path), blobs_fsync=True))
+    (tmp_path / "taken").write_text("a file stands where a folder should be")
+
+    outcomes = await asyncio.gather(
+        *(store.put(key, SMALL) for key in ("a/1", "taken/1", "b/1", "taken/2", "c/1")),
+        return_exceptions=True,
+    )
+
+    assert [isinstance(each, BlobStoreUnavailableError) for each in outcomes] == [
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert [await store.get(key) for key in ("a/1", "b/1", "c/1")] == [SMALL] * 3
+    assert await store.keys("staged") == []
 
 
 async def test_put_replaces_what_is_there(store: BlobStore) -> None:
@@ -138,8 +175,8 @@ async def test_keys_can_be_asked_for_by_age(store: BlobStore) -> None:
     await store.put(KEY, SMALL)
     hour = timedelta(hours=1)
 
-    assert await store.keys("files", before=datetime.now(UTC) + hour) == [KEY]
-    assert await store.keys("files", before=datetime.now(UTC) - hour) == []
+    assert await store.keys("sources", before=datetime.now(UTC) + hour) == [KEY]
+    assert await store.keys("sources", before=datetime.now(UTC) - hour) == []
 
 
 async def test_a_local_file_can_be_put(store: BlobStore, tmp_path: Path) -> None:
@@ -164,7 +201,7 @@ async def test_deleting_removes_the_blob_and_can_be_repeated(store: BlobStore) -
     await store.delete(KEY)
     await store.delete(KEY)
 
-    assert await store.keys("files") == []
+    assert await store.keys("sources") == []
 
 
 async def test_keys_are_those_under_the_prefix_and_sorted(store: BlobStore) -> None:
@@ -172,8 +209,8 @@ async def test_keys_are_those_under_the_prefix_and_sorted(store: BlobStore) -> N
     for key in (source_key("two"), KEY, artifact):
         await store.put(key, SMALL)
 
-    assert await store.keys("files/one") == [artifact, KEY]
-    assert await store.keys("files") == [artifact, KEY, source_key("two")]
+    assert await store.keys("sources") == [KEY, source_key("two")]
+    assert await store.keys("files/one") == await store.keys("files") == [artifact]
     assert await store.keys("nothing") == []
 
 
@@ -183,7 +220,7 @@ async def test_the_prefix_of_an_s3_address_stands_before_every_key(s3_endpoint: 
     await store.put(KEY, SMALL)
 
     assert await open_blob_store(s3_settings(s3_endpoint)).get(f"team/a/{KEY}") == SMALL
-    assert await store.keys("files") == [KEY]
+    assert await store.keys("sources") == [KEY]
 
 
 async def test_only_a_directory_store_has_local_paths(tmp_path: Path) -> None:
@@ -244,7 +281,7 @@ async def test_a_directory_that_cannot_be_written_is_reported_as_unavailable(
     tmp_path: Path, data: bytes
 ) -> None:
     store = open_blob_store(Settings(blobs=str(tmp_path), blobs_fsync=True))
-    (tmp_path / "files").write_text("a file stands where the folder should be")
+    (tmp_path / "sources").write_text("a file stands where the folder should be")
 
     with pytest.raises(BlobStoreUnavailableError):
         await store.put_stream(KEY, in_chunks(data))

@@ -11,7 +11,7 @@ import httpx
 from services.status.app import create_app
 from services.status.query import Cursor, Sort
 from services.status.settings import StatusSettings
-from shared.blobs import open_blob_store
+from shared.blobs import open_blob_store, source_key
 from shared.events import FileDead, new_file_id
 from shared.messaging import Publisher
 from shared.settings import Settings
@@ -183,7 +183,7 @@ async def test_the_result_and_its_artifacts_are_served_as_downloads(
     done = done.model_copy(update={"data": done.data.model_copy(update={"result": result})})
     blobs = open_blob_store(settings)
     await blobs.put(f"files/{file_id}/1.1/text.txt", b"<hello>")
-    await blobs.put(f"files/{file_id}/source", b"x" * 1234)
+    await blobs.put(source_key(file_id), b"x" * 1234)
     await publisher.publish(done)
     await wait_for(client, file_id, "completed")
     assert (await client.get(f"/api/files/{file_id}/result")).json()["statistics"] == {"pages": 2}

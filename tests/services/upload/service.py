@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.upload.app import create_app
 from services.upload.settings import UploadSettings
+from shared.blobs import source_key
 from shared.events import FileUploaded
 from shared.reading import parse
 from shared.topics import UPLOADED
@@ -90,11 +91,11 @@ class Service:
         return await self.post(files=[("file", file) for file in files], data=fields)
 
     def blobs(self) -> list[Path]:
-        """Every file and folder in the blob store."""
-        return sorted(Path(self.settings.blobs).rglob("*"))
+        """Every file in the blob store."""
+        return sorted(path for path in Path(self.settings.blobs).rglob("*") if path.is_file())
 
     def blob(self, file_id: str) -> bytes:
-        return Path(self.settings.blobs, "files", file_id, "source").read_bytes()
+        return Path(self.settings.blobs, source_key(file_id)).read_bytes()
 
     def clear_blobs(self) -> None:
         for path in Path(self.settings.blobs).iterdir():
@@ -103,7 +104,9 @@ class Service:
     @contextmanager
     def broken_blob_store(self) -> Iterator[None]:
         """A file stands where the blob store's folder should be."""
-        in_the_way = Path(self.settings.blobs, "files")
+        in_the_way = Path(self.settings.blobs, source_key("any")).parent
+        if in_the_way.exists():
+            in_the_way.rmdir()
         in_the_way.write_text("no folder")
         yield
         in_the_way.unlink()

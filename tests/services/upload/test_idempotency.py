@@ -26,7 +26,7 @@ async def post(service: Service, key: str = KEY, **request: Any) -> httpx.Respon
 
 
 def stored(service: Service) -> list[Path]:
-    return [path for path in service.blobs() if path.name == "source"]
+    return [path for path in service.blobs() if path.parent.name == "sources"]
 
 
 async def test_a_repeated_request_is_one_file_with_one_answer(

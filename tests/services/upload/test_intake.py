@@ -86,7 +86,7 @@ async def test_what_kafka_does_not_take_waits_in_the_outbox(
     event = parse(await blobs.get(key))
     assert event is not None
     assert (key, event.file_id) == (f"outbox/{second.file_id}.json", second.file_id)
-    assert len(await blobs.keys("files")) == 3
+    assert len(await blobs.keys("sources")) == 3
 
 
 async def test_when_only_some_files_are_taken_the_answer_says_which(
@@ -101,8 +101,8 @@ async def test_when_only_some_files_are_taken_the_answer_says_which(
     accepted = refusal.value.members["accepted"]
     assert isinstance(accepted, list)
     assert [file["name"] for file in accepted] == ["first", "third"]
-    kept = await open_blob_store(settings).keys("files")
-    assert kept == sorted(f"files/{file['file_id']}/source" for file in accepted)
+    kept = await open_blob_store(settings).keys("sources")
+    assert kept == sorted(f"sources/{file['file_id']}" for file in accepted)
 
 
 async def test_a_body_of_another_length_than_announced_is_refused(
@@ -113,4 +113,4 @@ async def test_a_body_of_another_length_than_announced_is_refused(
     with pytest.raises(LengthMismatchError, match="says 11 bytes, 10 came"):
         await intake.take(IncomingBody(request, settings), owner=None)
 
-    assert await open_blob_store(settings).keys("files") == []
+    assert await open_blob_store(settings).keys("sources") == []

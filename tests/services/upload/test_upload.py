@@ -156,11 +156,7 @@ async def test_a_name_that_is_a_path_stays_a_name(service: Service, events: Uplo
 
     assert answer.json()["name"] == "../../etc/passwd"
     assert (await events.one()).data.name == "../../etc/passwd"
-    assert [path.name for path in service.blobs()] == [
-        "files",
-        answer.json()["file_id"],
-        "source",
-    ]
+    assert [path.name for path in service.blobs()] == [answer.json()["file_id"]]
 
 
 @pytest.mark.parametrize("size", [8191, 8192, 8193, BLOCK, 3 * BLOCK + 1])
