@@ -34,6 +34,7 @@ from services.status.fanout import FanOut
 from services.status.hub import Hub
 from services.status.monitor import Monitor
 from services.status.projector import Projector
+from services.status.retention import Retention
 from services.status.runs import Runs
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
@@ -71,12 +72,14 @@ def create_app(settings: StatusSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:  # noqa: ARG001
         publisher = Publisher(commanding, settings)
+        deletions = Deletions(hub, publisher)
         blobs = open_blob_store(settings)
         tasks = (
             fanout.run,
             monitor.run,
             auditor.run,
             Eraser(store, blobs, publisher).run,
+            Retention(settings.retention, store, deletions).run,
             partial(hub.beat, settings.heartbeat),
         )
         running = asyncio.create_task(_run(settings, store, tasks, commanding))
@@ -89,7 +92,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
             blobs=blobs,
             publisher=publisher,
             runs=Runs(hub, publisher),
-            deletions=Deletions(hub, publisher),
+            deletions=deletions,
             letters=DeadLetters(settings),
             monitor=monitor,
             auditor=auditor,

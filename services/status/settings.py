@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from services.status.retention import Rule
 from shared.settings import AccessSettings
 
 
@@ -33,4 +34,9 @@ class StatusSettings(AccessSettings):
         default=1_000,
         ge=1,
         description="Live connections from one address at once; more are answered 503.",
+    )
+    retention: tuple[Rule, ...] = Field(
+        default=(),
+        description='When files that have ended are deleted, as JSON: `[{"label": "kind:scan",'
+        ' "days": 7}, {"days": 90}]`; by `owner` too. The first rule that is for a file decides.',
     )
