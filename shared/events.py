@@ -152,6 +152,7 @@ class AttemptData(RunData):
 
 class UploadedData(RunData, Source):
     name: str
+    tenant: str | None = None
     owner: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     batch_id: str | None = None

@@ -29,14 +29,32 @@ class Scope(StrEnum):
 class Principal:
     """Who asks, and what for they may ask."""
 
-    subject: str | None
-    """The owner of what they upload; None if nobody is told from anybody else."""
+    subject: str
+    """The owner of what they upload; empty if nobody is told from anybody else."""
     tenant: str | None = None
     """Whose files they may have to do with at all; those without a tenant are one as well."""
     roles: frozenset[Role] = frozenset({Role.USER})
     scopes: frozenset[Scope] = frozenset(Scope)
     expires_at: float | None = None
     """Unix seconds from which on they must prove it anew; None for never."""
+
+    def require_operator(self) -> None:
+        """Check that they may look after the files of others.
+
+        Raises:
+            ForbiddenError: they may not.
+        """
+        if not self.is_operator:
+            raise ForbiddenError("This is for operators.")
+
+    def require_admin(self) -> None:
+        """Check that they may look after the installation.
+
+        Raises:
+            ForbiddenError: they may not.
+        """
+        if not self.is_admin:
+            raise ForbiddenError("This is for admins.")
 
     def require(self, scope: Scope) -> None:
         """Check that the credential may be used so.
@@ -48,6 +66,11 @@ class Principal:
             raise ForbiddenError(f"The credential does not have the scope {scope.value}.")
 
     @property
+    def owner(self) -> str | None:
+        """Whose the files are that they upload; None for nobody's in particular."""
+        return self.subject or None
+
+    @property
     def is_admin(self) -> bool:
         return Role.ADMIN in self.roles
 
@@ -57,5 +80,5 @@ class Principal:
         return bool(self.roles & {Role.OPERATOR, Role.ADMIN})
 
 
-EVERYBODY = Principal(subject=None, roles=frozenset({Role.ADMIN}))
+EVERYBODY = Principal(subject="", roles=frozenset({Role.ADMIN}))
 """Who asks where nobody has to prove anything."""

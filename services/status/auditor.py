@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from pydantic import BaseModel
 
+from services.status.access import EVERYTHING, Visibility
 from services.status.projection import FIRST_RUN, State, Status, differing_fields, fold
 from services.status.query import Query, Sort
 from services.status.settings import StatusSettings
@@ -137,7 +138,7 @@ class Auditor:
         AUDITED.labels(outcome="equal").inc(len(expected) - len(suspicious))
         self.findings.compared += len(expected)
 
-    async def stuck(self) -> list[StuckFile]:
+    async def stuck(self, visible_to: Visibility = EVERYTHING) -> list[StuckFile]:
         """Files that do not go on, longest silent first.
 
         Raises:
@@ -146,7 +147,9 @@ class Auditor:
         now = utc_now()
         found: list[StuckFile] = []
         for state in (State.PROCESSING, State.PENDING):
-            query = Query(status=frozenset({state}), updated_before=now - GRACE)
+            query = Query(
+                status=frozenset({state}), visible_to=visible_to, updated_before=now - GRACE
+            )
             page = await self._store.find(
                 query, sort=Sort.EARLIEST_CHANGE_FIRST, limit=MAX_SILENT, after=None
             )

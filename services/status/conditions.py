@@ -25,7 +25,7 @@ def conditions(query: Query, sort: Sort, after: Cursor | None) -> list[dict[str,
     since = query.updated_since or (FIRST if sort.is_by_change else None)
     asked += _range("updated_at", since, query.updated_before)
     asked += [] if after is None else _behind(after)
-    return [*asked, {"deleted_at": None}]
+    return [*asked, query.visible_to.conditions(), {"deleted_at": None}]
 
 
 def _first_id(moment: datetime | None) -> str | None:

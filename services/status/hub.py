@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequen
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from services.status.access import EVERYTHING, Visibility
 from services.status.cursor import Cursor
 from services.status.overlay import Observed, Overlay
 from services.status.projection import Status
@@ -21,7 +22,7 @@ from services.status.recent import Recent, Told
 from services.status.store import FileStore
 from services.status.subscription import Filter, Group, Subscription, groups_of
 from services.status.update import Batches, Update
-from shared.errors import OverloadedError
+from shared.errors import OverloadedError, TokenExpiredError
 from shared.telemetry import PUSHED, SUBSCRIBERS
 
 MAX_SNAPSHOT = 1000
@@ -63,13 +64,20 @@ class Hub:
         """What was told last, and how far in the log that went."""
         return self._recent.last
 
-    async def current(self, file_id: str) -> Update | None:
-        """The state of a file as of now, or None if it is not known."""
-        if (held := self._overlay.get(file_id)) is not None:
+    async def current(self, file_id: str, visible_to: Visibility = EVERYTHING) -> Update | None:
+        """The state of a file as of now, or None if it is not known.
+
+        One that may not be known of takes the same way, and so the same time, as one that is not.
+        """
+        if (held := self._held(file_id, visible_to)) is not None:
             return held
-        stored = await self._store.get(file_id)
+        stored = await self._store.get(file_id, visible_to)
         # The tail may have brought something newer while MongoDB answered.
-        return self._overlay.get(file_id) or (Update(stored) if stored else None)
+        return self._held(file_id, visible_to) or (Update(stored) if stored else None)
+
+    def _held(self, file_id: str, visible_to: Visibility) -> Update | None:
+        held = self._overlay.get(file_id)
+        return held if held is not None and visible_to.permits(held.audience) else None
 
     async def observe(
         self, events: Sequence[Observed], read: Cursor, *, at_end: bool = True
@@ -119,14 +127,16 @@ class Hub:
         wanted = subscription.filter
         is_complete = True
         if wanted.ids is not None:
-            stored = await self._store.get_many(wanted.ids.difference(self._overlay.ids))
+            unheld = wanted.ids.difference(self._overlay.ids)
+            stored = await self._store.get_many(unheld, wanted.visible_to)
             found = {file_id: Update(status) for file_id, status in stored.items()}
             concerned: Iterable[str] = wanted.ids
-        elif wanted == Filter():
+        elif wanted.is_open:
             return Snapshot([], is_complete=False)
         else:
             query = Query(
                 status=frozenset({wanted.status} if wanted.status else ()),
+                visible_to=wanted.visible_to,
                 owner=wanted.owner,
                 batch_id=wanted.batch_id,
                 labels=frozenset({wanted.label} if wanted.label else ()),
@@ -170,11 +180,13 @@ class Hub:
 
         Raises:
             OverloadedError: there are as many subscribers as this pod, or one client, may have.
+            TokenExpiredError: it is no longer known who subscribes.
         """
         self.admit(client)
         subscription = Subscription(wanted, on_cut=on_cut)
         if self.closing:
             subscription.close()
+        expiry = _close_at_end_of(wanted.visible_to, subscription)
         groups = wanted.groups()
         for group in groups:
             self._groups.setdefault(group, set()).add(subscription)
@@ -186,6 +198,8 @@ class Hub:
             yield subscription
         finally:
             SUBSCRIBERS.dec()
+            if expiry is not None:
+                expiry.cancel()
             if client is not None:
                 self._clients[client] -= 1
                 if not self._clients[client]:
@@ -198,14 +212,15 @@ class Hub:
                     del self._groups[group]
 
     async def follow(
-        self, file_id: str, *, heartbeat: float
+        self, file_id: str, *, heartbeat: float, visible_to: Visibility = EVERYTHING
     ) -> AsyncGenerator[Update | None, None]:
         """The states of one file from now on, without gap or step back, to its terminal one.
 
         Yields None after each `heartbeat` seconds of silence. Ends early when the pod shuts down.
         """
-        with self.subscribe(Filter(ids=frozenset({file_id}))) as subscription:
-            last = await self.current(file_id)
+        wanted = Filter(ids=frozenset({file_id}), visible_to=visible_to)
+        with self.subscribe(wanted) as subscription:
+            last = await self.current(file_id, visible_to)
             if last is not None:
                 subscription.has_seen(last.status)
                 yield last
@@ -218,21 +233,27 @@ class Hub:
                     yield update
 
     async def next_change(
-        self, file_id: str, *, known: str | None, seconds: float
+        self,
+        file_id: str,
+        *,
+        known: str | None,
+        seconds: float,
+        visible_to: Visibility = EVERYTHING,
     ) -> Update | None:
         """The state of a file once it differs from the one with the entity tag `known`.
 
         Without `known`, the state after the present one. A terminal state is given at once, and
         the present one when `seconds` are over; None if the file is not known then.
         """
-        with self.subscribe(Filter(ids=frozenset({file_id}))) as subscription:
-            current = await self.current(file_id)
+        wanted = Filter(ids=frozenset({file_id}), visible_to=visible_to)
+        with self.subscribe(wanted) as subscription:
+            current = await self.current(file_id, visible_to)
             if current and (_is_over(current.status) or known not in (None, current.etag)):
                 return current
             if current:
                 subscription.has_seen(current.status)
             arrived = await subscription.wait(seconds)
-            return arrived[-1] if arrived else await self.current(file_id)
+            return arrived[-1] if arrived else await self.current(file_id, visible_to)
 
     async def beat(self, seconds: float) -> None:
         """Let all streams send a heartbeat that often, until cancelled: one timer for all."""
@@ -268,6 +289,22 @@ class Hub:
             and (each.status.deleted_at is not None or each.status.file_id not in deleted)
         ]
         self._recent.add(kept, self._overlay.cursor())
+
+
+def _close_at_end_of(
+    visible_to: Visibility, subscription: Subscription
+) -> asyncio.TimerHandle | None:
+    """Have a subscription end when it is no longer known who subscribed.
+
+    Raises:
+        TokenExpiredError: that is not known now.
+    """
+    if visible_to.until is None:
+        return None
+    seconds = visible_to.seconds_left(time.time())
+    if not seconds:
+        raise TokenExpiredError
+    return asyncio.get_running_loop().call_later(seconds, subscription.close)
 
 
 def _is_over(status: Status) -> bool:

@@ -171,6 +171,7 @@ class Status(BaseModel):
     finished_at: Timestamp | None = None
     updated_at: Timestamp | None = None
     deleted_at: Timestamp | None = None
+    tenant: str | None = None
     owner: str | None = None
     name: str | None = None
     size: int | None = None
@@ -338,6 +339,7 @@ def _note_facts(draft: Draft, event: StatusEvent, offset: int, *, leads: bool) -
             draft["content_type"] = data.content_type
             draft["sha256"] = data.sha256
             draft["batch_id"] = data.batch_id
+            draft["tenant"] = data.tenant
             if draft["deleted_at"] is None:
                 draft["owner"] = data.owner
                 draft["name"] = data.name

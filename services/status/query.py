@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Self
 
+from services.status.access import EVERYTHING, Visibility
 from services.status.projection import State, Status
 
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
@@ -41,6 +42,7 @@ class Query:
 
     status: frozenset[State] = frozenset()
     """Any of them."""
+    visible_to: Visibility = EVERYTHING
     owner: str | None = None
     batch_id: str | None = None
     labels: frozenset[str] = frozenset()

@@ -43,7 +43,16 @@ def next_run(status: Status, *, force: bool, reason: str) -> RequeuedData:
         created_at=status.created_at,
         reason=reason,
         **status.model_dump(
-            include={"content_type", "size", "sha256", "name", "owner", "labels", "batch_id"}
+            include={
+                "content_type",
+                "size",
+                "sha256",
+                "name",
+                "tenant",
+                "owner",
+                "labels",
+                "batch_id",
+            }
         ),
     )
 

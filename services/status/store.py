@@ -9,6 +9,7 @@ from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReplaceOne
 from pymongo.errors import BulkWriteError, ExecutionTimeout, PyMongoError
 
+from services.status.access import EVERYTHING, Visibility
 from services.status.conditions import conditions
 from services.status.projection import State, Status, as_integers
 from services.status.query import Cursor, Query, Sort
@@ -38,6 +39,12 @@ third less."""
 
 TO_ERASE = IndexModel("to_erase", sparse=True)
 """Finds the few files that were deleted and not yet erased."""
+
+OF_A_TENANT = IndexModel(
+    [("tenant", ASCENDING), ("_id", DESCENDING)],
+    partialFilterExpression={"tenant": {"$gt": ""}},
+)
+"""The index of an operator's lists; who has no tenants does not pay for it."""
 
 FIND_WITHIN_MS = 3_000
 """How long MongoDB looks for the files of one page: a filter that matches few of millions may have
@@ -109,18 +116,21 @@ class FileStore:
     @translated
     async def prepare(self) -> None:
         """Create the indexes; every list that the API offers walks one of them in order."""
-        await self._files.create_indexes([*(IndexModel(keys) for keys in INDEXES), TO_ERASE])
+        lists = (IndexModel(keys) for keys in INDEXES)
+        await self._files.create_indexes([*lists, TO_ERASE, OF_A_TENANT])
 
     @translated
-    async def get(self, file_id: str) -> Status | None:
+    async def get(self, file_id: str, visible_to: Visibility = EVERYTHING) -> Status | None:
         """One file, or None if it is not known."""
-        document = await self._files.find_one({"_id": file_id})
+        document = await self._files.find_one({"_id": file_id, **visible_to.conditions()})
         return None if document is None else _to_status(document)
 
     @translated
-    async def get_many(self, file_ids: Collection[str]) -> dict[str, Status]:
+    async def get_many(
+        self, file_ids: Collection[str], visible_to: Visibility = EVERYTHING
+    ) -> dict[str, Status]:
         """Those of the files that are known."""
-        cursor = self._files.find({"_id": {"$in": list(file_ids)}})
+        cursor = self._files.find({"_id": {"$in": list(file_ids)}, **visible_to.conditions()})
         return {document["_id"]: _to_status(document) async for document in cursor}
 
     @translated
@@ -179,12 +189,15 @@ class FileStore:
         return Page(items, Cursor.behind(items[-1], sort) if len(documents) > limit else None)
 
     @translated
-    async def counts(self) -> dict[State, int]:
+    async def counts(self, visible_to: Visibility = EVERYTHING) -> dict[State, int]:
         """How many files have each status.
 
-        Those that are completed are most, so they are what the others leave of MongoDB's own count;
-        deleted files are among them.
+        Of all files those that are completed are most, so they are what the others leave of
+        MongoDB's own count; deleted files are among them.
         """
+        if not visible_to.everything:
+            seen = {"deleted_at": None, **visible_to.conditions()}
+            return {state: await self._count({"status": state.value, **seen}) for state in State}
         counts: dict[State, int] = {}
         for state in set(State) - {State.COMPLETED}:
             counts[state] = await self._count({"status": state.value})
@@ -200,9 +213,10 @@ class FileStore:
         return int(counted["n"])
 
     @translated
-    async def oldest(self, state: State) -> Status | None:
+    async def oldest(self, state: State, visible_to: Visibility = EVERYTHING) -> Status | None:
         """The file of a status that was uploaded before all others."""
-        found = self._files.find({"status": state.value, "deleted_at": None}, {"history": 0})
+        wanted = {"status": state.value, "deleted_at": None, **visible_to.conditions()}
+        found = self._files.find(wanted, {"history": 0})
         documents = await found.sort("_id", ASCENDING).limit(1).to_list(None)
         return _to_status(documents[0]) if documents else None
 

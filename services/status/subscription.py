@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from services.status.access import EVERYTHING, Visibility
 from services.status.cursor import Cursor
 from services.status.projection import State, Status
 from services.status.update import Batch, Batches, Update, adds_to
@@ -41,6 +42,12 @@ class Filter:
     label: str | None = None
     """`key:value`."""
     status: State | None = None
+    visible_to: Visibility = EVERYTHING
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing in particular is followed."""
+        return self == Filter(visible_to=self.visible_to)
 
     def matches(self, status: Status) -> bool:
         """Whether a file belongs to what is followed."""
@@ -50,6 +57,7 @@ class Filter:
             and (self.batch_id is None or status.batch_id == self.batch_id)
             and (self.status is None or status.status is self.status)
             and (self.label is None or self._has_label(status))
+            and self.visible_to.permits(status)
         )
 
     def groups(self) -> list[Group]:
@@ -58,8 +66,8 @@ class Filter:
             return [Group("id", file_id) for file_id in self.ids]
         if self.batch_id is not None:
             return [Group("batch", self.batch_id)]
-        if self.owner is not None:
-            return [Group("owner", self.owner)]
+        if (owner := self.owner or self.visible_to.owner) is not None:
+            return [Group("owner", owner)]
         if self.label is not None:
             return [Group("label", self.label)]
         return [ALL]

@@ -57,7 +57,7 @@ async def take(request: Request, asker: Principal) -> Response:
     """Take the files of a request in, and tell where to follow them."""
     asker.require(Scope.UPLOAD)
     state = cast("State", request.scope["state"])
-    accepted = await state["desk"].take(request, owner=asker.subject)
+    accepted = await state["desk"].take(request, asker)
     return _answer(accepted, state["status_url"])
 
 

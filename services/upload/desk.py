@@ -11,6 +11,7 @@ from services.upload.intake import Intake
 from services.upload.settings import UploadSettings
 from services.upload.waybills import Accepted
 from shared.errors import OverloadedError, WaybillError
+from shared.principal import Principal
 from shared.telemetry import UPLOAD_BYTES, UPLOADS
 
 _outcome_counter = functools.cache(UPLOADS.labels)
@@ -25,11 +26,8 @@ class Desk:
         self._intake = intake
         self._in_work = 0
 
-    async def take(self, request: Request, *, owner: str | None) -> Accepted:
+    async def take(self, request: Request, asker: Principal) -> Accepted:
         """Take the files of one request in.
-
-        Args:
-            owner: whose they are; None if nobody is told from anybody else.
 
         Raises:
             RefusedError: the request is not acceptable.
@@ -37,7 +35,7 @@ class Desk:
             ClientDisconnect: the client went away.
         """
         with self._counted(), self._place():
-            accepted = await self._intake.take(IncomingBody(request, self._settings), owner=owner)
+            accepted = await self._intake.take(IncomingBody(request, self._settings), asker)
         UPLOAD_BYTES.inc(sum(file.size for file in accepted.files))
         return accepted
 

@@ -22,6 +22,7 @@ from pydantic import TypeAdapter
 from services.upload.waybills import Accepted
 from shared.blobs import BlobMissingError, BlobStore
 from shared.errors import BadIdempotencyKeyError, ReusedIdempotencyKeyError
+from shared.principal import Principal
 
 PREFIX = "idempotency"
 
@@ -87,9 +88,9 @@ class Keys:
         self._blobs = blobs
 
     @staticmethod
-    def place(key: str, *, owner: str | None) -> str:
+    def place(key: str, asker: Principal) -> str:
         """Where a key is remembered: nobody meets the keys of another owner."""
-        scoped = json.dumps([owner, key]).encode()
+        scoped = json.dumps([asker.tenant, asker.owner, key]).encode()
         return f"{PREFIX}/{hashlib.sha256(scoped).hexdigest()}.json"
 
     async def settle(self, place: str, accepted: Accepted) -> tuple[Accepted, bool]:

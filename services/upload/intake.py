@@ -30,6 +30,7 @@ from shared.errors import (
     UnavailableError,
 )
 from shared.events import FileUploaded, UploadedData, new_file_id
+from shared.principal import Principal
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,8 @@ class Intake:
         self._outbox = outbox
         self._keys = keys
 
-    async def take(self, body: IncomingBody, *, owner: str | None) -> Accepted:
-        """Store the files of one request and record them.
+    async def take(self, body: IncomingBody, asker: Principal) -> Accepted:
+        """Store the files of one request and record them as the asker's.
 
         When this returns, every file is stored, and its event is on all in-sync replicas of Kafka
         or in the outbox.
@@ -72,11 +73,17 @@ class Intake:
             await self._discard(stored)
             raise
         batch_id = new_file_id() if len(stored) > 1 else None
-        accepted = Accepted(files=stored, owner=owner, labels=labels, batch_id=batch_id)
+        accepted = Accepted(
+            files=stored,
+            tenant=asker.tenant,
+            owner=asker.owner,
+            labels=labels,
+            batch_id=batch_id,
+        )
         if key is None:
             await self._record(accepted)
             return accepted
-        return await self._record_once(accepted, Keys.place(key, owner=owner))
+        return await self._record_once(accepted, Keys.place(key, asker))
 
     async def _store(self, file: IncomingFile, stored: list[StoredFile]) -> None:
         head = await _head_of(file.chunks)
@@ -154,6 +161,7 @@ class Intake:
             size=file.size,
             sha256=file.sha256,
             name=file.name,
+            tenant=accepted.tenant,
             owner=accepted.owner,
             labels=accepted.labels,
             batch_id=accepted.batch_id,

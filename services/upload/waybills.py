@@ -19,7 +19,8 @@ class Accepted:
     """Files of one request that are stored, to be recorded together."""
 
     files: list[StoredFile]
-    owner: str | None
+    tenant: str | None = None
+    owner: str | None = None
     """Whose they are; None if nobody is told from anybody else."""
     labels: dict[str, str]
     batch_id: str | None

@@ -1,65 +1,189 @@
-"""Every endpoint, asked by everybody: what is found in the OpenAPI documents is asked here."""
+"""Every endpoint, asked by everybody.
 
-from collections.abc import AsyncIterator
-from typing import Any
+What there is to ask is read from the applications: an endpoint that has no row here fails.
+"""
+
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+from enum import Enum, auto
 
 import httpx
 import pytest
 import websockets
 from fastapi import FastAPI
+from fastapi.routing import APIWebSocketRoute
+from starlette.routing import BaseRoute
 
 from services.status.app import create_app as create_status
 from services.status.settings import StatusSettings
 from services.upload.app import create_app as create_upload
 from services.upload.settings import UploadSettings
-from shared.messaging import Publisher
+from shared.events import new_file_id
+from shared.principal import Scope
 from shared.settings import Settings
-from tests.access.people import NOBODY, SECRET, bearer
-from tests.support.builders import FILE
-from tests.support.serving import served
+from tests.access.installation import (
+    JWT,
+    RUNNING,
+    STORED,
+    UNKNOWN,
+    Installation,
+    members,
+    ours,
+    running,
+    without_id,
+)
+from tests.access.people import EVERYBODY, LOOKS_AFTER, NOBODY, SEES, bearer, token
+from waybill.local.parts import Parts
 
-PUBLIC = {"/health/live", "/health/ready", "/asyncapi.json", "/api/config"}
-"""What tells nothing of anybody's files."""
 
-PARAMETERS = {"file_id": FILE, "name": "text.txt", "partition": "0", "offset": "0"}
+class Kind(Enum):
+    """What an endpoint tells of."""
+
+    PUBLIC = auto()
+    """Nothing of anybody's files."""
+    FILE = auto()
+    """One file."""
+    COMMAND = auto()
+    """One file, with which something is done."""
+    DELETION = auto()
+    """One file, which is no more."""
+    FILES = auto()
+    """The files that may be seen."""
+    OPERATORS = auto()
+    """Files that may be seen, to those alone who look after them."""
+    ADMINS = auto()
+    """The installation."""
+    UPLOAD = auto()
+    """Takes a file."""
+
 
 Operation = tuple[str, str]
 
+ROWS: dict[Operation, Kind] = {
+    ("GET", "/health/live"): Kind.PUBLIC,
+    ("GET", "/health/ready"): Kind.PUBLIC,
+    ("GET", "/asyncapi.json"): Kind.PUBLIC,
+    ("GET", "/api/config"): Kind.PUBLIC,
+    ("GET", "/api/files"): Kind.FILES,
+    ("GET", "/api/stats"): Kind.FILES,
+    ("GET", "/api/stream"): Kind.FILES,
+    ("WEBSOCKET", "/api/ws"): Kind.FILES,
+    ("GET", "/api/files/{file_id}"): Kind.FILE,
+    ("GET", "/api/files/{file_id}/process/status"): Kind.FILE,
+    ("GET", "/api/files/{file_id}/result"): Kind.FILE,
+    ("GET", "/api/files/{file_id}/artifacts/{name}"): Kind.FILE,
+    ("GET", "/api/files/{file_id}/source"): Kind.FILE,
+    ("GET", "/api/files/{file_id}/events"): Kind.FILE,
+    ("POST", "/api/files/{file_id}/cancel"): Kind.COMMAND,
+    ("POST", "/api/files/{file_id}/retry"): Kind.COMMAND,
+    ("DELETE", "/api/files/{file_id}"): Kind.DELETION,
+    ("GET", "/api/admin/stuck"): Kind.OPERATORS,
+    ("GET", "/api/admin/dead"): Kind.OPERATORS,
+    ("GET", "/api/admin/dead/{partition}-{offset}"): Kind.OPERATORS,
+    ("POST", "/api/admin/dead/{partition}-{offset}/redrive"): Kind.OPERATORS,
+    ("GET", "/api/admin/audit"): Kind.ADMINS,
+    ("POST", "/api/files/upload"): Kind.UPLOAD,
+}
 
-def operations(app: FastAPI) -> list[Operation]:
-    """Method and path of every operation that the document has."""
-    document: dict[str, Any] = app.openapi()
-    return [
+UNDOCUMENTED = {
+    "/",
+    "/static",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+    "/docs/oauth2-redirect",
+    "/redoc",
+}
+"""Paths that no document has; they are public."""
+
+NEEDS = {Kind.UPLOAD: Scope.UPLOAD, Kind.COMMAND: Scope.COMMAND, Kind.DELETION: Scope.COMMAND}
+"""The scope that an endpoint asks for; the others are for reading."""
+
+
+def routes(routes_of: Sequence[BaseRoute]) -> Iterator[BaseRoute]:
+    """All routes, those of included routers among them."""
+    for route in routes_of:
+        included = getattr(route, "original_router", None)
+        if included is None:
+            yield route
+        else:
+            yield from routes(included.routes)
+
+
+def operations(app: FastAPI) -> set[Operation]:
+    """Method and path of all that an application answers to."""
+    documented = {
         (method.upper(), path)
-        for path, methods in document["paths"].items()
+        for path, methods in app.openapi()["paths"].items()
         for method in methods
-        if path not in PUBLIC
-    ]
+    }
+    sockets = {
+        ("WEBSOCKET", route.path)
+        for route in routes(app.routes)
+        if isinstance(route, APIWebSocketRoute)
+    }
+    return documented | sockets
 
 
-JWT: dict[str, Any] = {"auth": "jwt", "auth_secret": SECRET}
-STATUS = operations(create_status(StatusSettings(**JWT)))
-UPLOAD = operations(create_upload(UploadSettings(**JWT)))
+STATUS, UPLOAD = create_status(StatusSettings(**JWT)), create_upload(UploadSettings(**JWT))
 
 
-@pytest.fixture
-async def status(
-    settings: Settings,
-    publisher: Publisher,  # noqa: ARG001 - it creates the topics
-) -> AsyncIterator[httpx.AsyncClient]:
-    given = StatusSettings(**settings.model_dump(), **JWT)
-    async with served(create_status(given)) as client:
-        yield client
+def of(*kinds: Kind) -> list[Operation]:
+    """The operations that HTTP alone asks for, of these kinds."""
+    return [each for each, kind in ROWS.items() if kind in kinds and each[0] != "WEBSOCKET"]
 
 
-@pytest.fixture
-async def upload(
-    settings: Settings,
-    publisher: Publisher,  # noqa: ARG001
-) -> AsyncIterator[httpx.AsyncClient]:
-    given = UploadSettings(**settings.model_dump(), **JWT)
-    async with served(create_upload(given)) as client:
-        yield client
+@pytest.fixture(scope="module")
+async def installation(
+    parts: Parts, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Installation]:
+    settings = Settings(
+        kafka=parts.kafka,
+        mongodb=parts.mongodb,
+        database="access",
+        topic_prefix="access.",
+        blobs=str(tmp_path_factory.mktemp("blobs")),
+        blobs_fsync=False,
+    )
+    async with running(settings) as started:
+        yield started
+
+
+DELETE = ("DELETE", "/api/files/{file_id}")
+
+
+async def ask(
+    installation: Installation,
+    operation: Operation,
+    credential: str | None,
+    *,
+    file_id: str = UNKNOWN,
+    letter: str = "0-0",
+) -> httpx.Response:
+    """What an operation is answered."""
+    method, path = operation
+    client = installation.upload if ROWS[operation] is Kind.UPLOAD else installation.status
+    partition, _, offset = letter.partition("-")
+    address = path.format(file_id=file_id, name="text.txt", partition=partition, offset=offset)
+    return await client.request(method, address, headers=bearer(credential))
+
+
+def test_every_endpoint_has_a_row() -> None:
+    assert operations(STATUS) | operations(UPLOAD) == set(ROWS)
+
+
+@pytest.mark.parametrize("app", [STATUS, UPLOAD], ids=["status", "upload"])
+def test_what_no_document_has_is_known_as_well(app: FastAPI) -> None:
+    known = {path for _, path in ROWS} | UNDOCUMENTED
+    for route in routes(app.routes):
+        assert re.sub(r":\w+}", "}", getattr(route, "path", "")) in known
+
+
+async def test_nobody_without_a_good_token_is_told_anything(installation: Installation) -> None:
+    for operation in of(*set(Kind) - {Kind.PUBLIC}):
+        for who, credential in NOBODY.items():
+            answer = await ask(installation, operation, credential, file_id=STORED)
+            assert_is_refused(answer, who)
 
 
 def assert_is_refused(answer: httpx.Response, who: str) -> None:
@@ -68,24 +192,140 @@ def assert_is_refused(answer: httpx.Response, who: str) -> None:
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-async def test_nobody_without_a_good_token_is_told_anything(
-    status: httpx.AsyncClient, upload: httpx.AsyncClient
-) -> None:
-    assert STATUS
-    assert UPLOAD
-    for client, known in ((status, STATUS), (upload, UPLOAD)):
-        for method, path in known:
-            for who, credential in NOBODY.items():
-                answer = await client.request(
-                    method, path.format(**PARAMETERS), headers=bearer(credential)
-                )
-                assert_is_refused(answer, who)
-
-
-async def test_nobody_without_a_good_token_opens_a_socket(status: httpx.AsyncClient) -> None:
-    address = str(status.base_url).replace("http", "ws") + "/api/ws"
+async def test_nobody_without_a_good_token_opens_a_socket(installation: Installation) -> None:
+    address = str(installation.status.base_url).replace("http", "ws") + "/api/ws"
     for credential in NOBODY.values():
         with pytest.raises(websockets.InvalidStatus) as refused:
             async with websockets.connect(address, additional_headers=bearer(credential)):
                 pass
         assert refused.value.response.status_code == 401
+
+
+async def test_what_is_public_is_told_to_everybody(installation: Installation) -> None:
+    for operation in of(Kind.PUBLIC):
+        for credential in (*NOBODY.values(), *EVERYBODY.values()):
+            assert (await ask(installation, operation, credential)).is_success
+
+
+async def test_a_token_is_good_for_its_scopes_only(installation: Installation) -> None:
+    for operation in of(*set(Kind) - {Kind.PUBLIC}):
+        needed = NEEDS.get(ROWS[operation], Scope.READ)
+        if operation[0] == "POST" and ROWS[operation] is Kind.OPERATORS:
+            needed = Scope.COMMAND
+        others = " ".join(set(Scope) - {needed})
+        answer = await ask(installation, operation, token("root", "acme", "admin", scope=others))
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), operation
+
+
+@pytest.mark.parametrize("file_id", [STORED, RUNNING])
+async def test_a_file_of_somebody_else_is_answered_like_one_that_does_not_exist(
+    installation: Installation, file_id: str
+) -> None:
+    for operation in of(Kind.FILE, Kind.COMMAND, Kind.DELETION):
+        for who, credential in EVERYBODY.items():
+            if who in SEES and ROWS[operation] is Kind.DELETION:
+                continue
+            answer = await ask(installation, operation, credential, file_id=file_id)
+            unknown = await ask(installation, operation, credential, file_id=UNKNOWN)
+            assert unknown.json()["code"] == "unknown_file"
+            if who in SEES:
+                assert answer.is_success or answer.status_code == 409, (operation, answer.text)
+            else:
+                assert without_id(answer, file_id) == without_id(unknown, UNKNOWN), (who, operation)
+
+
+async def test_a_file_is_deleted_by_those_alone_who_may_know_of_it(
+    installation: Installation,
+) -> None:
+    for who, credential in EVERYBODY.items():
+        theirs = new_file_id()
+        await installation.tell(theirs, ours())
+        path = f"/api/files/{theirs}"
+        assert (await installation.status.get(path, headers=bearer(EVERYBODY["owner"]))).is_success
+        answer = await ask(installation, DELETE, credential, file_id=theirs)
+        left = await installation.status.get(path, headers=bearer(EVERYBODY["admin"]))
+        assert (answer.status_code, left.status_code) == (
+            (202, 410) if who in SEES else (404, 200)
+        ), who
+        await ask(installation, DELETE, EVERYBODY["admin"], file_id=theirs)
+
+
+async def test_a_list_holds_what_may_be_seen(installation: Installation) -> None:
+    for who, credential in EVERYBODY.items():
+        for filters in ({}, {"owner": "ada"}, {"batch_id": "b1"}, {"sort": "-updated"}):
+            answer = await installation.status.get(
+                "/api/files", params=filters, headers=bearer(credential)
+            )
+            assert members(answer) == ({STORED, RUNNING} if who in SEES else set()), (who, filters)
+
+
+async def test_files_are_counted_that_may_be_seen(installation: Installation) -> None:
+    for who, credential in EVERYBODY.items():
+        if who == "admin":
+            continue  # Counted once a second for all of them.
+        answer = await installation.status.get("/api/stats", headers=bearer(credential))
+        stats = answer.json()
+        assert sum(stats["files"].values()) == (2 if who in SEES else 0), who
+        assert stats["oldest"].keys() == ({"processing"} if who in SEES else set()), who
+
+
+async def test_what_is_for_operators_is_told_to_no_user(installation: Installation) -> None:
+    for operation in of(Kind.OPERATORS, Kind.ADMINS):
+        allowed = {"admin"} if ROWS[operation] is Kind.ADMINS else LOOKS_AFTER
+        for who, credential in EVERYBODY.items():
+            answer = await ask(installation, operation, credential, letter="99-0")
+            assert (answer.status_code == 403) == (who not in allowed), (who, operation)
+
+
+async def test_an_operator_sees_what_is_dead_or_stuck_of_their_tenant(
+    installation: Installation,
+) -> None:
+    told: dict[str, str] = {}
+    for who in LOOKS_AFTER:
+        headers = bearer(EVERYBODY[who])
+        stuck = await installation.status.get("/api/admin/stuck", headers=headers)
+        dead = await installation.status.get("/api/admin/dead", headers=headers)
+        assert members(stuck) == ({RUNNING} if who in SEES else set())
+        assert members(dead) == ({RUNNING} if who in SEES else set())
+        told |= {item["file_id"]: item["id"] for item in dead.json()["items"]}
+    for operation in of(Kind.OPERATORS):
+        if "{partition}" in operation[1]:
+            stranger = EVERYBODY["operator of another tenant"]
+            answer = await ask(installation, operation, stranger, letter=told[RUNNING])
+            unknown = await ask(installation, operation, stranger, letter="0-999")
+            assert (
+                without_id(answer, told[RUNNING])[2].replace(told[RUNNING], "<id>")
+                == without_id(unknown, "0-999")[2]
+            )
+            assert answer.status_code == unknown.status_code == 404
+    letter = ("GET", "/api/admin/dead/{partition}-{offset}")
+    for who in LOOKS_AFTER & SEES:
+        assert (await ask(installation, letter, EVERYBODY[who], letter=told[RUNNING])).is_success
+
+
+async def test_what_somebody_uploads_is_theirs(installation: Installation) -> None:
+    for who, credential in EVERYBODY.items():
+        answer = await installation.upload.post(
+            "/api/files/upload", content=b"some text", headers=bearer(credential)
+        )
+        assert answer.status_code == 202, who
+        path = f"/api/files/{answer.json()['file_id']}"
+        status = (await installation.status.get(path, headers=bearer(credential))).json()
+        subject = {"other": "bob", "operator": "olga", "admin": "root"}.get(who)
+        if subject:
+            assert (status["owner"], status["tenant"]) == (
+                subject,
+                "globex" if who == "admin" else "acme",
+            )
+
+
+async def test_one_persons_key_does_not_meet_anothers(installation: Installation) -> None:
+    ids = set()
+    for credential in EVERYBODY.values():
+        answer = await installation.upload.post(
+            "/api/files/upload",
+            content=b"some text",
+            headers={**bearer(credential), "Idempotency-Key": '"the same"'},
+        )
+        ids.add(answer.json()["file_id"])
+    assert len(ids) == len(EVERYBODY)

@@ -203,6 +203,7 @@ def _new_document(file_id: str) -> Document:
         "run": 1,
         "created_at": moment(-60),
         "deleted_at": None,
+        "tenant": None,
         "owner": None,
         "name": f"{file_id}.txt",
         "size": 1234,

@@ -9,12 +9,16 @@ from pydantic import BaseModel, Field
 
 from services.status.api.dependencies import (
     AuditorOf,
+    Commandable,
     DeadLettersOf,
     HubOf,
     PublisherOf,
+    Readable,
     RunsOf,
     SettingsOf,
-    commander,
+    StoreOf,
+    admin,
+    operator,
     own_origin,
     reader,
     up_to_date,
@@ -31,11 +35,14 @@ from shared.topics import DEAD, TOPICS
 
 log = logging.getLogger(__name__)
 
+MAX_LETTERS = 500
+"""Dead letters of one answer, and that are looked through for those of one tenant."""
+
 router = APIRouter(
     prefix="/api/admin",
     tags=["admin"],
     responses=ERROR_RESPONSES,
-    dependencies=[Depends(reader)],
+    dependencies=[Depends(operator)],
 )
 
 
@@ -59,12 +66,12 @@ class Audit(BaseModel):
 
 
 @router.get("/stuck", dependencies=[Depends(up_to_date)])
-async def list_stuck(auditor: AuditorOf) -> StuckFiles:
+async def list_stuck(auditor: AuditorOf, readable: Readable) -> StuckFiles:
     """Files of which nothing is heard for longer than their limits allow, with the reason."""
-    return StuckFiles(items=await auditor.stuck())
+    return StuckFiles(items=await auditor.stuck(readable))
 
 
-@router.get("/audit")
+@router.get("/audit", dependencies=[Depends(admin), Depends(reader)])
 async def read_audit(auditor: AuditorOf) -> Audit:
     """Whether samples of MongoDB's documents are what the log says.
 
@@ -76,18 +83,31 @@ async def read_audit(auditor: AuditorOf) -> Audit:
 @router.get("/dead")
 async def list_dead(
     letters: DeadLettersOf,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    store: StoreOf,
+    readable: Readable,
+    limit: Annotated[int, Query(ge=1, le=MAX_LETTERS)] = 50,
     code: DeadCode | None = None,
 ) -> DeadPage:
-    """Records that could not be read or were given up, newest first."""
-    return DeadPage(items=await letters.newest(limit=limit, code=code))
+    """Records that could not be read or were given up, newest first.
+
+    An operator is told of those of their tenant's files, as far as they are among the newest.
+    """
+    if readable.everything:
+        return DeadPage(items=await letters.newest(limit=limit, code=code))
+    newest = await letters.newest(limit=MAX_LETTERS, code=code)
+    visible = await store.get_many({letter.file_id for letter in newest}, readable)
+    return DeadPage(items=[letter for letter in newest if letter.file_id in visible][:limit])
 
 
 @router.get("/dead/{partition:int}-{offset:int}")
-async def read_dead(letters: DeadLettersOf, partition: int, offset: int) -> DeadLetter:
+async def read_dead(
+    letters: DeadLettersOf, store: StoreOf, readable: Readable, partition: int, offset: int
+) -> DeadLetter:
     """One dead letter, with the record's value in base64."""
     letter = await letters.get(partition, offset)
-    if letter is None:
+    if letter is None or not (
+        readable.everything or await store.get(letter.file_id, readable) is not None
+    ):
         raise UnknownDeadLetterError(
             f"There is no dead letter {partition}-{offset}; "
             f"they are kept for {DEAD.retention and DEAD.retention.days} days."
@@ -98,15 +118,17 @@ async def read_dead(letters: DeadLettersOf, partition: int, offset: int) -> Dead
 @router.post(
     "/dead/{partition:int}-{offset:int}/redrive",
     status_code=202,
-    dependencies=[Depends(own_origin), Depends(commander), Depends(up_to_date)],
+    dependencies=[Depends(own_origin), Depends(up_to_date)],
 )
 async def redrive(
     response: Response,
     letters: DeadLettersOf,
+    store: StoreOf,
     settings: SettingsOf,
     hub: HubOf,
     runs: RunsOf,
     publisher: PublisherOf,
+    commandable: Commandable,
     partition: int,
     offset: int,
 ) -> DeadLetter:
@@ -115,9 +137,9 @@ async def redrive(
     A file that was given up starts its next run. A record that could not be read is put back
     unchanged into the topic that it came from.
     """
-    letter = await read_dead(letters, partition, offset)
+    letter = await read_dead(letters, store, commandable, partition, offset)
     if letter.data.code == DeadCode.GIVEN_UP:
-        status = (await find(hub, letter.file_id)).status
+        status = (await find(hub, letter.file_id, commandable)).status
         if status.run != letter.data.run:
             raise NotRedrivableError(
                 f"Run {letter.data.run} was given up, and the file is in run {status.run} already."

@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from services.status.api.dependencies import (
+    Commandable,
     DeletionsOf,
     HubOf,
     PublisherOf,
@@ -46,14 +47,18 @@ Reason = Annotated[
 
 @router.post("/{file_id}/cancel", status_code=202, response_model=Status)
 async def cancel(
-    file_id: FileId, hub: HubOf, publisher: PublisherOf, reason: Reason = "asked for"
+    file_id: FileId,
+    hub: HubOf,
+    publisher: PublisherOf,
+    commandable: Commandable,
+    reason: Reason = "asked for",
 ) -> Response:
     """Stop the work on a file, wherever it stands; 409 if it has ended.
 
     The answer 202 means that the request is in Kafka. The phase is `cancelling` until
     the processor has stopped the work, or the work has ended before that.
     """
-    status = (await find(hub, file_id)).status
+    status = (await find(hub, file_id, commandable)).status
     if status.status.is_terminal:
         raise NotCancellableError(
             f"The file is {status.status}: there is no work that could be cancelled.",
@@ -71,6 +76,7 @@ async def retry(
     file_id: FileId,
     hub: HubOf,
     runs: RunsOf,
+    commandable: Commandable,
     force: Annotated[bool, Query(description="Work on a completed file once more.")] = False,
     reason: Reason = "asked for",
 ) -> Response:
@@ -78,21 +84,25 @@ async def retry(
 
     The answer 202 means that the new run is in Kafka. The history stays.
     """
-    current = await find(hub, file_id)
+    current = await find(hub, file_id, commandable)
     await runs.start(current.status, force=force, reason=reason)
-    return _accepted(await find(hub, file_id))
+    return _accepted(await find(hub, file_id, commandable))
 
 
 @router.delete("/{file_id}", status_code=202, response_model=Status)
 async def delete(
-    file_id: FileId, hub: HubOf, deletions: DeletionsOf, reason: Reason = "asked for"
+    file_id: FileId,
+    hub: HubOf,
+    deletions: DeletionsOf,
+    commandable: Commandable,
+    reason: Reason = "asked for",
 ) -> Response:
     """Delete a file, its results and its personal data, and stop the work on it; 410 afterwards.
 
     The answer 202 means that the deletion is in Kafka, and cannot be undone. What is stored goes
     within seconds. 409 if the file has the label `legal_hold`.
     """
-    left = await deletions.delete((await find(hub, file_id)).status, reason=reason)
+    left = await deletions.delete((await find(hub, file_id, commandable)).status, reason=reason)
     return Response(Update(left).full, 202, media_type="application/json")
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, TypedDict
 from fastapi import Depends, Header
 from starlette.requests import HTTPConnection
 
+from services.status.access import Visibility
 from services.status.auditor import Auditor
 from services.status.dead import DeadLetters
 from services.status.deletion import Deletions
@@ -17,7 +18,7 @@ from shared.auth import Asker, Authenticator
 from shared.blobs import BlobStore
 from shared.errors import CatchingUpError, ForeignOriginError
 from shared.messaging import Publisher
-from shared.principal import Principal, Scope
+from shared.principal import Scope
 
 
 class State(TypedDict):
@@ -45,24 +46,42 @@ def _fetch(name: str) -> Any:
     return Depends(fetch)
 
 
-async def reader(asker: Asker) -> Principal:
-    """Who asks, and may read.
+async def reader(asker: Asker) -> Visibility:
+    """What who asks may read.
 
     Raises:
         ForbiddenError: the credential is not for reading.
     """
     asker.require(Scope.READ)
-    return asker
+    return Visibility.of(asker)
 
 
-async def commander(asker: Asker) -> Principal:
-    """Who asks, and may command.
+async def commander(asker: Asker) -> Visibility:
+    """What who asks may command.
 
     Raises:
         ForbiddenError: the credential is not for commands.
     """
     asker.require(Scope.COMMAND)
-    return asker
+    return Visibility.of(asker)
+
+
+async def operator(asker: Asker) -> None:
+    """Answer operators only.
+
+    Raises:
+        ForbiddenError: somebody else asks.
+    """
+    asker.require_operator()
+
+
+async def admin(asker: Asker) -> None:
+    """Answer admins only.
+
+    Raises:
+        ForbiddenError: somebody else asks.
+    """
+    asker.require_admin()
 
 
 async def up_to_date(connection: HTTPConnection) -> None:
@@ -95,6 +114,8 @@ def _origins_of(host: str) -> tuple[str, str]:
     return f"http://{host.lower()}", f"https://{host.lower()}"
 
 
+Readable = Annotated[Visibility, Depends(reader)]
+Commandable = Annotated[Visibility, Depends(commander)]
 SettingsOf = Annotated[StatusSettings, _fetch("settings")]
 StoreOf = Annotated[FileStore, _fetch("store")]
 HubOf = Annotated[Hub, _fetch("hub")]

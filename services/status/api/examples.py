@@ -23,6 +23,7 @@ STATUS: Example = {
     "finished_at": None,
     "updated_at": "2026-11-25T09:00:01.100Z",
     "deleted_at": None,
+    "tenant": None,
     "owner": "ada",
     "name": "report.pdf",
     "size": 48213,

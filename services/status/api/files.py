@@ -8,10 +8,12 @@ from fastapi import APIRouter, Depends, Path, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
+from services.status.access import Visibility
 from services.status.api import examples
 from services.status.api.dependencies import (
     BlobsOf,
     HubOf,
+    Readable,
     reader,
     up_to_date,
 )
@@ -63,18 +65,20 @@ class History(BaseModel):
     )
 
 
-async def find(hub: Hub, file_id: str) -> Update:
+async def find(hub: Hub, file_id: str, visible_to: Visibility) -> Update:
     """The current state of a file; an id that was just handed out is waited for.
 
     Raises:
-        UnknownFileError: no file has this id.
+        UnknownFileError: no file that may be known of has this id.
         DeletedFileError: the file was deleted.
     """
-    update = await hub.current(file_id)
+    update = await hub.current(file_id, visible_to)
     if update is None:
         age = file_id_age(file_id, utc_now())
         if age is not None and age < YOUNG:
-            update = await hub.next_change(file_id, known=None, seconds=YOUNG_WAIT)
+            update = await hub.next_change(
+                file_id, known=None, seconds=YOUNG_WAIT, visible_to=visible_to
+            )
     if update is None:
         raise UnknownFileError(
             f"No file has the id {file_id!r}; check the id that the upload gave."
@@ -88,15 +92,17 @@ def status_location(file_id: str) -> str:
 
 
 @router.get("/{file_id}/result")
-async def read_result(file_id: FileId, hub: HubOf) -> Result:
+async def read_result(file_id: FileId, hub: HubOf, readable: Readable) -> Result:
     """What the work found; 409 as long as the file is not completed."""
-    return _result((await find(hub, file_id)).status)
+    return _result((await find(hub, file_id, readable)).status)
 
 
 @router.get("/{file_id}/artifacts/{name:path}", response_class=StreamingResponse)
-async def read_artifact(file_id: FileId, name: str, hub: HubOf, blobs: BlobsOf) -> Response:
+async def read_artifact(
+    file_id: FileId, name: str, hub: HubOf, blobs: BlobsOf, readable: Readable
+) -> Response:
     """One artifact of the result, as a download."""
-    result = _result((await find(hub, file_id)).status)
+    result = _result((await find(hub, file_id, readable)).status)
     artifact = next((each for each in result.artifacts if each.name == name), None)
     if artifact is None:
         names = ", ".join(each.name for each in result.artifacts) or "none"
@@ -107,9 +113,9 @@ async def read_artifact(file_id: FileId, name: str, hub: HubOf, blobs: BlobsOf) 
 
 
 @router.get("/{file_id}/source", response_class=StreamingResponse)
-async def read_source(file_id: FileId, hub: HubOf, blobs: BlobsOf) -> Response:
+async def read_source(file_id: FileId, hub: HubOf, blobs: BlobsOf, readable: Readable) -> Response:
     """The file as it was uploaded, as a download."""
-    status = (await find(hub, file_id)).status
+    status = (await find(hub, file_id, readable)).status
     return await _download(
         blobs,
         source_key(file_id),
@@ -120,12 +126,12 @@ async def read_source(file_id: FileId, hub: HubOf, blobs: BlobsOf) -> Response:
 
 
 @router.get("/{file_id}/events", responses=examples.answer(examples.EVENTS))
-async def read_events(file_id: FileId, hub: HubOf) -> History:
+async def read_events(file_id: FileId, hub: HubOf, readable: Readable) -> History:
     """What happened to a file, in order: when, on which pod, and how long it waited and took.
 
     The progress in between is not kept.
     """
-    history = (await find(hub, file_id)).status.history
+    history = (await find(hub, file_id, readable)).status.history
     return History(
         items=tuple(with_durations(history)),
         complete=any(entry.type is EventType.UPLOADED for entry in history[:1]),

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 
 from services.status.api import examples
-from services.status.api.dependencies import StoreOf, reader, up_to_date
+from services.status.api.dependencies import Readable, StoreOf, reader, up_to_date
 from services.status.api.documents import MEMBERS, Fields, parse_fields
 from services.status.api.filters import parse_label
 from services.status.projection import State, Status
@@ -54,6 +54,7 @@ class FilePage(BaseModel):
 async def list_files(
     request: Request,
     store: StoreOf,
+    readable: Readable,
     status: Annotated[list[State], Query(description="Any of these.")] = [],  # noqa: B006
     owner: Text = None,
     batch_id: Text = None,
@@ -82,6 +83,7 @@ async def list_files(
     """
     query = FileQuery(
         status=frozenset(status),
+        visible_to=readable,
         owner=owner,
         batch_id=batch_id,
         labels=frozenset(filter(None, map(parse_label, label))),

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from services.status.access import Visibility
 from services.status.api.filters import MAX_IDS, parse_label
 from services.status.projection import State, Status
 from services.status.subscription import Filter
@@ -29,6 +30,7 @@ class CloseCode(IntEnum):
         "The pod does not know the present yet, or has as many connections as it may have.",
     )
     SLOW = 4000, "The client did not read what it was sent. The cursor loses nothing."
+    EXPIRED = 4001, "The token has expired: connect again with a new one. The cursor loses nothing."
     NOTHING_SUBSCRIBED = 4500, "The client did not say within 10 s what it wants to follow."
     BAD_MESSAGES = 4501, "The client sent ten messages that are no subscriptions."
 
@@ -57,8 +59,8 @@ class Subscribe(BaseModel):
         default=None, description="The last cursor that the client was given, if it comes back."
     )
 
-    def to_filter(self) -> Filter:
-        """What is followed.
+    def to_filter(self, visible_to: Visibility) -> Filter:
+        """What is followed, of what may be known of.
 
         Raises:
             BadParameterError: the label is none.
@@ -69,6 +71,7 @@ class Subscribe(BaseModel):
             batch_id=self.batch_id,
             label=parse_label(self.label),
             status=self.status,
+            visible_to=visible_to,
         )
 
 

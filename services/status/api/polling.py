@@ -3,14 +3,22 @@
 This is asked more often than all else together, and nearly always without any parameter.
 """
 
+import time
 from collections.abc import Callable, Coroutine
-from time import monotonic
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.routing import APIRoute
 
-from services.status.api.dependencies import HubOf, MonitorOf, SettingsOf, reader, up_to_date
+from services.status.access import Visibility
+from services.status.api.dependencies import (
+    HubOf,
+    MonitorOf,
+    Readable,
+    SettingsOf,
+    reader,
+    up_to_date,
+)
 from services.status.api.documents import (
     CONDITIONAL,
     DOCUMENT_MEMBERS,
@@ -44,9 +52,9 @@ class PlainFirst(APIRoute):
             file_id: str = request.path_params["file_id"]
             if request.scope["query_string"] or len(file_id) > MAX_ID or _wants_stream(request):
                 return await in_full(request)
-            await reader(await authenticated(request))
+            readable = await reader(await authenticated(request))
             await up_to_date(request)
-            current = await find(request.state.hub, file_id)
+            current = await find(request.state.hub, file_id, readable)
             place = request.state.monitor.traffic.place(current.status, utc_now())
             return status_answer(current, place, request.headers.get("if-none-match"))
 
@@ -72,7 +80,7 @@ Wait = Annotated[
 ]
 
 
-async def next_after(hub: Hub, known: Update, *, seconds: float) -> Update:
+async def next_after(hub: Hub, known: Update, visible_to: Visibility, *, seconds: float) -> Update:
     """The state of a file that differs from a known one, or the same after so many seconds.
 
     What ends is given at once, and so is the present when this pod shuts down.
@@ -81,13 +89,16 @@ async def next_after(hub: Hub, known: Update, *, seconds: float) -> Update:
         DeletedFileError: the file was deleted meanwhile.
     """
     file_id = known.status.file_id
-    deadline = monotonic() + seconds
+    deadline = time.monotonic() + seconds
     current = known
     while current.etag == known.etag and not known.status.status.is_terminal and not hub.closing:
-        left = deadline - monotonic()
+        left = deadline - time.monotonic()
         if left <= 0:
             break
-        current = await hub.next_change(file_id, known=known.etag, seconds=left) or known
+        changed = await hub.next_change(
+            file_id, known=known.etag, seconds=left, visible_to=visible_to
+        )
+        current = changed or known
     return existing(current)
 
 
@@ -98,6 +109,7 @@ async def read_status(
     hub: HubOf,
     settings: SettingsOf,
     monitor: MonitorOf,
+    readable: Readable,
     wait: Wait = 0.0,
     stream: Annotated[
         bool, Query(description="Follow the status as Server-Sent Events, to its end.")
@@ -108,11 +120,14 @@ async def read_status(
 ) -> Response:
     """The status of a file: once, at its next change, or live."""
     if not stream and not _wants_stream(request):
-        return await read_file(file_id, hub, settings, monitor, wait, fields, if_none_match)
-    current = await find(hub, file_id)
+        return await read_file(
+            file_id, hub, settings, monitor, readable, wait, fields, if_none_match
+        )
+    current = await find(hub, file_id, readable)
     if last_event_id == current.etag and current.status.status.is_terminal:
         return Response(status_code=204)  # Tells an EventSource to reconnect no more.
-    return EventStream(status_frames(hub.follow(file_id, heartbeat=settings.heartbeat)))
+    states = hub.follow(file_id, heartbeat=settings.heartbeat, visible_to=readable)
+    return EventStream(status_frames(states))
 
 
 @router.get("/{file_id}", response_model=StatusDocument, responses=CONDITIONAL)
@@ -121,6 +136,7 @@ async def read_file(
     hub: HubOf,
     settings: SettingsOf,
     monitor: MonitorOf,
+    readable: Readable,
     wait: Wait = 0.0,
     fields: DocumentFields = None,
     if_none_match: IfNoneMatch = None,
@@ -130,9 +146,10 @@ async def read_file(
     `Retry-After` tells when it is worth asking again, by what is known of the work and the queue.
     """
     wanted = parse_fields(fields, DOCUMENT_MEMBERS)
-    current = await find(hub, file_id)
+    current = await find(hub, file_id, readable)
     if wait and (if_none_match is None or is_known(current, if_none_match)):
-        current = await next_after(hub, current, seconds=min(wait, settings.max_wait))
+        seconds = min(wait, settings.max_wait, readable.seconds_left(time.time()))
+        current = await next_after(hub, current, readable, seconds=seconds)
     place = monitor.traffic.place(current.status, utc_now())
     return status_answer(current, place, if_none_match, wanted)
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
+from services.status.access import Visibility
 from services.status.api.dependencies import HubOf, own_origin, reader
 from services.status.api.feed import feed
 from services.status.api.messages import Bye, CloseCode, Fault, Subscribe
@@ -15,7 +16,7 @@ from services.status.subscription import Filter, Outlet
 from services.status.update import Batch
 from services.status.wire import write_of
 from shared.auth import authenticated
-from shared.errors import ForeignOriginError, OverloadedError, WaybillError
+from shared.errors import ForeignOriginError, OverloadedError, TokenExpiredError, WaybillError
 from shared.problems import problem_response
 
 router = APIRouter(prefix="/api", tags=["live"])
@@ -37,7 +38,7 @@ async def socket(websocket: WebSocket, hub: HubOf) -> None:
         await websocket.close()  # Before it is accepted: the answer is 403.
         return
     try:
-        await reader(await authenticated(websocket))
+        readable = await reader(await authenticated(websocket))
     except WaybillError as error:
         await websocket.send_denial_response(problem_response(error, instance=websocket.url.path))
         return
@@ -45,7 +46,7 @@ async def socket(websocket: WebSocket, hub: HubOf) -> None:
     if hub.behind is not None:
         await websocket.close(CloseCode.TRY_AGAIN_LATER, f"catching up with {hub.behind}")
         return
-    await _Conversation(websocket, hub).run()
+    await _Conversation(websocket, hub, readable).run()
 
 
 def outlet_of(websocket: WebSocket) -> Outlet | None:
@@ -57,9 +58,10 @@ def outlet_of(websocket: WebSocket) -> Outlet | None:
 class _Conversation:
     """One client: reads what it wants, and pushes that in a task beside."""
 
-    def __init__(self, websocket: WebSocket, hub: Hub) -> None:
+    def __init__(self, websocket: WebSocket, hub: Hub, readable: Visibility) -> None:
         self._websocket = websocket
         self._hub = hub
+        self._readable = readable
         self._pushing: asyncio.Task[None] | None = None
         self._faults = 0
 
@@ -87,7 +89,8 @@ class _Conversation:
             text = await self._websocket.receive_text()
             try:
                 message = Subscribe.model_validate_json(text)
-                return message.to_filter(), decode(message.cursor) if message.cursor else None
+                wanted = message.to_filter(self._readable)
+                return wanted, decode(message.cursor) if message.cursor else None
             except ValidationError as error:
                 faults = "; ".join(f"{fault['loc']}: {fault['msg']}" for fault in error.errors())
                 await self._refuse("bad_message", f'Send {{"type": "subscribe", …}}: {faults}')
@@ -115,7 +118,8 @@ class _Conversation:
                         else:
                             await self._websocket.send_text(told.model_dump_json())
                 await self._websocket.send_text(Bye().model_dump_json())
-                await self._close(CloseCode.GOING_AWAY)
+                is_over = self._hub.closing
+                await self._close(CloseCode.GOING_AWAY if is_over else CloseCode.EXPIRED)
             except asyncio.CancelledError:
                 if subscription is None or not subscription.is_cut:
                     raise
@@ -124,6 +128,8 @@ class _Conversation:
                 await self._refuse(error.code, error.detail)
                 if isinstance(error, OverloadedError):
                     await self._close(CloseCode.TRY_AGAIN_LATER)
+                elif isinstance(error, TokenExpiredError):
+                    await self._close(CloseCode.EXPIRED)
 
     async def _tell(self, batch: Batch) -> None:
         for message in batch.messages:

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
 from services.status.api import examples
-from services.status.api.dependencies import MonitorOf, StoreOf, reader, up_to_date
+from services.status.api.dependencies import MonitorOf, Readable, StoreOf, reader, up_to_date
 from services.status.monitor import Lags
 from services.status.projection import State
 from services.status.traffic import Rates
@@ -48,16 +48,22 @@ class Stats(BaseModel):
 
 
 @router.get("/stats", responses=examples.answer(examples.STATS))
-async def read_stats(monitor: MonitorOf, store: StoreOf) -> Stats:
-    """How many files have each status, how fast they come and go, and who is behind."""
+async def read_stats(monitor: MonitorOf, store: StoreOf, readable: Readable) -> Stats:
+    """How many files have each status, how fast they come and go, and who is behind.
+
+    The files are those that may be seen; queue, rates and lags are of all files, whoever asks.
+    """
     now = utc_now()
     look = monitor.traffic.latest(now.timestamp())
     if look is None:
         raise CatchingUpError("This pod has not counted the files yet, or not for a while.")
-    oldest = {state: await store.oldest(state) for state in (State.PENDING, State.PROCESSING)}
+    files = look.files if readable.everything else await store.counts(readable)
+    oldest = {
+        state: await store.oldest(state, readable) for state in (State.PENDING, State.PROCESSING)
+    }
     return Stats(
         time=now,
-        files=dict(look.files),
+        files=dict(files),
         queue=Queue(length=look.queued, expected_seconds=monitor.traffic.expected(look.queued + 1)),
         rates=monitor.traffic.rates(),
         oldest={

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 
-from services.status.api.dependencies import HubOf, reader, up_to_date
+from services.status.api.dependencies import HubOf, Readable, reader, up_to_date
 from services.status.api.feed import feed
 from services.status.api.filters import parse_ids
 from services.status.api.messages import Subscribe
@@ -29,6 +29,7 @@ router = APIRouter(prefix="/api", tags=["live"])
 async def stream(
     request: Request,
     hub: HubOf,
+    readable: Readable,
     ids: Annotated[
         str | None, Query(description="File ids, comma-separated; 1,000 at most.")
     ] = None,
@@ -52,7 +53,7 @@ async def stream(
         batch_id=batch_id,
         label=label,
         status=status,
-    ).to_filter()
+    ).to_filter(readable)
     # A browser that opens itself again sends the header, and the address it was first given.
     given = last_event_id or cursor
     client = request.client.host if request.client else ""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 
+from services.status.access import EVERYTHING, Visibility
 from services.status.projection import State, Status, fold
 from services.status.query import Cursor, Query, Sort
 from services.status.store import FileStore
@@ -24,6 +25,7 @@ FILES = 60
 
 FILTERS: dict[str, Any] = {
     "status": frozenset({State.COMPLETED}),
+    "visible_to": Visibility(tenant="acme"),
     "owner": "owner1",
     "batch_id": "batch1",
     "labels": frozenset({"n:1"}),
@@ -39,7 +41,10 @@ FILTERS: dict[str, Any] = {
 def a_file(number: int) -> Status:
     file_id = new_file_id()
     facts = uploaded(
-        owner=f"owner{number % 3}", batch_id=f"batch{number % 2}", labels={"n": str(number % 4)}
+        tenant="acme",
+        owner=f"owner{number % 3}",
+        batch_id=f"batch{number % 2}",
+        labels={"n": str(number % 4)},
     )
     events: list[StatusEvent] = [facts, processing(), completed()]
     log = [(about(file_id, event), place) for place, event in enumerate(events)]
@@ -76,6 +81,9 @@ async def test_every_query_walks_an_index_in_order(
     await store.get(files[0].file_id)
     await store.get_many([status.file_id for status in files])
     assert len([status async for status in store.scan()]) == FILES
+    for seen in (EVERYTHING, Visibility(tenant="acme"), Visibility(tenant="acme", owner="owner1")):
+        await store.counts(seen)
+        await store.oldest(State.PENDING, seen)
     names = [field.name for field in fields(Query)]
     several = [chosen for count in (0, 1, 2, len(names)) for chosen in combinations(names, count)]
     for sort in Sort:

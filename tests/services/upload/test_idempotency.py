@@ -15,6 +15,7 @@ from services.upload.idempotency import Keys, read_key
 from services.upload.settings import UploadSettings
 from shared.blobs import open_blob_store
 from shared.errors import BadIdempotencyKeyError
+from shared.principal import EVERYBODY, Principal
 from tests.services.upload.service import Service, UploadedEvents, running
 
 KEY = '"8e03978e-40d5-43e8-bc93-6894a57f9324"'
@@ -147,9 +148,11 @@ def test_a_key_may_come_without_its_quotes() -> None:
 
 
 def test_owners_do_not_meet_each_others_keys() -> None:
-    places = {Keys.place("one", owner=owner) for owner in (None, "a", "b", "null")}
-
-    assert len(places) == 4
+    askers = [
+        EVERYBODY,
+        *(Principal(subject=name, tenant=tenant) for name in "ab" for tenant in (None, "a", "b")),
+    ]
+    assert len({Keys.place("one", asker) for asker in askers}) == len(askers)
 
 
 @pytest.fixture
@@ -157,8 +160,8 @@ async def kept(settings: UploadSettings) -> Path:
     """The file of a key of a day ago, and one of now beside it."""
     blobs = open_blob_store(settings)
     for key in ("old", "new"):
-        await blobs.put(Keys.place(key, owner=None), b"{}")
-    old = Path(settings.blobs, Keys.place("old", owner=None))
+        await blobs.put(Keys.place(key, EVERYBODY), b"{}")
+    old = Path(settings.blobs, Keys.place("old", EVERYBODY))
     day_ago = time.time() - (idempotency.KEPT + timedelta(minutes=1)).total_seconds()
     os.utime(old, (day_ago, day_ago))
     return old
@@ -168,7 +171,7 @@ async def test_keys_are_forgotten_after_a_day(settings: UploadSettings, kept: Pa
     assert await Keys(open_blob_store(settings)).sweep() == 1
 
     assert not kept.exists()
-    assert Path(settings.blobs, Keys.place("new", owner=None)).exists()
+    assert Path(settings.blobs, Keys.place("new", EVERYBODY)).exists()
 
 
 async def test_a_running_service_forgets_them(settings: UploadSettings, kept: Path) -> None:

@@ -19,6 +19,7 @@ from shared.blobs import open_blob_store
 from shared.errors import KafkaUnavailableError, LengthMismatchError
 from shared.events import FileUploaded
 from shared.messaging import DirectPublisher, Publisher
+from shared.principal import EVERYBODY
 from shared.reading import parse
 from shared.topics import UPLOADED
 
@@ -78,7 +79,7 @@ async def test_what_kafka_does_not_take_waits_in_the_outbox(
 ) -> None:
     request = request_of(FORM + b"--b--\r\n", content_type="multipart/form-data; boundary=b")
 
-    accepted = await intake.take(IncomingBody(request, settings), owner=None)
+    accepted = await intake.take(IncomingBody(request, settings), EVERYBODY)
 
     blobs = open_blob_store(settings)
     second = accepted.files[1]
@@ -96,7 +97,7 @@ async def test_when_only_some_files_are_taken_the_answer_says_which(
     request = request_of(FORM + b"--b--\r\n", content_type="multipart/form-data; boundary=b")
 
     with pytest.raises(KafkaUnavailableError, match="2 of 3 files were accepted") as refusal:
-        await intake.take(IncomingBody(request, settings), owner=None)
+        await intake.take(IncomingBody(request, settings), EVERYBODY)
 
     accepted = refusal.value.members["accepted"]
     assert isinstance(accepted, list)
@@ -111,6 +112,6 @@ async def test_a_body_of_another_length_than_announced_is_refused(
     request = request_of(b"x" * 10, content_type="text/plain", length=11)
 
     with pytest.raises(LengthMismatchError, match="says 11 bytes, 10 came"):
-        await intake.take(IncomingBody(request, settings), owner=None)
+        await intake.take(IncomingBody(request, settings), EVERYBODY)
 
     assert await open_blob_store(settings).keys("sources") == []

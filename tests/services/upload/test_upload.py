@@ -52,6 +52,7 @@ async def test_its_content_is_stored_and_its_event_published(
         "size": len(TEXT),
         "sha256": hashlib.sha256(TEXT).hexdigest(),
         "name": "play.txt",
+        "tenant": None,
         "owner": None,
         "labels": {},
         "batch_id": None,

@@ -1,0 +1,115 @@
+"""An upload and a status service that ask for tokens, with files of ada's in the tenant acme."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from services.status.app import create_app as create_status
+from services.status.projection import fold
+from services.status.settings import StatusSettings
+from services.status.store import FileStore
+from services.upload.app import create_app as create_upload
+from services.upload.settings import UploadSettings
+from shared.blobs import open_blob_store, source_key
+from shared.events import DeadCode, DeadData, FileDead, StatusEvent
+from shared.messaging import Publisher, create_topics, make_broker
+from shared.settings import Settings
+from tests.access.people import EVERYBODY, SECRET, bearer
+from tests.services.status.asking import wait_for
+from tests.support.builders import about, completed, processing, uploaded
+from tests.support.serving import served, until_ready
+
+JWT: dict[str, Any] = {"auth": "jwt", "auth_secret": SECRET}
+
+STORED = "01930000-0000-7000-8000-00000000000a"
+"""Completed, and known from MongoDB alone."""
+RUNNING = "01930000-0000-7000-8000-00000000000b"
+"""Under way, and known from the tail of the log."""
+UNKNOWN = "01930000-0000-7000-8000-00000000000c"
+"""Nobody's."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """The services, and a way to say what happens."""
+
+    status: httpx.AsyncClient
+    upload: httpx.AsyncClient
+    publisher: Publisher
+
+    async def tell(self, file_id: str, *events: StatusEvent) -> None:
+        for event in events:
+            await self.publisher.publish(about(file_id, event))
+
+
+def ours(**changes: Any) -> StatusEvent:
+    """The upload of a file of ada's in acme."""
+    return uploaded(**{"owner": "ada", "tenant": "acme"} | changes)
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Installation]:
+    """Both services on a Kafka and a MongoDB of their own."""
+    await create_topics(settings)
+    broker = make_broker(settings, client_id="tests")
+    await broker.start()
+    publisher = Publisher(broker, settings)
+    given = settings.model_dump()
+    await _store(settings)
+    async with (
+        served(create_status(StatusSettings(**given, **JWT, heartbeat=0.5))) as status,
+        served(create_upload(UploadSettings(**given, **JWT))) as upload,
+    ):
+        await until_ready(status)
+        await until_ready(upload)
+        installation = Installation(status, upload, publisher)
+        await installation.tell(RUNNING, ours(), processing())
+        await publisher.publish(dead_letter(RUNNING))
+        status.headers.update(bearer(EVERYBODY["admin"]))
+        await wait_for(status, RUNNING, "processing")
+        del status.headers["Authorization"]
+        yield installation
+    await broker.stop()
+
+
+async def _store(settings: Settings) -> None:
+    store = FileStore(settings)
+    await store.prepare()
+    events = [about(STORED, each) for each in (ours(), processing(), completed())]
+    folded = fold(None, [(event, offset) for offset, event in enumerate(events)])
+    assert folded is not None
+    assert folded.result is not None
+    await store.save([(None, folded)])
+    store.close()
+    blobs = open_blob_store(settings)
+    await blobs.put(source_key(STORED), b"s" * 1234)
+    await blobs.put(source_key(RUNNING), b"s" * 1234)
+    await blobs.put(f"{folded.result.prefix}/text.txt", b"a text.")
+
+
+def dead_letter(file_id: str) -> FileDead:
+    data = DeadData(
+        topic="file.uploaded",
+        partition=0,
+        offset=0,
+        reason="unreadable",
+        payload="",
+        code=DeadCode.UNREADABLE.value,
+    )
+    return FileDead.of(file_id, data, source="/status")
+
+
+def without_id(answer: httpx.Response, file_id: str) -> tuple[int, dict[str, str], str]:
+    """All that an answer says, but for when it came and for which file."""
+    headers = {name: value for name, value in answer.headers.items() if name != "date"}
+    return answer.status_code, headers, answer.text.replace(file_id, "<id>")
+
+
+def members(answer: httpx.Response) -> set[str]:
+    """The ids of the files in a list."""
+    assert answer.status_code == 200, answer.text
+    return {item["file_id"] for item in json.loads(answer.text)["items"]}
