@@ -8,7 +8,7 @@ anew gets a snapshot and all that follows.
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -98,11 +98,9 @@ class Hub:
         unknown = concerned.difference(self._overlay.ids)
         stored = await self._store.get_many(unknown) if unknown else {}
         told = self._overlay.fold(events, stored, overdue=overdue, read=read, now=now)
-        subscriptions = list(self._offer(told, now)) if self._subscriptions else []
         self._remember(told)
-        if subscriptions:
-            batches = Batches(self.told.text)
-            PUSHED.inc(sum(subscription.flush(batches) for subscription in subscriptions))
+        if self._subscriptions:
+            self._tell(told, now)
 
     def missed(self, subscription: Subscription, cursor: Cursor) -> Iterator[Told] | None:
         """What a subscriber missed since it was given the cursor; None if that is too long ago.
@@ -269,13 +267,20 @@ class Hub:
         for subscription in tuple(self._subscriptions):
             subscription.close()
 
-    def _offer(self, told: Sequence[Update], now: float) -> Iterator[Subscription]:
-        """Have the subscribers' backlogs hold what they want; those for whom it is the first."""
+    def _tell(self, told: Sequence[Update], now: float) -> None:
+        wanted: dict[Subscription, list[Update]] = defaultdict(list)
         for update in told:
             for group in groups_of(update.audience):
                 for subscription in self._groups.get(group, ()):
-                    if subscription.wants(update) and subscription.offer(update, now):
-                        yield subscription
+                    if subscription.wants(update):
+                        wanted[subscription].append(update)
+        batches = Batches(self.told.text)
+        PUSHED.inc(
+            sum(
+                subscription.tell(tuple(updates), batches, now)
+                for subscription, updates in wanted.items()
+            )
+        )
 
     def _remember(self, told: Sequence[Update]) -> None:
         """Keep lifecycle states for those who come back; of a deleted file, the deletion alone."""

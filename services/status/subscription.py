@@ -11,6 +11,10 @@ from services.status.projection import State, Status
 from services.status.update import Batch, Batches, Update, adds_to
 from shared.telemetry import PUSHED
 
+AT_ONCE = 100
+"""States that are told in one go, some 70 kB: what a connection buffers for a client that has
+stopped reading, before it counts as one."""
+
 CONFLATE_ABOVE = 500
 """States that wait for one subscriber before those are left out that a later one has overtaken."""
 
@@ -32,7 +36,7 @@ class Group(NamedTuple):
 ALL = Group("all")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Filter:
     """Which files a subscriber follows; None leaves a field open."""
 
@@ -93,7 +97,7 @@ Outlet = Callable[[Batch], bool]
 """Writes to a subscriber's connection at once; False if that has to be waited for."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Subscription:
     """The states that one subscriber has yet to be told, oldest first.
 
@@ -104,50 +108,37 @@ class Subscription:
     filter: Filter
     on_cut: Callable[[], object] = lambda: None
     """Called when the subscriber is cut off, to end a send that does not."""
-    closed: bool = False
-    is_cut: bool = False
     outlet: Outlet | None = None
     """Given once all that follows is new, and told alike to all who follow the same."""
+    closed: bool = False
+    is_cut: bool = False
     _backlog: list[Update] = field(default_factory=list)
     _conflate_above: int = CONFLATE_ABOVE
     _waiting_since: float = 0.0
-    _waiter: asyncio.Future[None] | None = None
+    _sleep: asyncio.Future[None] | None = None
+    """Ends when there is something to do; None while the task is awake."""
     _beats: bool = False
+    """Whether a heartbeat is something to do."""
     _told: dict[str, Status] = field(default_factory=dict)
     """Of files whose state was read from a snapshot: what comes next must be newer."""
-    _resumed: Cursor = field(default_factory=dict)
+    _resumed: Cursor | None = None
     """What the subscriber knows from another pod, which was ahead of this one."""
 
-    def offer(self, update: Update, now: float) -> bool:
-        """Put a state at the end of the backlog, or cut off a subscriber that does not read.
+    def tell(self, updates: tuple[Update, ...], batches: Batches, now: float) -> int:
+        """Tell states at once, or leave them to the task and wake it.
 
         Args:
             now: monotonic seconds.
 
         Returns:
-            Whether it is the first that waits: `flush` is to be called then.
+            How many were told at once.
         """
-        if self.is_cut:
-            return False
-        is_first = not self._backlog
-        if is_first:
-            self._waiting_since = now
-        self._backlog.append(update)
-        if len(self._backlog) > self._conflate_above:
-            self._conflate()
-        if len(self._backlog) > MAX_BACKLOG or now - self._waiting_since > MAX_DELAY:
-            self._cut()
-        return is_first
-
-    def flush(self, batches: Batches) -> int:
-        """Tell what waits, or wake the task that does; returns how many states were told."""
-        if not self._is_asleep:
-            return 0
-        if self.outlet is not None:
-            arrived = self._take()
-            if not arrived or self.outlet(batches[arrived]):
-                return len(arrived)
-            self._backlog.extend(arrived)
+        if self._sleep is not None and self.outlet is not None and len(updates) <= AT_ONCE:
+            news = self._news(updates)
+            if not news or self.outlet(batches[news]):
+                return len(news)
+        for update in updates:
+            self._keep(update, now)
         self._wake()
         return 0
 
@@ -159,8 +150,9 @@ class Subscription:
         """Whether this is of what is followed, and not known from before the subscriber came."""
         if not self.filter.matches(update.audience):
             return False
-        place = update.place
-        return place is None or place.offset >= self._resumed.get(place.partition, 0)
+        if self._resumed is None or update.place is None:
+            return True
+        return update.place.offset >= self._resumed.get(update.place.partition, 0)
 
     def has_seen(self, status: Status) -> None:
         """Leave out what is not newer than a state that the subscriber is told by other ways."""
@@ -172,40 +164,52 @@ class Subscription:
         self._wake()
 
     def beat(self, batches: Batches) -> None:
-        """Tell a heartbeat, or wake a task whose wait has no time of its own."""
-        if not self._is_asleep or not self._beats:
+        """Tell a heartbeat to a stream in which nothing happens."""
+        if self._sleep is None or not self._beats:
             return
         if self.outlet is None or not self.outlet(batches[()]):
             self._wake()
 
-    @property
-    def _is_asleep(self) -> bool:
-        return self._waiter is not None and not self._waiter.done()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
     async def wait(self, seconds: float | None = None) -> Sequence[Update]:
-        """What has arrived; an empty list when closed, after so many seconds, or at a beat."""
+        """What has arrived; nothing when closed, after so many seconds, or without at a beat."""
         if not self._backlog and not self.closed:
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._sleep = asyncio.get_running_loop().create_future()
             self._beats = seconds is None
-            if seconds is None:
-                await self._waiter
-            else:
-                await asyncio.wait((self._waiter,), timeout=seconds)
-        arrived = self._take()
+            try:
+                if seconds is None:
+                    await self._sleep
+                else:
+                    await asyncio.wait((self._sleep,), timeout=seconds)
+            finally:
+                self._sleep = None
+        arrived = self._news(tuple(self._backlog))
+        self._backlog.clear()
+        self._conflate_above = CONFLATE_ABOVE
         PUSHED.inc(len(arrived))
         return arrived
 
-    def _take(self) -> tuple[Update, ...]:
-        arrived = tuple(self._backlog)
-        self._backlog.clear()
-        self._conflate_above = CONFLATE_ABOVE
-        if self._told:
-            return tuple(update for update in arrived if self._is_news(update.status))
-        return arrived
+    def _wake(self) -> None:
+        if self._sleep is not None and not self._sleep.done():
+            self._sleep.set_result(None)
+        self._sleep = None
+
+    def _keep(self, update: Update, now: float) -> None:
+        """Put a state at the end of the backlog, or cut off a subscriber that does not read."""
+        if self.is_cut:
+            return
+        if not self._backlog:
+            self._waiting_since = now
+        self._backlog.append(update)
+        if len(self._backlog) > self._conflate_above:
+            self._conflate()
+        if len(self._backlog) > MAX_BACKLOG or now - self._waiting_since > MAX_DELAY:
+            self._cut()
+
+    def _news(self, updates: tuple[Update, ...]) -> tuple[Update, ...]:
+        """Without what is not newer than a snapshot."""
+        if not self._told:
+            return updates
+        return tuple(update for update in updates if self._is_news(update.status))
 
     def _is_news(self, status: Status) -> bool:
         told = self._told.get(status.file_id)

@@ -7,7 +7,7 @@ all goes the way of ASGI.
 """
 
 import asyncio
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from http import HTTPStatus
 from typing import Any
 
@@ -18,18 +18,20 @@ from websockets.http11 import Request
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-EXTENSION = "waybill.write"
+from services.status.subscription import Outlet
+from services.status.update import Batch
 
-Write = Callable[[bytes], bool]
-"""Takes what stands on the wire: chunks of a body that has begun, or frames of a WebSocket that is
-open. False if the client reads more slowly than that; then nothing was written. What comes after
-the end is thrown away, as ASGI does."""
+EXTENSION = "waybill.outlet"
 
 
-def write_of(scope: MutableMapping[str, Any]) -> Write | None:
-    """How to write past ASGI to a connection, if its server can do that."""
-    write: Write | None = scope.get("extensions", {}).get(EXTENSION)
-    return write
+def outlet_of(scope: MutableMapping[str, Any]) -> Outlet | None:
+    """What writes to a connection past ASGI, if its server can do that.
+
+    To be used between the beginning and the end of an answer, or of a conversation. It takes
+    nothing while the client reads too slowly; what comes when the client has gone is thrown away.
+    """
+    outlet: Outlet | None = scope.get("extensions", {}).get(EXTENSION)
+    return outlet
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -61,21 +63,25 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
 
 class _Body:
+    """The rest of an answer, in chunks."""
+
     __slots__ = ("_flow", "_transport")
 
     def __init__(self, transport: asyncio.Transport, flow: FlowControl) -> None:
         self._transport = transport
         self._flow = flow
 
-    def write(self, data: bytes) -> bool:
+    def write(self, batch: Batch) -> bool:
         if self._flow.write_paused:
             return False
         if not self._transport.is_closing():
-            self._transport.write(data)
+            self._transport.write(batch.chunk)
         return True
 
 
 class _Messages:
+    """The messages of an open WebSocket, in frames."""
+
     __slots__ = ("_conversation", "_transport", "_writable")
 
     def __init__(
@@ -85,9 +91,9 @@ class _Messages:
         self._writable = writable
         self._conversation = conversation
 
-    def write(self, data: bytes) -> bool:
+    def write(self, batch: Batch) -> bool:
         if not self._writable.is_set():
             return False
         if self._conversation.state is OPEN and not self._transport.is_closing():
-            self._transport.write(data)
+            self._transport.write(batch.frames)
         return True

@@ -50,6 +50,14 @@ def kinds(
     return [problem.kind for problem in check(TRUTH, [observation])]
 
 
+def test_the_checker_counts_from_the_connection_that_brought_the_first_cursor() -> None:
+    again = [seen._replace(connection=2) for seen in ALL[3:]]
+    late = Observation("late", ALL_FILES, [ALL[0], *again], from_the_start=False, first_cursor=2)
+    assert list(check(TRUTH, [late])) == []
+    late.first_cursor = 1
+    assert [problem.kind for problem in check(TRUTH, [late])] == ["gap"]
+
+
 def test_who_saw_everything_in_order_has_nothing_to_complain_of() -> None:
     assert kinds(*ALL) == []
 

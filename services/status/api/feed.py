@@ -7,13 +7,8 @@ from itertools import islice
 from services.status.api.messages import Reset, Subscribed
 from services.status.cursor import Cursor
 from services.status.hub import Hub
-from services.status.subscription import Outlet, Subscription
+from services.status.subscription import AT_ONCE, Outlet, Subscription
 from services.status.update import Batch, Update
-
-CHUNK = 100
-"""States that are sent in one go, some 70 kB: what a connection buffers for a client that has
-stopped reading, before it counts as one."""
-
 
 SETTLING = 0.5
 """Seconds after a snapshot until the first cursor: many times what the tail needs to bring what
@@ -58,7 +53,7 @@ async def feed(
     subscription.outlet = outlet
     while not subscription.closed:
         arrived = await subscription.wait()
-        if len(arrived) > CHUNK:
+        if len(arrived) > AT_ONCE:
             for batch in _chunks(arrived, hub.told.text):
                 yield batch
         elif not subscription.closed or arrived:
@@ -68,7 +63,7 @@ async def feed(
 def _chunks(updates: Sequence[Update], cursor: str | None) -> list[Batch]:
     """The cursor goes with the last chunk."""
     rest = iter(updates)
-    chunks = list(iter(lambda: list(islice(rest, CHUNK)), []))
+    chunks = list(iter(lambda: list(islice(rest, AT_ONCE)), []))
     return [
         Batch(chunk, cursor if number == len(chunks) else None)
         for number, chunk in enumerate(chunks, 1)

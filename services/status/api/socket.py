@@ -12,9 +12,9 @@ from services.status.api.feed import feed
 from services.status.api.messages import Bye, CloseCode, Fault, Subscribe
 from services.status.cursor import Cursor, decode
 from services.status.hub import Hub
-from services.status.subscription import Filter, Outlet
+from services.status.subscription import Filter
 from services.status.update import Batch
-from services.status.wire import write_of
+from services.status.wire import outlet_of
 from shared.auth import authenticated
 from shared.errors import ForeignOriginError, OverloadedError, TokenExpiredError, WaybillError
 from shared.problems import problem_response
@@ -47,12 +47,6 @@ async def socket(websocket: WebSocket, hub: HubOf) -> None:
         await websocket.close(CloseCode.TRY_AGAIN_LATER, f"catching up with {hub.behind}")
         return
     await _Conversation(websocket, hub, readable).run()
-
-
-def outlet_of(websocket: WebSocket) -> Outlet | None:
-    """What tells a WebSocket past ASGI, if its server can do that."""
-    write = write_of(websocket.scope)
-    return None if write is None else lambda batch: write(batch.frames)
 
 
 class _Conversation:
@@ -107,7 +101,7 @@ class _Conversation:
         client = self._websocket.client.host if self._websocket.client else ""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - see `run`
-        outlet = outlet_of(self._websocket)
+        outlet = outlet_of(self._websocket.scope)
         subscription = None
         with suppress(WebSocketDisconnect, RuntimeError):  # The client went while we were sending.
             try:

@@ -11,9 +11,7 @@ from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from services.status.api.messages import Reset, Subscribed
-from services.status.subscription import Outlet
 from services.status.update import Batch, Update
-from services.status.wire import write_of
 
 Frames = AsyncGenerator[bytes, None]
 
@@ -39,12 +37,6 @@ def render(told: Subscribed | Reset | Batch) -> bytes:
         data = told.model_dump_json(exclude={"type"}).encode()
         return b"event: " + told.type.encode() + b"\n" + frame(data)
     return told.events
-
-
-def outlet_of(scope: Scope) -> Outlet | None:
-    """What tells a stream past ASGI, if its server can do that."""
-    write = write_of(scope)
-    return None if write is None else lambda batch: write(batch.chunk)
 
 
 async def status_frames(

@@ -9,11 +9,12 @@ from services.status.api.dependencies import HubOf, Readable, reader, up_to_date
 from services.status.api.feed import feed
 from services.status.api.filters import parse_ids
 from services.status.api.messages import Subscribe
-from services.status.api.sse import BYE, EventStream, Frames, outlet_of, render
+from services.status.api.sse import BYE, EventStream, Frames, render
 from services.status.cursor import Cursor, decode
 from services.status.hub import Hub
 from services.status.projection import State
 from services.status.subscription import Filter, Outlet
+from services.status.wire import outlet_of
 from shared.problems import ERROR_RESPONSES
 
 router = APIRouter(prefix="/api", tags=["live"])

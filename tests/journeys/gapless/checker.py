@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -35,6 +35,8 @@ class Observation:
     from_the_start: bool = True
     """Whether it was there before the first event."""
     resets: int = 0
+    first_cursor: int = 1
+    """The connection over which the first cursor came: what is told before is no promise."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ def _steps_back(observation: Observation) -> Iterator[Problem]:
 
 
 def _gaps(truth: Truth, observation: Observation) -> Iterator[Problem]:
-    by_file = _first_time(observation)
+    promised = [each for each in observation.seen if each.connection >= observation.first_cursor]
+    by_file = _first_time(replace(observation, seen=promised))
     for file_id, states in truth.items():
         wanted = [state for state in states if observation.wanted.matches(state)]
         if not wanted and file_id not in by_file:

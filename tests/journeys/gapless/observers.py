@@ -62,6 +62,8 @@ class Observer:
         over = over_sse if self._over == "sse" else over_websocket
         self.connections += 1
         async for message in over(address, self.observation.wanted, self._cursor):
+            if self._cursor is None and "cursor" in message:
+                self.observation.first_cursor = self.connections
             self._cursor = message.get("cursor") or self._cursor
             match message["type"]:
                 case "status":

@@ -5,6 +5,7 @@ import asyncio
 from services.status.cursor import Partition, Place
 from services.status.projection import fold
 from services.status.subscription import (
+    AT_ONCE,
     CONFLATE_ABOVE,
     MAX_BACKLOG,
     MAX_DELAY,
@@ -28,13 +29,17 @@ def begun(file_id: str, offset: int = 0) -> Update:
     return state(file_id, uploaded(), processing(), offset=offset)
 
 
+def tell(subscription: Subscription, *updates: Update, now: float = 0.0) -> int:
+    return subscription.tell(updates, Batches("cursor"), now)
+
+
 async def test_progress_that_was_overtaken_is_left_out_and_nothing_else() -> None:
     slow = Subscription(Filter())
     reports = [
         state("a", uploaded(), processing(), progressed(seq)) for seq in range(1, CONFLATE_ABOVE)
     ]
     for update in (begun("a"), *reports, begun("b")):
-        slow.offer(update, 0.0)
+        tell(slow, update)
     told = await slow.wait()
     assert [(each.status.file_id, each.place is None) for each in told] == [
         ("a", False),
@@ -48,21 +53,21 @@ async def test_whoever_lets_too_many_states_wait_is_cut_off() -> None:
     cuts: list[bool] = []
     slow = Subscription(Filter(), on_cut=lambda: cuts.append(True))
     for number in range(MAX_BACKLOG):
-        slow.offer(begun(f"file-{number}"), 0.0)
+        tell(slow, begun(f"file-{number}"))
     assert not slow.is_cut
-    slow.offer(begun("one-more"), 0.0)
+    tell(slow, begun("one-more"))
     assert (slow.is_cut, slow.closed, cuts) == (True, True, [True])
     assert await slow.wait() == ()
 
 
 async def test_whoever_lets_a_state_wait_too_long_is_cut_off() -> None:
     slow = Subscription(Filter())
-    slow.offer(begun("a"), 100.0)
-    slow.offer(begun("b"), 100.0 + MAX_DELAY)
+    tell(slow, begun("a"), now=100.0)
+    tell(slow, begun("b"), now=100.0 + MAX_DELAY)
     assert not slow.is_cut
     assert len(await slow.wait()) == 2
-    slow.offer(begun("c"), 120.0)
-    slow.offer(begun("d"), 121.0 + MAX_DELAY)
+    tell(slow, begun("c"), now=120.0)
+    tell(slow, begun("d"), now=121.0 + MAX_DELAY)
     assert slow.is_cut
 
 
@@ -74,7 +79,7 @@ async def test_what_a_snapshot_told_is_not_told_again() -> None:
     listed = Update(same.status.model_copy(update={"history": ()}))  # Lists have no histories.
     newer = state("a", uploaded(), processing(), progressed(4))
     for update in (begun("a"), same, listed, newer):
-        following.offer(update, 0.0)
+        tell(following, update)
     assert await following.wait() == (newer,)
 
 
@@ -91,10 +96,8 @@ async def test_a_wait_ends_with_the_first_state_or_when_its_time_is_over() -> No
     waiting = asyncio.create_task(following.wait())
     await asyncio.sleep(0)
     update = begun("a")
-    assert following.offer(update, 0.0)
-    assert not following.offer(update, 0.0)  # There is one already that waits.
-    following.flush(Batches("cursor"))
-    assert await waiting == (update, update)
+    tell(following, update)
+    assert await waiting == (update,)
 
 
 async def test_a_beat_ends_the_waits_of_streams_and_no_others() -> None:
@@ -121,22 +124,13 @@ class Connection:
         return self.is_free
 
 
-def tell(subscription: Subscription, *updates: Update, cursor: str = "cursor") -> Batches:
-    batches = Batches(cursor)
-    for update in updates:
-        subscription.offer(update, 0.0)
-    subscription.flush(batches)
-    return batches
-
-
 async def test_as_long_as_a_subscriber_sleeps_it_is_told_without_being_woken() -> None:
     connection = Connection()
     following = Subscription(Filter(), outlet=connection.write)
     waiting = asyncio.create_task(following.wait())
     await asyncio.sleep(0)
     one, two, three = begun("a"), begun("b"), begun("c")
-    tell(following, one, two)
-    tell(following, three)
+    assert (tell(following, one, two), tell(following, three)) == (2, 1)
     following.beat(Batches("later"))
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -152,13 +146,34 @@ async def test_what_a_connection_does_not_take_is_told_by_the_task_in_order() ->
     await asyncio.sleep(0)
     one, two, three = begun("a"), begun("b"), begun("c")
     connection.is_free = False
-    tell(following, one)
+    assert tell(following, one) == 0
     connection.is_free = True
     tell(following, two)  # The task is awake, and has not come to it yet.
     assert await waiting == (one, two)
     tell(following, three)  # The task is still at work on what it took.
     assert connection.told == []
     assert await following.wait() == (three,)
+
+
+async def test_a_task_that_no_longer_waits_is_not_overtaken() -> None:
+    connection = Connection()
+    following = Subscription(Filter(), outlet=connection.write)
+    assert await following.wait(0.01) == ()
+    update = begun("a")
+    tell(following, update)
+    assert connection.told == []
+    assert await following.wait() == (update,)
+
+
+async def test_more_than_is_told_in_one_go_is_left_to_the_task() -> None:
+    connection = Connection()
+    following = Subscription(Filter(), outlet=connection.write)
+    waiting = asyncio.create_task(following.wait())
+    await asyncio.sleep(0)
+    many = [begun(f"file-{number}") for number in range(AT_ONCE + 1)]
+    tell(following, *many)
+    assert await waiting == tuple(many)
+    assert connection.told == []
 
 
 async def test_those_who_are_told_the_same_share_what_is_written() -> None:
@@ -168,10 +183,8 @@ async def test_those_who_are_told_the_same_share_what_is_written() -> None:
     await asyncio.sleep(0)
     one, two = begun("a"), begun("b")
     batches = Batches("cursor")
-    for follower, updates in zip(followers, ([one, two], [one, two], [two]), strict=True):
-        for update in updates:
-            follower.offer(update, 0.0)
-        follower.flush(batches)
+    for follower, updates in zip(followers, ((one, two), (one, two), (two,)), strict=True):
+        assert follower.tell(updates, batches, 0.0) == len(updates)
     first, second, other = (connection.told[0] for connection in connections)
     assert first is second
     assert other is not first

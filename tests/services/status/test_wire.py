@@ -9,16 +9,16 @@ import websockets
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
+from services.status.subscription import Outlet
 from services.status.update import Batch
-from services.status.wire import Write, write_of
+from services.status.wire import outlet_of
 from tests.support.serving import served
 
-CHUNK = Batch((), "c").chunk
-FRAME = Batch((), "c").frames
-ENOUGH = 10_000
-"""Writes of 10 kB: far more than the buffers between two processes take."""
+HEARTBEAT = Batch((), "c")
+ENOUGH = 1_000_000
+"""Heartbeats: far more than the buffers between two processes take."""
 
-Use = Callable[[Write], Awaitable[None]]
+Use = Callable[[Outlet], Awaitable[None]]
 
 
 @asynccontextmanager
@@ -26,16 +26,16 @@ async def writing(use: Use) -> AsyncIterator[httpx.AsyncClient]:
     """An application that opens each connection by way of ASGI and hands it to `use`."""
 
     async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
-        write = write_of(scope)
-        assert write is not None
+        outlet = outlet_of(scope)
+        assert outlet is not None
         if scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.accept"})
-            await use(write)
+            await use(outlet)
             await send({"type": "websocket.close"})
         else:
             await send({"type": "http.response.start", "status": 200, "headers": []})
-            await use(write)
+            await use(outlet)
             await send({"type": "http.response.body", "body": b"the end"})
 
     app = FastAPI()
@@ -45,9 +45,9 @@ async def writing(use: Use) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_what_is_written_at_once_stands_before_what_is_sent_afterwards() -> None:
-    async def twice(write: Write) -> None:
-        assert write(CHUNK)
-        assert write(CHUNK)
+    async def twice(write: Outlet) -> None:
+        assert write(HEARTBEAT)
+        assert write(HEARTBEAT)
 
     async with writing(twice) as client:
         answer = await client.get("/")
@@ -55,9 +55,9 @@ async def test_what_is_written_at_once_stands_before_what_is_sent_afterwards() -
 
 
 async def test_a_websocket_gets_messages_that_were_framed_once() -> None:
-    async def twice(write: Write) -> None:
-        assert write(FRAME)
-        assert write(FRAME)
+    async def twice(write: Outlet) -> None:
+        assert write(HEARTBEAT)
+        assert write(HEARTBEAT)
 
     async with writing(twice) as client, websockets.connect(ws_url(client)) as connection:
         messages = [message async for message in connection]
@@ -68,9 +68,9 @@ async def test_nothing_is_written_to_who_does_not_read_or_has_gone() -> None:
     written: list[bool] = []
     over = asyncio.Event()
 
-    async def until_full(write: Write) -> None:
-        written.extend(write(b"2710\r\n" + bytes(10_000) + b"\r\n") for _ in range(ENOUGH))
-        while not write(CHUNK):  # The connection was cut: what comes now is thrown away.
+    async def until_full(write: Outlet) -> None:
+        written.extend(write(HEARTBEAT) for _ in range(ENOUGH))
+        while not write(HEARTBEAT):  # The connection was cut: what comes now is thrown away.
             await asyncio.sleep(0.01)
         over.set()
 
