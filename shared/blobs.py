@@ -7,9 +7,9 @@ import asyncio
 import copy
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from obstore.exceptions import BaseError as StoreError
 from obstore.exceptions import NotFoundError as StoreNotFoundError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
-from shared.directory import Directory, force_folders
+from shared.directory import Directory, Read, force_folders
 from shared.errors import BlobStoreUnavailableError
 from shared.settings import Settings
 
@@ -86,40 +86,41 @@ class BlobStore:
         self._directory = None if root is None else Directory(root, fsync=fsync)
 
     async def put_stream(
-        self, key: str, chunks: AsyncIterator[bytes], *, see: Callable[[bytes], None] = _nothing
+        self, key: str, read: Read, *, see: Callable[[bytes], None] = _nothing
     ) -> None:
-        """Store what `chunks` yields; if `chunks` raises, nothing is stored, the error goes on.
+        """Store what `read` gives; if `read` raises, nothing is stored, the error goes on.
 
-        A failing `chunks` must not raise `OSError`, which counts as the store's own failure.
+        A failing `read` must not raise `OSError`, which counts as the store's own failure.
 
         Args:
             see: called with each block of the content, in order, where that is cheapest: in a
                 thread, if there is one.
         """
-        async with aclosing(_in_blocks(chunks)) as blocks:
-            first = await anext(blocks, b"")
-            if len(first) < BLOCK:
-                see(first)
-                await self.put(key, first)
-            elif self._directory is not None:
-                try:
-                    await self._directory.put_large(key, _with_first(first, blocks), see)
-                except OSError as error:
-                    raise _unavailable(error) from error
-            else:
-                await self._put_large(key, _with_first(first, blocks), see)
+        read_block = partial(_read_block, read)
+        first = await read_block()
+        if len(first) < BLOCK:
+            see(first)
+            await self.put(key, first)
+        elif self._directory is not None:
+            try:
+                await self._directory.put_large(key, first, read_block, see)
+            except OSError as error:
+                raise _unavailable(error) from error
+        else:
+            await self._put_large(key, first, read_block, see)
 
     async def _put_large(
-        self, key: str, blocks: AsyncIterator[bytes], see: Callable[[bytes], None]
+        self, key: str, first: bytes, read_block: Read, see: Callable[[bytes], None]
     ) -> None:
         try:
             # Leaving the writer by an error aborts the upload, so that no part of it stays behind.
             async with obstore.open_writer_async(
                 self._store, key, buffer_size=PART, max_concurrency=PARTS_IN_FLIGHT
             ) as writer:
-                async for block in blocks:
-                    seeing = asyncio.to_thread(see, block)
-                    await asyncio.gather(seeing, writer.write(block))
+                block = first
+                while block:
+                    await asyncio.gather(asyncio.to_thread(see, block), writer.write(block))
+                    block = await read_block()
         except (StoreError, OSError) as error:
             raise _unavailable(error) from error
 
@@ -229,24 +230,14 @@ class BlobStore:
                 raise _unavailable(error) from error
 
 
-async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for block in rest:
-        yield block
-
-
-async def _in_blocks(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    """The same bytes in pieces of at least `BLOCK`; only the last one may be smaller."""
-    gathered: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
-        gathered.append(chunk)
-        size += len(chunk)
-        if size >= BLOCK:
-            yield b"".join(gathered)
-            gathered, size = [], 0
-    if gathered:
-        yield b"".join(gathered)
+async def _read_block(read: Read) -> bytes:
+    """At least a `BLOCK` of what `read` gives; only the last one may be smaller."""
+    pieces = [await read()]
+    size = len(pieces[0])
+    while size < BLOCK and pieces[-1]:
+        pieces.append(await read())
+        size += len(pieces[-1])
+    return b"".join(pieces)
 
 
 def _force(root: Path, key: str) -> None:

@@ -9,9 +9,12 @@ import asyncio
 import os
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+Read = Callable[[], Awaitable[bytes]]
+"""Gives the next piece of some content; b"" at its end."""
 
 STAGED = "staged"
 """The folder of what is not complete yet; in the same file system, so that it can be renamed."""
@@ -170,11 +173,12 @@ class Directory:
                 put.stored.set_exception(put.error)
 
     async def put_large(
-        self, key: str, blocks: AsyncIterator[bytes], see: Callable[[bytes], None]
+        self, key: str, first: bytes, read: Read, see: Callable[[bytes], None]
     ) -> None:
         """Store a large blob: while one block is written, the next one arrives.
 
         Args:
+            first: its first block; `read` gives the others.
             see: called in a thread with each block, in order.
         """
         file = await asyncio.to_thread(_File, self._root, key)
@@ -186,7 +190,8 @@ class Directory:
             file.write(block)
 
         try:
-            async for block in blocks:
+            block = first
+            while block:
                 await writing
                 writing = asyncio.ensure_future(asyncio.to_thread(write, block))
                 unflushed += len(block)
@@ -194,6 +199,7 @@ class Directory:
                     await flushing
                     flushing = asyncio.ensure_future(asyncio.to_thread(file.force))
                     unflushed = 0
+                block = await read()
             await asyncio.gather(writing, flushing)
             await asyncio.to_thread(self._complete, file, key)
         except BaseException:

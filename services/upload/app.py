@@ -50,7 +50,6 @@ def create_app(settings: UploadSettings) -> FastAPI:
             )
 
     app = FastAPI(title="Waybill upload", lifespan=lifespan)
-    app.add_middleware(StraightUpload)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.cors_origins,
@@ -58,6 +57,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
         allow_headers=["*"],
         expose_headers=["Location", "Retry-After"],
     )
+    app.add_middleware(StraightUpload)
     app.add_middleware(LingeringClose)
     problems.install(app)
     app.include_router(api.router)

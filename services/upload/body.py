@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message, Receive
 
-from services.upload.multipart import Part, read_parts
+from services.upload.multipart import Part, Parts
 from services.upload.names import (
     UNNAMED,
     clean_name,
@@ -16,6 +17,7 @@ from services.upload.names import (
     parse_header,
 )
 from services.upload.settings import UploadSettings
+from shared.directory import Read
 from shared.errors import (
     BadParameterError,
     BrokenMultipartError,
@@ -44,36 +46,40 @@ class IncomingFile:
 
     name: str
     declared_type: str | None
-    chunks: AsyncIterator[bytes]
+    read: Read
+    """The next piece of the content; b"" at its end."""
 
 
 class IncomingBody:
     """The files of one request, read once and in order, and the fields that came with them."""
 
     def __init__(self, request: Request, settings: UploadSettings) -> None:
-        self._request = request
+        self._receive = request.receive
         self._settings = settings
-        self.fields = list(request.query_params.multi_items())
+        # Asking Starlette for each header looks through all of them each time.
+        self._headers = {name: value.decode("latin-1") for name, value in request.headers.raw}
+        self._name = request.query_params.get("name")
+        self.fields = request.query_params.multi_items()
         """Query parameters and form fields; complete when the last file is read."""
 
     @property
     def idempotency_key(self) -> str | None:
         """The header's value, as it came."""
-        return self._request.headers.get("idempotency-key")
+        return self._headers.get(b"idempotency-key")
 
     async def files(self) -> AsyncIterator[IncomingFile]:
-        """The files; each one's chunks are to be read before the next is asked for.
+        """The files; each one is to be read before the next is asked for.
 
         Raises:
             RefusedError: the body is too large, too slow, broken, or not as long as announced.
             ClientDisconnect: the client went away.
         """
-        coding = self._request.headers.get("content-encoding", "identity")
+        coding = self._headers.get(b"content-encoding", "identity")
         if coding != "identity":
             raise ForbiddenTypeError(
                 f"Content-Encoding {coding[:80]!r} is not read; send the file as it is."
             )
-        kind, parameters = parse_header(self._request.headers.get("content-type", ""))
+        kind, parameters = parse_header(self._headers.get(b"content-type", ""))
         if kind != "multipart/form-data":
             yield self._raw_file()
             return
@@ -81,20 +87,27 @@ class IncomingBody:
             raise BrokenMultipartError(
                 "The Content-Type names no boundary; let the HTTP client write that header itself."
             )
-        chunks = self._chunks(self._settings.request_limit)
-        async for part in read_parts(chunks, parameters["boundary"]):
+        parts = Parts(self._bytes(self._settings.request_limit).read, parameters["boundary"])
+        while (part := await parts.next()) is not None:
             if (file := await self._file_or_field(part)) is not None:
                 yield file
 
+    def _bytes(self, limit: int) -> "_Bytes":
+        length = self._headers.get(b"content-length", "")
+        return _Bytes(
+            self._receive,
+            announced=int(length) if length.isdecimal() else None,
+            limit=limit,
+            patience=self._settings.idle_timeout,
+        )
+
     def _raw_file(self) -> IncomingFile:
-        headers = self._request.headers
-        disposition = decode_header(headers.get("content-disposition", "").encode("latin-1"))
-        _, parameters = parse_header(disposition)
-        given = self._request.query_params.get("name") or file_name(parameters) or UNNAMED
+        disposition = self._headers.get(b"content-disposition", "").encode("latin-1")
+        _, parameters = parse_header(decode_header(disposition))
         return IncomingFile(
-            name=clean_name(given),
-            declared_type=_declared(headers.get("content-type")),
-            chunks=self._chunks(self._settings.max_file_size),
+            name=clean_name(self._name or file_name(parameters) or UNNAMED),
+            declared_type=_declared(self._headers.get(b"content-type")),
+            read=self._bytes(self._settings.max_file_size).read,
         )
 
     async def _file_or_field(self, part: Part) -> IncomingFile | None:
@@ -113,7 +126,7 @@ class IncomingBody:
             return IncomingFile(
                 name=clean_name(given or UNNAMED),
                 declared_type=_declared(part.headers.get("content-type")),
-                chunks=part.chunks(),
+                read=part.read,
             )
         if given:
             raise BadParameterError(
@@ -122,32 +135,65 @@ class IncomingBody:
         self.fields.append((field, await _field_value(field, part)))
         return None
 
-    async def _chunks(self, limit: int) -> AsyncIterator[bytes]:
-        """The body as it comes from the client, its length and pace checked."""
-        length = self._request.headers.get("content-length", "")
-        announced = int(length) if length.isdecimal() else None
+
+class _Bytes:
+    """The body as it comes from the client, its length and pace checked."""
+
+    def __init__(
+        self, receive: Receive, *, announced: int | None, limit: int, patience: float
+    ) -> None:
+        """Args:
+            announced: bytes that the body is to have, if the client told.
+            limit: bytes that it may have.
+            patience: seconds of silence after which it is given up.
+
+        Raises:
+            TooLargeError: more is announced than accepted.
+        """
         if announced is not None and announced > limit:
             raise TooLargeError(f"The request has {announced} bytes; at most {limit} are accepted.")
-        received = 0
-        stream = self._request.stream()
-        while chunk := await self._next(stream):
-            received += len(chunk)
-            if received > limit:
-                raise TooLargeError(f"The request has more than the {limit} bytes accepted.")
-            yield chunk
-        if announced is not None and received != announced:
-            raise LengthMismatchError(
-                f"Content-Length says {announced} bytes, {received} came; send it again."
-            )
+        self._receive = receive
+        self._announced = announced
+        self._limit = limit
+        self._patience = patience
+        self._received = 0
+        self._more = True
 
-    async def _next(self, stream: AsyncIterator[bytes]) -> bytes:
+    async def read(self) -> bytes:
+        """The next piece; b"" at the end.
+
+        Raises:
+            RefusedError: the body is too large, too slow, or not as long as announced.
+            ClientDisconnect: the client went away.
+        """
+        while self._more:
+            message = await self._next_message()
+            self._more = message.get("more_body", False)
+            if chunk := message.get("body", b""):
+                self._received += len(chunk)
+                if self._received > self._limit:
+                    raise TooLargeError(
+                        f"The request has more than the {self._limit} bytes accepted."
+                    )
+                return bytes(chunk)
+        if self._announced not in (None, self._received):
+            raise LengthMismatchError(
+                f"Content-Length says {self._announced} bytes, {self._received} came; "
+                "send it again."
+            )
+        return b""
+
+    async def _next_message(self) -> Message:
         try:
-            async with asyncio.timeout(self._settings.idle_timeout):
-                return await anext(stream, b"")
+            async with asyncio.timeout(self._patience):
+                message = await self._receive()
         except TimeoutError as error:
             raise StalledUploadError(
-                f"Nothing came for {self._settings.idle_timeout:g} seconds; send it again."
+                f"Nothing came for {self._patience:g} seconds; send it again."
             ) from error
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        return message
 
 
 def _declared(content_type: str | None) -> str | None:
@@ -157,7 +203,7 @@ def _declared(content_type: str | None) -> str | None:
 
 async def _field_value(field: str, part: Part) -> str:
     value = b""
-    async for chunk in part.chunks():
+    while chunk := await part.read():
         value += chunk
         if len(value) > MAX_FIELD:
             raise BadParameterError(

@@ -9,7 +9,6 @@ wait, and others can do neither. The refusal then says which files were accepted
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from services.upload.body import IncomingBody, IncomingFile
@@ -21,6 +20,7 @@ from services.upload.rules import HEAD, check_type, judge_type
 from services.upload.settings import UploadSettings
 from services.upload.waybills import Accepted, StoredFile
 from shared.blobs import BlobStore, source_key
+from shared.directory import Read
 from shared.errors import (
     BlobStoreUnavailableError,
     EmptyFileError,
@@ -86,7 +86,7 @@ class Intake:
         return await self._record_once(accepted, Keys.place(key, asker))
 
     async def _store(self, file: IncomingFile, stored: list[StoredFile]) -> None:
-        head = await _head_of(file.chunks)
+        head = await _head_of(file.read)
         if not head:
             if file.name == UNNAMED:
                 return  # a form without a file chosen: browsers send a nameless, empty part
@@ -97,7 +97,7 @@ class Intake:
         check_type(content_type, name=file.name, forbidden=self._settings.forbidden_types)
         file_id = new_file_id()
         meter = _Meter(head, file, self._settings.max_file_size)
-        await self._blobs.put_stream(source_key(file_id), meter.chunks(), see=meter.sha256.update)
+        await self._blobs.put_stream(source_key(file_id), meter.read, see=meter.sha256.update)
         stored.append(
             StoredFile(
                 file_id=file_id,
@@ -176,13 +176,11 @@ class Intake:
                 log.warning("the blob of refused file %s stays behind: %s", file.file_id, error)
 
 
-async def _head_of(chunks: AsyncIterator[bytes]) -> bytes:
+async def _head_of(read: Read) -> bytes:
     """The first pieces, until they are enough to judge the type by; all if there is less."""
-    head = b""
-    async for chunk in chunks:
-        head += chunk
-        if len(head) >= HEAD:
-            break
+    head = await read()
+    while head and len(head) < HEAD and (piece := await read()):
+        head += piece
     return head
 
 
@@ -196,20 +194,16 @@ class _Meter:
         self.size = 0
         self.sha256 = hashlib.sha256()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The file's content.
+    async def read(self) -> bytes:
+        """The next piece of the file's content; b"" at its end.
 
         Raises:
             TooLargeError: there is more of it than the limit.
         """
-        yield self._counted(self._head)
-        async for chunk in self._file.chunks:
-            yield self._counted(chunk)
-
-    def _counted(self, chunk: bytes) -> bytes:
-        self.size += len(chunk)
+        piece, self._head = self._head or await self._file.read(), b""
+        self.size += len(piece)
         if self.size > self._limit:
             raise TooLargeError(
                 f"{self._file.name!r} has more than the {self._limit} bytes accepted."
             )
-        return chunk
+        return piece

@@ -1,38 +1,15 @@
-"""A multipart/form-data body as a stream of parts, each with its content as it arrives."""
+"""A multipart/form-data body as its parts, each with its content as it arrives.
+
+No more of the body is in memory than the piece at hand. What a generator would do is done by plain
+coroutines here: a small upload passed through ten of them, each with its own registration.
+"""
 
 from collections import deque
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from services.upload.splitting import Begin, Event, Splitter
+from shared.directory import Read
 from shared.errors import BrokenMultipartError
-
-
-class _Events:
-    """The events of a body, no more of which is in memory than the piece at hand."""
-
-    def __init__(self, body: AsyncIterator[bytes], boundary: str) -> None:
-        self._body = body
-        self._splitter = Splitter(boundary)
-        self._read: deque[Event] = deque()
-
-    async def next(self) -> Event | None:
-        """The next event; None at the end of the body.
-
-        Raises:
-            BrokenMultipartError: the body does not follow the format, or ends too early.
-        """
-        while not self._read:
-            chunk = await anext(self._body, None)
-            if chunk is None:
-                if not self._splitter.complete:
-                    raise BrokenMultipartError(
-                        "The body ends before its closing boundary; it was cut short. "
-                        "Send it again."
-                    )
-                return None
-            self._read.extend(self._splitter.feed(chunk))
-        return self._read.popleft()
 
 
 @dataclass
@@ -40,38 +17,56 @@ class Part:
     """One part: its headers (lower-case names), and its content, which can be read once."""
 
     headers: dict[str, str]
-    _events: _Events = field(repr=False)
-    _ended: bool = False
+    read: Read
+    """The next piece of the content; b"" at its end. Raises as `Parts.next` does."""
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The content in pieces as they came.
+
+class Parts:
+    """The parts of a body, in their order."""
+
+    def __init__(self, read: Read, boundary: str) -> None:
+        """Args:
+            read: gives the body, piece by piece; b"" at its end.
 
         Raises:
-            BrokenMultipartError: the body ends within this part or does not follow the format.
+            BrokenMultipartError: no boundary may look like that.
         """
-        while not self._ended:
-            event = await self._events.next()
+        self._read = read
+        self._splitter = Splitter(boundary)
+        self._events: deque[Event] = deque()
+        self._within = False
+        """Whether the content of a part is being read."""
+
+    async def next(self) -> Part | None:
+        """The next part, None after the last; what the caller left of the one before is skipped.
+
+        Raises:
+            BrokenMultipartError: the body does not follow the format, ends too early, or has more
+                parts or larger headers than we read.
+        """
+        while (event := await self._next_event()) is not None:
+            if isinstance(event, Begin):
+                self._within = True
+                return Part(event.headers, self._read_content)
+        return None
+
+    async def _read_content(self) -> bytes:
+        if self._within:
+            event = await self._next_event()
             if isinstance(event, bytes):
-                yield event
-            else:
-                self._ended = True
+                return event
+            self._within = False
+        return b""
 
-    async def skip(self) -> None:
-        """Read past what is left of the content."""
-        async for _ in self.chunks():
-            pass
-
-
-async def read_parts(body: AsyncIterator[bytes], boundary: str) -> AsyncIterator[Part]:
-    """The parts of `body` in their order; what the caller leaves of one is skipped.
-
-    Raises:
-        BrokenMultipartError: the body does not follow the format, ends too early, or has more
-            parts or larger headers than we read.
-    """
-    events = _Events(body, boundary)
-    while (event := await events.next()) is not None:
-        if isinstance(event, Begin):
-            part = Part(event.headers, events)
-            yield part
-            await part.skip()
+    async def _next_event(self) -> Event | None:
+        while not self._events:
+            chunk = await self._read()
+            if not chunk:
+                if not self._splitter.complete:
+                    raise BrokenMultipartError(
+                        "The body ends before its closing boundary; it was cut short. "
+                        "Send it again."
+                    )
+                return None
+            self._events.extend(self._splitter.feed(chunk))
+        return self._events.popleft()

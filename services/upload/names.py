@@ -30,16 +30,20 @@ def clean_name(given: str) -> str:
 
     A path stays readable as what it is, `../../etc/passwd`; nobody ever opens it.
     """
-    visible = "".join(
-        each
-        for each in given
-        if each not in _BIDI_CONTROLS and unicodedata.category(each) not in _HIDDEN_CATEGORIES
-    ).strip()
+    plain = given.isascii() and given.isprintable()  # as most are
+    visible = (given if plain else "".join(filter(_is_visible, given))).strip()
     if len(visible) <= MAX_NAME:
         return visible or UNNAMED
     dot = visible.rfind(".")
     ending = visible[dot:] if 0 < len(visible) - dot <= _LONGEST_EXTENSION else ""
     return visible[: MAX_NAME - len(ending)] + ending
+
+
+def _is_visible(character: str) -> bool:
+    return (
+        character not in _BIDI_CONTROLS
+        and unicodedata.category(character) not in _HIDDEN_CATEGORIES
+    )
 
 
 def extension(name: str) -> str:
@@ -49,12 +53,13 @@ def extension(name: str) -> str:
     return ending.lower() if dot and stem else ""
 
 
-def parse_header(value: str) -> tuple[str, dict[str, str]]:
+def parse_header(header: str) -> tuple[str, dict[str, str]]:
     """A header such as Content-Disposition: its first word and its parameters, lower-case names."""
-    word, semicolon, rest = value.partition(";")
+    word, semicolon, rest = header.partition(";")
     parameters = {}
     for key, quoted, bare in _PARAMETER.findall(semicolon + rest):
-        parameters[key.lower()] = re.sub(r'\\(["\\])', r"\1", quoted) if quoted else bare.strip()
+        value = re.sub(r'\\(["\\])', r"\1", quoted) if "\\" in quoted else quoted
+        parameters[key.lower()] = value or bare.strip()
     return word.strip().lower(), parameters
 
 
@@ -69,8 +74,8 @@ def file_name(parameters: dict[str, str]) -> str | None:
         charset, encoded = extended.groups()
         return unquote_to_bytes(encoded).decode(charset, errors="replace")
     plain = parameters.get("filename")
-    if plain is None:
-        return None
+    if plain is None or "%" not in plain:
+        return plain
     for escape, meant in _FORM_ESCAPES.items():
         plain = plain.replace(escape, meant)
     return plain

@@ -15,13 +15,14 @@ from shared.errors import WaybillError
 
 
 class StraightUpload:
-    """ASGI middleware that answers `POST /api/files/upload` itself."""
+    """ASGI middleware that answers `POST /api/files/upload` itself, unless a page of another origin
+    asks: those have headers of their own."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != api.UPLOAD or scope["method"] != "POST":
+        if not _is_upload(scope):
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
@@ -32,3 +33,12 @@ class StraightUpload:
         except ClientDisconnect:
             response = problems.answer_nobody(request)
         await response(scope, receive, send)
+
+
+def _is_upload(scope: Scope) -> bool:
+    return (
+        scope["type"] == "http"
+        and scope["path"] == api.UPLOAD
+        and scope["method"] == "POST"
+        and not any(name == b"origin" for name, _ in scope["headers"])
+    )

@@ -22,6 +22,7 @@ from shared.blobs import (
     open_blob_store,
     source_key,
 )
+from shared.directory import Read
 from shared.errors import BlobStoreUnavailableError
 from shared.settings import Settings
 from tests.support.s3 import BUCKET, ENVIRONMENT, running_s3
@@ -64,6 +65,15 @@ async def in_chunks(data: bytes, size: int = 100_000) -> AsyncIterator[bytes]:
         yield data[start : start + size]
 
 
+def reading(pieces: AsyncIterator[bytes]) -> Read:
+    """One piece after another, as `put_stream` asks for them."""
+
+    async def read() -> bytes:
+        return await anext(pieces, b"")
+
+    return read
+
+
 async def failing_after(data: bytes) -> AsyncIterator[bytes]:
     async for chunk in in_chunks(data):
         yield chunk
@@ -74,13 +84,13 @@ async def failing_after(data: bytes) -> AsyncIterator[bytes]:
     "data", [b"", SMALL, bytes(BLOCK), LARGE], ids=["empty", "small", "one block", "large"]
 )
 async def test_what_is_streamed_in_is_what_comes_out(store: BlobStore, data: bytes) -> None:
-    await store.put_stream(KEY, in_chunks(data))
+    await store.put_stream(KEY, reading(in_chunks(data)))
 
     assert await store.get(KEY) == data
 
 
 async def test_a_large_blob_comes_out_in_bounded_pieces(store: BlobStore) -> None:
-    await store.put_stream(KEY, in_chunks(LARGE))
+    await store.put_stream(KEY, reading(in_chunks(LARGE)))
 
     pieces = [piece async for piece in await store.stream(KEY)]
 
@@ -91,7 +101,7 @@ async def test_a_large_blob_comes_out_in_bounded_pieces(store: BlobStore) -> Non
 @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
 async def test_a_failing_source_leaves_nothing(store: BlobStore, data: bytes) -> None:
     with pytest.raises(ValueError, match="the client went away"):
-        await store.put_stream(KEY, failing_after(data))
+        await store.put_stream(KEY, reading(failing_after(data)))
 
     assert await store.keys("sources") == []
     with pytest.raises(BlobMissingError):
@@ -101,7 +111,7 @@ async def test_a_failing_source_leaves_nothing(store: BlobStore, data: bytes) ->
 async def test_a_failing_source_leaves_no_file(tmp_path: Path) -> None:
     store = open_blob_store(Settings(blobs=str(tmp_path), blobs_fsync=False))
     with pytest.raises(ValueError, match="went away"):
-        await store.put_stream(KEY, failing_after(LARGE))
+        await store.put_stream(KEY, reading(failing_after(LARGE)))
 
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
@@ -110,7 +120,7 @@ async def test_a_failing_source_leaves_no_file(tmp_path: Path) -> None:
 async def test_a_failing_source_leaves_no_unfinished_upload_in_s3(s3_endpoint: str) -> None:
     store = open_blob_store(s3_settings(s3_endpoint))
     with pytest.raises(ValueError, match="went away"):
-        await store.put_stream(KEY, failing_after(LARGE))
+        await store.put_stream(KEY, reading(failing_after(LARGE)))
 
     async with httpx.AsyncClient() as client:
         unfinished = await client.get(f"{s3_endpoint}/{BUCKET}?uploads")
@@ -122,7 +132,7 @@ async def test_a_failing_source_leaves_no_unfinished_upload_in_s3(s3_endpoint: s
 async def test_all_of_the_content_is_seen_in_order(store: BlobStore, data: bytes) -> None:
     seen = hashlib.sha256()
 
-    await store.put_stream(KEY, in_chunks(data), see=seen.update)
+    await store.put_stream(KEY, reading(in_chunks(data)), see=seen.update)
 
     assert seen.digest() == hashlib.sha256(data).digest()
 
@@ -271,7 +281,7 @@ async def test_a_store_that_does_not_answer_is_reported_as_unavailable(data: byt
     store = open_blob_store(s3_settings(closed))
 
     with pytest.raises(BlobStoreUnavailableError):
-        await store.put_stream(KEY, in_chunks(data))
+        await store.put_stream(KEY, reading(in_chunks(data)))
     with pytest.raises(BlobStoreUnavailableError):
         await store.get(KEY)
 
@@ -284,4 +294,4 @@ async def test_a_directory_that_cannot_be_written_is_reported_as_unavailable(
     (tmp_path / "sources").write_text("a file stands where the folder should be")
 
     with pytest.raises(BlobStoreUnavailableError):
-        await store.put_stream(KEY, in_chunks(data))
+        await store.put_stream(KEY, reading(in_chunks(data)))

@@ -1,6 +1,5 @@
 """The parts of a form do not depend on how its bytes happen to arrive."""
 
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from itertools import pairwise
 
@@ -8,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.upload.multipart import read_parts
+from services.upload.multipart import Parts
 from services.upload.splitting import MAX_PARTS
+from shared.directory import Read
 from shared.errors import BrokenMultipartError
 
 BOUNDARY = "frontier"
 
-Parts = list[tuple[dict[str, str], bytes]]
+Contents = list[tuple[dict[str, str], bytes]]
 
 contents = st.one_of(
     st.binary(max_size=200),
@@ -35,17 +35,23 @@ def encoded(*parts: bytes, end: str = "--") -> bytes:
     return body + f"--{BOUNDARY}{end}\r\n".encode()
 
 
-async def arriving(body: bytes, cuts: list[int]) -> AsyncIterator[bytes]:
+def arriving(body: bytes, cuts: list[int]) -> Read:
     edges = [0, *sorted(cut for cut in cuts if 0 < cut < len(body)), len(body)]
-    for start, end in pairwise(edges):
-        if start != end:
-            yield body[start:end]
+    pieces = iter([body[start:end] for start, end in pairwise(edges) if start != end])
+
+    async def read() -> bytes:
+        return next(pieces, b"")
+
+    return read
 
 
-async def read(body: bytes, cuts: list[int] | None = None) -> Parts:
-    parts: Parts = []
-    async for part in read_parts(arriving(body, cuts or []), BOUNDARY):
-        content = b"".join([chunk async for chunk in part.chunks()])
+async def read(body: bytes, cuts: list[int] | None = None) -> Contents:
+    parts: Contents = []
+    opened = Parts(arriving(body, cuts or []), BOUNDARY)
+    while (part := await opened.next()) is not None:
+        content = b""
+        while piece := await part.read():
+            content += piece
         parts.append((part.headers, content))
     return parts
 
@@ -82,10 +88,10 @@ async def test_a_body_that_is_cut_short_is_noticed(parts: list[bytes], data: st.
 async def test_what_is_not_read_of_a_part_is_skipped() -> None:
     body = encoded(b"long" * 1000, b"next")
     names = []
-    async for part in read_parts(arriving(body, list(range(0, len(body), 50))), BOUNDARY):
+    parts = Parts(arriving(body, list(range(0, len(body), 50))), BOUNDARY)
+    while (part := await parts.next()) is not None:
         names.append(part.headers["content-disposition"])
-        async for _ in part.chunks():
-            break
+        await part.read()
 
     assert names == ["form-data; name=p0", "form-data; name=p1"]
 
