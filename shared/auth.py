@@ -9,6 +9,7 @@ from fastapi.security.base import SecurityBase
 from jwt.exceptions import ExpiredSignatureError, PyJWTError
 from starlette.requests import HTTPConnection
 
+from shared.apikeys import PREFIX, ApiKeys
 from shared.errors import InvalidTokenError, TokenExpiredError, UnauthenticatedError
 from shared.jwks import Keys, PublishedKeys, SharedSecret
 from shared.principal import EVERYBODY, Principal, Role, Scope
@@ -33,20 +34,21 @@ class Authenticator(Protocol):
 
         Raises:
             UnauthenticatedError: that cannot be told.
-            KeysUnavailableError: not at the moment.
+            UnavailableError: not at the moment.
         """
 
 
-def make_authenticator(settings: AccessSettings) -> Authenticator:
+def make_authenticator(settings: AccessSettings, keys: ApiKeys) -> Authenticator:
     """What the settings ask for."""
     if settings.auth != "jwt":
         return Everybody()
-    keys: Keys
+    signed_by: Keys
     if settings.auth_secret is not None:
-        keys = SharedSecret(settings.auth_secret.get_secret_value().encode())
+        signed_by = SharedSecret(settings.auth_secret.get_secret_value().encode())
     else:
-        keys = PublishedKeys(settings.auth_jwks_url or "")
-    return Tokens(keys, issuer=settings.auth_issuer, audience=settings.auth_audience)
+        signed_by = PublishedKeys(settings.auth_jwks_url or "")
+    tokens = Tokens(signed_by, issuer=settings.auth_issuer, audience=settings.auth_audience)
+    return Bearers(tokens, keys)
 
 
 class Everybody:
@@ -57,6 +59,22 @@ class Everybody:
         return EVERYBODY
 
 
+class Bearers:
+    """Who sends a token or an API key is whom it names."""
+
+    def __init__(self, tokens: "Tokens", keys: ApiKeys) -> None:
+        self._tokens = tokens
+        self._keys = keys
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        """Whom the header names."""
+        scheme, _, credential = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise UnauthenticatedError
+        verify = self._keys.verify if credential.startswith(PREFIX) else self._tokens.verify
+        return await verify(credential)
+
+
 class Tokens:
     """Who has a signed token is whom it names."""
 
@@ -65,15 +83,14 @@ class Tokens:
         self._issuer = issuer
         self._audience = audience
 
-    async def authenticate(self, authorization: str | None) -> Principal:
-        """Whom the bearer token names."""
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer":
-            raise UnauthenticatedError
-        return await self.verify(token.strip())
-
     async def verify(self, token: str) -> Principal:
-        """Whom a token names."""
+        """Whom a token names.
+
+        Raises:
+            InvalidTokenError: it is none of ours.
+            TokenExpiredError: its time is over.
+            KeysUnavailableError: nobody can say.
+        """
         if len(token) > MAX_TOKEN:
             raise InvalidTokenError(f"The token has more than {MAX_TOKEN} characters.")
         try:
@@ -129,7 +146,7 @@ def _known(kind: type[Member], named: object) -> frozenset[Member]:
 class _Asking(SecurityBase):
     """The dependency that tells who asks; the OpenAPI document names it as what secures a path."""
 
-    model = HTTPBearer(description="A JWT. Not asked for with `WAYBILL_AUTH=none`.")
+    model = HTTPBearer(description="A JWT or an API key. Not asked for with `WAYBILL_AUTH=none`.")
     scheme_name = "token"
 
     async def __call__(self, connection: HTTPConnection) -> Principal:

@@ -37,6 +37,8 @@ class Principal:
     scopes: frozenset[Scope] = frozenset(Scope)
     expires_at: float | None = None
     """Unix seconds from which on they must prove it anew; None for never."""
+    api_key: str | None = None
+    """The id of the key that proves it, if one does: it may be revoked at any time."""
 
     def require_operator(self) -> None:
         """Check that they may look after the files of others.

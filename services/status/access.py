@@ -19,14 +19,19 @@ class Visibility:
     """Only of this owner; None for all of the tenant."""
     until: float | None = None
     """Unix seconds from which on who they are must be proved anew: live connections end then."""
+    api_key: str | None = None
+    """The id of the API key that proves who they are: with it live connections end as well."""
 
     @classmethod
     def of(cls, principal: Principal) -> Self:
         """What somebody sees: an admin everything, an operator their tenant's, a user their own."""
-        if principal.is_admin:
-            return cls(everything=True, until=principal.expires_at)
-        owner = None if principal.is_operator else principal.subject
-        return cls(tenant=principal.tenant, owner=owner, until=principal.expires_at)
+        return cls(
+            everything=principal.is_admin,
+            tenant=principal.tenant,
+            owner=None if principal.is_operator else principal.subject,
+            until=principal.expires_at,
+            api_key=principal.api_key,
+        )
 
     def seconds_left(self, now: float) -> float:
         """How long this holds.

@@ -35,10 +35,12 @@ from services.status.hub import Hub
 from services.status.monitor import Monitor
 from services.status.projector import Projector
 from services.status.retention import Retention
+from services.status.revocation import Revocations
 from services.status.runs import Runs
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from shared import problems
+from shared.apikeys import ApiKeys
 from shared.auth import make_authenticator
 from shared.blobs import open_blob_store
 from shared.errors import UnavailableError
@@ -56,7 +58,6 @@ COMMAND_TIMEOUT = 5.0
 
 def create_app(settings: StatusSettings) -> FastAPI:
     """The status service; nothing is connected before it starts."""
-    authenticator = make_authenticator(settings)
     store = FileStore(settings)
     hub = Hub(
         store,
@@ -74,11 +75,13 @@ def create_app(settings: StatusSettings) -> FastAPI:
         publisher = Publisher(commanding, settings)
         deletions = Deletions(hub, publisher)
         blobs = open_blob_store(settings)
+        keys = ApiKeys(blobs)
         tasks = (
             fanout.run,
             monitor.run,
             auditor.run,
             Eraser(store, blobs, publisher).run,
+            Revocations(hub, keys).run,
             Retention(settings.retention, store, deletions).run,
             partial(hub.beat, settings.heartbeat),
         )
@@ -86,7 +89,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
         running.add_done_callback(_end_process_on_failure)
         yield State(
             settings=settings,
-            authenticator=authenticator,
+            authenticator=make_authenticator(settings, keys),
             store=store,
             hub=hub,
             blobs=blobs,

@@ -261,6 +261,16 @@ class Hub:
             for subscription in self._subscriptions:
                 subscription.beat(batches)
 
+    def audiences(self) -> set[Visibility]:
+        """What those who have live connections may know of."""
+        return {subscription.filter.visible_to for subscription in self._subscriptions}
+
+    def end(self, audience: Visibility) -> None:
+        """End the subscriptions of those who may no longer know of this."""
+        for subscription in tuple(self._subscriptions):
+            if subscription.filter.visible_to == audience:
+                subscription.close()
+
     def close(self) -> None:
         """End all subscriptions; may be called from a signal handler."""
         self.closing = True

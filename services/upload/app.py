@@ -18,6 +18,7 @@ from services.upload.settings import UploadSettings
 from services.upload.straight import StraightUpload
 from services.upload.sweep import sweeping
 from shared import problems
+from shared.apikeys import ApiKeys
 from shared.auth import make_authenticator
 from shared.blobs import open_blob_store
 from shared.messaging import DirectPublisher
@@ -26,7 +27,6 @@ from shared.telemetry import health_router
 
 def create_app(settings: UploadSettings) -> FastAPI:
     """The upload service as an application; nothing is connected before it starts."""
-    authenticator = make_authenticator(settings)
     # What Kafka does not take in time goes to the outbox; it need not be sent later on as well.
     publisher = DirectPublisher(
         settings, client_id="upload", publish_timeout=settings.publish_timeout
@@ -41,6 +41,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
         )
         keys = Keys(blobs)
         intake = Intake(settings=settings, blobs=blobs, outbox=outbox, keys=keys)
+        authenticator = make_authenticator(settings, ApiKeys(blobs))
         async with link.held(), outbox.relaying(), sweeping(keys):
             desk = Desk(settings=settings, intake=intake)
             yield State(

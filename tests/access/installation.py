@@ -14,11 +14,12 @@ from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from services.upload.app import create_app as create_upload
 from services.upload.settings import UploadSettings
+from shared.apikeys import ApiKeys
 from shared.blobs import open_blob_store, source_key
 from shared.events import DeadCode, DeadData, FileDead, StatusEvent
 from shared.messaging import Publisher, create_topics, make_broker
 from shared.settings import Settings
-from tests.access.people import EVERYBODY, SECRET, bearer
+from tests.access.people import EVERYBODY, KEYS, SECRET, bearer
 from tests.services.status.asking import wait_for
 from tests.support.builders import about, completed, processing, uploaded
 from tests.support.serving import served, until_ready
@@ -40,6 +41,7 @@ class Installation:
     status: httpx.AsyncClient
     upload: httpx.AsyncClient
     publisher: Publisher
+    keys: ApiKeys
 
     async def tell(self, file_id: str, *events: StatusEvent) -> None:
         for event in events:
@@ -66,7 +68,7 @@ async def running(settings: Settings) -> AsyncIterator[Installation]:
     ):
         await until_ready(status)
         await until_ready(upload)
-        installation = Installation(status, upload, publisher)
+        installation = Installation(status, upload, publisher, ApiKeys(open_blob_store(settings)))
         await installation.tell(RUNNING, ours(), processing())
         await publisher.publish(dead_letter(RUNNING))
         status.headers.update(bearer(EVERYBODY["admin"]))
@@ -86,6 +88,8 @@ async def _store(settings: Settings) -> None:
     await store.save([(None, folded)])
     store.close()
     blobs = open_blob_store(settings)
+    for key, _ in KEYS.values():
+        await ApiKeys(blobs).add(key)
     await blobs.put(source_key(STORED), b"s" * 1234)
     await blobs.put(source_key(RUNNING), b"s" * 1234)
     await blobs.put(f"{folded.result.prefix}/text.txt", b"a text.")

@@ -1,9 +1,13 @@
 """Who asks in these tests, and the tokens that they have."""
 
 import time
+from datetime import timedelta
 from typing import Any
 
 import jwt
+
+from shared.apikeys import new_key
+from shared.principal import Role
 
 SECRET = "a secret of these tests, 32 bytes or more"  # noqa: S105 - of these tests alone
 FAR = 3600
@@ -23,28 +27,55 @@ def token(
     return jwt.encode(claims | more, key, algorithm)
 
 
+KEYS = {
+    "owner by key": new_key("ada", tenant="acme"),
+    "other by key": new_key("bob", tenant="acme"),
+    "operator by key": new_key("robot", tenant="acme", role=Role.OPERATOR),
+    "expired key": new_key("ada", tenant="acme", lasts=timedelta(0)),
+}
+"""API keys that there are, and what those send who have them."""
+
 NOBODY: dict[str, str | None] = {
     "anonymous": None,
     "expired": token(lasts=-FAR),
     "wrong key": token(key=SECRET[::-1]),
     "alg=none": token(key="", algorithm="none"),
+    "revoked key": new_key("ada", tenant="acme")[1],
+    "another's key": KEYS["owner by key"][1][:20] + KEYS["other by key"][1][20:],
+    "expired key": KEYS["expired key"][1],
 }
 """Those who have not proved who they are."""
 
 EVERYBODY: dict[str, str] = {
     "other": token("bob"),
+    "other by key": KEYS["other by key"][1],
     "same name in another tenant": token("ada", "globex"),
     "operator of another tenant": token("otto", "globex", "operator"),
     "owner": token("ada"),
+    "owner by key": KEYS["owner by key"][1],
+    "operator by key": KEYS["operator by key"][1],
     "operator": token("olga", "acme", "operator"),
     "admin": token("root", "globex", "admin"),
 }
 """Those who have; strangers first, as what they do must change nothing for the others."""
 
-SEES = {"owner", "operator", "admin"}
+WHO = {
+    "other": ("bob", "acme"),
+    "other by key": ("bob", "acme"),
+    "same name in another tenant": ("ada", "globex"),
+    "operator of another tenant": ("otto", "globex"),
+    "owner": ("ada", "acme"),
+    "owner by key": ("ada", "acme"),
+    "operator by key": ("robot", "acme"),
+    "operator": ("olga", "acme"),
+    "admin": ("root", "globex"),
+}
+"""Their names and tenants."""
+
+SEES = {"owner", "owner by key", "operator", "operator by key", "admin"}
 """Who of them may know of a file of ada's in acme."""
 
-LOOKS_AFTER = {"operator of another tenant", "operator", "admin"}
+LOOKS_AFTER = {"operator of another tenant", "operator", "operator by key", "admin"}
 """Who of them may look after files of others at all."""
 
 

@@ -13,6 +13,8 @@ import websockets
 
 from services.status.api import files
 from services.status.api.messages import CloseCode
+from shared import apikeys
+from shared.apikeys import new_key
 from shared.auth import LEEWAY
 from shared.events import new_file_id
 from shared.settings import Settings
@@ -25,7 +27,7 @@ from tests.access.installation import (
     running,
     without_id,
 )
-from tests.access.people import EVERYBODY, SEES, bearer, token
+from tests.access.people import EVERYBODY, SEES, WHO, bearer, token
 from tests.support.builders import processing
 from waybill.local.parts import Parts
 
@@ -141,9 +143,8 @@ async def test_a_state_is_told_to_those_alone_who_may_know_of_it(
     for tenant, mark in marks.items():
         await installation.tell(mark, ours(tenant=tenant))
     for who in EVERYBODY:
-        if who != "other":  # Has no file that could be told.
-            in_globex = "another tenant" in who
-            await listeners[who].until_told(marks["globex" if in_globex else "acme"])
+        if WHO[who][0] != "bob":  # Has no file that could be told.
+            await listeners[who].until_told(marks["acme" if who == "admin" else WHO[who][1]])
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -237,3 +238,20 @@ async def test_there_is_no_other_way_to_a_file_of_somebody_else(
     ]
     assert answers[0] == answers[1]
     assert answers[0][0] == 404
+
+
+@STREAMS
+async def test_a_stream_ends_when_its_key_is_revoked(
+    installation: Installation, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apikeys, "CACHED_FOR", 0.0)
+    key, text = new_key("ada", tenant="acme")
+    await installation.keys.add(key)
+    listener = Listener()
+    listening = asyncio.create_task(listener.listen(stream(installation, text, {"ids": [RUNNING]})))
+    await listener.until_told(RUNNING)
+    await installation.keys.revoke(key.id)
+    await asyncio.wait({listening}, timeout=15)
+    assert listening.done()
+    answer = await installation.status.get("/api/files", headers=bearer(text))
+    assert answer.json()["code"] == "invalid_token"

@@ -11,7 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from fastapi import FastAPI, Response
 
-from shared.auth import LEEWAY, Everybody, Tokens, make_authenticator
+from shared.apikeys import ApiKeys
+from shared.auth import LEEWAY, Bearers, Tokens, make_authenticator
+from shared.blobs import open_blob_store
 from shared.errors import (
     ForbiddenError,
     InvalidTokenError,
@@ -21,11 +23,12 @@ from shared.errors import (
 )
 from shared.jwks import AGAIN_AFTER, FRESH_FOR, KEPT_FOR, PublishedKeys, SharedSecret
 from shared.principal import EVERYBODY, Principal, Role, Scope
-from shared.settings import AccessSettings
+from shared.settings import AccessSettings, Settings
 from tests.support.serving import served
 
 ISSUER, AUDIENCE = "https://issuer.test", "waybill"
 SECRET = b"0123456789abcdef0123456789abcdef"
+NO_KEYS = ApiKeys(open_blob_store(Settings(blobs="memory://")))
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
 
@@ -60,6 +63,9 @@ class Issuer:
     def tokens(self) -> Tokens:
         return Tokens(PublishedKeys(self.url, clock=self.clock), issuer=ISSUER, audience=AUDIENCE)
 
+    def bearers(self) -> Bearers:
+        return Bearers(self.tokens(), NO_KEYS)
+
 
 @pytest.fixture
 async def issuer() -> AsyncIterator[Issuer]:
@@ -77,15 +83,15 @@ async def issuer() -> AsyncIterator[Issuer]:
 
 
 async def test_where_nobody_is_asked_everybody_may_do_everything() -> None:
-    assert await make_authenticator(AccessSettings()).authenticate(None) is EVERYBODY
-    assert isinstance(make_authenticator(AccessSettings(auth="open", host="0.0.0.0")), Everybody)  # noqa: S104
+    for settings in (AccessSettings(), AccessSettings(auth="open", host="0.0.0.0")):  # noqa: S104
+        assert await make_authenticator(settings, NO_KEYS).authenticate(None) is EVERYBODY
 
 
 async def test_a_token_tells_who_asks_and_what_they_are(issuer: Issuer) -> None:
     expires = int(time.time()) + 60
     token = signed(tenant="acme", roles=["operator", "cook"], exp=expires)
 
-    assert await issuer.tokens().authenticate(f"Bearer {token}") == Principal(
+    assert await issuer.bearers().authenticate(f"Bearer {token}") == Principal(
         subject="ada",
         tenant="acme",
         roles=frozenset({Role.USER, Role.OPERATOR}),
@@ -114,7 +120,7 @@ async def test_a_principal_may_not_do_what_its_scopes_do_not_have() -> None:
 @pytest.mark.parametrize("header", [None, "", "Basic YTpi", "Token x"])
 async def test_without_a_token_nobody_is_known(issuer: Issuer, header: str | None) -> None:
     with pytest.raises(UnauthenticatedError) as raised:
-        await issuer.tokens().authenticate(header)
+        await issuer.bearers().authenticate(header)
     assert raised.value.code == "unauthenticated"
     assert issuer.asked == 0
 
@@ -170,7 +176,7 @@ def _nested() -> str:
 )
 async def test_a_token_that_is_not_good_is_refused(issuer: Issuer, token: str) -> None:
     with pytest.raises(InvalidTokenError):
-        await issuer.tokens().authenticate(f"Bearer {token}")
+        await issuer.bearers().authenticate(f"Bearer {token}")
 
 
 async def test_a_token_ends_when_it_says_and_the_clocks_may_differ_a_little(

@@ -238,6 +238,18 @@ def replay(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
     raise typer.Exit(_run_module("services.status.replay", folder, *context.args))
 
 
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    }
+)
+def keys(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
+    """Make, list and revoke API keys: `keys create SUBJECT`, `keys list`, `keys revoke ID`."""
+    raise typer.Exit(_run_module("shared.apikeys", folder, *context.args))
+
+
 @topics.command("apply")
 def apply_topics(folder: Folder = DEFAULT_FOLDER) -> None:
     """Create the topics that are missing."""

@@ -30,7 +30,7 @@ class CloseCode(IntEnum):
         "The pod does not know the present yet, or has as many connections as it may have.",
     )
     SLOW = 4000, "The client did not read what it was sent. The cursor loses nothing."
-    EXPIRED = 4001, "The token has expired: connect again with a new one. The cursor loses nothing."
+    EXPIRED = 4001, "The token has expired or was revoked. A new one and the cursor lose nothing."
     NOTHING_SUBSCRIBED = 4500, "The client did not say within 10 s what it wants to follow."
     BAD_MESSAGES = 4501, "The client sent ten messages that are no subscriptions."
 
