@@ -14,6 +14,7 @@
     │   ├── BadParameterError               422
     │   ├── TooWideSearchError              422
     │   ├── UnknownFileError                404
+    │   ├── UnknownBatchError               404
     │   ├── UnknownArtifactError            404
     │   ├── NoResultYetError                409
     │   ├── NotCancellableError             409
@@ -154,6 +155,13 @@ class UnknownFileError(RefusedError):
     """No file has this id."""
 
     code = "unknown_file"
+    status = 404
+
+
+class UnknownBatchError(RefusedError):
+    """No batch has this id."""
+
+    code = "unknown_batch"
     status = 404
 
 

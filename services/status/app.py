@@ -17,6 +17,8 @@ from services.status import dashboard
 from services.status.api import (
     admin,
     asyncapi,
+    batches,
+    bulk,
     commands,
     files,
     listing,
@@ -116,7 +118,9 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app.include_router(polling.router)
     app.include_router(files.router)
     app.include_router(listing.router)
+    app.include_router(bulk.router)
     app.include_router(commands.router)
+    app.include_router(batches.router)
     app.include_router(admin.router)
     app.include_router(stream.router)
     app.include_router(socket.router)

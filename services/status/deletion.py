@@ -10,19 +10,17 @@ so that what it has stored meanwhile goes as well.
 import asyncio
 import logging
 
-from services.status.commanding import publish_and_see
+from services.status.commanding import SOURCE, publish_and_see, request_cancel
 from services.status.hub import Hub
 from services.status.projection import Status, apply
 from services.status.store import FileStore
 from shared.blobs import BlobStore, results_prefix, source_key
 from shared.errors import LegalHoldError, UnavailableError
-from shared.events import CancelRequestedData, DeletedData, FileCancelRequested, FileDeleted
+from shared.events import DeletedData, FileDeleted
 from shared.messaging import Publisher
 from shared.topics import UPLOADED
 
 log = logging.getLogger(__name__)
-
-SOURCE = "/status"
 
 LEGAL_HOLD = "legal_hold"
 """The label that keeps a file from being deleted, whatever its value is."""
@@ -56,10 +54,7 @@ class Deletions:
                 f"The file has the label {LEGAL_HOLD!r} and must not be deleted.",
             )
         if not status.status.is_terminal:
-            stop = CancelRequestedData(run=status.run, reason=reason)
-            await self._publisher.publish(
-                FileCancelRequested.of(status.file_id, stop, source=SOURCE)
-            )
+            await request_cancel(self._publisher, status, reason=reason)
         data = DeletedData(run=status.run, reason=reason)
         event = FileDeleted.of(status.file_id, data, source=SOURCE)
         await publish_and_see(

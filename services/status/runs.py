@@ -8,7 +8,7 @@ many ask at once, on however many pods, one new run comes of it.
 import asyncio
 import logging
 
-from services.status.commanding import publish_and_see
+from services.status.commanding import SOURCE, publish_and_see
 from services.status.hub import Hub
 from services.status.projection import State, Status
 from shared.blobs import source_key
@@ -17,8 +17,6 @@ from shared.events import FileRequeued, RequeuedData
 from shared.messaging import Publisher
 
 log = logging.getLogger(__name__)
-
-SOURCE = "/status"
 
 
 def next_run(status: Status, *, force: bool, reason: str) -> RequeuedData:

@@ -205,6 +205,15 @@ class FileStore:
         counts[State.COMPLETED] = max(0, whole - sum(counts.values()))
         return counts
 
+    @translated
+    async def counts_of(self, query: Query) -> dict[State, int]:
+        """How many files of a list have each status."""
+        wanted = conditions(query, Sort.NEWEST_FIRST, None)
+        return {
+            state: await self._count({"$and": [*wanted, {"status": state.value}]})
+            for state in State
+        }
+
     async def _count(self, condition: Mapping[str, Any]) -> int:
         # The command counts the keys of an index; the driver's own way would be an aggregation.
         counted = await self._files.database.command(

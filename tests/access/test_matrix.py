@@ -53,6 +53,10 @@ class Kind(Enum):
     """Files that may be seen, to those alone who look after them."""
     ADMINS = auto()
     """The installation."""
+    BATCH = auto()
+    """The files of one request that may be seen."""
+    BULK = auto()
+    """Files, with which something is done."""
     UPLOAD = auto()
     """Takes a file."""
 
@@ -77,6 +81,8 @@ ROWS: dict[Operation, Kind] = {
     ("POST", "/api/files/{file_id}/cancel"): Kind.COMMAND,
     ("POST", "/api/files/{file_id}/retry"): Kind.COMMAND,
     ("DELETE", "/api/files/{file_id}"): Kind.DELETION,
+    ("POST", "/api/files/bulk"): Kind.BULK,
+    ("GET", "/api/batches/{batch_id}"): Kind.BATCH,
     ("GET", "/api/admin/stuck"): Kind.OPERATORS,
     ("GET", "/api/admin/dead"): Kind.OPERATORS,
     ("GET", "/api/admin/dead/{partition}-{offset}"): Kind.OPERATORS,
@@ -96,7 +102,12 @@ UNDOCUMENTED = {
 }
 """Paths that no document has; they are public."""
 
-NEEDS = {Kind.UPLOAD: Scope.UPLOAD, Kind.COMMAND: Scope.COMMAND, Kind.DELETION: Scope.COMMAND}
+NEEDS = {
+    Kind.UPLOAD: Scope.UPLOAD,
+    Kind.COMMAND: Scope.COMMAND,
+    Kind.DELETION: Scope.COMMAND,
+    Kind.BULK: Scope.COMMAND,
+}
 """The scope that an endpoint asks for; the others are for reading."""
 
 
@@ -164,8 +175,13 @@ async def ask(
     method, path = operation
     client = installation.upload if ROWS[operation] is Kind.UPLOAD else installation.status
     partition, _, offset = letter.partition("-")
-    address = path.format(file_id=file_id, name="text.txt", partition=partition, offset=offset)
-    return await client.request(method, address, headers=bearer(credential))
+    address = path.format(
+        file_id=file_id, batch_id=file_id, name="text.txt", partition=partition, offset=offset
+    )
+    body = (
+        {"action": "cancel", "files": {"ids": [file_id]}} if ROWS[operation] is Kind.BULK else None
+    )
+    return await client.request(method, address, headers=bearer(credential), json=body)
 
 
 def test_every_endpoint_has_a_row() -> None:
@@ -258,6 +274,33 @@ async def test_a_list_holds_what_may_be_seen(installation: Installation) -> None
                 "/api/files", params=filters, headers=bearer(credential)
             )
             assert members(answer) == ({STORED, RUNNING} if who in SEES else set()), (who, filters)
+
+
+async def test_a_batch_is_told_of_the_files_that_may_be_seen(installation: Installation) -> None:
+    batch = ("GET", "/api/batches/{batch_id}")
+    for who, credential in EVERYBODY.items():
+        answer = await ask(installation, batch, credential, file_id="b1")
+        unknown = await ask(installation, batch, credential, file_id="b2")
+        if who in SEES:
+            assert answer.json()["total"] == 2, who
+        else:
+            assert without_id(answer, "b1") == without_id(unknown, "b2"), who
+
+
+async def test_one_command_for_many_files_leaves_those_alone_that_may_not_be_seen(
+    installation: Installation,
+) -> None:
+    order = ("POST", "/api/files/bulk")
+    for who, credential in EVERYBODY.items():
+        answer = await ask(installation, order, credential, file_id=STORED)
+        unknown = await ask(installation, order, credential, file_id=UNKNOWN)
+        if who in SEES:
+            assert answer.json()["items"][0]["code"] == "not_cancellable", who
+        else:
+            assert without_id(answer, STORED) == without_id(unknown, UNKNOWN), who
+        by_batch = {"action": "retry", "files": {"batch_id": "b1"}}
+        found = await installation.status.post(order[1], json=by_batch, headers=bearer(credential))
+        assert found.json()["items"] == [], who  # None of them failed; nobody else's are counted.
 
 
 async def test_files_are_counted_that_may_be_seen(installation: Installation) -> None:

@@ -4,7 +4,6 @@ A command is a fact in Kafka before it is answered, and the processor does what 
 sent again: the event has the same id then.
 """
 
-import logging
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -20,15 +19,11 @@ from services.status.api.dependencies import (
     up_to_date,
 )
 from services.status.api.files import FileId, find, status_location
+from services.status.commanding import request_cancel
 from services.status.expectation import SOONEST
-from services.status.projection import Status, apply
-from services.status.runs import SOURCE
+from services.status.projection import Status
 from services.status.update import Update
-from shared.errors import NotCancellableError
-from shared.events import CancelRequestedData, FileCancelRequested
 from shared.problems import ERROR_RESPONSES
-
-log = logging.getLogger(__name__)
 
 router = APIRouter(
     prefix="/api/files",
@@ -59,16 +54,7 @@ async def cancel(
     the processor has stopped the work, or the work has ended before that.
     """
     status = (await find(hub, file_id, commandable)).status
-    if status.status.is_terminal:
-        raise NotCancellableError(
-            f"The file is {status.status}: there is no work that could be cancelled.",
-            members={"file_status": status.status},
-        )
-    data = CancelRequestedData(run=status.run, reason=reason)
-    request = FileCancelRequested.of(file_id, data, source=SOURCE)
-    await publisher.publish(request)
-    log.info("%s run %d is to be cancelled: %r", file_id, status.run, reason)
-    return _accepted(Update(apply(status, request, offset=0)))
+    return _accepted(Update(await request_cancel(publisher, status, reason=reason)))
 
 
 @router.post("/{file_id}/retry", status_code=202, response_model=Status)

@@ -74,6 +74,16 @@ EVENTS: Example = {
     "complete": True,
 }
 
+BATCH: Example = {
+    "batch_id": "01a212ec-5f3b-7c4e-8f6a-7b8c9d0e1f2a",
+    "total": 40,
+    "files": {"pending": 12, "processing": 4, "completed": 23, "failed": 1, "cancelled": 0},
+    "percent": 60,
+    "finished": False,
+    "files_url": "/api/files?batch_id=01a212ec-5f3b-7c4e-8f6a-7b8c9d0e1f2a",
+    "stream_url": "/api/stream?batch_id=01a212ec-5f3b-7c4e-8f6a-7b8c9d0e1f2a",
+}
+
 STATS: Example = {
     "time": "2026-11-25T09:00:02.000Z",
     "files": {"pending": 12, "processing": 4, "completed": 98211, "failed": 37, "cancelled": 5},

@@ -1,0 +1,82 @@
+"""The files of one request as a whole: `GET /api/batches/{id}`."""
+
+import asyncio
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Path
+from pydantic import BaseModel, Field
+
+from services.status.access import Visibility
+from services.status.api import examples
+from services.status.api.dependencies import Readable, StoreOf, reader, up_to_date
+from services.status.api.files import MAX_ID, YOUNG, YOUNG_WAIT
+from services.status.projection import State
+from services.status.query import Query
+from services.status.store import FileStore
+from shared.errors import UnknownBatchError
+from shared.events import file_id_age, utc_now
+from shared.problems import ERROR_RESPONSES
+
+router = APIRouter(
+    prefix="/api/batches",
+    tags=["files"],
+    responses=ERROR_RESPONSES,
+    dependencies=[Depends(reader), Depends(up_to_date)],
+)
+
+LOOK_INTERVAL = 0.1
+"""Seconds between two looks for a batch that was just handed out."""
+
+
+class Batch(BaseModel):
+    """How the files of a batch are doing; those that were deleted are not counted."""
+
+    batch_id: str
+    total: int
+    files: dict[State, int] = Field(description="How many have each status.")
+    percent: int = Field(description="How many of a hundred have ended.")
+    finished: bool
+    files_url: str = Field(description="The list of them.")
+    stream_url: str = Field(description="All of them live, as Server-Sent Events.")
+
+
+@router.get("/{batch_id}", responses=examples.answer(examples.BATCH))
+async def read_batch(
+    batch_id: Annotated[str, Path(max_length=MAX_ID, description="As the upload answered it.")],
+    store: StoreOf,
+    readable: Readable,
+) -> Batch:
+    """How many files of a batch have each status, and how far it is as a whole."""
+    counts = await _counts(store, batch_id, readable)
+    total = sum(counts.values())
+    ended = sum(count for state, count in counts.items() if state.is_terminal)
+    filtered = f"?batch_id={quote(batch_id, safe='')}"
+    return Batch(
+        batch_id=batch_id,
+        total=total,
+        files=counts,
+        percent=100 * ended // total,
+        finished=ended == total,
+        files_url=f"/api/files{filtered}",
+        stream_url=f"/api/stream{filtered}",
+    )
+
+
+async def _counts(store: FileStore, batch_id: str, readable: Visibility) -> dict[State, int]:
+    """The counts of a batch; one that was just handed out is waited for.
+
+    Raises:
+        UnknownBatchError: no file that may be known of belongs to it.
+    """
+    query = Query(batch_id=batch_id, visible_to=readable)
+    clock = asyncio.get_running_loop().time
+    age = file_id_age(batch_id, utc_now())
+    deadline = clock() + (YOUNG_WAIT if age is not None and age < YOUNG else 0)
+    while not any((counts := await store.counts_of(query)).values()):
+        if clock() > deadline:
+            raise UnknownBatchError(
+                f"No batch has the id {batch_id!r}; check the id that the upload gave."
+            )
+        await asyncio.sleep(LOOK_INTERVAL)
+    return counts

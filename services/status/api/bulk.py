@@ -1,0 +1,225 @@
+"""One command about many files: `POST /api/files/bulk`."""
+
+import asyncio
+from enum import StrEnum
+from typing import Annotated, Self
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
+
+from services.status.access import Visibility
+from services.status.api.commands import MAX_REASON
+from services.status.api.dependencies import (
+    Commandable,
+    DeletionsOf,
+    HubOf,
+    PublisherOf,
+    RunsOf,
+    StoreOf,
+    commander,
+    own_origin,
+    up_to_date,
+)
+from services.status.api.files import MAX_ID, existing
+from services.status.api.listing import MAX_LABELS, MAX_TEXT
+from services.status.commanding import request_cancel
+from services.status.deletion import Deletions
+from services.status.hub import Hub
+from services.status.projection import State
+from services.status.query import Query
+from services.status.runs import Runs
+from services.status.store import FileStore
+from shared.errors import RefusedError, UnavailableError, UnknownFileError
+from shared.messaging import Publisher
+from shared.problems import ERROR_RESPONSES
+
+router = APIRouter(
+    prefix="/api/files",
+    tags=["commands"],
+    responses=ERROR_RESPONSES,
+    dependencies=[Depends(own_origin), Depends(commander), Depends(up_to_date)],
+)
+
+MAX_FILES = 1000
+"""Files of one request, which takes some seconds then; who has more sends it again."""
+
+AT_ONCE = 20
+"""Commands under way for one request: each waits for Kafka."""
+
+
+class Action(StrEnum):
+    """What is to be done."""
+
+    CANCEL = "cancel"
+    RETRY = "retry"
+    DELETE = "delete"
+
+
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"^[^\x00]*$")]
+Id = Annotated[str, Field(max_length=MAX_ID)]
+Label = Annotated[str, Field(max_length=MAX_TEXT, pattern=r"^[^\x00]*:[^\x00]*$")]
+
+
+class ByIds(BaseModel):
+    """These files."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: list[Id] = Field(min_length=1, max_length=MAX_FILES)
+
+
+class ByFilter(BaseModel):
+    """The files that match all of it."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"minProperties": 1})
+
+    status: list[State] | SkipJsonSchema[None] = Field(
+        default=None,
+        min_length=1,
+        description="Any of these; if it is left out, those that the action is for.",
+    )
+    owner: Text | SkipJsonSchema[None] = None
+    batch_id: Text | SkipJsonSchema[None] = None
+    label: list[Label] | SkipJsonSchema[None] = Field(
+        default=None, min_length=1, max_length=MAX_LABELS, description="`key:value`, all of them."
+    )
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if not self.model_dump(exclude_none=True):
+            raise ValueError("say which files: at least one of the filters")
+        return self
+
+
+class BulkRequest(BaseModel):
+    """What is to be done, and with which files."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    action: Action
+    files: ByIds | ByFilter
+    limit: int = Field(default=MAX_FILES, ge=1, le=MAX_FILES, description="Files of a filter.")
+    force: bool = Field(default=False, description="Work on completed files once more, too.")
+    reason: str = Field(default="asked for", min_length=1, max_length=MAX_REASON)
+
+    @property
+    def usual_states(self) -> set[State]:
+        """The statuses that the action is for."""
+        ended = {state for state in State if state.is_terminal}
+        match self.action:
+            case Action.CANCEL:
+                return set(State) - ended
+            case Action.RETRY:
+                return ended if self.force else ended - {State.COMPLETED}
+            case Action.DELETE:
+                return set(State)
+
+
+class Outcome(BaseModel):
+    """What became of the command about one file."""
+
+    file_id: str
+    accepted: bool
+    code: str | None = Field(default=None, description="Why not, as in a problem document.")
+    detail: str | None = None
+
+
+class BulkAnswer(BaseModel):
+    """What became of each, in the order of `ids`, or of the newest files first."""
+
+    accepted: int
+    refused: int
+    more: bool = Field(description="Whether more files match: send the same again.")
+    items: list[Outcome]
+
+
+@router.post("/bulk")
+async def bulk(
+    asked: BulkRequest,
+    hub: HubOf,
+    store: StoreOf,
+    publisher: PublisherOf,
+    runs: RunsOf,
+    deletions: DeletionsOf,
+    commandable: Commandable,
+) -> BulkAnswer:
+    """Cancel, retry or delete many files, each as its own command would; told one by one.
+
+    A refusal holds up no other file. Where Kafka does not answer, the rest is not tried.
+    """
+    ids, more = await _chosen(store, asked, commandable)
+    command = _Command(asked, hub, publisher, runs, deletions, commandable)
+    items = await asyncio.gather(*map(command.give, ids))
+    accepted = sum(each.accepted for each in items)
+    return BulkAnswer(
+        accepted=accepted, refused=len(items) - accepted, more=more, items=list(items)
+    )
+
+
+async def _chosen(
+    store: FileStore, asked: BulkRequest, commandable: Visibility
+) -> tuple[list[str], bool]:
+    """The ids of the files, and whether more match."""
+    wanted = asked.files
+    if isinstance(wanted, ByIds):
+        return list(dict.fromkeys(wanted.ids)), False
+    query = Query(
+        status=frozenset(wanted.status or asked.usual_states),
+        owner=wanted.owner,
+        batch_id=wanted.batch_id,
+        labels=frozenset(wanted.label or ()),
+        visible_to=commandable,
+    )
+    page = await store.find(query, limit=asked.limit, after=None)
+    return [status.file_id for status in page.items], page.next is not None
+
+
+class _Command:
+    """Gives one command about file after file."""
+
+    def __init__(
+        self,
+        asked: BulkRequest,
+        hub: Hub,
+        publisher: Publisher,
+        runs: Runs,
+        deletions: Deletions,
+        commandable: Visibility,
+    ) -> None:
+        self._asked = asked
+        self._hub = hub
+        self._publisher = publisher
+        self._runs = runs
+        self._deletions = deletions
+        self._commandable = commandable
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._unavailable: UnavailableError | None = None
+
+    async def give(self, file_id: str) -> Outcome:
+        """Give it about one file, when it is its turn."""
+        async with self._turns:
+            try:
+                if self._unavailable is not None:
+                    raise self._unavailable
+                await self._act(file_id)
+            except (RefusedError, UnavailableError) as error:
+                if isinstance(error, UnavailableError):
+                    self._unavailable = error
+                return Outcome(
+                    file_id=file_id, accepted=False, code=error.code, detail=error.detail
+                )
+            return Outcome(file_id=file_id, accepted=True)
+
+    async def _act(self, file_id: str) -> None:
+        known = await self._hub.current(file_id, self._commandable)
+        if known is None:
+            raise UnknownFileError(f"No file has the id {file_id!r}.")
+        status, reason = existing(known).status, self._asked.reason
+        match self._asked.action:
+            case Action.CANCEL:
+                await request_cancel(self._publisher, status, reason=reason)
+            case Action.RETRY:
+                await self._runs.start(status, force=self._asked.force, reason=reason)
+            case Action.DELETE:
+                await self._deletions.delete(status, reason=reason)
