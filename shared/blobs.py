@@ -48,9 +48,13 @@ class BlobMissingError(LookupError):
     """The blob store has nothing under this key."""
 
 
+SOURCES = "sources/"
+"""Below this stand uploaded files, side by side: a folder of its own costs as much as a file."""
+
+
 def source_key(file_id: str) -> str:
-    """Where an uploaded file is stored: side by side, as a folder costs as much as a file."""
-    return f"sources/{file_id}"
+    """Where an uploaded file is stored."""
+    return SOURCES + file_id
 
 
 def results_prefix(file_id: str) -> str:
@@ -209,17 +213,22 @@ class BlobStore:
         Args:
             before: only what was stored before that.
         """
-        found: list[str] = []
+        times = await self.times(prefix)
+        return sorted(key for key, time in times.items() if before is None or time < before)
+
+    async def times(self, prefix: str, *, after: str | None = None) -> dict[str, datetime]:
+        """When what stands under `prefix` was stored.
+
+        Args:
+            after: only keys that are greater.
+        """
+        found: dict[str, datetime] = {}
         try:
-            async for batch in obstore.list(self._store, prefix):
-                found.extend(
-                    entry["path"]
-                    for entry in batch
-                    if before is None or entry["last_modified"] < before
-                )
+            async for batch in obstore.list(self._store, prefix, offset=after):
+                found.update((entry["path"], entry["last_modified"]) for entry in batch)
         except (StoreError, OSError) as error:
             raise _unavailable(error) from error
-        return sorted(found)
+        return found
 
     async def _make_durable(self, key: str) -> None:
         """Force a directory store's new blob, and the folders that name it, to the disk."""

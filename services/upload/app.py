@@ -13,10 +13,11 @@ from services.upload.idempotency import Keys
 from services.upload.intake import Intake
 from services.upload.linger import LingeringClose
 from services.upload.link import KafkaLink
+from services.upload.orphans import Orphans
 from services.upload.outbox import Outbox
 from services.upload.settings import UploadSettings
 from services.upload.straight import StraightUpload
-from services.upload.sweep import sweeping
+from services.upload.sweep import Sweep
 from shared import problems
 from shared.apikeys import ApiKeys
 from shared.auth import make_authenticator
@@ -42,7 +43,8 @@ def create_app(settings: UploadSettings) -> FastAPI:
         keys = Keys(blobs)
         intake = Intake(settings=settings, blobs=blobs, outbox=outbox, keys=keys)
         authenticator = make_authenticator(settings, ApiKeys(blobs))
-        async with link.held(), outbox.relaying(), sweeping(keys):
+        sweep = Sweep(blobs=blobs, keys=keys, orphans=Orphans(settings, blobs))
+        async with link.held(), outbox.relaying(), sweep.running():
             desk = Desk(settings=settings, intake=intake)
             yield State(
                 authenticator=authenticator,

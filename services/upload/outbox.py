@@ -41,6 +41,11 @@ AT_ONCE = 50
 """Events that are on their way to Kafka together."""
 
 
+def file_id_of(key: str) -> str:
+    """The file that what waits under this key tells of."""
+    return key.removeprefix(f"{PREFIX}/").removesuffix(".json")
+
+
 class Outbox:
     """What waits for Kafka, and the relay that publishes it."""
 
@@ -135,7 +140,7 @@ class Outbox:
             log.info("published %d events that had waited for Kafka", len(keys))
 
     async def _relay_one(self, key: str) -> None:
-        file_id = key.removeprefix(f"{PREFIX}/").removesuffix(".json")
+        file_id = file_id_of(key)
         with suppress(BlobMissingError):  # Another pod was faster.
             await self._publisher.put_back(self._topic, file_id, await self._blobs.get(key))
             await self._blobs.delete(key)

@@ -1,0 +1,113 @@
+"""Orphans: files in the blob store of which no event tells.
+
+A process that ends between storing a file and recording it leaves one; its client got no 202. The
+log decides: what no record of `file.uploaded` names, long after it was stored, will never be named.
+How far the sweep has come is kept in the blob store, so that no pod does it all over again.
+"""
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+from services.upload import outbox
+from services.upload.idempotency import KEPT
+from shared.blobs import SOURCES, BlobMissingError, BlobStore, source_key
+from shared.events import file_id_age, first_file_id
+from shared.log import POLL_TIMEOUT_MS, open_log
+from shared.settings import Settings
+from shared.topics import UPLOADED
+
+log = logging.getLogger(__name__)
+
+ORPHANED = KEPT + timedelta(hours=3)
+"""Age from which on a file without an event is an orphan: until a key is forgotten, which takes an
+hour after its time is over, a repeat may yet publish its files."""
+
+PROGRESS = "sweeps/sources"
+"""The blob that tells up to which time of storing the sweep has come."""
+
+BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+"""Before everything."""
+
+AT_ONCE = 50_000
+"""Files that one pass looks at: their ids are in memory."""
+
+LONGEST = timedelta(days=1)
+"""Time from the making of a file's id to the end of its upload; after more it is not looked for."""
+
+CLOCKS = timedelta(hours=1)
+"""What the clocks of pods and broker may differ by."""
+
+FEW = 100
+"""Orphans that are believed in any case. Where most of more files are unknown to the log, it is the
+log that is lost, and deleting what it told of would make that worse."""
+
+
+class Orphans:
+    """The sweep of files that nobody will hear of."""
+
+    def __init__(self, settings: Settings, blobs: BlobStore) -> None:
+        self._settings = settings
+        self._blobs = blobs
+
+    async def sweep(self) -> int:
+        """Delete the orphans; returns how many.
+
+        Raises:
+            BlobStoreUnavailableError: the blob store does not answer.
+            KafkaUnavailableError, KafkaError: Kafka does not.
+        """
+        swept = 0
+        while True:
+            end, ids = await self._stored_until(datetime.now(UTC) - ORPHANED)
+            unknown = await self._without_event(ids) if ids else set()
+            if len(unknown) > max(FEW, len(ids) // 2):
+                log.error(
+                    "the log does not know %d of %d files: is it the right one? None is deleted",
+                    len(unknown),
+                    len(ids),
+                )
+                return swept
+            for file_id in unknown:
+                await self._blobs.delete(source_key(file_id))
+            swept += len(unknown)
+            if ids:
+                await self._blobs.put(PROGRESS, end.isoformat().encode())
+            if len(ids) < AT_ONCE:
+                return swept
+
+    async def _swept_to(self) -> datetime:
+        try:
+            return datetime.fromisoformat((await self._blobs.get(PROGRESS)).decode())
+        except BlobMissingError:
+            return BEGINNING
+
+    async def _stored_until(self, end: datetime) -> tuple[datetime, set[str]]:
+        """The files not looked at yet, stored up to `end` or to where they are enough."""
+        begin = await self._swept_to()
+        ages = await self._blobs.times(SOURCES, after=source_key(first_file_id(begin - LONGEST)))
+        found = sorted((stored, key) for key, stored in ages.items() if begin < stored <= end)
+        if len(found) > AT_ONCE:
+            end = found[AT_ONCE - 1][0]
+        return end, {key.removeprefix(SOURCES) for stored, key in found if stored <= end}
+
+    async def _without_event(self, ids: set[str]) -> set[str]:
+        """Those that neither the outbox nor the log has."""
+        kept = await self._blobs.keys(f"{outbox.PREFIX}/")
+        unknown = ids.difference(map(outbox.file_id_of, kept))
+        now = datetime.now(UTC)
+        oldest = max((file_id_age(each, now) or 0.0 for each in unknown), default=0.0)
+        moment = int((now - CLOCKS).timestamp() * 1000 - oldest * 1000)
+        async with open_log(self._settings, (UPLOADED,), client_id="upload-sweep") as (
+            consumer,
+            partitions,
+        ):
+            begins = await consumer.offsets_for_times(dict.fromkeys(partitions, moment))
+            ends = await consumer.end_offsets(partitions)
+            for partition in partitions:
+                # None means that nothing came since.
+                begin = begins[partition].offset if begins[partition] else ends[partition]
+                consumer.seek(partition, begin)
+            while unknown and [p for p in partitions if await consumer.position(p) < ends[p]]:
+                for records in (await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS)).values():
+                    unknown.difference_update((record.key or b"").decode() for record in records)
+        return unknown

@@ -1,0 +1,118 @@
+"""Upload services that kill themselves at one step: `python -m tests.services.upload.killed`.
+
+Reads lines of JSON, `{"step": …, "environment": {…}}`, and serves each until it is dead, one after
+another. Each is a fork, so that the imports are paid for once.
+"""
+
+import functools
+import inspect
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from services.upload.app import create_app
+from services.upload.body import _Bytes
+from services.upload.idempotency import Keys
+from services.upload.outbox import Outbox
+from services.upload.settings import UploadSettings
+from shared.blobs import BlobStore
+from shared.directory import _File
+from shared.errors import KafkaUnavailableError
+from shared.messaging import DirectPublisher
+from shared.serving import serve
+
+Patch = Callable[[], None]
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def wrapped(owner: type, name: str, *, first: Patch | None, then: Patch | None) -> None:
+    """Have something done before or after a method."""
+    method = getattr(owner, name)
+
+    @functools.wraps(method)
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        if first:
+            first()
+        result = method(*args, **kwargs)
+        if then:
+            then()
+        return result
+
+    @functools.wraps(method)
+    async def waiting(*args: Any, **kwargs: Any) -> Any:
+        if first:
+            first()
+        result = await method(*args, **kwargs)
+        if then:
+            then()
+        return result
+
+    setattr(owner, name, waiting if inspect.iscoroutinefunction(method) else plain)
+
+
+def before(owner: type, name: str) -> Patch:
+    return lambda: wrapped(owner, name, first=die, then=None)
+
+
+def after(owner: type, name: str) -> Patch:
+    return lambda: wrapped(owner, name, first=None, then=die)
+
+
+def half_written() -> None:
+    def write(self: _File, data: bytes) -> None:
+        os.write(self._descriptor, data[: len(data) // 2])
+        die()
+
+    _File.write = write  # type: ignore[method-assign]
+
+
+def without_kafka(step: Patch) -> Patch:
+    def fail() -> None:
+        raise KafkaUnavailableError
+
+    def patch() -> None:
+        wrapped(DirectPublisher, "publish", first=fail, then=None)
+        step()
+
+    return patch
+
+
+STEPS: dict[str, Patch] = {
+    "the first bytes have come": after(_Bytes, "read"),
+    "half of it is written": half_written,
+    "it is written": after(_File, "write"),
+    "it is on the disk": after(_File, "force"),
+    "it has its name": after(_File, "become_blob"),
+    "it is stored": after(BlobStore, "put_stream"),
+    "its event is handed to Kafka's client": after(DirectPublisher, "_enqueue"),
+    "its event is in Kafka": after(DirectPublisher, "publish"),
+    "its event is about to go to the outbox": without_kafka(before(Outbox, "_keep")),
+    "its event is in the outbox": without_kafka(after(Outbox, "_keep")),
+    "its key is remembered": after(Keys, "settle"),
+    "its key is about to be settled": before(Keys, "published"),
+}
+
+
+def main() -> None:
+    for line in sys.stdin:
+        asked = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            os.environ.update(asked["environment"])
+            STEPS[asked["step"]]()
+            settings = UploadSettings()
+            serve(create_app(settings), settings)
+            os._exit(1)
+        os.waitpid(pid, 0)
+        sys.stdout.write("dead\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Killed at any step between the first byte and the 202, an upload leaves a file or nothing."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.upload import orphans, sweep
+from services.upload.idempotency import Keys
+from services.upload.orphans import Orphans
+from services.upload.settings import UploadSettings
+from services.upload.sweep import Sweep
+from shared.blobs import BLOCK, open_blob_store, source_key
+from shared.events import new_file_id
+from tests.services.upload.killed import STEPS
+from tests.services.upload.service import UPLOAD, UploadedEvents, running, until_connected
+from tests.services.upload.test_process import until_listening
+from waybill.local.ports import free_port
+
+KEY = {"Idempotency-Key": '"one"'}
+
+
+class Mortals:
+    """Services that die, one after another."""
+
+    def __init__(self, process: asyncio.subprocess.Process, settings: UploadSettings) -> None:
+        self._process = process
+        self._settings = settings
+
+    async def upload(self, step: str, content: bytes) -> None:
+        """Have a service die at this step of an upload, whose client gets no answer."""
+        port = free_port()
+        environment = {
+            "WAYBILL_KAFKA": self._settings.kafka,
+            "WAYBILL_TOPIC_PREFIX": self._settings.topic_prefix,
+            "WAYBILL_BLOBS": self._settings.blobs,
+            "WAYBILL_PORT": str(port),
+        }
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        line = json.dumps({"step": step, "environment": environment})
+        self._process.stdin.write(line.encode() + b"\n")
+        await until_listening(port)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            await until_connected(client)
+            with pytest.raises(httpx.TransportError):
+                await client.post(UPLOAD, content=content, headers=KEY)
+        async with asyncio.timeout(10):
+            assert await self._process.stdout.readline() == b"dead\n"
+
+
+@pytest.fixture(scope="module")
+async def forking() -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.services.upload.killed"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env=os.environ,
+    )
+    yield process
+    process.kill()
+    await process.wait()
+
+
+@pytest.fixture
+def mortals(forking: asyncio.subprocess.Process, settings: UploadSettings) -> Mortals:
+    return Mortals(forking, settings)
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is left is swept, as if a day had passed."""
+    monkeypatch.setattr(orphans, "ORPHANED", timedelta(0))
+    monkeypatch.setattr(sweep, "STAGED_FOR", timedelta(0))
+
+
+async def sweep_all(settings: UploadSettings) -> None:
+    blobs = open_blob_store(settings)
+    sweep = Sweep(blobs=blobs, keys=Keys(blobs), orphans=Orphans(settings, blobs))
+    await sweep.once()
+
+
+def left(settings: UploadSettings) -> list[Path]:
+    """The files of users in the blob store, complete or not."""
+    folders = [Path(settings.blobs, name) for name in ("sources", "staged", "outbox")]
+    return [path for folder in folders for path in folder.glob("*")]
+
+
+def waiting_in_outbox(settings: UploadSettings) -> bool:
+    return any(path.parent.name == "outbox" for path in left(settings))
+
+
+@pytest.mark.parametrize("size", [20_000, 3 * BLOCK], ids=["small", "large"])
+@pytest.mark.parametrize("step", STEPS)
+async def test_when(
+    mortals: Mortals, settings: UploadSettings, events: UploadedEvents, step: str, size: int
+) -> None:
+    content = os.urandom(size)
+    await mortals.upload(step, content)
+    if waiting_in_outbox(settings):
+        async with running(settings), asyncio.timeout(10):
+            while waiting_in_outbox(settings):
+                await asyncio.sleep(0.05)
+    await sweep_all(settings)
+
+    published = {event.file_id: event for event in await events.all()}
+
+    assert len(published) <= 1
+    assert left(settings) == [Path(settings.blobs, source_key(each)) for each in published]
+    for path in left(settings):
+        assert path.read_bytes() == content
+
+
+async def test_what_the_log_or_the_outbox_knows_is_no_orphan(settings: UploadSettings) -> None:
+    async with running(settings) as service:
+        known = (await service.send(("a.txt", b"one"))).json()["file_id"]
+    blobs = open_blob_store(settings)
+    waiting, lost = new_file_id(), new_file_id()
+    for file_id in (waiting, lost):
+        await blobs.put(source_key(file_id), b"two")
+    await blobs.put(f"outbox/{waiting}.json", b"{}")
+
+    assert await Orphans(settings, blobs).sweep() == 1
+
+    assert await blobs.keys("sources") == sorted(map(source_key, (known, waiting)))
+
+
+async def test_what_was_swept_once_is_not_looked_at_again(settings: UploadSettings) -> None:
+    blobs = open_blob_store(settings)
+    await blobs.put(source_key(new_file_id()), b"one")
+    in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+    await blobs.put(orphans.PROGRESS, in_an_hour.isoformat().encode())
+
+    assert await Orphans(settings, blobs).sweep() == 0
+
+
+async def test_a_log_that_knows_hardly_any_file_is_not_believed(
+    settings: UploadSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orphans, "FEW", 2)
+    blobs = open_blob_store(settings)
+    for _ in range(3):
+        await blobs.put(source_key(new_file_id()), b"one")
+
+    assert await Orphans(settings, blobs).sweep() == 0
+
+    assert len(await blobs.keys("sources")) == 3
+
+
+async def test_files_are_swept_in_passes(
+    settings: UploadSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orphans, "AT_ONCE", 2)
+    blobs = open_blob_store(settings)
+    for _ in range(5):
+        await blobs.put(source_key(new_file_id()), b"one")
+
+    assert await Orphans(settings, blobs).sweep() == 5
+
+
+async def test_young_files_are_left_alone(
+    settings: UploadSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orphans, "ORPHANED", timedelta(hours=1))
+    blobs = open_blob_store(settings)
+    await blobs.put(source_key(new_file_id()), b"one")
+
+    assert await Orphans(settings, blobs).sweep() == 0
