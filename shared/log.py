@@ -20,9 +20,12 @@ PATIENCE = 30.0
 
 @asynccontextmanager
 async def open_log(
-    settings: Settings, topics: Iterable[Topic], *, client_id: str
+    settings: Settings, topics: Iterable[Topic], *, client_id: str, wait_ms: int = 500
 ) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
     """A consumer of all partitions of some topics, which commits nothing.
+
+    Args:
+        wait_ms: how long Kafka keeps a fetch for which it has nothing; none can overtake it.
 
     Raises:
         KafkaError: Kafka does not answer.
@@ -37,7 +40,10 @@ async def open_log(
         for partition in topic["partitions"]
     ]
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka.split(","), client_id=client_id, enable_auto_commit=False
+        bootstrap_servers=settings.kafka.split(","),
+        client_id=client_id,
+        enable_auto_commit=False,
+        fetch_max_wait_ms=wait_ms,
     )
     await consumer.start()
     try:

@@ -18,6 +18,9 @@ from shared.telemetry import configure_logging
 WORTH_A_PROCESS = 50_000
 """Records that take about as long to fold as a process takes to start."""
 
+SIDE_BY_SIDE = 2
+"""Shares that are folded side by side in a process: more would bring memory, and little time."""
+
 LOOK_EVERY = 0.5
 """Seconds between two looks at how far the processes have come."""
 
@@ -98,18 +101,15 @@ async def _fold_all(
     settings: StatusSettings, collection: str, rest: list[Stretch], jobs: int, watch: _Watch
 ) -> None:
     await watch.look()
-    numbers = sorted({each.number for each in rest if each})
-    if not numbers:
-        return
-    jobs = min(jobs, len(numbers), 1 + sum(map(len, rest)) // WORTH_A_PROCESS)
-    shares = [[each for each in rest if each.number in numbers[job::jobs]] for job in range(jobs)]
+    shares = _shares(rest, min(jobs, 1 + sum(map(len, rest)) // WORTH_A_PROCESS))
     if len(shares) == 1:
         await _fold(settings, collection, rest)
-    else:
+    elif shares:
+        context = multiprocessing.get_context("forkserver")
+        # What takes long to import is imported once, and its memory is shared.
+        context.set_forkserver_preload([__name__])
         loop = asyncio.get_running_loop()
-        with ProcessPoolExecutor(
-            len(shares), mp_context=multiprocessing.get_context("forkserver")
-        ) as processes:
+        with ProcessPoolExecutor(len(shares), mp_context=context) as processes:
             folding = [
                 loop.run_in_executor(processes, _fold_here, settings, collection, share)
                 for share in shares
@@ -122,6 +122,13 @@ async def _fold_all(
     await watch.look()
 
 
+def _shares(stretches: Collection[Stretch], count: int) -> list[list[Stretch]]:
+    """Stretches in at most so many parts; those of one number stay together."""
+    numbers = sorted({each.number for each in stretches if each})
+    mine = [set(numbers[share::count]) for share in range(min(count, len(numbers)))]
+    return [[each for each in stretches if each.number in some] for some in mine]
+
+
 def _fold_here(settings: StatusSettings, collection: str, stretches: list[Stretch]) -> None:
     """Fold in a process of its own."""
     configure_logging(settings)
@@ -130,11 +137,23 @@ def _fold_here(settings: StatusSettings, collection: str, stretches: list[Stretc
 
 
 async def _fold(settings: StatusSettings, collection: str, stretches: list[Stretch]) -> None:
+    """Fold in this process: one share computes while the other waits for MongoDB."""
+    shares = _shares(stretches, SIDE_BY_SIDE)
+    folding = [asyncio.create_task(_fold_share(settings, collection, each)) for each in shares]
+    try:
+        await asyncio.gather(*folding)
+    finally:
+        for each in folding:
+            each.cancel()
+        await asyncio.wait(folding)
+
+
+async def _fold_share(settings: StatusSettings, collection: str, share: list[Stretch]) -> None:
     store = FileStore(settings, collection=collection)
     checkpoints = Checkpoints(store)
     projector = Projector(store)
     try:
-        async for block in read(settings, stretches):
+        async for block in read(settings, share):
             await projector.project(block.records)
             await checkpoints.passed(block.number, block.rest)
     finally:

@@ -18,13 +18,16 @@ from shared.messaging import KafkaRecord
 from shared.settings import Settings
 from shared.topics import EVENT_TOPICS
 
-BLOCK = 5_000
-"""Records that are folded in one go: some 30 MB of memory."""
+BLOCK = 2_000
+"""Records that are folded in one go: some 15 MB of memory."""
 
 BATCH = 500
 """Records of one partition that are taken before the times are compared again."""
 
 POLL_TIMEOUT_MS = 200
+
+WAIT_MS = 5
+"""A fetch beyond the end of one number must not hold up the first one of the next."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +88,20 @@ async def read(settings: Settings, stretches: Collection[Stretch]) -> AsyncItera
         KafkaError: Kafka cannot be reached.
         KafkaUnavailableError: it does not answer any more.
     """
-    async with open_log(settings, EVENT_TOPICS, client_id="replay") as (consumer, _):
-        # All at once: while one number is read, Kafka already brings the next ones.
-        consumer.assign([each.partition for each in stretches if each])
-        for each in filter(len, stretches):
-            consumer.seek(each.partition, each.begin)
+    async with open_log(settings, EVENT_TOPICS, client_id="replay", wait_ms=WAIT_MS) as (
+        consumer,
+        partitions,
+    ):
+        # Of each partition that is not paused, Kafka brings a megabyte ahead.
+        consumer.pause(*partitions)
         for number in sorted({each.number for each in stretches}):
             of_number = [each for each in stretches if each.number == number and each]
+            for each in of_number:
+                consumer.seek(each.partition, each.begin)
+            consumer.resume(*(each.partition for each in of_number))
             async for block in _read_side_by_side(consumer, number, of_number):
                 yield block
+            consumer.pause(*(each.partition for each in of_number))
 
 
 async def _read_side_by_side(

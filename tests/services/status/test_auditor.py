@@ -89,7 +89,9 @@ async def test_what_is_stuck_and_what_has_drifted_is_answered(
     await publish(publisher, file_id, uploaded(), processing())
     await wait_for(client, file_id, "processing")
     async with asyncio.timeout(10):
-        while not (items := (await client.get("/api/admin/stuck")).json()["items"]):
+        while [
+            (each["file_id"], each["status"])
+            for each in (await client.get("/api/admin/stuck")).json()["items"]
+        ] != [(file_id, "processing")]:
             await asyncio.sleep(0.05)
-    assert (items[0]["file_id"], items[0]["status"]) == (file_id, "processing")
     assert (await client.get("/api/admin/audit")).json() == {"compared": 0, "drifted": []}
