@@ -9,6 +9,7 @@
     │   ├── BrokenMultipartError            400
     │   ├── LengthMismatchError             400
     │   ├── StalledUploadError              408
+    │   ├── AllowanceError                  429
     │   ├── BadIdempotencyKeyError          400
     │   ├── ReusedIdempotencyKeyError       422
     │   ├── BadParameterError               422
@@ -52,7 +53,7 @@ class WaybillError(Exception):
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
-    retry_after: ClassVar[int | None] = None
+    retry_after: int | None = None
     """Seconds after which the same request is worth another try; None where it is not."""
     challenge: ClassVar[str | None] = None
     """What `WWW-Authenticate` says to who must prove who they are (RFC 6750)."""
@@ -121,6 +122,17 @@ class StalledUploadError(RefusedError):
 
     code = "stalled"
     status = 408
+
+
+class AllowanceError(RefusedError):
+    """The owner has uploaded as much as is allowed in a time."""
+
+    code = "allowance_used_up"
+    status = 429
+
+    def __init__(self, detail: str, *, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
 
 
 class BadIdempotencyKeyError(RefusedError):

@@ -93,13 +93,19 @@ class IncomingBody:
                 yield file
 
     def _bytes(self, limit: int) -> "_Bytes":
-        length = self._headers.get(b"content-length", "")
         return _Bytes(
             self._receive,
-            announced=int(length) if length.isdecimal() else None,
+            announced=self.announced,
             limit=limit,
             patience=self._settings.idle_timeout,
+            min_rate=self._settings.min_rate,
         )
+
+    @property
+    def announced(self) -> int | None:
+        """Bytes that the body is to have, if the client told."""
+        length = self._headers.get(b"content-length", "")
+        return int(length) if length.isdecimal() else None
 
     def _raw_file(self) -> IncomingFile:
         disposition = self._headers.get(b"content-disposition", "").encode("latin-1")
@@ -140,12 +146,19 @@ class _Bytes:
     """The body as it comes from the client, its length and pace checked."""
 
     def __init__(
-        self, receive: Receive, *, announced: int | None, limit: int, patience: float
+        self,
+        receive: Receive,
+        *,
+        announced: int | None,
+        limit: int,
+        patience: float,
+        min_rate: float,
     ) -> None:
         """Args:
             announced: bytes that the body is to have, if the client told.
             limit: bytes that it may have.
             patience: seconds of silence after which it is given up.
+            min_rate: bytes a second that it must bring on average, beyond that.
 
         Raises:
             TooLargeError: more is announced than accepted.
@@ -156,6 +169,9 @@ class _Bytes:
         self._announced = announced
         self._limit = limit
         self._patience = patience
+        self._min_rate = min_rate
+        self._waited = 0.0
+        """Seconds that the client let us wait so far."""
         self._received = 0
         self._more = True
 
@@ -184,13 +200,22 @@ class _Bytes:
         return b""
 
     async def _next_message(self) -> Message:
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        left = self._patience + self._received / self._min_rate - self._waited
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(min(self._patience, left)):
                 message = await self._receive()
         except TimeoutError as error:
+            if left < self._patience:
+                raise StalledUploadError(
+                    f"The request brings less than {self._min_rate:g} bytes a second; send it "
+                    "again over a faster line, or a smaller file."
+                ) from error
             raise StalledUploadError(
                 f"Nothing came for {self._patience:g} seconds; send it again."
             ) from error
+        self._waited += clock() - begun
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         return message

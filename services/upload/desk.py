@@ -1,21 +1,30 @@
-"""The desk where files are handed in: lets so many in at once, and counts how each one fared."""
+"""The desk where files are handed in.
+
+It lets so many in at once, each owner so many and so much in a time, and counts how each fared.
+"""
 
 import functools
+import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from starlette.requests import ClientDisconnect, Request
 
+from services.upload.allowance import Allowance
 from services.upload.body import IncomingBody
 from services.upload.intake import Intake
 from services.upload.settings import UploadSettings
 from services.upload.waybills import Accepted
-from shared.errors import OverloadedError, WaybillError
+from shared.errors import AllowanceError, OverloadedError, WaybillError
 from shared.principal import Principal
 from shared.telemetry import UPLOAD_BYTES, UPLOADS
 
 _outcome_counter = functools.cache(UPLOADS.labels)
 """Looking a counter up by its label takes longer than counting."""
+
+
+MINUTE, DAY = 60.0, 86_400.0
 
 
 class Desk:
@@ -25,6 +34,9 @@ class Desk:
         self._settings = settings
         self._intake = intake
         self._in_work = 0
+        uploads, size = settings.owner_uploads, settings.owner_bytes
+        self._uploads = Allowance(size=uploads, seconds=MINUTE) if uploads else None
+        self._bytes = Allowance(size=size, seconds=DAY) if size else None
 
     async def take(self, request: Request, asker: Principal) -> Accepted:
         """Take the files of one request in.
@@ -34,9 +46,11 @@ class Desk:
             UnavailableError: too many uploads are in work, or a part we need does not answer.
             ClientDisconnect: the client went away.
         """
-        with self._counted(), self._place():
-            accepted = await self._intake.take(IncomingBody(request, self._settings), asker)
-        UPLOAD_BYTES.inc(sum(file.size for file in accepted.files))
+        body = IncomingBody(request, self._settings)
+        with self._counted(), self._place(), self._allowed(asker, body.announced or 0) as used:
+            accepted = await self._intake.take(body, asker)
+            used.append(sum(file.size for file in accepted.files))
+        UPLOAD_BYTES.inc(sum(used))
         return accepted
 
     @contextmanager
@@ -51,6 +65,34 @@ class Desk:
             yield
         finally:
             self._in_work -= 1
+
+    @contextmanager
+    def _allowed(self, asker: Principal, announced: int) -> Iterator[list[int]]:
+        """Let an owner's request pass if it is allowed; what it used goes into the list."""
+        used: list[int] = []
+        if not asker.subject:  # Nobody is told from anybody else.
+            yield used
+            return
+        owner = json.dumps([asker.tenant, asker.subject])
+        if self._uploads and (wait := self._uploads.take(owner, 1, time.monotonic())):
+            raise AllowanceError(
+                f"You have sent {self._uploads.size:g} uploads within a minute, as many as are "
+                f"allowed; send this one in {wait} seconds.",
+                retry_after=wait,
+            )
+        if not self._bytes:
+            yield used
+            return
+        if wait := self._bytes.take(owner, announced, time.monotonic()):
+            raise AllowanceError(
+                f"You may upload {self._bytes.size:g} bytes a day, and too few are left for this "
+                f"request; send it in {wait} seconds.",
+                retry_after=wait,
+            )
+        try:
+            yield used
+        finally:
+            self._bytes.give(owner, announced - sum(used), time.monotonic())
 
     @staticmethod
     @contextmanager

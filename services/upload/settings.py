@@ -51,6 +51,24 @@ class UploadSettings(AccessSettings):
         gt=0,
         description="Seconds of silence after which an upload that does not go on is given up.",
     )
+    min_rate: float = Field(
+        default=1024.0,
+        gt=0,
+        description="Bytes a second that an upload must bring on average; a slower one is given up "
+        "after the time that silence may last.",
+    )
+    owner_uploads: int | None = Field(
+        default=None,
+        ge=1,
+        description="Requests of one owner that a pod takes in a minute; more are answered 429. "
+        "Default: any number.",
+    )
+    owner_bytes: int | None = Field(
+        default=None,
+        ge=1,
+        description="Bytes of one owner that a pod takes in a day; more are answered 429. Default: "
+        "any number.",
+    )
     status_url: str = Field(
         default="",
         description="Public address of the status service, put before the `Location` of an upload.",
