@@ -295,21 +295,20 @@ def _as_read(read: Status) -> dict[str, Any]:
 
 
 def _to_document(status: Status) -> dict[str, Any]:
-    """The fields of a status as the driver takes them: no models, no enumerations."""
+    """The fields of a status as the driver takes them: it knows no models."""
+    result = status.result
     document = {
         **vars(status),
         "_id": status.file_id,
-        "status": status.status.value,
+        "progress": status.progress and vars(status.progress),
+        "error": status.error and vars(status.error),
+        "result": result
+        and {**vars(result), "artifacts": [vars(artifact) for artifact in result.artifacts]},
+        "history": [vars(line) for line in status.history],
         "position": as_integers(status.position),
-        "history": [{**vars(line), "type": line.type.value} for line in status.history],
         "label_index": [f"{key}:{value}" for key, value in status.labels.items()],
     }
     del document["file_id"]
-    if status.deleted_at is not None:
-        document["to_erase"] = True
-    for name in ("progress", "error", "result"):
-        if (model := document[name]) is not None:
-            document[name] = model.model_dump()
     return document
 
 
