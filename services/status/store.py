@@ -309,6 +309,8 @@ def _to_document(status: Status) -> dict[str, Any]:
         "label_index": [f"{key}:{value}" for key, value in status.labels.items()],
     }
     del document["file_id"]
+    if status.deleted_at is not None:
+        document["to_erase"] = True
     return document
 
 
