@@ -158,6 +158,14 @@ class Standin:
                 self.put(file_id, **_NEW_RUN, run=self.files[file_id]["run"] + 1)
             return JSONResponse({"history": [], **self.files[file_id]}, 202)
 
+        @app.delete("/api/files/{file_id}")
+        async def delete(file_id: str) -> Response:
+            if self.refused is not None:
+                return _problem(409, "refused", self.refused)
+            left = self.put(file_id, deleted_at=self.in_seconds(0), name=None)
+            del self.files[file_id]
+            return JSONResponse({"history": [], **left}, 202)
+
         @app.post("/api/files/upload")
         async def upload(request: Request) -> Response:
             size = 0
@@ -175,7 +183,7 @@ class Standin:
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.streams.add(queue)
         try:
-            yield b"retry: 1000\n\n"
+            yield b'event: subscribed\ndata: {"complete": false}\n\n'
             while (line := await queue.get()) is not None:
                 yield line
         finally:

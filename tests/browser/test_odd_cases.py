@@ -229,11 +229,26 @@ async def test_a_command_that_is_refused_says_why_and_can_be_given_again(
     await expect(trouble).to_be_empty()
 
 
-async def test_a_completed_file_offers_no_command(page: Page, standin: Standin) -> None:
+async def test_a_completed_file_can_only_be_deleted_and_that_is_asked_once_more(
+    page: Page, standin: Standin
+) -> None:
     standin.put("one", **COMPLETED)
     await open_page(page, standin, "/#/files/one")
     await expect(page.locator(".title .status")).to_have_text("completed")
-    await expect(page.locator(".commands button:visible")).to_have_count(0)
+    delete = page.locator(".commands button:visible")
+    await expect(delete).to_have_text("Delete")
+    await delete.click()
+    await expect(delete).to_have_text("Delete for good?")
+    assert standin.files
+    standin.refused = "The file has the label 'legal_hold' and must not be deleted."
+    await delete.click()
+    await expect(page.locator("#detail-view .reason")).to_have_text(standin.refused)
+    standin.refused = None
+    await expect(delete).to_have_text("Delete")
+    await delete.press("Enter")
+    await delete.press("Enter")
+    await expect(page.locator("#detail-view")).to_contain_text("No file has the id 'one'")
+    assert not standin.files
 
 
 async def test_a_file_that_waits_for_its_next_attempt_counts_down(

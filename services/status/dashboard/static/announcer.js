@@ -1,6 +1,7 @@
 // Tells those who listen to the page what came to its end, politely: many ends are told as one.
 
-import { TERMINAL, nameOf } from "./format.js";
+import { nameOf } from "./format.js";
+import { TERMINAL } from "./waybill.js";
 
 const PAUSE = 1000;
 

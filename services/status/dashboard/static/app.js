@@ -72,10 +72,11 @@ follow({
     announcer.notice(files.get(file.file_id), file);
     files.put(file);
   },
-  // What is shown is read when the stream is open, so nothing falls between the two.
-  onState: (state) => {
+  // What is shown is read when the stream is open, so nothing falls between the two; unless the
+  // stream goes on where it broke.
+  onState: (state, about) => {
     say(state);
-    if (state !== "live") return;
+    if (!about?.fresh) return;
     list.reload();
     if (opened) detail.open(opened);
   },

@@ -1,19 +1,24 @@
-// What the reader can have done with a file: to cancel it while it is under way, to retry it after.
+// What the reader can have done with a file: to cancel it while it is under way, to retry it after,
+// and to delete it, for which the button asks once more: nothing brings it back.
 
-import { postJson } from "./api.js";
+import { client } from "./api.js";
 import { button, element, write } from "./elements.js";
 import * as files from "./files.js";
-import { TERMINAL } from "./format.js";
+import { TERMINAL } from "./waybill.js";
 
 const WORDS = {
   cancel: ["Cancel", "Cancelling …"],
   retry: ["Retry", "Starting again …"],
+  delete: ["Delete", "Deleting …"],
 };
+const SURE = "Delete for good?";
+const ASKS_FOR = 5000;
 
-const possible = (file) => {
-  if (file.deleted_at || file.status === "completed") return null;
-  return TERMINAL.has(file.status) ? "retry" : "cancel";
-};
+function possible(file) {
+  if (file.deleted_at) return [];
+  if (file.status === "completed") return ["delete"];
+  return [TERMINAL.has(file.status) ? "retry" : "cancel", "delete"];
+}
 
 // What a command is about: when this has changed, the command has been done or is void.
 const target = (file) => [file.file_id, file.run, TERMINAL.has(file.status)].join();
@@ -25,18 +30,20 @@ export function commands() {
   );
   const node = element("span", { class: "commands" }, ...Object.values(buttons));
   let file = null;
-  let sent = null;
+  let sent = {};
+  let asking;
 
-  const waiting = () => sent === target(file) || file.phase === "cancelling";
+  const waits = (name) =>
+    (sent.name === name && sent.target === target(file)) ||
+    (name === "cancel" && file.phase === "cancelling");
 
   // A button that waits stays where it is, for the keyboard, and does nothing.
   function show() {
     const offered = possible(file);
-    const waits = waiting();
     for (const [name, each] of Object.entries(buttons)) {
-      each.hidden = name !== offered;
-      each.setAttribute("aria-disabled", waits);
-      write(each, WORDS[name][Number(waits)]);
+      each.hidden = !offered.includes(name);
+      each.setAttribute("aria-disabled", waits(name));
+      write(each, name === "delete" && asking ? SURE : WORDS[name][Number(waits(name))]);
     }
   }
 
@@ -46,17 +53,27 @@ export function commands() {
     show();
   }
 
+  function ask(asks) {
+    clearTimeout(asking);
+    asking = asks ? setTimeout(() => ask(false), ASKS_FOR) : null;
+    show();
+  }
+
   async function give(name) {
-    if (waiting()) return;
-    const mine = target(file);
+    if (waits(name)) return;
+    if (name === "delete" && !asking) {
+      ask(true);
+      return;
+    }
+    const mine = { name, target: target(file) };
     sent = mine;
     write(trouble, "");
-    show();
+    ask(false);
     try {
-      files.put(await postJson(`/api/files/${encodeURIComponent(file.file_id)}/${name}`));
+      files.put(await client[name](file.file_id));
     } catch (error) {
-      if (sent === mine) sent = null;
-      if (target(file) !== mine) return;
+      if (sent === mine) sent = {};
+      if (target(file) !== mine.target) return;
       write(trouble, error.message);
       show();
     }

@@ -1,6 +1,6 @@
 // What the page knows of files. A state replaces another only if it is not older.
 
-import { TERMINAL } from "./format.js";
+import { TERMINAL } from "./waybill.js";
 
 const files = new Map();
 const listeners = new Set();

@@ -23,8 +23,6 @@ const KINDS = {
 
 const LANGUAGES = new Intl.DisplayNames("en", { type: "language" });
 
-export const TERMINAL = new Set(["completed", "failed", "cancelled"]);
-
 let ahead = 0;
 
 // The services' clock counts: a countdown must not be wrong because the clock of this machine is.

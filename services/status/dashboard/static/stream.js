@@ -1,43 +1,27 @@
-// One stream for the whole page. It says when it is live, and opens itself again when it breaks.
+// One stream for the whole page.
 
-const DELAYS = [500, 1000, 2000, 5000, 10000];
-const STEADY_AFTER = 10000;
+import { client } from "./api.js";
+
 const REST_AFTER = 5000;
+const REFUSED_DELAY = 10000;
 
-// Calls `onState` with "connecting", "live" or "lost", and `onFile` with every state that comes.
+// Calls `onState` with how the connection is, and `onFile` with every state that comes.
 export function follow({ onFile, onState }) {
-  let source = null;
-  let failures = 0;
+  const states = client.watch({}, { onConnection: onState });
   let resting;
+  let again;
+  let open = false;
 
-  function open() {
-    close();
-    let opened = null;
-    const stream = new EventSource("/api/stream");
-    source = { close: () => stream.close() };
-    stream.onopen = () => {
-      opened = Date.now();
-      onState("live");
-    };
-    stream.onmessage = (event) => onFile(JSON.parse(event.data));
-    const again = () => {
-      stream.close();
-      if (opened && Date.now() - opened > STEADY_AFTER) failures = 0;
-      const longest = DELAYS[Math.min(failures, DELAYS.length - 1)];
-      failures += 1;
+  async function run() {
+    clearTimeout(again);
+    open = true;
+    try {
+      for await (const file of states) onFile(file);
+    } catch {
+      // It was refused for good; but a page that is open for days outlives what was wrong.
       onState("lost");
-      // Not all at the same moment: many pages may have lost the same pod.
-      const waiting = setTimeout(open, longest * (0.5 + Math.random() / 2));
-      source = { close: () => clearTimeout(waiting) };
-    };
-    // EventSource gives up for good on some errors, so each error opens a new one.
-    stream.onerror = again;
-    stream.addEventListener("bye", again);
-  }
-
-  function close() {
-    source?.close();
-    source = null;
+      again = setTimeout(run, REFUSED_DELAY);
+    }
   }
 
   // A browser opens six connections to one host (HTTP/1.1). A page in the background gives its own
@@ -45,15 +29,17 @@ export function follow({ onFile, onState }) {
   function rest() {
     clearTimeout(resting);
     if (document.hidden) {
-      resting = setTimeout(close, REST_AFTER);
-    } else if (!source) {
-      onState("connecting");
-      open();
+      resting = setTimeout(() => {
+        open = false;
+        states.close();
+      }, REST_AFTER);
+    } else if (!open) {
+      run();
     }
   }
 
   document.addEventListener("visibilitychange", rest);
-  addEventListener("online", () => source && open());
-  open();
+  addEventListener("online", () => open && run());
+  run();
   rest();
 }
