@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 from shared.apikeys import PREFIX, ApiKeys
 from shared.errors import InvalidTokenError, TokenExpiredError, UnauthenticatedError
 from shared.jwks import Keys, PublishedKeys, SharedSecret
+from shared.origins import check_page
 from shared.principal import EVERYBODY, Principal, Role, Scope
 from shared.settings import AccessSettings
 
@@ -25,21 +26,30 @@ MAX_NAME = 255
 """Characters of a subject or a tenant, which are written into events and an index."""
 
 
+SESSION = "__Host-waybill"
+"""The cookie that has a browser's token. The prefix has the browser take it from this host alone,
+and over TLS or from the loopback."""
+
+
 class Authenticator(Protocol):
     """Tells who asks."""
 
-    async def authenticate(self, authorization: str | None) -> Principal:
-        """Args:
-            authorization: the header of this name.
-
-        Raises:
-            UnauthenticatedError: that cannot be told.
-            UnavailableError: not at the moment.
+    async def authenticate(self, connection: HTTPConnection) -> Principal:
+        """Raises:
+        UnauthenticatedError: that cannot be told.
+        ForeignOriginError: by a cookie, and from another site's page.
+        UnavailableError: it cannot be told at the moment.
         """
 
 
-def make_authenticator(settings: AccessSettings, keys: ApiKeys) -> Authenticator:
-    """What the settings ask for."""
+def make_authenticator(
+    settings: AccessSettings, keys: ApiKeys, *, trusted: frozenset[str] = frozenset()
+) -> Authenticator:
+    """What the settings ask for.
+
+    Args:
+        trusted: origins of pages that may ask in the name of who looks at them.
+    """
     if settings.auth != "jwt":
         return Everybody()
     signed_by: Keys
@@ -48,31 +58,49 @@ def make_authenticator(settings: AccessSettings, keys: ApiKeys) -> Authenticator
     else:
         signed_by = PublishedKeys(settings.auth_jwks_url or "")
     tokens = Tokens(signed_by, issuer=settings.auth_issuer, audience=settings.auth_audience)
-    return Bearers(tokens, keys)
+    return Bearers(tokens, keys, trusted)
 
 
 class Everybody:
     """Everybody may do everything."""
 
-    async def authenticate(self, authorization: str | None) -> Principal:  # noqa: ARG002
+    async def authenticate(self, connection: HTTPConnection) -> Principal:  # noqa: ARG002
         """The same for all."""
         return EVERYBODY
 
 
 class Bearers:
-    """Who sends a token or an API key is whom it names."""
+    """Who sends a token or an API key, by header or from our page by cookie, is whom it names."""
 
-    def __init__(self, tokens: "Tokens", keys: ApiKeys) -> None:
+    def __init__(self, tokens: "Tokens", keys: ApiKeys, trusted: frozenset[str]) -> None:
         self._tokens = tokens
         self._keys = keys
+        self._trusted = trusted
 
-    async def authenticate(self, authorization: str | None) -> Principal:
-        """Whom the header names."""
-        scheme, _, credential = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer":
+    async def authenticate(self, connection: HTTPConnection) -> Principal:
+        """Whom the header names, or else the cookie."""
+        authorization = connection.headers.get("authorization")
+        if authorization is not None:
+            credential = bearer(authorization)
+        elif (cookie := connection.cookies.get(SESSION)) is not None:
+            check_page(connection, self._trusted)
+            credential = cookie
+        else:
             raise UnauthenticatedError
         verify = self._keys.verify if credential.startswith(PREFIX) else self._tokens.verify
         return await verify(credential)
+
+
+def bearer(authorization: str) -> str:
+    """The credential in a header `Authorization: Bearer …`.
+
+    Raises:
+        UnauthenticatedError: there is none.
+    """
+    scheme, _, credential = authorization.partition(" ")
+    if scheme.lower() != "bearer":
+        raise UnauthenticatedError
+    return credential
 
 
 class Tokens:
@@ -151,7 +179,7 @@ class _Asking(SecurityBase):
 
     async def __call__(self, connection: HTTPConnection) -> Principal:
         authenticator: Authenticator = connection.state.authenticator
-        return await authenticator.authenticate(connection.headers.get("authorization"))
+        return await authenticator.authenticate(connection)
 
 
 authenticated = _Asking()

@@ -24,6 +24,7 @@ from services.status.api import (
     listing,
     page,
     polling,
+    session,
     socket,
     stats,
     stream,
@@ -127,6 +128,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app.include_router(asyncapi.router)
     app.include_router(stats.router)
     app.include_router(page.router)
+    app.include_router(session.router)
     app.include_router(health_router(lambda: hub.behind and f"waiting for {hub.behind}"))
     dashboard.mount(app, settings.upload_url)
     return app

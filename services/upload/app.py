@@ -42,7 +42,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
         )
         keys = Keys(blobs)
         intake = Intake(settings=settings, blobs=blobs, outbox=outbox, keys=keys)
-        authenticator = make_authenticator(settings, ApiKeys(blobs))
+        authenticator = make_authenticator(settings, ApiKeys(blobs), trusted=settings.trusted_pages)
         sweep = Sweep(blobs=blobs, keys=keys, orphans=Orphans(settings, blobs))
         async with link.held(), outbox.relaying(), sweep.running():
             desk = Desk(settings=settings, intake=intake)
@@ -53,9 +53,11 @@ def create_app(settings: UploadSettings) -> FastAPI:
             )
 
     app = FastAPI(title="Waybill upload", lifespan=lifespan)
+    asks = settings.auth == "jwt"
     app.add_middleware(
         CORSMiddleware,
-        allow_origins=settings.cors_origins,
+        allow_origins=settings.trusted_pages if asks else settings.cors_origins,
+        allow_credentials=asks,
         allow_methods=["POST"],
         allow_headers=["*"],
         expose_headers=["Location", "Retry-After"],

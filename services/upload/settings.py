@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
+from shared.origins import origin_of
 from shared.settings import AccessSettings
 
 WRAPPING = 1 << 20
@@ -75,8 +76,16 @@ class UploadSettings(AccessSettings):
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("*",),
-        description="Origins of pages that may upload from a browser, comma-separated.",
+        description="Origins of pages that may upload from a browser, comma-separated. With `jwt` "
+        "beside the status service's, and `*` is none.",
     )
+
+    @property
+    def trusted_pages(self) -> frozenset[str]:
+        """Origins of pages that may upload in the name of who looks at them: the status service's,
+        and those that are named."""
+        named = {origin.lower() for origin in self.cors_origins} - {"*"}
+        return frozenset({origin_of(self.status_url), *named} - {""})
 
     @property
     def request_limit(self) -> int:

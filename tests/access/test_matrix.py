@@ -59,6 +59,8 @@ class Kind(Enum):
     """Files, with which something is done."""
     UPLOAD = auto()
     """Takes a file."""
+    SELF = auto()
+    """Who asks, whatever for they may ask."""
 
 
 Operation = tuple[str, str]
@@ -68,6 +70,9 @@ ROWS: dict[Operation, Kind] = {
     ("GET", "/health/ready"): Kind.PUBLIC,
     ("GET", "/asyncapi.json"): Kind.PUBLIC,
     ("GET", "/api/config"): Kind.PUBLIC,
+    ("GET", "/api/session"): Kind.SELF,
+    ("POST", "/api/session"): Kind.SELF,
+    ("DELETE", "/api/session"): Kind.PUBLIC,
     ("GET", "/api/files"): Kind.FILES,
     ("GET", "/api/stats"): Kind.FILES,
     ("GET", "/api/stream"): Kind.FILES,
@@ -225,7 +230,7 @@ async def test_what_is_public_is_told_to_everybody(installation: Installation) -
 
 
 async def test_a_token_is_good_for_its_scopes_only(installation: Installation) -> None:
-    for operation in of(*set(Kind) - {Kind.PUBLIC}):
+    for operation in of(*set(Kind) - {Kind.PUBLIC, Kind.SELF}):
         needed = NEEDS.get(ROWS[operation], Scope.READ)
         if operation[0] == "POST" and ROWS[operation] is Kind.OPERATORS:
             needed = Scope.COMMAND
@@ -356,6 +361,13 @@ async def test_what_somebody_uploads_is_theirs(installation: Installation) -> No
         path = f"/api/files/{answer.json()['file_id']}"
         status = (await installation.status.get(path, headers=bearer(credential))).json()
         assert (status["owner"], status["tenant"]) == WHO[who]
+
+
+async def test_everybody_is_told_who_they_are(installation: Installation) -> None:
+    for operation in of(Kind.SELF):
+        for who, credential in EVERYBODY.items():
+            told = (await ask(installation, operation, credential)).json()
+            assert (told["subject"], told["tenant"]) == WHO[who]
 
 
 async def test_one_persons_key_does_not_meet_anothers(installation: Installation) -> None:

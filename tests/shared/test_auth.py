@@ -10,12 +10,14 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from fastapi import FastAPI, Response
+from starlette.requests import HTTPConnection
 
 from shared.apikeys import ApiKeys
-from shared.auth import LEEWAY, Bearers, Tokens, make_authenticator
+from shared.auth import LEEWAY, SESSION, Bearers, Tokens, make_authenticator
 from shared.blobs import open_blob_store
 from shared.errors import (
     ForbiddenError,
+    ForeignOriginError,
     InvalidTokenError,
     KeysUnavailableError,
     TokenExpiredError,
@@ -47,6 +49,14 @@ def public(key: Any, kid: str, **more: Any) -> dict[str, Any]:
     return {**kind.to_jwk(key.public_key(), as_dict=True), "kid": kid, **more}
 
 
+def asking(authorization: str | None, method: str = "GET", **headers: str) -> HTTPConnection:
+    """A request with these headers; an underscore stands for a dash."""
+    given = {"host": "waybill.test"} | {name.replace("_", "-"): headers[name] for name in headers}
+    given |= {} if authorization is None else {"authorization": authorization}
+    raw = [(name.encode(), value.encode("latin-1", "replace")) for name, value in given.items()]
+    return HTTPConnection({"type": "http", "method": method, "headers": raw})
+
+
 class Issuer:
     """Publishes what keys it has, and counts how often it is asked."""
 
@@ -64,7 +74,7 @@ class Issuer:
         return Tokens(PublishedKeys(self.url, clock=self.clock), issuer=ISSUER, audience=AUDIENCE)
 
     def bearers(self) -> Bearers:
-        return Bearers(self.tokens(), NO_KEYS)
+        return Bearers(self.tokens(), NO_KEYS, frozenset())
 
 
 @pytest.fixture
@@ -84,14 +94,14 @@ async def issuer() -> AsyncIterator[Issuer]:
 
 async def test_where_nobody_is_asked_everybody_may_do_everything() -> None:
     for settings in (AccessSettings(), AccessSettings(auth="open", host="0.0.0.0")):  # noqa: S104
-        assert await make_authenticator(settings, NO_KEYS).authenticate(None) is EVERYBODY
+        assert await make_authenticator(settings, NO_KEYS).authenticate(asking(None)) is EVERYBODY
 
 
 async def test_a_token_tells_who_asks_and_what_they_are(issuer: Issuer) -> None:
     expires = int(time.time()) + 60
     token = signed(tenant="acme", roles=["operator", "cook"], exp=expires)
 
-    assert await issuer.bearers().authenticate(f"Bearer {token}") == Principal(
+    assert await issuer.bearers().authenticate(asking(f"Bearer {token}")) == Principal(
         subject="ada",
         tenant="acme",
         roles=frozenset({Role.USER, Role.OPERATOR}),
@@ -120,7 +130,7 @@ async def test_a_principal_may_not_do_what_its_scopes_do_not_have() -> None:
 @pytest.mark.parametrize("header", [None, "", "Basic YTpi", "Token x"])
 async def test_without_a_token_nobody_is_known(issuer: Issuer, header: str | None) -> None:
     with pytest.raises(UnauthenticatedError) as raised:
-        await issuer.bearers().authenticate(header)
+        await issuer.bearers().authenticate(asking(header))
     assert raised.value.code == "unauthenticated"
     assert issuer.asked == 0
 
@@ -176,7 +186,7 @@ def _nested() -> str:
 )
 async def test_a_token_that_is_not_good_is_refused(issuer: Issuer, token: str) -> None:
     with pytest.raises(InvalidTokenError):
-        await issuer.bearers().authenticate(f"Bearer {token}")
+        await issuer.bearers().authenticate(asking(f"Bearer {token}"))
 
 
 async def test_a_token_ends_when_it_says_and_the_clocks_may_differ_a_little(
@@ -267,3 +277,47 @@ async def test_a_shared_secret_takes_tokens_of_its_own_and_no_others() -> None:
     ):
         with pytest.raises(InvalidTokenError):
             await tokens.verify(other)
+
+
+OURS = frozenset({"https://page.test"})
+
+
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [
+        ("GET", {}),
+        ("GET", {"sec_fetch_site": "same-origin"}),
+        ("GET", {"origin": "https://page.test"}),
+        ("POST", {"origin": "https://waybill.test"}),
+        ("POST", {"origin": "https://page.test"}),
+    ],
+)
+async def test_a_cookie_tells_who_asks_from_a_page_of_ours(
+    method: str, headers: dict[str, str]
+) -> None:
+    bearers = Bearers(Tokens(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE), NO_KEYS, OURS)
+    cookie = f"{SESSION}={signed(SECRET, 'HS256')}"
+    found = await bearers.authenticate(asking(None, method, cookie=cookie, **headers))
+    assert found.subject == "ada"
+
+
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [
+        ("GET", {"sec_fetch_site": "same-site"}),
+        ("GET", {"sec_fetch_site": "cross-site"}),
+        ("GET", {"origin": "https://another.test"}),
+        ("GET", {"origin": "null"}),
+        ("POST", {}),
+        ("POST", {"sec_fetch_site": "same-origin"}),
+        ("POST", {"origin": "https://another.test"}),
+        ("POST", {"origin": "https://waybill.test.another.test"}),
+        ("POST", {"origin": "https://waybill.test:8443"}),
+        ("DELETE", {"origin": "null"}),
+    ],
+)
+async def test_no_other_page_uses_somebodys_cookie(method: str, headers: dict[str, str]) -> None:
+    bearers = Bearers(Tokens(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE), NO_KEYS, OURS)
+    cookie = f"{SESSION}={signed(SECRET, 'HS256')}"
+    with pytest.raises(ForeignOriginError):
+        await bearers.authenticate(asking(None, method, cookie=cookie, **headers))

@@ -238,13 +238,21 @@ def replay(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
     raise typer.Exit(_run_module("services.status.replay", folder, *context.args))
 
 
-@app.command(
-    context_settings={
-        "allow_extra_args": True,
-        "ignore_unknown_options": True,
-        "help_option_names": [],
-    }
-)
+PASSED_ON = {
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "help_option_names": [],
+}
+"""For commands whose arguments, `--help` included, are read by a module of the services."""
+
+
+@app.command(context_settings=PASSED_ON)
+def token(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
+    """Print a token for development: `token SUBJECT [--role admin]`."""
+    raise typer.Exit(_run_module("shared.devtoken", folder, *context.args))
+
+
+@app.command(context_settings=PASSED_ON)
 def keys(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
     """Make, list and revoke API keys: `keys create SUBJECT`, `keys list`, `keys revoke ID`."""
     raise typer.Exit(_run_module("shared.apikeys", folder, *context.args))

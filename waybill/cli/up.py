@@ -6,6 +6,7 @@ from rich.console import Console
 
 from waybill.addresses import Addresses
 from waybill.client import Client
+from waybill.errors import RefusedError
 from waybill.local.stack import Stack
 from waybill.samples import sample_files
 
@@ -53,14 +54,18 @@ def _upload_samples(stack: Stack, addresses: Addresses, *, tell_console: Console
     marker = stack.folder / SAMPLES_MARKER
     if marker.exists():
         return
-    with Client(addresses) as client:
-        for sample in sample_files():
-            client.upload_bytes(
-                sample.name,
-                [sample.content],
-                size=len(sample.content),
-                content_type=sample.content_type,
-                labels={"sample": "yes"},
-            )
+    try:
+        with Client(addresses) as client:
+            for sample in sample_files():
+                client.upload_bytes(
+                    sample.name,
+                    [sample.content],
+                    size=len(sample.content),
+                    content_type=sample.content_type,
+                    labels={"sample": "yes"},
+                )
+    except RefusedError as error:  # The services ask for a token, and there is none to show.
+        tell_console.print(f"[dim]waybill:[/dim] no sample documents: {error}")
+        return
     marker.touch()
     tell_console.print("[dim]waybill:[/dim] sample documents uploaded")

@@ -18,6 +18,7 @@ from shared.auth import Asker, Authenticator
 from shared.blobs import BlobStore
 from shared.errors import CatchingUpError, ForeignOriginError
 from shared.messaging import Publisher
+from shared.origins import is_own
 from shared.principal import Scope
 
 
@@ -105,13 +106,8 @@ async def own_origin(
     Raises:
         ForeignOriginError: another site's page sends it, in the name of whoever looks at it.
     """
-    if origin is not None and origin.lower() not in _origins_of(host):
+    if origin is not None and not is_own(origin, host):
         raise ForeignOriginError(f"Commands are taken from the page at {host}, not from {origin}.")
-
-
-def _origins_of(host: str) -> tuple[str, str]:
-    # Behind a proxy that ends TLS we cannot know which of the two the page has.
-    return f"http://{host.lower()}", f"https://{host.lower()}"
 
 
 Readable = Annotated[Visibility, Depends(reader)]

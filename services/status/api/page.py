@@ -16,9 +16,16 @@ class Config(BaseModel):
     upload_url: str
     version: str
     demo: bool
+    login: bool
+    """Whether the page has to ask for a token."""
 
 
 @router.get("/config")
 async def read_config(settings: SettingsOf) -> Config:
     """The public settings of this installation."""
-    return Config(upload_url=settings.upload_url, version=version("waybill"), demo=settings.demo)
+    return Config(
+        upload_url=settings.upload_url,
+        version=version("waybill"),
+        demo=settings.demo,
+        login=settings.auth == "jwt",
+    )

@@ -6,12 +6,14 @@ import * as detail from "./detail.js";
 import { write } from "./elements.js";
 import * as files from "./files.js";
 import * as list from "./list.js";
+import { signIn } from "./login.js";
 import { follow } from "./stream.js";
 import * as traffic from "./traffic.js";
 import * as uploads from "./uploads.js";
 
 const WORDS = {
   connecting: "connecting …",
+  out: "signed out",
   live: "live",
   lost: "connection lost, trying again …",
 };
@@ -60,6 +62,11 @@ async function configuration() {
 }
 
 const config = await configuration();
+if (config.login) {
+  say("out");
+  await signIn();
+  say("connecting");
+}
 uploads.start(config);
 list.start(config);
 traffic.start();

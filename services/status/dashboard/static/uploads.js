@@ -14,9 +14,11 @@ const rest = element("p", { class: "rest phase" });
 const queue = [];
 let running = 0;
 let uploadUrl = "";
+let withSession = false;
 
 export function start(config) {
   uploadUrl = config.upload_url;
+  withSession = config.login;
   area.append(rest);
   picker.addEventListener("change", () => {
     add(picker.files);
@@ -77,10 +79,11 @@ async function send(file) {
   const bar = element("progress", { max: 100, value: 0, "aria-label": `Uploading ${file.name}` });
   const state = element("span", { class: "phase" }, "starting");
   let cancelled = false;
-  const sending = upload(uploadUrl, file, (sent, total) => {
+  const onProgress = (sent, total) => {
     bar.value = total ? (100 * sent) / total : 100;
     write(state, sent < total ? `${size(sent)} of ${size(total)}` : "being stored");
-  });
+  };
+  const sending = upload(uploadUrl, file, { withSession, onProgress });
   const cancel = () => {
     cancelled = true;
     sending.cancel();

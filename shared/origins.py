@@ -1,0 +1,49 @@
+"""Which page a request comes from, as the browser tells it.
+
+A page of another site may send requests in the name of whoever looks at it.
+"""
+
+from urllib.parse import urlsplit
+
+from starlette.requests import HTTPConnection
+
+from shared.errors import ForeignOriginError
+
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing; what they are answered, no page of another origin can read."""
+
+
+def origin_of(url: str) -> str:
+    """The origin of an address; empty if it has none."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}".lower() if parts.netloc else ""
+
+
+def is_own(origin: str, host: str) -> bool:
+    """Whether it is the origin of the host that is asked.
+
+    Behind a proxy that ends TLS we cannot know which of the two schemes the page has.
+    """
+    return origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
+
+
+def check_page(connection: HTTPConnection, trusted: frozenset[str]) -> None:
+    """Check that a request that has a cookie comes from a page of ours.
+
+    Args:
+        trusted: origins of such pages, beside the host's own.
+
+    Raises:
+        ForeignOriginError: it does not, or cannot be told to.
+    """
+    headers = connection.headers
+    origin = headers.get("origin")
+    if origin is not None:
+        is_ours = origin.lower() in trusted or is_own(origin, headers.get("host", ""))
+    elif connection.scope.get("method") in SAFE:
+        # An image or a script may be asked for without an origin, by any page.
+        is_ours = headers.get("sec-fetch-site", "none") in ("none", "same-origin")
+    else:
+        is_ours = False
+    if not is_ours:
+        raise ForeignOriginError(f"A session is for our own page, not for one from {origin}.")
