@@ -30,6 +30,7 @@ from services.status.api import (
     stream,
 )
 from services.status.api.dependencies import State
+from services.status.api.lasting import LastingApp
 from services.status.auditor import Auditor
 from services.status.dead import DeadLetters
 from services.status.deletion import Deletions, Eraser
@@ -108,7 +109,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
             await running
         store.close()
 
-    app = FastAPI(
+    app = LastingApp(
         title="Waybill status",
         version=version("waybill"),
         summary="What is happening to my file?",

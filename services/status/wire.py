@@ -58,6 +58,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             write = _Messages(self.transport, self.writable, self.conn).write
             self.scope["extensions"][EXTENSION] = write  # type: ignore[assignment]
 
+    def start_keepalive(self) -> None:
+        """Called when the WebSocket is open."""
+        super().start_keepalive()
+        # 3 kB a connection, which nobody reads any more.
+        self.request.headers.clear()
+        self.response.headers.clear()
+
 
 # Apart from the protocols: what a scope holds must not hold the scope.
 

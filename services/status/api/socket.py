@@ -2,13 +2,16 @@
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
+from starlette.types import Receive, Scope, Send
 
 from services.status.access import Visibility
 from services.status.api.dependencies import HubOf, own_origin, reader
 from services.status.api.feed import feed
+from services.status.api.lasting import leave
 from services.status.api.messages import Bye, CloseCode, Fault, Subscribe
 from services.status.cursor import Cursor, decode
 from services.status.hub import Hub
@@ -42,6 +45,11 @@ async def socket(websocket: WebSocket, hub: HubOf) -> None:
     except WaybillError as error:
         await websocket.send_denial_response(problem_response(error, instance=websocket.url.path))
         return
+    leave(websocket.scope, partial(_talk, hub, readable))
+
+
+async def _talk(hub: Hub, readable: Visibility, scope: Scope, receive: Receive, send: Send) -> None:
+    websocket = WebSocket(scope, receive, send)
     await websocket.accept()
     if hub.behind is not None:
         await websocket.close(CloseCode.TRY_AGAIN_LATER, f"catching up with {hub.behind}")

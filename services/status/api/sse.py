@@ -6,10 +6,12 @@ States are unnamed events, so that `EventSource.onmessage` gets them.
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
+from services.status.api.lasting import leave
 from services.status.api.messages import Reset, Subscribed
 from services.status.update import Batch, Update
 
@@ -68,25 +70,38 @@ class EventStream(Response):
         self._frames = frames
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        sending = asyncio.create_task(self._send_frames(send))
-        leaving = asyncio.create_task(_disconnected(receive))
-        try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (sending, leaving):
-                task.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
+        leave(scope, partial(_answer, self.raw_headers, self._frames))
 
-    async def _send_frames(self, send: Send) -> None:
-        async def put(body: bytes, *, more: bool = True) -> None:
-            await send({"type": "http.response.body", "body": body, "more_body": more})
 
-        await put(f"retry: {RECONNECT_MS}\n\n".encode())
-        async with aclosing(self._frames):  # A subscription ends here, whatever ends the sending.
-            async for each in self._frames:
-                await put(each)
-        await put(b"", more=False)
+async def _answer(
+    headers: list[tuple[bytes, bytes]],
+    frames: Frames,
+    scope: Scope,  # noqa: ARG001
+    receive: Receive,
+    send: Send,
+) -> None:
+    answering = asyncio.current_task()
+    assert answering is not None  # noqa: S101 - an answer is given by a task
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    leaving = asyncio.create_task(_disconnected(receive))
+    leaving.add_done_callback(lambda _: answering.cancel())
+    try:
+        await _send_frames(frames, send)
+    except asyncio.CancelledError:  # The client has gone, or was cut off.
+        answering.uncancel()
+    finally:
+        leaving.cancel()
+
+
+async def _send_frames(frames: Frames, send: Send) -> None:
+    async def put(body: bytes, *, more: bool = True) -> None:
+        await send({"type": "http.response.body", "body": body, "more_body": more})
+
+    await put(f"retry: {RECONNECT_MS}\n\n".encode())
+    async with aclosing(frames):  # A subscription ends here, whatever ends the sending.
+        async for each in frames:
+            await put(each)
+    await put(b"", more=False)
 
 
 async def _disconnected(receive: Receive) -> None:
