@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from shared.connection import kafka_options
 from shared.errors import WaybillError
 from shared.log import open_log, read_range
 from shared.messaging import PROCESSOR_GROUP, admin_client, create_topics, group_name
@@ -143,9 +144,7 @@ async def import_topics(settings: Settings, folder: Path) -> int:
             f"There are records in {', '.join(filled)} already; import into an empty Kafka, or "
             "under another WAYBILL_TOPIC_PREFIX."
         )
-    producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka.split(","), acks="all", enable_idempotence=True
-    )
+    producer = AIOKafkaProducer(**kafka_options(settings), acks="all", enable_idempotence=True)
     finished: dict[TopicPartition, int] = {}
     await producer.start()
     try:
@@ -202,7 +201,7 @@ async def _commit(settings: Settings, offsets: dict[TopicPartition, int]) -> Non
     if not offsets:
         return
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka.split(","),
+        **kafka_options(settings),
         group_id=group_name(settings, PROCESSOR_GROUP),
         enable_auto_commit=False,
     )

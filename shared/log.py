@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from shared.connection import kafka_options
 from shared.errors import KafkaUnavailableError
 from shared.messaging import admin_client, topic_names
 from shared.settings import Settings
@@ -40,7 +41,7 @@ async def open_log(
         for partition in topic["partitions"]
     ]
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka.split(","),
+        **kafka_options(settings),
         client_id=client_id,
         enable_auto_commit=False,
         fetch_max_wait_ms=wait_ms,

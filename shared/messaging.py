@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, TopicAlreadyEx
 from faststream.exceptions import IncorrectState
 from faststream.kafka import KafkaBroker
 
+from shared.connection import kafka_options, security_of
 from shared.errors import EventTooLargeError, KafkaUnavailableError, WaybillError
 from shared.events import AnyEvent, DeadCode, DeadData, Event, FileDead, StatusEvent
 from shared.reading import UnreadableEventError, parse
@@ -110,6 +111,7 @@ def make_broker(
     """
     return KafkaBroker(
         settings.kafka.split(","),
+        security=security_of(settings),
         client_id=client_id,
         acks="all",
         linger_ms=LINGER_MS,
@@ -205,7 +207,7 @@ class DirectPublisher(Publisher):
             KafkaError: Kafka does not answer.
         """
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.kafka.split(","),
+            **kafka_options(self._settings),
             client_id=self._client_id,
             acks="all",
             linger_ms=LINGER_MS,
@@ -308,7 +310,7 @@ def dead_letter(
 @asynccontextmanager
 async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
     """A connected admin client."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka.split(","))
+    admin = AIOKafkaAdminClient(**kafka_options(settings))
     await admin.start()
     try:
         yield admin

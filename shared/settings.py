@@ -25,6 +25,21 @@ class Settings(BaseSettings):
         default="127.0.0.1:9092",
         description="Kafka bootstrap servers, comma-separated `host:port`.",
     )
+    kafka_tls: bool = Field(default=False, description="Speak TLS with Kafka.")
+    kafka_ca: str | None = Field(
+        default=None,
+        description="With TLS: file with the authorities that Kafka is trusted by. "
+        "Default: the system's.",
+    )
+    kafka_certificate: str | None = Field(
+        default=None,
+        description="With TLS: file with a certificate and its key, if Kafka asks for one.",
+    )
+    kafka_username: str | None = Field(default=None, description="Who we are to Kafka (SASL).")
+    kafka_password: SecretStr | None = Field(default=None, description="The password of that user.")
+    kafka_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="SCRAM-SHA-512", description="How the password is proved; `PLAIN` with TLS only."
+    )
     mongodb: str = Field(
         default="mongodb://127.0.0.1:27017", description="MongoDB connection string."
     )
@@ -66,6 +81,18 @@ class Settings(BaseSettings):
         pattern="^(text|json)$",
         description="`text` for people, `json` for machines.",
     )
+
+    @model_validator(mode="after")
+    def _check_kafka(self) -> Self:
+        if (self.kafka_username is None) != (self.kafka_password is None):
+            raise ValueError("WAYBILL_KAFKA_USERNAME and WAYBILL_KAFKA_PASSWORD go together.")
+        if self.kafka_username and self.kafka_mechanism == "PLAIN" and not self.kafka_tls:
+            raise ValueError("WAYBILL_KAFKA_MECHANISM=PLAIN tells the password without TLS.")
+        if not self.kafka_tls and (self.kafka_ca or self.kafka_certificate):
+            raise ValueError(
+                "WAYBILL_KAFKA_CA and WAYBILL_KAFKA_CERTIFICATE need WAYBILL_KAFKA_TLS."
+            )
+        return self
 
 
 MIN_SECRET = 32

@@ -22,6 +22,7 @@ from services.processor.outcomes import Outcomes
 from services.processor.pace import Pace
 from services.processor.run import Runner
 from services.processor.settings import ProcessorSettings
+from shared.connection import kafka_options
 from shared.messaging import (
     KAFKA_RETRY_DELAY,
     PROCESSOR_GROUP,
@@ -115,7 +116,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             KafkaError: Kafka said something that waiting does not mend.
         """
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.kafka.split(","),
+            **kafka_options(self._settings),
             client_id=f"processor-{self._settings.pod}",
             group_id=group_name(self._settings, PROCESSOR_GROUP),
             enable_auto_commit=False,

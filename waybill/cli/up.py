@@ -1,5 +1,6 @@
 """`waybill up`."""
 
+import re
 from pathlib import Path
 
 from rich.console import Console
@@ -38,7 +39,7 @@ def run_stack(
             f"  upload   curl -F file=@FILE {upload}/api/files/upload\n"
             f"  API      {page}/docs · {upload}/docs\n"
             f"  Kafka    {described['kafka']}\n"
-            f"  MongoDB  {described['mongodb']}\n"
+            f"  MongoDB  {without_password(described['mongodb'])}\n"
             f"  data     {folder}/ (logs in {folder}/logs)\n\n"
             f"  Ctrl-C stops everything.\n",
             highlight=False,
@@ -47,6 +48,11 @@ def run_stack(
     Stack(folder=folder, tell=tell, processors=processors, port=port, upload_port=upload_port).run(
         on_ready
     )
+
+
+def without_password(uri: str) -> str:
+    """A connection string as it may be shown."""
+    return re.sub(r"//[^@/]*@", "//…@", uri)
 
 
 def _upload_samples(stack: Stack, addresses: Addresses, *, tell_console: Console) -> None:

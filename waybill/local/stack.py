@@ -225,6 +225,7 @@ class Stack:
         """Write the addresses and process ids, all or nothing."""
         text = json.dumps(self.describe(), indent=2) + "\n"
         draft = self.file.with_suffix(".tmp")
+        draft.touch(mode=0o600)  # A connection string may have a password in it.
         draft.write_text(text)
         draft.replace(self.file)
 
