@@ -10,9 +10,14 @@ from jwt.exceptions import ExpiredSignatureError, PyJWTError
 from starlette.requests import HTTPConnection
 
 from shared.apikeys import PREFIX, ApiKeys
-from shared.errors import InvalidTokenError, TokenExpiredError, UnauthenticatedError
+from shared.errors import (
+    ForeignOriginError,
+    InvalidTokenError,
+    TokenExpiredError,
+    UnauthenticatedError,
+)
 from shared.jwks import Keys, PublishedKeys, SharedSecret
-from shared.origins import check_page
+from shared.origins import check_page, is_this_machine
 from shared.principal import EVERYBODY, Principal, Role, Scope
 from shared.settings import AccessSettings
 
@@ -50,7 +55,9 @@ def make_authenticator(
     Args:
         trusted: origins of pages that may ask in the name of who looks at them.
     """
-    if settings.auth != "jwt":
+    if settings.auth == "none":
+        return ThisMachine()
+    if settings.auth == "open":
         return Everybody()
     signed_by: Keys
     if settings.auth_secret is not None:
@@ -66,6 +73,23 @@ class Everybody:
 
     async def authenticate(self, connection: HTTPConnection) -> Principal:  # noqa: ARG002
         """The same for all."""
+        return EVERYBODY
+
+
+class ThisMachine:
+    """Everybody on this machine may do everything, by a name of this machine's.
+
+    A page may have its own name lead here (DNS rebinding), and to the browser we are its origin.
+    """
+
+    async def authenticate(self, connection: HTTPConnection) -> Principal:
+        """The same for all."""
+        host = connection.headers.get("host", "")
+        if not is_this_machine(host):
+            raise ForeignOriginError(
+                f"Without tokens only this machine is served, and not as {host}; "
+                "WAYBILL_AUTH=open serves it by any name."
+            )
         return EVERYBODY
 
 

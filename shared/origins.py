@@ -3,11 +3,13 @@
 A page of another site may send requests in the name of whoever looks at it.
 """
 
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
 from shared.errors import ForeignOriginError
+from shared.settings import is_loopback
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing; what they are answered, no page of another origin can read."""
@@ -25,6 +27,15 @@ def is_own(origin: str, host: str) -> bool:
     Behind a proxy that ends TLS we cannot know which of the two schemes the page has.
     """
     return origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
+
+
+@lru_cache(maxsize=256)
+def is_this_machine(host: str) -> bool:
+    """Whether a `Host` names this machine; what is no browser may leave it out."""
+    try:
+        return not host or is_loopback(urlsplit(f"//{host}").hostname or "")
+    except ValueError:
+        return False
 
 
 def check_page(connection: HTTPConnection, trusted: frozenset[str]) -> None:

@@ -93,8 +93,31 @@ async def issuer() -> AsyncIterator[Issuer]:
 
 
 async def test_where_nobody_is_asked_everybody_may_do_everything() -> None:
-    for settings in (AccessSettings(), AccessSettings(auth="open", host="0.0.0.0")):  # noqa: S104
-        assert await make_authenticator(settings, NO_KEYS).authenticate(asking(None)) is EVERYBODY
+    settings = AccessSettings(auth="open", host="0.0.0.0")  # noqa: S104
+    assert await make_authenticator(settings, NO_KEYS).authenticate(asking(None)) is EVERYBODY
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LOCALHOST:80", "[::1]:8000", ""])
+async def test_without_tokens_this_machine_is_served(host: str) -> None:
+    authenticator = make_authenticator(AccessSettings(), NO_KEYS)
+    assert await authenticator.authenticate(asking(None, host=host)) is EVERYBODY
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "another.test:8000",
+        "localhost.another.test",
+        "10.0.0.1",
+        "127.0.0.1.another.test",
+        "[",
+        "a@b",
+    ],
+)
+async def test_without_tokens_no_page_gets_here_by_a_name_of_its_own(host: str) -> None:
+    authenticator = make_authenticator(AccessSettings(), NO_KEYS)
+    with pytest.raises(ForeignOriginError):
+        await authenticator.authenticate(asking(None, host=host))
 
 
 async def test_a_token_tells_who_asks_and_what_they_are(issuer: Issuer) -> None:
