@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import obstore
 from obstore.exceptions import AlreadyExistsError
@@ -65,6 +65,14 @@ def results_prefix(file_id: str) -> str:
 def attempt_prefix(file_id: str, run: int, attempt: int) -> str:
     """Where one attempt stores its artifacts, so that two attempts never mix."""
     return f"{results_prefix(file_id)}/{run}.{attempt}"
+
+
+class Stored(NamedTuple):
+    """What the store knows of a blob."""
+
+    size: int
+    """Bytes."""
+    at: datetime
 
 
 def _nothing(_: bytes) -> None:
@@ -213,19 +221,22 @@ class BlobStore:
         Args:
             before: only what was stored before that.
         """
-        times = await self.times(prefix)
-        return sorted(key for key, time in times.items() if before is None or time < before)
+        found = await self.stored(prefix)
+        return sorted(key for key, blob in found.items() if before is None or blob.at < before)
 
-    async def times(self, prefix: str, *, after: str | None = None) -> dict[str, datetime]:
-        """When what stands under `prefix` was stored.
+    async def stored(self, prefix: str, *, after: str | None = None) -> dict[str, Stored]:
+        """What stands under `prefix`, by key.
 
         Args:
             after: only keys that are greater.
         """
-        found: dict[str, datetime] = {}
+        found: dict[str, Stored] = {}
         try:
             async for batch in obstore.list(self._store, prefix, offset=after):
-                found.update((entry["path"], entry["last_modified"]) for entry in batch)
+                found.update(
+                    (entry["path"], Stored(entry["size"], entry["last_modified"]))
+                    for entry in batch
+                )
         except (StoreError, OSError) as error:
             raise _unavailable(error) from error
         return found

@@ -10,6 +10,10 @@
     │   ├── LengthMismatchError             400
     │   ├── StalledUploadError              408
     │   ├── AllowanceError                  429
+    │   ├── UnknownUploadError              404
+    │   ├── OffsetConflictError             409
+    │   ├── ChecksumMismatchError           460
+    │   ├── TusVersionError                 412
     │   ├── BadIdempotencyKeyError          400
     │   ├── ReusedIdempotencyKeyError       422
     │   ├── BadParameterError               422
@@ -133,6 +137,34 @@ class AllowanceError(RefusedError):
     def __init__(self, detail: str, *, retry_after: int) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+
+
+class UnknownUploadError(RefusedError):
+    """There is no resumable upload of this id: it ended, expired, or never was."""
+
+    code = "unknown_upload"
+    status = 404
+
+
+class OffsetConflictError(RefusedError):
+    """The upload does not go on where this request begins."""
+
+    code = "offset_conflict"
+    status = 409
+
+
+class ChecksumMismatchError(RefusedError):
+    """The bytes are not those that the checksum tells of."""
+
+    code = "checksum_mismatch"
+    status = 460
+
+
+class TusVersionError(RefusedError):
+    """Resumable uploads speak version 1.0.0 of tus: send `Tus-Resumable: 1.0.0`."""
+
+    code = "tus_version"
+    status = 412
 
 
 class BadIdempotencyKeyError(RefusedError):

@@ -13,6 +13,8 @@ from services.upload.openapi import (
     AcceptedBatch,
     AcceptedFile,
 )
+from services.upload.resumable import Resumable
+from services.upload.settings import UploadSettings
 from services.upload.waybills import Accepted, StoredFile
 from shared.auth import Asker, Authenticator
 from shared.principal import Principal, Scope
@@ -26,7 +28,9 @@ class State(TypedDict):
     """What the lifespan hands to the requests."""
 
     authenticator: Authenticator
+    settings: UploadSettings
     desk: Desk
+    resumable: Resumable
     status_url: str
 
 

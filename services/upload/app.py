@@ -1,12 +1,13 @@
 """The upload service's application."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from services.upload import api
+from services.upload import api, tus
 from services.upload.api import State
 from services.upload.desk import Desk
 from services.upload.idempotency import Keys
@@ -15,9 +16,10 @@ from services.upload.linger import LingeringClose
 from services.upload.link import KafkaLink
 from services.upload.orphans import Orphans
 from services.upload.outbox import Outbox
+from services.upload.resumable import Resumable
 from services.upload.settings import UploadSettings
 from services.upload.straight import StraightUpload
-from services.upload.sweep import Sweep
+from services.upload.sweep import sweep_staged, sweeping
 from shared import problems
 from shared.apikeys import ApiKeys
 from shared.auth import make_authenticator
@@ -43,12 +45,20 @@ def create_app(settings: UploadSettings) -> FastAPI:
         keys = Keys(blobs)
         intake = Intake(settings=settings, blobs=blobs, outbox=outbox, keys=keys)
         authenticator = make_authenticator(settings, ApiKeys(blobs), trusted=settings.trusted_pages)
-        sweep = Sweep(blobs=blobs, keys=keys, orphans=Orphans(settings, blobs))
-        async with link.held(), outbox.relaying(), sweep.running():
+        resumable = Resumable(settings=settings, blobs=blobs, intake=intake)
+        sweeps: dict[str, Callable[[], Awaitable[int]]] = {
+            "idempotency keys": keys.sweep,
+            "resumable uploads": resumable.sweep,
+            "incomplete files": partial(sweep_staged, blobs),
+            "files without an event": Orphans(settings, blobs).sweep,
+        }
+        async with link.held(), outbox.relaying(), sweeping(sweeps):
             desk = Desk(settings=settings, intake=intake)
             yield State(
                 authenticator=authenticator,
+                settings=settings,
                 desk=desk,
+                resumable=resumable,
                 status_url=settings.status_url.rstrip("/"),
             )
 
@@ -58,14 +68,15 @@ def create_app(settings: UploadSettings) -> FastAPI:
         CORSMiddleware,
         allow_origins=settings.trusted_pages if asks else settings.cors_origins,
         allow_credentials=asks,
-        allow_methods=["POST"],
+        allow_methods=["POST", "HEAD", "PATCH", "DELETE"],
         allow_headers=["*"],
-        expose_headers=["Location", "Retry-After"],
+        expose_headers=["Retry-After", *tus.ANSWER_HEADERS],
     )
     app.add_middleware(StraightUpload)
     app.add_middleware(LingeringClose)
     problems.install(app)
     app.include_router(api.router)
+    app.include_router(tus.router)
     app.include_router(
         health_router(lambda: app.state.outbox.trouble, lambda: app.state.outbox.note)
     )

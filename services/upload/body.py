@@ -87,16 +87,17 @@ class IncomingBody:
             raise BrokenMultipartError(
                 "The Content-Type names no boundary; let the HTTP client write that header itself."
             )
-        parts = Parts(self._bytes(self._settings.request_limit).read, parameters["boundary"])
+        parts = Parts(self.bytes(self._settings.request_limit).read, parameters["boundary"])
         while (part := await parts.next()) is not None:
             if (file := await self._file_or_field(part)) is not None:
                 yield file
 
-    def _bytes(self, limit: int) -> "_Bytes":
+    def bytes(self, limit: int | None = None) -> "_Bytes":
+        """The body as it comes; `limit` bytes at most, by default as many as a file may have."""
         return _Bytes(
             self._receive,
             announced=self.announced,
-            limit=limit,
+            limit=limit or self._settings.max_file_size,
             patience=self._settings.idle_timeout,
             min_rate=self._settings.min_rate,
         )
@@ -113,7 +114,7 @@ class IncomingBody:
         return IncomingFile(
             name=clean_name(self._name or file_name(parameters) or UNNAMED),
             declared_type=_declared(self._headers.get(b"content-type")),
-            read=self._bytes(self._settings.max_file_size).read,
+            read=self.bytes().read,
         )
 
     async def _file_or_field(self, part: Part) -> IncomingFile | None:

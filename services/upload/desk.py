@@ -47,11 +47,22 @@ class Desk:
             ClientDisconnect: the client went away.
         """
         body = IncomingBody(request, self._settings)
-        with self._counted(), self._place(), self._allowed(asker, body.announced or 0) as used:
+        with self.admitted(asker, announced=body.announced or 0) as used:
             accepted = await self._intake.take(body, asker)
             used.append(sum(file.size for file in accepted.files))
-        UPLOAD_BYTES.inc(sum(used))
         return accepted
+
+    @contextmanager
+    def admitted(self, asker: Principal, *, announced: int) -> Iterator[list[int]]:
+        """Let a request in that may bring so many bytes; those that it brought go into the list.
+
+        Raises:
+            AllowanceError: the asker has uploaded too much lately.
+            OverloadedError: too many uploads are in work.
+        """
+        with self._counted(), self._place(), self._allowed(asker, announced) as used:
+            yield used
+        UPLOAD_BYTES.inc(sum(used))
 
     @contextmanager
     def _place(self) -> Iterator[None]:

@@ -85,7 +85,30 @@ class Intake:
             return accepted
         return await self._record_once(accepted, Keys.place(key, asker))
 
-    async def _store(self, file: IncomingFile, stored: list[StoredFile]) -> None:
+    async def take_known(
+        self,
+        file_id: str,
+        file: IncomingFile,
+        *,
+        tenant: str | None,
+        owner: str | None,
+        labels: dict[str, str],
+    ) -> None:
+        """Store and record a file that has its id already; harmless to repeat.
+
+        Raises:
+            RefusedError: the file is not acceptable.
+            UnavailableError: the blob store does not answer, or Kafka has not for long.
+        """
+        stored: list[StoredFile] = []
+        await self._store(file, stored, file_id)
+        accepted = Accepted(files=stored, tenant=tenant, owner=owner, labels=labels, batch_id=None)
+        for error in filter(None, await self._publish_all(accepted)):
+            raise error
+
+    async def _store(
+        self, file: IncomingFile, stored: list[StoredFile], file_id: str | None = None
+    ) -> None:
         head = await _head_of(file.read)
         if not head:
             if file.name == UNNAMED:
@@ -95,7 +118,7 @@ class Intake:
             head[:HEAD], name=file.name, declared=file.declared_type, demo=self._settings.demo
         )
         check_type(content_type, name=file.name, forbidden=self._settings.forbidden_types)
-        file_id = new_file_id()
+        file_id = file_id or new_file_id()
         meter = _Meter(head, file, self._settings.max_file_size)
         await self._blobs.put_stream(source_key(file_id), meter.read, see=meter.sha256.update)
         stored.append(

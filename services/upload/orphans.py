@@ -84,8 +84,8 @@ class Orphans:
     async def _stored_until(self, end: datetime) -> tuple[datetime, set[str]]:
         """The files not looked at yet, stored up to `end` or to where they are enough."""
         begin = await self._swept_to()
-        ages = await self._blobs.times(SOURCES, after=source_key(first_file_id(begin - LONGEST)))
-        found = sorted((stored, key) for key, stored in ages.items() if begin < stored <= end)
+        there = await self._blobs.stored(SOURCES, after=source_key(first_file_id(begin - LONGEST)))
+        found = sorted((blob.at, key) for key, blob in there.items() if begin < blob.at <= end)
         if len(found) > AT_ONCE:
             end = found[AT_ONCE - 1][0]
         return end, {key.removeprefix(SOURCES) for stored, key in found if stored <= end}

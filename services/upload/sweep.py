@@ -2,14 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 from aiokafka.errors import KafkaError
 
-from services.upload.idempotency import Keys
-from services.upload.orphans import Orphans
 from shared.blobs import BlobStore
 from shared.directory import STAGED
 from shared.errors import BlobStoreUnavailableError, KafkaUnavailableError
@@ -23,46 +21,40 @@ STAGED_FOR = timedelta(days=1)
 """Since its last write; an upload that does not go on is given up within minutes."""
 
 
-class Sweep:
-    """All that is swept."""
+async def sweep_staged(blobs: BlobStore) -> int:
+    """Delete what processes that died were writing into a directory; returns how many files.
 
-    def __init__(self, *, blobs: BlobStore, keys: Keys, orphans: Orphans) -> None:
-        self._blobs = blobs
-        self._keys = keys
-        self._orphans = orphans
+    Raises:
+        BlobStoreUnavailableError: the blob store does not answer.
+    """
+    left = await blobs.keys(f"{STAGED}/", before=datetime.now(UTC) - STAGED_FOR)
+    for key in left:
+        await blobs.delete(key)
+    return len(left)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Sweep in the background of the `with` block."""
-        task = asyncio.create_task(self._run())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
-    async def _run(self) -> None:
-        while True:
-            await self.once()
-            await asyncio.sleep(EVERY)
+@asynccontextmanager
+async def sweeping(sweeps: Mapping[str, Callable[[], Awaitable[int]]]) -> AsyncIterator[None]:
+    """Sweep in the background of the `with` block, each by itself.
 
-    async def once(self) -> None:
-        """Sweep everything; what cannot be swept now is left for the next time."""
-        for what, sweep in (
-            ("idempotency keys", self._keys.sweep),
-            ("incomplete files", self._sweep_staged),
-            ("files without an event", self._orphans.sweep),
-        ):
+    Args:
+        sweeps: what each sweeps away, and how; it returns how many.
+    """
+    task = asyncio.create_task(_sweep(sweeps))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _sweep(sweeps: Mapping[str, Callable[[], Awaitable[int]]]) -> None:
+    while True:
+        for what, sweep in sweeps.items():
             try:
                 if swept := await sweep():
                     log.info("swept %d %s", swept, what)
             except (BlobStoreUnavailableError, KafkaUnavailableError, KafkaError) as error:
                 log.warning("%s are not swept: %s", what, error)
-
-    async def _sweep_staged(self) -> int:
-        """Delete what processes that died were writing into a directory."""
-        left = await self._blobs.keys(f"{STAGED}/", before=datetime.now(UTC) - STAGED_FOR)
-        for key in left:
-            await self._blobs.delete(key)
-        return len(left)
+        await asyncio.sleep(EVERY)

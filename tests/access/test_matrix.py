@@ -61,6 +61,8 @@ class Kind(Enum):
     """Takes a file."""
     SELF = auto()
     """Who asks, whatever for they may ask."""
+    RESUMABLE = auto()
+    """One file that is on its way."""
 
 
 Operation = tuple[str, str]
@@ -94,6 +96,12 @@ ROWS: dict[Operation, Kind] = {
     ("POST", "/api/admin/dead/{partition}-{offset}/redrive"): Kind.OPERATORS,
     ("GET", "/api/admin/audit"): Kind.ADMINS,
     ("POST", "/api/files/upload"): Kind.UPLOAD,
+    ("OPTIONS", "/api/uploads"): Kind.PUBLIC,
+    ("POST", "/api/uploads"): Kind.UPLOAD,
+    ("HEAD", "/api/uploads/{upload_id}"): Kind.RESUMABLE,
+    ("PATCH", "/api/uploads/{upload_id}"): Kind.RESUMABLE,
+    ("DELETE", "/api/uploads/{upload_id}"): Kind.RESUMABLE,
+    ("POST", "/api/uploads/{upload_id}"): Kind.RESUMABLE,
 }
 
 UNDOCUMENTED = {
@@ -109,6 +117,7 @@ UNDOCUMENTED = {
 
 NEEDS = {
     Kind.UPLOAD: Scope.UPLOAD,
+    Kind.RESUMABLE: Scope.UPLOAD,
     Kind.COMMAND: Scope.COMMAND,
     Kind.DELETION: Scope.COMMAND,
     Kind.BULK: Scope.COMMAND,
@@ -144,9 +153,13 @@ def operations(app: FastAPI) -> set[Operation]:
 STATUS, UPLOAD = create_status(StatusSettings(**JWT)), create_upload(UploadSettings(**JWT))
 
 
+WORDLESS = ("WEBSOCKET", "HEAD")
+"""Methods that have tests of their own here."""
+
+
 def of(*kinds: Kind) -> list[Operation]:
-    """The operations that HTTP alone asks for, of these kinds."""
-    return [each for each, kind in ROWS.items() if kind in kinds and each[0] != "WEBSOCKET"]
+    """The operations of these kinds that are answered in words."""
+    return [each for each, kind in ROWS.items() if kind in kinds and each[0] not in WORDLESS]
 
 
 @pytest.fixture(scope="module")
@@ -178,15 +191,21 @@ async def ask(
 ) -> httpx.Response:
     """What an operation is answered."""
     method, path = operation
-    client = installation.upload if ROWS[operation] is Kind.UPLOAD else installation.status
+    client = installation.upload if operation in operations(UPLOAD) else installation.status
     partition, _, offset = letter.partition("-")
     address = path.format(
-        file_id=file_id, batch_id=file_id, name="text.txt", partition=partition, offset=offset
+        upload_id=file_id,
+        file_id=file_id,
+        batch_id=file_id,
+        name="text.txt",
+        partition=partition,
+        offset=offset,
     )
     body = (
         {"action": "cancel", "files": {"ids": [file_id]}} if ROWS[operation] is Kind.BULK else None
     )
-    return await client.request(method, address, headers=bearer(credential), json=body)
+    headers = bearer(credential) | {"Tus-Resumable": "1.0.0"}
+    return await client.request(method, address, headers=headers, json=body)
 
 
 def test_every_endpoint_has_a_row() -> None:
@@ -212,6 +231,17 @@ def assert_is_refused(answer: httpx.Response, who: str) -> None:
     code = "token_expired" if who.startswith("expired") else code
     assert (answer.status_code, answer.json()["code"]) == (401, code), (who, answer.request.url)
     assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_how_far_an_upload_is_is_told_to_nobody_without_a_good_token(
+    installation: Installation,
+) -> None:
+    for operation in [each for each in ROWS if each[0] == "HEAD"]:
+        for credential in NOBODY.values():
+            answer = await ask(installation, operation, credential)
+            assert (answer.status_code, answer.content) == (401, b"")
+        reading = token("root", "acme", "admin", scope=Scope.READ)
+        assert (await ask(installation, operation, reading)).status_code == 403
 
 
 async def test_nobody_without_a_good_token_opens_a_socket(installation: Installation) -> None:

@@ -12,10 +12,8 @@ import httpx
 import pytest
 
 from services.upload import orphans, sweep
-from services.upload.idempotency import Keys
 from services.upload.orphans import Orphans
 from services.upload.settings import UploadSettings
-from services.upload.sweep import Sweep
 from shared.blobs import BLOCK, open_blob_store, source_key
 from shared.events import new_file_id
 from tests.services.upload.killed import STEPS
@@ -82,8 +80,8 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def sweep_all(settings: UploadSettings) -> None:
     blobs = open_blob_store(settings)
-    sweep = Sweep(blobs=blobs, keys=Keys(blobs), orphans=Orphans(settings, blobs))
-    await sweep.once()
+    await sweep.sweep_staged(blobs)
+    await Orphans(settings, blobs).sweep()
 
 
 def left(settings: UploadSettings) -> list[Path]:

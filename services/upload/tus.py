@@ -1,0 +1,223 @@
+"""`/api/uploads`: resumable uploads after tus 1.0.0.
+
+Of its extensions: creation, creation-with-upload, termination, checksum and expiration.
+"""
+
+import base64
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any, cast
+
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
+
+from services.upload.api import State
+from services.upload.appending import ALGORITHMS, Checksum, Incoming
+from services.upload.body import IncomingBody
+from services.upload.resumable import KEPT, Upload
+from shared import problems
+from shared.auth import Asker
+from shared.errors import (
+    BadParameterError,
+    ForbiddenTypeError,
+    OffsetConflictError,
+    TusVersionError,
+    WaybillError,
+)
+from shared.principal import Principal, Scope
+from shared.problems import ERROR_RESPONSES
+
+VERSION = "1.0.0"
+PATH = "/api/uploads"
+CONTENT_TYPE = "application/offset+octet-stream"
+MAX_METADATA = 8192
+"""Characters of `Upload-Metadata`: sixteen labels and the longest name fit."""
+
+ANSWER_HEADERS = [
+    *("Location", "Tus-Resumable", "Tus-Version", "Tus-Extension", "Tus-Max-Size"),
+    *("Tus-Checksum-Algorithm", "Upload-Offset", "Upload-Length", "Upload-Metadata"),
+    "Upload-Expires",
+]
+"""What a page of another origin must be able to read."""
+
+
+class _TusRoute(APIRoute):
+    """Each answer names the version, refusals too, and each request must."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_tus(request: Request) -> Response:
+            try:
+                if request.method != "OPTIONS" and request.headers.get("tus-resumable") != VERSION:
+                    raise TusVersionError
+                response = await handle(request)
+            except WaybillError as error:
+                response = problems.answer_error(request, error)
+                response.headers["Tus-Version"] = VERSION
+            response.headers["Tus-Resumable"] = VERSION
+            response.headers["Cache-Control"] = "no-store"
+            return response
+
+        return handle_tus
+
+
+router = APIRouter(prefix=PATH, tags=["resumable upload"], route_class=_TusRoute)
+
+
+def _state(request: Request) -> State:
+    return cast("State", request.scope["state"])
+
+
+@router.options("", status_code=204, responses=ERROR_RESPONSES)
+async def describe(request: Request) -> Response:
+    """What this service can: public."""
+    return Response(
+        status_code=204,
+        headers={
+            "Tus-Version": VERSION,
+            "Tus-Extension": "creation,creation-with-upload,termination,checksum,expiration",
+            "Tus-Max-Size": str(_state(request)["settings"].max_file_size),
+            "Tus-Checksum-Algorithm": ",".join(ALGORITHMS),
+        },
+    )
+
+
+@router.post("", status_code=201, responses=ERROR_RESPONSES)
+async def create(request: Request, asker: Asker) -> Response:
+    """Begin an upload of `Upload-Length` bytes, perhaps with the first of them.
+
+    `Upload-Metadata` has `filename`, `filetype` and labels, named `label.<key>`. The last part of
+    the `Location` is the id of the file to come.
+    """
+    asker.require(Scope.UPLOAD)
+    length = _number(request, "upload-length")
+    metadata = parse_metadata(request.headers.get("upload-metadata", ""))
+    upload_id = await _state(request)["resumable"].create(length, metadata, asker)
+    headers = {"Location": f"{PATH}/{upload_id}"}
+    if request.headers.get("content-type") == CONTENT_TYPE:
+        headers |= await _append(request, upload_id, asker, offset=0)
+    else:
+        headers |= _expiry()
+    return Response(status_code=201, headers=headers)
+
+
+@router.head("/{upload_id}", status_code=200, responses=ERROR_RESPONSES)
+async def look(request: Request, upload_id: str, asker: Asker) -> Response:
+    """How far an upload is. If all of it is there, its file is accepted when this is answered."""
+    asker.require(Scope.UPLOAD)
+    resumable = _state(request)["resumable"]
+    async with resumable.turn(upload_id, asker) as (upload, _):
+        if upload.offset == upload.ticket.length:
+            await resumable.complete(upload)
+    metadata = write_metadata(upload.ticket.metadata)
+    headers = {"Upload-Length": str(upload.ticket.length), "Upload-Metadata": metadata}
+    return Response(headers=headers | _progress(upload))
+
+
+@router.patch("/{upload_id}", status_code=204, responses=ERROR_RESPONSES)
+async def append(request: Request, upload_id: str, asker: Asker) -> Response:
+    """Go on with an upload at `Upload-Offset`.
+
+    The last bytes are answered when the file is accepted: stored, and its event in Kafka or the
+    outbox.
+    """
+    asker.require(Scope.UPLOAD)
+    if request.headers.get("content-type") != CONTENT_TYPE:
+        raise ForbiddenTypeError(f"Send the bytes with `Content-Type: {CONTENT_TYPE}`.")
+    offset = _number(request, "upload-offset")
+    return Response(
+        status_code=204, headers=await _append(request, upload_id, asker, offset=offset)
+    )
+
+
+@router.delete("/{upload_id}", status_code=204, responses=ERROR_RESPONSES)
+async def terminate(request: Request, upload_id: str, asker: Asker) -> Response:
+    """Forget an upload. A file that it has become stays."""
+    asker.require(Scope.UPLOAD)
+    resumable = _state(request)["resumable"]
+    async with resumable.turn(upload_id, asker) as (upload, _):
+        await resumable.terminate(upload)
+    return Response(status_code=204)
+
+
+@router.post("/{upload_id}", status_code=204, responses=ERROR_RESPONSES)
+async def override(request: Request, upload_id: str, asker: Asker) -> Response:
+    """What `X-HTTP-Method-Override` names, where something on the way knows no `PATCH`."""
+    asker.require(Scope.UPLOAD)
+    methods = {"PATCH": append, "DELETE": terminate, "HEAD": look}
+    wanted = request.headers.get("x-http-method-override", "")
+    if wanted not in methods:
+        raise BadParameterError("X-HTTP-Method-Override must be PATCH, DELETE or HEAD.")
+    return await methods[wanted](request, upload_id, asker)
+
+
+async def _append(
+    request: Request, upload_id: str, asker: Principal, *, offset: int
+) -> dict[str, str]:
+    state = _state(request)
+    header = request.headers.get("upload-checksum")
+    checksum = None if header is None else Checksum.read(header)
+    body = IncomingBody(request, state["settings"])
+    with state["desk"].admitted(asker, announced=body.announced or 0) as used:
+        async with state["resumable"].turn(upload_id, asker) as (before, asked_to_end):
+            if offset != before.offset:
+                raise OffsetConflictError(
+                    f"The upload is at {before.offset}, not at {offset}; ask by HEAD, go on there."
+                )
+            incoming = Incoming(
+                body.bytes().read,
+                left=before.ticket.length - offset,
+                checksum=checksum,
+                asked_to_end=asked_to_end,
+            )
+            upload = await state["resumable"].append(before, incoming)
+            used.append(upload.offset - offset)
+            if incoming.broken is not None:
+                raise incoming.broken
+            if upload.offset == upload.ticket.length:
+                await state["resumable"].complete(upload)
+    return _progress(upload)
+
+
+def _progress(upload: Upload) -> dict[str, str]:
+    return {"Upload-Offset": str(upload.offset), **_expiry()}
+
+
+def _expiry() -> dict[str, str]:
+    return {"Upload-Expires": format_datetime(datetime.now(UTC) + KEPT, usegmt=True)}
+
+
+def _number(request: Request, header: str) -> int:
+    value = request.headers.get(header, "")
+    if not (value.isascii() and value.isdecimal() and len(value) < 20):
+        raise BadParameterError(f"The header {header.title()} must be a number of bytes.")
+    return int(value)
+
+
+def parse_metadata(header: str) -> dict[str, str]:
+    """`Upload-Metadata`: names, each with a value in base64, separated by commas.
+
+    Raises:
+        BadParameterError: it is not of that form, or too long.
+    """
+    if len(header) > MAX_METADATA:
+        raise BadParameterError(f"Upload-Metadata has more than {MAX_METADATA} characters.")
+    metadata = {}
+    for pair in filter(None, (each.strip() for each in header.split(","))):
+        name, _, encoded = pair.partition(" ")
+        try:
+            metadata[name] = base64.b64decode(encoded, validate=True).decode(errors="replace")
+        except ValueError as error:
+            raise BadParameterError(
+                f"The value of {name[:80]!r} in Upload-Metadata is not in base64."
+            ) from error
+    return metadata
+
+
+def write_metadata(metadata: dict[str, str]) -> str:
+    """The header again."""
+    return ",".join(
+        f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in metadata.items()
+    )

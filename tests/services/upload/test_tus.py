@@ -1,0 +1,307 @@
+"""An upload that breaks off goes on where it broke, on any pod, and becomes one file."""
+
+import asyncio
+import base64
+import hashlib
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from services.upload import appending, resumable
+from services.upload.resumable import chain
+from services.upload.settings import UploadSettings
+from shared.blobs import BLOCK, open_blob_store, source_key
+from shared.events import new_file_id
+from tests.access.installation import JWT
+from tests.access.people import bearer, token
+from tests.services.upload.service import Service, UploadedEvents, running
+from tests.support.s3 import BUCKET, ENVIRONMENT, running_s3
+
+TUS = {"Tus-Resumable": "1.0.0"}
+BYTES = {**TUS, "Content-Type": "application/offset+octet-stream"}
+CONTENT = os.urandom(3 * BLOCK + 1)
+
+
+def metadata(**values: str) -> str:
+    return ",".join(
+        f"{name.replace('label_', 'label.')} {base64.b64encode(value.encode()).decode()}"
+        for name, value in values.items()
+    )
+
+
+async def create(service: Service, length: int = len(CONTENT), **more: Any) -> str:
+    """Where the upload goes on."""
+    headers = {**TUS, "Upload-Length": str(length), **more.pop("headers", {})}
+    answer = await service.client.post("/api/uploads", headers=headers, **more)
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["tus-resumable"] == "1.0.0"
+    return str(answer.headers["location"])
+
+
+async def patch(
+    service: Service, location: str, offset: int, content: Any, **headers: str
+) -> httpx.Response:
+    headers = {**BYTES, "Upload-Offset": str(offset), **headers}
+    return await service.client.patch(location, content=content, headers=headers)
+
+
+async def offset_of(service: Service, location: str) -> int:
+    answer = await service.client.head(location, headers=TUS)
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    return int(answer.headers["upload-offset"])
+
+
+async def breaking(content: bytes) -> AsyncIterator[bytes]:
+    """A client whose line breaks when so much is sent."""
+    yield content
+    await asyncio.sleep(0.3)
+    raise ConnectionError("the line broke")
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    with running_s3() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(params=["directory", "s3"])
+def anywhere(
+    request: pytest.FixtureRequest, settings: UploadSettings, monkeypatch: pytest.MonkeyPatch
+) -> UploadSettings:
+    """Settings with either kind of blob store."""
+    if request.param == "directory":
+        return settings
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    blobs = f"s3://{BUCKET}/{Path(settings.blobs).parent.name}"
+    endpoint = request.getfixturevalue("s3")
+    return settings.model_copy(update={"blobs": blobs, "blobs_endpoint": endpoint})
+
+
+async def test_an_upload_that_breaks_off_goes_on_on_another_pod(
+    anywhere: UploadSettings, events: UploadedEvents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appending, "PART", BLOCK)
+    async with running(anywhere) as first, running(anywhere) as second:
+        named = {"Upload-Metadata": metadata(filename="día.bin", label_team="a")}
+        location = await create(first, headers=named)
+        with pytest.raises(ConnectionError):
+            await patch(first, location, 0, breaking(CONTENT[: BLOCK + 5]))
+        assert await events.all() == []
+
+        there = await offset_of(second, location)
+        assert there == BLOCK + 5
+        answer = await patch(second, location, there, CONTENT[there:])
+
+        assert answer.status_code == 204
+        assert int(answer.headers["upload-offset"]) == len(CONTENT)
+        assert await offset_of(first, location) == len(CONTENT)
+    event = await events.one()
+    assert location == f"/api/uploads/{event.file_id}"
+    assert (event.data.name, event.data.labels) == ("día.bin", {"team": "a"})
+    assert event.data.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    blobs = open_blob_store(anywhere)
+    assert await blobs.get(source_key(event.file_id)) == CONTENT
+    assert await blobs.keys("uploads") == [f"uploads/{event.file_id}/ticket.json"]
+
+
+async def test_the_first_bytes_can_come_with_the_creation(
+    service: Service, events: UploadedEvents
+) -> None:
+    location = await create(service, length=5, content=b"To be", headers=BYTES)
+
+    assert await offset_of(service, location) == 5
+    event = await events.one()
+    assert service.blob(event.file_id) == b"To be"
+    assert event.data.name == "unnamed"
+
+
+async def test_what_is_all_there_becomes_a_file_when_it_is_looked_at(
+    service: Service, events: UploadedEvents
+) -> None:
+    location = await create(service, length=5)
+    parts = open_blob_store(service.settings)
+    await parts.put(f"{location.removeprefix('/api/')}/{0:020d}", b"To be")
+
+    assert await offset_of(service, location) == await offset_of(service, location) == 5
+
+    assert service.blob((await events.one()).file_id) == b"To be"
+
+
+async def test_a_part_goes_where_the_upload_is_and_nowhere_else(service: Service) -> None:
+    location = await create(service, length=10)
+    assert (await patch(service, location, 0, b"To be")).status_code == 204
+
+    for offset in (0, 4, 6):
+        refused = await patch(service, location, offset, b"x")
+        assert (refused.status_code, refused.json()["code"]) == (409, "offset_conflict")
+        assert refused.headers["tus-resumable"] == "1.0.0"
+    too_much = await patch(service, location, 5, b"or not to be")
+    assert (too_much.status_code, too_much.json()["code"]) == (413, "too_large")
+    assert await offset_of(service, location) == 5
+
+
+@pytest.mark.parametrize("algorithm", appending.ALGORITHMS)
+async def test_bytes_that_changed_on_their_way_are_not_kept(
+    service: Service, events: UploadedEvents, algorithm: str
+) -> None:
+    location = await create(service)
+    digest = base64.b64encode(hashlib.new(algorithm, CONTENT).digest()).decode()
+    checksum = {"Upload-Checksum": f"{algorithm} {digest}"}
+
+    changed = await patch(service, location, 0, CONTENT[:-1] + b"x", **checksum)
+    assert (changed.status_code, changed.json()["code"]) == (460, "checksum_mismatch")
+    assert await offset_of(service, location) == 0
+    assert (await patch(service, location, 0, CONTENT, **checksum)).status_code == 204
+    assert (await events.one()).data.size == len(CONTENT)
+
+
+@pytest.mark.parametrize("checksum", ["crc32 AAAA", "sha1", "sha1 !"])
+async def test_a_checksum_must_be_one_that_is_known(service: Service, checksum: str) -> None:
+    location = await create(service)
+
+    answer = await patch(service, location, 0, b"x", **{"Upload-Checksum": checksum})
+
+    assert answer.status_code == 422
+    assert "sha1, sha256, md5" in answer.json()["detail"]
+
+
+async def test_an_upload_can_be_given_up(service: Service, events: UploadedEvents) -> None:
+    location = await create(service, length=10)
+    await patch(service, location, 0, b"To be")
+
+    assert (await service.client.delete(location, headers=TUS)).status_code == 204
+
+    assert service.blobs() == []
+    assert (await service.client.head(location, headers=TUS)).status_code == 404
+    assert (await patch(service, location, 5, b"x")).status_code == 404
+    assert await events.all() == []
+
+
+async def test_a_file_of_a_forbidden_type_leaves_nothing(
+    service: Service, events: UploadedEvents
+) -> None:
+    executable = b"MZ\x90\x00" + bytes(200)
+    location = await create(service, length=len(executable))
+
+    refused = await patch(service, location, 0, executable)
+
+    assert (refused.status_code, refused.json()["code"]) == (415, "forbidden_type")
+    assert service.blobs() == []
+    assert await events.all() == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "told"),
+    [
+        ({"Upload-Length": "5", "Tus-Resumable": "0.2"}, 412, "1.0.0"),
+        ({"Upload-Length": "0"}, 422, "empty"),
+        ({"Upload-Length": "1001"}, 413, "1000"),
+        ({"Upload-Length": "-1"}, 422, "Upload-Length"),
+        ({"Upload-Length": "1" * 30}, 422, "Upload-Length"),
+        ({"Upload-Defer-Length": "1"}, 422, "Upload-Length"),
+        ({"Upload-Length": "5", "Upload-Metadata": "filename !"}, 422, "base64"),
+        ({"Upload-Length": "5", "Upload-Metadata": "x" * 8193}, 422, "8192"),
+        ({"Upload-Length": "5", "Upload-Metadata": "label.$ YQ=="}, 422, "label"),
+    ],
+)
+async def test_what_cannot_be_begun_is_refused(
+    settings: UploadSettings, headers: dict[str, str], status: int, told: str
+) -> None:
+    async with running(settings, max_file_size=1000) as service:
+        answer = await service.client.post("/api/uploads", headers={**TUS, **headers})
+
+    assert answer.status_code == status
+    assert told in answer.text
+    assert service.blobs() == []
+
+
+async def test_a_client_that_comes_again_takes_over(service: Service) -> None:
+    location = await create(service)
+    sent = asyncio.Event()
+
+    async def hanging() -> AsyncIterator[bytes]:
+        yield CONTENT[:1000]
+        sent.set()
+        await asyncio.sleep(60)
+
+    older = asyncio.create_task(patch(service, location, 0, hanging()))
+    await sent.wait()
+    await asyncio.sleep(0.1)
+
+    async with asyncio.timeout(5):
+        assert await offset_of(service, location) == 1000
+        assert (await patch(service, location, 1000, CONTENT[1000:])).status_code == 204
+    older.cancel()
+
+
+async def test_what_is_said_of_the_service_is_said_to_everybody(service: Service) -> None:
+    answer = await service.client.options("/api/uploads")
+
+    assert answer.status_code == 204
+    assert answer.headers["tus-version"] == "1.0.0"
+    assert "checksum" in answer.headers["tus-extension"]
+    assert answer.headers["tus-max-size"] == str(service.settings.max_file_size)
+    assert "sha1" in answer.headers["tus-checksum-algorithm"]
+
+
+async def test_a_method_can_be_named_in_a_header(service: Service) -> None:
+    location = await create(service, length=10)
+    headers = {**BYTES, "Upload-Offset": "0", "X-HTTP-Method-Override": "PATCH"}
+
+    assert (
+        await service.client.post(location, content=b"To be", headers=headers)
+    ).status_code == 204
+
+    assert await offset_of(service, location) == 5
+
+
+async def test_an_upload_is_nobody_elses(settings: UploadSettings) -> None:
+    asking = UploadSettings(**settings.model_dump(exclude=set(JWT)), **JWT)
+    ada, bob = bearer(token("ada")), bearer(token("bob"))
+    async with running(asking) as service:
+        location = await create(service, length=5, headers=ada)
+        nowhere = f"/api/uploads/{new_file_id()}"
+        for method in ("PATCH", "DELETE"):
+            headers = {**BYTES, "Upload-Offset": "0"}
+            other = await service.client.request(method, location, headers=headers | bob)
+            unknown = await service.client.request(method, nowhere, headers=headers | bob)
+            assert other.status_code == unknown.status_code == 404
+            assert other.json() | {"instance": ""} == unknown.json() | {"instance": ""}
+        assert (await service.client.head(location, headers=TUS | bob)).status_code == 404
+        assert (await service.client.head(location, headers=TUS)).status_code == 401
+        assert (await patch(service, location, 0, b"To be", **ada)).status_code == 204
+
+
+async def test_an_upload_that_nobody_goes_on_with_is_swept(settings: UploadSettings) -> None:
+    async with running(settings) as service:
+        old, young = [await create(service, length=10) for _ in range(2)]
+        answer = await patch(service, old, 0, b"To be")
+        expires = parsedate_to_datetime(answer.headers["upload-expires"])
+        day = resumable.KEPT.total_seconds()
+        assert day - 60 < expires.timestamp() - time.time() <= day
+    folder = Path(settings.blobs, old.removeprefix("/api/"))
+    before = time.time() - (resumable.KEPT + timedelta(minutes=1)).total_seconds()
+    for path in folder.iterdir():
+        os.utime(path, (before, before))
+
+    async with running(settings) as service, asyncio.timeout(10):
+        while list(folder.glob("*")):
+            await asyncio.sleep(0.05)
+        assert (await service.client.head(old, headers=TUS)).status_code == 404
+        assert await offset_of(service, young) == 0
+
+
+def test_parts_count_as_far_as_they_follow_on_each_other() -> None:
+    assert chain({}) == ([], 0)
+    assert chain({0: 5, 5: 3, 9: 1}) == ([0, 5], 8)
+    assert chain({3: 5}) == ([], 0)
+    assert chain({0: 0}) == ([], 0)
