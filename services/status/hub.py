@@ -172,6 +172,8 @@ class Hub:
     ) -> Iterator[Subscription]:
         """Collect what happens to the files that `wanted` matches.
 
+        A subscription that is detached meanwhile goes on until `release` is called.
+
         Args:
             client: who subscribes, if there is a limit to what one may have.
             on_cut: called when the subscriber does not read and is cut off.
@@ -181,12 +183,11 @@ class Hub:
             TokenExpiredError: it is no longer known who subscribes.
         """
         self.admit(client)
-        subscription = Subscription(wanted, on_cut=on_cut)
+        subscription = Subscription(wanted, client=client, on_cut=on_cut)
         if self.closing:
             subscription.close()
-        expiry = _close_at_end_of(wanted.visible_to, subscription)
-        groups = wanted.groups()
-        for group in groups:
+        subscription.expiry = _close_at_end_of(wanted.visible_to, subscription)
+        for group in wanted.groups():
             self._groups.setdefault(group, set()).add(subscription)
         self._subscriptions.add(subscription)
         if client is not None:
@@ -195,19 +196,24 @@ class Hub:
         try:
             yield subscription
         finally:
-            SUBSCRIBERS.dec()
-            if expiry is not None:
-                expiry.cancel()
-            if client is not None:
-                self._clients[client] -= 1
-                if not self._clients[client]:
-                    del self._clients[client]
-            self._subscriptions.discard(subscription)
-            for group in groups:
-                followers = self._groups[group]
-                followers.discard(subscription)
-                if not followers:
-                    del self._groups[group]
+            if not subscription.is_detached:
+                self.release(subscription)
+
+    def release(self, subscription: Subscription) -> None:
+        """End a subscription whose subscriber has gone."""
+        SUBSCRIBERS.dec()
+        if subscription.expiry is not None:
+            subscription.expiry.cancel()
+        if (client := subscription.client) is not None:
+            self._clients[client] -= 1
+            if not self._clients[client]:
+                del self._clients[client]
+        self._subscriptions.discard(subscription)
+        for group in subscription.filter.groups():
+            followers = self._groups[group]
+            followers.discard(subscription)
+            if not followers:
+                del self._groups[group]
 
     async def follow(
         self, file_id: str, *, heartbeat: float, visible_to: Visibility = EVERYTHING
@@ -258,7 +264,7 @@ class Hub:
         while True:
             await asyncio.sleep(seconds)
             batches = Batches(self.told.text)
-            for subscription in self._subscriptions:
+            for subscription in tuple(self._subscriptions):
                 subscription.beat(batches)
 
     def audiences(self) -> set[Visibility]:

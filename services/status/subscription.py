@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from services.status.access import EVERYTHING, Visibility
 from services.status.cursor import Cursor
@@ -97,19 +97,38 @@ Outlet = Callable[[Batch], bool]
 """Writes to a subscriber's connection at once; False if that has to be waited for."""
 
 
+class Line(Protocol):
+    """A connection that needs no task to be written to."""
+
+    def write(self, batch: Batch) -> bool:
+        """Write at once; False if that has to be waited for."""
+
+    def end(self) -> None:
+        """Tell that no more comes, and close."""
+
+    def abort(self) -> None:
+        """Close without another word."""
+
+
 @dataclass(eq=False, slots=True)
 class Subscription:
     """The states that one subscriber has yet to be told, oldest first.
 
     They are told by a task of the subscriber's that waits for them. As long as it sleeps, an outlet
-    does it in its place: waking a task takes longer than writing.
+    does it in its place: waking a task takes longer than writing. Where there is a line to the
+    subscriber, the task goes when all is told that was before.
     """
 
     filter: Filter
     on_cut: Callable[[], object] = lambda: None
     """Called when the subscriber is cut off, to end a send that does not."""
+    client: str | None = None
+    expiry: asyncio.TimerHandle | None = None
+    """Ends the subscription when it is no longer known who subscribed."""
     outlet: Outlet | None = None
     """Given once all that follows is new, and told alike to all who follow the same."""
+    is_live: bool = False
+    """Whether all that follows is new."""
     closed: bool = False
     is_cut: bool = False
     _backlog: list[Update] = field(default_factory=list)
@@ -119,6 +138,7 @@ class Subscription:
     """Ends when there is something to do; None while the task is awake."""
     _beats: bool = False
     """Whether a heartbeat is something to do."""
+    _line: Line | None = None
     _told: dict[str, Status] = field(default_factory=dict)
     """Of files whose state was read from a snapshot: what comes next must be newer."""
     _resumed: Cursor | None = None
@@ -133,14 +153,46 @@ class Subscription:
         Returns:
             How many were told at once.
         """
-        if self._sleep is not None and self.outlet is not None and len(updates) <= AT_ONCE:
-            news = self._news(updates)
-            if not news or self.outlet(batches[news]):
-                return len(news)
+        if self.outlet is not None and (self._sleep is not None or self._line is not None):
+            updates = self._news(updates)
+            is_next = not self._backlog and len(updates) <= AT_ONCE
+            if not updates or (is_next and self.outlet(batches[updates])):
+                return len(updates)
         for update in updates:
             self._keep(update, now)
         self._wake()
+        if self._line is not None:
+            self.drain(batches.cursor)
         return 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything so far was told, and all that follows is new."""
+        return self.is_live and not self._backlog and not self.closed
+
+    @property
+    def is_detached(self) -> bool:
+        """Whether a line tells the subscriber."""
+        return self._line is not None
+
+    def detach(self, line: Line) -> None:
+        """Have a line tell an idle subscriber from now on, in place of its task."""
+        self._line = line
+        self.outlet = line.write
+        self.on_cut = line.abort
+
+    def drain(self, cursor: str) -> None:
+        """Tell what waits as far as the line takes it.
+
+        Args:
+            cursor: holds when everything that waits is told.
+        """
+        while self._backlog and self._line is not None:
+            part, rest = tuple(self._backlog[:AT_ONCE]), self._backlog[AT_ONCE:]
+            if not self._line.write(Batch(part, None if rest else cursor)):
+                return
+            PUSHED.inc(len(part))
+            self._backlog = rest
 
     def resume(self, cursor: Cursor) -> None:
         """Leave out what stands before the cursor."""
@@ -162,9 +214,14 @@ class Subscription:
         """Tell the subscriber that no more comes."""
         self.closed = True
         self._wake()
+        if self._line is not None:
+            self._line.end()
 
     def beat(self, batches: Batches) -> None:
         """Tell a heartbeat to a stream in which nothing happens."""
+        if self._line is not None:
+            self._line.write(batches[()])
+            return
         if self._sleep is None or not self._beats:
             return
         if self.outlet is None or not self.outlet(batches[()]):

@@ -55,6 +55,11 @@ class Update:
         return f'"{blake2b(self.full, digest_size=8).hexdigest()}"'
 
 
+def chunk(body: bytes) -> bytes:
+    """A part of an answer's body (RFC 9112); an empty one is the last."""
+    return b"%x\r\n%b\r\n" % (len(body), body)
+
+
 class Batch:
     """States, and the cursor that holds once all of them are told; without states a heartbeat."""
 
@@ -74,8 +79,8 @@ class Batch:
 
     @cached_property
     def chunk(self) -> bytes:
-        """The events as a chunk of a body (RFC 9112)."""
-        return b"%x\r\n%b\r\n" % (len(self.events), self.events)
+        """The events as a part of an answer's body."""
+        return chunk(self.events)
 
     @cached_property
     def messages(self) -> list[str]:
@@ -98,10 +103,10 @@ class Batches(dict[tuple[Update, ...], Batch]):
 
     def __init__(self, cursor: str) -> None:
         super().__init__()
-        self._cursor = cursor
+        self.cursor = cursor
 
     def __missing__(self, updates: tuple[Update, ...]) -> Batch:
-        self[updates] = batch = Batch(updates, self._cursor)
+        self[updates] = batch = Batch(updates, self.cursor)
         return batch
 
 

@@ -1,17 +1,16 @@
-"""Writing to a connection at once, past ASGI.
+"""What our servers' connections can do past ASGI, told by the extensions of a scope.
 
-An ASGI server is awaited for every message and encodes it for the one connection. What a thousand
-connections are told is the same bytes for all; so the servers' protocols get a way to write those,
-which an endpoint finds among the extensions of its scope. Under any other server there is none, and
-all goes the way of ASGI.
+An ASGI server is awaited for every message and encodes it for the one connection, and keeps what it
+knows of a request until the answer is over. What a thousand connections are told is the same bytes
+for all, and may go on for hours. So a WebSocket can be written to at once, and the connection of an
+answer can be handed over to who goes on with it. Under any other server all goes the way of ASGI.
 """
 
 import asyncio
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
@@ -21,7 +20,35 @@ from websockets.server import ServerProtocol
 from services.status.subscription import Outlet
 from services.status.update import Batch
 
-EXTENSION = "waybill.outlet"
+OUTLET = "waybill.outlet"
+SUCCESSION = "waybill.succession"
+
+
+class Successor(asyncio.Protocol):
+    """Takes a connection over, in the midst of an answer in chunks."""
+
+    __slots__ = ("connections", "transport")
+
+    connections: set[Any]
+    """The server's, for whose end it waits."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called when the connection is taken over."""
+        # uvloop's transports are no subclasses of asyncio's.
+        self.transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
+        """Called when the connection has ended."""
+        self.connections.discard(self)
+
+    def shutdown(self) -> None:
+        """Called when the server ends, by uvicorn; those who are told so end by themselves."""
+        self.transport.close()
+
+
+Succession = Callable[[Successor], bool]
+"""Hands a connection over, so that the application returns; False if it cannot be done now, as the
+client reads too slowly."""
 
 
 def outlet_of(scope: MutableMapping[str, Any]) -> Outlet | None:
@@ -30,22 +57,49 @@ def outlet_of(scope: MutableMapping[str, Any]) -> Outlet | None:
     To be used between the beginning and the end of an answer, or of a conversation. It takes
     nothing while the client reads too slowly; what comes when the client has gone is thrown away.
     """
-    outlet: Outlet | None = scope.get("extensions", {}).get(EXTENSION)
+    outlet: Outlet | None = scope.get("extensions", {}).get(OUTLET)
     return outlet
 
 
-class HttpProtocol(HttpToolsProtocol):
-    """HTTP/1.1 whose bodies can be written at once."""
+def succession_of(scope: MutableMapping[str, Any]) -> Succession | None:
+    """What hands a connection over in the midst of an answer, if its server can do that."""
+    succession: Succession | None = scope.get("extensions", {}).get(SUCCESSION)
+    return succession
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Called when a client has connected."""
-        super().connection_made(transport)
-        self._write = _Body(transport, self.flow).write
+
+class HttpProtocol(HttpToolsProtocol):
+    """HTTP/1.1 that lets go of connections whose answers last."""
 
     def on_message_begin(self) -> None:
         """Called when a request begins."""
         super().on_message_begin()
-        self.scope["extensions"] = {EXTENSION: self._write}  # type: ignore[dict-item]
+        self.scope["extensions"] = {SUCCESSION: self._hand_over}  # type: ignore[dict-item]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called when the connection has ended."""
+        super().connection_lost(exc)
+        self._forget_scope()
+
+    def _hand_over(self, successor: Successor) -> bool:
+        if self.flow.write_paused or self.transport.is_closing() or self.pipeline:
+            return False
+        self.flow.resume_reading()
+        self.connections.discard(self)
+        self.connections.add(successor)  # type: ignore[arg-type]
+        successor.connections = self.connections
+        successor.connection_made(self.transport)
+        self.transport.set_protocol(successor)
+        # For uvicorn the client has gone: it expects no more of the answer.
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        self.parser = None  # type: ignore[assignment]
+        self._forget_scope()
+        return True
+
+    def _forget_scope(self) -> None:
+        """The scope holds us; nobody else should hold the two."""
+        if self.scope is not None:
+            self.scope["extensions"] = {}
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -56,7 +110,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS and not self.conn.extensions:
             write = _Messages(self.transport, self.writable, self.conn).write
-            self.scope["extensions"][EXTENSION] = write  # type: ignore[assignment]
+            self.scope["extensions"][OUTLET] = write  # type: ignore[assignment]
 
     def start_keepalive(self) -> None:
         """Called when the WebSocket is open."""
@@ -64,26 +118,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         # 3 kB a connection, which nobody reads any more.
         self.request.headers.clear()
         self.response.headers.clear()
-
-
-# Apart from the protocols: what a scope holds must not hold the scope.
-
-
-class _Body:
-    """The rest of an answer, in chunks."""
-
-    __slots__ = ("_flow", "_transport")
-
-    def __init__(self, transport: asyncio.Transport, flow: FlowControl) -> None:
-        self._transport = transport
-        self._flow = flow
-
-    def write(self, batch: Batch) -> bool:
-        if self._flow.write_paused:
-            return False
-        if not self._transport.is_closing():
-            self._transport.write(batch.chunk)
-        return True
 
 
 class _Messages:

@@ -1,7 +1,7 @@
 """What one subscriber is told, in order, whichever way it is sent."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from itertools import islice
 
 from services.status.api.messages import Reset, Subscribed
@@ -17,7 +17,7 @@ MongoDB knew, on a pod that does not lag."""
 
 async def feed(
     hub: Hub, subscription: Subscription, cursor: Cursor | None, outlet: Outlet | None = None
-) -> AsyncIterator[Subscribed | Reset | Batch]:
+) -> AsyncGenerator[Subscribed | Reset | Batch, None]:
     """What a subscriber is told from the beginning until the subscription is closed.
 
     To be begun in the same step as the subscription.
@@ -36,6 +36,7 @@ async def feed(
         for told in missed:
             for batch in _chunks(told.updates, told.text):
                 yield batch
+        subscription.is_live = True
         yield Batch((), begun)
     else:
         snapshot = await hub.snapshot(subscription)
@@ -49,7 +50,9 @@ async def feed(
         while not subscription.closed and not (hub.is_at_end and time.monotonic() >= settled):
             for batch in _chunks(await subscription.wait(SETTLING), None):
                 yield batch
-        yield Batch(await subscription.wait(0), hub.told.text)
+        arrived = await subscription.wait(0)
+        subscription.is_live = True
+        yield Batch(arrived, hub.told.text)
     subscription.outlet = outlet
     while not subscription.closed:
         arrived = await subscription.wait()

@@ -1,6 +1,7 @@
 """Many files on one connection, as Server-Sent Events: `GET /api/stream`."""
 
 import asyncio
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -8,13 +9,14 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from services.status.api.dependencies import HubOf, Readable, reader, up_to_date
 from services.status.api.feed import feed
 from services.status.api.filters import parse_ids
+from services.status.api.line import StreamLine
 from services.status.api.messages import Subscribe
 from services.status.api.sse import BYE, EventStream, Frames, render
 from services.status.cursor import Cursor, decode
 from services.status.hub import Hub
 from services.status.projection import State
-from services.status.subscription import Filter, Outlet
-from services.status.wire import outlet_of
+from services.status.subscription import Filter
+from services.status.wire import Succession, succession_of
 from shared.problems import ERROR_RESPONSES
 
 router = APIRouter(prefix="/api", tags=["live"])
@@ -59,16 +61,24 @@ async def stream(
     given = last_event_id or cursor
     client = request.client.host if request.client else ""
     hub.admit(client)
-    told = _frames(hub, wanted, decode(given) if given else None, client, outlet_of(request.scope))
+    told = _frames(
+        hub, wanted, decode(given) if given else None, client, succession_of(request.scope)
+    )
     return EventStream(told)
 
 
 async def _frames(
-    hub: Hub, wanted: Filter, cursor: Cursor | None, client: str, outlet: Outlet | None
+    hub: Hub, wanted: Filter, cursor: Cursor | None, client: str, succession: Succession | None
 ) -> Frames:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - frames are sent by a task
     with hub.subscribe(wanted, client=client, on_cut=task.cancel) as subscription:
-        async for told in feed(hub, subscription, cursor, outlet):
-            yield render(told)
+        async with aclosing(feed(hub, subscription, cursor)) as feeding:
+            async for told in feeding:
+                yield render(told)
+                if succession is not None and subscription.is_idle:
+                    line = StreamLine(hub, subscription)
+                    if succession(line):
+                        subscription.detach(line)
+                        return
     yield BYE

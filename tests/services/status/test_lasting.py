@@ -21,6 +21,7 @@ async def test_the_rest_of_an_answer_is_given_when_the_framework_has_returned() 
     async def rest(scope: Scope, receive: Receive, send: Send) -> None:
         happened.append("the rest begins")
         assert "endpoint" not in scope
+        assert scope["headers"] == []
         await PlainTextResponse("the rest")(scope, receive, send)
 
     class Left(Response):

@@ -203,3 +203,83 @@ async def test_a_connection_is_not_told_again_what_a_snapshot_told() -> None:
     tell(following, begun("a"), newer)
     assert [batch.updates for batch in connection.told] == [(newer,)]
     waiting.cancel()
+
+
+class LineToSomebody(Connection):
+    """A line that can be ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends: list[str] = []
+
+    def end(self) -> None:
+        self.ends.append("goodbye")
+
+    def abort(self) -> None:
+        self.ends.append("cut")
+
+
+def detached() -> tuple[Subscription, LineToSomebody]:
+    following, line = Subscription(Filter()), LineToSomebody()
+    following.detach(line)
+    return following, line
+
+
+def told(line: Connection) -> list[tuple[list[str], str | None]]:
+    return [([each.status.file_id for each in batch.updates], batch.cursor) for batch in line.told]
+
+
+async def test_a_subscriber_is_idle_once_it_is_told_all_that_was() -> None:
+    following = Subscription(Filter())
+    assert not following.is_idle
+    following.is_live = True
+    assert following.is_idle
+    tell(following, begun("a"))
+    assert not following.is_idle
+    await following.wait()
+    assert following.is_idle
+    following.close()
+    assert not following.is_idle
+
+
+async def test_a_line_is_told_at_once_and_of_silence() -> None:
+    following, line = detached()
+    assert tell(following, begun("a"), begun("b")) == 2
+    following.beat(Batches("later"))
+    assert told(line) == [(["a", "b"], "cursor"), ([], "later")]
+
+
+async def test_what_a_line_does_not_take_waits_until_it_does_and_comes_in_order() -> None:
+    following, line = detached()
+    line.is_free = False
+    assert tell(following, begun("a")) == 0
+    line.is_free = True
+    assert tell(following, begun("b")) == 0  # It must not overtake.
+    assert told(line) == [(["a", "b"], "cursor")]
+    line.is_free = False
+    tell(following, begun("c"))
+    following.drain("too soon")
+    line.is_free = True
+    following.drain("later")
+    assert told(line)[1:] == [(["c"], "later")]
+
+
+async def test_many_states_come_in_parts_and_the_cursor_with_the_last() -> None:
+    following, line = detached()
+    tell(following, *(begun(f"file-{number}") for number in range(2 * AT_ONCE + 1)))
+    assert [(len(files), cursor) for files, cursor in told(line)] == [
+        (AT_ONCE, None),
+        (AT_ONCE, None),
+        (1, "cursor"),
+    ]
+
+
+async def test_a_line_that_takes_nothing_is_cut_and_one_that_is_closed_is_told() -> None:
+    following, line = detached()
+    line.is_free = False
+    tell(following, begun("a"))
+    tell(following, begun("b"), now=MAX_DELAY + 1)
+    assert (following.is_cut, line.ends) == (True, ["cut"])
+    other, line = detached()
+    other.close()
+    assert line.ends == ["goodbye"]

@@ -1,4 +1,4 @@
-"""A connection can be written to at once, as long as its client reads."""
+"""What connections can do past ASGI."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -7,80 +7,163 @@ from contextlib import asynccontextmanager
 import httpx
 import websockets
 from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from services.status.subscription import Outlet
-from services.status.update import Batch
-from services.status.wire import outlet_of
+from services.status.update import Batch, chunk
+from services.status.wire import Successor, outlet_of, succession_of
 from tests.support.serving import served
 
 HEARTBEAT = Batch((), "c")
-ENOUGH = 1_000_000
-"""Heartbeats: far more than the buffers between two processes take."""
-
-Use = Callable[[Outlet], Awaitable[None]]
+MUCH = 100_000_000
+"""Bytes: far more than the buffers between two processes take."""
 
 
 @asynccontextmanager
-async def writing(use: Use) -> AsyncIterator[httpx.AsyncClient]:
-    """An application that opens each connection by way of ASGI and hands it to `use`."""
-
-    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
-        outlet = outlet_of(scope)
-        assert outlet is not None
-        if scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.accept"})
-            await use(outlet)
-            await send({"type": "websocket.close"})
-        else:
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            await use(outlet)
-            await send({"type": "http.response.body", "body": b"the end"})
-
+async def serving(
+    endpoint: Callable[[Scope, Receive, Send], Awaitable[None]],
+) -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI()
     app.mount("/", endpoint)
     async with served(app) as client:
         yield client
 
 
-async def test_what_is_written_at_once_stands_before_what_is_sent_afterwards() -> None:
-    async def twice(write: Outlet) -> None:
-        assert write(HEARTBEAT)
-        assert write(HEARTBEAT)
+def start() -> Message:
+    return {"type": "http.response.start", "status": 200, "headers": []}
 
-    async with writing(twice) as client:
-        answer = await client.get("/")
-    assert answer.text == 2 * ": heartbeat\nid: c\n\n" + "the end"
+
+def body(content: bytes) -> Message:
+    return {"type": "http.response.body", "body": content, "more_body": True}
+
+
+class Writer(Successor):
+    """Goes on with an answer, and ends it."""
+
+    def __init__(self) -> None:
+        self.is_lost = asyncio.Event()
+
+    def finish(self) -> None:
+        self.transport.write(chunk(b", taken over") + chunk(b""))
+        self.transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self.is_lost.set()
+
+
+async def test_a_successor_goes_on_with_an_answer_after_the_application_has_returned() -> None:
+    returned = asyncio.Event()
+    writer = Writer()
+
+    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+        succession = succession_of(scope)
+        assert succession is not None
+        await send(start())
+        await send(body(b"begun"))
+        assert succession(writer)
+        await send(body(b"not sent"))
+        returned.set()
+
+    async with serving(endpoint) as client, client.stream("GET", "/") as answer:
+        await returned.wait()
+        await asyncio.sleep(0.05)
+        assert writer in writer.connections
+        writer.finish()
+        assert await answer.aread() == b"begun, taken over"
+        await writer.is_lost.wait()
+        assert writer not in writer.connections
+
+
+async def test_who_reads_too_slowly_is_not_handed_over_and_neither_is_who_has_gone() -> None:
+    results: list[bool] = []
+    tried, over = asyncio.Event(), asyncio.Event()
+
+    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+        succession = succession_of(scope)
+        assert succession is not None
+        await send(start())
+        await send(body(bytes(MUCH)))
+        results.append(succession(Writer()))
+        tried.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        results.append(succession(Writer()))
+        over.set()
+
+    async with serving(endpoint) as client:
+        async with client.stream("GET", "/"):
+            await tried.wait()
+        await over.wait()
+    assert results == [False, False]
+
+
+async def test_a_connection_that_was_handed_over_ends_with_the_server() -> None:
+    writer = Writer()
+
+    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+        succession = succession_of(scope)
+        assert succession is not None
+        await send(start())
+        assert succession(writer)
+
+    reader = None
+    async with serving(endpoint) as client:
+        reader, stream = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+        stream.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+    assert await reader.read() == b""
+    assert writer.is_lost.is_set()
+    stream.close()
 
 
 async def test_a_websocket_gets_messages_that_were_framed_once() -> None:
-    async def twice(write: Outlet) -> None:
-        assert write(HEARTBEAT)
-        assert write(HEARTBEAT)
-
-    async with writing(twice) as client, websockets.connect(ws_url(client)) as connection:
+    async with talking(twice) as client, websockets.connect(ws_url(client)) as connection:
         messages = [message async for message in connection]
     assert messages == 2 * ['{"type":"heartbeat","cursor":"c"}']
 
 
-async def test_nothing_is_written_to_who_does_not_read_or_has_gone() -> None:
+async def twice(write: Outlet) -> None:
+    assert write(HEARTBEAT)
+    assert write(HEARTBEAT)
+
+
+async def test_nothing_is_written_to_a_websocket_that_is_not_read_or_has_gone() -> None:
     written: list[bool] = []
     over = asyncio.Event()
 
     async def until_full(write: Outlet) -> None:
-        written.extend(write(HEARTBEAT) for _ in range(ENOUGH))
-        while not write(HEARTBEAT):  # The connection was cut: what comes now is thrown away.
-            await asyncio.sleep(0.01)
+        written.extend(write(HEARTBEAT) for _ in range(MUCH // len(HEARTBEAT.frames)))
+        async with asyncio.timeout(10):
+            while not write(HEARTBEAT):  # When it was cut, what comes is thrown away.
+                await asyncio.sleep(0.01)
         over.set()
 
-    async with writing(until_full) as client:
-        async with client.stream("GET", "/"):
-            pass
+    async with talking(until_full) as client:
+        connection = await websockets.connect(ws_url(client), max_queue=1)
+        while not written:
+            await asyncio.sleep(0.01)
+        connection.transport.abort()
         async with asyncio.timeout(10):
             await over.wait()
     assert written[0]
     assert not written[-1]
+
+
+@asynccontextmanager
+async def talking(use: Callable[[Outlet], Awaitable[None]]) -> AsyncIterator[httpx.AsyncClient]:
+    """A WebSocket that is accepted, used, and closed."""
+
+    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+        outlet = outlet_of(scope)
+        assert outlet is not None
+        await receive()
+        await send({"type": "websocket.accept"})
+        await use(outlet)
+        await send({"type": "websocket.close"})
+
+    async with serving(endpoint) as client:
+        yield client
 
 
 def ws_url(client: httpx.AsyncClient) -> str:
