@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +38,12 @@ from shared.events import (
 )
 from shared.log import open_log
 from shared.messaging import DirectPublisher, create_topics
+from shared.serving import collect_seldom
 from shared.topics import EVENT_TOPICS
 from waybill.local.parts import running_parts
 
 OF_A_FILE = 3
 """Events: uploaded, processing, completed."""
-
-AT_ONCE = 500
-"""Files whose events are on their way to Kafka."""
 
 BULK = 1_000
 """Documents of one bulk write: about as many as a block of the log gives."""
@@ -57,9 +55,8 @@ async def fill(settings: StatusSettings, files: int) -> None:
     publisher = DirectPublisher(settings, client_id="benchmark")
     await publisher.start()
     try:
-        for begin in range(0, files, AT_ONCE):
-            count = min(AT_ONCE, files - begin)
-            await asyncio.gather(*(_tell(publisher, new_file_id()) for _ in range(count)))
+        for _ in range(files):
+            await _tell(publisher, new_file_id())
     finally:
         await publisher.stop()
 
@@ -76,9 +73,9 @@ async def _tell(publisher: DirectPublisher, file_id: str) -> None:
     processing = ProcessingData(**counts, pod="processor-1")
     completed = CompletedData(**counts, result=Result(prefix="p", artifacts=(), statistics={}))
     source = "/benchmark"
-    await publisher.publish(FileUploaded.of(file_id, uploaded, source=source))
-    await publisher.publish(FileProcessing.of(file_id, processing, source=source))
-    await publisher.publish(FileCompleted.of(file_id, completed, source=source))
+    await publisher.post(FileUploaded.of(file_id, uploaded, source=source))
+    await publisher.post(FileProcessing.of(file_id, processing, source=source))
+    await publisher.post(FileCompleted.of(file_id, completed, source=source))
 
 
 def consume(settings: StatusSettings, stretches: list[Stretch]) -> None:
@@ -117,20 +114,37 @@ def in_processes(jobs: int, act: Callable[..., None], shares: list[tuple[Any, ..
         return time.monotonic() - begun
 
 
+def fold(settings: StatusSettings, jobs: int) -> float:
+    """Seconds that a replay takes to fold the log."""
+    collect_seldom()
+    begun = time.monotonic()
+    asyncio.run(rebuild(settings, SHADOW, jobs=jobs, restart=True))
+    return time.monotonic() - begun
+
+
+def fold_alone(settings: StatusSettings, jobs: int) -> tuple[float, float]:
+    """Fold as a command does, in a fresh process; the seconds, and the most memory in MiB."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
+        with peak(fresh.submit(os.getpid).result()) as memory:
+            seconds = fresh.submit(fold, settings, jobs).result()
+        return seconds, memory[0]
+
+
 @contextmanager
-def peak() -> Iterator[list[float]]:
-    """The most memory of this process and its children meanwhile, in MiB, as the one element."""
+def peak(pid: int) -> Iterator[list[float]]:
+    """The most memory of a process and its children meanwhile, in MiB, as the one element.
+
+    Of pages that processes share each counts for its part.
+    """
     most, done = [0.0], threading.Event()
-    me = psutil.Process()
+    first = psutil.Process(pid)
 
     def watch() -> None:
         while not done.wait(0.1):
             total = 0
-            for each in (me, *me.children(recursive=True)):
-                try:
-                    total += each.memory_full_info().uss if "java" not in each.name() else 0
-                except psutil.Error:
-                    continue
+            for each in (first, *first.children(recursive=True)):
+                with suppress(psutil.Error):
+                    total += each.memory_full_info().pss
             most[0] = max(most[0], total / 2**20)
 
     watching = threading.Thread(target=watch)
@@ -153,10 +167,8 @@ def measure(settings: StatusSettings, files: int, jobs: int) -> list[Any]:
         for job in range(jobs)
     ]
     reading = events / in_processes(jobs, consume, shares)
-    with peak() as memory:
-        begun = time.monotonic()
-        asyncio.run(rebuild(settings, SHADOW, jobs=jobs, restart=True))
-        folding = events / (time.monotonic() - begun)
+    seconds, memory = fold_alone(settings, jobs)
+    folding = events / seconds
     client: MongoClient[dict[str, Any]] = MongoClient(settings.mongodb)
     documents = list(client[settings.database][SHADOW].find())
     assert len(documents) == files  # noqa: S101 - a fold that lost some would be fast
@@ -164,7 +176,7 @@ def measure(settings: StatusSettings, files: int, jobs: int) -> list[Any]:
     parts = [(settings, documents[job::jobs]) for job in range(jobs)]
     writing = events / in_processes(jobs, write, parts)
     smaller = min(reading, writing)
-    return [events, folding, reading, writing, folding / smaller, memory[0]]
+    return [events, folding, reading, writing, folding / smaller, memory]
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ from services.status.stretches import Stretch, read, whole_log
 from shared.serving import collect_seldom
 from shared.telemetry import configure_logging
 
-WORTH_A_PROCESS = 50_000
-"""Records that take about as long to fold as a process takes to start."""
+WORTH_A_PROCESS = 100_000
+"""Records that take three seconds to fold, more than twice what it takes to start a process."""
 
 SIDE_BY_SIDE = 2
 """Shares that are folded side by side in a process: more would bring memory, and little time."""

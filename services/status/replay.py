@@ -36,6 +36,7 @@ from services.status.stretches import Stretch
 from shared.errors import KafkaUnavailableError, WaybillError
 from shared.log import open_log
 from shared.messaging import create_topics
+from shared.serving import collect_seldom
 from shared.settings import Settings
 from shared.telemetry import configure_logging
 from shared.topics import EVENT_TOPICS
@@ -228,6 +229,7 @@ def main() -> None:
     arguments = _arguments()
     settings = StatusSettings()
     configure_logging(settings)
+    collect_seldom()
     how = {"jobs": arguments.jobs, "restart": arguments.restart}
     try:
         with _bar() as on_advance:
