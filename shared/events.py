@@ -2,7 +2,7 @@
 
 An event's `id` follows from what it says (`file_id:run:attempt:type[:seq]`), so that a repeat is
 recognised as one. Writers fill every field; readers ignore fields and types that they do not know.
-Personal data (name, owner, labels) is in `file.uploaded` and `file.requeued` only.
+Names of people and files, and labels, are in `file.uploaded`, `.requeued` and `.commanded` only.
 """
 
 from datetime import UTC, datetime
@@ -34,6 +34,7 @@ class EventType(StrEnum):
     CANCELLED = "file.cancelled"
     DELETED = "file.deleted"
     CANCEL_REQUESTED = "file.cancel_requested"
+    COMMANDED = "file.commanded"
     RETRY_SCHEDULED = "file.retry_scheduled"
     DEAD = "file.dead"
 
@@ -200,15 +201,24 @@ class CancelRequestedData(RunData):
     reason: str
 
 
+class CommandedData(Fact):
+    """Somebody asked for something to be done with a file."""
+
+    command_id: str = Field(description="tells two alike apart")
+    command: str = Field(description="`cancel`, `retry`, `delete` or `redrive`")
+    by: str | None = Field(description="who, if anybody is asked who they are")
+    tenant: str | None = Field(description="theirs, not the file's")
+    api_key: str | None = Field(description="the id of the key by which they asked, if it was one")
+    reason: str
+
+
 class RetryScheduledData(AttemptData):
     """Work that waits: `attempt` is the one to come, not before `due_at`."""
 
     source: Source
     due_at: Timestamp
     error: Failure
-    pipeline: str | None = Field(
-        default=None, description="the plugin's pipeline that was chosen; none for the built-in one"
-    )
+    pipeline: str | None = Field(default=None, description="a plugin's, or none: the built-in one")
 
 
 class DeadCode(StrEnum):
@@ -226,9 +236,7 @@ class DeadData(Fact):
     partition: int
     offset: int
     reason: str
-    payload: str = Field(
-        description="the record's value, base64; empty for `given_up`, whose record tells of people"
-    )
+    payload: str = Field(description="the record's value, base64; of `given_up` none, as personal")
     code: str = Field(
         default=DeadCode.UNREADABLE.value,
         description="`unreadable`, `unknown_version` or `given_up`",
@@ -263,8 +271,7 @@ class Event(Fact):
         kind: EventType = cls.model_fields["type"].default
         run, attempt = getattr(data, "run", None) or 0, getattr(data, "attempt", None) or 0
         parts = [file_id, run, attempt, kind.value]
-        if kind is EventType.PROGRESSED:
-            parts.append(data.seq)
+        parts += [getattr(data, name) for name in ("seq", "command_id") if hasattr(data, name)]
         return cls.model_validate(
             {
                 "id": ":".join(map(str, parts)),
@@ -351,6 +358,13 @@ class FileCancelRequested(Event):
     data: CancelRequestedData
 
 
+class FileCommanded(Event):
+    """Somebody asked for something to be done with a file; what came of it, other events tell."""
+
+    type: Literal[EventType.COMMANDED] = EventType.COMMANDED
+    data: CommandedData
+
+
 class FileRetryScheduled(Event):
     """An attempt waits in a delay tier until it is due."""
 
@@ -379,7 +393,7 @@ StatusEvent = (
 )
 """The events that the projection folds into a file's status."""
 
-AnyEvent = StatusEvent | FileRetryScheduled | FileDead
+AnyEvent = StatusEvent | FileCommanded | FileRetryScheduled | FileDead
 
 EVENT_CLASSES: dict[EventType, type[Event]] = {
     cls.model_fields["type"].default: cls for cls in AnyEvent.__args__

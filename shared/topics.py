@@ -75,6 +75,15 @@ CONTROL = Topic(
     writers=("status",),
     readers=("processor", "projector", "fan-out"),
 )
+COMMANDS = Topic(
+    name="file.commands",
+    purpose="Who asked for what, before it was done: for whoever has to know it afterwards.",
+    carries=(EventType.COMMANDED,),
+    partitions=3,
+    retention=timedelta(days=365),
+    writers=("status",),
+    readers=("an auditor's own tools",),
+)
 DEAD = Topic(
     name="file.dead",
     purpose="Records that could not be read or were given up, with reason and origin.",
@@ -118,6 +127,7 @@ TOPICS = (
     LIFECYCLE,
     PROGRESS,
     CONTROL,
+    COMMANDS,
     *(tier.topic for tier in RETRY_TIERS),
     DEAD,
 )

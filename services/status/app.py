@@ -32,6 +32,7 @@ from services.status.api import (
 from services.status.api.dependencies import State
 from services.status.api.lasting import LastingApp
 from services.status.auditor import Auditor
+from services.status.command_log import CommandLog
 from services.status.dead import DeadLetters
 from services.status.deletion import Deletions, Eraser
 from services.status.fanout import FanOut
@@ -100,6 +101,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
             publisher=publisher,
             runs=Runs(hub, publisher),
             deletions=deletions,
+            commands=CommandLog(publisher),
             letters=DeadLetters(settings),
             monitor=monitor,
             auditor=auditor,

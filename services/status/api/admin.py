@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from services.status.api.dependencies import (
     AuditorOf,
     Commandable,
+    CommandsOf,
     DeadLettersOf,
     HubOf,
     PublisherOf,
@@ -25,8 +26,10 @@ from services.status.api.dependencies import (
 )
 from services.status.api.files import find, status_location
 from services.status.auditor import DriftedFile
+from services.status.command_log import Command
 from services.status.dead import DeadLetter
 from services.status.stuck import StuckFile
+from shared.auth import Asker
 from shared.errors import NotRedrivableError, UnknownDeadLetterError
 from shared.events import DeadCode
 from shared.messaging import topic_names
@@ -129,6 +132,8 @@ async def redrive(
     runs: RunsOf,
     publisher: PublisherOf,
     commandable: Commandable,
+    commands: CommandsOf,
+    asker: Asker,
     partition: int,
     offset: int,
 ) -> DeadLetter:
@@ -138,13 +143,15 @@ async def redrive(
     unchanged into the topic that it came from.
     """
     letter = await read_dead(letters, store, commandable, partition, offset)
+    reason = f"redriven from dead letter {letter.id}"
+    await commands.note(Command.REDRIVE, letter.file_id, asker, reason=reason)
     if letter.data.code == DeadCode.GIVEN_UP:
         status = (await find(hub, letter.file_id, commandable)).status
         if status.run != letter.data.run:
             raise NotRedrivableError(
                 f"Run {letter.data.run} was given up, and the file is in run {status.run} already."
             )
-        await runs.start(status, force=False, reason=f"redriven from dead letter {letter.id}")
+        await runs.start(status, force=False, reason=reason)
         response.headers["Location"] = status_location(letter.file_id)
     else:
         value = _payload(letter, topic_names(settings, TOPICS))

@@ -12,6 +12,7 @@ from services.status.access import Visibility
 from services.status.api.commands import MAX_REASON
 from services.status.api.dependencies import (
     Commandable,
+    CommandsOf,
     DeletionsOf,
     HubOf,
     PublisherOf,
@@ -23,6 +24,7 @@ from services.status.api.dependencies import (
 )
 from services.status.api.files import MAX_ID, existing
 from services.status.api.listing import MAX_LABELS, MAX_TEXT
+from services.status.command_log import Command, CommandLog
 from services.status.commanding import request_cancel
 from services.status.deletion import Deletions
 from services.status.hub import Hub
@@ -30,8 +32,10 @@ from services.status.projection import State
 from services.status.query import Query
 from services.status.runs import Runs
 from services.status.store import FileStore
+from shared.auth import Asker
 from shared.errors import RefusedError, UnavailableError, UnknownFileError
 from shared.messaging import Publisher
+from shared.principal import Principal
 from shared.problems import ERROR_RESPONSES
 
 router = APIRouter(
@@ -143,13 +147,15 @@ async def bulk(
     runs: RunsOf,
     deletions: DeletionsOf,
     commandable: Commandable,
+    commands: CommandsOf,
+    asker: Asker,
 ) -> BulkAnswer:
     """Cancel, retry or delete many files, each as its own command would; told one by one.
 
     A refusal holds up no other file. Where Kafka does not answer, the rest is not tried.
     """
     ids, more = await _chosen(store, asked, commandable)
-    command = _Command(asked, hub, publisher, runs, deletions, commandable)
+    command = _Command(asked, hub, publisher, runs, deletions, commandable, commands, asker)
     items = await asyncio.gather(*map(command.give, ids))
     accepted = sum(each.accepted for each in items)
     return BulkAnswer(
@@ -186,6 +192,8 @@ class _Command:
         runs: Runs,
         deletions: Deletions,
         commandable: Visibility,
+        commands: CommandLog,
+        asker: Principal,
     ) -> None:
         self._asked = asked
         self._hub = hub
@@ -193,6 +201,8 @@ class _Command:
         self._runs = runs
         self._deletions = deletions
         self._commandable = commandable
+        self._commands = commands
+        self._asker = asker
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._unavailable: UnavailableError | None = None
 
@@ -216,6 +226,8 @@ class _Command:
         if known is None:
             raise UnknownFileError(f"No file has the id {file_id!r}.")
         status, reason = existing(known).status, self._asked.reason
+        command = Command(self._asked.action)
+        await self._commands.note(command, file_id, self._asker, reason=reason)
         match self._asked.action:
             case Action.CANCEL:
                 await request_cancel(self._publisher, status, reason=reason)

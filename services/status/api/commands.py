@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from services.status.api.dependencies import (
     Commandable,
+    CommandsOf,
     DeletionsOf,
     HubOf,
     PublisherOf,
@@ -19,10 +20,12 @@ from services.status.api.dependencies import (
     up_to_date,
 )
 from services.status.api.files import FileId, find, status_location
+from services.status.command_log import Command
 from services.status.commanding import request_cancel
 from services.status.expectation import SOONEST
 from services.status.projection import Status
 from services.status.update import Update
+from shared.auth import Asker
 from shared.problems import ERROR_RESPONSES
 
 router = APIRouter(
@@ -46,6 +49,8 @@ async def cancel(
     hub: HubOf,
     publisher: PublisherOf,
     commandable: Commandable,
+    commands: CommandsOf,
+    asker: Asker,
     reason: Reason = "asked for",
 ) -> Response:
     """Stop the work on a file, wherever it stands; 409 if it has ended.
@@ -54,6 +59,7 @@ async def cancel(
     the processor has stopped the work, or the work has ended before that.
     """
     status = (await find(hub, file_id, commandable)).status
+    await commands.note(Command.CANCEL, file_id, asker, reason=reason)
     return _accepted(Update(await request_cancel(publisher, status, reason=reason)))
 
 
@@ -63,6 +69,8 @@ async def retry(
     hub: HubOf,
     runs: RunsOf,
     commandable: Commandable,
+    commands: CommandsOf,
+    asker: Asker,
     force: Annotated[bool, Query(description="Work on a completed file once more.")] = False,
     reason: Reason = "asked for",
 ) -> Response:
@@ -71,6 +79,7 @@ async def retry(
     The answer 202 means that the new run is in Kafka. The history stays.
     """
     current = await find(hub, file_id, commandable)
+    await commands.note(Command.RETRY, file_id, asker, reason=reason)
     await runs.start(current.status, force=force, reason=reason)
     return _accepted(await find(hub, file_id, commandable))
 
@@ -81,6 +90,8 @@ async def delete(
     hub: HubOf,
     deletions: DeletionsOf,
     commandable: Commandable,
+    commands: CommandsOf,
+    asker: Asker,
     reason: Reason = "asked for",
 ) -> Response:
     """Delete a file, its results and its personal data, and stop the work on it; 410 afterwards.
@@ -88,7 +99,9 @@ async def delete(
     The answer 202 means that the deletion is in Kafka, and cannot be undone. What is stored goes
     within seconds. 409 if the file has the label `legal_hold`.
     """
-    left = await deletions.delete((await find(hub, file_id, commandable)).status, reason=reason)
+    status = (await find(hub, file_id, commandable)).status
+    await commands.note(Command.DELETE, file_id, asker, reason=reason)
+    left = await deletions.delete(status, reason=reason)
     return Response(Update(left).full, 202, media_type="application/json")
 
 

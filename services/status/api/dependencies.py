@@ -7,6 +7,7 @@ from starlette.requests import HTTPConnection
 
 from services.status.access import Visibility
 from services.status.auditor import Auditor
+from services.status.command_log import CommandLog
 from services.status.dead import DeadLetters
 from services.status.deletion import Deletions
 from services.status.hub import Hub
@@ -33,6 +34,7 @@ class State(TypedDict):
     publisher: Publisher
     runs: Runs
     deletions: Deletions
+    commands: CommandLog
     letters: DeadLetters
     monitor: Monitor
     auditor: Auditor
@@ -118,6 +120,7 @@ HubOf = Annotated[Hub, _fetch("hub")]
 BlobsOf = Annotated[BlobStore, _fetch("blobs")]
 PublisherOf = Annotated[Publisher, _fetch("publisher")]
 RunsOf = Annotated[Runs, _fetch("runs")]
+CommandsOf = Annotated[CommandLog, _fetch("commands")]
 DeletionsOf = Annotated[Deletions, _fetch("deletions")]
 AuditorOf = Annotated[Auditor, _fetch("auditor")]
 MonitorOf = Annotated[Monitor, _fetch("monitor")]
