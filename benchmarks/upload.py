@@ -1,7 +1,8 @@
 """How fast are durable uploads, beside a handler that throws the file away?
 
 Both are served alike and loaded in turn by a process of its own. A 202 of Waybill's means: blob
-forced to the disk, event acknowledged by Kafka.
+forced to the disk, event acknowledged by Kafka. `CPU ms` is what the server's process spent on a
+file, its threads and the kernel's work for them included.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from shared.settings import Settings
 from waybill.local.parts import running_parts
 from waybill.local.process import Child
 
-SIZES = {"20 kB": (20_000, 16), "100 MB": (100_000_000, 2)}
+SIZES = {"20 kB": (20_000, 16), "100 MB": (100_000_000, 2), "1 GB": (1_000_000_000, 1)}
 """Bytes of a file and how many connections send it side by side."""
 
 
@@ -51,13 +52,16 @@ def measure(folder: Path, *, rounds: int, seconds: float) -> list[list[Any]]:
             rates: dict[str, list[float]] = {name: [] for name in served}
             took: dict[str, list[float]] = {name: [] for name in served}
             growth: dict[str, int] = {}
+            spent: dict[str, list[float]] = {name: [] for name in served}
             for _, url in served.values():
                 load(url, size=size, connections=connections, seconds=1)  # warm
             for _ in range(rounds):
                 for name, (child, url) in served.items():
-                    before = usage(child.pid).rss
+                    before = usage(child.pid)
                     result = load(url, size=size, connections=connections, seconds=seconds)
-                    growth[name] = growth.get(name, 0) + usage(child.pid).rss - before
+                    growth[name] = growth.get(name, 0) + usage(child.pid).rss - before.rss
+                    used = usage(child.pid).cpu - before.cpu
+                    spent[name].append(used / result["requests"] * 1000)
                     rates[name].append(result["requests"] / result["seconds"])
                     took[name] += result["took"]
             pairs = zip(rates["waybill"], rates["bare"], strict=True)
@@ -72,6 +76,7 @@ def measure(folder: Path, *, rounds: int, seconds: float) -> list[list[Any]]:
                         rate * size / 1e6,
                         percentile(took[name], 0.5) * 1000,
                         percentile(took[name], 0.99) * 1000,
+                        statistics.median(spent[name]),
                         growth[name] / 2**20,
                         ratio if name == "waybill" else 1.0,
                     ]
@@ -94,7 +99,17 @@ def main() -> None:
         os.environ["WAYBILL_BLOBS"] = f"{name}/blobs"
         asyncio.run(create_topics(Settings()))
         rows = measure(Path(name), rounds=asked.rounds, seconds=asked.seconds)
-    header = ["file", "server", "files/s", "MB/s", "p50 ms", "p99 ms", "RSS growth MiB", "ratio"]
+    header = [
+        "file",
+        "server",
+        "files/s",
+        "MB/s",
+        "p50 ms",
+        "p99 ms",
+        "CPU ms",
+        "RSS growth MiB",
+        "ratio",
+    ]
     report("upload", header, rows)
 
 

@@ -8,13 +8,16 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 
+from services.upload import head
+from services.upload.app import create_app
 from services.upload.settings import UploadSettings
 from tests.services.upload.service import UPLOAD, Service, until_connected
 
@@ -131,3 +134,46 @@ async def test_an_upload_under_way_at_the_end_is_finished(settings: UploadSettin
         process.running.send_signal(signal.SIGTERM)
 
         assert (await upload).status_code == 202
+
+
+async def test_a_head_without_an_end_is_hung_up_on(settings: UploadSettings) -> None:
+    async with started(settings) as process:
+        before = process.peak_memory()
+        reader, writer = await asyncio.open_connection("127.0.0.1", process.client.base_url.port)
+        writer.write(b"POST /api/files/upload HTTP/1.1\r\n")
+        with suppress(ConnectionError):
+            for number in range(100_000):
+                writer.write(b"X-%d: %s\r\n" % (number, b"x" * 1000))
+                await writer.drain()
+        with suppress(ConnectionError):
+            assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
+
+        assert number < 90_000
+        assert process.peak_memory() - before < 8 * MEGABYTE
+        assert (await process.client.get("/health/live")).status_code == 200
+
+
+async def test_a_head_that_does_not_come_is_not_waited_for(
+    settings: UploadSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "HEAD_SECONDS", 0.3)
+    config = uvicorn.Config(create_app(settings), log_config=None, http=head.BoundedHead)
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        for begun in (b"", b"POST /api/files/upload HT", b"GET / HTTP/1.1\r\nHost: a\r\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(begun)
+            async with asyncio.timeout(5):
+                assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            assert (await client.post(UPLOAD, content=slowly())).status_code == 202
+        server.should_exit = True
+        await serving
+
+
+async def slowly() -> AsyncIterator[bytes]:
+    for _ in range(4):
+        yield b"x"
+        await asyncio.sleep(0.2)
