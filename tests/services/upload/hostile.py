@@ -95,7 +95,7 @@ class Hostile:
 def request(body: bytes, *headers: bytes, path: str = PATH, length: int | None = None) -> bytes:
     lines = [
         b"POST %s HTTP/1.1" % path.encode("latin-1", errors="replace"),
-        b"Host: here",
+        b"Host: 127.0.0.1",
         b"Connection: close",
         b"Content-Length: %d" % (len(body) if length is None else length),
         *headers,
