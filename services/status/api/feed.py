@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from itertools import islice
 
 from services.status.api.messages import Reset, Subscribed
@@ -29,6 +30,24 @@ async def feed(
     Raises:
         UnavailableError: MongoDB does not answer.
     """
+    async with aclosing(_opening(hub, subscription, cursor)) as opening:
+        async for told in opening:
+            yield told
+    del opening, told  # What was told at first is not to stay as long as the subscription does.
+    subscription.outlet = outlet
+    while not subscription.closed:
+        arrived = await subscription.wait()
+        if len(arrived) > AT_ONCE:
+            for batch in _chunks(arrived, hub.told.text):
+                yield batch
+        elif not subscription.closed or arrived:
+            yield Batch(arrived, hub.told.text)
+
+
+async def _opening(
+    hub: Hub, subscription: Subscription, cursor: Cursor | None
+) -> AsyncGenerator[Subscribed | Reset | Batch, None]:
+    """What was missed, or the present states, up to the first cursor."""
     missed = None if cursor is None else hub.missed(subscription, cursor)
     if missed is not None:
         begun = hub.told.text
@@ -38,29 +57,21 @@ async def feed(
                 yield batch
         subscription.is_live = True
         yield Batch((), begun)
-    else:
-        snapshot = await hub.snapshot(subscription)
-        opening = Subscribed if cursor is None else Reset
-        yield opening(complete=snapshot.is_complete)
-        for batch in _chunks(snapshot.updates, None):
+        return
+    snapshot = await hub.snapshot(subscription)
+    kind = Subscribed if cursor is None else Reset
+    yield kind(complete=snapshot.is_complete)
+    for batch in _chunks(snapshot.updates, None):
+        yield batch
+    # MongoDB may be ahead of this pod's tail, and a cursor from behind the snapshot would lead
+    # back to states that are older than those just told.
+    settled = time.monotonic() + SETTLING
+    while not subscription.closed and not (hub.is_at_end and time.monotonic() >= settled):
+        for batch in _chunks(await subscription.wait(SETTLING), None):
             yield batch
-        # MongoDB may be ahead of this pod's tail, and a cursor from behind the snapshot would lead
-        # back to states that are older than those just told.
-        settled = time.monotonic() + SETTLING
-        while not subscription.closed and not (hub.is_at_end and time.monotonic() >= settled):
-            for batch in _chunks(await subscription.wait(SETTLING), None):
-                yield batch
-        arrived = await subscription.wait(0)
-        subscription.is_live = True
-        yield Batch(arrived, hub.told.text)
-    subscription.outlet = outlet
-    while not subscription.closed:
-        arrived = await subscription.wait()
-        if len(arrived) > AT_ONCE:
-            for batch in _chunks(arrived, hub.told.text):
-                yield batch
-        elif not subscription.closed or arrived:
-            yield Batch(arrived, hub.told.text)
+    arrived = await subscription.wait(0)
+    subscription.is_live = True
+    yield Batch(arrived, hub.told.text)
 
 
 def _chunks(updates: Sequence[Update], cursor: str | None) -> list[Batch]:

@@ -119,6 +119,7 @@ class _Conversation:
                             await self._tell(told)
                         else:
                             await self._websocket.send_text(told.model_dump_json())
+                        del told  # Or it stays until the next one comes.
                 await self._websocket.send_text(Bye().model_dump_json())
                 is_over = self._hub.closing
                 await self._close(CloseCode.GOING_AWAY if is_over else CloseCode.EXPIRED)

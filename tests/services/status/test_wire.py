@@ -150,6 +150,26 @@ async def test_nothing_is_written_to_a_websocket_that_is_not_read_or_has_gone() 
     assert not written[-1]
 
 
+async def test_a_send_waits_for_a_websocket_that_is_not_read_and_goes_on_when_it_is() -> None:
+    sent: list[int] = []
+
+    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+        await receive()
+        await send({"type": "websocket.accept"})
+        for number in range(30):
+            await send({"type": "websocket.send", "bytes": bytes(1_000_000)})
+            sent.append(number)
+        await send({"type": "websocket.close"})
+
+    async with (
+        serving(endpoint) as client,
+        websockets.connect(ws_url(client), max_queue=1, max_size=None) as connection,
+    ):
+        await asyncio.sleep(0.5)
+        assert len(sent) < 30
+        assert len([message async for message in connection]) == 30
+
+
 @asynccontextmanager
 async def talking(use: Callable[[Outlet], Awaitable[None]]) -> AsyncIterator[httpx.AsyncClient]:
     """A WebSocket that is accepted, used, and closed."""
