@@ -20,6 +20,8 @@
     │   ├── TooWideSearchError              422
     │   ├── UnknownFileError                404
     │   ├── UnknownBatchError               404
+    │   ├── UnknownWebhookError             404
+    │   ├── ForbiddenAddressError           422
     │   ├── UnknownArtifactError            404
     │   ├── NoResultYetError                409
     │   ├── NotCancellableError             409
@@ -207,6 +209,20 @@ class UnknownBatchError(RefusedError):
 
     code = "unknown_batch"
     status = 404
+
+
+class UnknownWebhookError(RefusedError):
+    """No webhook has this id."""
+
+    code = "unknown_webhook"
+    status = 404
+
+
+class ForbiddenAddressError(RefusedError):
+    """The address is not one that this service sends to."""
+
+    code = "forbidden_address"
+    status = 422
 
 
 class UnknownArtifactError(RefusedError):

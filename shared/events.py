@@ -36,6 +36,7 @@ class EventType(StrEnum):
     CANCEL_REQUESTED = "file.cancel_requested"
     COMMANDED = "file.commanded"
     RETRY_SCHEDULED = "file.retry_scheduled"
+    WEBHOOK_SCHEDULED = "file.webhook_scheduled"
     DEAD = "file.dead"
 
 
@@ -221,6 +222,17 @@ class RetryScheduledData(AttemptData):
     pipeline: str | None = Field(default=None, description="a plugin's, or none: the built-in one")
 
 
+class WebhookScheduledData(RunData):
+    """A message to a server that waits: `attempt` is the one to come, not before `due_at`."""
+
+    attempt: int = Field(ge=1)
+    webhook_id: str
+    event: str = Field(description="type of the event that is told")
+    occurred_at: Timestamp
+    error: Failure | None = None
+    due_at: Timestamp
+
+
 class DeadCode(StrEnum):
     """Why a record was put aside."""
 
@@ -271,7 +283,8 @@ class Event(Fact):
         kind: EventType = cls.model_fields["type"].default
         run, attempt = getattr(data, "run", None) or 0, getattr(data, "attempt", None) or 0
         parts = [file_id, run, attempt, kind.value]
-        parts += [getattr(data, name) for name in ("seq", "command_id") if hasattr(data, name)]
+        own = ("seq", "command_id", "webhook_id")
+        parts += [getattr(data, name) for name in own if hasattr(data, name)]
         return cls.model_validate(
             {
                 "id": ":".join(map(str, parts)),
@@ -372,6 +385,13 @@ class FileRetryScheduled(Event):
     data: RetryScheduledData
 
 
+class FileWebhookScheduled(Event):
+    """A message to a server waits in a delay tier until it is due."""
+
+    type: Literal[EventType.WEBHOOK_SCHEDULED] = EventType.WEBHOOK_SCHEDULED
+    data: WebhookScheduledData
+
+
 class FileDead(Event):
     """A record could not be read, or was given up; it is kept here with the reason."""
 
@@ -393,7 +413,7 @@ StatusEvent = (
 )
 """The events that the projection folds into a file's status."""
 
-AnyEvent = StatusEvent | FileCommanded | FileRetryScheduled | FileDead
+AnyEvent = StatusEvent | FileCommanded | FileRetryScheduled | FileWebhookScheduled | FileDead
 
 EVENT_CLASSES: dict[EventType, type[Event]] = {
     cls.model_fields["type"].default: cls for cls in AnyEvent.__args__

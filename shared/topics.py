@@ -106,11 +106,11 @@ class RetryTier:
 def _tier(label: str, delay: timedelta) -> RetryTier:
     topic = Topic(
         name=f"file.retry.{label}",
-        purpose=f"Attempts that wait up to {label}.",
-        carries=(EventType.RETRY_SCHEDULED,),
+        purpose=f"Attempts, at work or at telling of it, that wait up to {label}.",
+        carries=(EventType.RETRY_SCHEDULED, EventType.WEBHOOK_SCHEDULED),
         retention=timedelta(days=7),
-        writers=("processor",),
-        readers=("processor",),
+        writers=("processor", "status"),
+        readers=("processor", "status"),
     )
     return RetryTier(topic=topic, delay=delay)
 
@@ -121,6 +121,15 @@ RETRY_TIERS = (
     _tier("5m", timedelta(minutes=5)),
     _tier("1h", timedelta(hours=1)),
 )
+
+_BY_DELAY = {EventType.RETRY_SCHEDULED, EventType.WEBHOOK_SCHEDULED}
+"""Events whose topic depends on how long they wait."""
+
+
+def tier_for(wait: timedelta) -> RetryTier:
+    """The shortest delay tier that covers `wait`, or the longest there is."""
+    return next((tier for tier in RETRY_TIERS if wait <= tier.delay), RETRY_TIERS[-1])
+
 
 TOPICS = (
     UPLOADED,
@@ -142,18 +151,13 @@ def topic_of(event: EventType) -> Topic:
     """The topic that carries an event.
 
     Raises:
-        KeyError: the event has no fixed topic (a scheduled retry's depends on its delay).
+        KeyError: the event has no fixed topic (that of what is scheduled depends on its delay).
     """
     return _TOPIC_OF[event]
 
 
 def _index(topics: Iterable[Topic]) -> dict[EventType, Topic]:
-    return {
-        event: topic
-        for topic in topics
-        for event in topic.carries
-        if event is not EventType.RETRY_SCHEDULED
-    }
+    return {event: topic for topic in topics for event in topic.carries if event not in _BY_DELAY}
 
 
 _TOPIC_OF = _index(TOPICS)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from shared.topics import RETRY_TIERS, RetryTier
+from shared.topics import RetryTier, tier_for
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,3 @@ def decide(
         return GiveUp()
     wait = backoff.wait(attempt, chance)
     return RetryAt(due_at=now + wait, tier=tier_for(wait))
-
-
-def tier_for(wait: timedelta) -> RetryTier:
-    """The shortest delay tier that covers `wait`, or the longest there is."""
-    return next((tier for tier in RETRY_TIERS if wait <= tier.delay), RETRY_TIERS[-1])

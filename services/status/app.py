@@ -29,6 +29,7 @@ from services.status.api import (
     stats,
     stream,
 )
+from services.status.api import webhooks as webhook_api
 from services.status.api.dependencies import State
 from services.status.api.lasting import LastingApp
 from services.status.auditor import Auditor
@@ -44,12 +45,16 @@ from services.status.revocation import Revocations
 from services.status.runs import Runs
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
+from services.status.webhooks.courier import Courier
+from services.status.webhooks.deliveries import Deliveries
+from services.status.webhooks.registry import Webhooks
 from shared import problems
 from shared.apikeys import ApiKeys
 from shared.auth import make_authenticator
 from shared.blobs import open_blob_store
 from shared.errors import UnavailableError
 from shared.messaging import Publisher, create_topics, make_broker
+from shared.outbound import Outbound
 from shared.telemetry import health_router
 
 log = logging.getLogger(__name__)
@@ -59,6 +64,9 @@ START_RETRY_DELAY = 0.5
 
 COMMAND_TIMEOUT = 5.0
 """Seconds to wait for Kafka before a command is answered 503: as long as an upload waits."""
+
+WEBHOOK_TIMEOUT = 10.0
+"""Seconds that a server may take to answer a webhook."""
 
 
 def create_app(settings: StatusSettings) -> FastAPI:
@@ -81,6 +89,16 @@ def create_app(settings: StatusSettings) -> FastAPI:
         deletions = Deletions(hub, publisher)
         blobs = open_blob_store(settings)
         keys = ApiKeys(blobs)
+        webhooks = Webhooks(blobs)
+        outbound = Outbound(private=settings.webhooks_private, seconds=WEBHOOK_TIMEOUT)
+        courier = Courier(
+            settings=settings,
+            hub=hub,
+            webhooks=webhooks,
+            deliveries=Deliveries(store),
+            outbound=outbound,
+            publisher=publisher,
+        )
         tasks = (
             fanout.run,
             monitor.run,
@@ -88,6 +106,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
             Eraser(store, blobs, publisher).run,
             Revocations(hub, keys).run,
             Retention(settings.retention, store, deletions).run,
+            courier.run,
             partial(hub.beat, settings.heartbeat),
         )
         running = asyncio.create_task(_run(settings, store, tasks, commanding))
@@ -103,12 +122,15 @@ def create_app(settings: StatusSettings) -> FastAPI:
             deletions=deletions,
             commands=CommandLog(publisher),
             letters=DeadLetters(settings),
+            webhooks=webhooks,
+            outbound=outbound,
             monitor=monitor,
             auditor=auditor,
         )
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
+        await outbound.close()
         store.close()
 
     app = LastingApp(
@@ -130,6 +152,8 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app.include_router(socket.router)
     app.include_router(asyncapi.router)
     app.include_router(stats.router)
+    app.include_router(webhook_api.reading)
+    app.include_router(webhook_api.commanding)
     app.include_router(page.router)
     app.include_router(session.router)
     app.include_router(health_router(lambda: hub.behind and f"waiting for {hub.behind}"))

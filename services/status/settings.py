@@ -40,3 +40,7 @@ class StatusSettings(AccessSettings):
         description='When files that have ended are deleted, as JSON: `[{"label": "kind:scan",'
         ' "days": 7}, {"days": 90}]`; by `owner` too. The first rule that is for a file decides.',
     )
+    webhooks_private: bool = Field(
+        default=False,
+        description="Let webhooks have addresses that are not public, and HTTP: for trials only.",
+    )

@@ -57,6 +57,10 @@ class Kind(Enum):
     """The files of one request that may be seen."""
     BULK = auto()
     """Files, with which something is done."""
+    WEBHOOKS = auto()
+    """The webhooks that may be seen, or a new one."""
+    WEBHOOK = auto()
+    """One webhook."""
     UPLOAD = auto()
     """Takes a file."""
     SELF = auto()
@@ -90,6 +94,11 @@ ROWS: dict[Operation, Kind] = {
     ("DELETE", "/api/files/{file_id}"): Kind.DELETION,
     ("POST", "/api/files/bulk"): Kind.BULK,
     ("GET", "/api/batches/{batch_id}"): Kind.BATCH,
+    ("GET", "/api/webhooks"): Kind.WEBHOOKS,
+    ("POST", "/api/webhooks"): Kind.WEBHOOKS,
+    ("GET", "/api/webhooks/{webhook_id}/deliveries"): Kind.WEBHOOK,
+    ("POST", "/api/webhooks/{webhook_id}/rotate"): Kind.WEBHOOK,
+    ("DELETE", "/api/webhooks/{webhook_id}"): Kind.WEBHOOK,
     ("GET", "/api/admin/stuck"): Kind.OPERATORS,
     ("GET", "/api/admin/dead"): Kind.OPERATORS,
     ("GET", "/api/admin/dead/{partition}-{offset}"): Kind.OPERATORS,
@@ -123,6 +132,9 @@ NEEDS = {
     Kind.BULK: Scope.COMMAND,
 }
 """The scope that an endpoint asks for; the others are for reading."""
+
+COMMANDS_TOO = {Kind.OPERATORS, Kind.WEBHOOKS, Kind.WEBHOOK}
+"""Where what is not read is commanded."""
 
 
 def routes(routes_of: Sequence[BaseRoute]) -> Iterator[BaseRoute]:
@@ -179,6 +191,7 @@ async def installation(
 
 
 DELETE = ("DELETE", "/api/files/{file_id}")
+WEBHOOK = "/api/webhooks/{webhook_id}"
 
 
 async def ask(
@@ -197,6 +210,7 @@ async def ask(
         upload_id=file_id,
         file_id=file_id,
         batch_id=file_id,
+        webhook_id=file_id,
         name="text.txt",
         partition=partition,
         offset=offset,
@@ -262,7 +276,7 @@ async def test_what_is_public_is_told_to_everybody(installation: Installation) -
 async def test_a_token_is_good_for_its_scopes_only(installation: Installation) -> None:
     for operation in of(*set(Kind) - {Kind.PUBLIC, Kind.SELF}):
         needed = NEEDS.get(ROWS[operation], Scope.READ)
-        if operation[0] == "POST" and ROWS[operation] is Kind.OPERATORS:
+        if operation[0] != "GET" and ROWS[operation] in COMMANDS_TOO:
             needed = Scope.COMMAND
         others = " ".join(set(Scope) - {needed})
         answer = await ask(installation, operation, token("root", "acme", "admin", scope=others))
@@ -336,6 +350,30 @@ async def test_one_command_for_many_files_leaves_those_alone_that_may_not_be_see
         by_batch = {"action": "retry", "files": {"batch_id": "b1"}}
         found = await installation.status.post(order[1], json=by_batch, headers=bearer(credential))
         assert found.json()["items"] == [], who  # None of them failed; nobody else's are counted.
+
+
+async def test_a_webhook_is_there_for_those_alone_who_see_the_same_files(
+    installation: Installation,
+) -> None:
+    for who, credential in EVERYBODY.items():
+        made = await installation.status.post(
+            "/api/webhooks",
+            json={"url": "https://hooks.example/"},
+            headers=bearer(EVERYBODY["owner"]),
+        )
+        webhook_id = made.json()["id"]
+        listed = await installation.status.get("/api/webhooks", headers=bearer(credential))
+        ids = {each["id"] for each in listed.json()["items"]}
+        assert (webhook_id in ids) == (who in SEES), who
+        for operation in of(Kind.WEBHOOK):
+            answer = await ask(installation, operation, credential, file_id=webhook_id)
+            unknown = await ask(installation, operation, credential, file_id="0" * 16)
+            if who in SEES:
+                assert answer.is_success, (who, operation, answer.text)
+            else:
+                assert without_id(answer, webhook_id) == without_id(unknown, "0" * 16), who
+        owner = EVERYBODY["owner"]
+        await ask(installation, ("DELETE", WEBHOOK), owner, file_id=webhook_id)
 
 
 async def test_files_are_counted_that_may_be_seen(installation: Installation) -> None:

@@ -132,7 +132,7 @@ def test_a_file_is_deleted_while_it_is_worked_on(stack: RunningStack, tmp_path: 
     path.write_text('{"seconds": 60}')
     folder, demo = str(stack.folder), "application/vnd.waybill.demo+json"
     file_id = waybill("upload", str(path), "--type", demo, "--dir", folder).stdout.split()[0]
-    stored = stack.folder / "blobs" / "files" / file_id / "source"
+    stored = stack.folder / "blobs" / "sources" / file_id
     assert stored.exists()
     done = waybill("delete", file_id, "--reason", "a mistake", "--dir", folder)
     assert (done.returncode, done.stdout.split()) == (0, [file_id, "is", "deleted"])

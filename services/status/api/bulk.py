@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from services.status.access import Visibility
@@ -78,16 +78,14 @@ class ByFilter(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"minProperties": 1})
 
-    status: list[State] | SkipJsonSchema[None] = Field(
-        default=None,
-        min_length=1,
-        description="Any of these; if it is left out, those that the action is for.",
+    status: Annotated[list[State], Field(min_length=1)] | SkipJsonSchema[None] = Field(
+        default=None, description="Any of these; if it is left out, those that the action is for."
     )
     owner: Text | SkipJsonSchema[None] = None
     batch_id: Text | SkipJsonSchema[None] = None
-    label: list[Label] | SkipJsonSchema[None] = Field(
-        default=None, min_length=1, max_length=MAX_LABELS, description="`key:value`, all of them."
-    )
+    label: (
+        Annotated[list[Label], Field(min_length=1, max_length=MAX_LABELS)] | SkipJsonSchema[None]
+    ) = Field(default=None, description="`key:value`, all of them.")
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> Self:
@@ -96,13 +94,21 @@ class ByFilter(BaseModel):
         return self
 
 
+def _way(files: object) -> str:
+    """By what the files are told, so that a mistake is told of that way alone."""
+    named = "ids" in files if isinstance(files, dict) else isinstance(files, ByIds)
+    return "ids" if named else "filter"
+
+
 class BulkRequest(BaseModel):
     """What is to be done, and with which files."""
 
     model_config = ConfigDict(extra="forbid")
 
     action: Action
-    files: ByIds | ByFilter
+    files: Annotated[
+        Annotated[ByIds, Tag("ids")] | Annotated[ByFilter, Tag("filter")], Discriminator(_way)
+    ]
     limit: int = Field(default=MAX_FILES, ge=1, le=MAX_FILES, description="Files of a filter.")
     force: bool = Field(default=False, description="Work on completed files once more, too.")
     reason: str = Field(default="asked for", min_length=1, max_length=MAX_REASON)

@@ -15,11 +15,13 @@ from services.status.monitor import Monitor
 from services.status.runs import Runs
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
+from services.status.webhooks.registry import Webhooks
 from shared.auth import Asker, Authenticator
 from shared.blobs import BlobStore
 from shared.errors import CatchingUpError, ForeignOriginError
 from shared.messaging import Publisher
 from shared.origins import is_own
+from shared.outbound import Outbound
 from shared.principal import Scope
 
 
@@ -36,6 +38,8 @@ class State(TypedDict):
     deletions: Deletions
     commands: CommandLog
     letters: DeadLetters
+    webhooks: Webhooks
+    outbound: Outbound
     monitor: Monitor
     auditor: Auditor
 
@@ -122,6 +126,8 @@ PublisherOf = Annotated[Publisher, _fetch("publisher")]
 RunsOf = Annotated[Runs, _fetch("runs")]
 CommandsOf = Annotated[CommandLog, _fetch("commands")]
 DeletionsOf = Annotated[Deletions, _fetch("deletions")]
+WebhooksOf = Annotated[Webhooks, _fetch("webhooks")]
+OutboundOf = Annotated[Outbound, _fetch("outbound")]
 AuditorOf = Annotated[Auditor, _fetch("auditor")]
 MonitorOf = Annotated[Monitor, _fetch("monitor")]
 DeadLettersOf = Annotated[DeadLetters, _fetch("letters")]

@@ -1,0 +1,290 @@
+"""The courier: tells servers of files that end, and again until they have taken it.
+
+At least once: group `webhooks`, over the lifecycle and the delay tiers; an offset is committed when
+every message of the records below it was taken, put into a delay tier, or given up. As long as
+there is no webhook, nothing is read.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import KafkaError
+
+from services.status.access import EVERYTHING
+from services.status.commanding import SOURCE
+from services.status.hub import Hub
+from services.status.projection import State, Status
+from services.status.webhooks.deliveries import Deliveries, Delivery
+from services.status.webhooks.message import body, headers, message_id
+from services.status.webhooks.registry import Webhook, Webhooks
+from shared.errors import ForbiddenAddressError, UnavailableError
+from shared.events import (
+    FileCancelled,
+    FileCompleted,
+    FileFailed,
+    FileWebhookScheduled,
+    WebhookScheduledData,
+    utc_now,
+)
+from shared.messaging import (
+    SESSION_TIMEOUT_MS,
+    Publisher,
+    group_name,
+    read_record,
+    topic_names,
+)
+from shared.outbound import Outbound, OutboundError
+from shared.reading import UnreadableEventError
+from shared.settings import Settings
+from shared.topics import LIFECYCLE, RETRY_TIERS, tier_for
+
+log = logging.getLogger(__name__)
+
+GROUP = "webhooks"
+
+TOPICS = (LIFECYCLE, *(tier.topic for tier in RETRY_TIERS))
+
+ENDS = FileCompleted | FileFailed | FileCancelled
+
+POLL_TIMEOUT_MS = 500
+MAX_RECORDS = 200
+"""Of one poll: they are told side by side, as many as there may be connections."""
+
+IDLE = 5.0
+"""Seconds between two looks for a first webhook."""
+
+RETRY_DELAY = 2.0
+"""Seconds before what Kafka, MongoDB or the blob store kept from being done is tried again."""
+
+MAX_ATTEMPTS = 12
+"""With waits that double from 5 seconds to an hour this is some five hours."""
+
+FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=10), timedelta(hours=1)
+"""The longest waits before the second and the last attempts; half of it at least is waited."""
+
+GONE = 410
+
+UPLOAD_PATIENCE = 10.0
+"""Seconds to wait for the upload of a file whose end is known: it says whose the file is."""
+
+
+class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Delivers what webhooks are to be told."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        hub: Hub,
+        webhooks: Webhooks,
+        deliveries: Deliveries,
+        outbound: Outbound,
+        publisher: Publisher,
+    ) -> None:
+        self._settings = settings
+        self._hub = hub
+        self._webhooks = webhooks
+        self._deliveries = deliveries
+        self._outbound = outbound
+        self._publisher = publisher
+        self._consumer: AIOKafkaConsumer | None = None
+        self._under_way: dict[TopicPartition, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
+        while True:
+            try:
+                if await self._webhooks.all():
+                    await self._deliveries.prepare()
+                    await self._consume()
+                await asyncio.sleep(IDLE)
+            except (UnavailableError, KafkaError, OSError) as error:
+                log.warning("webhooks wait: %r", error)
+                await asyncio.sleep(RETRY_DELAY)
+
+    async def _consume(self) -> None:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._settings.kafka.split(","),
+            client_id="webhooks",
+            group_id=group_name(self._settings, GROUP),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=SESSION_TIMEOUT_MS,
+            heartbeat_interval_ms=SESSION_TIMEOUT_MS // 3,
+            partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+        )
+        self._consumer = consumer
+        consumer.subscribe(topic_names(self._settings, TOPICS), listener=self)
+        await consumer.start()
+        try:
+            while await self._webhooks.all():
+                batches = await consumer.getmany(
+                    timeout_ms=POLL_TIMEOUT_MS, max_records=MAX_RECORDS
+                )
+                for partition, records in batches.items():
+                    consumer.pause(partition)
+                    self._under_way[partition] = asyncio.create_task(
+                        self._work_off(consumer, partition, records)
+                    )
+        finally:
+            await self._stop(set(self._under_way))
+            await consumer.stop()
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Another pod goes on with these, from what was committed last."""
+        await self._stop(set(revoked))
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Begin at what was committed last, and no earlier than the oldest webhook was made."""
+        known = await self._webhooks.all()
+        consumer = self._consumer
+        if not (assigned and known and consumer):
+            return
+        oldest = min(each.created_at for each in known.values())
+        since = int(oldest.timestamp() * 1000)
+        found = await consumer.offsets_for_times(dict.fromkeys(assigned, since))
+        ends = await consumer.end_offsets(assigned)
+        for partition in assigned:
+            first = found.get(partition)
+            begin = first.offset if first else ends[partition]
+            consumer.seek(partition, max(begin, await consumer.committed(partition) or 0))
+
+    async def _stop(self, partitions: set[TopicPartition]) -> None:
+        tasks = [self._under_way.pop(each) for each in partitions if each in self._under_way]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _work_off(
+        self,
+        consumer: AIOKafkaConsumer,
+        partition: TopicPartition,
+        records: Sequence[ConsumerRecord],
+    ) -> None:
+        """See to the records of one partition, in order, each when it is due."""
+        rest = deque((_due_at(event), record.offset, event) for record, event in _read(records))
+        while rest:
+            due_at, *_ = rest[0]
+            await asyncio.sleep(max(0.0, (due_at - utc_now()).total_seconds()))
+            ready = []
+            while rest and rest[0][0] <= utc_now():
+                ready.append(rest.popleft())
+            await asyncio.gather(*(self._see_through(event) for _, _, event in ready))
+            await consumer.commit({partition: ready[-1][1] + 1})
+        consumer.resume(partition)
+
+    async def _see_through(self, event: ENDS | FileWebhookScheduled | None) -> None:
+        while True:
+            try:
+                await self._see_to(event)
+                return
+            except UnavailableError as error:
+                log.warning("a webhook waits: %s", error)
+                await asyncio.sleep(RETRY_DELAY)
+
+    async def _see_to(self, event: ENDS | FileWebhookScheduled | None) -> None:
+        known = await self._webhooks.all()
+        if isinstance(event, FileWebhookScheduled):
+            if (webhook := known.get(event.data.webhook_id)) is not None:
+                await self._deliver(webhook, event)
+        elif event is not None:
+            state = State(event.type.removeprefix("file."))
+            asked = [each for each in known.values() if state in each.states]
+            status = await self._status_of(event.file_id) if asked else None
+            if status is not None:
+                wanted = [each for each in asked if each.wants(status, event.time)]
+                await asyncio.gather(*(self._deliver(each, _first(each, event)) for each in wanted))
+
+    async def _status_of(self, file_id: str) -> Status | None:
+        """What is known of a file, once it is known whose it is."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + UPLOAD_PATIENCE
+        while clock() < deadline:
+            current = await self._hub.current(file_id, EVERYTHING)
+            if current is not None and current.status.created_at is not None:
+                return None if current.status.deleted_at is not None else current.status
+            await asyncio.sleep(0.2)
+        log.warning("%s has ended, but its upload is not known: no webhook is told", file_id)
+        return None
+
+    async def _deliver(self, webhook: Webhook, event: FileWebhookScheduled) -> None:
+        """Make one attempt; what is not taken is scheduled once more, or given up."""
+        if webhook.disabled:
+            return
+        now, began = utc_now(), time.monotonic()
+        status = error = None
+        try:
+            signed = headers(event, webhook.signing(now), now)
+            status = await self._outbound.post(webhook.url, body(event), signed)
+        except (OutboundError, ForbiddenAddressError) as failure:
+            error = failure.detail
+        delivery = Delivery(
+            webhook_id=webhook.id,
+            message_id=message_id(event),
+            file_id=event.file_id,
+            event=event.data.event,
+            attempt=event.data.attempt,
+            at=now,
+            took_ms=round((time.monotonic() - began) * 1000),
+            status=status,
+            error=error,
+            next_attempt_at=None,
+        )
+        if status == GONE:
+            await self._webhooks.change(webhook.model_copy(update={"disabled": True}))
+        elif not delivery.arrived and event.data.attempt < MAX_ATTEMPTS:
+            delivery.next_attempt_at = await self._schedule(event)
+        try:
+            await self._deliveries.add(delivery)
+        except UnavailableError as unavailable:  # To deliver it again would be worse.
+            log.warning("a delivery is not in the log: %s", unavailable)
+
+    async def _schedule(self, event: FileWebhookScheduled) -> datetime:
+        """Put the next attempt into a delay tier; returns when it is due."""
+        longest = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (event.data.attempt - 1))
+        wait = longest * random.uniform(0.5, 1)  # noqa: S311 - jitter is no secret
+        due_at: datetime = utc_now() + wait
+        data = event.data.model_copy(update={"attempt": event.data.attempt + 1, "due_at": due_at})
+        again = FileWebhookScheduled.of(event.file_id, data, source=SOURCE)
+        await self._publisher.publish(again, tier_for(wait).topic)
+        return due_at
+
+
+def _read(
+    records: Sequence[ConsumerRecord],
+) -> list[tuple[ConsumerRecord, ENDS | FileWebhookScheduled | None]]:
+    """The events that concern us, each with its record; None for all others."""
+    found = []
+    for record in records:
+        try:
+            logged = read_record(record)
+        except UnreadableEventError:
+            logged = None  # The projector, or the processor, puts it to the dead letters.
+        event = logged.event if logged else None
+        found.append((record, event if isinstance(event, ENDS | FileWebhookScheduled) else None))
+    return found
+
+
+def _due_at(event: ENDS | FileWebhookScheduled | None) -> datetime:
+    return event.data.due_at if isinstance(event, FileWebhookScheduled) else utc_now()
+
+
+def _first(webhook: Webhook, event: ENDS) -> FileWebhookScheduled:
+    """The first attempt to tell a webhook of an event."""
+    data = WebhookScheduledData(
+        run=event.data.run,
+        attempt=1,
+        webhook_id=webhook.id,
+        event=event.type.value,
+        occurred_at=event.time,
+        error=event.data.error if isinstance(event, FileFailed) else None,
+        due_at=utc_now(),
+    )
+    return FileWebhookScheduled.of(event.file_id, data, source=SOURCE)

@@ -1,0 +1,62 @@
+"""The log of deliveries: what was sent where, and what came back, for a month.
+
+It is the one thing in MongoDB that no replay brings back.
+"""
+
+from datetime import timedelta
+
+from pydantic import BaseModel
+
+from services.status.store import FileStore, translated
+from shared.events import Timestamp
+
+KEPT_FOR = timedelta(days=30)
+
+
+class Delivery(BaseModel):
+    """One attempt to tell a server of something."""
+
+    webhook_id: str
+    message_id: str
+    file_id: str
+    event: str
+    attempt: int
+    at: Timestamp
+    took_ms: int
+    status: int | None
+    """What the server answered; None if it did not."""
+    error: str | None
+    """Why there was no answer."""
+    next_attempt_at: Timestamp | None
+
+    @property
+    def arrived(self) -> bool:
+        """Whether the server has taken it."""
+        return self.status is not None and 200 <= self.status < 300
+
+
+class Deliveries:
+    """The latest deliveries of all webhooks.
+
+    Every method raises `MongoUnavailableError` when MongoDB does not answer.
+    """
+
+    def __init__(self, store: FileStore) -> None:
+        self._deliveries = store.beside("deliveries")
+
+    @translated
+    async def prepare(self) -> None:
+        """Create the indexes."""
+        await self._deliveries.create_index([("webhook_id", 1), ("at", -1)])
+        await self._deliveries.create_index("at", expireAfterSeconds=int(KEPT_FOR.total_seconds()))
+
+    @translated
+    async def add(self, delivery: Delivery) -> None:
+        """Note what became of one."""
+        await self._deliveries.insert_one(delivery.model_dump())
+
+    @translated
+    async def latest(self, webhook_id: str, limit: int) -> list[Delivery]:
+        """Those of a webhook, the latest first."""
+        found = self._deliveries.find({"webhook_id": webhook_id}).sort("at", -1)
+        return [Delivery.model_validate(each) async for each in found.limit(limit)]

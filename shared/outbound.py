@@ -1,0 +1,120 @@
+"""Requests to addresses that users name: they reach the public internet, and nothing of ours.
+
+The address is resolved and judged where the connection is opened, so that neither a name that means
+another machine a moment later, nor a redirect, which is never followed, leads inside.
+"""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpcore
+
+from shared.errors import ForbiddenAddressError, WaybillError
+
+MAX_CONNECTIONS = 50
+"""Open at once; what is beyond waits."""
+
+
+class OutboundError(WaybillError):
+    """The other side did not answer as it should."""
+
+    code = "outbound"
+
+
+class Outbound:
+    """A client for addresses that users name."""
+
+    def __init__(self, *, private: bool, seconds: float) -> None:
+        """Args:
+        private: allow addresses that are not public, and HTTP without TLS: for trials.
+        seconds: for a whole request.
+        """
+        self._private = private
+        self._seconds = seconds
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=ssl.create_default_context(),
+            max_connections=MAX_CONNECTIONS,
+            network_backend=_Guarded(private=private),
+        )
+
+    def check(self, url: str) -> None:
+        """Refuse what cannot be an address of somebody else's, as far as it tells by itself.
+
+        Raises:
+            ForbiddenAddressError: it is none.
+        """
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port  # A port that is none raises here.
+        except ValueError as error:
+            raise ForbiddenAddressError(f"{url!r} is no address: {error}.") from error
+        schemes = ("https", "http") if self._private else ("https",)
+        if parts.scheme not in schemes or not host or port == 0:
+            raise ForbiddenAddressError(f"{url!r} is no address that begins with https://.")
+        if parts.username is not None or not url.isascii() or not url.isprintable():
+            raise ForbiddenAddressError("An address has no password and ASCII characters only.")
+        if not self._private and _is_number(host):
+            _require_public([host], host)
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """Send something; returns the status of the answer, whose body is not read.
+
+        Raises:
+            ForbiddenAddressError: the address is not public.
+            OutboundError: there was no answer.
+        """
+        self.check(url)
+        try:
+            async with (
+                asyncio.timeout(self._seconds),
+                self._pool.stream(
+                    "POST", url, headers=list(headers.items()), content=body
+                ) as answer,
+            ):
+                return int(answer.status)
+        except TimeoutError:
+            raise OutboundError(f"No answer within {self._seconds:g} s.") from None
+        except (httpcore.NetworkError, httpcore.ProtocolError, OSError, ssl.SSLError) as error:
+            raise OutboundError(f"{type(error).__name__}: {error}"[:200]) from error
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._pool.aclose()
+
+
+class _Guarded(httpcore.AnyIOBackend):
+    """Opens connections to public addresses only."""
+
+    def __init__(self, *, private: bool) -> None:
+        self._private = private
+
+    async def connect_tcp(self, host: str, port: int, *args: Any, **kwargs: Any) -> Any:
+        if self._private:
+            return await super().connect_tcp(host, port, *args, **kwargs)
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = [str(address[0]) for *_, address in found]
+        _require_public(addresses, host)
+        return await super().connect_tcp(addresses[0], port, *args, **kwargs)
+
+
+def _is_number(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _require_public(addresses: Iterable[str], host: str) -> None:
+    for text in addresses:
+        address = ipaddress.ip_address(text)
+        inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
+        for each in (address, inner) if inner else (address,):
+            if not each.is_global or each.is_multicast:
+                raise ForbiddenAddressError(f"{host} is not on the public internet.")
