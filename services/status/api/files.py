@@ -144,10 +144,10 @@ def existing(update: Update) -> Update:
     Raises:
         DeletedFileError: the file was deleted.
     """
-    if update.status.deleted_at is not None:
-        raise DeletedFileError(
-            f"The file {update.status.file_id} was deleted at {update.status.deleted_at}."
-        )
+    deleted_at = update.status.deleted_at
+    if deleted_at is not None:
+        when = f"{deleted_at:%Y-%m-%d %H:%M:%S} UTC"
+        raise DeletedFileError(f"The file {update.status.file_id} was deleted on {when}.")
     return update
 
 
