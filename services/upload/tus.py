@@ -34,6 +34,13 @@ CONTENT_TYPE = "application/offset+octet-stream"
 MAX_METADATA = 8192
 """Characters of `Upload-Metadata`: sixteen labels and the longest name fit."""
 
+REQUIRED: dict[str, dict[str, Any]] = {
+    "Tus_Resumable": {"type": "string", "enum": [VERSION]},
+    "Upload_Length": {"type": "integer", "minimum": 1},
+    "Upload_Offset": {"type": "integer", "minimum": 0},
+}
+"""Headers that there must be where they are read, with what they look like."""
+
 ANSWER_HEADERS = [
     *("Location", "Tus-Resumable", "Tus-Version", "Tus-Extension", "Tus-Max-Size"),
     *("Tus-Checksum-Algorithm", "Upload-Offset", "Upload-Length", "Upload-Metadata"),
@@ -63,6 +70,27 @@ class _TusRoute(APIRoute):
         return handle_tus
 
 
+def _headers(**described: str) -> dict[str, Any]:
+    """For FastAPI's `openapi_extra`: the headers that are read, with underscores for hyphens."""
+    described = {"Tus_Resumable": f"`{VERSION}`", **described}
+    return {
+        "parameters": [
+            {
+                "name": name.replace("_", "-"),
+                "in": "header",
+                "required": name in REQUIRED,
+                "description": description,
+                "schema": REQUIRED.get(name, {"type": "string"}),
+            }
+            for name, description in described.items()
+        ]
+    }
+
+
+_BYTES = {
+    "requestBody": {"content": {CONTENT_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
+}
+
 router = APIRouter(prefix=PATH, tags=["resumable upload"], route_class=_TusRoute)
 
 
@@ -84,7 +112,18 @@ async def describe(request: Request) -> Response:
     )
 
 
-@router.post("", status_code=201, responses=ERROR_RESPONSES)
+@router.post(
+    "",
+    status_code=201,
+    response_class=Response,
+    responses=ERROR_RESPONSES,
+    openapi_extra=_headers(
+        Upload_Length="Bytes of the file.",
+        Upload_Metadata="Names, each with a value in base64, separated by commas.",
+        Upload_Checksum="Of the bytes that come along: algorithm, space, digest in base64.",
+    )
+    | _BYTES,
+)
 async def create(request: Request, asker: Asker) -> Response:
     """Begin an upload of `Upload-Length` bytes, perhaps with the first of them.
 
@@ -103,7 +142,7 @@ async def create(request: Request, asker: Asker) -> Response:
     return Response(status_code=201, headers=headers)
 
 
-@router.head("/{upload_id}", status_code=200, responses=ERROR_RESPONSES)
+@router.head("/{upload_id}", status_code=200, responses=ERROR_RESPONSES, openapi_extra=_headers())
 async def look(request: Request, upload_id: str, asker: Asker) -> Response:
     """How far an upload is. If all of it is there, its file is accepted when this is answered."""
     asker.require(Scope.UPLOAD)
@@ -116,7 +155,16 @@ async def look(request: Request, upload_id: str, asker: Asker) -> Response:
     return Response(headers=headers | _progress(upload))
 
 
-@router.patch("/{upload_id}", status_code=204, responses=ERROR_RESPONSES)
+@router.patch(
+    "/{upload_id}",
+    status_code=204,
+    responses=ERROR_RESPONSES,
+    openapi_extra=_headers(
+        Upload_Offset="Where the bytes begin: how far the upload is.",
+        Upload_Checksum="Of these bytes: algorithm, space, digest in base64.",
+    )
+    | _BYTES,
+)
 async def append(request: Request, upload_id: str, asker: Asker) -> Response:
     """Go on with an upload at `Upload-Offset`.
 
@@ -132,7 +180,7 @@ async def append(request: Request, upload_id: str, asker: Asker) -> Response:
     )
 
 
-@router.delete("/{upload_id}", status_code=204, responses=ERROR_RESPONSES)
+@router.delete("/{upload_id}", status_code=204, responses=ERROR_RESPONSES, openapi_extra=_headers())
 async def terminate(request: Request, upload_id: str, asker: Asker) -> Response:
     """Forget an upload. A file that it has become stays."""
     asker.require(Scope.UPLOAD)
@@ -142,7 +190,12 @@ async def terminate(request: Request, upload_id: str, asker: Asker) -> Response:
     return Response(status_code=204)
 
 
-@router.post("/{upload_id}", status_code=204, responses=ERROR_RESPONSES)
+@router.post(
+    "/{upload_id}",
+    status_code=204,
+    responses=ERROR_RESPONSES,
+    openapi_extra=_headers(X_HTTP_Method_Override="`PATCH`, `DELETE` or `HEAD`."),
+)
 async def override(request: Request, upload_id: str, asker: Asker) -> Response:
     """What `X-HTTP-Method-Override` names, where something on the way knows no `PATCH`."""
     asker.require(Scope.UPLOAD)
