@@ -6,6 +6,7 @@ nobody reads half of it; what a process that died leaves there is swept.
 """
 
 import asyncio
+import itertools
 import os
 import uuid
 from collections import deque
@@ -19,15 +20,19 @@ Read = Callable[[], Awaitable[bytes]]
 STAGED = "staged"
 """The folder of what is not complete yet; in the same file system, so that it can be renamed."""
 
-WRITERS = 2
-"""Threads for small blobs: while one waits for the disk, the other writes what came meanwhile."""
+WRITERS = 8
+"""Threads for small blobs. The disk takes what several force at a time together; with two, who came
+second waited for the batch under way and then for a large one of its own."""
 
 AT_ONCE = 64
-"""Small blobs that a thread writes together, with as many open files."""
+"""Small blobs that a thread writes together, with as many open files, if all threads are busy."""
 
 FLUSH_EVERY = 16 << 20
 """Bytes of a large blob after which the disk is to begin with them: little is left for the end."""
 
+
+_PROCESS, _numbers = uuid.uuid4().hex, itertools.count()
+"""What names staged files: no two processes may take the same."""
 
 _force_content = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter.
 
@@ -36,7 +41,7 @@ class _File:
     """A file that is to become a blob. Its methods wait for the disk, so they are for threads."""
 
     def __init__(self, root: Path, key: str) -> None:
-        self._path = root / STAGED / uuid.uuid4().hex
+        self._path = root / STAGED / f"{_PROCESS}.{next(_numbers)}"
         self._target = root / key
         try:
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -153,8 +158,9 @@ class Directory:
 
     def _begin(self) -> None:
         while self._free and self._waiting:
+            share = min(AT_ONCE, -(-len(self._waiting) // self._free))
             self._free -= 1
-            puts = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+            puts = [self._waiting.popleft() for _ in range(share)]
             self._threads.submit(self._store, puts, asyncio.get_running_loop())
 
     def _store(self, puts: list[_Put], loop: asyncio.AbstractEventLoop) -> None:

@@ -186,12 +186,19 @@ class DirectPublisher(Publisher):
     """
 
     def __init__(
-        self, settings: Settings, *, client_id: str, publish_timeout: float = PUBLISH_TIMEOUT
+        self,
+        settings: Settings,
+        *,
+        client_id: str,
+        publish_timeout: float = PUBLISH_TIMEOUT,
+        crowd_linger: float = CROWD_LINGER,
     ) -> None:
         """Args:
         client_id: how the broker's logs name this client.
         publish_timeout: seconds; what Kafka does not take in them fails for good.
+        crowd_linger: seconds that the batch of a crowd waits for more.
         """
+        self._crowd_linger = crowd_linger
         self._prefix = settings.topic_prefix
         self._timeout_ms = int(publish_timeout * 1000)
         self._settings = settings
@@ -254,7 +261,7 @@ class DirectPublisher(Publisher):
         self._recent.append(now)
         # aiokafka has one linger for good and all; each new batch asks for it here. The batches of
         # all partitions end theirs at the same moments, so that they share requests.
-        linger = CROWD_LINGER - now % CROWD_LINGER if crowded else 0.0
+        linger = self._crowd_linger - now % self._crowd_linger if crowded else 0.0
         producer._message_accumulator._linger_time = linger  # noqa: SLF001
 
 

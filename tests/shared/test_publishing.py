@@ -17,10 +17,9 @@ LINGER = 2.0
 async def test_an_event_in_a_crowd_waits_for_more_and_a_lone_one_does_not(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(messaging, "CROWD_LINGER", LINGER)
     monkeypatch.setattr(messaging, "CROWD_SECONDS", 60.0)
     await create_topics(settings)
-    publisher = DirectPublisher(settings, client_id="test")
+    publisher = DirectPublisher(settings, client_id="test", crowd_linger=LINGER)
     await publisher.start()
     try:
         await asyncio.sleep(LINGER - time.monotonic() % LINGER)  # A linger begins now.
