@@ -22,6 +22,8 @@
     │   ├── UnknownBatchError               404
     │   ├── UnknownWebhookError             404
     │   ├── ForbiddenAddressError           422
+    │   ├── FetchFailedError                422
+    │   ├── FetchingOffError                403
     │   ├── UnknownArtifactError            404
     │   ├── NoResultYetError                409
     │   ├── NotCancellableError             409
@@ -223,6 +225,20 @@ class ForbiddenAddressError(RefusedError):
 
     code = "forbidden_address"
     status = 422
+
+
+class FetchFailedError(RefusedError):
+    """The file cannot be had from the address."""
+
+    code = "fetch_failed"
+    status = 422
+
+
+class FetchingOffError(RefusedError):
+    """This service fetches no files."""
+
+    code = "fetching_off"
+    status = 403
 
 
 class UnknownArtifactError(RefusedError):

@@ -1,16 +1,18 @@
 """Requests to addresses that users name: they reach the public internet, and nothing of ours.
 
-The address is resolved and judged where the connection is opened, so that neither a name that means
-another machine a moment later, nor a redirect, which is never followed, leads inside.
+Each address is resolved and judged where the connection is opened, so that neither a name that
+means another machine a moment later nor a redirect leads inside.
 """
 
 import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import httpcore
 
@@ -19,11 +21,35 @@ from shared.errors import ForbiddenAddressError, WaybillError
 MAX_CONNECTIONS = 50
 """Open at once; what is beyond waits."""
 
+MAX_REDIRECTS = 5
+REDIRECTS = {301, 302, 303, 307, 308}
+
 
 class OutboundError(WaybillError):
     """The other side did not answer as it should."""
 
     code = "outbound"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, as far as its head; the rest is read on demand."""
+
+    url: str
+    """Where it came from in the end."""
+    status: int
+    headers: Mapping[str, str]
+    """By their names in small letters; of several alike the last."""
+    pieces: AsyncIterator[bytes]
+
+    async def read(self) -> bytes:
+        """The next piece of the body; b"" at its end.
+
+        Raises:
+            OutboundError: it broke off.
+        """
+        with _told():
+            return await anext(self.pieces, b"")
 
 
 class Outbound:
@@ -69,22 +95,67 @@ class Outbound:
             OutboundError: there was no answer.
         """
         self.check(url)
+        given = list(headers.items())
+        async with self._time():
+            with _told():
+                async with self._pool.stream("POST", url, headers=given, content=body) as answer:
+                    return int(answer.status)
+
+    @asynccontextmanager
+    async def get(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
+        """What an address gives, redirects followed; the time counts until the block is left.
+
+        Raises:
+            ForbiddenAddressError: it is not public, or leads to one that is not.
+            OutboundError: there was no answer in time, or it leads from one to another.
+        """
+        async with self._time():
+            for _ in range(MAX_REDIRECTS + 1):
+                self.check(url)
+                async with self._opened(url, headers) as answer:
+                    place = answer.headers.get("location")
+                    if answer.status not in REDIRECTS or place is None:
+                        yield answer
+                        return
+                    url = urljoin(url, place)
+            raise OutboundError(f"It redirects more than {MAX_REDIRECTS} times.")
+
+    @asynccontextmanager
+    async def _opened(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
+        stream = self._pool.stream("GET", url, headers=list(headers.items()))
+        with _told():
+            response = await stream.__aenter__()
         try:
-            async with (
-                asyncio.timeout(self._seconds),
-                self._pool.stream(
-                    "POST", url, headers=list(headers.items()), content=body
-                ) as answer,
-            ):
-                return int(answer.status)
+            found = {
+                name.decode("latin-1").lower(): value.decode("latin-1")
+                for name, value in response.headers
+            }
+            yield Answer(url, int(response.status), found, aiter(response.aiter_stream()))
+        finally:
+            await stream.__aexit__(None, None, None)
+
+    @asynccontextmanager
+    async def _time(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._seconds):
+                yield
         except TimeoutError:
             raise OutboundError(f"No answer within {self._seconds:g} s.") from None
-        except (httpcore.NetworkError, httpcore.ProtocolError, OSError, ssl.SSLError) as error:
-            raise OutboundError(f"{type(error).__name__}: {error}"[:200]) from error
 
     async def close(self) -> None:
         """Close the connections."""
         await self._pool.aclose()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn the client's errors into ours."""
+    try:
+        yield
+    except TimeoutError:
+        raise
+    except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
+        raise OutboundError(f"{type(error).__name__}: {error}"[:200]) from error
 
 
 class _Guarded(httpcore.AnyIOBackend):

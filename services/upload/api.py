@@ -17,6 +17,7 @@ from services.upload.resumable import Resumable
 from services.upload.settings import UploadSettings
 from services.upload.waybills import Accepted, StoredFile
 from shared.auth import Asker, Authenticator
+from shared.outbound import Outbound
 from shared.principal import Principal, Scope
 from shared.problems import ERROR_RESPONSES
 
@@ -31,6 +32,7 @@ class State(TypedDict):
     settings: UploadSettings
     desk: Desk
     resumable: Resumable
+    outbound: Outbound
     status_url: str
 
 
@@ -62,10 +64,11 @@ async def take(request: Request, asker: Principal) -> Response:
     asker.require(Scope.UPLOAD)
     state = cast("State", request.scope["state"])
     accepted = await state["desk"].take(request, asker)
-    return _answer(accepted, state["status_url"])
+    return answer(accepted, state["status_url"])
 
 
-def _answer(accepted: Accepted, status_service: str) -> Response:
+def answer(accepted: Accepted, status_service: str) -> Response:
+    """The answer 202: the waybill of each file."""
     files = [_describe(file, status_service) for file in accepted.files]
     if accepted.batch_id is None:
         content, location = files[0], files[0]["status_url"]

@@ -7,7 +7,7 @@ from functools import partial
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from services.upload import api, tus
+from services.upload import api, fetching, tus
 from services.upload.api import State
 from services.upload.desk import Desk
 from services.upload.idempotency import Keys
@@ -25,6 +25,7 @@ from shared.apikeys import ApiKeys
 from shared.auth import make_authenticator
 from shared.blobs import open_blob_store
 from shared.messaging import DirectPublisher
+from shared.outbound import Outbound
 from shared.telemetry import health_router
 
 LINGER = 0.001
@@ -59,6 +60,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
             "incomplete files": partial(sweep_staged, blobs),
             "files without an event": Orphans(settings, blobs).sweep,
         }
+        outbound = Outbound(private=settings.fetch_private, seconds=settings.fetch_timeout)
         async with link.held(), outbox.relaying(), sweeping(sweeps):
             desk = Desk(settings=settings, intake=intake)
             yield State(
@@ -66,6 +68,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
                 settings=settings,
                 desk=desk,
                 resumable=resumable,
+                outbound=outbound,
                 status_url=settings.status_url.rstrip("/"),
             )
 
@@ -84,6 +87,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
     problems.install(app)
     app.include_router(api.router)
     app.include_router(tus.router)
+    app.include_router(fetching.router)
     app.include_router(
         health_router(lambda: app.state.outbox.trouble, lambda: app.state.outbox.note)
     )

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
@@ -48,6 +49,23 @@ class IncomingFile:
     declared_type: str | None
     read: Read
     """The next piece of the content; b"" at its end."""
+
+
+class Body(Protocol):
+    """The files that somebody hands over, and the fields that come with them."""
+
+    fields: list[tuple[str, str]]
+    """Complete when the last file is read."""
+
+    @property
+    def idempotency_key(self) -> str | None: ...
+
+    @property
+    def announced(self) -> int | None:
+        """Bytes that there are to be, if that was told."""
+
+    def files(self) -> AsyncIterator[IncomingFile]:
+        """The files; each one is to be read before the next is asked for."""
 
 
 class IncomingBody:
@@ -113,7 +131,7 @@ class IncomingBody:
         _, parameters = parse_header(decode_header(disposition))
         return IncomingFile(
             name=clean_name(self._name or file_name(parameters) or UNNAMED),
-            declared_type=_declared(self._headers.get(b"content-type")),
+            declared_type=declared_type(self._headers.get(b"content-type")),
             read=self.bytes().read,
         )
 
@@ -132,7 +150,7 @@ class IncomingBody:
         if field == FILE_PART:
             return IncomingFile(
                 name=clean_name(given or UNNAMED),
-                declared_type=_declared(part.headers.get("content-type")),
+                declared_type=declared_type(part.headers.get("content-type")),
                 read=part.read,
             )
         if given:
@@ -222,7 +240,8 @@ class _Bytes:
         return message
 
 
-def _declared(content_type: str | None) -> str | None:
+def declared_type(content_type: str | None) -> str | None:
+    """What a header says that a file is; None where it says nothing."""
     declared = media_type(content_type)
     return None if declared in _UNDECLARED else declared
 

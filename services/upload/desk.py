@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from starlette.requests import ClientDisconnect, Request
 
 from services.upload.allowance import Allowance
-from services.upload.body import IncomingBody
+from services.upload.body import Body, IncomingBody
 from services.upload.intake import Intake
 from services.upload.settings import UploadSettings
 from services.upload.waybills import Accepted
@@ -46,7 +46,10 @@ class Desk:
             UnavailableError: too many uploads are in work, or a part we need does not answer.
             ClientDisconnect: the client went away.
         """
-        body = IncomingBody(request, self._settings)
+        return await self.take_body(IncomingBody(request, self._settings), asker)
+
+    async def take_body(self, body: Body, asker: Principal) -> Accepted:
+        """Take files in that do not come as a request; raises what `take` does."""
         with self.admitted(asker, announced=body.announced or 0) as used:
             accepted = await self._intake.take(body, asker)
             used.append(sum(file.size for file in accepted.files))

@@ -11,7 +11,7 @@ import hashlib
 import logging
 from contextlib import suppress
 
-from services.upload.body import IncomingBody, IncomingFile
+from services.upload.body import Body, IncomingFile
 from services.upload.idempotency import Keys, read_key
 from services.upload.labels import read_labels
 from services.upload.names import UNNAMED
@@ -48,7 +48,7 @@ class Intake:
         self._outbox = outbox
         self._keys = keys
 
-    async def take(self, body: IncomingBody, asker: Principal) -> Accepted:
+    async def take(self, body: Body, asker: Principal) -> Accepted:
         """Store the files of one request and record them as the asker's.
 
         When this returns, every file is stored, and its event is on all in-sync replicas of Kafka

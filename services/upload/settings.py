@@ -70,6 +70,18 @@ class UploadSettings(AccessSettings):
         description="Bytes of one owner that a pod takes in a day; more are answered 429. Default: "
         "any number.",
     )
+    fetch: bool = Field(
+        default=False,
+        description="Fetch files from public https addresses that users name "
+        "(`POST /api/files/upload/from-url`).",
+    )
+    fetch_timeout: float = Field(
+        default=300.0, gt=0, description="Seconds that fetching one file may take."
+    )
+    fetch_private: bool = Field(
+        default=False,
+        description="Fetch from addresses that are not public, and by HTTP: for trials only.",
+    )
     status_url: str = Field(
         default="",
         description="Public address of the status service, put before the `Location` of an upload.",

@@ -105,6 +105,7 @@ ROWS: dict[Operation, Kind] = {
     ("POST", "/api/admin/dead/{partition}-{offset}/redrive"): Kind.OPERATORS,
     ("GET", "/api/admin/audit"): Kind.ADMINS,
     ("POST", "/api/files/upload"): Kind.UPLOAD,
+    ("POST", "/api/files/upload/from-url"): Kind.UPLOAD,
     ("OPTIONS", "/api/uploads"): Kind.PUBLIC,
     ("POST", "/api/uploads"): Kind.UPLOAD,
     ("HEAD", "/api/uploads/{upload_id}"): Kind.RESUMABLE,

@@ -1,0 +1,99 @@
+"""Files from elsewhere: `POST /api/files/upload/from-url` fetches one and takes it in."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, cast
+from urllib.parse import unquote, urlsplit
+
+from fastapi import APIRouter, Header, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.upload import api
+from services.upload.body import IncomingFile, declared_type
+from services.upload.labels import PREFIX
+from services.upload.names import UNNAMED, clean_name
+from services.upload.openapi import ACCEPTED_RESPONSE, AcceptedFile
+from shared.auth import Asker
+from shared.errors import FetchFailedError, FetchingOffError
+from shared.outbound import Answer, OutboundError
+from shared.principal import Scope
+from shared.problems import ERROR_RESPONSES
+
+router = APIRouter(tags=["upload"])
+
+HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "Waybill"}
+
+OK = 200
+
+
+class FetchRequest(BaseModel):
+    """Where a file is, and what to call it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = Field(max_length=2000, examples=["https://files.example/report.pdf"])
+    name: str | None = Field(
+        default=None, max_length=1000, description="If it is not the end of the address."
+    )
+    labels: dict[str, str] = Field(default={})
+
+
+class FetchedBody:
+    """The one file of an answer, as if it had come with a request."""
+
+    def __init__(self, answer: Answer, asked: FetchRequest, key: str | None) -> None:
+        self._answer = answer
+        self._name = asked.name or unquote(urlsplit(answer.url).path.rpartition("/")[2]) or UNNAMED
+        self.idempotency_key = key
+        self.fields = [(PREFIX + name, value) for name, value in asked.labels.items()]
+
+    @property
+    def announced(self) -> int | None:
+        """Bytes that the answer is to have, if it told."""
+        length = self._answer.headers.get("content-length", "")
+        return int(length) if length.isdecimal() else None
+
+    async def files(self) -> AsyncIterator[IncomingFile]:
+        """The file."""
+        yield IncomingFile(
+            name=clean_name(self._name),
+            declared_type=declared_type(self._answer.headers.get("content-type")),
+            read=self._read,
+        )
+
+    async def _read(self) -> bytes:
+        try:
+            return await self._answer.read()
+        except OutboundError as error:
+            raise FetchFailedError(f"The file broke off: {error.detail}") from error
+
+
+@router.post(
+    f"{api.UPLOAD}/from-url",
+    status_code=202,
+    response_model=AcceptedFile,
+    responses={202: ACCEPTED_RESPONSE, **ERROR_RESPONSES},
+)
+async def fetch(
+    asked: FetchRequest,
+    request: Request,
+    asker: Asker,
+    idempotency_key: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Have a file fetched from a public https address, and handed over as if you had sent it.
+
+    The answer 202 means the same as that of an upload, and comes when the file is here. Only where
+    `WAYBILL_FETCH` is set.
+    """
+    asker.require(Scope.UPLOAD)
+    state = cast("api.State", request.scope["state"])
+    if not state["settings"].fetch:
+        raise FetchingOffError("This service fetches no files; set WAYBILL_FETCH=true.")
+    try:
+        async with state["outbound"].get(asked.url, HEADERS) as answer:
+            if answer.status != OK:
+                raise FetchFailedError(f"The address answered {answer.status}.")
+            body = FetchedBody(answer, asked, idempotency_key)
+            accepted = await state["desk"].take_body(body, asker)
+    except OutboundError as error:
+        raise FetchFailedError(f"The file cannot be fetched: {error.detail}") from error
+    return api.answer(accepted, state["status_url"])
