@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import multiprocessing
 import os
+import statistics
 import tempfile
 import threading
 import time
@@ -94,10 +95,10 @@ async def _consume(settings: StatusSettings, stretches: list[Stretch]) -> None:
             left -= sum(map(len, batches.values()))
 
 
-def write(settings: StatusSettings, documents: list[dict[str, Any]]) -> None:
-    """The floor of writing: documents as they are, into a collection of their own."""
+def write(settings: StatusSettings, name: str, documents: list[dict[str, Any]]) -> None:
+    """The floor of writing: documents as they are, into a new collection."""
     client: MongoClient[dict[str, Any]] = MongoClient(settings.mongodb, journal=True)
-    collection = client[settings.database]["floor"]
+    collection = client[settings.database][name]
     for begin in range(0, len(documents), BULK):
         some = documents[begin : begin + BULK]
         collection.bulk_write([InsertOne(each) for each in some], ordered=False)
@@ -156,8 +157,8 @@ def peak(pid: int) -> Iterator[list[float]]:
         watching.join()
 
 
-def measure(settings: StatusSettings, files: int, jobs: int) -> list[Any]:
-    """One row: a log of so many files."""
+def measure(settings: StatusSettings, files: int, *, jobs: int, rounds: int) -> list[Any]:
+    """One row: a log of so many files. What is compared takes turns, and the medians are told."""
     asyncio.run(fill(settings, files))
     whole = asyncio.run(whole_log(settings))
     events = sum(map(len, whole))
@@ -166,17 +167,26 @@ def measure(settings: StatusSettings, files: int, jobs: int) -> list[Any]:
         (settings, [each for each in whole if each.number in numbers[job::jobs]])
         for job in range(jobs)
     ]
-    reading = events / in_processes(jobs, consume, shares)
-    seconds, memory = fold_alone(settings, jobs)
-    folding = events / seconds
+    rates, memory = [], 0.0
+    for turn in range(rounds):
+        reading = events / in_processes(jobs, consume, shares)
+        seconds, most = fold_alone(settings, jobs)
+        folding, memory = events / seconds, max(memory, most)
+        documents = folded(settings)
+        assert len(documents) == files  # noqa: S101 - a fold that lost some would be fast
+        parts = [(settings, f"floor_{turn}", documents[job::jobs]) for job in range(jobs)]
+        writing = events / in_processes(jobs, write, parts)
+        rates.append((folding, reading, writing, folding / min(reading, writing)))
+    return [events, *map(statistics.median, zip(*rates, strict=True)), memory]
+
+
+def folded(settings: StatusSettings) -> list[dict[str, Any]]:
+    """The documents of the shadow collection."""
     client: MongoClient[dict[str, Any]] = MongoClient(settings.mongodb)
-    documents = list(client[settings.database][SHADOW].find())
-    assert len(documents) == files  # noqa: S101 - a fold that lost some would be fast
-    client.close()
-    parts = [(settings, documents[job::jobs]) for job in range(jobs)]
-    writing = events / in_processes(jobs, write, parts)
-    smaller = min(reading, writing)
-    return [events, folding, reading, writing, folding / smaller, memory]
+    try:
+        return list(client[settings.database][SHADOW].find())
+    finally:
+        client.close()
 
 
 def main() -> None:
@@ -186,6 +196,7 @@ def main() -> None:
         "--events", type=int, nargs="*", default=[10_000, 100_000], help="sizes of the log"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as name, running_parts(Path(name)) as parts:
@@ -196,7 +207,8 @@ def main() -> None:
                 topic_prefix=f"of{events}.",
                 database=f"of{events}",
             )
-            rows.append(measure(settings, events // OF_A_FILE, asked.jobs))
+            files = events // OF_A_FILE
+            rows.append(measure(settings, files, jobs=asked.jobs, rounds=asked.rounds))
     header = ["events", "folded/s", "read/s", "written/s", "of the smaller", "MiB"]
     report("replay", header, rows)
 
