@@ -28,7 +28,10 @@ async def served(app: FastAPI, *, past_asgi: bool = True) -> AsyncIterator[httpx
         lifespan="on",
     )
     server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    # With its protocol said, as asyncio has answers leave at once only then; uvloop always does.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(2048)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         async with httpx.AsyncClient(base_url=address, timeout=60) as client:
