@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, cast
 from urllib.parse import unquote, urlsplit
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.upload import api
@@ -67,11 +67,21 @@ class FetchedBody:
             raise FetchFailedError(f"The file broke off: {error.detail}") from error
 
 
+async def uploader(asker: Asker) -> None:
+    """Answer those alone who may upload.
+
+    Raises:
+        ForbiddenError: the credential is not for that.
+    """
+    asker.require(Scope.UPLOAD)
+
+
 @router.post(
     f"{api.UPLOAD}/from-url",
     status_code=202,
     response_model=AcceptedFile,
     responses={202: ACCEPTED_RESPONSE, **ERROR_RESPONSES},
+    dependencies=[Depends(uploader)],
 )
 async def fetch(
     asked: FetchRequest,
@@ -84,7 +94,6 @@ async def fetch(
     The answer 202 means the same as that of an upload, and comes when the file is here. Only where
     `WAYBILL_FETCH` is set.
     """
-    asker.require(Scope.UPLOAD)
     state = cast("api.State", request.scope["state"])
     if not state["settings"].fetch:
         raise FetchingOffError("This service fetches no files; set WAYBILL_FETCH=true.")
