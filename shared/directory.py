@@ -107,7 +107,7 @@ class _Put:
         self.durable = durable
         self.stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.file: _File | None = None
-        self.error: OSError | None = None
+        self.error: Exception | None = None
 
 
 def _store_together(root: Path, puts: list[_Put]) -> None:
@@ -164,7 +164,11 @@ class Directory:
             self._threads.submit(self._store, puts, asyncio.get_running_loop())
 
     def _store(self, puts: list[_Put], loop: asyncio.AbstractEventLoop) -> None:
-        _store_together(self._root, puts)
+        try:
+            _store_together(self._root, puts)
+        except Exception as error:  # A bug must not leave them waiting for ever.
+            for put in puts:
+                put.error = put.error or error
         loop.call_soon_threadsafe(self._end, puts)
 
     def _end(self, puts: list[_Put]) -> None:

@@ -167,6 +167,18 @@ async def test_a_blob_that_cannot_be_stored_harms_no_other(tmp_path: Path) -> No
     assert await store.keys("staged") == []
 
 
+async def test_a_key_that_no_file_can_have_leaves_nobody_waiting(tmp_path: Path) -> None:
+    store = open_blob_store(Settings(blobs=str(tmp_path)))
+
+    async with asyncio.timeout(10):
+        for _ in range(20):  # More often than there are threads.
+            with pytest.raises(ValueError, match="null"):
+                await store.put("a\x00b", SMALL)
+        await store.put(KEY, SMALL)
+
+    assert await store.get(KEY) == SMALL
+
+
 async def test_put_replaces_what_is_there(store: BlobStore) -> None:
     await store.put(KEY, b"before")
     await store.put(KEY, b"after")
