@@ -138,10 +138,6 @@ class AllowanceError(RefusedError):
     code = "allowance_used_up"
     status = 429
 
-    def __init__(self, detail: str, *, retry_after: int) -> None:
-        super().__init__(detail)
-        self.retry_after = retry_after
-
 
 class UnknownUploadError(RefusedError):
     """There is no resumable upload of this id: it ended, expired, or never was."""

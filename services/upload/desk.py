@@ -89,19 +89,19 @@ class Desk:
             return
         owner = json.dumps([asker.tenant, asker.subject])
         if self._uploads and (wait := self._uploads.take(owner, 1, time.monotonic())):
-            raise AllowanceError(
+            raise _used_up(
                 f"You have sent {self._uploads.size:g} uploads within a minute, as many as are "
-                f"allowed; send this one in {wait} seconds.",
-                retry_after=wait,
+                "allowed",
+                wait,
             )
         if not self._bytes:
             yield used
             return
         if wait := self._bytes.take(owner, announced, time.monotonic()):
-            raise AllowanceError(
+            raise _used_up(
                 f"You may upload {self._bytes.size:g} bytes a day, and too few are left for this "
-                f"request; send it in {wait} seconds.",
-                retry_after=wait,
+                "request",
+                wait,
             )
         try:
             yield used
@@ -123,3 +123,10 @@ class Desk:
             raise
         finally:
             _outcome_counter(outcome).inc()
+
+
+def _used_up(why: str, wait: int) -> AllowanceError:
+    """The refusal of what may be sent again in so many seconds."""
+    error = AllowanceError(f"{why}; send it again in {wait} seconds.")
+    error.retry_after = wait
+    return error
