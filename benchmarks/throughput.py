@@ -42,7 +42,7 @@ async def measure(systems: Sequence[System], *, files: int, rounds: int, alone: 
     latencies: dict[str, list[float]] = {}
     runs: dict[str, list[Run]] = {system.name: [] for system in systems}
     for system in systems:
-        await system.pass_through(200)  # warm
+        await system.pass_through(files)  # warm: a young Kafka compiles what it does often
         await system.one_at_a_time(20)
         latencies[system.name] = await system.one_at_a_time(alone)
     for _ in range(rounds):
