@@ -5,14 +5,16 @@ import sys
 import time
 from base64 import b64encode
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, TopicAlreadyExistsError
+from aiokafka.partitioner import murmur2
 from faststream.exceptions import IncorrectState
 from faststream.kafka import KafkaBroker
 
@@ -36,6 +38,10 @@ CROWD, CROWD_SECONDS = 16, 0.01
 CROWD_LINGER = 0.005
 """Seconds that a batch of a crowd waits for more: a fifth of the requests, and a half more files a
 second on the same cores."""
+
+
+KEYS_KNOWN = 10_000
+"""Keys whose hash is known, 100 bytes each: a file's events come one after another."""
 
 
 class KafkaRecord(Protocol):
@@ -219,6 +225,7 @@ class DirectPublisher(Publisher):
             acks="all",
             linger_ms=LINGER_MS,
             request_timeout_ms=self._timeout_ms,
+            partitioner=_partition_of,
         )
         await self._producer.start()
 
@@ -263,6 +270,15 @@ class DirectPublisher(Publisher):
         # all partitions end theirs at the same moments, so that they share requests.
         linger = self._crowd_linger - now % self._crowd_linger if crowded else 0.0
         producer._message_accumulator._linger_time = linger  # noqa: SLF001
+
+
+_hash = lru_cache(maxsize=KEYS_KNOWN)(murmur2)
+
+
+def _partition_of(key: bytes, partitions: Sequence[int], _: Sequence[int]) -> int:
+    """The partition of a key, as every Kafka client finds it; in Python that takes 6 µs."""
+    number: int = (_hash(key) & 0x7FFFFFFF) % len(partitions)
+    return partitions[number]
 
 
 def _not_taken(event: Event, error: Exception) -> WaybillError:
