@@ -20,6 +20,8 @@ MARKER = b"delivery"
 WAYBILL_MARKER = b'"file_id":'
 
 TEXT = 0x81
+PING, PONG = b"\x89\x04", b"\x8a\x84" + bytes(4)
+"""Of a WebSocket, with four bytes, which stand in no JSON; the pong masked with zeros."""
 
 
 class Opening(NamedTuple):
@@ -81,6 +83,8 @@ class Counter(asyncio.Protocol):
             self._is_open = True
             Counter.opened += 1
             self._transport.write(self._opening.message)
+        if (ping := data.find(PING)) >= 0:  # Or the server takes us for dead.
+            self._transport.write(PONG + data[ping + len(PING) :][:4])
         data = self._rest + data
         Counter.told += data.count(self._marker)
         self._rest = data[-len(self._marker) + 1 :]

@@ -291,12 +291,10 @@ class Hub:
                     if subscription.wants(update):
                         wanted[subscription].append(update)
         batches = Batches(self.told.text)
-        PUSHED.inc(
-            sum(
-                subscription.tell(tuple(updates), batches, now)
-                for subscription, updates in wanted.items()
-            )
-        )
+        at_once = 0
+        for subscription, updates in wanted.items():
+            at_once += subscription.tell(tuple(updates), batches, now)
+        PUSHED.inc(at_once)
 
     def _remember(self, told: Sequence[Update]) -> None:
         """Keep lifecycle states for those who come back; of a deleted file, the deletion alone."""

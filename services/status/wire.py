@@ -14,8 +14,6 @@ from typing import Any, Literal, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
-from websockets.protocol import OPEN
-from websockets.server import ServerProtocol
 
 from services.status.subscription import Outlet
 from services.status.update import Batch
@@ -110,6 +108,8 @@ class HttpProtocol(HttpToolsProtocol):
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """A WebSocket whose messages can be written at once."""
 
+    writable: "_Gate"
+
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.writable = _Gate()
@@ -118,7 +118,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Called with the request that opens the WebSocket."""
         super().handle_connect(event)
         if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS and not self.conn.extensions:
-            write = _Messages(self.transport, self.writable, self.conn).write
+            write = _Messages(self.transport, self.writable).write
             self.scope["extensions"][OUTLET] = write  # type: ignore[assignment]
 
     def start_keepalive(self) -> None:
@@ -128,45 +128,53 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.request.headers.clear()
         del self.response
 
+    async def send(self, message: Any) -> None:
+        """Send a message; what is written at once after the last one is thrown away."""
+        if message["type"] == "websocket.close":
+            self.writable.is_over = True
+        await super().send(message)
+
 
 class _Gate(asyncio.Event):
-    """An event that is nearly always set, and has no queue of waiters until it is not: 0.7 kB."""
+    """Set as long as a connection can be written to, which is nearly always.
+
+    It has no queue of waiters until it is needed, which is 0.7 kB less.
+    """
 
     def __init__(self) -> None:
-        self._closed: asyncio.Event | None = None
+        self.closed: asyncio.Event | None = None
+        self.is_over = False
 
     def is_set(self) -> bool:
-        return self._closed is None
+        return self.closed is None
 
     def set(self) -> None:
-        if self._closed is not None:
-            self._closed.set()
-            self._closed = None
+        if self.closed is not None:
+            self.closed.set()
+            self.closed = None
 
     def clear(self) -> None:
-        self._closed = self._closed or asyncio.Event()
+        self.closed = self.closed or asyncio.Event()
 
     async def wait(self) -> Literal[True]:
-        while self._closed is not None:
-            await self._closed.wait()
+        while self.closed is not None:
+            await self.closed.wait()
         return True
 
 
 class _Messages:
     """The messages of an open WebSocket, in frames."""
 
-    __slots__ = ("_conversation", "_transport", "_writable")
+    __slots__ = ("_gate", "_transport")
 
-    def __init__(
-        self, transport: asyncio.Transport, writable: asyncio.Event, conversation: ServerProtocol
-    ) -> None:
+    def __init__(self, transport: asyncio.Transport, gate: _Gate) -> None:
         self._transport = transport
-        self._writable = writable
-        self._conversation = conversation
+        self._gate = gate
 
     def write(self, batch: Batch) -> bool:
-        if not self._writable.is_set():
+        gate = self._gate
+        if gate.closed is not None:
             return False
-        if self._conversation.state is OPEN and not self._transport.is_closing():
+        if not gate.is_over and not self._transport.is_closing():
             self._transport.write(batch.frames)
         return True
