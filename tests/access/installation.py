@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,6 +24,7 @@ from tests.access.people import EVERYBODY, KEYS, SECRET, bearer
 from tests.services.status.asking import wait_for
 from tests.support.builders import about, completed, processing, uploaded
 from tests.support.serving import served, until_ready
+from waybill.local.parts import Parts
 
 JWT: dict[str, Any] = {"auth": "jwt", "auth_secret": SECRET}
 
@@ -51,6 +53,18 @@ class Installation:
 def ours(**changes: Any) -> StatusEvent:
     """The upload of a file of ada's in acme."""
     return uploaded(**{"owner": "ada", "tenant": "acme"} | changes)
+
+
+def settings_of(parts: Parts, folder: Path, name: str) -> Settings:
+    """Settings of an installation that several tests share."""
+    return Settings(
+        kafka=parts.kafka,
+        mongodb=parts.mongodb,
+        database=name,
+        topic_prefix=f"{name}.",
+        blobs=str(folder),
+        blobs_fsync=False,
+    )
 
 
 @asynccontextmanager

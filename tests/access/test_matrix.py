@@ -20,7 +20,6 @@ from services.upload.app import create_app as create_upload
 from services.upload.settings import UploadSettings
 from shared.events import new_file_id
 from shared.principal import Scope
-from shared.settings import Settings
 from tests.access.installation import (
     JWT,
     RUNNING,
@@ -30,6 +29,7 @@ from tests.access.installation import (
     members,
     ours,
     running,
+    settings_of,
     without_id,
 )
 from tests.access.people import EVERYBODY, LOOKS_AFTER, NOBODY, SEES, WHO, bearer, token
@@ -179,14 +179,7 @@ def of(*kinds: Kind) -> list[Operation]:
 async def installation(
     parts: Parts, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Installation]:
-    settings = Settings(
-        kafka=parts.kafka,
-        mongodb=parts.mongodb,
-        database="access",
-        topic_prefix="access.",
-        blobs=str(tmp_path_factory.mktemp("blobs")),
-        blobs_fsync=False,
-    )
+    settings = settings_of(parts, tmp_path_factory.mktemp("blobs"), "access")
     async with running(settings) as started:
         yield started
 

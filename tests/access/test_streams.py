@@ -17,7 +17,6 @@ from shared import apikeys
 from shared.apikeys import new_key
 from shared.auth import LEEWAY
 from shared.events import new_file_id
-from shared.settings import Settings
 from tests.access.installation import (
     RUNNING,
     STORED,
@@ -25,6 +24,7 @@ from tests.access.installation import (
     Installation,
     ours,
     running,
+    settings_of,
     without_id,
 )
 from tests.access.people import EVERYBODY, SEES, WHO, bearer, token
@@ -42,14 +42,7 @@ ENDS_SOON = 1.5 - LEEWAY
 async def installation(
     parts: Parts, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Installation]:
-    settings = Settings(
-        kafka=parts.kafka,
-        mongodb=parts.mongodb,
-        database="access-streams",
-        topic_prefix="access-streams.",
-        blobs=str(tmp_path_factory.mktemp("blobs")),
-        blobs_fsync=False,
-    )
+    settings = settings_of(parts, tmp_path_factory.mktemp("blobs"), "access-streams")
     async with running(settings) as started:
         yield started
 
