@@ -22,10 +22,10 @@ from shared.events import (
     FileProcessing,
     FileProgressed,
     ProcessingData,
-    Progress,
     ProgressedData,
     new_file_id,
 )
+from shared.facts import Progress
 from shared.messaging import Publisher, make_broker
 from shared.settings import Settings
 from tests.support.stack import RunningStack

@@ -33,10 +33,10 @@ from shared.events import (
     FileProcessing,
     FileUploaded,
     ProcessingData,
-    Result,
     UploadedData,
     new_file_id,
 )
+from shared.facts import Result
 from shared.log import open_log
 from shared.messaging import DirectPublisher, create_topics
 from shared.serving import collect_seldom

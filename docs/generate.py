@@ -192,7 +192,7 @@ def _default(field: FieldInfo) -> str:
 def _type_name(field: FieldInfo) -> str:
     annotation = field.annotation
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    for noise in ("typing.", "datetime.", "shared.events.", "NoneType"):
+    for noise in ("typing.", "datetime.", "shared.events.", "shared.facts.", "NoneType"):
         name = name.replace(noise, "")
     return f"`{name}`".replace("|", "\\|")
 

@@ -15,7 +15,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from shared.events import Failure, Progress
+from shared.facts import Failure, Progress
 
 MAX_FRAME = 8 << 20
 """Bytes of one frame: results are small, and large artifacts go through files."""

@@ -7,7 +7,7 @@ here too; what it says of the file itself is better than what stands here, and g
 import errno
 from dataclasses import dataclass
 
-from shared.events import Failure
+from shared.facts import Failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,6 @@ from shared.events import (
     DeadData,
     Event,
     FailedData,
-    Failure,
     FileCancelled,
     FileCompleted,
     FileDead,
@@ -29,12 +28,11 @@ from shared.events import (
     FileRetrying,
     FileRetryScheduled,
     ProcessingData,
-    Progress,
-    Result,
     RetryingData,
     RetryScheduledData,
     utc_now,
 )
+from shared.facts import Failure, Progress, Result
 from shared.messaging import MAX_REASON, DirectPublisher, KafkaRecord, dead_letter
 from shared.reading import UnreadableEventError
 from shared.telemetry import ATTEMPTS, UNREADABLE

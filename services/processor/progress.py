@@ -5,7 +5,8 @@ import logging
 
 from services.processor.channel import Advanced
 from shared.errors import WaybillError
-from shared.events import FileProgressed, Progress, ProgressedData
+from shared.events import FileProgressed, ProgressedData
+from shared.facts import Progress
 from shared.messaging import Publisher
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from services.processor.work import Work, WorkEvent, work_of
 from services.processor.workers import WorkerPools
 from shared.blobs import BlobMissingError, BlobStore, attempt_prefix
 from shared.errors import BlobStoreUnavailableError
-from shared.events import Artifact, Failure, Result
+from shared.facts import Artifact, Failure, Result
 from shared.messaging import KafkaRecord, Publisher
 from shared.settings import DEMO_TYPE
 

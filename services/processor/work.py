@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from services.processor.plugins import Pipelines
-from shared.events import FileRequeued, FileRetryScheduled, FileUploaded, Source
+from shared.events import FileRequeued, FileRetryScheduled, FileUploaded
+from shared.facts import Source
 from shared.messaging import KafkaRecord
 
 WorkEvent = FileUploaded | FileRequeued | FileRetryScheduled

@@ -49,7 +49,7 @@ from services.processor.reports import MAX_MESSAGE, MAX_NAME, Reports
 from services.processor.steps.document import Document
 from services.processor.steps.pipeline import run_pipeline, run_steps
 from shared.errors import TransientError, WorkError
-from shared.events import Failure, Progress
+from shared.facts import Failure, Progress
 
 log = logging.getLogger(__name__)
 

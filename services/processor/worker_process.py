@@ -29,7 +29,7 @@ from services.processor.channel import (
 )
 from services.processor.failures import failure
 from services.processor.isolation import Limits
-from shared.events import Failure
+from shared.facts import Failure
 
 log = logging.getLogger(__name__)
 

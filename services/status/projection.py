@@ -22,7 +22,6 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, computed_fie
 from shared.events import (
     AttemptData,
     EventType,
-    Failure,
     FileCancelled,
     FileCancelRequested,
     FileCompleted,
@@ -33,13 +32,12 @@ from shared.events import (
     FileRequeued,
     FileRetrying,
     FileUploaded,
-    Progress,
     Rank,
     RequeuedData,
-    Result,
     StatusEvent,
     Timestamp,
 )
+from shared.facts import Failure, Progress, Result
 
 CANCELLING = "cancelling"
 """The phase of a file whose present run somebody wants to stop."""

@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from services.status.projection import State, Status, fold
-from shared.events import Failure, StatusEvent
+from shared.events import StatusEvent
+from shared.facts import Failure
 from tests.chaos.checker import (
     LOST,
     ambiguous_outcomes,

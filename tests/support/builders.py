@@ -4,14 +4,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from shared.events import (
-    Artifact,
     CancelledData,
     CancelRequestedData,
     CompletedData,
     DeletedData,
     Event,
     FailedData,
-    Failure,
     FileCancelled,
     FileCancelRequested,
     FileCompleted,
@@ -23,13 +21,12 @@ from shared.events import (
     FileRetrying,
     FileUploaded,
     ProcessingData,
-    Progress,
     ProgressedData,
     RequeuedData,
-    Result,
     RetryingData,
     UploadedData,
 )
+from shared.facts import Artifact, Failure, Progress, Result
 
 FILE = "01930000-0000-7000-8000-000000000001"
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -28,7 +28,8 @@ from shared.errors import (
     UnknownArtifactError,
     UnknownFileError,
 )
-from shared.events import EventType, Result, file_id_age, utc_now
+from shared.events import EventType, file_id_age, utc_now
+from shared.facts import Result
 from shared.problems import ERROR_RESPONSES
 
 router = APIRouter(

@@ -11,7 +11,6 @@ from services.status.projection import Status, apply
 from shared.events import (
     CompletedData,
     FailedData,
-    Failure,
     FileCompleted,
     FileFailed,
     FileProcessing,
@@ -20,16 +19,15 @@ from shared.events import (
     FileRetrying,
     FileUploaded,
     ProcessingData,
-    Progress,
     ProgressedData,
     RequeuedData,
-    Result,
     RetryingData,
     StatusEvent,
     UploadedData,
     new_file_id,
     utc_now,
 )
+from shared.facts import Failure, Progress, Result
 from shared.messaging import DirectPublisher
 from shared.settings import Settings
 from shared.topics import LIFECYCLE, UPLOADED, topic_of

@@ -19,7 +19,7 @@ from services.processor.channel import (
     encode,
     read_report,
 )
-from shared.events import Failure, Progress
+from shared.facts import Failure, Progress
 
 REPORTS = [
     Advanced(phase="reading", progress=Progress(done=1, total=2), message="å"),
