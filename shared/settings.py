@@ -1,11 +1,17 @@
 """Settings that every service shares: each field is the environment variable `WAYBILL_<NAME>`."""
 
+import os
 from ipaddress import ip_address
 from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 DEMO_TYPE = "application/vnd.waybill.demo+json"
 """The content type of files that say how their own processing goes."""
@@ -20,6 +26,20 @@ class Settings(BaseSettings):
         # Some values are secret, and an error goes to the log.
         hide_input_in_errors=True,
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given, else the environment, else a file in the folder `WAYBILL_SECRETS`."""
+        folder = os.environ.get("WAYBILL_SECRETS")
+        files = SecretsSettingsSource(settings_cls, secrets_dir=folder)
+        return init_settings, env_settings, files
 
     kafka: str = Field(
         default="127.0.0.1:9092",

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,3 +81,18 @@ def test_a_service_says_why_it_does_not_start_and_no_secret(service: str) -> Non
     assert "WAYBILL_HOST=0.0.0.0 listens beyond this machine" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert SECRET not in ended.stderr + ended.stdout
+
+
+def test_a_secret_may_be_a_file_and_the_environment_goes_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "WAYBILL_AUTH_SECRET").write_text(SECRET + "\n")
+    (tmp_path / "WAYBILL_AUTH_ISSUER").write_text("of the file")
+    monkeypatch.setenv("WAYBILL_SECRETS", str(tmp_path))
+    monkeypatch.setenv("WAYBILL_AUTH_ISSUER", "of the environment")
+
+    settings = AccessSettings(auth="jwt")
+
+    assert settings.auth_secret is not None
+    assert settings.auth_secret.get_secret_value() == SECRET
+    assert settings.auth_issuer == "of the environment"
