@@ -5,9 +5,9 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
+from services.status.filter import Filter
 from services.status.hub import Hub
 from services.status.projection import Status, apply
-from services.status.subscription import Filter
 from shared.errors import NotCancellableError
 from shared.events import CancelRequestedData, Event, FileCancelRequested
 from shared.messaging import Publisher

@@ -15,12 +15,13 @@ from typing import NamedTuple
 
 from services.status.access import EVERYTHING, Visibility
 from services.status.cursor import Cursor
+from services.status.filter import Filter, Group, groups_of
 from services.status.overlay import Observed, Overlay
 from services.status.projection import Status
 from services.status.query import Query
 from services.status.recent import Recent, Told
 from services.status.store import FileStore
-from services.status.subscription import Filter, Group, Subscription, groups_of
+from services.status.subscription import Subscription
 from services.status.update import Batches, Update
 from shared.errors import OverloadedError, TokenExpiredError
 from shared.telemetry import PUSHED, SUBSCRIBERS

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from services.status.filter import Filter
 from services.status.projection import State, Status, fold
-from services.status.subscription import Filter
 from shared.events import StatusEvent
 from shared.settings import Settings
 from tests.journeys.gapless.checker import Observation, Seen, check, place

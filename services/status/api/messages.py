@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field
 
 from services.status.access import Visibility
 from services.status.api.filters import MAX_IDS, parse_label
+from services.status.filter import Filter
 from services.status.projection import State, Status
-from services.status.subscription import Filter
 
 FINAL_CODES = 4500
 """From here on, sending the same again does not help."""

@@ -14,8 +14,8 @@ from services.status.api.feed import feed
 from services.status.api.lasting import leave
 from services.status.api.messages import Bye, CloseCode, Fault, Subscribe
 from services.status.cursor import Cursor, decode
+from services.status.filter import Filter
 from services.status.hub import Hub
-from services.status.subscription import Filter
 from services.status.update import Batch
 from services.status.wire import outlet_of
 from shared.auth import authenticated

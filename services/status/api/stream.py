@@ -13,9 +13,9 @@ from services.status.api.line import StreamLine
 from services.status.api.messages import Subscribe
 from services.status.api.sse import BYE, EventStream, Frames, render
 from services.status.cursor import Cursor, decode
+from services.status.filter import Filter
 from services.status.hub import Hub
 from services.status.projection import State
-from services.status.subscription import Filter
 from services.status.wire import Succession, succession_of
 from shared.problems import ERROR_RESPONSES
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import NamedTuple
 
+from services.status.filter import Filter
 from services.status.projection import Status
-from services.status.subscription import Filter
 
 Position = tuple[int, ...]
 

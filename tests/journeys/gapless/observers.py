@@ -10,7 +10,7 @@ from urllib.parse import urlencode, urlsplit
 import orjson
 import websockets
 
-from services.status.subscription import Filter
+from services.status.filter import Filter
 from tests.journeys.gapless.checker import Observation, Seen
 
 Message = dict[str, Any]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import httpx
 
+from services.status.filter import Filter
 from services.status.projection import State
-from services.status.subscription import Filter
 from shared.messaging import create_topics
 from shared.settings import Settings
 from tests.journeys.gapless.checker import Observation, Problem, Truth, check

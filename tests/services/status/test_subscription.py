@@ -3,13 +3,13 @@
 import asyncio
 
 from services.status.cursor import Partition, Place
+from services.status.filter import Filter
 from services.status.projection import fold
 from services.status.subscription import (
     AT_ONCE,
     CONFLATE_ABOVE,
     MAX_BACKLOG,
     MAX_DELAY,
-    Filter,
     Subscription,
 )
 from services.status.update import Batch, Batches, Update
