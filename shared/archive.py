@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from shared.connection import kafka_options
+from shared.connection import admin_client, kafka_options
 from shared.errors import WaybillError
 from shared.log import open_log, read_range
-from shared.messaging import PROCESSOR_GROUP, admin_client, create_topics, group_name
+from shared.messaging import PROCESSOR_GROUP, create_topics, group_name
 from shared.settings import Settings
 from shared.topics import TOPICS
 

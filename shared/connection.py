@@ -1,8 +1,11 @@
 """How every client of Kafka connects: to which servers, over TLS or not, and as whom."""
 
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+from aiokafka.admin import AIOKafkaAdminClient
 from faststream.kafka.security import parse_security
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
@@ -49,3 +52,14 @@ def kafka_options(settings: Settings) -> dict[str, Any]:
         "bootstrap_servers": settings.kafka.split(","),
         **parse_security(security_of(settings)),
     }
+
+
+@asynccontextmanager
+async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A connected admin client."""
+    admin = AIOKafkaAdminClient(**kafka_options(settings))
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from shared.connection import kafka_options
+from shared.connection import admin_client, kafka_options
 from shared.errors import KafkaUnavailableError
-from shared.messaging import admin_client, topic_names
+from shared.messaging import topic_names
 from shared.settings import Settings
 from shared.topics import Topic
 

@@ -5,8 +5,7 @@ import sys
 import time
 from base64 import b64encode
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
@@ -18,7 +17,7 @@ from aiokafka.partitioner import murmur2
 from faststream.exceptions import IncorrectState
 from faststream.kafka import KafkaBroker
 
-from shared.connection import kafka_options, security_of
+from shared.connection import admin_client, kafka_options, security_of
 from shared.errors import EventTooLargeError, KafkaUnavailableError, WaybillError
 from shared.events import AnyEvent, DeadCode, DeadData, Event, FileDead, StatusEvent
 from shared.reading import UnreadableEventError, parse
@@ -328,17 +327,6 @@ def dead_letter(
         size=len(value),
     )
     return FileDead.of(key, data, source=source)
-
-
-@asynccontextmanager
-async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A connected admin client."""
-    admin = AIOKafkaAdminClient(**kafka_options(settings))
-    await admin.start()
-    try:
-        yield admin
-    finally:
-        await admin.close()
 
 
 async def create_topics(settings: Settings, *, patience: float = 60.0) -> list[str]:

@@ -19,9 +19,10 @@ from services.status.hub import Hub
 from services.status.overlay import Observed
 from services.status.projector import GROUP
 from services.status.recent import MAX_RECENT
+from shared.connection import admin_client
 from shared.errors import UnavailableError
 from shared.log import open_log
-from shared.messaging import admin_client, group_name, read_status_event, topic_names
+from shared.messaging import group_name, read_status_event, topic_names
 from shared.settings import Settings
 from shared.topics import EVENT_TOPICS
 

@@ -14,9 +14,10 @@ from services.status.projection import State
 from services.status.projector import GROUP as PROJECTOR
 from services.status.store import FileStore
 from services.status.traffic import Look, Traffic
+from shared.connection import admin_client
 from shared.errors import UnavailableError
 from shared.log import open_log
-from shared.messaging import PROCESSOR_GROUP, admin_client, group_name
+from shared.messaging import PROCESSOR_GROUP, group_name
 from shared.settings import Settings
 from shared.telemetry import FILES, LAG
 from shared.topics import EVENT_TOPICS, RETRY_TIERS, UPLOADED, WORK_TOPICS

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from services.status.projection import Status
 from services.status.store import FileStore
+from shared.connection import admin_client
 from shared.events import AnyEvent, FileDead
 from shared.log import open_log
-from shared.messaging import admin_client, group_name, read_record
+from shared.messaging import group_name, read_record
 from shared.settings import Settings
 from shared.topics import DEAD, LIFECYCLE, UPLOADED, WORK_TOPICS, Topic
 from tests.chaos.faults import Hit
