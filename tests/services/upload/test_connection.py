@@ -19,12 +19,12 @@ LIMIT = 1_000_000
 OVERSIZED = b"x" * 30_000_000
 """Far more than the sockets' buffers hold: the client is still sending when it is refused."""
 
-RAW_HEAD = f"POST {UPLOAD} HTTP/1.1\r\nHost: test\r\nContent-Length: 10000000\r\n\r\n".encode()
+RAW_HEAD = f"POST {UPLOAD} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n\r\n".encode()
 CHUNKED_HEAD = (
-    f"POST {UPLOAD} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    f"POST {UPLOAD} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
 )
 FORM_HEAD = (
-    f"POST {UPLOAD} HTTP/1.1\r\nHost: test\r\nContent-Length: 10000000\r\n"
+    f"POST {UPLOAD} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n"
     "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
 ).encode()
 PART_HEAD = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
