@@ -28,9 +28,17 @@ async def put_in(
         await publish(publisher, file_id, *story)
     wanted = [len(story) for story in stories]
     async with asyncio.timeout(20):
-        while await lines(client, ids) != wanted:
+        while await lines(client, ids) != wanted or not await are_listed(client, ids):
             await asyncio.sleep(0.05)
     return ids
+
+
+async def are_listed(client: httpx.AsyncClient, ids: list[str]) -> bool:
+    """Whether the lists have the present states of these files."""
+    found = (await client.get("/api/files")).json()["items"]
+    listed = {each["file_id"]: each["position"] for each in found}
+    states = [(await client.get(status_path(each))).json() for each in ids]
+    return all(listed.get(each["file_id"]) == each["position"] for each in states)
 
 
 async def lines(client: httpx.AsyncClient, ids: list[str]) -> list[int]:

@@ -144,8 +144,9 @@ async def test_readers_see_no_file_missing_and_no_step_back_while_a_replay_mends
     store: FileStore,
 ) -> None:
     ids = await processed_files(publisher, 30)
-    for file_id in ids:
-        await wait_for(client, file_id, "completed")
+    async with asyncio.timeout(20):
+        while [status.status async for status in store.scan()] != [State.COMPLETED] * len(ids):
+            await asyncio.sleep(0.05)
     for status in [status async for status in store.scan()]:
         await store.save([(status, status.model_copy(update={"name": "forged.pdf"}))])
     seen: dict[str, int] = {}
