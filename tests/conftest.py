@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.connection import admin_client
 from shared.messaging import Publisher, create_topics, make_broker
 from shared.settings import Settings
 from tests.support.stack import RunningStack, backing_parts
@@ -28,10 +29,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
 
 
 @pytest.fixture
-def settings(parts: Parts, tmp_path: Path) -> Settings:
+async def settings(parts: Parts, tmp_path: Path) -> AsyncIterator[Settings]:
     """Settings of an installation that shares the running parts with nobody."""
     name = f"t{uuid.uuid4().hex[:8]}"
-    return Settings(
+    settings = Settings(
         kafka=parts.kafka,
         mongodb=parts.mongodb,
         database=name,
@@ -40,6 +41,11 @@ def settings(parts: Parts, tmp_path: Path) -> Settings:
         blobs_fsync=False,
         demo=True,
     )
+    yield settings
+    # A broker with the topics of all tests at once would need gigabytes.
+    async with admin_client(settings) as admin:
+        topics = [topic for topic in await admin.list_topics() if topic.startswith(f"{name}.")]
+        await admin.delete_topics(topics)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from shared.apikeys import new_key
 from shared.principal import Role
 
 SECRET = "a secret of these tests, 32 bytes or more"  # noqa: S105 - of these tests alone
-FAR = 3600
+FAR = 86_400
 
 
 def token(

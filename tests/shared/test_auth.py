@@ -30,6 +30,9 @@ from tests.support.serving import served
 
 ISSUER, AUDIENCE = "https://issuer.test", "waybill"
 SECRET = b"0123456789abcdef0123456789abcdef"
+DAY = 86_400
+"""Seconds: tokens that are made when the tests are collected are used much later."""
+
 NO_KEYS = ApiKeys(open_blob_store(Settings(blobs="memory://")))
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
@@ -37,7 +40,7 @@ EC_KEY = ec.generate_private_key(ec.SECP256R1())
 
 def claims(**changes: Any) -> dict[str, Any]:
     now = int(time.time())
-    return {"sub": "ada", "iss": ISSUER, "aud": AUDIENCE, "exp": now + 300} | changes
+    return {"sub": "ada", "iss": ISSUER, "aud": AUDIENCE, "exp": now + DAY} | changes
 
 
 def signed(key: Any = RSA_KEY, algorithm: str = "RS256", kid: str = "one", **changes: Any) -> str:
@@ -198,7 +201,7 @@ def _nested() -> str:
         signed(sub="a\x00b"),
         signed(sub="a" * 256),
         signed(tenant=7),
-        signed(nbf=int(time.time()) + 300),
+        signed(nbf=int(time.time()) + DAY),
         jwt.encode({"sub": "ada"}, RSA_KEY, "RS256", headers={"kid": "one"}),
         signed()[:-8] + "AAAAAAAA",
         signed(note="a" * 9000),
