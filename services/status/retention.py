@@ -38,14 +38,17 @@ class Rule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     days: float = Field(ge=0, description="since the upload")
+    tenant: str | None = Field(default=None, description="of this one only; else of all")
     owner: str | None = None
     label: str | None = Field(default=None, pattern=r"^[^:]+:", description="`key:value`")
 
     def is_for(self, status: Status) -> bool:
         """Whether the rule is for a file."""
         key, _, value = (self.label or "").partition(":")
-        return (self.owner is None or status.owner == self.owner) and (
-            self.label is None or status.labels.get(key) == value
+        return (
+            self.tenant in (None, status.tenant)
+            and self.owner in (None, status.owner)
+            and (self.label is None or status.labels.get(key) == value)
         )
 
 
@@ -90,7 +93,9 @@ class Retention:
         while True:
             page = await self._store.find(query, sort=Sort.OLDEST_FIRST, limit=PAGE, after=after)
             for status in page.items:
-                if LEGAL_HOLD in status.labels or any(each.is_for(status) for each in earlier):
+                if LEGAL_HOLD in status.labels or not rule.is_for(status):
+                    continue
+                if any(each.is_for(status) for each in earlier):
                     continue
                 await self._deletions.delete(status, reason=f"kept for {rule.days:g} days")
                 deleted += 1

@@ -38,7 +38,7 @@ class StatusSettings(AccessSettings):
     retention: tuple[Rule, ...] = Field(
         default=(),
         description='When files that have ended are deleted, as JSON: `[{"label": "kind:scan",'
-        ' "days": 7}, {"days": 90}]`; by `owner` too. The first rule that is for a file decides.',
+        ' "days": 7}, {"days": 90}]`; or by `owner`, `tenant`. The first rule for a file decides.',
     )
     webhooks_private: bool = Field(
         default=False,

@@ -136,6 +136,7 @@ class Resumable:
         Raises:
             UnknownUploadError: the asker has no such upload.
         """
+        await self._find(upload_id, asker)  # Nobody ends the upload of another.
         while (older := self._turns.get(upload_id)) is not None:
             older.asked_to_end.set()
             await older.ended.wait()

@@ -19,6 +19,7 @@ from tests.support.serving import served, until_ready
 
 RULES = (
     Rule(label="kind:ledger", days=3650),
+    Rule(tenant="acme", days=3),
     Rule(owner="ann", days=2),
     Rule(days=30),
 )
@@ -37,7 +38,8 @@ async def test_the_first_rule_that_is_for_a_file_decides_when_it_is_deleted(
         "an old one of ann's": (3, uploaded(owner="ann"), True),
         "a young one of ann's": (1, uploaded(owner="ann"), False),
         "a ledger of ann's": (3, uploaded(owner="ann", labels={"kind": "ledger"}), False),
-        "one of bob's": (3, uploaded(owner="bob"), False),
+        "one of bob's": (4, uploaded(owner="bob"), False),
+        "one of acme's": (4, uploaded(owner="bob", tenant="acme"), True),
         "an old one of bob's": (31, uploaded(owner="bob"), True),
         "one that is held": (31, uploaded(owner="bob", labels={"legal_hold": "case 7"}), False),
     }
@@ -52,10 +54,10 @@ async def test_the_first_rule_that_is_for_a_file_decides_when_it_is_deleted(
         await publish(publisher, under_way, uploaded(), processing())
         await wait_for(client, under_way, "processing")
         async with asyncio.timeout(20):  # The lists are MongoDB's, a moment behind.
-            while len((await client.get("/api/files")).json()["items"]) < 7:
+            while len((await client.get("/api/files")).json()["items"]) < 8:
                 await asyncio.sleep(0.05)
         retention = Retention(RULES, store, Deletions(app.state.hub, publisher))
-        assert await retention.apply(utc_now()) == 2
+        assert await retention.apply(utc_now()) == 3
         for name, (_, _, is_deleted) in uploads.items():
             answer = await client.get(status_path(ids[name]))
             assert answer.status_code == (410 if is_deleted else 200), name
@@ -66,7 +68,7 @@ def test_rules_are_given_as_json_and_a_mistake_in_one_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("WAYBILL_RETENTION", '[{"owner": "ann", "days": 2}, {"days": 30}]')
-    assert StatusSettings().retention == RULES[1:]
+    assert StatusSettings().retention == RULES[2:]
     monkeypatch.setenv("WAYBILL_RETENTION", '[{"day": 30}]')
     with pytest.raises(ValidationError, match=r"retention\.0\.days"):
         StatusSettings()

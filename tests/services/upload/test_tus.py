@@ -15,10 +15,12 @@ import httpx
 import pytest
 
 from services.upload import appending, resumable
-from services.upload.resumable import chain
+from services.upload.resumable import Resumable, chain
 from services.upload.settings import UploadSettings
 from shared.blobs import BLOCK, open_blob_store, source_key
+from shared.errors import UnknownUploadError
 from shared.events import new_file_id
+from shared.principal import Principal
 from tests.access.installation import JWT
 from tests.access.people import bearer, token
 from tests.services.upload.service import Service, UploadedEvents, running
@@ -305,3 +307,16 @@ def test_parts_count_as_far_as_they_follow_on_each_other() -> None:
     assert chain({0: 5, 5: 3, 9: 1}) == ([0, 5], 8)
     assert chain({3: 5}) == ([], 0)
     assert chain({0: 0}) == ([], 0)
+
+
+async def test_nobody_ends_the_running_upload_of_another() -> None:
+    blobs = open_blob_store(UploadSettings(blobs="memory://"))
+    intake: Any = None  # Nothing is handed over.
+    uploads = Resumable(settings=UploadSettings(), blobs=blobs, intake=intake)
+    ada, bob = Principal(subject="ada"), Principal(subject="bob")
+    upload_id = await uploads.create(10, {}, ada)
+    async with uploads.turn(upload_id, ada) as (_, asked_to_end), asyncio.timeout(5):
+        with pytest.raises(UnknownUploadError):
+            async with uploads.turn(upload_id, bob):
+                pass
+        assert not asked_to_end.is_set()
