@@ -26,7 +26,7 @@ run: setup  ## start everything and put a few sample documents in
 	@exec $(BIN)/waybill up --samples
 
 test: setup  ## run every test, on a real Kafka and a real MongoDB
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: setup  ## lint, types and import rules
 	$(BIN)/ruff format --check .

@@ -105,13 +105,11 @@ async def test_a_page_of_another_port_cannot_use_the_session(
             await fetch(command, {method: "POST", credentials: "include", mode: "no-cors"});
             const read = fetch(url + "/api/files", {credentials: "include"});
             const socket = new WebSocket(url.replace("http", "ws") + "/api/ws");
-            return [
-                await read.then(() => "read", () => "refused"),
-                await new Promise((resolve) => {
-                    socket.onopen = () => resolve("opened");
-                    socket.onerror = () => resolve("refused");
-                }),
-            ];
+            const opening = new Promise((resolve) => {
+                socket.onopen = () => resolve("opened");
+                socket.onerror = () => resolve("refused");
+            });
+            return [await read.then(() => "read", () => "refused"), await opening];
         }""",
         [asking.status_url, f"{asking.status_url}/api/files/{file_id}/retry?force=true"],
     )
