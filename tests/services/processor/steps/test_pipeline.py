@@ -77,6 +77,7 @@ def test_a_type_that_nothing_can_be_read_in_has_no_steps(content_type: str) -> N
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "application/x-ole-storage"),
         (b"\x00\x00\x00\x18ftypmp42", "video/mp4"),
     ],
+    ids=["noise", "zip", "ole", "mp4"],
 )
 def test_a_large_binary_file_completes_at_once_and_in_little_memory(
     processing: Processing, tmp_path: Path, head: bytes, content_type: str
