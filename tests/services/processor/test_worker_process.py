@@ -22,7 +22,7 @@ def test_each_of_many_processes_that_end_while_others_start_has_its_own_exit_cod
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Else each of them would import the program that runs the tests, which takes longer than this.
-    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([worker.__name__])
 

@@ -168,7 +168,9 @@ async def test_a_batch_is_told_as_a_whole(client: httpx.AsyncClient, publisher: 
     )
     # A batch that was just handed out is waited for, as a file is.
     assert (await asking).status_code == 200
-    told = (await client.get(f"/api/batches/{batch}")).json()
+    async with asyncio.timeout(20):  # It is MongoDB's, a moment behind.
+        while (told := (await client.get(f"/api/batches/{batch}")).json())["percent"] == 0:
+            await asyncio.sleep(0.05)
     assert (told["total"], told["percent"], told["finished"]) == (3, 33, False)
     assert told["files"] == {
         "pending": 1,
