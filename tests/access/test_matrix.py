@@ -301,6 +301,7 @@ async def test_a_file_is_deleted_by_those_alone_who_may_know_of_it(
     for who, credential in EVERYBODY.items():
         theirs = new_file_id()
         await installation.tell(theirs, ours())
+        await until_listed(installation, theirs, is_listed=True)
         path = f"/api/files/{theirs}"
         assert (await installation.status.get(path, headers=bearer(EVERYBODY["owner"]))).is_success
         answer = await ask(installation, DELETE, credential, file_id=theirs)
@@ -309,15 +310,18 @@ async def test_a_file_is_deleted_by_those_alone_who_may_know_of_it(
             (202, 410) if who in SEES else (404, 200)
         ), who
         await ask(installation, DELETE, EVERYBODY["admin"], file_id=theirs)
-        async with asyncio.timeout(20):  # The lists are MongoDB's, a moment behind.
-            while theirs in await listed(installation, EVERYBODY["admin"]):
-                await asyncio.sleep(0.05)
+        await until_listed(installation, theirs, is_listed=False)
 
 
-async def listed(installation: Installation, credential: str) -> set[str]:
-    """The files that the newest page of somebody's list has."""
-    answer = await installation.status.get("/api/files", headers=bearer(credential))
-    return members(answer)
+async def until_listed(installation: Installation, file_id: str, *, is_listed: bool) -> None:
+    """Wait until the lists, which are MongoDB's, a moment behind, know of a file, or no more."""
+    admin = bearer(EVERYBODY["admin"])
+    async with asyncio.timeout(20):
+        while True:
+            answer = await installation.status.get("/api/files", headers=admin)
+            if (file_id in members(answer)) == is_listed:
+                return
+            await asyncio.sleep(0.05)
 
 
 async def test_a_list_holds_what_may_be_seen(installation: Installation) -> None:
