@@ -55,7 +55,7 @@ async def test_a_file_is_uploaded_and_followed_to_its_end(page: Page, stack: Run
         const done = await client.wait(file_id);
         const { items } = await client.events(file_id);
         let listed = [];  // The lists are a moment behind.
-        for (let tries = 0; tries < 100 && !listed.length; tries += 1) {
+        for (let tries = 0; tries < 500 && !listed.includes(file_id); tries += 1) {
             const found = await client.files({ label: "team:a", status: ["completed", "failed"] });
             listed = found.items.map((each) => each.file_id);
         }
