@@ -46,6 +46,8 @@ class Hub:
         self._max_per_client = max_per_client
         self._overlay = Overlay()
         self._recent = Recent({})
+        self._told_before: Cursor = {}
+        """How far was told before what is told now."""
         self._subscriptions: set[Subscription] = set()
         self._groups: dict[Group, set[Subscription]] = {}
         self._clients: Counter[str] = Counter()
@@ -99,6 +101,7 @@ class Hub:
         unknown = concerned.difference(self._overlay.ids)
         stored = await self._store.get_many(unknown) if unknown else {}
         told = self._overlay.fold(events, stored, overdue=overdue, read=read, now=now)
+        self._told_before = self.told.cursor
         self._remember(told)
         if self._subscriptions:
             self._tell(told, now)
@@ -110,7 +113,7 @@ class Hub:
         cursor that holds once it was told.
         """
         batches = self._recent.since(cursor)
-        subscription.resume(cursor)
+        subscription.resume(cursor, lambda: self._told_before)
         return (
             None
             if batches is None

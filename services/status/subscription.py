@@ -76,6 +76,10 @@ class Subscription:
     """Of files whose state was read from a snapshot: what comes next must be newer."""
     _resumed: Cursor | None = None
     """What the subscriber knows from another pod, which was ahead of this one."""
+    _read: Callable[[], Cursor] = dict
+    """How far this pod had told before what it tells now."""
+    _is_behind: bool = False
+    """Whether the subscriber may know more than this pod has told."""
 
     def tell(self, updates: tuple[Update, ...], batches: Batches, now: float) -> int:
         """Tell states at once, or leave them to the task and wake it.
@@ -127,17 +131,30 @@ class Subscription:
             PUSHED.inc(len(part))
             self._backlog = rest
 
-    def resume(self, cursor: Cursor) -> None:
-        """Leave out what stands before the cursor."""
-        self._resumed = cursor
+    def resume(self, cursor: Cursor, read: Callable[[], Cursor]) -> None:
+        """Leave out what stands before the cursor.
+
+        Args:
+            read: how far this pod had told before what it tells when that is called.
+        """
+        self._resumed, self._read, self._is_behind = cursor, read, True
 
     def wants(self, update: Update) -> bool:
         """Whether this is of what is followed, and not known from before the subscriber came."""
         if not self.filter.matches(update.audience):
             return False
-        if self._resumed is None or update.place is None:
+        if self._resumed is None:
             return True
+        if update.place is None:
+            # Progress has no place, and would be a step back if its end is known already.
+            return self._has_caught_up(self._resumed)
         return update.place.offset >= self._resumed.get(update.place.partition, 0)
+
+    def _has_caught_up(self, resumed: Cursor) -> bool:
+        if self._is_behind:
+            read = self._read()
+            self._is_behind = any(read.get(each, 0) < offset for each, offset in resumed.items())
+        return not self._is_behind
 
     def has_seen(self, status: Status) -> None:
         """Leave out what is not newer than a state that the subscriber is told by other ways."""

@@ -85,9 +85,19 @@ async def test_what_a_snapshot_told_is_not_told_again() -> None:
 
 async def test_what_another_pod_told_is_not_told_again() -> None:
     following = Subscription(Filter())
-    following.resume({PARTITION: 8})
+    following.resume({PARTITION: 8}, dict)
     assert not following.wants(begun("a", offset=7))
     assert following.wants(begun("a", offset=8))
+
+
+async def test_progress_waits_until_this_pod_has_told_what_another_one_did() -> None:
+    told: dict[Partition, int] = {PARTITION: 7}
+    following = Subscription(Filter())
+    following.resume({PARTITION: 8}, lambda: told)
+    progress = state("a", uploaded(), processing(), progressed(3))
+    assert not following.wants(progress)
+    told[PARTITION] = 8
+    assert following.wants(progress)
 
 
 async def test_a_wait_ends_with_the_first_state_or_when_its_time_is_over() -> None:
