@@ -1,9 +1,9 @@
 """`POST /api/files/upload`: what it takes and what it answers."""
 
-from typing import Any, TypedDict, cast
+from typing import Annotated, Any, TypedDict, cast
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from services.upload.desk import Desk
 from services.upload.openapi import (
@@ -41,6 +41,19 @@ router = APIRouter(tags=["upload"])
 UPLOAD = "/api/files/upload"
 
 
+async def uploader(asker: Asker) -> Principal:
+    """Who asks, if they may upload.
+
+    Raises:
+        ForbiddenError: the credential is not for that.
+    """
+    asker.require(Scope.UPLOAD)
+    return asker
+
+
+Uploader = Annotated[Principal, Depends(uploader)]
+
+
 @router.post(
     UPLOAD,
     status_code=202,
@@ -48,7 +61,7 @@ UPLOAD = "/api/files/upload"
     responses={202: ACCEPTED_RESPONSE, **ERROR_RESPONSES},
     openapi_extra={"requestBody": REQUEST_BODY, "parameters": PARAMETERS},
 )
-async def upload(request: Request, asker: Asker) -> Response:
+async def upload(request: Request, asker: Uploader) -> Response:
     """Hand over one or several files.
 
     The answer 202 means that each file is stored and its event is in Kafka, or waits in the blob
@@ -60,8 +73,7 @@ async def upload(request: Request, asker: Asker) -> Response:
 
 
 async def take(request: Request, asker: Principal) -> Response:
-    """Take the files of a request in, and tell where to follow them."""
-    asker.require(Scope.UPLOAD)
+    """Take the files of a request in from who may upload, and tell where to follow them."""
     state = cast("State", request.scope["state"])
     accepted = await state["desk"].take(request, asker)
     return answer(accepted, state["status_url"])

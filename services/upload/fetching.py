@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, cast
 from urllib.parse import unquote, urlsplit
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.upload import api
@@ -12,10 +12,8 @@ from services.upload.body import IncomingFile, declared_type
 from services.upload.labels import PREFIX
 from services.upload.names import UNNAMED, clean_name
 from services.upload.openapi import ACCEPTED_RESPONSE, AcceptedFile
-from shared.auth import Asker
 from shared.errors import FetchFailedError, FetchingOffError
 from shared.outbound import Answer, OutboundError
-from shared.principal import Scope
 from shared.problems import ERROR_RESPONSES
 
 router = APIRouter(tags=["upload"])
@@ -67,26 +65,16 @@ class FetchedBody:
             raise FetchFailedError(f"The file broke off: {error.detail}") from error
 
 
-async def uploader(asker: Asker) -> None:
-    """Answer those alone who may upload.
-
-    Raises:
-        ForbiddenError: the credential is not for that.
-    """
-    asker.require(Scope.UPLOAD)
-
-
 @router.post(
     f"{api.UPLOAD}/from-url",
     status_code=202,
     response_model=AcceptedFile,
     responses={202: ACCEPTED_RESPONSE, **ERROR_RESPONSES},
-    dependencies=[Depends(uploader)],
 )
 async def fetch(
     asked: FetchRequest,
     request: Request,
-    asker: Asker,
+    asker: api.Uploader,
     idempotency_key: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Have a file fetched from a public https address, and handed over as if you had sent it.

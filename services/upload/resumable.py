@@ -136,7 +136,8 @@ class Resumable:
         Raises:
             UnknownUploadError: the asker has no such upload.
         """
-        await self._find(upload_id, asker)  # Nobody ends the upload of another.
+        if upload_id in self._turns:
+            await self._ticket(upload_id, asker)  # Nobody ends the upload of another.
         while (older := self._turns.get(upload_id)) is not None:
             older.asked_to_end.set()
             await older.ended.wait()
@@ -147,7 +148,7 @@ class Resumable:
             del self._turns[upload_id]
             turn.ended.set()
 
-    async def _find(self, upload_id: str, asker: Principal) -> Upload:
+    async def _ticket(self, upload_id: str, asker: Principal) -> Ticket:
         if file_id_age(upload_id, datetime.now(UTC)) is None:
             raise UnknownUploadError
         try:
@@ -156,6 +157,10 @@ class Resumable:
             raise UnknownUploadError from error
         if (ticket.tenant, ticket.owner) != (asker.tenant, asker.owner):
             raise UnknownUploadError
+        return ticket
+
+    async def _find(self, upload_id: str, asker: Principal) -> Upload:
+        ticket = await self._ticket(upload_id, asker)
         if ticket.done:
             return Upload(id=upload_id, ticket=ticket, parts=[], offset=ticket.length)
         stored = await self._blobs.stored(_folder(upload_id))

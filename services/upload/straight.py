@@ -27,7 +27,7 @@ class StraightUpload:
             return
         request = Request(scope, receive)
         try:
-            response = await api.take(request, await authenticated(request))
+            response = await api.take(request, await api.uploader(await authenticated(request)))
         except WaybillError as error:
             response = problems.answer_error(request, error)
         except ClientDisconnect:

@@ -12,12 +12,11 @@ from typing import Any, cast
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
-from services.upload.api import State
+from services.upload.api import State, Uploader
 from services.upload.appending import ALGORITHMS, Checksum, Incoming
 from services.upload.body import IncomingBody
 from services.upload.resumable import KEPT, Upload
 from shared import problems
-from shared.auth import Asker
 from shared.errors import (
     BadParameterError,
     ForbiddenTypeError,
@@ -25,7 +24,7 @@ from shared.errors import (
     TusVersionError,
     WaybillError,
 )
-from shared.principal import Principal, Scope
+from shared.principal import Principal
 from shared.problems import ERROR_RESPONSES
 
 VERSION = "1.0.0"
@@ -124,13 +123,12 @@ async def describe(request: Request) -> Response:
     )
     | _BYTES,
 )
-async def create(request: Request, asker: Asker) -> Response:
+async def create(request: Request, asker: Uploader) -> Response:
     """Begin an upload of `Upload-Length` bytes, perhaps with the first of them.
 
     `Upload-Metadata` has `filename`, `filetype` and labels, named `label.<key>`. The last part of
     the `Location` is the id of the file to come.
     """
-    asker.require(Scope.UPLOAD)
     length = _number(request, "upload-length")
     metadata = parse_metadata(request.headers.get("upload-metadata", ""))
     upload_id = await _state(request)["resumable"].create(length, metadata, asker)
@@ -143,9 +141,8 @@ async def create(request: Request, asker: Asker) -> Response:
 
 
 @router.head("/{upload_id}", status_code=200, responses=ERROR_RESPONSES, openapi_extra=_headers())
-async def look(request: Request, upload_id: str, asker: Asker) -> Response:
+async def look(request: Request, upload_id: str, asker: Uploader) -> Response:
     """How far an upload is. If all of it is there, its file is accepted when this is answered."""
-    asker.require(Scope.UPLOAD)
     resumable = _state(request)["resumable"]
     async with resumable.turn(upload_id, asker) as (upload, _):
         if upload.offset == upload.ticket.length:
@@ -165,13 +162,12 @@ async def look(request: Request, upload_id: str, asker: Asker) -> Response:
     )
     | _BYTES,
 )
-async def append(request: Request, upload_id: str, asker: Asker) -> Response:
+async def append(request: Request, upload_id: str, asker: Uploader) -> Response:
     """Go on with an upload at `Upload-Offset`.
 
     The last bytes are answered when the file is accepted: stored, and its event in Kafka or the
     outbox.
     """
-    asker.require(Scope.UPLOAD)
     if request.headers.get("content-type") != CONTENT_TYPE:
         raise ForbiddenTypeError(f"Send the bytes with `Content-Type: {CONTENT_TYPE}`.")
     offset = _number(request, "upload-offset")
@@ -181,9 +177,8 @@ async def append(request: Request, upload_id: str, asker: Asker) -> Response:
 
 
 @router.delete("/{upload_id}", status_code=204, responses=ERROR_RESPONSES, openapi_extra=_headers())
-async def terminate(request: Request, upload_id: str, asker: Asker) -> Response:
+async def terminate(request: Request, upload_id: str, asker: Uploader) -> Response:
     """Forget an upload. A file that it has become stays."""
-    asker.require(Scope.UPLOAD)
     resumable = _state(request)["resumable"]
     async with resumable.turn(upload_id, asker) as (upload, _):
         await resumable.terminate(upload)
@@ -196,9 +191,8 @@ async def terminate(request: Request, upload_id: str, asker: Asker) -> Response:
     responses=ERROR_RESPONSES,
     openapi_extra=_headers(X_HTTP_Method_Override="`PATCH`, `DELETE` or `HEAD`."),
 )
-async def override(request: Request, upload_id: str, asker: Asker) -> Response:
+async def override(request: Request, upload_id: str, asker: Uploader) -> Response:
     """What `X-HTTP-Method-Override` names, where something on the way knows no `PATCH`."""
-    asker.require(Scope.UPLOAD)
     methods = {"PATCH": append, "DELETE": terminate, "HEAD": look}
     wanted = request.headers.get("x-http-method-override", "")
     if wanted not in methods:
