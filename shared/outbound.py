@@ -95,11 +95,8 @@ class Outbound:
             OutboundError: there was no answer.
         """
         self.check(url)
-        given = list(headers.items())
-        async with self._time():
-            with _told():
-                async with self._pool.stream("POST", url, headers=given, content=body) as answer:
-                    return int(answer.status)
+        async with self._time(), self._opened("POST", url, headers, body) as answer:
+            return answer.status
 
     @asynccontextmanager
     async def get(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
@@ -112,7 +109,7 @@ class Outbound:
         async with self._time():
             for _ in range(MAX_REDIRECTS + 1):
                 self.check(url)
-                async with self._opened(url, headers) as answer:
+                async with self._opened("GET", url, headers) as answer:
                     place = answer.headers.get("location")
                     if answer.status not in REDIRECTS or place is None:
                         yield answer
@@ -121,8 +118,10 @@ class Outbound:
             raise OutboundError(f"It redirects more than {MAX_REDIRECTS} times.")
 
     @asynccontextmanager
-    async def _opened(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
-        stream = self._pool.stream("GET", url, headers=list(headers.items()))
+    async def _opened(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> AsyncIterator[Answer]:
+        stream = self._pool.stream(method, url, headers=list(headers.items()), content=body)
         with _told():
             response = await stream.__aenter__()
         try:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.status.deletion import LEGAL_HOLD, Deletions
+from services.status.filter import has_label
 from services.status.projection import State, Status
 from services.status.query import Query, Sort
 from services.status.store import FileStore
@@ -44,11 +45,10 @@ class Rule(BaseModel):
 
     def is_for(self, status: Status) -> bool:
         """Whether the rule is for a file."""
-        key, _, value = (self.label or "").partition(":")
         return (
             self.tenant in (None, status.tenant)
             and self.owner in (None, status.owner)
-            and (self.label is None or status.labels.get(key) == value)
+            and (self.label is None or has_label(status, self.label))
         )
 
 

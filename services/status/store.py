@@ -196,8 +196,7 @@ class FileStore:
         MongoDB's own count; deleted files are among them.
         """
         if not visible_to.everything:
-            seen = {"deleted_at": None, **visible_to.conditions()}
-            return {state: await self._count({"status": state.value, **seen}) for state in State}
+            return await self.counts_of(Query(visible_to=visible_to))
         counts: dict[State, int] = {}
         for state in set(State) - {State.COMPLETED}:
             counts[state] = await self._count({"status": state.value})

@@ -10,12 +10,11 @@ from pydantic import BaseModel, Field
 from services.status.access import Visibility
 from services.status.api import examples
 from services.status.api.dependencies import Readable, StoreOf, reader, up_to_date
-from services.status.api.files import MAX_ID, YOUNG, YOUNG_WAIT
+from services.status.api.files import MAX_ID, YOUNG_WAIT, is_young
 from services.status.projection import State
 from services.status.query import Query
 from services.status.store import FileStore
 from shared.errors import UnknownBatchError
-from shared.events import file_id_age, utc_now
 from shared.problems import ERROR_RESPONSES
 
 router = APIRouter(
@@ -71,8 +70,7 @@ async def _counts(store: FileStore, batch_id: str, readable: Visibility) -> dict
     """
     query = Query(batch_id=batch_id, visible_to=readable)
     clock = asyncio.get_running_loop().time
-    age = file_id_age(batch_id, utc_now())
-    deadline = clock() + (YOUNG_WAIT if age is not None and age < YOUNG else 0)
+    deadline = clock() + (YOUNG_WAIT if is_young(batch_id) else 0)
     while not any((counts := await store.counts_of(query)).values()):
         if clock() > deadline:
             raise UnknownBatchError(

@@ -74,17 +74,21 @@ async def find(hub: Hub, file_id: str, visible_to: Visibility) -> Update:
         DeletedFileError: the file was deleted.
     """
     update = await hub.current(file_id, visible_to)
-    if update is None:
-        age = file_id_age(file_id, utc_now())
-        if age is not None and age < YOUNG:
-            update = await hub.next_change(
-                file_id, known=None, seconds=YOUNG_WAIT, visible_to=visible_to
-            )
+    if update is None and is_young(file_id):
+        update = await hub.next_change(
+            file_id, known=None, seconds=YOUNG_WAIT, visible_to=visible_to
+        )
     if update is None:
         raise UnknownFileError(
             f"No file has the id {file_id!r}; check the id that the upload gave."
         )
     return existing(update)
+
+
+def is_young(handed_out: str) -> bool:
+    """Whether an id may be one just handed out, of which nobody can know yet."""
+    age = file_id_age(handed_out, utc_now())
+    return age is not None and age < YOUNG
 
 
 def status_location(file_id: str) -> str:

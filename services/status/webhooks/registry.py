@@ -14,6 +14,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 from services.status.access import Visibility
+from services.status.filter import has_label
 from services.status.projection import State, Status
 from shared.blobs import BlobMissingError, BlobStore
 from shared.errors import OverloadedError, UnknownWebhookError
@@ -98,12 +99,11 @@ class Webhook(BaseModel):
         Args:
             since: when the file ended.
         """
-        key, _, value = (self.label or "").partition(":")
         return (
             not self.disabled
             and since >= self.created_at
             and self.visibility.permits(status)
-            and (self.label is None or status.labels.get(key) == value)
+            and (self.label is None or has_label(status, self.label))
         )
 
     def with_new_secret(self, now: datetime) -> Self:
