@@ -1,11 +1,12 @@
 """Commands about several files, or dead letters, one by one."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-from rich.console import Console
+import typer
 from rich.markup import escape
 
+from waybill.cli.options import console, errors
 from waybill.errors import RefusedError
 
 Answer = dict[str, Any]
@@ -17,13 +18,14 @@ def command_each(
     command: Callable[[str], Answer],
     *,
     told: Callable[[Answer], str],
-    console: Console,
-    errors: Console,
-) -> bool:
-    """Give a command about each; a refusal holds up no other. True if none was refused.
+) -> NoReturn:
+    """Give a command about each, and end the program; a refusal holds up no other.
 
     Args:
         told: what is printed after the id of each whose command was accepted, from the answer.
+
+    Raises:
+        Exit: with 0 if none was refused, otherwise with 1.
     """
     accepted = 0
     for each in ids:
@@ -34,4 +36,4 @@ def command_each(
         else:
             accepted += 1
             console.print(f"{escape(each)}  {told(answer)}", highlight=False)
-    return accepted == len(ids)
+    raise typer.Exit(0 if accepted == len(ids) else 1)

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from waybill.addresses import DEFAULT_FOLDER
 from waybill.cli.commands import command_each
-from waybill.cli.options import Folder, Url, console, errors, service
+from waybill.cli.options import Folder, Url, console, service
 from waybill.client import DeadLetter
 
 app = typer.Typer(help="Records that could not be read or were given up.", no_args_is_help=True)
@@ -69,10 +69,7 @@ def show(letter_id: LetterId, url: Url = None, folder: Folder = DEFAULT_FOLDER) 
 def redrive(letter_ids: LetterIds, url: Url = None, folder: Folder = DEFAULT_FOLDER) -> None:
     """Start files that were given up anew; put back records that could not be read."""
     with service(url, folder) as client:
-        done = command_each(
-            letter_ids, client.redrive, told=_redriven, console=console, errors=errors
-        )
-    raise typer.Exit(0 if done else 1)
+        command_each(letter_ids, client.redrive, told=_redriven)
 
 
 def _reason(letter: DeadLetter) -> str:

@@ -183,14 +183,11 @@ def cancel(
 ) -> None:
     """Stop the work on files that wait or are being processed."""
     with service(url, folder) as client:
-        done = commands.command_each(
+        commands.command_each(
             file_ids,
             lambda file_id: client.cancel(file_id, reason=reason),
             told=lambda _: "is being cancelled",
-            console=console,
-            errors=errors,
         )
-    raise typer.Exit(0 if done else 1)
 
 
 @app.command()
@@ -203,14 +200,11 @@ def retry(
 ) -> None:
     """Work once more on files that failed or were cancelled."""
     with service(url, folder) as client:
-        done = commands.command_each(
+        commands.command_each(
             file_ids,
             lambda file_id: client.retry(file_id, force=force, reason=reason),
             told=lambda status: f"starts run {status['run']}",
-            console=console,
-            errors=errors,
         )
-    raise typer.Exit(0 if done else 1)
 
 
 @app.command()
@@ -222,14 +216,11 @@ def delete(
 ) -> None:
     """Delete files for good, with their results."""
     with service(url, folder) as client:
-        done = commands.command_each(
+        commands.command_each(
             file_ids,
             lambda file_id: client.delete(file_id, reason=reason),
             told=lambda _: "is deleted",
-            console=console,
-            errors=errors,
         )
-    raise typer.Exit(0 if done else 1)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
