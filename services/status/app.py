@@ -33,7 +33,7 @@ from services.status.api import webhooks as webhook_api
 from services.status.api.dependencies import State
 from services.status.api.lasting import LastingApp
 from services.status.auditor import Auditor
-from services.status.command_log import CommandLog
+from services.status.commands import Commands
 from services.status.dead import DeadLetters
 from services.status.deletion import Deletions, Eraser
 from services.status.fanout import FanOut
@@ -86,6 +86,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:  # noqa: ARG001
         publisher = Publisher(commanding, settings)
+        runs = Runs(hub, publisher)
         deletions = Deletions(hub, publisher)
         blobs = open_blob_store(settings)
         keys = ApiKeys(blobs)
@@ -118,9 +119,8 @@ def create_app(settings: StatusSettings) -> FastAPI:
             hub=hub,
             blobs=blobs,
             publisher=publisher,
-            runs=Runs(hub, publisher),
-            deletions=deletions,
-            commands=CommandLog(publisher),
+            runs=runs,
+            commands=Commands(publisher, runs, deletions),
             letters=DeadLetters(settings),
             webhooks=webhooks,
             outbound=outbound,

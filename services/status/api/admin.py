@@ -26,7 +26,7 @@ from services.status.api.dependencies import (
 )
 from services.status.api.files import find, status_location
 from services.status.auditor import DriftedFile
-from services.status.command_log import Command
+from services.status.commands import Command
 from services.status.dead import DeadLetter
 from services.status.stuck import StuckFile
 from shared.auth import Asker

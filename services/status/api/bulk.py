@@ -13,10 +13,7 @@ from services.status.api.commands import MAX_REASON
 from services.status.api.dependencies import (
     Commandable,
     CommandsOf,
-    DeletionsOf,
     HubOf,
-    PublisherOf,
-    RunsOf,
     StoreOf,
     commander,
     own_origin,
@@ -24,17 +21,13 @@ from services.status.api.dependencies import (
 )
 from services.status.api.files import MAX_ID, existing
 from services.status.api.listing import MAX_LABELS, MAX_TEXT
-from services.status.command_log import Command, CommandLog
-from services.status.commanding import request_cancel
-from services.status.deletion import Deletions
+from services.status.commands import Commands
 from services.status.hub import Hub
 from services.status.projection import State
 from services.status.query import Query
-from services.status.runs import Runs
 from services.status.store import FileStore
 from shared.auth import Asker
 from shared.errors import RefusedError, UnavailableError, UnknownFileError
-from shared.messaging import Publisher
 from shared.principal import Principal
 from shared.problems import ERROR_RESPONSES
 
@@ -149,9 +142,6 @@ async def bulk(
     asked: BulkRequest,
     hub: HubOf,
     store: StoreOf,
-    publisher: PublisherOf,
-    runs: RunsOf,
-    deletions: DeletionsOf,
     commandable: Commandable,
     commands: CommandsOf,
     asker: Asker,
@@ -161,7 +151,7 @@ async def bulk(
     A refusal holds up no other file. Where Kafka does not answer, the rest is not tried.
     """
     ids, more = await _chosen(store, asked, commandable)
-    command = _Command(asked, hub, publisher, runs, deletions, commandable, commands, asker)
+    command = _Command(asked, hub, commands, commandable, asker)
     items = await asyncio.gather(*map(command.give, ids))
     accepted = sum(each.accepted for each in items)
     return BulkAnswer(
@@ -194,20 +184,14 @@ class _Command:
         self,
         asked: BulkRequest,
         hub: Hub,
-        publisher: Publisher,
-        runs: Runs,
-        deletions: Deletions,
+        commands: Commands,
         commandable: Visibility,
-        commands: CommandLog,
         asker: Principal,
     ) -> None:
         self._asked = asked
         self._hub = hub
-        self._publisher = publisher
-        self._runs = runs
-        self._deletions = deletions
-        self._commandable = commandable
         self._commands = commands
+        self._commandable = commandable
         self._asker = asker
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._unavailable: UnavailableError | None = None
@@ -232,12 +216,11 @@ class _Command:
         if known is None:
             raise UnknownFileError(f"No file has the id {file_id!r}.")
         status, reason = existing(known).status, self._asked.reason
-        command = Command(self._asked.action)
-        await self._commands.note(command, file_id, self._asker, reason=reason)
         match self._asked.action:
             case Action.CANCEL:
-                await request_cancel(self._publisher, status, reason=reason)
+                await self._commands.cancel(status, self._asker, reason=reason)
             case Action.RETRY:
-                await self._runs.start(status, force=self._asked.force, reason=reason)
+                force = self._asked.force
+                await self._commands.retry(status, self._asker, force=force, reason=reason)
             case Action.DELETE:
-                await self._deletions.delete(status, reason=reason)
+                await self._commands.delete(status, self._asker, reason=reason)

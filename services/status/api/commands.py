@@ -11,17 +11,12 @@ from fastapi import APIRouter, Depends, Query, Response
 from services.status.api.dependencies import (
     Commandable,
     CommandsOf,
-    DeletionsOf,
     HubOf,
-    PublisherOf,
-    RunsOf,
     commander,
     own_origin,
     up_to_date,
 )
 from services.status.api.files import FileId, find, status_location
-from services.status.command_log import Command
-from services.status.commanding import request_cancel
 from services.status.expectation import SOONEST
 from services.status.projection import Status
 from services.status.update import Update
@@ -47,7 +42,6 @@ Reason = Annotated[
 async def cancel(
     file_id: FileId,
     hub: HubOf,
-    publisher: PublisherOf,
     commandable: Commandable,
     commands: CommandsOf,
     asker: Asker,
@@ -59,15 +53,13 @@ async def cancel(
     the processor has stopped the work, or the work has ended before that.
     """
     status = (await find(hub, file_id, commandable)).status
-    await commands.note(Command.CANCEL, file_id, asker, reason=reason)
-    return _accepted(Update(await request_cancel(publisher, status, reason=reason)))
+    return _accepted(Update(await commands.cancel(status, asker, reason=reason)))
 
 
 @router.post("/{file_id}/retry", status_code=202, response_model=Status)
 async def retry(
     file_id: FileId,
     hub: HubOf,
-    runs: RunsOf,
     commandable: Commandable,
     commands: CommandsOf,
     asker: Asker,
@@ -79,8 +71,7 @@ async def retry(
     The answer 202 means that the new run is in Kafka. The history stays.
     """
     current = await find(hub, file_id, commandable)
-    await commands.note(Command.RETRY, file_id, asker, reason=reason)
-    await runs.start(current.status, force=force, reason=reason)
+    await commands.retry(current.status, asker, force=force, reason=reason)
     return _accepted(await find(hub, file_id, commandable))
 
 
@@ -88,7 +79,6 @@ async def retry(
 async def delete(
     file_id: FileId,
     hub: HubOf,
-    deletions: DeletionsOf,
     commandable: Commandable,
     commands: CommandsOf,
     asker: Asker,
@@ -100,8 +90,7 @@ async def delete(
     within seconds. 409 if the file has the label `legal_hold`.
     """
     status = (await find(hub, file_id, commandable)).status
-    await commands.note(Command.DELETE, file_id, asker, reason=reason)
-    left = await deletions.delete(status, reason=reason)
+    left = await commands.delete(status, asker, reason=reason)
     return Response(Update(left).full, 202, media_type="application/json")
 
 

@@ -7,9 +7,8 @@ from starlette.requests import HTTPConnection
 
 from services.status.access import Visibility
 from services.status.auditor import Auditor
-from services.status.command_log import CommandLog
+from services.status.commands import Commands
 from services.status.dead import DeadLetters
-from services.status.deletion import Deletions
 from services.status.hub import Hub
 from services.status.monitor import Monitor
 from services.status.runs import Runs
@@ -35,8 +34,7 @@ class State(TypedDict):
     blobs: BlobStore
     publisher: Publisher
     runs: Runs
-    deletions: Deletions
-    commands: CommandLog
+    commands: Commands
     letters: DeadLetters
     webhooks: Webhooks
     outbound: Outbound
@@ -124,8 +122,7 @@ HubOf = Annotated[Hub, _fetch("hub")]
 BlobsOf = Annotated[BlobStore, _fetch("blobs")]
 PublisherOf = Annotated[Publisher, _fetch("publisher")]
 RunsOf = Annotated[Runs, _fetch("runs")]
-CommandsOf = Annotated[CommandLog, _fetch("commands")]
-DeletionsOf = Annotated[Deletions, _fetch("deletions")]
+CommandsOf = Annotated[Commands, _fetch("commands")]
 WebhooksOf = Annotated[Webhooks, _fetch("webhooks")]
 OutboundOf = Annotated[Outbound, _fetch("outbound")]
 AuditorOf = Annotated[Auditor, _fetch("auditor")]
