@@ -138,7 +138,7 @@ class Webhooks:
         """All of them by their ids, as of some seconds ago at most."""
         async with self._reading:
             if self._clock() - self._read_at >= CACHED_FOR:
-                keys = await self._blobs.keys(FOLDER.rstrip("/"))
+                keys = await self._blobs.keys(FOLDER)
                 found = [await self._read(key) for key in keys]
                 self._known = {each.id: each for each in found if each is not None}
                 self._read_at = self._clock()
