@@ -79,8 +79,9 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._windows: dict[TopicPartition, PartitionWindow] = {}
         self._generation = 0
         """Number of the rebalance that gave this pod what it has."""
-        self._ledger_before: dict[TopicPartition, tuple[int, str]] = {}
-        """What is known to be committed of each partition."""
+        self._own_ledgers: dict[TopicPartition, set[tuple[int, str]]] = {}
+        """What is known to be committed of each partition, and what may be: of a commit whose
+        answer was lost nobody can tell. A handful while Kafka is away, since nothing ends then."""
         self._commits: set[asyncio.Task[None]] = set()
         self._outcomes = outcomes
         self._settled = asyncio.Event()
@@ -170,7 +171,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._generation != before + 1:
             # In a generation without this pod (it was frozen, say) others may have had all of it.
             ledgers = await self._ledgers(kept)
-            kept = {each for each in kept if ledgers[each] == self._ledger_before.get(each)}
+            kept = {each for each in kept if ledgers[each] in self._own_ledgers.get(each, ())}
         lost = self._windows.keys() - kept
         await self._desk.give_back(lost)
         for partition in lost:
@@ -178,8 +179,9 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         # Those kept were written as given back; the next commit takes that back.
         self._committer.changed(*self._windows)
         new = await self._ledgers(set(assigned) - kept)
-        self._ledger_before |= new
-        for partition, (offset, metadata) in new.items():
+        for partition, ledger in new.items():
+            offset, metadata = ledger
+            self._own_ledgers[partition] = {ledger}
             self._windows[partition] = PartitionWindow.restore(max(offset, 0), metadata)
         log.info("working on %d partitions, lost %d", len(self._windows), len(lost))
         self._settled.set()
@@ -250,6 +252,8 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._group_generation != self._generation:
             # Kafka takes a commit without a generation as long as the group has no member.
             raise CommitFailedError("the group has given this pod up")
+        for partition, ledger in offsets.items():
+            self._own_ledgers[partition].add(ledger)
         commit = asyncio.create_task(self._consumer.commit(offsets))
         self._commits.add(commit)
         commit.add_done_callback(self._commits.discard)
@@ -260,7 +264,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if commit.cancelled():
             raise CommitFailedError("a rebalance came first")
         commit.result()
-        self._ledger_before |= offsets
+        self._own_ledgers |= {partition: {ledger} for partition, ledger in offsets.items()}
 
     @property
     def _group_generation(self) -> int:
