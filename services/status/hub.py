@@ -98,7 +98,7 @@ class Hub:
         self.is_at_end = at_end
         overdue = self._overlay.overdue(now, at_end=at_end)
         concerned = {*overdue, *(each.event.file_id for each in events)}
-        unknown = concerned.difference(self._overlay.ids)
+        unknown = self._overlay.unheld(concerned)
         stored = await self._store.get_many(unknown) if unknown else {}
         told = self._overlay.fold(events, stored, overdue=overdue, read=read, now=now)
         self._told_before = self.told.cursor
@@ -129,7 +129,7 @@ class Hub:
         wanted = subscription.filter
         is_complete = True
         if wanted.ids is not None:
-            unheld = wanted.ids.difference(self._overlay.ids)
+            unheld = self._overlay.unheld(wanted.ids)
             stored = await self._store.get_many(unheld, wanted.visible_to)
             found = {file_id: Update(status) for file_id, status in stored.items()}
             concerned: Iterable[str] = wanted.ids

@@ -5,7 +5,7 @@ through the same states of a file in the same order, see `sequence.py`.
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -88,6 +88,11 @@ class Overlay:
     def ids(self) -> Collection[str]:
         """The files that are held here."""
         return self._held.keys()
+
+    def unheld(self, file_ids: Iterable[str]) -> set[str]:
+        """Those of these files that are not held here."""
+        # `set.difference` would walk through all that is held, for each batch of events.
+        return {file_id for file_id in file_ids if file_id not in self._held}
 
     def overdue(self, now: float, *, at_end: bool) -> list[str]:
         """The files with events that have waited long enough for what caused them.
