@@ -5,6 +5,7 @@ Keys are made of ids that we hand out, never of names that users send.
 
 import asyncio
 import copy
+import errno
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +21,7 @@ from obstore.exceptions import NotFoundError as StoreNotFoundError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 from shared.directory import Directory, Read, force_folders
-from shared.errors import BlobStoreUnavailableError
+from shared.errors import BlobStoreUnavailableError, StorageFullError
 from shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,10 @@ PATIENCE: dict[str, Any] = {
 }
 """How long an object store may take. A silent one is given up after seconds, so that a request can
 be answered 503; the long time-out is for the whole of the largest file over a slow line."""
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What a system says where there is no room."""
 
 
 class BlobMissingError(LookupError):
@@ -82,7 +87,8 @@ def _nothing(_: bytes) -> None:
 class BlobStore:
     """Blobs by key.
 
-    Every method raises `BlobStoreUnavailableError` when the store does not answer.
+    Every method raises `BlobStoreUnavailableError` when the store does not answer, and
+    `StorageFullError`, which is one, when it has no room.
     """
 
     def __init__(
@@ -272,7 +278,11 @@ def _force(root: Path, key: str) -> None:
 def _unavailable(error: Exception) -> BlobStoreUnavailableError:
     """The error to raise; what the store said is for the log, as it names places and addresses."""
     log.warning("the blob store failed: %s", error)
-    return BlobStoreUnavailableError()
+    # obstore tells the system's errors in words only.
+    full = getattr(error, "errno", None) in _FULL or any(
+        f"(os error {n})" in str(error) for n in _FULL
+    )
+    return StorageFullError() if full else BlobStoreUnavailableError()
 
 
 def open_blob_store(settings: Settings) -> BlobStore:

@@ -41,6 +41,7 @@
     │   ├── KafkaUnavailableError           503
     │   ├── MongoUnavailableError           503
     │   ├── BlobStoreUnavailableError       503
+    │   │   └── StorageFullError            507
     │   ├── KeysUnavailableError            503
     │   ├── CatchingUpError                 503
     │   └── OverloadedError                 503
@@ -353,6 +354,14 @@ class BlobStoreUnavailableError(UnavailableError):
     """The blob store does not answer."""
 
     code = "blob_store_unavailable"
+
+
+class StorageFullError(BlobStoreUnavailableError):
+    """The blob store is full: send the same again once its operator has made room."""
+
+    code = "storage_full"
+    status = 507
+    retry_after = 60
 
 
 class KeysUnavailableError(UnavailableError):

@@ -167,6 +167,7 @@ OF_THE_MACHINE = (
     _for_now(
         "blob_store_unavailable", "The blob store does not answer.", "Wait for the next attempt."
     ),
+    _for_now("storage_full", "The blob store is full.", "Make room in it, or enlarge it."),
     _for_now(
         "internal",
         "The processor failed in a way that nobody foresaw.",

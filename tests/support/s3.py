@@ -47,6 +47,8 @@ class Mood(StrEnum):
     WELL = "well"
     REFUSING = "refusing"
     """Every request is answered 503."""
+    LOSING = "losing"
+    """Every request is carried out, and then answered 503."""
     SLOW = "slow"
     """Every piece of an answer takes a while."""
 
@@ -100,6 +102,10 @@ class StoreLine:
 
     async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
+            if self.mood is Mood.LOSING:
+                writer.write(_REFUSAL)
+                await writer.drain()
+                break
             if self.mood is Mood.SLOW:
                 await asyncio.sleep(0.1)
             writer.write(data)

@@ -1,7 +1,6 @@
 """Kafka, the blob store or the disk fails in mid-work: nothing is lost, and it is told why."""
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tests.services.processor.pods import processing_pod, types_of, upload
 from tests.support.consuming import consume, count
 from tests.support.kafka_line import KafkaLine, line_to
 from tests.support.s3 import BUCKET, ENVIRONMENT, Mood, StoreLine, line_to_s3, running_s3
+from tests.support.small_disk import SmallDisk, small_disk
 
 KAFKA_AWAY = 15.0
 """Seconds: more than twice the silence after which the group gives the pod's partitions away."""
@@ -68,18 +68,10 @@ async def kafka_line(processor_settings: ProcessorSettings) -> AsyncIterator[Kaf
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with room for less than a file."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if not _mount("-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", disk):
-        pytest.skip("only root may mount a small file system")
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
-
-
-def _mount(*arguments: str | Path) -> bool:
-    return subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode == 0
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """With room for less than a file."""
+    with small_disk(tmp_path / "disk", SMALL_DISK) as disk:
+        yield disk
 
 
 def memory() -> int:
@@ -161,13 +153,13 @@ async def test_a_full_disk_costs_attempts_and_the_file_is_worked_on_once_there_i
     publisher: Publisher,
     s3_settings: ProcessorSettings,
     s3_blobs: BlobStore,
-    small_disk: Path,
+    disk: SmallDisk,
 ) -> None:
     file_id = await upload(publisher, s3_blobs, padding="x" * SMALL_DISK)
-    async with processing_pod(s3_settings, scratch=str(small_disk), max_attempts=9):
+    async with processing_pod(s3_settings, scratch=str(disk.path), max_attempts=9):
         events = await consume(s3_settings, LIFECYCLE, 1)
         assert types_of(events, file_id) == ["retrying"]
-        assert _mount("-o", "remount,size=1m", small_disk)
+        disk.enlarge(1 << 20)
         while types_of(events, file_id)[-1] in ("retrying", "processing"):
             events = await consume(s3_settings, LIFECYCLE, len(events) + 1)
     reasons = {event.data.error.code for event in events if isinstance(event, FileRetrying)}

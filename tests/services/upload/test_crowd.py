@@ -1,77 +1,41 @@
 """A crowd of clients, some of whom go away in the middle, loses nothing and leaves nothing."""
 
-import asyncio
-import json
-import random
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from services.upload import orphans, sweep
-from services.upload.orphans import Orphans
 from services.upload.settings import UploadSettings
-from shared.blobs import BLOCK, open_blob_store
-from tests.services.upload.hostile import FILE, form, part
+from shared.blobs import BLOCK
 from tests.services.upload.service import UploadedEvents, running
+from tests.support.crowd import visits
+from tests.support.sweeping import age_everything, sweep_all
 
 CLIENTS = 1000
 AT_ONCE = 100
 """More than the service takes, so that some are turned away."""
 
-FAITHFUL = 0.6
-"""How many stay to the end."""
-
-
-async def visit(port: int, dice: random.Random) -> str | None:
-    """Upload something, or go away half way; returns the id of what was accepted."""
-    content = dice.randbytes(dice.choice([100, 20_000, BLOCK + 1]))
-    raw = form(part(FILE, content))
-    if dice.random() > FAITHFUL:
-        raw = raw[: dice.randrange(len(raw))]
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        writer.write(raw)
-        await writer.drain()
-        if not raw.endswith(b"--frontier--\r\n"):
-            await asyncio.sleep(dice.random() / 20)
-            writer.transport.abort()
-            return None
-        if dice.random() > FAITHFUL:  # It does not wait for its answer.
-            writer.transport.abort()
-            return None
-        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-        assert head.startswith((b"HTTP/1.1 202 ", b"HTTP/1.1 503 ")), head
-        return str(json.loads(body)["file_id"]) if b" 202 " in head[:13] else None
-    except ConnectionError:
-        return None
-    finally:
-        writer.close()
-
 
 async def test_every_202_is_a_file_and_all_else_is_nothing(
     settings: UploadSettings, events: UploadedEvents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orphans, "ORPHANED", timedelta(0))
-    monkeypatch.setattr(sweep, "STAGED_FOR", timedelta(0))
-    dice = random.Random(7)
-    turns = asyncio.Semaphore(AT_ONCE)
-    async with running(settings) as service:
+    age_everything(monkeypatch)
+    async with running(settings, demo=True) as service:
+        sizes = (100, 20_000, BLOCK + 1)
+        seen = await visits(service.port, clients=CLIENTS, at_once=AT_ONCE, sizes=sizes)
+    await sweep_all(settings)
 
-        async def visit_in_turn() -> str | None:
-            async with turns:
-                return await visit(service.port, dice)
+    published = {event.file_id: event.data for event in await events.all()}
 
-        outcomes = await asyncio.gather(*(visit_in_turn() for _ in range(CLIENTS)))
-        accepted = {file_id for file_id in outcomes if file_id}
-    blobs = open_blob_store(settings)
-    await sweep.sweep_staged(blobs)
-    await Orphans(settings, blobs).sweep()
-
-    published = {event.file_id: event.data.size for event in await events.all()}
-
+    assert {visit.status for visit in seen} <= {202, 503, None}
+    accepted = {
+        visit.name: visit.answer["file_id"]
+        for visit in seen
+        if visit.status == 202 and visit.answer
+    }
     assert len(accepted) > CLIENTS / 10
-    assert accepted <= published.keys()
+    assert set(accepted.values()) <= published.keys()
+    refused = {visit.name for visit in seen if visit.status == 503}
+    assert not refused & {data.name for data in published.values()}
     left = {path.name: path.stat().st_size for path in Path(settings.blobs, "sources").iterdir()}
-    assert left == published
+    assert left == {file_id: data.size for file_id, data in published.items()}
     assert list(Path(settings.blobs, "staged").iterdir()) == []

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.upload import orphans, sweep
+from services.upload import orphans
 from services.upload.orphans import Orphans
 from services.upload.settings import UploadSettings
 from shared.blobs import BLOCK, open_blob_store, source_key
@@ -19,6 +19,7 @@ from shared.events import new_file_id
 from tests.services.upload.killed import STEPS
 from tests.services.upload.service import UPLOAD, UploadedEvents, running, until_connected
 from tests.services.upload.test_process import until_listening
+from tests.support.sweeping import age_everything, sweep_all
 from waybill.local.ports import free_port
 
 KEY = {"Idempotency-Key": '"one"'}
@@ -73,15 +74,7 @@ def mortals(forking: asyncio.subprocess.Process, settings: UploadSettings) -> Mo
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that is left is swept, as if a day had passed."""
-    monkeypatch.setattr(orphans, "ORPHANED", timedelta(0))
-    monkeypatch.setattr(sweep, "STAGED_FOR", timedelta(0))
-
-
-async def sweep_all(settings: UploadSettings) -> None:
-    blobs = open_blob_store(settings)
-    await sweep.sweep_staged(blobs)
-    await Orphans(settings, blobs).sweep()
+    age_everything(monkeypatch)
 
 
 def left(settings: UploadSettings) -> list[Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import services.processor.steps
 from services.processor.failures import KINDS
 from services.processor.steps.endings import BAD_ENDS
-from shared.errors import BlobStoreUnavailableError
+from shared.errors import BlobStoreUnavailableError, StorageFullError
 
 STEPS = Path(services.processor.steps.__file__).parent
 PAGE = (STEPS.parents[2] / "docs" / "formats.md").read_text()
@@ -28,7 +28,7 @@ def test_every_error_that_is_raised_or_told_is_in_the_table() -> None:
 
 def test_every_error_of_the_table_is_used_somewhere() -> None:
     unused = {code for code in KINDS if f'"{code}"' not in SOURCES}
-    assert unused == {BlobStoreUnavailableError.code}
+    assert unused == {BlobStoreUnavailableError.code, StorageFullError.code}
 
 
 def test_every_bad_end_is_on_the_page() -> None:

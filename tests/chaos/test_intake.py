@@ -1,0 +1,246 @@
+"""Kafka or the blob store fails under a crowd of uploads: what is accepted ends, no more stays.
+
+How the upload service dies at each step is in `tests/services/upload/test_killed.py`, and a
+thousand clients that go away are in `test_crowd.py` beside it.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from services.processor.settings import ProcessorSettings
+from services.upload import link, outbox
+from services.upload.settings import UploadSettings
+from shared.blobs import BLOCK, PART, SOURCES, open_blob_store
+from shared.events import FileCompleted, FileFailed, FileUploaded
+from shared.messaging import create_topics
+from shared.settings import Settings
+from shared.topics import LIFECYCLE, UPLOADED
+from tests.services.processor.pods import processing_pod
+from tests.services.upload.service import Service, running, until_connected
+from tests.support.consuming import consume, count
+from tests.support.crowd import Visit, visits
+from tests.support.kafka_line import KafkaLine, line_to
+from tests.support.s3 import BUCKET, ENVIRONMENT, Mood, StoreLine, line_to_s3, running_s3
+from tests.support.small_disk import SmallDisk, small_disk
+from tests.support.sweeping import age_everything, sweep_all
+
+TIMEOUT = 1.0
+"""Seconds that Kafka has to take an event."""
+
+SIZES = (100, 20_000, BLOCK + 1)
+"""Bytes: what is written together with others, and what is written as it comes."""
+
+CLIENTS, AT_ONCE = 60, 20
+
+ROOM = 2 << 20
+"""Bytes of the disk that fills up: two of the large files do not fit."""
+
+MAX_GROWTH = 64 << 20
+"""Bytes that the process may grow by while uploads wait for a slow store: what three of them may
+have on the way to it, and what the test's own clients and moto's answers take."""
+
+
+@pytest.fixture(autouse=True)
+def old(monkeypatch: pytest.MonkeyPatch) -> None:
+    age_everything(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Kafka's return sets in motion begins soon."""
+    monkeypatch.setattr(link, "RETRY_EVERY", 0.1)
+    monkeypatch.setattr(link, "LOOK_EVERY", 0.3)
+    monkeypatch.setattr(link, "PATIENCE", 1.0)
+    monkeypatch.setattr(outbox, "LOOK_EVERY", 0.1)
+
+
+@pytest.fixture
+async def upload_settings(settings: Settings) -> UploadSettings:
+    await create_topics(settings)
+    return UploadSettings(**settings.model_dump(), publish_timeout=TIMEOUT)
+
+
+@pytest.fixture
+async def kafka_line(settings: Settings) -> AsyncIterator[KafkaLine]:
+    async with line_to(settings.kafka) as line:
+        yield line
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    with small_disk(tmp_path / "disk", ROOM) as disk:
+        yield disk
+
+
+@pytest.fixture(scope="module")
+def s3_endpoint() -> Iterator[str]:
+    with running_s3() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+async def store_line(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StoreLine]:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    async with line_to_s3(s3_endpoint) as line:
+        yield line
+
+
+@pytest.fixture
+def s3_settings(upload_settings: UploadSettings, store_line: StoreLine) -> UploadSettings:
+    """The blob store is at the other end of the line."""
+    changes = {
+        "blobs": f"s3://{BUCKET}/{upload_settings.database}",
+        "blobs_endpoint": store_line.address,
+    }
+    return upload_settings.model_copy(update=changes)
+
+
+async def crowd(service: Service, *, seed: int, **changes: Any) -> list[Visit]:
+    asked = {"clients": CLIENTS, "at_once": AT_ONCE, "sizes": SIZES, **changes}
+    return await visits(service.port, seed=seed, **asked)
+
+
+def codes(seen: Sequence[Visit]) -> set[str | None]:
+    """How those were refused who waited for their answer."""
+    return {visit.code for visit in seen if visit.status not in (None, 202)}
+
+
+async def assert_kept(settings: UploadSettings, seen: Sequence[Visit]) -> None:
+    """Every 202 ends, and of every other answer nothing stays.
+
+    A client that left before its answer may have been accepted; then its file ends as well.
+    """
+    await sweep_all(settings)
+    uploads = await consume(settings, UPLOADED, await count(settings, UPLOADED))
+    published = {
+        event.data.name: event.file_id for event in uploads if isinstance(event, FileUploaded)
+    }
+    accepted = {visit.name: visit.answer for visit in seen if visit.status == 202}
+    refused = {visit.name for visit in seen if visit.status not in (None, 202)}
+
+    assert {name: answer and answer["file_id"] for name, answer in accepted.items()} == {
+        name: published.get(name) for name in accepted
+    }
+    assert not refused & published.keys()
+    assert len(set(published.values())) == len(published)
+    blobs = open_blob_store(settings)
+    stored = await blobs.stored(SOURCES)
+    assert sorted(stored) == sorted(SOURCES + file_id for file_id in published.values())
+    assert await blobs.keys("staged/") == []
+    assert await blobs.keys("outbox/") == []
+    assert await ended(settings, len(published)) == Counter(published.values())
+
+
+async def ended(settings: UploadSettings, files: int) -> Counter[str]:
+    """The files that a processor ends, once it has ended so many."""
+    shared = settings.model_dump(include=set(ProcessorSettings.model_fields))
+    over: Counter[str] = Counter()
+    async with processing_pod(ProcessorSettings(**shared, workers=2, pod="pod")):
+        records = 0
+        while over.total() < files:
+            records += 1
+            records = max(records, await count(settings, LIFECYCLE))
+            events = await consume(settings, LIFECYCLE, records, seconds=60)
+            over = Counter(
+                event.file_id for event in events if isinstance(event, FileCompleted | FileFailed)
+            )
+    return over
+
+
+class TestKafkaThatIsAwayForWholeUploads:
+    @pytest.mark.parametrize("how", ["cut", "silent"])
+    async def test_costs_no_file(
+        self, upload_settings: UploadSettings, kafka_line: KafkaLine, how: str
+    ) -> None:
+        async with running(upload_settings, kafka=kafka_line.address) as service:
+            if how == "cut":
+                await kafka_line.cut()
+            else:
+                kafka_line.silence()
+            seen = await crowd(service, seed=1)
+            assert {visit.status for visit in seen} == {202, None}
+            await sweep_all(upload_settings)  # It leaves alone what waits in the outbox.
+            if how == "silent":
+                await kafka_line.cut()
+            await kafka_line.open()
+            await until_connected(service.client)
+        await assert_kept(upload_settings, seen)
+
+    async def test_and_a_disk_without_room_for_the_outbox_refuse_and_leave_nothing(
+        self, upload_settings: UploadSettings, kafka_line: KafkaLine, disk: SmallDisk
+    ) -> None:
+        settings = upload_settings.model_copy(update={"blobs": str(disk.path)})
+        async with running(settings, kafka=kafka_line.address) as service:
+            await kafka_line.cut()
+            seen = await crowd(service, seed=2, sizes=(100, 20_000))
+            disk.fill()
+            seen += await crowd(service, seed=3, sizes=(100, 20_000))
+            assert codes(seen) == {"storage_full"}
+            disk.clear()
+            await kafka_line.open()
+            await until_connected(service.client)
+        await assert_kept(settings, seen)
+
+
+class TestStoreThatIsFull:
+    async def test_is_told_and_accepts_again_once_there_is_room(
+        self, upload_settings: UploadSettings, disk: SmallDisk
+    ) -> None:
+        settings = upload_settings.model_copy(update={"blobs": str(disk.path)})
+        async with running(settings) as service:
+            seen = await crowd(service, seed=4)
+            (refusal,) = {
+                (visit.status, visit.code) for visit in seen if visit.status not in (None, 202)
+            }
+            assert refusal == (507, "storage_full")
+            assert any(visit.status == 202 for visit in seen)
+            disk.fill()
+            answer = await service.send(("a.txt", b"one"))
+            assert answer.status_code == 507
+            assert answer.headers["retry-after"] == "60"
+            assert "made room" in answer.json()["detail"]
+            assert str(disk.path) not in answer.text
+            disk.enlarge(64 << 20)
+            seen += (again := await crowd(service, seed=5))
+            assert {visit.status for visit in again} == {202, None}
+        await assert_kept(settings, seen)
+
+
+class TestStoreElsewhere:
+    @pytest.mark.parametrize("mood", [Mood.REFUSING, Mood.LOSING])
+    async def test_that_fails_is_told_and_what_it_took_unnoticed_is_swept(
+        self, s3_settings: UploadSettings, store_line: StoreLine, mood: Mood
+    ) -> None:
+        async with running(s3_settings) as service:
+            seen = await crowd(service, seed=6, clients=20)
+            store_line.mood = mood
+            failing = await crowd(service, seed=7, clients=20, faithful=1)
+            assert {(visit.status, visit.code) for visit in failing} == {
+                (503, "blob_store_unavailable")
+            }
+            store_line.mood = Mood.WELL
+            seen += failing + (again := await crowd(service, seed=8, clients=20))
+            assert {visit.status for visit in again} == {202, None}
+        if mood is Mood.LOSING:
+            files = await open_blob_store(s3_settings).keys(SOURCES)
+            assert len(files) > await count(s3_settings, UPLOADED)
+        await assert_kept(s3_settings, seen)
+
+    async def test_that_is_slow_delays_some_and_turns_others_away(
+        self, s3_settings: UploadSettings, store_line: StoreLine
+    ) -> None:
+        async with running(s3_settings, max_uploads=3) as service:
+            store_line.mood = Mood.SLOW
+            before = psutil.Process().memory_info().rss
+            seen = await crowd(service, seed=9, clients=20, sizes=(100, 3 * PART))
+            assert psutil.Process().memory_info().rss - before < MAX_GROWTH
+            assert codes(seen) == {"overloaded"}
+            assert any(visit.status == 202 for visit in seen)
+            store_line.mood = Mood.WELL
+        await assert_kept(s3_settings, seen)

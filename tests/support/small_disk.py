@@ -1,0 +1,45 @@
+"""A file system of a test's own, so small that it fills up."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+
+class SmallDisk:
+    """A folder with little room."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def fill(self) -> None:
+        """Leave no room at all."""
+        with suppress(OSError), (self.path / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+
+    def clear(self) -> None:
+        """Have as much room as before it was filled."""
+        (self.path / "filler").unlink()
+
+    def enlarge(self, size: int) -> None:
+        """Have so many bytes from now on."""
+        assert _mount("-o", f"remount,size={size}", self.path)
+
+
+@contextmanager
+def small_disk(path: Path, size: int) -> Iterator[SmallDisk]:
+    """A new folder with so many bytes; the test is skipped where nobody may make one."""
+    path.mkdir()
+    if not _mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", path):
+        pytest.skip("only root may mount a small file system")
+    try:
+        yield SmallDisk(path)
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)
+
+
+def _mount(*arguments: str | Path) -> bool:
+    return subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode == 0
