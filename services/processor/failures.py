@@ -60,6 +60,11 @@ OF_THE_FILE = (
         "Demo files are not processed here.",
         "Set WAYBILL_DEMO=true.",
     ),
+    _for_good(
+        "content_changed",
+        "The stored file is not the one whose SHA-256 was told.",
+        "Upload it again.",
+    ),
     _for_good("blob_missing", "The stored file is gone.", "Upload it again."),
 )
 """What is wrong with a file."""

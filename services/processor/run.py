@@ -1,6 +1,7 @@
 """One attempt at one file: tell that it began, have it worked on, store and tell what came out."""
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from services.processor.work import Work, WorkEvent, work_of
 from services.processor.workers import WorkerPools
 from shared.blobs import BlobMissingError, BlobStore, attempt_prefix
 from shared.errors import BlobStoreUnavailableError
-from shared.facts import Artifact, Failure, Result
+from shared.facts import Artifact, Failure, Result, Source
 from shared.messaging import KafkaRecord, Publisher
 from shared.settings import DEMO_TYPE
 
@@ -32,6 +33,10 @@ FIRST_STORE_DELAY, LONGEST_STORE_DELAY = 0.5, 15.0
 """Seconds before the store is asked again; doubled each time."""
 
 T = TypeVar("T")
+
+
+class _ChangedError(Exception):
+    """The stored file is not the one that was announced."""
 
 
 class Runner:
@@ -95,7 +100,7 @@ class Runner:
             )
         try:
             job = Job(
-                path=await _patiently(work, lambda: self._fetch(work.source.blob, folder)),
+                path=await _patiently(work, lambda: self._fetch(work.source, folder)),
                 scratch=folder,
                 content_type=work.source.content_type,
                 size=work.source.size,
@@ -116,6 +121,8 @@ class Runner:
                 message="The stored file is gone; upload it again.",
                 retryable=False,
             )
+        except _ChangedError:
+            return failure("content_changed")
         except BlobStoreUnavailableError as error:
             return Failure(code=error.code, message=error.detail, retryable=True)
         except GarbledError as error:
@@ -126,18 +133,31 @@ class Runner:
                 return failure("disk_full")
             raise
 
-    async def _fetch(self, key: str, folder: Path) -> Path:
-        """The stored file as a file on this machine."""
-        local = self._blobs.local_path(key)
+    async def _fetch(self, source: Source, folder: Path) -> Path:
+        """The stored file as a file on this machine.
+
+        Raises:
+            BlobMissingError: it is gone.
+            _ChangedError: what comes over the network is not what its hash tells of.
+        """
+        local = self._blobs.local_path(source.blob)
         if local is not None:
             if not local.is_file():
-                raise BlobMissingError(key)
+                raise BlobMissingError(source.blob)
             return local
         path = folder / "source"
         await asyncio.to_thread(folder.mkdir, exist_ok=True)
+        sha256 = hashlib.sha256()
         with path.open("wb") as file:
-            async for chunk in await self._blobs.stream(key):
-                await asyncio.to_thread(file.write, chunk)
+
+            def write(chunk: bytes) -> None:
+                sha256.update(chunk)
+                file.write(chunk)
+
+            async for chunk in await self._blobs.stream(source.blob):
+                await asyncio.to_thread(write, chunk)
+        if source.sha256 not in (None, sha256.hexdigest()):
+            raise _ChangedError
         return path
 
     async def _store(self, work: Work, done: Done, folder: Path) -> Result:

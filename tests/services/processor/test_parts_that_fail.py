@@ -8,8 +8,8 @@ import psutil
 import pytest
 
 from services.processor.settings import ProcessorSettings
-from shared.blobs import BlobStore, open_blob_store
-from shared.events import FileRetrying
+from shared.blobs import BlobStore, open_blob_store, source_key
+from shared.events import FileFailed, FileRetrying
 from shared.messaging import Publisher
 from shared.topics import LIFECYCLE
 from tests.services.processor.pods import processing_pod, types_of, upload
@@ -125,6 +125,17 @@ async def test_a_blob_store_that_refuses_is_waited_for_and_no_attempt_is_spent_o
         assert types_of(events, file_id) == ["processing", "completed"]
     assert "the blob store failed" in caplog.text
     assert "for the blob store" in caplog.text
+
+
+async def test_a_file_that_is_not_what_its_hash_tells_of_is_not_worked_on(
+    publisher: Publisher, s3_settings: ProcessorSettings, s3_blobs: BlobStore
+) -> None:
+    file_id = await upload(publisher, s3_blobs)
+    await s3_blobs.put(source_key(file_id), b"something else")
+    async with processing_pod(s3_settings):
+        (failed,) = await consume(s3_settings, LIFECYCLE, 1)
+    assert isinstance(failed, FileFailed)
+    assert (failed.data.error.code, failed.data.error.retryable) == ("content_changed", False)
 
 
 async def test_a_slow_blob_store_costs_time_and_no_memory(
