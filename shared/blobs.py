@@ -8,7 +8,8 @@ import copy
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -192,12 +193,8 @@ class BlobStore:
         Raises:
             BlobMissingError: nothing is stored under this key.
         """
-        try:
+        with _missing_or_unavailable(key):
             answer = await obstore.get_async(self._store, key)
-        except (FileNotFoundError, StoreNotFoundError) as error:
-            raise BlobMissingError(key) from error
-        except (StoreError, OSError) as error:
-            raise _unavailable(error) from error
 
         async def pieces() -> AsyncIterator[bytes]:
             try:
@@ -207,6 +204,35 @@ class BlobStore:
                 raise _unavailable(error) from error
 
         return pieces()
+
+    async def size(self, key: str) -> int:
+        """Bytes of the blob.
+
+        Raises:
+            BlobMissingError: nothing is stored under this key.
+        """
+        with _missing_or_unavailable(key):
+            size: int = (await obstore.head_async(self._store, key))["size"]
+        return size
+
+    async def start(self, key: str, length: int) -> bytes:
+        """The first `length` bytes of the blob, or all of it if it is shorter.
+
+        Raises:
+            BlobMissingError: nothing is stored under this key.
+        """
+        with _missing_or_unavailable(key):
+            return bytes(await obstore.get_range_async(self._store, key, start=0, length=length))
+
+    async def copy(self, key: str, target: str) -> None:
+        """Store under `target` what stands under `key`; the store does it by itself.
+
+        Raises:
+            BlobMissingError: nothing is stored under this key.
+        """
+        with _missing_or_unavailable(key):
+            await obstore.copy_async(self._store, key, target)
+        await self._make_durable(target)
 
     def local_path(self, key: str) -> Path | None:
         """Where the blob is as a file on this machine, or None if the store is elsewhere."""
@@ -256,6 +282,17 @@ class BlobStore:
                 raise _unavailable(error) from error
 
 
+@contextmanager
+def _missing_or_unavailable(key: str) -> Iterator[None]:
+    """Raise what the store says of a blob that is to be read as one of our errors."""
+    try:
+        yield
+    except (FileNotFoundError, StoreNotFoundError) as error:
+        raise BlobMissingError(key) from error
+    except (StoreError, OSError) as error:
+        raise _unavailable(error) from error
+
+
 async def _read_block(read: Read) -> bytes:
     """At least a `BLOCK` of what `read` gives; only the last one may be smaller."""
     pieces = [await read()]
@@ -298,8 +335,17 @@ def open_blob_store(settings: Settings) -> BlobStore:
         return BlobStore(local, root=root, fsync=settings.blobs_fsync)
     if settings.blobs.startswith("memory://"):
         return BlobStore(MemoryStore())
+    return BlobStore(open_object_store(settings.blobs, settings.blobs_endpoint))
+
+
+def open_object_store(address: str, endpoint: str | None) -> ObjectStore:
+    """The object store at an address such as `s3://bucket/prefix`.
+
+    Args:
+        endpoint: the server, if it is not the cloud's own.
+    """
     options = copy.deepcopy(PATIENCE)
-    if settings.blobs_endpoint:
-        options["endpoint"] = settings.blobs_endpoint
-        options["client_options"]["allow_http"] = settings.blobs_endpoint.startswith("http://")
-    return BlobStore(from_url(settings.blobs, **options))
+    if endpoint:
+        options["endpoint"] = endpoint
+        options["client_options"]["allow_http"] = endpoint.startswith("http://")
+    return from_url(address, **options)

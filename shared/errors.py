@@ -24,6 +24,8 @@
     │   ├── ForbiddenAddressError           422
     │   ├── FetchFailedError                422
     │   ├── FetchingOffError                403
+    │   ├── DirectOffError                  403
+    │   ├── NothingPutError                 409
     │   ├── UnknownArtifactError            404
     │   ├── NoResultYetError                409
     │   ├── NotCancellableError             409
@@ -141,7 +143,7 @@ class AllowanceError(RefusedError):
 
 
 class UnknownUploadError(RefusedError):
-    """There is no resumable upload of this id: it ended, expired, or never was."""
+    """There is no upload of this id under way: it ended, expired, or never was."""
 
     code = "unknown_upload"
     status = 404
@@ -236,6 +238,20 @@ class FetchingOffError(RefusedError):
 
     code = "fetching_off"
     status = 403
+
+
+class DirectOffError(RefusedError):
+    """This service has no store that clients can write to."""
+
+    code = "direct_off"
+    status = 403
+
+
+class NothingPutError(RefusedError):
+    """The file is not in the store: put it to its address first."""
+
+    code = "nothing_put"
+    status = 409
 
 
 class UnknownArtifactError(RefusedError):

@@ -46,4 +46,6 @@ class Source(Fact):
     blob: str = Field(description="key in the blob store")
     content_type: str
     size: int = Field(ge=0, description="bytes")
-    sha256: str
+    sha256: str | None = Field(
+        default=None, description="of the content; none if nobody has read all of it yet"
+    )

@@ -5,7 +5,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 import httpx
 
@@ -20,10 +20,23 @@ from waybill.calls import (
     no_answer,
     pause_before_retry,
     refusal,
+    store_gone,
+    store_refusal,
 )
 from waybill.client import BLOCK, LONG_POLL
 from waybill.errors import NoAnswerError, RefusedError
 from waybill.following import SILENCE, Following, Status
+
+
+def _blocks(file: BinaryIO) -> Callable[[], AsyncIterator[bytes]]:
+    """What gives the blocks of a file from its beginning, as often as it is asked."""
+
+    async def blocks() -> AsyncIterator[bytes]:
+        file.seek(0)
+        while block := await asyncio.to_thread(file.read, BLOCK):
+            yield block
+
+    return blocks
 
 
 class AsyncClient:
@@ -60,18 +73,34 @@ class AsyncClient:
         """
         file = await asyncio.to_thread(path.open, "rb")
         try:
-
-            async def blocks() -> AsyncIterator[bytes]:
-                file.seek(0)
-                while block := await asyncio.to_thread(file.read, BLOCK):
-                    yield block
-
             size = (await asyncio.to_thread(path.stat)).st_size
-            return await self._upload(
-                self._calls.upload(path.name, size, content_type, labels), blocks
-            )
+            call = self._calls.upload(path.name, size, content_type, labels)
+            return await self._upload(call, _blocks(file))
         finally:
             file.close()
+
+    async def upload_direct(
+        self,
+        path: Path,
+        *,
+        content_type: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        sha256: str | None = None,
+    ) -> Status:
+        """Hand over a file by putting it into the object store oneself: as `Client`'s.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        file = await asyncio.to_thread(path.open, "rb")
+        try:
+            size = (await asyncio.to_thread(path.stat)).st_size
+            call, asked = self._calls.direct(path.name, size, content_type, labels, sha256)
+            address = await self._upload(call, lambda: asked)
+            await self._put(address["url"], size, _blocks(file))
+        finally:
+            file.close()
+        return await self._upload(self._calls.complete(address["file_id"]), lambda: b"")
 
     async def upload_bytes(
         self,
@@ -172,6 +201,22 @@ class AsyncClient:
             except (NoAnswerError, RefusedError) as error:
                 await asyncio.sleep(pause_before_retry(error, tries))
         raise AssertionError("unreachable")
+
+    async def _put(self, url: str, size: int, content: Callable[[], AsyncIterator[bytes]]) -> None:
+        for tries in itertools.count(1):
+            try:
+                # On a connection of its own: the store must not see who asks a Waybill.
+                async with httpx.AsyncClient(timeout=TIMEOUT) as store:
+                    response = await store.put(
+                        url, content=content(), headers={"Content-Length": str(size)}
+                    )
+                if response.is_success:
+                    return
+                raise store_refusal(response)
+            except httpx.TransportError:
+                await asyncio.sleep(pause_before_retry(store_gone(url), tries))
+            except RefusedError as error:
+                await asyncio.sleep(pause_before_retry(error, tries))
 
     async def _answer(
         self, call: Call, *, content: AsyncIterator[bytes] | bytes | None = None

@@ -1,5 +1,6 @@
 """The requests of the HTTP interface, and how its answers are read, for both clients."""
 
+import json
 import mimetypes
 import os
 from collections.abc import Mapping
@@ -76,6 +77,26 @@ class Calls:
         }
         return Call("POST", f"{self._addresses.upload}/api/files/upload", params, headers)
 
+    def direct(
+        self,
+        name: str,
+        size: int,
+        content_type: str | None,
+        labels: Mapping[str, str] | None,
+        sha256: str | None,
+    ) -> tuple[Call, bytes]:
+        """Asks for an address to put a file to; with the body."""
+        asked = {"name": name, "size": size, "labels": dict(labels or {})} | _given(
+            content_type=content_type or mimetypes.guess_type(name)[0], sha256=sha256
+        )
+        headers = {"Content-Type": "application/json", "Idempotency-Key": f'"{uuid4()}"'}
+        url = f"{self._addresses.upload}/api/files/upload/direct"
+        return Call("POST", url, headers=headers), json.dumps(asked).encode()
+
+    def complete(self, file_id: str) -> Call:
+        path = f"/api/files/upload/direct/{quote(file_id, safe='')}/complete"
+        return Call("POST", self._addresses.upload + path)
+
     def status(self, file_id: str, wait: float | None) -> Call:
         params = {} if wait is None else {"wait": str(wait)}
         return Call("GET", f"{self._file(file_id)}/process/status", params)
@@ -151,6 +172,19 @@ def refusal(response: httpx.Response) -> RefusedError:
         return RefusedError(
             f"http_{response.status_code}", response.reason_phrase, retry_after=retry_after
         )
+
+
+def store_refusal(response: httpx.Response) -> RefusedError:
+    """What an object store says that does not take a file."""
+    wait = RETRY_PAUSE if response.is_server_error else None
+    return RefusedError(
+        "store_refused", f"The object store answered {response.status_code}.", retry_after=wait
+    )
+
+
+def store_gone(url: str) -> NoAnswerError:
+    """The object store is not there."""
+    return NoAnswerError(f"The object store at {httpx.URL(url).host} does not answer.")
 
 
 def no_answer(call: Call) -> NoAnswerError:

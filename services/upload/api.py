@@ -5,6 +5,7 @@ from typing import Annotated, Any, TypedDict, cast
 import orjson
 from fastapi import APIRouter, Depends, Request, Response
 
+from services.upload.deposits import Deposits
 from services.upload.desk import Desk
 from services.upload.openapi import (
     ACCEPTED_RESPONSE,
@@ -32,6 +33,7 @@ class State(TypedDict):
     settings: UploadSettings
     desk: Desk
     resumable: Resumable
+    deposits: Deposits
     outbound: Outbound
     status_url: str
 

@@ -7,8 +7,9 @@ from functools import partial
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from services.upload import api, fetching, tus
+from services.upload import api, direct, fetching, tus
 from services.upload.api import State
+from services.upload.deposits import Deposits
 from services.upload.desk import Desk
 from services.upload.idempotency import Keys
 from services.upload.intake import Intake
@@ -26,6 +27,7 @@ from shared.auth import make_authenticator
 from shared.blobs import open_blob_store
 from shared.messaging import DirectPublisher
 from shared.outbound import Outbound
+from shared.signing import open_signer
 from shared.telemetry import health_router
 
 LINGER = 0.001
@@ -54,9 +56,16 @@ def create_app(settings: UploadSettings) -> FastAPI:
         intake = Intake(settings=settings, blobs=blobs, outbox=outbox, keys=keys)
         authenticator = make_authenticator(settings, ApiKeys(blobs), trusted=settings.trusted_pages)
         resumable = Resumable(settings=settings, blobs=blobs, intake=intake)
+        deposits = Deposits(
+            settings=settings,
+            blobs=blobs,
+            signer=open_signer(settings, endpoint=settings.direct_endpoint),
+            intake=intake,
+        )
         sweeps: dict[str, Callable[[], Awaitable[int]]] = {
             "idempotency keys": keys.sweep,
             "resumable uploads": resumable.sweep,
+            "direct uploads": deposits.sweep,
             "incomplete files": partial(sweep_staged, blobs),
             "files without an event": Orphans(settings, blobs).sweep,
         }
@@ -68,6 +77,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
                 settings=settings,
                 desk=desk,
                 resumable=resumable,
+                deposits=deposits,
                 outbound=outbound,
                 status_url=settings.status_url.rstrip("/"),
             )
@@ -88,6 +98,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
     app.include_router(api.router)
     app.include_router(tus.router)
     app.include_router(fetching.router)
+    app.include_router(direct.router)
     app.include_router(
         health_router(lambda: app.state.outbox.trouble, lambda: app.state.outbox.note)
     )

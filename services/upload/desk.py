@@ -67,6 +67,15 @@ class Desk:
             yield used
         UPLOAD_BYTES.inc(sum(used))
 
+    def check_allowance(self, asker: Principal, *, announced: int) -> None:
+        """Count a request that is to bring so many bytes later, which are not counted yet.
+
+        Raises:
+            AllowanceError: they would be refused now.
+        """
+        with self._allowed(asker, announced):
+            pass
+
     @contextmanager
     def _place(self) -> Iterator[None]:
         if self._in_work >= self._settings.max_uploads:

@@ -88,9 +88,9 @@ class Keys:
         self._blobs = blobs
 
     @staticmethod
-    def place(key: str, asker: Principal) -> str:
-        """Where a key is remembered: nobody meets the keys of another owner."""
-        scoped = json.dumps([asker.tenant, asker.owner, key]).encode()
+    def place(key: str, asker: Principal, *purpose: str) -> str:
+        """Where a key is remembered: nobody meets the keys of another owner, or purpose."""
+        scoped = json.dumps([asker.tenant, asker.owner, key, *purpose]).encode()
         return f"{PREFIX}/{hashlib.sha256(scoped).hexdigest()}.json"
 
     async def settle(self, place: str, accepted: Accepted) -> tuple[Accepted, bool]:

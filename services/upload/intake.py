@@ -102,7 +102,16 @@ class Intake:
         """
         stored: list[StoredFile] = []
         await self._store(file, stored, file_id)
-        accepted = Accepted(files=stored, tenant=tenant, owner=owner, labels=labels, batch_id=None)
+        await self.record(
+            Accepted(files=stored, tenant=tenant, owner=owner, labels=labels, batch_id=None)
+        )
+
+    async def record(self, accepted: Accepted) -> None:
+        """Record files that are stored; harmless to repeat. Whatever fails, they stay stored.
+
+        Raises:
+            UnavailableError: Kafka has not answered for long, nor does the blob store.
+        """
         for error in filter(None, await self._publish_all(accepted)):
             raise error
 
@@ -145,8 +154,7 @@ class Intake:
         if first is not accepted:
             await self._discard(accepted.files)
         if not published:
-            for error in filter(None, await self._publish_all(first)):
-                raise error
+            await self.record(first)
             with suppress(BlobStoreUnavailableError):  # A repeat would publish once more.
                 await self._keys.published(place, first)
         return first

@@ -15,8 +15,9 @@ class AcceptedFile(BaseModel):
     name: str = Field(examples=["report.pdf"])
     size: int = Field(description="bytes", examples=[48213])
     content_type: str = Field(examples=["application/pdf"])
-    sha256: str = Field(
-        examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"]
+    sha256: str | None = Field(
+        description="none of a direct upload that came without",
+        examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
     )
     status_url: str = Field(examples=[f"/api/files/{EXAMPLE_ID}/process/status"])
 

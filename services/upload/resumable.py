@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from pydantic import TypeAdapter
 
@@ -19,6 +19,7 @@ from services.upload.intake import Intake
 from services.upload.labels import read_labels
 from services.upload.names import UNNAMED, clean_name, media_type
 from services.upload.settings import UploadSettings
+from services.upload.sweep import sweep_folders
 from shared.blobs import BlobMissingError, BlobStore, Stored
 from shared.directory import Read
 from shared.errors import (
@@ -31,9 +32,6 @@ from shared.events import file_id_age, new_file_id
 from shared.principal import Principal
 
 PREFIX = "uploads/"
-
-KEPT = timedelta(days=1)
-"""How long an upload that nobody goes on with is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,13 +234,4 @@ class Resumable:
         Raises:
             BlobStoreUnavailableError: the blob store does not answer.
         """
-        last: dict[str, datetime] = {}
-        stored = await self._blobs.stored(PREFIX)
-        for key, blob in stored.items():
-            folder = key.rpartition("/")[0]
-            last[folder] = max(blob.at, last.get(folder, blob.at))
-        expired = {folder for folder, at in last.items() if at < datetime.now(UTC) - KEPT}
-        for key in stored:
-            if key.rpartition("/")[0] in expired:
-                await self._blobs.delete(key)
-        return len(expired)
+        return await sweep_folders(self._blobs, PREFIX)

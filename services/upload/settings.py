@@ -82,6 +82,15 @@ class UploadSettings(AccessSettings):
         default=False,
         description="Fetch from addresses that are not public, and by HTTP: for trials only.",
     )
+    direct: bool = Field(
+        default=False,
+        description="Let clients put files into an S3-compatible store themselves "
+        "(`POST /api/files/upload/direct`).",
+    )
+    direct_endpoint: str | None = Field(
+        default=None,
+        description="Address of that store as clients reach it. Default: `WAYBILL_BLOBS_ENDPOINT`.",
+    )
     status_url: str = Field(
         default="",
         description="Public address of the status service, put before the `Location` of an upload.",

@@ -21,6 +21,10 @@ STAGED_FOR = timedelta(days=1)
 """Since its last write; an upload that does not go on is given up within minutes."""
 
 
+KEPT = timedelta(days=1)
+"""How long an upload that nobody goes on with is kept."""
+
+
 async def sweep_staged(blobs: BlobStore) -> int:
     """Delete what processes that died were writing into a directory; returns how many files.
 
@@ -31,6 +35,24 @@ async def sweep_staged(blobs: BlobStore) -> int:
     for key in left:
         await blobs.delete(key)
     return len(left)
+
+
+async def sweep_folders(blobs: BlobStore, prefix: str) -> int:
+    """Delete the folders below `prefix` that nothing was stored in for a day; returns how many.
+
+    Raises:
+        BlobStoreUnavailableError: the blob store does not answer.
+    """
+    last: dict[str, datetime] = {}
+    stored = await blobs.stored(prefix)
+    for key, blob in stored.items():
+        folder = key.rpartition("/")[0]
+        last[folder] = max(blob.at, last.get(folder, blob.at))
+    expired = {folder for folder, at in last.items() if at < datetime.now(UTC) - KEPT}
+    for key in stored:
+        if key.rpartition("/")[0] in expired:
+            await blobs.delete(key)
+    return len(expired)
 
 
 @asynccontextmanager

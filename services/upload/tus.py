@@ -15,7 +15,8 @@ from fastapi.routing import APIRoute
 from services.upload.api import State, Uploader
 from services.upload.appending import ALGORITHMS, Checksum, Incoming
 from services.upload.body import IncomingBody
-from services.upload.resumable import KEPT, Upload
+from services.upload.resumable import Upload
+from services.upload.sweep import KEPT
 from shared import problems
 from shared.errors import (
     BadParameterError,

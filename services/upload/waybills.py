@@ -11,7 +11,8 @@ class StoredFile:
     name: str
     size: int
     content_type: str
-    sha256: str
+    sha256: str | None
+    """None if it did not pass through here, and nobody told."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -210,11 +210,31 @@ async def test_a_local_file_can_be_put(store: BlobStore, tmp_path: Path) -> None
     assert await store.get(KEY) == LARGE
 
 
+@pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
+async def test_a_copy_is_the_same_and_stays_when_the_first_one_changes(
+    store: BlobStore, data: bytes
+) -> None:
+    await store.put("aside/one", data)
+
+    await store.copy("aside/one", KEY)
+    await store.put("aside/one", b"changed")
+
+    assert await store.size(KEY) == len(data)
+    assert await store.start(KEY, 100) == data[:100]
+    assert await store.get(KEY) == data
+
+
 async def test_a_missing_blob_is_reported_as_missing(store: BlobStore) -> None:
     with pytest.raises(BlobMissingError):
         await store.get(KEY)
     with pytest.raises(BlobMissingError):
         await store.stream(KEY)
+    with pytest.raises(BlobMissingError):
+        await store.size(KEY)
+    with pytest.raises(BlobMissingError):
+        await store.start(KEY, 10)
+    with pytest.raises(BlobMissingError):
+        await store.copy(KEY, "elsewhere")
 
 
 async def test_deleting_removes_the_blob_and_can_be_repeated(store: BlobStore) -> None:

@@ -52,6 +52,16 @@ def test_an_upload_is_followed_to_its_end_and_shown(stack: RunningStack, tmp_pat
     assert document["labels"] == {"team": "a"}
 
 
+def test_who_would_write_to_a_directory_directly_is_told_what_to_do(
+    stack: RunningStack, tmp_path: Path
+) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("Waybill carries files.")
+    refused = waybill("upload", str(path), "--direct", "--dir", str(stack.folder))
+    assert refused.returncode == 1
+    assert "POST /api/files/upload" in " ".join(refused.stdout.split())
+
+
 def test_the_numbers_of_all_files_are_shown(stack: RunningStack) -> None:
     shown = waybill("stats", "--dir", str(stack.folder))
     assert shown.returncode == 0, shown.stderr

@@ -34,17 +34,19 @@ def upload_all(
     labels: Mapping[str, str],
     content_type: str | None,
     wait: bool,
+    direct: bool,
     console: Console,
 ) -> bool:
     """Upload each file; what fails holds up no other. True if all went well."""
     accepted: dict[str, str] = {}
+    upload = client.upload_direct if direct else client.upload
     with Progress(
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=console
     ) as bars:
         for path in paths:
             bar = bars.add_task(path.name, total=path.stat().st_size if path.is_file() else None)
             try:
-                answer = client.upload(
+                answer = upload(
                     path,
                     content_type=content_type,
                     labels=labels,

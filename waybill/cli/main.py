@@ -60,6 +60,9 @@ def upload(
     content_type: Annotated[
         str | None, typer.Option("--type", help="Content type, if the name does not tell.")
     ] = None,
+    direct: Annotated[
+        bool, typer.Option("--direct", help="Put them straight into the object store.")
+    ] = False,
     url: Annotated[str | None, typer.Option("--url", help="Address of the upload service.")] = None,
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
@@ -67,7 +70,13 @@ def upload(
     labels = files.parse_labels(label or [])
     with Client(find_addresses(upload=url, folder=folder)) as client:
         done = files.upload_all(
-            client, paths, labels=labels, content_type=content_type, wait=wait, console=console
+            client,
+            paths,
+            labels=labels,
+            content_type=content_type,
+            wait=wait,
+            direct=direct,
+            console=console,
         )
     raise typer.Exit(0 if done else 1)
 

@@ -14,9 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
-from services.upload import appending, resumable
+from services.upload import appending
 from services.upload.resumable import Resumable, chain
 from services.upload.settings import UploadSettings
+from services.upload.sweep import KEPT
 from shared.blobs import BLOCK, open_blob_store, source_key
 from shared.errors import UnknownUploadError
 from shared.events import new_file_id
@@ -288,10 +289,10 @@ async def test_an_upload_that_nobody_goes_on_with_is_swept(settings: UploadSetti
         old, young = [await create(service, length=10) for _ in range(2)]
         answer = await patch(service, old, 0, b"To be")
         expires = parsedate_to_datetime(answer.headers["upload-expires"])
-        day = resumable.KEPT.total_seconds()
+        day = KEPT.total_seconds()
         assert day - 60 < expires.timestamp() - time.time() <= day
     folder = Path(settings.blobs, old.removeprefix("/api/"))
-    before = time.time() - (resumable.KEPT + timedelta(minutes=1)).total_seconds()
+    before = time.time() - (KEPT + timedelta(minutes=1)).total_seconds()
     for path in folder.iterdir():
         os.utime(path, (before, before))
 

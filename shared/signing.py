@@ -1,0 +1,35 @@
+"""Signed addresses, by which somebody else puts a blob into an object store without our secrets."""
+
+from datetime import timedelta
+
+import obstore
+from obstore.store import S3Store
+
+from shared.blobs import open_object_store
+from shared.settings import Settings
+
+
+class Signer:
+    """Signs for a store that speaks S3; what is signed here never touches the network."""
+
+    def __init__(self, store: S3Store) -> None:
+        self._store = store
+
+    async def to_put(self, key: str, *, lasts: timedelta) -> str:
+        """The address to which one `PUT` stores its body under `key`, any number of times.
+
+        The signature binds the key and the method. It does not bind the size: S3 takes up to 5 GiB.
+        """
+        return await obstore.sign_async(self._store, "PUT", key, lasts)
+
+
+def open_signer(settings: Settings, *, endpoint: str | None) -> Signer | None:
+    """Signs for the store that `WAYBILL_BLOBS` names; None if that is none that speaks S3.
+
+    Args:
+        endpoint: the server as clients reach it, if that is another address than ours for it.
+    """
+    if not settings.blobs.startswith("s3://"):
+        return None
+    store = open_object_store(settings.blobs, endpoint or settings.blobs_endpoint)
+    return Signer(store) if isinstance(store, S3Store) else None
