@@ -24,6 +24,7 @@ from services.status.projection import State, Status
 from services.status.webhooks.deliveries import Deliveries, Delivery
 from services.status.webhooks.message import body, headers, message_id
 from services.status.webhooks.registry import Webhook, Webhooks
+from shared.connection import kafka_options
 from shared.errors import ForbiddenAddressError, UnavailableError
 from shared.events import (
     FileCancelled,
@@ -111,7 +112,7 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _consume(self) -> None:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.kafka.split(","),
+            **kafka_options(self._settings),
             client_id="webhooks",
             group_id=group_name(self._settings, GROUP),
             enable_auto_commit=False,
