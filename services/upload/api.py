@@ -9,6 +9,7 @@ from services.upload.deposits import Deposits
 from services.upload.desk import Desk
 from services.upload.openapi import (
     ACCEPTED_RESPONSE,
+    KNOWN_RESPONSE,
     PARAMETERS,
     REQUEST_BODY,
     AcceptedBatch,
@@ -60,7 +61,7 @@ Uploader = Annotated[Principal, Depends(uploader)]
     UPLOAD,
     status_code=202,
     response_model=AcceptedFile | AcceptedBatch,
-    responses={202: ACCEPTED_RESPONSE, **ERROR_RESPONSES},
+    responses={200: KNOWN_RESPONSE, 202: ACCEPTED_RESPONSE, **ERROR_RESPONSES},
     openapi_extra={"requestBody": REQUEST_BODY, "parameters": PARAMETERS},
 )
 async def upload(request: Request, asker: Uploader) -> Response:
@@ -69,7 +70,9 @@ async def upload(request: Request, asker: Uploader) -> Response:
     The answer 202 means that each file is stored and its event is in Kafka, or waits in the blob
     store until Kafka answers: nothing accepted is lost. Files of one request are accepted together
     or not at all. Sent again with the same `Idempotency-Key`, they stay the same files. Labels are
-    form fields, or for a raw body query parameters, named `label.<key>`.
+    form fields, or for a raw body query parameters, named `label.<key>`. With `deduplicate=true`,
+    where `WAYBILL_DEDUPLICATE` allows it, the answer has the earlier file of the same owner,
+    content and type if there is one, marked `deduplicated`.
     """
     return await take(request, asker)
 
@@ -82,8 +85,9 @@ async def take(request: Request, asker: Principal) -> Response:
 
 
 def answer(accepted: Accepted, status_service: str) -> Response:
-    """The answer 202: the waybill of each file."""
+    """The waybill of each file: 202, or 200 if all of them were there already."""
     files = [_describe(file, status_service) for file in accepted.files]
+    is_new = not all(file.deduplicated for file in accepted.files)
     if accepted.batch_id is None:
         content, location = files[0], files[0]["status_url"]
     else:
@@ -91,16 +95,18 @@ def answer(accepted: Accepted, status_service: str) -> Response:
         location = f"{status_service}/api/files?batch_id={accepted.batch_id}"
     return Response(
         orjson.dumps(content),
-        202,
+        202 if is_new else 200,
         headers={"Location": location, "Retry-After": RETRY_AFTER},
         media_type="application/json",
     )
 
 
 def _describe(file: StoredFile, status_service: str) -> dict[str, Any]:
+    # What became of an earlier file meanwhile, this service does not know.
+    state = {"deduplicated": True} if file.deduplicated else {"status": "pending"}
     return {
         "file_id": file.file_id,
-        "status": "pending",
+        **state,
         "name": file.name,
         "size": file.size,
         "content_type": file.content_type,

@@ -1,7 +1,7 @@
 """The upload service's application."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 
 from fastapi import FastAPI
@@ -11,6 +11,8 @@ from services.upload import api, direct, fetching, tus
 from services.upload.api import State
 from services.upload.deposits import Deposits
 from services.upload.desk import Desk
+from services.upload.duplicates import Duplicates
+from services.upload.endings import Endings
 from services.upload.idempotency import Keys
 from services.upload.intake import Intake
 from services.upload.linger import LingeringClose
@@ -53,7 +55,11 @@ def create_app(settings: UploadSettings) -> FastAPI:
             settings=settings, blobs=blobs, publisher=publisher, link=link
         )
         keys = Keys(blobs)
-        intake = Intake(settings=settings, blobs=blobs, outbox=outbox, keys=keys)
+        duplicates = Duplicates(settings=settings, blobs=blobs, link=link)
+        endings = Endings(settings, duplicates)
+        intake = Intake(
+            settings=settings, blobs=blobs, outbox=outbox, keys=keys, duplicates=duplicates
+        )
         authenticator = make_authenticator(settings, ApiKeys(blobs), trusted=settings.trusted_pages)
         resumable = Resumable(settings=settings, blobs=blobs, intake=intake)
         deposits = Deposits(
@@ -70,7 +76,8 @@ def create_app(settings: UploadSettings) -> FastAPI:
             "files without an event": Orphans(settings, blobs).sweep,
         }
         outbound = Outbound(private=settings.fetch_private, seconds=settings.fetch_timeout)
-        async with link.held(), outbox.relaying(), sweeping(sweeps):
+        following = endings.followed() if settings.deduplicate != "off" else nullcontext()
+        async with link.held(), outbox.relaying(), sweeping(sweeps), following:
             desk = Desk(settings=settings, intake=intake)
             yield State(
                 authenticator=authenticator,

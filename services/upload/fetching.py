@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.upload import api
 from services.upload.body import IncomingFile, declared_type
+from services.upload.duplicates import FIELD
 from services.upload.labels import PREFIX
 from services.upload.names import UNNAMED, clean_name
-from services.upload.openapi import ACCEPTED_RESPONSE, AcceptedFile
+from services.upload.openapi import ACCEPTED_RESPONSE, KNOWN_RESPONSE, AcceptedFile
 from shared.errors import FetchFailedError, FetchingOffError
 from shared.outbound import Answer, OutboundError
 from shared.problems import ERROR_RESPONSES
@@ -33,6 +34,9 @@ class FetchRequest(BaseModel):
         default=None, max_length=1000, description="If it is not the end of the address."
     )
     labels: dict[str, str] = Field(default={})
+    deduplicate: bool | None = Field(
+        default=None, description="Give me the earlier file, if there is one with that content."
+    )
 
 
 class FetchedBody:
@@ -43,6 +47,8 @@ class FetchedBody:
         self._name = asked.name or unquote(urlsplit(answer.url).path.rpartition("/")[2]) or UNNAMED
         self.idempotency_key = key
         self.fields = [(PREFIX + name, value) for name, value in asked.labels.items()]
+        if asked.deduplicate is not None:
+            self.fields.append((FIELD, str(asked.deduplicate).lower()))
 
     @property
     def announced(self) -> int | None:
@@ -69,7 +75,7 @@ class FetchedBody:
     f"{api.UPLOAD}/from-url",
     status_code=202,
     response_model=AcceptedFile,
-    responses={202: ACCEPTED_RESPONSE, **ERROR_RESPONSES},
+    responses={200: KNOWN_RESPONSE, 202: ACCEPTED_RESPONSE, **ERROR_RESPONSES},
 )
 async def fetch(
     asked: FetchRequest,

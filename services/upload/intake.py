@@ -12,6 +12,7 @@ import logging
 from contextlib import suppress
 
 from services.upload.body import Body, IncomingFile
+from services.upload.duplicates import Duplicates
 from services.upload.idempotency import Keys, read_key
 from services.upload.labels import read_labels
 from services.upload.names import UNNAMED
@@ -41,12 +42,19 @@ class Intake:
     """Stores and records what comes in."""
 
     def __init__(
-        self, *, settings: UploadSettings, blobs: BlobStore, outbox: Outbox, keys: Keys
+        self,
+        *,
+        settings: UploadSettings,
+        blobs: BlobStore,
+        outbox: Outbox,
+        keys: Keys,
+        duplicates: Duplicates,
     ) -> None:
         self._settings = settings
         self._blobs = blobs
         self._outbox = outbox
         self._keys = keys
+        self._duplicates = duplicates
 
     async def take(self, body: Body, asker: Principal) -> Accepted:
         """Store the files of one request and record them as the asker's.
@@ -69,9 +77,12 @@ class Intake:
                     "Send the file in a multipart part named `file`, or as the whole body."
                 )
             labels = read_labels(body.fields)
+            deduplicates = self._duplicates.wanted(body.fields)
         except BaseException:
             await self._discard(stored)
             raise
+        if deduplicates:
+            stored = await self._without_duplicates(stored, asker)
         batch_id = new_file_id() if len(stored) > 1 else None
         accepted = Accepted(
             files=stored,
@@ -82,8 +93,11 @@ class Intake:
         )
         if key is None:
             await self._record(accepted)
-            return accepted
-        return await self._record_once(accepted, Keys.place(key, asker))
+        elif (first := await self._record_once(accepted, Keys.place(key, asker))) is not accepted:
+            return first
+        if deduplicates:
+            await self._duplicates.remember(accepted, asker)
+        return accepted
 
     async def take_known(
         self,
@@ -140,6 +154,15 @@ class Intake:
             )
         )
 
+    async def _without_duplicates(
+        self, stored: list[StoredFile], asker: Principal
+    ) -> list[StoredFile]:
+        """The files, with earlier ones in the place of those that are equal; these are deleted."""
+        files = await self._duplicates.replaced(stored, asker)
+        pairs = zip(stored, files, strict=True)
+        await self._discard([file for file, kept in pairs if kept is not file])
+        return files
+
     async def _record_once(self, accepted: Accepted, place: str) -> Accepted:
         """Record what came with a key, or give back what came with it before.
 
@@ -186,6 +209,8 @@ class Intake:
         Raises:
             UnavailableError: neither takes it.
         """
+        if file.deduplicated:
+            return
         data = UploadedData(
             blob=source_key(file.file_id),
             content_type=file.content_type,
@@ -201,6 +226,8 @@ class Intake:
 
     async def _discard(self, files: list[StoredFile]) -> None:
         for file in files:
+            if file.deduplicated:
+                continue  # It is another request's.
             try:
                 await self._blobs.delete(source_key(file.file_id))
             except BlobStoreUnavailableError as error:

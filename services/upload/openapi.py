@@ -22,12 +22,24 @@ class AcceptedFile(BaseModel):
     status_url: str = Field(examples=[f"/api/files/{EXAMPLE_ID}/process/status"])
 
 
+class KnownFile(BaseModel):
+    """An earlier file with the same content, of the same owner: nothing new was stored."""
+
+    file_id: str = Field(examples=[EXAMPLE_ID])
+    deduplicated: Literal[True]
+    name: str = Field(description="as it was sent now")
+    size: int = Field(description="bytes")
+    content_type: str
+    sha256: str
+    status_url: str = Field(description="what became of it")
+
+
 class AcceptedBatch(BaseModel):
-    """Several files that came in one request."""
+    """Several files that came in one request; earlier ones do not belong to the batch."""
 
     batch_id: str
     status: Literal["pending"] = "pending"
-    files: list[AcceptedFile]
+    files: list[AcceptedFile | KnownFile]
 
 
 ACCEPTED_RESPONSE: dict[str, Any] = {
@@ -42,6 +54,11 @@ ACCEPTED_RESPONSE: dict[str, Any] = {
             "schema": {"type": "integer"},
         },
     },
+}
+
+KNOWN_RESPONSE: dict[str, Any] = {
+    "description": "Each file is there already, and nothing new was stored.",
+    "model": KnownFile | AcceptedBatch,
 }
 
 REQUEST_BODY: dict[str, Any] = {
@@ -83,6 +100,14 @@ PARAMETERS: list[dict[str, Any]] = [
         "required": False,
         "description": "Name of the file, for a raw body. `Content-Disposition` may carry it too.",
         "schema": {"type": "string"},
+    },
+    {
+        "name": "deduplicate",
+        "in": "query",
+        "required": False,
+        "description": "For a raw body; in a form it is a field. Give me the earlier file, if "
+        "there is one with the same content.",
+        "schema": {"type": "string", "enum": ["true", "false"]},
     },
     {
         "name": "Idempotency-Key",

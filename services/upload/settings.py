@@ -1,6 +1,6 @@
 """Settings of the upload service."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
@@ -81,6 +81,11 @@ class UploadSettings(AccessSettings):
     fetch_private: bool = Field(
         default=False,
         description="Fetch from addresses that are not public, and by HTTP: for trials only.",
+    )
+    deduplicate: Literal["off", "asked", "always"] = Field(
+        default="off",
+        description="Give an owner who uploads equal content again the earlier file: if the "
+        "request asks for it (`deduplicate=true`), or always, unless it asks not to.",
     )
     direct: bool = Field(
         default=False,

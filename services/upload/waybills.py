@@ -13,6 +13,8 @@ class StoredFile:
     content_type: str
     sha256: str | None
     """None if it did not pass through here, and nobody told."""
+    deduplicated: bool = False
+    """Whether it is an earlier one, in whose place nothing new was stored."""
 
 
 @dataclass(frozen=True, kw_only=True)

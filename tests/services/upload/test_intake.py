@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from services.upload import outbox
 from services.upload.body import IncomingBody
+from services.upload.duplicates import Duplicates
 from services.upload.idempotency import Keys
 from services.upload.intake import Intake
 from services.upload.link import KafkaLink
@@ -53,7 +54,13 @@ async def intake(settings: UploadSettings) -> AsyncIterator[Intake]:
         settings=settings, blobs=blobs, publisher=Publisher(broker, settings), link=link
     )
     async with TestKafkaBroker(broker):
-        yield Intake(settings=settings, blobs=blobs, outbox=waiting, keys=Keys(blobs))
+        yield Intake(
+            settings=settings,
+            blobs=blobs,
+            outbox=waiting,
+            keys=Keys(blobs),
+            duplicates=Duplicates(settings=settings, blobs=blobs, link=link),
+        )
 
 
 def request_of(body: bytes, *, content_type: str, length: int | None = None) -> Request:
