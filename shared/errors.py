@@ -48,9 +48,7 @@
     │   ├── CatchingUpError                 503
     │   └── OverloadedError                 503
     ├── EventTooLargeError       what is to be recorded is larger than Kafka takes: say less
-    └── WorkError                the work on a file went wrong; carried by events, never over HTTP
-        ├── PermanentError                  trying again cannot help
-        └── TransientError                  trying again may help
+    └── WorkError                the work on a file went wrong: `shared/workerrors.py`
 
 The docstring of a class is its message; `code` is stable and clients may branch on it.
 """
@@ -118,14 +116,12 @@ class BrokenMultipartError(RefusedError):
     """The multipart body is broken."""
 
     code = "broken_multipart"
-    status = 400
 
 
 class LengthMismatchError(RefusedError):
     """The body is not as long as its Content-Length says."""
 
     code = "length_mismatch"
-    status = 400
 
 
 class StalledUploadError(RefusedError):
@@ -174,7 +170,6 @@ class BadIdempotencyKeyError(RefusedError):
     """The Idempotency-Key cannot be used."""
 
     code = "bad_idempotency_key"
-    status = 400
 
 
 class ReusedIdempotencyKeyError(RefusedError):
@@ -403,23 +398,3 @@ class EventTooLargeError(WaybillError):
     """The event is larger than Kafka takes."""
 
     code = "event_too_large"
-
-
-class WorkError(WaybillError):
-    """The work on a file went wrong."""
-
-    retryable: ClassVar[bool] = False
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.error_code = code
-
-
-class PermanentError(WorkError):
-    """The work on a file went wrong and trying again cannot help."""
-
-
-class TransientError(WorkError):
-    """The work on a file went wrong and trying again may help."""
-
-    retryable = True

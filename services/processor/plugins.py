@@ -17,7 +17,7 @@ from services.processor.channel import PluginJob
 from services.processor.steps.command import command_step
 from services.processor.steps.document import Context, Document, Step
 from services.processor.steps.http import http_step, needs_network
-from shared.errors import PermanentError, TransientError
+from shared.workerrors import PermanentError, TransientError
 
 __all__ = [
     "Context",

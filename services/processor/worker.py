@@ -48,8 +48,8 @@ from services.processor.isolation import (
 from services.processor.reports import MAX_MESSAGE, MAX_NAME, Reports
 from services.processor.steps.document import Document
 from services.processor.steps.pipeline import run_pipeline, run_steps
-from shared.errors import TransientError, WorkError
 from shared.facts import Failure, Progress
+from shared.workerrors import TransientError, WorkError
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from services.processor.steps.document import Context, Document, Step
-from shared.errors import PermanentError, TransientError
+from shared.workerrors import PermanentError, TransientError
 
 MAX_OUTPUT = 64 << 20
 """Bytes of a command's output that are kept: it is read into memory at once."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.processor.steps.document import Context, Document
 from services.processor.steps.endings import BAD_ENDS, BadEnd, end_badly
-from shared.errors import PermanentError, TransientError
+from shared.workerrors import PermanentError, TransientError
 
 _MAX_SIZE = 64 << 10
 """Bytes of a demo file; a real one has about a hundred."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.processor.steps.document import Context, Document
 from services.processor.steps.text import read_decoded, unify_lines
-from shared.errors import PermanentError
+from shared.workerrors import PermanentError
 
 if TYPE_CHECKING:
     from kreuzberg import ExtractionConfig, ExtractionResult

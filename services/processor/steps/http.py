@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from services.processor.steps.document import Context, Document, Step
-from shared.errors import PermanentError, TransientError
+from shared.workerrors import PermanentError, TransientError
 
 MAX_ANSWER = 64 << 20
 """Bytes of an answer that are kept: it is read into memory at once."""

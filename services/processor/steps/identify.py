@@ -37,7 +37,7 @@ from services.processor.steps.media_types import (
     ZIP,
     is_textual,
 )
-from shared.errors import PermanentError
+from shared.workerrors import PermanentError
 
 _HEAD = 8192
 """Bytes at the start of a file in which its signature, or its nature as text, shows."""

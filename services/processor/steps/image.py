@@ -10,7 +10,7 @@ from services.processor.steps.document import Context, Document
 from services.processor.steps.extract import corrupt
 from services.processor.steps.media_types import TIFF
 from services.processor.steps.ocr import MAX_PAGES, MAX_SIDE, read_picture
-from shared.errors import PermanentError
+from shared.workerrors import PermanentError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -6,7 +6,7 @@ from services.processor.steps.document import Context, Document
 from services.processor.steps.extract import corrupt, extract, keep_metadata
 from services.processor.steps.ocr import MAX_PAGES, MAX_SIDE, read_picture
 from services.processor.steps.text import unify_lines
-from shared.errors import PermanentError
+from shared.workerrors import PermanentError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -21,8 +21,8 @@ from services.processor.steps.media_types import (
 from services.processor.steps.pdf import read_pdf
 from services.processor.steps.statistics import count
 from services.processor.steps.text import read_text
-from shared.errors import PermanentError
 from shared.settings import DEMO_TYPE
+from shared.workerrors import PermanentError
 
 
 def pipeline_for(content_type: str) -> tuple[Step, ...]:

@@ -8,7 +8,7 @@ import pytest
 
 from services.processor.steps.document import Document
 from services.processor.steps.pipeline import run_pipeline
-from shared.errors import PermanentError, TransientError
+from shared.workerrors import PermanentError, TransientError
 
 
 @dataclass

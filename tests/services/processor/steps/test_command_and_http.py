@@ -10,7 +10,7 @@ from services.processor.steps.command import command_step
 from services.processor.steps.document import Document, Step
 from services.processor.steps.http import http_step
 from services.processor.steps.pipeline import run_steps
-from shared.errors import WorkError
+from shared.workerrors import WorkError
 from tests.services.processor.steps.processing import Processing
 
 

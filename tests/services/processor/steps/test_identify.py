@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.processor.steps.identify import identify_type
 from services.processor.steps.media_types import DOCX, EPUB, ODS, ODT, PPTX, XLSX
-from shared.errors import PermanentError
+from shared.workerrors import PermanentError
 from tests.services.processor.steps import documents
 from tests.services.processor.steps.processing import Processing
 from waybill.samples import (

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from services.processor.steps.pipeline import pipeline_for
-from shared.errors import PermanentError
 from shared.settings import DEMO_TYPE
+from shared.workerrors import PermanentError
 from tests.services.processor.steps.processing import Processing
 from waybill.samples import SampleFile, picture_sample, sample_files
 
