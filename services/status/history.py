@@ -1,12 +1,14 @@
 """The history of a file with durations: how long each attempt waited for its turn and took."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from services.status.projection import HistoryEntry
 from shared.events import EventType
 
 
+@dataclass
 class HistoryLine(HistoryEntry):
     """One line of a file's history, with the time that led to it."""
 

@@ -13,6 +13,7 @@ dead, changes nothing.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple, assert_never
@@ -20,7 +21,6 @@ from typing import Annotated, Any, NamedTuple, assert_never
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, computed_field
 
 from shared.events import (
-    AttemptData,
     EventType,
     FileCancelled,
     FileCancelRequested,
@@ -114,11 +114,26 @@ _RANK = {
     EventType.DELETED: Rank.TERMINAL,
 }
 
+# Of which kind an event is, is asked of each of them, and a set knows sooner than a row of classes.
+_ENDS = frozenset({EventType.COMPLETED, EventType.FAILED, EventType.CANCELLED})
+_ASKING = frozenset({EventType.CANCEL_REQUESTED})
+_SILENT = frozenset({EventType.DELETED, *_ASKING})
+"""Say nothing of the work."""
+_UNTOLD = frozenset({EventType.PROGRESSED, *_ASKING})
+"""Leave no line in the history."""
+_LASTING = frozenset(
+    {EventType.UPLOADED, EventType.REQUEUED, EventType.PROCESSING, EventType.DELETED}
+)
+"""Leave facts whether they lead or not."""
 
-class HistoryEntry(BaseModel):
-    """One line of a file's history; progress leaves none."""
 
-    model_config = ConfigDict(frozen=True)
+@dataclass
+class HistoryEntry:
+    """One line of a file's history; progress leaves none.
+
+    Nobody changes one. It is neither frozen nor a model, because one is made of nearly every event
+    and that would take three times as long.
+    """
 
     id: str
     type: EventType
@@ -191,6 +206,9 @@ def differing_fields(one: Status, other: Status) -> list[str]:
     )
 
 
+_UNKNOWN = Status(file_id="")
+"""What is known of a file before its first event. To copy it is sooner done than to make one."""
+
 Draft = dict[str, Any]
 """The fields of a status in the making: the one thing here that is changed in place."""
 
@@ -202,10 +220,14 @@ def fold(status: Status | None, events: Sequence[tuple[StatusEvent, int]]) -> St
     """
     if not events:
         return status
-    new = status.model_copy() if status else Status(file_id=events[0][0].file_id)
+    new = (status or _UNKNOWN).model_copy()
     draft = vars(new)
+    draft["file_id"] = events[0][0].subject
     for event, offset in events:
         _add(draft, event, offset)
+    lines = [_line(event, offset) for event, offset in events if event.type not in _UNTOLD]
+    if lines:
+        draft["history"] = _with_lines(draft["history"], lines)
     return status if status and draft == vars(status) else new
 
 
@@ -222,11 +244,15 @@ def apply(status: Status | None, event: StatusEvent, offset: int) -> Status:
 def _add(draft: Draft, event: StatusEvent, offset: int) -> None:
     position = position_of(event, offset)
     leads = position > draft["position"]
-    _note_facts(draft, event, offset, leads=leads)
+    if leads and event.data.run > draft["run"]:
+        draft["started_at"] = None
+    if event.type in _LASTING:
+        _note_facts(draft, event, leads=leads)
     if leads:
         _lead(draft, event)
         draft["position"] = position
-    _note_request(draft, event)
+    if draft["cancel_run"] is not None or event.type in _ASKING:
+        _note_request(draft, event)
 
 
 def _note_request(draft: Draft, event: StatusEvent) -> None:
@@ -235,28 +261,25 @@ def _note_request(draft: Draft, event: StatusEvent) -> None:
     A request is void when its run has ended, and of two the one for the later run counts; neither
     depends on what came first.
     """
-    run = draft["cancel_run"]
+    run: int = draft["cancel_run"] or 0
     if isinstance(event, FileCancelRequested):
-        run = max(run or 0, event.data.run)
-    if run is None:
-        return
+        run = max(run, event.data.run)
     is_over = draft["status"].is_terminal
-    if run < draft["run"] or (run == draft["run"] and is_over):
-        run = None
-    elif not is_over:
+    is_void = run < draft["run"] or (run == draft["run"] and is_over)
+    if not is_void and not is_over:
         draft["phase"] = CANCELLING
-    draft["cancel_run"] = run
+    draft["cancel_run"] = None if is_void else run
 
 
 def position_of(event: StatusEvent, offset: int) -> Position:
     """Where an event stands among the events of its file."""
-    # These two say nothing of the work: of a file that has any other event they never lead.
-    if event.type is EventType.CANCEL_REQUESTED:
+    if event.type in _SILENT:
+        # Of a file that has any other event they never lead.
+        if isinstance(event, FileDeleted):
+            return Position(0, False, 0, Rank.QUEUED, 0, -offset)
         return Position(-1, False, 0, Rank.QUEUED, 0, 0)
-    if event.type is EventType.DELETED:
-        return Position(0, False, 0, Rank.QUEUED, 0, -offset)
     rank, told = _RANK[event.type], vars(event.data)
-    if rank is Rank.TERMINAL:
+    if event.type in _ENDS:
         return Position(told["run"], True, 0, rank, 0, -offset)
     return Position(told["run"], False, told.get("attempt", 0), rank, told.get("seq", 0), -offset)
 
@@ -265,8 +288,6 @@ _UNDECIDED: Draft = {
     "status": State.PENDING,
     "phase": "queued",
     "progress": None,
-    "attempt": 0,
-    "max_attempts": None,
     "error": None,
     "next_attempt_at": None,
     "result": None,
@@ -278,29 +299,29 @@ _UNDECIDED: Draft = {
 def _lead(draft: Draft, event: StatusEvent) -> None:
     """Let an event decide what the leading event alone decides."""
     draft |= _UNDECIDED
-    draft["run"] = event.data.run
+    told = vars(event.data)  # A field that is not there costs pydantic's getattr an exception.
+    draft["run"] = told["run"]
     draft["updated_at"] = event.time
-    if isinstance(event.data, AttemptData):
-        draft["attempt"] = event.data.attempt
-        draft["max_attempts"] = event.data.max_attempts
-    match event:
-        case FileUploaded() | FileRequeued():
-            pass
+    draft["attempt"] = told.get("attempt", 0)
+    draft["max_attempts"] = told.get("max_attempts")
+    match event:  # What is frequent comes first: a class that does not match takes its time.
         case FileProcessing():
             draft["status"] = State.PROCESSING
             draft["phase"] = "starting"
-        case FileProgressed(data=data):
-            draft["status"] = State.PROCESSING
-            draft["phase"] = data.phase
-            draft["progress"] = _view(data.progress)
-        case FileRetrying(data=data):
-            draft["phase"] = "waiting to retry"
-            draft["error"] = data.error
-            draft["next_attempt_at"] = data.next_attempt_at
         case FileCompleted(data=data):
             _end(draft, State.COMPLETED, event.time)
             draft["result"] = data.result
             draft["progress"] = _WHOLE
+        case FileProgressed(data=data):
+            draft["status"] = State.PROCESSING
+            draft["phase"] = data.phase
+            draft["progress"] = _view(data.progress)
+        case FileUploaded() | FileRequeued():
+            pass
+        case FileRetrying(data=data):
+            draft["phase"] = "waiting to retry"
+            draft["error"] = data.error
+            draft["next_attempt_at"] = data.next_attempt_at
         case FileFailed(data=data):
             _end(draft, State.FAILED, event.time)
             draft["error"] = data.error
@@ -326,11 +347,12 @@ def _view(progress: Progress | None) -> ProgressView | None:
     return ProgressView(done=progress.done, total=progress.total) if progress else None
 
 
-def _note_facts(draft: Draft, event: StatusEvent, offset: int, *, leads: bool) -> None:
+def _note_facts(draft: Draft, event: StatusEvent, *, leads: bool) -> None:
     """Keep what an event leaves behind whether it leads or not."""
-    if leads and event.data.run > draft["run"]:
-        draft["started_at"] = None
     match event:
+        case FileProcessing(data=data) if leads or data.run == draft["run"]:
+            known = draft["started_at"] if data.run == draft["run"] else None
+            draft["started_at"] = min(known or event.time, event.time)
         case FileUploaded(data=data) | FileRequeued(data=data):
             draft["created_at"] = data.created_at if isinstance(data, RequeuedData) else event.time
             draft["size"] = data.size
@@ -342,24 +364,19 @@ def _note_facts(draft: Draft, event: StatusEvent, offset: int, *, leads: bool) -
                 draft["owner"] = data.owner
                 draft["name"] = data.name
                 draft["labels"] = data.labels
-        case FileProcessing(data=data) if leads or data.run == draft["run"]:
-            known = draft["started_at"] if data.run == draft["run"] else None
-            draft["started_at"] = min(known or event.time, event.time)
         case FileDeleted():
             draft["deleted_at"] = min(draft["deleted_at"] or event.time, event.time)
             draft |= {"owner": None, "name": None, "labels": {}}
-    if not isinstance(event, FileProgressed | FileCancelRequested):
-        draft["history"] = _with_line(draft["history"], _line(event, offset))
 
 
 def _line(event: StatusEvent, offset: int) -> HistoryEntry:
-    told = vars(event.data)  # A field that is not there costs pydantic's getattr an exception.
+    told = vars(event.data)
     error: Failure | None = told.get("error")
     return HistoryEntry(
         id=event.id,
         type=event.type,
         time=event.time,
-        run=event.data.run,
+        run=told["run"],
         attempt=told.get("attempt"),
         pod=told.get("pod"),
         code=error.code if error else None,
@@ -369,14 +386,22 @@ def _line(event: StatusEvent, offset: int) -> HistoryEntry:
     )
 
 
-def _with_line(history: tuple[HistoryEntry, ...], line: HistoryEntry) -> tuple[HistoryEntry, ...]:
-    """The history with one more line; of two lines with one id the first in the log stays."""
-    for entry in history:
-        if entry.id == line.id:
-            if (entry.offset or 0) <= (line.offset or 0):
-                return history
-            history = tuple(other for other in history if other is not entry)
-    longer = (*history, line)
-    if history and line.order < history[-1].order:
-        longer = tuple(sorted(longer, key=lambda entry: entry.order))
-    return longer[-MAX_HISTORY:]
+def _with_lines(
+    history: tuple[HistoryEntry, ...], lines: Sequence[HistoryEntry]
+) -> tuple[HistoryEntry, ...]:
+    """The history with more lines; of two lines with one id the first in the log stays."""
+    entries = {entry.id: entry for entry in history}
+    last, in_order = history[-1].order if history else None, True
+    for line in lines:
+        if (known := entries.get(line.id)) is not None:
+            if (known.offset or 0) <= (line.offset or 0):
+                continue
+            del entries[line.id]
+        entries[line.id] = line
+        order = line.order
+        in_order = in_order and (last is None or last <= order)
+        last = order
+    longer = list(entries.values())
+    if not in_order:
+        longer.sort(key=lambda entry: entry.order)
+    return tuple(longer[-MAX_HISTORY:])

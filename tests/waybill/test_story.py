@@ -1,6 +1,8 @@
 """The history of a file reads as sentences, in order, with every attempt's reason."""
 
-from services.status.history import with_durations
+from pydantic import TypeAdapter
+
+from services.status.history import HistoryLine, with_durations
 from services.status.projection import fold
 from shared.events import StatusEvent
 from tests.support.builders import (
@@ -14,11 +16,13 @@ from tests.support.builders import (
 )
 from waybill.cli.story import story
 
+LINES = TypeAdapter(list[HistoryLine])
+
 
 def sentences(*events: StatusEvent) -> list[str]:
     status = fold(None, [(event, offset) for offset, event in enumerate(events)])
     assert status is not None
-    lines = [line.model_dump(mode="json") for line in with_durations(status.history)]
+    lines = LINES.dump_python(list(with_durations(status.history)), mode="json")
     told = list(story(lines, status.model_dump(mode="json")))
     assert [time for time, _ in told] == sorted(time for time, _ in told)
     return [sentence for _, sentence in told]
