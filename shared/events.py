@@ -7,7 +7,7 @@ Names of people and files, and labels, are in `file.uploaded`, `.requeued` and `
 
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeGuard
 from uuid import UUID
 
 import uuid6
@@ -368,6 +368,14 @@ StatusEvent = (
 """The events that the projection folds into a file's status."""
 
 AnyEvent = StatusEvent | FileCommanded | FileRetryScheduled | FileWebhookScheduled | FileDead
+
+_OF_STATUS = frozenset(StatusEvent.__args__)
+
+
+def tells_of_status(event: AnyEvent) -> TypeGuard[StatusEvent]:
+    """Whether an event is a `StatusEvent`; `isinstance` would try class by class."""
+    return type(event) in _OF_STATUS
+
 
 EVENT_CLASSES: dict[EventType, type[Event]] = {
     cls.model_fields["type"].default: cls for cls in AnyEvent.__args__

@@ -19,8 +19,16 @@ from faststream.kafka import KafkaBroker
 
 from shared.connection import admin_client, kafka_options, security_of
 from shared.errors import EventTooLargeError, KafkaUnavailableError, WaybillError
-from shared.events import AnyEvent, DeadCode, DeadData, Event, FileDead, StatusEvent
-from shared.reading import UnreadableEventError, parse
+from shared.events import (
+    AnyEvent,
+    DeadCode,
+    DeadData,
+    Event,
+    FileDead,
+    StatusEvent,
+    tells_of_status,
+)
+from shared.reading import UnreadableEventError, parse, parse_once
 from shared.settings import Settings
 from shared.topics import TOPICS, Topic, topic_of
 
@@ -305,10 +313,10 @@ def read_status_event(record: KafkaRecord) -> StatusEvent | None:
     What cannot be read is passed over: the projector puts it to the dead letters.
     """
     try:
-        logged = read_record(record)
+        event = parse_once(record.value) if record.value is not None else None
     except UnreadableEventError:
         return None
-    return logged.event if logged and isinstance(logged.event, StatusEvent) else None
+    return event if event is not None and tells_of_status(event) else None
 
 
 def dead_letter(

@@ -55,6 +55,7 @@ from shared.blobs import open_blob_store
 from shared.errors import UnavailableError
 from shared.messaging import Publisher, create_topics, make_broker
 from shared.outbound import Outbound
+from shared.reading import parse_once
 from shared.telemetry import health_router
 
 log = logging.getLogger(__name__)
@@ -177,7 +178,8 @@ async def _run(
             log.warning("waiting for MongoDB: %s", error)
             await asyncio.sleep(START_RETRY_DELAY)
     broker = make_broker(settings, client_id="status")
-    Projector(store, Publisher(broker, settings)).subscribe(broker, settings)
+    projector = Projector(store, Publisher(broker, settings), parse=parse_once)
+    projector.subscribe(broker, settings)
     try:
         await broker.start()
         await commanding.start()

@@ -8,7 +8,7 @@ numbers of all these topics to one pod, so a file has one writer.
 import asyncio
 import logging
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
@@ -18,17 +18,16 @@ from faststream.kafka import KafkaBroker, KafkaMessage
 from services.status.projection import Status, fold
 from services.status.store import FileStore
 from shared.errors import UnavailableError
-from shared.events import FileUploaded, StatusEvent
+from shared.events import AnyEvent, FileUploaded, StatusEvent, tells_of_status
 from shared.messaging import (
     SESSION_TIMEOUT_MS,
     KafkaRecord,
     Publisher,
     dead_letter,
     group_name,
-    read_record,
     topic_names,
 )
-from shared.reading import UnreadableEventError
+from shared.reading import UnreadableEventError, parse
 from shared.settings import Settings
 from shared.telemetry import PROJECTED, UNREADABLE
 from shared.topics import EVENT_TOPICS
@@ -57,8 +56,15 @@ EventsOfFile = dict[str, list[tuple[StatusEvent, int]]]
 class Projector:
     """Folds batches of records into a store; live and replay go through `project`."""
 
-    def __init__(self, store: FileStore, publisher: Publisher | None = None) -> None:
+    def __init__(
+        self,
+        store: FileStore,
+        publisher: Publisher | None = None,
+        *,
+        parse: Callable[[bytes], AnyEvent | None] = parse,
+    ) -> None:
         self._store = store
+        self._parse = parse
         self._publisher = publisher
         self._recent: OrderedDict[str, Status] = OrderedDict()
         """Files under way as this projector left them. Whether they still are so is for the store
@@ -136,13 +142,15 @@ class Projector:
     async def _read(self, records: Sequence[KafkaRecord]) -> EventsOfFile:
         events: EventsOfFile = defaultdict(list)
         for record in records:
+            if record.value is None:
+                continue
             try:
-                logged = read_record(record)
+                event = self._parse(record.value)
             except UnreadableEventError as error:
                 await self._bury(record, error)
                 continue
-            if logged is not None and isinstance(logged.event, StatusEvent):
-                events[logged.event.file_id].append((logged.event, logged.offset))
+            if event is not None and tells_of_status(event):
+                events[event.subject].append((event, record.offset))
         return events
 
     async def _bury(self, record: KafkaRecord, error: UnreadableEventError) -> None:
@@ -159,5 +167,5 @@ class Projector:
 
 
 async def _leave_undecoded(message: Any) -> bytes:  # noqa: ARG001 - FastStream passes the message
-    """The records are read by `read_record`, once, so FastStream need not decode them."""
+    """The records are read by `parse`, once, so FastStream need not decode them."""
     return b""

@@ -6,11 +6,12 @@ and are folded in one go.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from shared.errors import KafkaUnavailableError
 from shared.log import PATIENCE, open_log
@@ -21,12 +22,16 @@ from shared.topics import EVENT_TOPICS
 BLOCK = 2_000
 """Records that are folded in one go: some 15 MB of memory."""
 
-BATCH = 500
+AHEAD = 1_000
+"""Records of one partition that are kept for later, before no more of it is fetched. A fetch brings
+a megabyte, and the next one shall be under way while these are folded."""
+
+RUN = 20
 """Records of one partition that are taken before the times are compared again."""
 
 POLL_TIMEOUT_MS = 200
 
-WAIT_MS = 5
+WAIT_MS = 1
 """A fetch beyond the end of one number must not hold up the first one of the next."""
 
 
@@ -98,37 +103,86 @@ async def read(settings: Settings, stretches: Collection[Stretch]) -> AsyncItera
             of_number = [each for each in stretches if each.number == number and each]
             for each in of_number:
                 consumer.seek(each.partition, each.begin)
-            consumer.resume(*(each.partition for each in of_number))
             async for block in _read_side_by_side(consumer, number, of_number):
                 yield block
-            consumer.pause(*(each.partition for each in of_number))
 
 
 async def _read_side_by_side(
     consumer: AIOKafkaConsumer, number: int, stretches: Iterable[Stretch]
 ) -> AsyncIterator[Block]:
-    left = {each.partition: each for each in stretches}
-    reached = dict.fromkeys(left, 0)
-    """The time of the last record of each, in milliseconds."""
-    records: list[KafkaRecord] = []
+    flows = {each.partition: _Flow(each) for each in stretches}
+    records: list[ConsumerRecord] = []
+    while any(flow.rest for flow in flows.values()):
+        await _fill(consumer, flows)
+        _take(flows.values(), records)
+        rest = [flow.rest for flow in flows.values() if flow.rest]
+        if len(records) >= BLOCK or not rest:
+            yield Block(number, records, rest)
+            records = []
+
+
+class _Flow:
+    """What has come of a stretch, and is kept for later."""
+
+    def __init__(self, stretch: Stretch) -> None:
+        self._stretch = stretch
+        self._position = stretch.begin
+        self.ahead: deque[ConsumerRecord] = deque()
+
+    def add(self, records: Iterable[ConsumerRecord], position: int) -> None:
+        """Keep what has come, up to the position; what is beyond the stretch is not kept."""
+        self.ahead.extend(each for each in records if each.offset < self._stretch.end)
+        # Not the last record's: what a compacted topic has lost at its end never comes.
+        self._position = position
+
+    @property
+    def has_come(self) -> bool:
+        """Whether all of it has come."""
+        return self._position >= self._stretch.end
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether more of it is to be fetched."""
+        return not self.has_come and len(self.ahead) < AHEAD
+
+    @property
+    def rest(self) -> Stretch:
+        """What has not been taken."""
+        begin = self.ahead[0].offset if self.ahead else self._position
+        return replace(self._stretch, begin=min(begin, self._stretch.end))
+
+
+async def _fill(consumer: AIOKafkaConsumer, flows: Mapping[TopicPartition, _Flow]) -> None:
+    """Have something of each flow that has not ended.
+
+    All that has come is taken over each time: aiokafka fetches nothing of any partition for 0.1 s
+    after it has brought what nobody takes.
+    """
     clock = asyncio.get_running_loop().time
     last_came = clock()
-    while left:
-        behind = min(left, key=reached.__getitem__)
-        batches = await consumer.getmany(behind, timeout_ms=POLL_TIMEOUT_MS, max_records=BATCH)
-        if batches:
+    timeout_ms = 0
+    while True:
+        for partition, batch in (await consumer.getmany(timeout_ms=timeout_ms)).items():
             last_came = clock()
-        elif clock() - last_came > PATIENCE:
+            flows[partition].add(batch, await consumer.position(partition))
+        # What is in flight of a paused partition would be lost, and aiokafka fetches again of those
+        # that were taken from as soon as it has its turn: so nothing is awaited in between.
+        wanted = {partition for partition, flow in flows.items() if flow.wants_more}
+        consumer.pause(*(each for each in flows if each not in wanted))
+        consumer.resume(*wanted)
+        behind = [each for each in wanted if not flows[each].ahead]
+        if not behind:
+            return
+        if clock() - last_came > PATIENCE:
             raise KafkaUnavailableError(f"Kafka has brought nothing of {behind} for {PATIENCE:g} s")
-        stretch = left.pop(behind)
-        for record in batches.get(behind, ()):
-            reached[behind] = record.timestamp
-            if record.offset < stretch.end:
-                records.append(record)
-        # Not the last record's: what a compacted topic has lost at its end never comes.
-        stretch = replace(stretch, begin=await consumer.position(behind))
-        if stretch:
-            left[behind] = stretch
-        if len(records) >= BLOCK or not left:
-            yield Block(number, records, list(left.values()))
-            records = []
+        timeout_ms = POLL_TIMEOUT_MS
+
+
+def _take(flows: Iterable[_Flow], records: list[ConsumerRecord]) -> None:
+    """Add what came first in time to the records, until a flow is empty or the block is full."""
+    going = [flow.ahead for flow in flows if flow.ahead]
+    while going and len(records) < BLOCK:
+        first = min(going, key=lambda ahead: ahead[0].timestamp)
+        records.extend(first.popleft() for _ in range(min(RUN, len(first))))
+        if not first:
+            return
