@@ -16,10 +16,10 @@ CLOSING_TIME = 2
 """Seconds of the grace that are kept for the lifespan to close its connections, after open requests
 have been waited for."""
 
-GARBAGE_AFTER = 50_000
-"""Objects made, and not freed by themselves, before the collector looks for cycles. What a service
-makes by the thousand has no cycles, and at Python's 700 the looking was a third of the time of
-folding events."""
+GARBAGE_AFTER = 200_000
+"""Objects made, and not freed by themselves, before the collector looks for cycles: at most some 30
+MB. What a service makes by the thousand has no cycles. At Python's 700 the looking was a third of
+the time of folding events; at 50,000, and a batch of events is so many, still a tenth."""
 
 
 def collect_seldom() -> None:

@@ -15,8 +15,8 @@ from services.status.stretches import Stretch, read, whole_log
 from shared.serving import collect_seldom
 from shared.telemetry import configure_logging
 
-WORTH_A_PROCESS = 100_000
-"""Records that take three seconds to fold, more than twice what it takes to start a process."""
+WORTH_A_PROCESS = 200_000
+"""Records that take four seconds to fold, more than three times what a process needs to start."""
 
 SIDE_BY_SIDE = 2
 """Shares that are folded side by side in a process: more would bring memory, and little time."""
@@ -53,8 +53,8 @@ async def rebuild(
 
     Args:
         until: leave out what came at this time or later.
-        jobs: processes that fold side by side, as far as there is enough to fold; 1 folds in this
-            one.
+        jobs: processes that fold side by side, this one among them, as far as there is enough to
+            fold.
         restart: begin anew even if another one was stopped.
 
     Returns:
@@ -102,24 +102,29 @@ async def _fold_all(
 ) -> None:
     await watch.look()
     shares = _shares(rest, min(jobs, 1 + sum(map(len, rest)) // WORTH_A_PROCESS))
-    if len(shares) == 1:
-        await _fold(settings, collection, rest)
-    elif shares:
-        context = multiprocessing.get_context("forkserver")
-        # What takes long to import is imported once, and its memory is shared.
-        context.set_forkserver_preload([__name__])
-        loop = asyncio.get_running_loop()
-        with ProcessPoolExecutor(len(shares), mp_context=context) as processes:
-            folding = [
-                loop.run_in_executor(processes, _fold_here, settings, collection, share)
-                for share in shares
-            ]
+    if not shares:
+        return
+    mine, *others = shares
+    context = multiprocessing.get_context("forkserver")
+    # What takes long to import is imported once, and its memory is shared.
+    context.set_forkserver_preload([__name__])
+    loop = asyncio.get_running_loop()
+    with ProcessPoolExecutor(len(shares), mp_context=context) as processes:
+        folding: list[asyncio.Future[None]] = [
+            loop.run_in_executor(processes, _fold_there, settings, collection, share)
+            for share in others
+        ]
+        here = asyncio.create_task(_fold(settings, collection, mine))
+        folding.append(here)
+        try:
             while pending := [each for each in folding if not each.done()]:
                 await asyncio.wait(pending, timeout=LOOK_EVERY)
                 await watch.look()
             for each in folding:
                 each.result()
-    await watch.look()
+        finally:
+            here.cancel()
+            await asyncio.wait([here])
 
 
 def _shares(stretches: Collection[Stretch], count: int) -> list[list[Stretch]]:
@@ -129,7 +134,7 @@ def _shares(stretches: Collection[Stretch], count: int) -> list[list[Stretch]]:
     return [[each for each in stretches if each.number in some] for some in mine]
 
 
-def _fold_here(settings: StatusSettings, collection: str, stretches: list[Stretch]) -> None:
+def _fold_there(settings: StatusSettings, collection: str, stretches: list[Stretch]) -> None:
     """Fold in a process of its own."""
     configure_logging(settings)
     collect_seldom()

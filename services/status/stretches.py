@@ -19,8 +19,8 @@ from shared.messaging import KafkaRecord
 from shared.settings import Settings
 from shared.topics import EVENT_TOPICS
 
-BLOCK = 2_000
-"""Records that are folded in one go: some 15 MB of memory."""
+BLOCK = 1_000
+"""Records that are folded in one go: some 8 MB of memory. Twice as many take as much time each."""
 
 AHEAD = 1_000
 """Records of one partition that are kept for later, before no more of it is fetched. A fetch brings
