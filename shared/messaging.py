@@ -3,7 +3,6 @@
 import asyncio
 import sys
 import time
-from base64 import b64encode
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import lru_cache
@@ -21,10 +20,7 @@ from shared.connection import admin_client, kafka_options, security_of
 from shared.errors import EventTooLargeError, KafkaUnavailableError, WaybillError
 from shared.events import (
     AnyEvent,
-    DeadCode,
-    DeadData,
     Event,
-    FileDead,
     StatusEvent,
     tells_of_status,
 )
@@ -63,16 +59,6 @@ class KafkaRecord(Protocol):
 
 CLOUDEVENTS_JSON = "application/cloudevents+json; charset=UTF-8"
 _HEADERS = [("content-type", CLOUDEVENTS_JSON.encode())]
-
-MAX_REASON = 2000
-"""Characters of a dead letter's reason: enough to see what was wrong, small beside the payload."""
-
-MAX_PAYLOAD = 700_000
-"""Bytes of a dead letter's payload. In base64 that is 933 kB, and Kafka takes 1 MB: the letter of a
-larger record would be refused for ever, and its record would hold up all that follow."""
-
-NO_KEY = "unknown"
-"""The subject of a dead letter whose record had no key."""
 
 KAFKA_RETRY_DELAY = 0.5
 """Seconds between two tries to reach a Kafka that is away, or still starting."""
@@ -317,24 +303,6 @@ def read_status_event(record: KafkaRecord) -> StatusEvent | None:
     except UnreadableEventError:
         return None
     return event if event is not None and tells_of_status(event) else None
-
-
-def dead_letter(
-    record: KafkaRecord, reason: str, *, source: str, code: DeadCode = DeadCode.UNREADABLE
-) -> FileDead:
-    """The event that keeps a record which cannot be read, with where it stood and why."""
-    key = (record.key or b"").decode(errors="replace") or NO_KEY
-    value = record.value or b""
-    data = DeadData(
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        reason=reason[:MAX_REASON],
-        payload=b64encode(value[:MAX_PAYLOAD]).decode(),
-        code=code.value,
-        size=len(value),
-    )
-    return FileDead.of(key, data, source=source)
 
 
 async def create_topics(settings: Settings, *, patience: float = 60.0) -> list[str]:

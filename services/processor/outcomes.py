@@ -12,6 +12,7 @@ from services.processor.pace import Pace
 from services.processor.retry import Backoff, GiveUp, decide
 from services.processor.settings import ProcessorSettings
 from services.processor.work import Work
+from shared.deadletters import MAX_REASON, dead_letter
 from shared.errors import EventTooLargeError, KafkaUnavailableError
 from shared.events import (
     CancelledData,
@@ -33,7 +34,7 @@ from shared.events import (
     utc_now,
 )
 from shared.facts import Failure, Progress, Result
-from shared.messaging import MAX_REASON, DirectPublisher, KafkaRecord, dead_letter
+from shared.messaging import DirectPublisher, KafkaRecord
 from shared.reading import UnreadableEventError
 from shared.telemetry import ATTEMPTS, UNREADABLE
 from shared.topics import CONTROL, Topic

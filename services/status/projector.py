@@ -17,13 +17,13 @@ from faststream.kafka import KafkaBroker, KafkaMessage
 
 from services.status.projection import Status, fold
 from services.status.store import FileStore
+from shared.deadletters import dead_letter
 from shared.errors import UnavailableError
 from shared.events import AnyEvent, FileUploaded, StatusEvent, tells_of_status
 from shared.messaging import (
     SESSION_TIMEOUT_MS,
     KafkaRecord,
     Publisher,
-    dead_letter,
     group_name,
     topic_names,
 )

@@ -8,8 +8,9 @@ import pytest
 
 from services.processor.settings import ProcessorSettings
 from shared.blobs import BlobStore, source_key
+from shared.deadletters import MAX_PAYLOAD
 from shared.events import EventType, FileCompleted, FileDead, FileFailed, new_file_id
-from shared.messaging import MAX_PAYLOAD, Publisher
+from shared.messaging import Publisher
 from shared.topics import DEAD, LIFECYCLE, RETRY_TIERS, UPLOADED
 from tests.services.processor.pods import processing_pod, same_partition_ids, types_of, upload
 from tests.support.consuming import consume, count
