@@ -42,7 +42,6 @@ CROWD_LINGER = 0.005
 """Seconds that a batch of a crowd waits for more: a fifth of the requests, and a half more files a
 second on the same cores."""
 
-
 KEYS_KNOWN = 10_000
 """Keys whose hash is known, 100 bytes each: a file's events come one after another."""
 
@@ -66,7 +65,6 @@ KAFKA_RETRY_DELAY = 0.5
 SESSION_TIMEOUT_MS = 6_000
 """After this silence a group takes a pod for dead: the broker's minimum, so that what a killed pod
 had in its hands waits no longer than it must."""
-
 
 PROCESSOR_GROUP = "processor"
 """The consumer group of all processors; the status service looks at how far it is."""

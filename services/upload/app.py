@@ -77,7 +77,13 @@ def create_app(settings: UploadSettings) -> FastAPI:
         }
         outbound = Outbound(private=settings.fetch_private, seconds=settings.fetch_timeout)
         following = endings.followed() if settings.deduplicate != "off" else nullcontext()
-        async with link.held(), outbox.relaying(), sweeping(sweeps), following:
+        async with (
+            blobs.scribe(),
+            link.held(),
+            outbox.relaying(),
+            sweeping(sweeps),
+            following,
+        ):
             desk = Desk(settings=settings, intake=intake)
             yield State(
                 authenticator=authenticator,

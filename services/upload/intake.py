@@ -68,6 +68,7 @@ class Intake:
             ClientDisconnect: the client went away.
         """
         key = read_key(body.idempotency_key)
+        self._outbox.check_room()
         stored: list[StoredFile] = []
         try:
             async for file in body.files():
@@ -188,7 +189,12 @@ class Intake:
         if not failed:
             return
         pairs = list(zip(accepted.files, outcomes, strict=True))
-        await self._discard([file for file, error in pairs if error is not None])
+        # An event that nobody acknowledged may be there all the same, and must find its file; where
+        # it is not, the sweep finds that out.
+        refused = [
+            file for file, error in pairs if error and not isinstance(error, UnavailableError)
+        ]
+        await self._discard(refused)
         taken = [file for file, error in pairs if error is None]
         if taken and isinstance(failed[0], UnavailableError):
             raise type(failed[0])(

@@ -37,6 +37,8 @@ LIMIT = 10_000
 """Events that may wait, as far as this pod knows: at 100 uploads a second more than a minute and a
 half without Kafka."""
 
+NO_ROOM = "Kafka does not answer, and too many files wait for it; send this one again later."
+
 AT_ONCE = 50
 """Events that are on their way to Kafka together."""
 
@@ -74,11 +76,19 @@ class Outbox:
             return None
         return f"{self._link.trouble or 'Kafka answers'}; {self._waiting} events wait in the outbox"
 
+    def check_room(self) -> None:
+        """Raises:
+        KafkaUnavailableError: events can neither be published nor wait.
+        """
+        if self._link.trouble is not None and self.trouble is not None:
+            raise KafkaUnavailableError(NO_ROOM)
+
     async def publish(self, event: FileUploaded) -> None:
         """Have an event durable: in Kafka, or here until Kafka takes it.
 
         Kafka may yet store an event whose acknowledgement was lost, so that it is there twice. That
-        is harmless: its id is the same.
+        is harmless: its id is the same. For the same reason an event that neither has acknowledged
+        may be there all the same.
 
         Raises:
             KafkaUnavailableError: too many wait already.
@@ -96,12 +106,12 @@ class Outbox:
 
     async def _keep(self, event: FileUploaded) -> None:
         if self.trouble is not None:
-            raise KafkaUnavailableError(
-                "Kafka does not answer, and too many files wait for it; send this one again later."
-            )
-        await self._blobs.put(f"{PREFIX}/{event.file_id}.json", event.to_json())
-        self._count(self._waiting + 1)
-        self._kept.set()
+            raise KafkaUnavailableError(NO_ROOM)
+        try:
+            await self._blobs.put(f"{PREFIX}/{event.file_id}.json", event.to_json())
+            self._count(self._waiting + 1)
+        finally:  # It may be there although the store did not say so.
+            self._kept.set()
 
     @asynccontextmanager
     async def relaying(self) -> AsyncIterator[None]:

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from aiokafka.errors import KafkaError
 
 from shared.blobs import BlobStore
-from shared.directory import STAGED
 from shared.errors import BlobStoreUnavailableError, KafkaUnavailableError
+from shared.files import STAGED
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from services.upload.app import create_app
@@ -19,8 +20,9 @@ from services.upload.idempotency import Keys
 from services.upload.outbox import Outbox
 from services.upload.settings import UploadSettings
 from shared.blobs import BlobStore
-from shared.directory import _File
+from shared.directory import Directory
 from shared.errors import KafkaUnavailableError
+from shared.files import StagedFile
 from shared.messaging import DirectPublisher
 from shared.serving import serve
 
@@ -65,11 +67,11 @@ def after(owner: type, name: str) -> Patch:
 
 
 def half_written() -> None:
-    def write(self: _File, data: bytes) -> None:
+    def write(self: StagedFile, data: bytes) -> None:
         os.write(self._descriptor, data[: len(data) // 2])
         die()
 
-    _File.write = write  # type: ignore[method-assign]
+    StagedFile.write = write  # type: ignore[method-assign]
 
 
 def without_kafka(step: Patch) -> Patch:
@@ -86,9 +88,9 @@ def without_kafka(step: Patch) -> Patch:
 STEPS: dict[str, Patch] = {
     "the first bytes have come": after(_Bytes, "read"),
     "half of it is written": half_written,
-    "it is written": after(_File, "write"),
-    "it is on the disk": after(_File, "force"),
-    "it has its name": after(_File, "become_blob"),
+    "it is written": after(StagedFile, "write"),
+    "it is on the disk": after(StagedFile, "force"),
+    "it has its name": after(StagedFile, "become_blob"),
     "it is stored": after(BlobStore, "put_stream"),
     "its event is handed to Kafka's client": after(DirectPublisher, "_enqueue"),
     "its event is in Kafka": after(DirectPublisher, "publish"),
@@ -99,7 +101,14 @@ STEPS: dict[str, Patch] = {
 }
 
 
+@asynccontextmanager
+async def without_scribe(_: Directory) -> AsyncIterator[None]:
+    """All steps are taken by the service itself, so that it can die at them."""
+    yield
+
+
 def main() -> None:
+    Directory.scribe = without_scribe  # type: ignore[assignment, method-assign]
     for line in sys.stdin:
         asked = json.loads(line)
         pid = os.fork()

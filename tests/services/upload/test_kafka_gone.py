@@ -10,6 +10,8 @@ import pytest
 from services.upload import link, outbox
 from services.upload.app import create_app
 from services.upload.settings import UploadSettings
+from shared.blobs import BlobStore
+from shared.errors import BlobStoreUnavailableError
 from shared.events import FileUploaded
 from tests.services.upload.service import Service, UploadedEvents, running, until_connected
 from tests.support.kafka_line import KafkaLine, line_to
@@ -132,6 +134,29 @@ class TestKafkaThatGoesAway:
         await line.open()
         found = await arrived(events, 2)
         assert found.keys() == {file["file_id"] for file in answer.json()["files"]}
+
+    async def test_keeps_the_file_of_an_event_that_may_be_in_the_outbox(
+        self,
+        service: Service,
+        line: KafkaLine,
+        events: UploadedEvents,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        put = BlobStore.put
+
+        async def put_and_lose_the_answer(self: BlobStore, key: str, data: bytes) -> None:
+            await put(self, key, data)
+            if key.startswith(outbox.PREFIX):
+                raise BlobStoreUnavailableError
+
+        monkeypatch.setattr(BlobStore, "put", put_and_lose_the_answer)
+        await line.cut()
+
+        assert (await service.send(("a.txt", b"one"))).status_code == 503
+
+        await line.open()
+        ((file_id, _),) = (await arrived(events, 1)).items()
+        assert service.blob(file_id) == b"one"
 
     async def test_is_noticed_and_found_again(self, service: Service, line: KafkaLine) -> None:
         await line.cut()

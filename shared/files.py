@@ -1,0 +1,201 @@
+"""Files that become blobs, written by threads; nothing here knows of asyncio.
+
+A thread takes its share of all small blobs that wait, writes them, and has the disk take them
+together, which costs a fraction of one after another. A blob is written in a folder aside and then
+renamed, so that nobody reads half of it; what a process that died leaves there is swept.
+"""
+
+import itertools
+import os
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+STAGED = "staged"
+"""The folder of what is not complete yet; in the same file system, so that it can be renamed."""
+
+WRITERS = 4
+"""Threads for small blobs. The disk takes what several force at a time together; with two, who came
+second waited for the batch under way and then for a large one of its own, and eight took more
+processor time for no more blobs."""
+
+AT_ONCE = 64
+"""Small blobs that a thread writes together, with as many open files, if all threads are busy."""
+
+_PROCESS, _numbers = uuid.uuid4().hex, itertools.count()
+"""What names staged files: no two processes may take the same."""
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+
+_force_content = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter.
+
+
+class StagedFile:
+    """A file that is to become a blob. Its methods wait for the disk."""
+
+    def __init__(self, root: str, key: str) -> None:
+        # Paths of pathlib took a third of the time that Python spends on a small blob.
+        self._path = f"{root}/{STAGED}/{_PROCESS}.{next(_numbers)}"
+        self._target = f"{root}/{key}"
+        try:
+            self._descriptor = os.open(self._path, _NEW, 0o644)
+        except FileNotFoundError:
+            _make_folder_of(self._path)
+            self._descriptor = os.open(self._path, _NEW, 0o644)
+
+    def write(self, data: bytes) -> None:
+        """Add to it."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+
+    def begin_to_force(self) -> None:
+        """Have the disk begin, without waiting: Linux writes at once what it need not keep."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def force(self) -> None:
+        """Wait until the disk has what was written so far."""
+        _force_content(self._descriptor)
+
+    def become_blob(self) -> None:
+        """Take the blob's name. It is durable once its folders are."""
+        try:
+            os.rename(self._path, self._target)  # noqa: PTH104
+        except FileNotFoundError:
+            _make_folder_of(self._target)
+            os.rename(self._path, self._target)  # noqa: PTH104
+        self._close()
+
+    def discard(self) -> None:
+        """Leave nothing of it that is not a blob."""
+        self._close()
+        Path(self._path).unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor != -1:
+            os.close(descriptor)
+
+
+def _make_folder_of(path: str) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+
+
+def force_folders(root: str, keys: Iterable[str]) -> None:
+    """Have the disk know the names of blobs: force every folder between them and `root`.
+
+    Raises:
+        OSError: a folder cannot be forced.
+    """
+    folders = {key.rpartition("/")[0] for key in keys}
+    above = {folder[:end] for folder in folders for end in _ends(folder)}
+    for folder in sorted(above, reverse=True):
+        descriptor = os.open(f"{root}/{folder}", os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _ends(folder: str) -> list[int]:
+    """Where the folders end that stand above this one, and it itself."""
+    return [0, *(at for at, letter in enumerate(folder) if letter == "/"), len(folder)]
+
+
+@dataclass(eq=False)
+class Small:
+    """A small blob on its way."""
+
+    key: str
+    data: bytes
+    durable: bool
+    """Whether it must survive a power cut."""
+    file: StagedFile | None = None
+    error: Exception | None = None
+    """Why it is not stored, once it could have been."""
+
+
+def store_together(root: str, blobs: Sequence[Small]) -> None:
+    """Store each of them, or note in it why not."""
+
+    def each(step: Callable[[Small, StagedFile], None], *, durable_only: bool = False) -> None:
+        for blob in blobs:
+            if blob.error is None and (blob.durable or not durable_only):
+                try:
+                    blob.file = blob.file or StagedFile(root, blob.key)
+                    step(blob, blob.file)
+                except OSError as error:
+                    blob.error = error
+                    if blob.file is not None:
+                        blob.file.discard()
+
+    each(lambda blob, file: file.write(blob.data))
+    each(lambda _, file: file.begin_to_force(), durable_only=True)
+    each(lambda _, file: file.force(), durable_only=True)
+    each(lambda _, file: file.become_blob())
+    named = [blob for blob in blobs if blob.durable and blob.error is None]
+    try:
+        force_folders(root, [blob.key for blob in named])
+    except OSError as error:
+        for blob in named:
+            blob.error = error
+
+
+class Writers:
+    """Threads that store small blobs."""
+
+    def __init__(self, root: str, stored: Callable[[Sequence[Small]], None]) -> None:
+        """Args:
+        stored: called in a thread with blobs that are stored, or have their error.
+        """
+        self._root = root
+        self._stored = stored
+        self._changed = threading.Condition()
+        self._waiting: deque[Small] = deque()
+        self._free = WRITERS
+        self._ending = False
+        self._threads: list[threading.Thread] = []
+
+    def take(self, blobs: Collection[Small]) -> None:
+        """Store these as soon as threads are free."""
+        if not self._threads:
+            self._threads = [
+                threading.Thread(target=self._work, daemon=True) for _ in range(WRITERS)
+            ]
+            for thread in self._threads:
+                thread.start()
+        with self._changed:
+            self._waiting.extend(blobs)
+            self._changed.notify(len(blobs))
+
+    def finish(self) -> None:
+        """Return when all is stored; nothing more may be given."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while blobs := self._share():
+            try:
+                store_together(self._root, blobs)
+            except Exception as error:  # A bug must not leave anybody waiting for ever.
+                for blob in blobs:
+                    blob.error = blob.error or error
+            self._stored(blobs)
+            with self._changed:
+                self._free += 1
+
+    def _share(self) -> list[Small]:
+        """Some of what waits, once there is something; nothing at the end."""
+        with self._changed:
+            while not self._waiting and not self._ending:
+                self._changed.wait()
+            share = min(AT_ONCE, -(-len(self._waiting) // self._free))
+            self._free -= 1
+            return [self._waiting.popleft() for _ in range(share)]
