@@ -1,8 +1,9 @@
 """Reading topics without a consumer group: every partition, from any offset, nothing committed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
@@ -54,6 +55,24 @@ async def open_log(
         yield consumer, partitions
     finally:
         await consumer.stop()
+
+
+async def seek_to(
+    consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition], moment: datetime
+) -> dict[TopicPartition, int]:
+    """Go to where the records of a moment and later begin; returns where each partition ends.
+
+    Raises:
+        KafkaError: Kafka does not answer.
+    """
+    milliseconds = int(moment.timestamp() * 1000)
+    begins = await consumer.offsets_for_times(dict.fromkeys(partitions, milliseconds))
+    ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+    for partition in partitions:
+        # None means that nothing came since.
+        begin = begins[partition].offset if begins[partition] else ends[partition]
+        consumer.seek(partition, begin)
+    return ends
 
 
 async def read_range(

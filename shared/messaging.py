@@ -241,15 +241,33 @@ class DirectPublisher(Publisher):
         except (KafkaError, OSError) as error:
             raise _not_taken(event, error) from error
 
+    async def tell(self, topic: Topic, key: str, value: bytes) -> None:
+        """Put something into a topic that is no event.
+
+        Raises:
+            KafkaUnavailableError: no acknowledgement came within the time-out.
+        """
+        try:
+            await (await self._enqueue(self._prefix + topic.name, key, value, headers=()))
+        except (KafkaError, IncorrectState, OSError) as error:
+            raise KafkaUnavailableError(f"Kafka did not take a record: {error!r}") from error
+
     async def _send(self, topic: str, key: str, value: bytes | None) -> None:
         await (await self._enqueue(topic, key, value))
 
-    async def _enqueue(self, topic: str, key: str, value: bytes | None) -> asyncio.Future[None]:
+    async def _enqueue(
+        self,
+        topic: str,
+        key: str,
+        value: bytes | None,
+        *,
+        headers: Sequence[tuple[str, bytes]] = _HEADERS,
+    ) -> asyncio.Future[None]:
         if self._producer is None:
             raise IncorrectState("the publisher is not started")
         self._set_linger(self._producer)
         future: asyncio.Future[None] = await self._producer.send(
-            topic, value, key=key.encode(), headers=_HEADERS
+            topic, value, key=key.encode(), headers=headers
         )
         return future
 

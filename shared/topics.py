@@ -84,6 +84,16 @@ COMMANDS = Topic(
     writers=("status",),
     readers=("an auditor's own tools",),
 )
+USAGE = Topic(
+    name="upload.usage",
+    purpose="What owners have uploaded lately and have under way, told by each upload pod to the "
+    "others, where owners are limited. No event, and no names: owners stand there as hashes.",
+    carries=(),
+    partitions=1,
+    retention=timedelta(days=1),
+    writers=("upload",),
+    readers=("upload",),
+)
 DEAD = Topic(
     name="file.dead",
     purpose="Records that could not be read or were given up, with reason and origin.",
@@ -138,6 +148,7 @@ TOPICS = (
     CONTROL,
     COMMANDS,
     *(tier.topic for tier in RETRY_TIERS),
+    USAGE,
     DEAD,
 )
 

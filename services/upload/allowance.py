@@ -1,6 +1,6 @@
 """What one owner may upload in some time: a bucket that fills steadily and is emptied by uploads.
 
-Each pod has buckets of its own. No clock: the time is an argument, in seconds that only go forward.
+No clock: the time is an argument, in seconds. What is told late counts as of the latest time known.
 """
 
 import math
@@ -42,10 +42,11 @@ class Allowance:
 
     def _level(self, owner: str, now: float) -> float:
         level, then = self._buckets.get(owner, (self.size, now))
-        return min(self.size, level + (now - then) * self._rate)
+        return min(self.size, level + max(0.0, now - then) * self._rate)
 
     def _set(self, owner: str, level: float, now: float) -> None:
-        self._buckets[owner] = (min(self.size, level), now)
+        _, then = self._buckets.get(owner, (0.0, now))
+        self._buckets[owner] = (min(self.size, level), max(now, then))
         self._buckets.move_to_end(owner)
         if len(self._buckets) > MOST_OWNERS:
             self._buckets.popitem(last=False)

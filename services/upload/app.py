@@ -13,6 +13,7 @@ from services.upload.deposits import Deposits
 from services.upload.desk import Desk
 from services.upload.duplicates import Duplicates
 from services.upload.endings import Endings
+from services.upload.gossip import Gossip
 from services.upload.idempotency import Keys
 from services.upload.intake import Intake
 from services.upload.linger import LingeringClose
@@ -23,6 +24,7 @@ from services.upload.resumable import Resumable
 from services.upload.settings import UploadSettings
 from services.upload.straight import StraightUpload
 from services.upload.sweep import sweep_staged, sweeping
+from services.upload.usage import Usage
 from shared import problems
 from shared.apikeys import ApiKeys
 from shared.auth import make_authenticator
@@ -75,16 +77,20 @@ def create_app(settings: UploadSettings) -> FastAPI:
             "incomplete files": partial(sweep_staged, blobs),
             "files without an event": Orphans(settings, blobs).sweep,
         }
+        usage = Usage(settings)
+        gossip = Gossip(settings=settings, usage=usage, publisher=publisher, link=link)
         outbound = Outbound(private=settings.fetch_private, seconds=settings.fetch_timeout)
         following = endings.followed() if settings.deduplicate != "off" else nullcontext()
+        telling = gossip.going_on() if usage.is_limited else nullcontext()
         async with (
             blobs.scribe(),
             link.held(),
             outbox.relaying(),
             sweeping(sweeps),
             following,
+            telling,
         ):
-            desk = Desk(settings=settings, intake=intake)
+            desk = Desk(settings=settings, intake=intake, usage=usage)
             yield State(
                 authenticator=authenticator,
                 settings=settings,

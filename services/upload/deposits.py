@@ -7,8 +7,6 @@ later changes nothing any more. `done.json` takes the ticket's place then, so th
 is answered the same. Twice at once is harmless: both copy the same and record the same event.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +17,7 @@ from services.upload.intake import Intake
 from services.upload.rules import HEAD, check_type, judge_type
 from services.upload.settings import UploadSettings
 from services.upload.sweep import sweep_folders
+from services.upload.usage import SOON, owner_of, used_up
 from services.upload.waybills import Accepted, StoredFile
 from shared.blobs import BlobMissingError, BlobStore, source_key
 from shared.errors import (
@@ -67,8 +66,7 @@ _DEPOSIT = TypeAdapter(Deposit)
 
 
 def _folder(deposit_id: str, asker: Principal) -> str:
-    owner = hashlib.sha256(json.dumps([asker.tenant, asker.owner]).encode()).hexdigest()[:32]
-    return f"{PREFIX}{owner}/{deposit_id}"
+    return f"{PREFIX}{owner_of(asker)}/{deposit_id}"
 
 
 class Deposits:
@@ -130,8 +128,28 @@ class Deposits:
             deposit = await self._of_key(Keys.place(key, asker, "direct"), deposit)
         folder = _folder(deposit.id, asker)
         if await self._done(folder) is None:
+            await self._check_number(folder, asker)
             await self._blobs.create(f"{folder}/ticket.json", _DEPOSIT.dump_json(deposit))
         return deposit, await signer.to_put(f"{folder}/content", lasts=ADDRESS_LASTS)
+
+    async def _check_number(self, folder: str, asker: Principal) -> None:
+        """Refuse one more than an owner may have: those whose addresses are good, on any pod."""
+        limit = self._settings.owner_at_once
+        if limit is None or asker.owner is None:
+            return
+        begun = await self._blobs.stored(f"{PREFIX}{owner_of(asker)}/")
+        since = datetime.now(UTC) - ADDRESS_LASTS
+        others = [
+            key
+            for key, blob in begun.items()
+            if key.endswith("/ticket.json") and blob.at > since and not key.startswith(folder)
+        ]
+        if len(others) >= limit:
+            raise used_up(
+                f"You have {len(others)} direct uploads that are not completed, as many as may be: "
+                "complete or DELETE them",
+                SOON,
+            )
 
     async def _of_key(self, place: str, deposit: Deposit) -> Deposit:
         """The deposit that was first asked for with a key."""

@@ -4,19 +4,17 @@ It lets so many in at once, each owner so many and so much in a time, and counts
 """
 
 import functools
-import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from starlette.requests import ClientDisconnect, Request
 
-from services.upload.allowance import Allowance
 from services.upload.body import Body, IncomingBody
 from services.upload.intake import Intake
 from services.upload.settings import UploadSettings
+from services.upload.usage import Usage, owner_of
 from services.upload.waybills import Accepted
-from shared.errors import AllowanceError, OverloadedError, WaybillError
+from shared.errors import OverloadedError, WaybillError
 from shared.principal import Principal
 from shared.telemetry import UPLOAD_BYTES, UPLOADS
 
@@ -24,19 +22,14 @@ _outcome_counter = functools.cache(UPLOADS.labels)
 """Looking a counter up by its label takes longer than counting."""
 
 
-MINUTE, DAY = 60.0, 86_400.0
-
-
 class Desk:
     """Takes uploads, at most `max_uploads` at once."""
 
-    def __init__(self, *, settings: UploadSettings, intake: Intake) -> None:
+    def __init__(self, *, settings: UploadSettings, intake: Intake, usage: Usage) -> None:
         self._settings = settings
         self._intake = intake
         self._in_work = 0
-        uploads, size = settings.owner_uploads, settings.owner_bytes
-        self._uploads = Allowance(size=uploads, seconds=MINUTE) if uploads else None
-        self._bytes = Allowance(size=size, seconds=DAY) if size else None
+        self._usage = usage
 
     async def take(self, request: Request, asker: Principal) -> Accepted:
         """Take the files of one request in.
@@ -92,30 +85,11 @@ class Desk:
     @contextmanager
     def _allowed(self, asker: Principal, announced: int) -> Iterator[list[int]]:
         """Let an owner's request pass if it is allowed; what it used goes into the list."""
-        used: list[int] = []
-        if not asker.subject:  # Nobody is told from anybody else.
-            yield used
+        if not (asker.subject and self._usage.is_limited):
+            yield []
             return
-        owner = json.dumps([asker.tenant, asker.subject])
-        if self._uploads and (wait := self._uploads.take(owner, 1, time.monotonic())):
-            raise _used_up(
-                f"You have sent {self._uploads.size:g} uploads within a minute, as many as are "
-                "allowed",
-                wait,
-            )
-        if not self._bytes:
+        with self._usage.allowed(owner_of(asker), announced) as used:
             yield used
-            return
-        if wait := self._bytes.take(owner, announced, time.monotonic()):
-            raise _used_up(
-                f"You may upload {self._bytes.size:g} bytes a day, and too few are left for this "
-                "request",
-                wait,
-            )
-        try:
-            yield used
-        finally:
-            self._bytes.give(owner, announced - sum(used), time.monotonic())
 
     @staticmethod
     @contextmanager
@@ -132,10 +106,3 @@ class Desk:
             raise
         finally:
             _outcome_counter(outcome).inc()
-
-
-def _used_up(why: str, wait: int) -> AllowanceError:
-    """The refusal of what may be sent again in so many seconds."""
-    error = AllowanceError(f"{why}; send it again in {wait} seconds.")
-    error.retry_after = wait
-    return error

@@ -12,7 +12,7 @@ from services.upload import outbox
 from services.upload.idempotency import KEPT
 from shared.blobs import SOURCES, BlobMissingError, BlobStore, source_key
 from shared.events import file_id_age, first_file_id
-from shared.log import POLL_TIMEOUT_MS, open_log
+from shared.log import POLL_TIMEOUT_MS, open_log, seek_to
 from shared.settings import Settings
 from shared.topics import UPLOADED
 
@@ -96,17 +96,12 @@ class Orphans:
         unknown = ids.difference(map(outbox.file_id_of, kept))
         now = datetime.now(UTC)
         oldest = max((file_id_age(each, now) or 0.0 for each in unknown), default=0.0)
-        moment = int((now - CLOCKS).timestamp() * 1000 - oldest * 1000)
+        made = now - CLOCKS - timedelta(seconds=oldest)
         async with open_log(self._settings, (UPLOADED,), client_id="upload-sweep") as (
             consumer,
             partitions,
         ):
-            begins = await consumer.offsets_for_times(dict.fromkeys(partitions, moment))
-            ends = await consumer.end_offsets(partitions)
-            for partition in partitions:
-                # None means that nothing came since.
-                begin = begins[partition].offset if begins[partition] else ends[partition]
-                consumer.seek(partition, begin)
+            ends = await seek_to(consumer, partitions, made)
             while unknown and [p for p in partitions if await consumer.position(p) < ends[p]]:
                 for records in (await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS)).values():
                     unknown.difference_update((record.key or b"").decode() for record in records)

@@ -61,14 +61,20 @@ class UploadSettings(AccessSettings):
     owner_uploads: int | None = Field(
         default=None,
         ge=1,
-        description="Requests of one owner that a pod takes in a minute; more are answered 429. "
-        "Default: any number.",
+        description="Upload requests of one owner in a minute; more are answered 429. Default: any "
+        "number.",
     )
     owner_bytes: int | None = Field(
         default=None,
         ge=1,
-        description="Bytes of one owner that a pod takes in a day; more are answered 429. Default: "
-        "any number.",
+        description="Bytes that one owner may upload in a day; more are answered 429. Default: any "
+        "number.",
+    )
+    owner_at_once: int | None = Field(
+        default=None,
+        ge=1,
+        description="Uploads of one owner under way at once, direct ones that are not completed "
+        "among them; more are answered 429. Default: any number.",
     )
     fetch: bool = Field(
         default=False,

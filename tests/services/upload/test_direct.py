@@ -323,15 +323,36 @@ async def test_the_deposit_of_somebody_else_is_answered_like_none(
 
 
 async def test_bytes_count_when_they_are_handed_over_and_not_twice(asking: Service) -> None:
-    ada = bearer(token("ada"))
-    begun = [await begin(asking, headers=ada) for _ in range(2)]
+    eve = bearer(token("eve"))  # What ada does in another test, pods hear of for a day.
+    begun = [await begin(asking, headers=eve) for _ in range(2)]
     for each in begun:
         await put(each)
 
-    assert [(await complete(asking, begun[0], **ada)).status_code for _ in range(2)] == [202] * 2
-    refused = await complete(asking, begun[1], **ada)
+    assert [(await complete(asking, begun[0], **eve)).status_code for _ in range(2)] == [202] * 2
+    refused = await complete(asking, begun[1], **eve)
     assert (refused.status_code, refused.json()["code"]) == (429, "allowance_used_up")
-    assert (await ask(asking, headers=ada)).status_code == 429
+    assert (await ask(asking, headers=eve)).status_code == 429
+
+
+async def test_an_owner_may_have_so_many_that_are_not_completed(
+    on_s3: UploadSettings, tmp_path: Path
+) -> None:
+    limited = on_s3.model_copy(update={"owner_at_once": 2})
+    known = UploadSettings(**limited.model_dump(exclude=set(JWT)), **JWT)
+    ada, bob = (bearer(token(who, tmp_path.name)) for who in ("ada", "bob"))
+    async with running(known) as one, running(known) as other:
+        first = await begin(one, headers=ada)
+        key = {"Idempotency-Key": '"second"'}
+        second = await begin(one, headers=ada | key)
+
+        refused = await ask(other, headers=ada)
+        assert (refused.status_code, refused.json()["code"]) == (429, "allowance_used_up")
+        assert (await ask(other, headers=bob)).status_code == 201
+        assert (await begin(other, headers=ada | key))["file_id"] == second["file_id"]
+
+        await put(first)
+        assert (await complete(other, first, **ada)).status_code == 202
+        assert (await ask(one, headers=ada)).status_code == 201
 
 
 async def test_a_deposit_is_completed_by_another_pod(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,13 +13,16 @@ from hypothesis import strategies as st
 from services.upload import allowance
 from services.upload.allowance import Allowance
 from services.upload.settings import UploadSettings
+from services.upload.usage import SOON
 from tests.access.installation import JWT
 from tests.access.people import bearer, token
 from tests.services.upload.service import Service, UploadedEvents, running
 
 
 async def post(service: Service, who: str, content: Any = b"one", **more: Any) -> httpx.Response:
-    return await service.post(content=content, headers=bearer(token(who)), **more)
+    """Send something as an owner of this test's own: others hear of it for a day."""
+    tenant = Path(service.settings.blobs).parent.name
+    return await service.post(content=content, headers=bearer(token(who, tenant)), **more)
 
 
 @pytest.fixture
@@ -60,6 +64,56 @@ async def test_an_owner_may_have_so_many_bytes_in_a_day(
         assert (await post(service, "ada", b"x")).status_code == 429
         assert (await post(service, "bob", b"x" * 100)).status_code == 202
         assert len(await events.all()) == 3
+
+
+PROBE = b"MZ\x90\x00" + bytes(56)
+"""A program of 60 bytes: who may upload them is told that it is none, and has used nothing up."""
+
+
+async def until_answered(service: Service, status: int) -> None:
+    """Ask until a pod has heard of another one; asking uses nothing up."""
+    async with asyncio.timeout(30):
+        while (await post(service, "ada", PROBE)).status_code != status:
+            await asyncio.sleep(0.05)
+
+
+async def test_bytes_that_another_pod_took_are_used_up(asking: UploadSettings) -> None:
+    async with running(asking, owner_bytes=100) as one, running(asking, owner_bytes=100) as other:
+        assert (await post(one, "ada", b"x" * 80)).status_code == 202
+
+        await until_answered(other, 429)
+
+        assert (await post(other, "ada", b"x" * 20)).status_code == 202
+        assert (await post(other, "bob", b"x" * 100)).status_code == 202
+
+
+async def test_a_pod_that_starts_knows_what_was_used_before(asking: UploadSettings) -> None:
+    async with running(asking, owner_bytes=100) as before:
+        assert (await post(before, "ada", b"x" * 80)).status_code == 202
+    async with running(asking, owner_bytes=100) as after:
+        await until_answered(after, 429)
+
+
+async def test_an_upload_under_way_on_another_pod_takes_its_place(asking: UploadSettings) -> None:
+    over = asyncio.Event()
+
+    async def long() -> AsyncIterator[bytes]:
+        yield b"some words"
+        await over.wait()
+
+    async with running(asking, owner_at_once=1) as one, running(asking, owner_at_once=1) as other:
+        under_way = asyncio.create_task(post(one, "ada", long()))
+        for pod in (one, other):
+            await until_answered(pod, 429)
+        refused = await post(other, "ada", PROBE)
+        assert refused.json()["code"] == "allowance_used_up"
+        assert "1 uploads under way" in refused.json()["detail"]
+        assert int(refused.headers["retry-after"]) == SOON
+        assert (await post(other, "bob", PROBE)).status_code == 415
+
+        over.set()
+        assert (await under_way).status_code == 202
+        await until_answered(other, 415)
 
 
 async def test_what_is_refused_uses_up_no_bytes(asking: UploadSettings) -> None:
