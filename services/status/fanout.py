@@ -35,8 +35,9 @@ PAUSE = 0.002
 CROWD = 20
 """Events in one poll from which on there is more to win by taking the next ones together."""
 
-LONG_PAUSE = 0.01
-"""Seconds between two polls in a crowd."""
+LONG_PAUSE = 0.02
+"""Seconds between two polls in a crowd: nobody sees it, and each poll asks Kafka for 36 partitions,
+whatever they bring."""
 
 LOOK_BACK = (300.0, 120.0, 60.0, 45.0, 30.0, 20.0, 10.0, 5.0)
 """Seconds before its start from which a pod reads the log: the longest in which there were no more
@@ -59,6 +60,8 @@ class FanOut:
         """Which of the topics that cursors count a topic is."""
         self._position: dict[TopicPartition, int] = {}
         """Of each partition, the offset of the next record."""
+        self._counted: dict[TopicPartition, Partition] = {}
+        """What cursors call those partitions that they count."""
 
     async def run(self) -> None:
         """Feed the hub until cancelled."""
@@ -67,6 +70,11 @@ class FanOut:
             partitions,
         ):
             end = await consumer.end_offsets(partitions)
+            self._counted = {
+                each: Partition(self._topics[each.topic], each.partition)
+                for each in partitions
+                if each.topic in self._topics
+            }
             self._position = await self._begin(consumer, end)
             for partition, offset in self._position.items():
                 consumer.seek(partition, offset)
@@ -84,7 +92,7 @@ class FanOut:
         self, consumer: AIOKafkaConsumer, end: dict[TopicPartition, int]
     ) -> dict[TopicPartition, int]:
         """Where to begin, so that clients of a pod that has just gone can go on with this one."""
-        counted = [partition for partition in end if partition.topic in self._topics]
+        counted = list(self._counted)
         for seconds in LOOK_BACK:
             since = int((time.time() - seconds) * 1000)
             found = await consumer.offsets_for_times(dict.fromkeys(counted, since))
@@ -120,11 +128,13 @@ class FanOut:
         batches = await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS)
         events: list[Observed] = []
         for partition, records in batches.items():
-            topic = self._topics.get(partition.topic)
-            for record in records:
-                self._position[partition] = record.offset + 1
-                if (event := read_status_event(record)) is not None:
-                    events.append(Observed(event, topic, partition.partition, record.offset))
+            counted = self._counted.get(partition)
+            events.extend(
+                Observed(event, counted, partition.partition, record.offset)
+                for record in records
+                if (event := read_status_event(record)) is not None
+            )
+            self._position[partition] = records[-1].offset + 1
         at_end = all(
             offset >= (consumer.highwater(partition) or 0)
             for partition, offset in self._position.items()
@@ -139,8 +149,4 @@ class FanOut:
 
     def _read(self) -> dict[Partition, int]:
         """How far the topics are read that cursors count."""
-        return {
-            Partition(self._topics[topic], number): offset
-            for (topic, number), offset in self._position.items()
-            if topic in self._topics
-        }
+        return {counted: self._position[each] for each, counted in self._counted.items()}

@@ -28,19 +28,22 @@ class Observed(NamedTuple):
     """An event of the tail and where it stands."""
 
     event: StatusEvent
-    topic: int | None
-    """Which of the topics that cursors count; None for one whose states may be left out."""
-    partition: int
+    partition: Partition | None
+    """Of those that cursors count; None for one whose states may be left out."""
+    number: int
+    """Of the partition, whether it is counted or not."""
     offset: int
 
     @property
+    def topic(self) -> int | None:
+        return None if self.partition is None else self.partition.topic
+
+    @property
     def place(self) -> Place | None:
-        if self.topic is None:
-            return None
-        return Place(Partition(self.topic, self.partition), self.offset)
+        return None if self.partition is None else Place(self.partition, self.offset)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Held:
     """What is known of a file."""
 
@@ -149,10 +152,15 @@ class Overlay:
 
     def _fold(self, observed: Observed, stored: Mapping[str, Status], now: float) -> list[Update]:
         """The states to which an event leads; it may be what others have waited for."""
-        file_id = observed.event.file_id
-        if observed.topic is not None:
-            self._read[Partition(observed.topic, observed.partition)] = observed.offset + 1
-        waiting = self._waiting.setdefault(file_id, _Waiting(now))
+        file_id = observed.event.subject
+        if observed.partition is not None:
+            self._read[observed.partition] = observed.offset + 1
+        waiting = self._waiting.get(file_id)
+        if waiting is None:
+            held = self._held_before(observed, stored)
+            if is_due(held.status, observed.event):
+                return self._apply(held, observed)
+            waiting = self._waiting[file_id] = _Waiting(now)
         waiting.events.append(observed)
         return self._fold_waiting(file_id, stored)
 
@@ -183,7 +191,7 @@ class Overlay:
         if (document := stored.get(file_id)) is None:
             return _Held(None)
         bounds = [
-            self._read.get(Partition(topic, observed.partition), 0) for topic in range(len(TOPICS))
+            self._read.get(Partition(topic, observed.number), 0) for topic in range(len(TOPICS))
         ]
         waiting = self._waiting.get(file_id)
         for each in (observed, *(waiting.events if waiting else ())):

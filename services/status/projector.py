@@ -118,7 +118,9 @@ class Projector:
             file_id
             for file_id, status in stored.items()
             # One that begins here is new; should it not be, the store refuses it, and it is read.
-            if status is None and (again or not isinstance(events[file_id][0][0], FileUploaded))
+            # Of two topics the second may come first.
+            if status is None
+            and (again or not any(type(event) is FileUploaded for event, _ in events[file_id]))
         ]
         if unknown:
             stored |= await self._store.get_many(unknown)
@@ -134,7 +136,8 @@ class Projector:
 
     def _remember(self, saved: Iterable[Status]) -> None:
         for status in saved:
-            if not status.status.is_terminal:
+            # Even of a file that has ended, as long as its upload is still to come.
+            if not status.status.is_terminal or status.created_at is None:
                 self._recent[status.file_id] = status
         while len(self._recent) > MAX_RECENT:
             self._recent.popitem(last=False)

@@ -46,13 +46,13 @@ LOG: list[StatusEvent] = [
 
 def logged(events: list[StatusEvent]) -> list[Observed]:
     """The events with their places; progress is in a topic that cursors do not count."""
-    ends: dict[int | None, int] = {}
+    ends: dict[Partition | None, int] = {}
     placed: list[Observed] = []
     for event in events:
         topic = topic_of(event.type)
-        number = TOPICS.index(topic) if topic in TOPICS else None
-        placed.append(Observed(event, number, 3, ends.setdefault(number, 0)))
-        ends[number] += 1
+        partition = Partition(TOPICS.index(topic), 3) if topic in TOPICS else None
+        placed.append(Observed(event, partition, 3, ends.setdefault(partition, 0)))
+        ends[partition] += 1
     return placed
 
 
@@ -140,7 +140,7 @@ def test_a_line_of_the_history_has_the_position_of_its_event() -> None:
 
 def test_an_event_waits_for_its_cause_and_not_for_ever() -> None:
     overlay = Overlay()
-    orphan = Observed(processing(), TOPICS.index(LIFECYCLE), 3, 0)
+    orphan = Observed(processing(), Partition(TOPICS.index(LIFECYCLE), 3), 3, 0)
     assert overlay.fold([orphan], {}, overdue=[], read={Partition(1, 3): 1}, now=10.0) == []
     assert overlay.cursor() == {Partition(1, 3): 0}
     assert overlay.overdue(10.0 + MAX_PATIENCE, at_end=True) == []
