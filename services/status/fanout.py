@@ -127,7 +127,10 @@ class FanOut:
         """Hand on what one poll brings; returns how many events that are."""
         batches = await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS)
         events: list[Observed] = []
-        for partition, records in batches.items():
+        # Uploads first: what comes behind its cause has not to wait for it.
+        last = len(self._topics)
+        for partition in sorted(batches, key=lambda each: self._topics.get(each.topic, last)):
+            records = batches[partition]
             counted = self._counted.get(partition)
             events.extend(
                 Observed(event, counted, partition.partition, record.offset)
