@@ -7,7 +7,7 @@ that finds all of it there makes the file: its id is the upload's, so doing it t
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from services.upload.appending import Incoming
 from services.upload.body import IncomingFile
+from services.upload.concatenation import Concat
 from services.upload.intake import Intake
 from services.upload.labels import read_labels
 from services.upload.names import UNNAMED, clean_name, media_type
@@ -23,7 +24,9 @@ from services.upload.sweep import sweep_folders
 from shared.blobs import BlobMissingError, BlobStore, Stored
 from shared.directory import Read
 from shared.errors import (
+    BadParameterError,
     EmptyFileError,
+    OffsetConflictError,
     RefusedError,
     TooLargeError,
     UnknownUploadError,
@@ -42,11 +45,22 @@ class Ticket:
     metadata: dict[str, str]
     tenant: str | None
     owner: str | None
+    concat: Concat | None = None
+    """Whether it is a part of a file, or made of such; None for most."""
     done: bool = False
-    """Whether it became a file."""
+    """Whether it became a file, or part of one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Final:
+    """What the first of several partial uploads knows of the file that they become."""
+
+    id: str
+    of: tuple[str, ...]
 
 
 _TICKET = TypeAdapter(Ticket)
+_FINAL = TypeAdapter(_Final)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +69,8 @@ class Upload:
 
     id: str
     ticket: Ticket
-    parts: list[int]
-    """Where its parts begin, each where the one before ends."""
+    parts: list[str]
+    """The keys of its parts, each beginning where the one before ends."""
     offset: int
     """Bytes that are there."""
 
@@ -105,7 +119,15 @@ class Resumable:
         self._intake = intake
         self._turns: dict[str, _Turn] = {}
 
-    async def create(self, length: int, metadata: dict[str, str], asker: Principal) -> str:
+    async def create(
+        self,
+        length: int,
+        metadata: dict[str, str],
+        asker: Principal,
+        *,
+        concat: Concat | None = None,
+        upload_id: str | None = None,
+    ) -> str:
         """Begin an upload of so many bytes; returns its id.
 
         Raises:
@@ -117,10 +139,44 @@ class Resumable:
         if length == 0:
             raise EmptyFileError("The file is empty; send a file with content.")
         read_labels(metadata.items())
-        upload_id = new_file_id()
-        ticket = Ticket(length=length, metadata=metadata, tenant=asker.tenant, owner=asker.owner)
+        upload_id = upload_id or new_file_id()
+        ticket = Ticket(
+            length=length,
+            metadata=metadata,
+            tenant=asker.tenant,
+            owner=asker.owner,
+            concat=concat,
+        )
         await self._blobs.put(_ticket_key(upload_id), _TICKET.dump_json(ticket))
         return upload_id
+
+    async def concatenate(self, concat: Concat, metadata: dict[str, str], asker: Principal) -> str:
+        """Begin an upload that is made of others; returns its id. Asked again it is the same.
+
+        Raises:
+            RefusedError: one of the others is none, or not all there.
+        """
+        length = 0
+        for part_id in concat.of:
+            part = await self._find(part_id, asker)
+            if part.ticket.concat is None or not part.ticket.concat.is_partial:
+                raise BadParameterError(f"The upload {part_id} is not a partial one.")
+            if part.offset < part.ticket.length:
+                raise OffsetConflictError(
+                    f"The upload {part_id} is at {part.offset} of {part.ticket.length} bytes; "
+                    "bring the others first."
+                )
+            length += part.ticket.length
+        place = f"{_folder(concat.of[0])}final.json"
+        final = _Final(id=new_file_id(), of=concat.of)
+        if not await self._blobs.create(place, _FINAL.dump_json(final)):
+            final = _FINAL.validate_json(await self._blobs.get(place))
+            if final.of != concat.of:
+                raise OffsetConflictError("The uploads are part of another file already.")
+        with suppress(UnknownUploadError):
+            await self._ticket(final.id, asker)
+            return final.id
+        return await self.create(length, metadata, asker, concat=concat, upload_id=final.id)
 
     @asynccontextmanager
     async def turn(
@@ -161,9 +217,17 @@ class Resumable:
         ticket = await self._ticket(upload_id, asker)
         if ticket.done:
             return Upload(id=upload_id, ticket=ticket, parts=[], offset=ticket.length)
-        stored = await self._blobs.stored(_folder(upload_id))
-        parts, offset = chain(_sizes(stored))
+        if ticket.concat is not None and not ticket.concat.is_partial:
+            found = [await self._parts(each) for each in ticket.concat.of]
+            parts = [key for keys, _ in found for key in keys]
+            return Upload(id=upload_id, ticket=ticket, parts=parts, offset=sum(n for _, n in found))
+        parts, offset = await self._parts(upload_id)
         return Upload(id=upload_id, ticket=ticket, parts=parts, offset=offset)
+
+    async def _parts(self, upload_id: str) -> tuple[list[str], int]:
+        """The keys of an upload's parts, and how many bytes they have."""
+        offsets, end = chain(_sizes(await self._blobs.stored(_folder(upload_id))))
+        return [_part_key(upload_id, offset) for offset in offsets], end
 
     async def append(self, upload: Upload, incoming: Incoming) -> Upload:
         """Store what a request brings; returns the upload as it is then.
@@ -173,20 +237,22 @@ class Resumable:
                 of; nothing of the part in question is kept.
         """
         while await incoming.begins_part():
-            offset = upload.offset
-            await self._blobs.put_stream(_part_key(upload.id, offset), incoming.read_part)
-            upload = replace(upload, parts=[*upload.parts, offset], offset=offset + incoming.size)
+            part = _part_key(upload.id, upload.offset)
+            await self._blobs.put_stream(part, incoming.read_part)
+            end = upload.offset + incoming.size
+            upload = replace(upload, parts=[*upload.parts, part], offset=end)
         return upload
 
     async def complete(self, upload: Upload) -> None:
-        """Make a file of an upload that is all there; does nothing if that is done.
+        """Make a file of an upload that is all there; does nothing if that is done, or for a
+        partial one.
 
         Raises:
             RefusedError: the file is not acceptable; nothing of it is kept.
             UnavailableError: something does not answer; it can be asked for again.
         """
         ticket = upload.ticket
-        if ticket.done:
+        if ticket.done or (ticket.concat is not None and ticket.concat.is_partial):
             return
         metadata = ticket.metadata
         file = IncomingFile(
@@ -205,15 +271,22 @@ class Resumable:
         except RefusedError:
             await self.terminate(upload)
             raise
-        done = _TICKET.dump_json(replace(ticket, done=True))
-        await self._blobs.put(_ticket_key(upload.id), done)
-        for offset in upload.parts:
-            await self._blobs.delete(_part_key(upload.id, offset))
+        await self._blobs.put(_ticket_key(upload.id), _TICKET.dump_json(replace(ticket, done=True)))
+        for part_id in ticket.concat.of if ticket.concat is not None else ():
+            await self._mark_used(part_id)
+        for part in upload.parts:
+            await self._blobs.delete(part)
+
+    async def _mark_used(self, part_id: str) -> None:
+        key = _ticket_key(part_id)
+        with suppress(BlobMissingError):  # Its client has ended it meanwhile.
+            ticket = _TICKET.validate_json(await self._blobs.get(key))
+            await self._blobs.put(key, _TICKET.dump_json(replace(ticket, done=True)))
 
     def _reading(self, upload: Upload) -> Read:
         async def pieces() -> AsyncIterator[bytes]:
-            for offset in upload.parts:
-                async for piece in await self._blobs.stream(_part_key(upload.id, offset)):
+            for part in upload.parts:
+                async for piece in await self._blobs.stream(part):
                     yield piece
 
         all_of_it = pieces()

@@ -1,6 +1,7 @@
 """`/api/uploads`: resumable uploads after tus 1.0.0.
 
-Of its extensions: creation, creation-with-upload, termination, checksum and expiration.
+Of its extensions: creation, creation-with-upload, termination, checksum, expiration and
+concatenation.
 """
 
 import base64
@@ -15,11 +16,13 @@ from fastapi.routing import APIRoute
 from services.upload.api import State, Uploader
 from services.upload.appending import ALGORITHMS, Checksum, Incoming
 from services.upload.body import IncomingBody
+from services.upload.concatenation import Concat
 from services.upload.resumable import Upload
 from services.upload.sweep import KEPT
 from shared import problems
 from shared.errors import (
     BadParameterError,
+    ForbiddenError,
     ForbiddenTypeError,
     OffsetConflictError,
     TusVersionError,
@@ -31,20 +34,27 @@ from shared.problems import ERROR_RESPONSES
 VERSION = "1.0.0"
 PATH = "/api/uploads"
 CONTENT_TYPE = "application/offset+octet-stream"
+EXTENSIONS = (
+    *("creation", "creation-with-upload", "termination", "checksum", "expiration"),
+    "concatenation",
+)
 MAX_METADATA = 8192
 """Characters of `Upload-Metadata`: sixteen labels and the longest name fit."""
 
-REQUIRED: dict[str, dict[str, Any]] = {
+SCHEMAS: dict[str, dict[str, Any]] = {
     "Tus_Resumable": {"type": "string", "enum": [VERSION]},
     "Upload_Length": {"type": "integer", "minimum": 1},
     "Upload_Offset": {"type": "integer", "minimum": 0},
 }
-"""Headers that there must be where they are read, with what they look like."""
+"""What headers look like that are no mere words."""
+
+REQUIRED = {"Tus_Resumable", "Upload_Offset"}
+"""Headers that there must be where they are read."""
 
 ANSWER_HEADERS = [
     *("Location", "Tus-Resumable", "Tus-Version", "Tus-Extension", "Tus-Max-Size"),
     *("Tus-Checksum-Algorithm", "Upload-Offset", "Upload-Length", "Upload-Metadata"),
-    "Upload-Expires",
+    *("Upload-Expires", "Upload-Concat"),
 ]
 """What a page of another origin must be able to read."""
 
@@ -80,7 +90,7 @@ def _headers(**described: str) -> dict[str, Any]:
                 "in": "header",
                 "required": name in REQUIRED,
                 "description": description,
-                "schema": REQUIRED.get(name, {"type": "string"}),
+                "schema": SCHEMAS.get(name, {"type": "string"}),
             }
             for name, description in described.items()
         ]
@@ -105,7 +115,7 @@ async def describe(request: Request) -> Response:
         status_code=204,
         headers={
             "Tus-Version": VERSION,
-            "Tus-Extension": "creation,creation-with-upload,termination,checksum,expiration",
+            "Tus-Extension": ",".join(EXTENSIONS),
             "Tus-Max-Size": str(_state(request)["settings"].max_file_size),
             "Tus-Checksum-Algorithm": ",".join(ALGORITHMS),
         },
@@ -118,9 +128,10 @@ async def describe(request: Request) -> Response:
     response_class=Response,
     responses=ERROR_RESPONSES,
     openapi_extra=_headers(
-        Upload_Length="Bytes of the file.",
+        Upload_Length="Bytes of the file. Required, but for a final upload.",
         Upload_Metadata="Names, each with a value in base64, separated by commas.",
         Upload_Checksum="Of the bytes that come along: algorithm, space, digest in base64.",
+        Upload_Concat="`partial`, or `final;` and the addresses of partial uploads, with spaces.",
     )
     | _BYTES,
 )
@@ -128,11 +139,16 @@ async def create(request: Request, asker: Uploader) -> Response:
     """Begin an upload of `Upload-Length` bytes, perhaps with the first of them.
 
     `Upload-Metadata` has `filename`, `filetype` and labels, named `label.<key>`. The last part of
-    the `Location` is the id of the file to come.
+    the `Location` is the id of the file to come. Partial uploads become no files; one that is
+    `final;` names them and has no `Upload-Length`, and is a file when this is answered.
     """
-    length = _number(request, "upload-length")
     metadata = parse_metadata(request.headers.get("upload-metadata", ""))
-    upload_id = await _state(request)["resumable"].create(length, metadata, asker)
+    concat = _concat(request)
+    if concat is not None and not concat.is_partial:
+        return await _concatenate(request, concat, metadata, asker)
+    length = _number(request, "upload-length")
+    resumable = _state(request)["resumable"]
+    upload_id = await resumable.create(length, metadata, asker, concat=concat)
     headers = {"Location": f"{PATH}/{upload_id}"}
     if request.headers.get("content-type") == CONTENT_TYPE:
         headers |= await _append(request, upload_id, asker, offset=0)
@@ -150,6 +166,8 @@ async def look(request: Request, upload_id: str, asker: Uploader) -> Response:
             await resumable.complete(upload)
     metadata = write_metadata(upload.ticket.metadata)
     headers = {"Upload-Length": str(upload.ticket.length), "Upload-Metadata": metadata}
+    if upload.ticket.concat is not None:
+        headers["Upload-Concat"] = upload.ticket.concat.header
     return Response(headers=headers | _progress(upload))
 
 
@@ -210,6 +228,8 @@ async def _append(
     body = IncomingBody(request, state["settings"])
     with state["desk"].admitted(asker, announced=body.announced or 0) as used:
         async with state["resumable"].turn(upload_id, asker) as (before, asked_to_end):
+            if before.ticket.concat is not None and not before.ticket.concat.is_partial:
+                raise ForbiddenError("A final upload has its bytes from those it is made of.")
             if offset != before.offset:
                 raise OffsetConflictError(
                     f"The upload is at {before.offset}, not at {offset}; ask by HEAD, go on there."
@@ -227,6 +247,26 @@ async def _append(
             if upload.offset == upload.ticket.length:
                 await state["resumable"].complete(upload)
     return _progress(upload)
+
+
+async def _concatenate(
+    request: Request, concat: Concat, metadata: dict[str, str], asker: Principal
+) -> Response:
+    """Make a file of partial uploads, whose bytes are counted already."""
+    state = _state(request)
+    resumable = state["resumable"]
+    with state["desk"].admitted(asker, announced=0):
+        upload_id = await resumable.concatenate(concat, metadata, asker)
+        async with resumable.turn(upload_id, asker) as (upload, _):
+            if upload.offset < upload.ticket.length:
+                raise OffsetConflictError("The partial uploads were used or ended meanwhile.")
+            await resumable.complete(upload)
+    return Response(status_code=201, headers={"Location": f"{PATH}/{upload_id}", **_expiry()})
+
+
+def _concat(request: Request) -> Concat | None:
+    header = request.headers.get("upload-concat")
+    return None if header is None else Concat.read(header)
 
 
 def _progress(upload: Upload) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """A running upload service and the topic it writes to; both serve all tests of this folder."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ import pytest
 from services.upload.settings import UploadSettings
 from shared.messaging import create_topics
 from tests.services.upload.service import Service, UploadedEvents, running, uploaded_events
+from tests.support.s3 import BUCKET, ENVIRONMENT, running_s3
 from waybill.local.parts import Parts
 
 
@@ -47,3 +48,30 @@ def service(shared_service: Service) -> Service:
     """A service with an empty blob store."""
     shared_service.clear_blobs()
     return shared_service
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The address of an S3-compatible server."""
+    with running_s3() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def on_s3(
+    settings: UploadSettings, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> UploadSettings:
+    """Settings with an object store, in which no other test sees anything."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    given = {"blobs": f"s3://{BUCKET}/{tmp_path.name}", "blobs_endpoint": s3}
+    return settings.model_copy(update=given)
+
+
+@pytest.fixture(params=["directory", "s3"])
+def anywhere(request: pytest.FixtureRequest, settings: UploadSettings) -> UploadSettings:
+    """Settings with either kind of blob store."""
+    if request.param == "directory":
+        return settings
+    on_s3: UploadSettings = request.getfixturevalue("on_s3")
+    return on_s3

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,28 +22,17 @@ from shared.signing import open_signer
 from tests.access.installation import JWT
 from tests.access.people import bearer, token
 from tests.services.upload.service import Service, UploadedEvents, running
-from tests.support.s3 import BUCKET, ENVIRONMENT, running_s3
+from tests.support.s3 import BUCKET
 from tests.support.serving import served
 
 DIRECT = "/api/files/upload/direct"
 CONTENT = b"%PDF-1.7 " + os.urandom(20_000)
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    with running_s3() as endpoint:
-        yield endpoint
-
-
 @pytest.fixture
-def on_s3(
-    settings: UploadSettings, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> UploadSettings:
-    """Settings with a store that no other test writes to."""
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    given = {"blobs": f"s3://{BUCKET}/{tmp_path.name}", "blobs_endpoint": s3, "direct": True}
-    return settings.model_copy(update=given)
+def on_s3(on_s3: UploadSettings) -> UploadSettings:
+    """The same, with clients that may write to it."""
+    return on_s3.model_copy(update={"direct": True})
 
 
 @pytest.fixture

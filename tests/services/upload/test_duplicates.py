@@ -1,7 +1,7 @@
 """Who uploads again what they have already gets the earlier file, and never none."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,8 @@ from tests.access.installation import JWT
 from tests.access.people import bearer, token
 from tests.services.upload.service import Service, UploadedEvents, running
 from tests.support.builders import about, cancelled, completed, deleted, failed
-from tests.support.s3 import BUCKET, ENVIRONMENT, running_s3
 
 WORDS = b"some words"
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    with running_s3() as endpoint:
-        yield endpoint
 
 
 @pytest.fixture
@@ -144,35 +137,27 @@ async def test_nobody_gets_the_file_of_somebody_else(
     assert [file["file_id"] for file in again] == [file["file_id"] for file in files]
 
 
-@pytest.fixture(params=["directory", "s3"])
-def anywhere(
-    request: pytest.FixtureRequest, looking: UploadSettings, monkeypatch: pytest.MonkeyPatch
-) -> UploadSettings:
-    if request.param == "directory":
-        return looking
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    blobs = f"s3://{BUCKET}/{Path(looking.blobs).parent.name}"
-    endpoint = request.getfixturevalue("s3")
-    return looking.model_copy(update={"blobs": blobs, "blobs_endpoint": endpoint})
+@pytest.fixture
+def looking_anywhere(anywhere: UploadSettings) -> UploadSettings:
+    return anywhere.model_copy(update={"deduplicate": "asked"})
 
 
 async def test_another_pod_knows_it_and_one_that_was_restarted(
-    anywhere: UploadSettings, events: UploadedEvents
+    looking_anywhere: UploadSettings, events: UploadedEvents
 ) -> None:
-    async with running(anywhere) as one, running(anywhere) as other:
+    async with running(looking_anywhere) as one, running(looking_anywhere) as other:
         first = await sent(one)
         assert (await sent(other))["file_id"] == first["file_id"]
-    async with running(anywhere) as later:
+    async with running(looking_anywhere) as later:
         assert (await sent(later))["file_id"] == first["file_id"]
     assert len(await events.all()) == 1
 
 
 async def test_equal_uploads_at_once_are_one_file_or_several_and_never_none(
-    anywhere: UploadSettings, events: UploadedEvents
+    looking_anywhere: UploadSettings, events: UploadedEvents
 ) -> None:
-    store = open_blob_store(anywhere)
-    async with running(anywhere) as one, running(anywhere) as other:
+    store = open_blob_store(looking_anywhere)
+    async with running(looking_anywhere) as one, running(looking_anywhere) as other:
         together = await asyncio.gather(*(sent(pod) for pod in (one, other) for _ in range(15)))
         afterwards = await sent(one)
 

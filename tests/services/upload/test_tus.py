@@ -5,7 +5,7 @@ import base64
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -25,7 +25,6 @@ from shared.principal import Principal
 from tests.access.installation import JWT
 from tests.access.people import bearer, token
 from tests.services.upload.service import Service, UploadedEvents, running
-from tests.support.s3 import BUCKET, ENVIRONMENT, running_s3
 
 TUS = {"Tus-Resumable": "1.0.0"}
 BYTES = {**TUS, "Content-Type": "application/offset+octet-stream"}
@@ -67,26 +66,6 @@ async def breaking(content: bytes) -> AsyncIterator[bytes]:
     yield content
     await asyncio.sleep(0.3)
     raise ConnectionError("the line broke")
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    with running_s3() as endpoint:
-        yield endpoint
-
-
-@pytest.fixture(params=["directory", "s3"])
-def anywhere(
-    request: pytest.FixtureRequest, settings: UploadSettings, monkeypatch: pytest.MonkeyPatch
-) -> UploadSettings:
-    """Settings with either kind of blob store."""
-    if request.param == "directory":
-        return settings
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    blobs = f"s3://{BUCKET}/{Path(settings.blobs).parent.name}"
-    endpoint = request.getfixturevalue("s3")
-    return settings.model_copy(update={"blobs": blobs, "blobs_endpoint": endpoint})
 
 
 async def test_an_upload_that_breaks_off_goes_on_on_another_pod(
@@ -321,3 +300,140 @@ async def test_nobody_ends_the_running_upload_of_another() -> None:
             async with uploads.turn(upload_id, bob):
                 pass
         assert not asked_to_end.is_set()
+
+
+async def partial(service: Service, content: bytes, **headers: str) -> str:
+    """Where a partial upload is that is all there."""
+    concat = {"Upload-Concat": "partial", **headers}
+    location = await create(service, len(content), headers=concat)
+    assert (await patch(service, location, 0, content, **headers)).status_code == 204
+    return location
+
+
+async def concatenate(service: Service, *locations: str, **headers: str) -> httpx.Response:
+    concat = {
+        **TUS,
+        "Upload-Concat": f"final;{' '.join(locations)}",
+        "Upload-Metadata": metadata(filename="both.bin", label_team="a"),
+        **headers,
+    }
+    return await service.client.post("/api/uploads", headers=concat)
+
+
+async def test_partial_uploads_become_one_file_in_the_order_that_is_named(
+    anywhere: UploadSettings, events: UploadedEvents
+) -> None:
+    store = open_blob_store(anywhere)
+    async with running(anywhere) as one, running(anywhere) as other:
+        second, first = await asyncio.gather(partial(one, b"a Waybill"), partial(other, b"To be "))
+        assert await events.all() == []
+
+        # Some clients name them by their whole addresses.
+        answer = await concatenate(other, f"{one.client.base_url}{first[1:]}", second)
+
+        assert answer.status_code == 201, answer.text
+        final = answer.headers["location"]
+        event = await events.one()
+        assert final == f"/api/uploads/{event.file_id}"
+        assert (event.data.name, event.data.labels) == ("both.bin", {"team": "a"})
+        assert await store.get(event.data.blob) == b"To be a Waybill"
+        told = await one.client.head(final, headers=TUS)
+        assert told.headers["upload-concat"].startswith("final;http")
+        assert told.headers["upload-offset"] == told.headers["upload-length"] == "15"
+        assert [key for key in await store.keys("uploads") if key[-1].isdecimal()] == []
+
+
+async def test_a_final_upload_that_is_asked_for_again_is_the_same(
+    service: Service, events: UploadedEvents
+) -> None:
+    parts = [await partial(service, content) for content in (b"one ", b"two")]
+
+    together = await asyncio.gather(*(concatenate(service, *parts) for _ in range(5)))
+    later = await concatenate(service, *parts)
+
+    assert {answer.status_code for answer in (*together, later)} == {201}
+    assert {answer.headers["location"] for answer in (*together, later)} == {
+        later.headers["location"]
+    }
+    assert len({event.id for event in await events.all()}) == 1
+    other = await concatenate(service, *reversed(parts))
+    assert (other.status_code, other.json()["code"]) == (409, "offset_conflict")
+    assert len({event.id for event in await events.all()}) == 1
+
+
+async def test_a_partial_upload_tells_that_it_is_one_and_can_be_resumed(
+    service: Service, events: UploadedEvents
+) -> None:
+    location = await create(service, 10, headers={"Upload-Concat": "partial"})
+    assert (await patch(service, location, 0, b"To be")).status_code == 204
+    early = await concatenate(service, location)
+    assert (early.status_code, early.json()["code"]) == (409, "offset_conflict")
+
+    told = await service.client.head(location, headers=TUS)
+    assert (told.headers["upload-concat"], told.headers["upload-offset"]) == ("partial", "5")
+    assert (await patch(service, location, 5, b", too")).status_code == 204
+    assert (await concatenate(service, location)).status_code == 201
+
+    assert service.blob((await events.one()).file_id) == b"To be, too"
+
+
+async def test_a_final_upload_has_no_bytes_of_its_own(service: Service) -> None:
+    final = (await concatenate(service, await partial(service, b"words"))).headers["location"]
+
+    refused = await patch(service, final, 5, b"more")
+
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+
+
+async def test_nobody_makes_a_file_of_the_uploads_of_somebody_else(
+    settings: UploadSettings, events: UploadedEvents
+) -> None:
+    asking = UploadSettings(**settings.model_dump(exclude=set(JWT)), **JWT)
+    ada, bob = (bearer(token(who)) for who in ("ada", "bob"))
+    async with running(asking) as service:
+        hers, his = await partial(service, b"hers", **ada), await partial(service, b"his", **bob)
+
+        refused = await concatenate(service, his, hers, **bob)
+
+        assert (refused.status_code, refused.json()["code"]) == (404, "unknown_upload")
+        assert await events.all() == []
+        assert (await concatenate(service, hers, **ada)).status_code == 201
+
+
+async def test_what_is_no_partial_upload_becomes_part_of_no_file(service: Service) -> None:
+    whole = await create(service, 5)
+    answer = await concatenate(service, whole)
+    assert (answer.status_code, answer.json()["code"]) == (422, "bad_parameter")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "final",
+        "final;",
+        "final;/api/uploads/",
+        "Partial",
+        f"final;{' '.join(f'/{n}' for n in range(101))}",
+        "final;/a /a",
+    ],
+)
+async def test_what_upload_concat_cannot_say_is_refused(service: Service, header: str) -> None:
+    answer = await service.client.post(
+        "/api/uploads", headers={**TUS, "Upload-Length": "5", "Upload-Concat": header}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (422, "bad_parameter"), answer.text
+
+
+async def test_a_refused_final_upload_leaves_no_file(
+    service: Service, events: UploadedEvents
+) -> None:
+    parts = [await partial(service, content) for content in (b"MZ\x90\x00", bytes(200))]
+
+    refused = await concatenate(service, *parts)
+
+    assert (refused.status_code, refused.json()["code"]) == (415, "forbidden_type")
+    assert await events.all() == []
+    assert not Path(service.settings.blobs, "sources").exists() or not list(
+        Path(service.settings.blobs, "sources").iterdir()
+    )
