@@ -1,11 +1,102 @@
-"""The history of a file with durations: how long each attempt waited for its turn and took."""
+"""The history of a file: a line of nearly every event, and how long what it tells of took."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.status.projection import HistoryEntry
-from shared.events import EventType
+from services.status.position import RANK, Position
+from shared.events import EventType, Rank, StatusEvent, Timestamp
+from shared.facts import Failure
+
+MAX_HISTORY = 100
+"""Lines of history in one document; the latest stay. 100 lines are ~20 kB, far under MongoDB's
+16 MB, and more than anybody reads of one file."""
+
+_UNTOLD = frozenset({EventType.PROGRESSED, EventType.CANCEL_REQUESTED})
+"""Leave no line."""
+
+
+@dataclass
+class HistoryEntry:
+    """One line of a file's history; progress leaves none.
+
+    Nobody changes one. It is neither frozen nor a model, because one is made of nearly every event
+    and that would take three times as long.
+    """
+
+    id: str
+    type: EventType
+    time: Timestamp
+    run: int
+    attempt: int | None = None
+    pod: str | None = None
+    code: str | None = None
+    message: str | None = None
+    next_attempt_at: Timestamp | None = None
+    offset: int | None = None
+    """Where the event stands in its partition; None in documents of earlier versions."""
+
+    @property
+    def order(self) -> tuple[int, int, int, datetime, str]:
+        """Lines are sorted by what happened, not by the clocks of the machines that told it."""
+        return (self.run, self.attempt or 0, RANK[self.type], self.time, self.pod or "")
+
+    @property
+    def position(self) -> Position:
+        """The position of the event that the line tells of."""
+        before = -(self.offset or 0)
+        if self.type is EventType.DELETED:
+            return Position(0, False, 0, Rank.QUEUED, 0, before)
+        rank = RANK[self.type]
+        if rank is Rank.TERMINAL:
+            return Position(self.run, True, 0, rank, 0, before)
+        return Position(self.run, False, self.attempt or 0, rank, 0, before)
+
+
+def with_events(
+    history: tuple[HistoryEntry, ...], events: Sequence[tuple[StatusEvent, int]]
+) -> tuple[HistoryEntry, ...]:
+    """The history with the lines of more events; *the same object* if they leave none."""
+    lines = [_line(event, offset) for event, offset in events if event.type not in _UNTOLD]
+    return _with_lines(history, lines) if lines else history
+
+
+def _line(event: StatusEvent, offset: int) -> HistoryEntry:
+    told = vars(event.data)
+    error: Failure | None = told.get("error")
+    return HistoryEntry(
+        id=event.id,
+        type=event.type,
+        time=event.time,
+        run=told["run"],
+        attempt=told.get("attempt"),
+        pod=told.get("pod"),
+        code=error.code if error else None,
+        message=error.message if error else told.get("reason"),
+        next_attempt_at=told.get("next_attempt_at"),
+        offset=offset,
+    )
+
+
+def _with_lines(
+    history: tuple[HistoryEntry, ...], lines: Sequence[HistoryEntry]
+) -> tuple[HistoryEntry, ...]:
+    """The history with more lines; of two lines with one id the first in the log stays."""
+    entries = {entry.id: entry for entry in history}
+    last, in_order = history[-1].order if history else None, True
+    for line in lines:
+        if (known := entries.get(line.id)) is not None:
+            if (known.offset or 0) <= (line.offset or 0):
+                continue
+            del entries[line.id]
+        entries[line.id] = line
+        order = line.order
+        in_order = in_order and (last is None or last <= order)
+        last = order
+    longer = list(entries.values())
+    if not in_order:
+        longer.sort(key=lambda entry: entry.order)
+    return tuple(longer[-MAX_HISTORY:])
 
 
 @dataclass

@@ -13,13 +13,14 @@ dead, changes nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, NamedTuple, assert_never
+from typing import Annotated, Any, assert_never
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, computed_field
 
+from services.status.history import HistoryEntry, with_events
+from services.status.position import NOWHERE, Position, as_integers, position_of
 from shared.events import (
     EventType,
     FileCancelled,
@@ -32,7 +33,6 @@ from shared.events import (
     FileRequeued,
     FileRetrying,
     FileUploaded,
-    Rank,
     RequeuedData,
     StatusEvent,
     Timestamp,
@@ -41,11 +41,6 @@ from shared.facts import Failure, Progress, Result
 
 CANCELLING = "cancelling"
 """The phase of a file whose present run somebody wants to stop."""
-
-MAX_HISTORY = 100
-"""Lines of history in one document; the latest stay. 100 lines are ~20 kB, far under MongoDB's
-16 MB, and more than anybody reads of one file."""
-
 
 FIRST_RUN = 1
 
@@ -62,27 +57,6 @@ class State(StrEnum):
     @property
     def is_terminal(self) -> bool:
         return self in (State.COMPLETED, State.FAILED, State.CANCELLED)
-
-
-class Position(NamedTuple):
-    """Where an event stands among the events of its file; the greatest one leads."""
-
-    run: int
-    terminal: bool
-    attempt: int
-    rank: Rank
-    seq: int
-    before: int
-    """The negated offset: of two events alike, the first in the log leads."""
-
-
-NOWHERE = Position(-2, False, 0, Rank.QUEUED, 0, 0)
-"""Before every event."""
-
-
-def as_integers(position: Position) -> list[int]:
-    """The position as MongoDB and JSON have it."""
-    return [+part for part in position]  # A plain number of each, sooner than `int` does.
 
 
 class ProgressView(BaseModel):
@@ -102,66 +76,12 @@ class ProgressView(BaseModel):
 
 _WHOLE = ProgressView(done=1, total=1)
 
-_RANK = {
-    EventType.UPLOADED: Rank.QUEUED,
-    EventType.REQUEUED: Rank.QUEUED,
-    EventType.PROCESSING: Rank.PROCESSING,
-    EventType.PROGRESSED: Rank.PROGRESSED,
-    EventType.RETRYING: Rank.RETRYING,
-    EventType.COMPLETED: Rank.TERMINAL,
-    EventType.FAILED: Rank.TERMINAL,
-    EventType.CANCELLED: Rank.TERMINAL,
-    EventType.DELETED: Rank.TERMINAL,
-}
-
 # Of which kind an event is, is asked of each of them, and a set knows sooner than a row of classes.
-_ENDS = frozenset({EventType.COMPLETED, EventType.FAILED, EventType.CANCELLED})
 _ASKING = frozenset({EventType.CANCEL_REQUESTED})
-_SILENT = frozenset({EventType.DELETED, *_ASKING})
-"""Say nothing of the work."""
-_UNTOLD = frozenset({EventType.PROGRESSED, *_ASKING})
-"""Leave no line in the history."""
 _LASTING = frozenset(
     {EventType.UPLOADED, EventType.REQUEUED, EventType.PROCESSING, EventType.DELETED}
 )
 """Leave facts whether they lead or not."""
-
-
-@dataclass
-class HistoryEntry:
-    """One line of a file's history; progress leaves none.
-
-    Nobody changes one. It is neither frozen nor a model, because one is made of nearly every event
-    and that would take three times as long.
-    """
-
-    id: str
-    type: EventType
-    time: Timestamp
-    run: int
-    attempt: int | None = None
-    pod: str | None = None
-    code: str | None = None
-    message: str | None = None
-    next_attempt_at: Timestamp | None = None
-    offset: int | None = None
-    """Where the event stands in its partition; None in documents of earlier versions."""
-
-    @property
-    def order(self) -> tuple[int, int, int, datetime, str]:
-        """Lines are sorted by what happened, not by the clocks of the machines that told it."""
-        return (self.run, self.attempt or 0, _RANK[self.type], self.time, self.pod or "")
-
-    @property
-    def position(self) -> Position:
-        """The position of the event that the line tells of."""
-        before = -(self.offset or 0)
-        if self.type is EventType.DELETED:
-            return Position(0, False, 0, Rank.QUEUED, 0, before)
-        rank = _RANK[self.type]
-        if rank is Rank.TERMINAL:
-            return Position(self.run, True, 0, rank, 0, before)
-        return Position(self.run, False, self.attempt or 0, rank, 0, before)
 
 
 class Status(BaseModel):
@@ -230,9 +150,7 @@ def fold(status: Status | None, events: Sequence[tuple[StatusEvent, int]]) -> St
     draft = {**vars(status or _UNKNOWN), "file_id": events[0][0].subject}
     for event, offset in events:
         _add(draft, event, offset)
-    lines = [_line(event, offset) for event, offset in events if event.type not in _UNTOLD]
-    if lines:
-        draft["history"] = _with_lines(draft["history"], lines)
+    draft["history"] = with_events(draft["history"], events)
     return status if status and draft == vars(status) else _status(draft)
 
 
@@ -286,19 +204,6 @@ def _note_request(draft: Draft, event: StatusEvent) -> None:
     if not is_void and not is_over:
         draft["phase"] = CANCELLING
     draft["cancel_run"] = None if is_void else run
-
-
-def position_of(event: StatusEvent, offset: int) -> Position:
-    """Where an event stands among the events of its file."""
-    if event.type in _SILENT:
-        # Of a file that has any other event they never lead.
-        if isinstance(event, FileDeleted):
-            return Position(0, False, 0, Rank.QUEUED, 0, -offset)
-        return Position(-1, False, 0, Rank.QUEUED, 0, 0)
-    rank, told = _RANK[event.type], vars(event.data)
-    if event.type in _ENDS:
-        return Position(told["run"], True, 0, rank, 0, -offset)
-    return Position(told["run"], False, told.get("attempt", 0), rank, told.get("seq", 0), -offset)
 
 
 _UNDECIDED: Draft = {
@@ -384,41 +289,3 @@ def _note_facts(draft: Draft, event: StatusEvent, *, leads: bool) -> None:
         case FileDeleted():
             draft["deleted_at"] = min(draft["deleted_at"] or event.time, event.time)
             draft |= {"owner": None, "name": None, "labels": {}}
-
-
-def _line(event: StatusEvent, offset: int) -> HistoryEntry:
-    told = vars(event.data)
-    error: Failure | None = told.get("error")
-    return HistoryEntry(
-        id=event.id,
-        type=event.type,
-        time=event.time,
-        run=told["run"],
-        attempt=told.get("attempt"),
-        pod=told.get("pod"),
-        code=error.code if error else None,
-        message=error.message if error else told.get("reason"),
-        next_attempt_at=told.get("next_attempt_at"),
-        offset=offset,
-    )
-
-
-def _with_lines(
-    history: tuple[HistoryEntry, ...], lines: Sequence[HistoryEntry]
-) -> tuple[HistoryEntry, ...]:
-    """The history with more lines; of two lines with one id the first in the log stays."""
-    entries = {entry.id: entry for entry in history}
-    last, in_order = history[-1].order if history else None, True
-    for line in lines:
-        if (known := entries.get(line.id)) is not None:
-            if (known.offset or 0) <= (line.offset or 0):
-                continue
-            del entries[line.id]
-        entries[line.id] = line
-        order = line.order
-        in_order = in_order and (last is None or last <= order)
-        last = order
-    longer = list(entries.values())
-    if not in_order:
-        longer.sort(key=lambda entry: entry.order)
-    return tuple(longer[-MAX_HISTORY:])

@@ -11,7 +11,8 @@ from pymongo.errors import BulkWriteError, ExecutionTimeout, PyMongoError
 
 from services.status.access import EVERYTHING, Visibility
 from services.status.conditions import conditions
-from services.status.projection import State, Status, as_integers
+from services.status.position import as_integers
+from services.status.projection import State, Status
 from services.status.query import Cursor, Query, Sort
 from shared.errors import MongoUnavailableError, TooWideSearchError
 from shared.settings import Settings

@@ -3,7 +3,8 @@
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from services.status.projection import MAX_HISTORY, State, Status, apply, fold
+from services.status.history import MAX_HISTORY
+from services.status.projection import State, Status, apply, fold
 from shared.events import EventType, FileCancelRequested, StatusEvent
 from tests.support.builders import (
     ERROR,

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from services.status.cursor import TOPICS, Partition
 from services.status.overlay import MAX_PATIENCE, Observed, Overlay
-from services.status.projection import Position, Status, apply, fold, position_of
+from services.status.position import Position, position_of
+from services.status.projection import Status, apply, fold
 from services.status.sequence import is_due, rewind
 from shared.events import EventType, Rank, StatusEvent
 from shared.topics import LIFECYCLE, UPLOADED, topic_of
