@@ -59,6 +59,7 @@ ACCEPTED_RESPONSE: dict[str, Any] = {
 KNOWN_RESPONSE: dict[str, Any] = {
     "description": "Each file is there already, and nothing new was stored.",
     "model": KnownFile | AcceptedBatch,
+    "headers": ACCEPTED_RESPONSE["headers"],
 }
 
 REQUEST_BODY: dict[str, Any] = {
