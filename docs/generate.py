@@ -45,9 +45,9 @@ def events_page() -> str:
             "Written by `make docs` from `shared/events.py` and `shared/topics.py`.",
             "",
             "Every event is a CloudEvents 1.0 envelope in structured mode, as JSON; the record's "
-            "key is the `file_id`. An event's `id` follows from what it says, so a repeat is "
-            "recognised. Readers ignore fields and types that they do not know. Times are UTC, "
-            "RFC 3339, to the millisecond.",
+            "key is the `file_id`, in `file.access` with what stands for the reader behind it. An "
+            "event's `id` follows from what it says, so a repeat is recognised. Readers ignore "
+            "fields and types that they do not know. Times are UTC, RFC 3339, to the millisecond.",
             "",
             "## Topics",
             "",
@@ -63,7 +63,9 @@ def events_page() -> str:
 
 
 def _topic_row(topic: Topic) -> str:
-    if topic.compact:
+    if topic.is_per_reader:
+        kept = "the latest of each reader of each file (compacted)"
+    elif topic.compact:
         kept = "the latest of each file (compacted)"
     elif topic.retention is None:
         kept = "for ever"

@@ -9,13 +9,13 @@ from fastapi.security.base import SecurityBase
 from jwt.exceptions import ExpiredSignatureError, PyJWTError
 from starlette.requests import HTTPConnection
 
-from shared.apikeys import PREFIX, ApiKeys
-from shared.errors import (
+from shared.accesserrors import (
     ForeignOriginError,
     InvalidTokenError,
     TokenExpiredError,
     UnauthenticatedError,
 )
+from shared.apikeys import PREFIX, ApiKeys
 from shared.jwks import Keys, PublishedKeys, SharedSecret
 from shared.origins import check_page, is_this_machine
 from shared.principal import EVERYBODY, Principal, Role, Scope
@@ -195,7 +195,7 @@ def _known(kind: type[Member], named: object) -> frozenset[Member]:
     return frozenset(member for member in kind if member.value in listed)
 
 
-class _Asking(SecurityBase):
+class Asking(SecurityBase):
     """The dependency that tells who asks; the OpenAPI document names it as what secures a path."""
 
     model = HTTPBearer(description="A JWT or an API key. Not asked for with `WAYBILL_AUTH=none`.")
@@ -206,7 +206,7 @@ class _Asking(SecurityBase):
         return await authenticator.authenticate(connection)
 
 
-authenticated = _Asking()
+authenticated = Asking()
 
 Asker = Annotated[Principal, Security(authenticated)]
 """Who asks, as an endpoint is told."""

@@ -2,7 +2,8 @@
 
 from base64 import b64encode
 
-from shared.events import DeadCode, DeadData, FileDead
+from shared.events import FileDead
+from shared.facts import DeadCode, DeadData
 from shared.messaging import KafkaRecord
 
 MAX_REASON = 2000

@@ -20,6 +20,7 @@
     │   ├── TooWideSearchError              422
     │   ├── UnknownFileError                404
     │   ├── UnknownBatchError               404
+    │   ├── UnknownShareError               404
     │   ├── UnknownWebhookError             404
     │   ├── ForbiddenAddressError           422
     │   ├── FetchFailedError                422
@@ -33,11 +34,7 @@
     │   ├── LegalHoldError                  409
     │   ├── UnknownDeadLetterError          404
     │   ├── NotRedrivableError              409
-    │   ├── ForeignOriginError              403
-    │   ├── UnauthenticatedError            401
-    │   │   ├── InvalidTokenError           401
-    │   │   └── TokenExpiredError           401
-    │   ├── ForbiddenError                  403
+    │   ├── AccessError              who asks may not: `shared/accesserrors.py`
     │   └── DeletedFileError                410
     ├── UnavailableError         a part we lean on does not answer: send the same again later
     │   ├── KafkaUnavailableError           503
@@ -200,6 +197,13 @@ class UnknownFileError(RefusedError):
     status = 404
 
 
+class UnknownShareError(RefusedError):
+    """The file is not shared with this person."""
+
+    code = "unknown_share"
+    status = 404
+
+
 class UnknownBatchError(RefusedError):
     """No batch has this id."""
 
@@ -296,42 +300,6 @@ class NotRedrivableError(RefusedError):
 
     code = "not_redrivable"
     status = 409
-
-
-class ForeignOriginError(RefusedError):
-    """Another site's page may not give commands here."""
-
-    code = "foreign_origin"
-    status = 403
-
-
-class UnauthenticatedError(RefusedError):
-    """Say who you are: send a token as `Authorization: Bearer …`."""
-
-    code = "unauthenticated"
-    status = 401
-    challenge = 'Bearer realm="waybill"'
-
-
-class InvalidTokenError(UnauthenticatedError):
-    """The token is none that this service accepts."""
-
-    code = "invalid_token"
-    challenge = 'Bearer realm="waybill", error="invalid_token"'
-
-
-class TokenExpiredError(UnauthenticatedError):
-    """The token has expired: get a new one."""
-
-    code = "token_expired"
-    challenge = 'Bearer realm="waybill", error="invalid_token", error_description="expired"'
-
-
-class ForbiddenError(RefusedError):
-    """Who you are does not allow this."""
-
-    code = "forbidden"
-    status = 403
 
 
 class DeletedFileError(RefusedError):

@@ -2,7 +2,8 @@
 
 An event's `id` follows from what it says (`file_id:run:attempt:type[:seq]`), so that a repeat is
 recognised as one. Writers fill every field; readers ignore fields and types that they do not know.
-Names of people and files, and labels, are in `file.uploaded`, `.requeued` and `.commanded` only.
+Names of people and files, and labels, are in `file.uploaded`, `.requeued`, `.shared`, `.unshared`
+and `.commanded` only.
 """
 
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from shared.facts import Fact, Failure, Progress, Result, Source
+from shared.facts import DeadData, Fact, Failure, Progress, Reader, Result, Source
 
 
 class EventType(StrEnum):
@@ -34,6 +35,8 @@ class EventType(StrEnum):
     CANCELLED = "file.cancelled"
     DELETED = "file.deleted"
     CANCEL_REQUESTED = "file.cancel_requested"
+    SHARED = "file.shared"
+    UNSHARED = "file.unshared"
     COMMANDED = "file.commanded"
     RETRY_SCHEDULED = "file.retry_scheduled"
     WEBHOOK_SCHEDULED = "file.webhook_scheduled"
@@ -160,11 +163,12 @@ class CommandedData(Fact):
     """Somebody asked for something to be done with a file."""
 
     command_id: str = Field(description="tells two alike apart")
-    command: str = Field(description="`cancel`, `retry`, `delete` or `redrive`")
+    command: str = Field(description="`cancel`, `retry`, `delete`, `share`, `unshare` or `redrive`")
     by: str | None = Field(description="who, if anybody is asked who they are")
     tenant: str | None = Field(description="theirs, not the file's")
     api_key: str | None = Field(description="the id of the key by which they asked, if it was one")
     reason: str
+    reader: str | None = Field(default=None, description="with whom the file is to be shared")
 
 
 class RetryScheduledData(AttemptData):
@@ -185,34 +189,6 @@ class WebhookScheduledData(RunData):
     occurred_at: Timestamp
     error: Failure | None = None
     due_at: Timestamp
-
-
-class DeadCode(StrEnum):
-    """Why a record was put aside."""
-
-    UNREADABLE = "unreadable"
-    UNKNOWN_VERSION = "unknown_version"
-    GIVEN_UP = "given_up"
-
-
-class DeadData(Fact):
-    """A record that was put aside, and where it stood."""
-
-    topic: str
-    partition: int
-    offset: int
-    reason: str
-    payload: str = Field(description="the record's value, base64; of `given_up` none, as personal")
-    code: str = Field(
-        default=DeadCode.UNREADABLE.value,
-        description="`unreadable`, `unknown_version` or `given_up`",
-    )
-    size: int | None = Field(
-        default=None, description="bytes of the record's value; a longer one is cut in `payload`"
-    )
-    error_code: str | None = Field(default=None, description="of the last attempt, if given up")
-    run: int | None = Field(default=None, description="that was given up")
-    attempt: int | None = Field(default=None, description="the last one, if given up")
 
 
 class Event(Fact):
@@ -325,6 +301,20 @@ class FileCancelRequested(Event):
     data: CancelRequestedData
 
 
+class FileShared(Event):
+    """Somebody else of the tenant may read the file."""
+
+    type: Literal[EventType.SHARED] = EventType.SHARED
+    data: Reader
+
+
+class FileUnshared(Event):
+    """Somebody may read the file no longer."""
+
+    type: Literal[EventType.UNSHARED] = EventType.UNSHARED
+    data: Reader
+
+
 class FileCommanded(Event):
     """Somebody asked for something to be done with a file; what came of it, other events tell."""
 
@@ -353,7 +343,7 @@ class FileDead(Event):
     data: DeadData
 
 
-StatusEvent = (
+WorkEvent = (
     FileUploaded
     | FileRequeued
     | FileProcessing
@@ -365,6 +355,12 @@ StatusEvent = (
     | FileDeleted
     | FileCancelRequested
 )
+"""The events that tell of the work on a file."""
+
+AccessEvent = FileShared | FileUnshared
+"""The events that tell who may read a file, beside its owner."""
+
+StatusEvent = WorkEvent | AccessEvent
 """The events that the projection folds into a file's status."""
 
 AnyEvent = StatusEvent | FileCommanded | FileRetryScheduled | FileWebhookScheduled | FileDead

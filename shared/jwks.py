@@ -12,7 +12,8 @@ import httpx
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
-from shared.errors import InvalidTokenError, KeysUnavailableError
+from shared.accesserrors import InvalidTokenError
+from shared.errors import KeysUnavailableError
 
 log = logging.getLogger(__name__)
 

@@ -18,15 +18,10 @@ from faststream.kafka import KafkaBroker
 
 from shared.connection import admin_client, kafka_options, security_of
 from shared.errors import EventTooLargeError, KafkaUnavailableError, WaybillError
-from shared.events import (
-    AnyEvent,
-    Event,
-    StatusEvent,
-    tells_of_status,
-)
+from shared.events import AccessEvent, AnyEvent, Event, StatusEvent, tells_of_status
 from shared.reading import UnreadableEventError, parse, parse_once
 from shared.settings import Settings
-from shared.topics import TOPICS, Topic, topic_of
+from shared.topics import PARTITIONS, TOPICS, Topic, topic_of
 
 LINGER_MS = 0
 """A lone event leaves at once; under load aiokafka batches what waits behind the request in
@@ -136,8 +131,9 @@ class Publisher:
             EventTooLargeError: Kafka takes no record of this size.
         """
         target = topic or topic_of(event.type)
+        part = event.data.key if isinstance(event, AccessEvent) else None
         try:
-            await self._send(self._prefix + target.name, event.file_id, event.to_json())
+            await self._send(self._prefix + target.name, event.file_id, event.to_json(), part)
         except (KafkaError, IncorrectState, OSError) as error:
             raise _not_taken(event, error) from error
 
@@ -157,23 +153,28 @@ class Publisher:
                 f"Kafka did not take back a record of {key}: {error!r}"
             ) from error
 
-    async def forget(self, file_id: str, topic: Topic) -> None:
+    async def forget(self, file_id: str, topic: Topic, part: str | None = None) -> None:
         """Put a tombstone: a compacted topic keeps no record of the file any more.
+
+        Args:
+            part: what is forgotten of the file, in a topic that keeps a record of each part.
 
         Raises:
             KafkaUnavailableError: no acknowledgement came within the broker's time-out.
         """
         try:
-            await self._send(self._prefix + topic.name, file_id, None)
+            await self._send(self._prefix + topic.name, file_id, None, part)
         except (KafkaError, IncorrectState, OSError) as error:
             raise KafkaUnavailableError(
                 f"Kafka did not take the tombstone of {file_id}: {error!r}"
             ) from error
 
-    async def _send(self, topic: str, key: str, value: bytes | None) -> None:
-        await self._broker.publish(
-            value, topic, key=key.encode(), headers={"content-type": CLOUDEVENTS_JSON}
-        )
+    async def _send(
+        self, topic: str, key: str, value: bytes | None, part: str | None = None
+    ) -> None:
+        placed, partition = _placed(key, part)
+        headers = {"content-type": CLOUDEVENTS_JSON}
+        await self._broker.publish(value, topic, key=placed, partition=partition, headers=headers)
 
 
 class DirectPublisher(Publisher):
@@ -252,22 +253,26 @@ class DirectPublisher(Publisher):
         except (KafkaError, IncorrectState, OSError) as error:
             raise KafkaUnavailableError(f"Kafka did not take a record: {error!r}") from error
 
-    async def _send(self, topic: str, key: str, value: bytes | None) -> None:
-        await (await self._enqueue(topic, key, value))
+    async def _send(
+        self, topic: str, key: str, value: bytes | None, part: str | None = None
+    ) -> None:
+        await (await self._enqueue(topic, key, value, part))
 
     async def _enqueue(
         self,
         topic: str,
         key: str,
         value: bytes | None,
+        part: str | None = None,
         *,
         headers: Sequence[tuple[str, bytes]] = _HEADERS,
     ) -> asyncio.Future[None]:
         if self._producer is None:
             raise IncorrectState("the publisher is not started")
         self._set_linger(self._producer)
+        placed, partition = _placed(key, part)
         future: asyncio.Future[None] = await self._producer.send(
-            topic, value, key=key.encode(), headers=headers
+            topic, value, key=placed, partition=partition, headers=headers
         )
         return future
 
@@ -288,6 +293,13 @@ def _partition_of(key: bytes, partitions: Sequence[int], _: Sequence[int]) -> in
     """The partition of a key, as every Kafka client finds it; in Python that takes 6 µs."""
     number: int = (_hash(key) & 0x7FFFFFFF) % len(partitions)
     return partitions[number]
+
+
+def _placed(key: str, part: str | None) -> tuple[bytes, int | None]:
+    """The key of a record, and its partition if it is that of another key: of the file's own."""
+    if part is None:
+        return key.encode(), None
+    return f"{key}:{part}".encode(), _partition_of(key.encode(), range(PARTITIONS), ())
 
 
 def _not_taken(event: Event, error: Exception) -> WaybillError:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
-from shared.errors import ForeignOriginError
+from shared.accesserrors import ForeignOriginError
 from shared.settings import is_loopback
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from shared.errors import ForbiddenError
+from shared.accesserrors import ForbiddenError
 
 
 class Role(StrEnum):

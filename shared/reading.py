@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from shared.events import SCHEMAS, AnyEvent, DeadCode
+from shared.events import SCHEMAS, AnyEvent
+from shared.facts import DeadCode
 
 
 class UnreadableEventError(ValueError):

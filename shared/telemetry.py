@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -31,6 +32,19 @@ FILES = Gauge("waybill_files", "Files in MongoDB, by status.", ["status"])
 LAG = Gauge("waybill_lag_records", "Records that a group has yet to finish.", ["group", "topic"])
 
 
+_TICKET = re.compile(r"(?<=[?&]ticket=)[^&\s\"']+")
+
+
+class _WithoutTickets(logging.Filter):
+    """Leaves out of a message what opens a stream: uvicorn tells the addresses of WebSockets."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if "ticket=" in message:
+            record.msg, record.args = _TICKET.sub("…", message), None
+        return True
+
+
 class _JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, logger, message, and the traceback if there is one."""
 
@@ -55,6 +69,7 @@ def configure_logging(settings: Settings) -> None:
         else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     )
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    handler.addFilter(_WithoutTickets())
     for noisy in ("aiokafka", "httpx", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

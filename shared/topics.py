@@ -20,6 +20,8 @@ class Topic:
     carries: tuple[EventType, ...]
     partitions: int = PARTITIONS
     compact: bool = False
+    is_per_reader: bool = False
+    """Whether the latest record of each reader of a file is kept, instead of the file's."""
     retention: timedelta | None = None
     """How long a record is kept; None keeps it for ever."""
     writers: tuple[str, ...]
@@ -74,6 +76,15 @@ CONTROL = Topic(
     compact=True,
     writers=("status",),
     readers=("processor", "projector", "fan-out"),
+)
+ACCESS = Topic(
+    name="file.access",
+    purpose="With whom files are shared; tombstones erase the readers of a deleted one.",
+    carries=(EventType.SHARED, EventType.UNSHARED),
+    compact=True,
+    is_per_reader=True,
+    writers=("status",),
+    readers=("projector", "fan-out"),
 )
 COMMANDS = Topic(
     name="file.commands",
@@ -146,13 +157,14 @@ TOPICS = (
     LIFECYCLE,
     PROGRESS,
     CONTROL,
+    ACCESS,
     COMMANDS,
     *(tier.topic for tier in RETRY_TIERS),
     USAGE,
     DEAD,
 )
 
-EVENT_TOPICS = (UPLOADED, LIFECYCLE, PROGRESS, CONTROL)
+EVENT_TOPICS = (UPLOADED, LIFECYCLE, PROGRESS, CONTROL, ACCESS)
 """What the projection is folded from."""
 WORK_TOPICS = (UPLOADED, *(tier.topic for tier in RETRY_TIERS))
 """What the processor takes its work from."""

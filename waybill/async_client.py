@@ -22,6 +22,7 @@ from waybill.calls import (
     refusal,
     store_gone,
     store_refusal,
+    subjects,
 )
 from waybill.client import BLOCK, LONG_POLL
 from waybill.errors import NoAnswerError, RefusedError
@@ -162,6 +163,18 @@ class AsyncClient:
             RefusedError: it has the label `legal_hold`, or is not there.
         """
         return await self._answer(self._calls.delete(file_id, reason))
+
+    async def share(self, file_id: str, subject: str, *, reason: str | None = None) -> list[str]:
+        """Let somebody else of the file's tenant read it; returns who reads it now."""
+        return subjects(await self._answer(self._calls.share(file_id, subject, reason)))
+
+    async def unshare(self, file_id: str, subject: str, *, reason: str | None = None) -> list[str]:
+        """Let somebody read a file no longer; returns who reads it now."""
+        return subjects(await self._answer(self._calls.unshare(file_id, subject, reason)))
+
+    async def shares(self, file_id: str) -> list[str]:
+        """Who reads a file, beside its owner."""
+        return subjects(await self._answer(self._calls.shares(file_id)))
 
     async def watch(
         self,

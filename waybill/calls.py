@@ -112,6 +112,15 @@ class Calls:
     def delete(self, file_id: str, reason: str | None) -> Call:
         return Call("DELETE", self._file(file_id), _given(reason=reason))
 
+    def shares(self, file_id: str) -> Call:
+        return Call("GET", f"{self._file(file_id)}/shares")
+
+    def share(self, file_id: str, subject: str, reason: str | None) -> Call:
+        return Call("PUT", self._share(file_id, subject), _given(reason=reason))
+
+    def unshare(self, file_id: str, subject: str, reason: str | None) -> Call:
+        return Call("DELETE", self._share(file_id, subject), _given(reason=reason))
+
     def files(self, limit: int, filters: Mapping[str, Any]) -> Call:
         wanted = {name: value for name, value in filters.items() if value}
         return Call("GET", f"{self._addresses.status}/api/files", {"limit": limit, **wanted})
@@ -141,6 +150,9 @@ class Calls:
     def _file(self, file_id: str) -> str:
         return f"{self._addresses.status}/api/files/{quote(file_id, safe='')}"
 
+    def _share(self, file_id: str, subject: str) -> str:
+        return f"{self._file(file_id)}/shares/{quote(subject, safe='')}"
+
     def _dead(self, letter_id: str) -> str:
         return f"{self._addresses.status}/api/admin/dead/{quote(letter_id, safe='')}"
 
@@ -159,6 +171,11 @@ def document(response: httpx.Response) -> dict[str, Any]:
         raise refusal(response)
     answer: dict[str, Any] = response.json()
     return answer
+
+
+def subjects(told: Mapping[str, Any]) -> list[str]:
+    """Those with whom a file is shared, as they are answered."""
+    return [each["subject"] for each in told["items"]]
 
 
 def refusal(response: httpx.Response) -> RefusedError:

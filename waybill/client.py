@@ -21,6 +21,7 @@ from waybill.calls import (
     refusal,
     store_gone,
     store_refusal,
+    subjects,
 )
 from waybill.errors import NoAnswerError, RefusedError
 from waybill.following import SILENCE, Following, Status
@@ -176,6 +177,18 @@ class Client:
             RefusedError: it has the label `legal_hold`, or is not there.
         """
         return self._answer(self._calls.delete(file_id, reason))
+
+    def share(self, file_id: str, subject: str, *, reason: str | None = None) -> list[str]:
+        """Let somebody else of the file's tenant read it; returns who reads it now."""
+        return subjects(self._answer(self._calls.share(file_id, subject, reason)))
+
+    def unshare(self, file_id: str, subject: str, *, reason: str | None = None) -> list[str]:
+        """Let somebody read a file no longer; returns who reads it now."""
+        return subjects(self._answer(self._calls.unshare(file_id, subject, reason)))
+
+    def shares(self, file_id: str) -> list[str]:
+        """Who reads a file, beside its owner."""
+        return subjects(self._answer(self._calls.shares(file_id)))
 
     def files(self, *, limit: int = 50, **filters: str | Sequence[str] | None) -> list[Status]:
         """The newest files, newest first.

@@ -72,9 +72,13 @@ class Following:
         )
         if b"id" in fields:
             self._cursor = fields[b"id"].decode()
-        if b"data" not in fields or b"event" in fields:
-            return None  # A heartbeat, or a message about the stream itself.
+        if b"data" not in fields:
+            return None  # A heartbeat.
         document: Status = json.loads(fields[b"data"])
+        if b"event" in fields:
+            if fields[b"event"] == b"withdrawn":  # Should it be shared again, that is news.
+                self._known.pop(document["file_id"], None)
+            return None  # A message about the stream itself.
         return document if self._is_news(document) else None
 
     def _is_news(self, document: Status) -> bool:

@@ -17,8 +17,6 @@ from shared.errors import EventTooLargeError, KafkaUnavailableError
 from shared.events import (
     CancelledData,
     CompletedData,
-    DeadCode,
-    DeadData,
     Event,
     FailedData,
     FileCancelled,
@@ -33,7 +31,7 @@ from shared.events import (
     RetryScheduledData,
     utc_now,
 )
-from shared.facts import Failure, Progress, Result
+from shared.facts import DeadCode, DeadData, Failure, Progress, Result
 from shared.messaging import DirectPublisher, KafkaRecord
 from shared.reading import UnreadableEventError
 from shared.telemetry import ATTEMPTS, UNREADABLE

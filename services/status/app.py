@@ -25,9 +25,11 @@ from services.status.api import (
     page,
     polling,
     session,
+    shares,
     socket,
     stats,
     stream,
+    tickets,
 )
 from services.status.api import webhooks as webhook_api
 from services.status.api.dependencies import State
@@ -44,7 +46,9 @@ from services.status.retention import Retention
 from services.status.revocation import Revocations
 from services.status.runs import Runs
 from services.status.settings import StatusSettings
+from services.status.sharing import Sharing
 from services.status.store import FileStore
+from services.status.tickets import Tickets
 from services.status.webhooks.courier import Courier
 from services.status.webhooks.deliveries import Deliveries
 from services.status.webhooks.registry import Webhooks
@@ -121,10 +125,11 @@ def create_app(settings: StatusSettings) -> FastAPI:
             blobs=blobs,
             publisher=publisher,
             runs=runs,
-            commands=Commands(publisher, runs, deletions),
+            commands=Commands(publisher, runs, deletions, Sharing(hub, publisher)),
             letters=DeadLetters(settings),
             webhooks=webhooks,
             outbound=outbound,
+            tickets=Tickets(store, keys),
             monitor=monitor,
             auditor=auditor,
         )
@@ -147,8 +152,11 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app.include_router(listing.router)
     app.include_router(bulk.router)
     app.include_router(commands.router)
+    app.include_router(shares.reading)
+    app.include_router(shares.commanding)
     app.include_router(batches.router)
     app.include_router(admin.router)
+    app.include_router(tickets.router)
     app.include_router(stream.router)
     app.include_router(socket.router)
     app.include_router(asyncapi.router)

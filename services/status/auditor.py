@@ -16,8 +16,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from pydantic import BaseModel
 
+from services.status import shares
 from services.status.access import EVERYTHING, Visibility
-from services.status.projection import FIRST_RUN, State, Status, differing_fields, fold
+from services.status.drift import differing_fields
+from services.status.projection import FIRST_RUN, State, Status, fold
 from services.status.query import Query, Sort
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
@@ -28,7 +30,7 @@ from shared.events import FileUploaded, StatusEvent, Timestamp, utc_now
 from shared.log import open_log, read_range
 from shared.messaging import read_status_event
 from shared.telemetry import AUDITED, STUCK
-from shared.topics import LIFECYCLE, PARTITIONS, UPLOADED
+from shared.topics import ACCESS, LIFECYCLE, PARTITIONS, UPLOADED
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +80,8 @@ class _Sample:
     events: dict[str, list[tuple[StatusEvent, int]]]
     read_until: datetime
     """Of what happened before this, everything was read."""
+    shared_until: int = 0
+    """Of whom files are shared with, everything before this offset was read."""
 
     def folded(self) -> dict[str, Status]:
         return {
@@ -113,22 +117,20 @@ class Auditor:
             KafkaError: Kafka does not answer.
             UnavailableError: MongoDB does not answer.
         """
-        async with open_log(self._settings, (UPLOADED, LIFECYCLE), client_id="auditor") as (
-            consumer,
-            places,
-        ):
-            uploads, lifecycle = (
+        topics = (UPLOADED, LIFECYCLE, ACCESS)
+        async with open_log(self._settings, topics, client_id="auditor") as (consumer, places):
+            uploads, lifecycle, access = (
                 TopicPartition(self._settings.topic_prefix + topic.name, partition)
-                for topic in (UPLOADED, LIFECYCLE)
+                for topic in topics
             )
-            assert {uploads, lifecycle} <= set(places)  # noqa: S101 - one count for all topics
-            sample = await _read_sample(consumer, uploads, lifecycle)
+            assert {uploads, lifecycle, access} <= set(places)  # noqa: S101 - one count for all
+            sample = await _read_sample(consumer, uploads, lifecycle, access)
         expected = sample.folded()
-        suspicious = await self._differing(expected, sample.read_until)
+        suspicious = await self._differing(expected, sample)
         if suspicious:
             await asyncio.sleep(SETTLING)
             suspicious = await self._differing(
-                {file_id: expected[file_id] for file_id in suspicious}, sample.read_until
+                {file_id: expected[file_id] for file_id in suspicious}, sample
             )
         for file_id, fields in suspicious.items():
             log.error("%s has drifted from the log: %s", file_id, ", ".join(fields) or "missing")
@@ -166,7 +168,7 @@ class Auditor:
         return sorted(found, key=lambda file: file.silent_since)
 
     async def _differing(
-        self, expected: dict[str, Status], read_until: datetime
+        self, expected: dict[str, Status], sample: _Sample
     ) -> dict[str, list[str]]:
         """The fields that differ, by file; none for a file that is missing."""
         stored = await self._store.get_many(expected)
@@ -174,29 +176,34 @@ class Auditor:
         for file_id, wanted in expected.items():
             found = stored.get(file_id)
             if found is None:
-                if wanted.created_at is not None and wanted.created_at < read_until - SLACK:
+                if wanted.created_at is not None and wanted.created_at < sample.read_until - SLACK:
                     differing[file_id] = []
-            elif _is_judged(wanted, found, read_until) and found != wanted:
+            elif _is_judged(wanted, found, sample) and found != wanted:
                 differing[file_id] = differing_fields(found, wanted)
         return differing
 
 
-def _is_judged(wanted: Status, found: Status, read_until: datetime) -> bool:
+def _is_judged(wanted: Status, found: Status, sample: _Sample) -> bool:
     """Whether what was read of the log is all that the document can know.
 
     A later run replaces the record of the upload, and what happens meanwhile is not in the sample.
     """
     if found.run != FIRST_RUN or found.deleted_at is not None:
         return False
-    ended = found.status.is_terminal and found.updated_at and found.updated_at < read_until
+    if shares.end(found.shares) > sample.shared_until:
+        return False
+    ended = found.status.is_terminal and found.updated_at and found.updated_at < sample.read_until
     return bool(wanted.status.is_terminal or ended)
 
 
 async def _read_sample(
-    consumer: AIOKafkaConsumer, uploads: TopicPartition, lifecycle: TopicPartition
+    consumer: AIOKafkaConsumer,
+    uploads: TopicPartition,
+    lifecycle: TopicPartition,
+    access: TopicPartition,
 ) -> _Sample:
     begin = (await consumer.beginning_offsets([uploads]))[uploads]
-    ends = await consumer.end_offsets([uploads, lifecycle])
+    ends = await consumer.end_offsets([uploads, lifecycle, access])
     start = random.randint(begin, max(begin, ends[uploads] - SAMPLE))  # noqa: S311
     sample = _Sample({}, utc_now())
     earliest = sample.read_until
@@ -206,9 +213,17 @@ async def _read_sample(
             sample.events[event.file_id] = [(event, record.offset)]
             earliest = min(earliest, event.time)
     moment = int((earliest - SLACK).timestamp() * 1000)
-    first = (await consumer.offsets_for_times({lifecycle: moment}))[lifecycle]
+    found = await consumer.offsets_for_times(dict.fromkeys((lifecycle, access), moment))
+    first, shared = found[lifecycle], found[access]
     if not sample.events or first is None:
         return sample
+    sample.shared_until = ends[access]
+    if shared is not None:
+        sample.shared_until = min(ends[access], shared.offset + MAX_READ)
+        async for record in read_range(consumer, access, shared.offset, sample.shared_until):
+            event = read_status_event(record)
+            if event is not None and event.file_id in sample.events:
+                sample.events[event.file_id].append((event, record.offset))
     last = min(ends[lifecycle], first.offset + MAX_READ)
     known = {file_id.encode() for file_id in sample.events}
     async for record in read_range(consumer, lifecycle, first.offset, last):

@@ -41,17 +41,23 @@ async def request_cancel(publisher: Publisher, status: Status, *, reason: str) -
 
 
 async def publish_and_see(
-    hub: Hub, publisher: Publisher, event: Event, *, seen: Callable[[Status], bool]
+    hub: Hub,
+    publisher: Publisher,
+    event: Event,
+    *,
+    seen: Callable[[Status], bool],
+    wanted: Filter | None = None,
 ) -> None:
     """Publish an event about a file, and wait a moment until this pod knows it.
 
     Args:
         seen: whether a status is that after the event.
+        wanted: what follows the event, if that is not whatever follows the file.
 
     Raises:
         UnavailableError: Kafka or MongoDB does not answer, or this pod has too many subscribers.
     """
-    with hub.subscribe(Filter(ids=frozenset({event.file_id}))) as news:
+    with hub.subscribe(wanted or Filter(ids=frozenset({event.file_id}))) as news:
         await publisher.publish(event)
         with suppress(TimeoutError):
             async with asyncio.timeout(SEEN_WITHIN):

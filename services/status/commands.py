@@ -9,6 +9,7 @@ from services.status.commanding import SOURCE, request_cancel
 from services.status.deletion import Deletions
 from services.status.projection import Status
 from services.status.runs import Runs
+from services.status.sharing import Sharing
 from shared.events import CommandedData, FileCommanded, new_file_id
 from shared.messaging import Publisher
 from shared.principal import Principal
@@ -20,16 +21,21 @@ class Command(StrEnum):
     CANCEL = "cancel"
     RETRY = "retry"
     DELETE = "delete"
+    SHARE = "share"
+    UNSHARE = "unshare"
     REDRIVE = "redrive"
 
 
 class Commands:
     """Notes commands, and carries them out."""
 
-    def __init__(self, publisher: Publisher, runs: Runs, deletions: Deletions) -> None:
+    def __init__(
+        self, publisher: Publisher, runs: Runs, deletions: Deletions, sharing: Sharing
+    ) -> None:
         self._publisher = publisher
         self._runs = runs
         self._deletions = deletions
+        self._sharing = sharing
 
     async def cancel(self, status: Status, by: Principal, *, reason: str) -> Status:
         """Stop the work on a file; raises what `request_cancel` does."""
@@ -46,8 +52,31 @@ class Commands:
         await self.note(Command.DELETE, status.file_id, by, reason=reason)
         return await self._deletions.delete(status, reason=reason)
 
-    async def note(self, command: Command, file_id: str, by: Principal, *, reason: str) -> None:
+    async def share(self, status: Status, by: Principal, *, reader: str, reason: str) -> Status:
+        """Let somebody read a file; raises what `Sharing` does."""
+        self._sharing.check(status, reader)
+        noted = await self.note(Command.SHARE, status.file_id, by, reason=reason, reader=reader)
+        return await self._sharing.share(status, reader, noted)
+
+    async def unshare(self, status: Status, by: Principal, *, reader: str, reason: str) -> Status:
+        """Let somebody read a file no longer; raises what `Sharing` does."""
+        status = await self._sharing.known(status, reader)
+        noted = await self.note(Command.UNSHARE, status.file_id, by, reason=reason, reader=reader)
+        return await self._sharing.unshare(status, reader, noted)
+
+    async def note(
+        self,
+        command: Command,
+        file_id: str,
+        by: Principal,
+        *,
+        reason: str,
+        reader: str | None = None,
+    ) -> str:
         """Return once Kafka has it; only then may the command be carried out.
+
+        Returns:
+            The command's own id.
 
         Raises:
             KafkaUnavailableError: it has not.
@@ -59,5 +88,7 @@ class Commands:
             tenant=by.tenant,
             api_key=by.api_key,
             reason=reason,
+            reader=reader,
         )
         await self._publisher.publish(FileCommanded.of(file_id, data, source=SOURCE))
+        return data.command_id

@@ -25,7 +25,8 @@ def conditions(query: Query, sort: Sort, after: Cursor | None) -> list[dict[str,
     since = query.updated_since or (FIRST if sort.is_by_change else None)
     asked += _range("updated_at", since, query.updated_before)
     asked += [] if after is None else _behind(after)
-    return [*asked, query.visible_to.conditions(), {"deleted_at": None}]
+    visible = query.visible_to.conditions(by_reader=not sort.is_by_change)
+    return [*asked, visible, {"deleted_at": None}]
 
 
 def _first_id(moment: datetime | None) -> str | None:
@@ -38,16 +39,19 @@ def _range(field: str, least: Any, below: Any) -> list[dict[str, Any]]:
 
 
 def _behind(cursor: Cursor) -> list[dict[str, Any]]:
-    beyond = "$lt" if cursor.sort.descends else "$gt"
+    beyond, not_beyond = ("$lt", "$gte") if cursor.sort.descends else ("$gt", "$lte")
     if not cursor.sort.is_by_change:
         return [{"_id": {beyond: cursor.file_id}}]
-    # The first of these bounds the walk of the index, the second is for those of the same time.
+    # The first of these bounds the walk of the index, the second is for those of the same time. Of
+    # an `$or` MongoDB may make two walks at times, whose results it would have to sort.
     return [
         {"updated_at": {f"{beyond}e": cursor.updated_at}},
         {
-            "$or": [
-                {"updated_at": {beyond: cursor.updated_at}},
-                {"_id": {beyond: cursor.file_id}},
+            "$nor": [
+                {
+                    "updated_at": {not_beyond: cursor.updated_at},
+                    "_id": {not_beyond: cursor.file_id},
+                }
             ]
         },
     ]

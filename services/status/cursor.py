@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from shared.errors import BadParameterError
-from shared.topics import LIFECYCLE, UPLOADED
+from shared.topics import ACCESS, LIFECYCLE, UPLOADED
 
-TOPICS = (UPLOADED, LIFECYCLE)
-"""What cursors count, in the order in which it names them."""
+TOPICS = (UPLOADED, LIFECYCLE, ACCESS)
+"""What cursors count, in the order in which it names them; those of an installation where nothing
+is shared name the first two."""
 
 MAX_LENGTH = 4096
-"""Characters of a cursor: those of 24 partitions are some 100."""
+"""Characters of a cursor: those of 36 partitions are some 150."""
 
 
 VERSION = b"\x01"

@@ -14,7 +14,8 @@ from aiokafka.errors import KafkaError
 from pydantic import BaseModel, ConfigDict
 
 from shared.errors import KafkaUnavailableError
-from shared.events import DeadCode, DeadData, FileDead, Timestamp
+from shared.events import FileDead, Timestamp
+from shared.facts import DeadCode, DeadData
 from shared.log import open_log, read_range
 from shared.messaging import read_record
 from shared.reading import UnreadableEventError

@@ -2,9 +2,9 @@
 
 `file.deleted` stays in the log for ever, so no replay brings the file back. All else goes: the
 upload and its artifacts in the blob store, and the name, the owner and the labels, which only
-`file.uploaded` carries, by a tombstone. What is to be erased is noted in the document, so that any
-pod goes on where one was killed; and an attempt that was under way marks it anew by its outcome,
-so that what it has stored meanwhile goes as well.
+`file.uploaded` carries, and those with whom it was shared, by tombstones. What is to be erased is
+noted in the document, so that any pod goes on where one was killed; and an attempt that was under
+way marks it anew by its outcome, so that what it has stored meanwhile goes as well.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from shared.blobs import BlobStore, results_prefix, source_key
 from shared.errors import LegalHoldError, UnavailableError
 from shared.events import DeletedData, FileDeleted
 from shared.messaging import Publisher
-from shared.topics import UPLOADED
+from shared.topics import ACCESS, UPLOADED
 
 log = logging.getLogger(__name__)
 
@@ -88,5 +88,7 @@ class Eraser:
         for key in (source_key(status.file_id), *results):
             await self._blobs.delete(key)
         await self._publisher.forget(status.file_id, UPLOADED)
+        for share in status.shares:
+            await self._publisher.forget(status.file_id, ACCESS, share.key)
         await self._store.erased(status)
         log.info("%s is erased", status.file_id)

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
-from services.status.projection import Status, differing_fields
+from services.status.projection import Status
 from services.status.store import FileStore
 
 CHUNK = 10_000
@@ -36,6 +36,13 @@ CatchUp = Callable[[], Awaitable[None]]
 
 Difference = str
 """How a file differs, in words."""
+
+
+def differing_fields(one: Status, other: Status) -> list[str]:
+    """The names of the fields in which two statuses differ."""
+    return sorted(
+        name for name in Status.model_fields if getattr(one, name) != getattr(other, name)
+    )
 
 
 @dataclass

@@ -9,7 +9,7 @@ from services.status.projection import State, Status
 
 
 class Group(NamedTuple):
-    """Those who follow one thing: a file, a batch, an owner, a label, or all files."""
+    """Those who follow one thing: a file, a batch, an owner or reader, a label, or all files."""
 
     kind: str
     value: str = ""
@@ -72,6 +72,9 @@ def groups_of(status: Status) -> Iterator[Group]:
         yield Group("batch", status.batch_id)
     if status.owner is not None:
         yield Group("owner", status.owner)
+    for share in status.shares:
+        if share.reader not in (None, status.owner):
+            yield Group("owner", share.reader)
     for key, value in status.labels.items():
         yield Group("label", f"{key}:{value}")
     yield ALL

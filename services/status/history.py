@@ -12,7 +12,9 @@ MAX_HISTORY = 100
 """Lines of history in one document; the latest stay. 100 lines are ~20 kB, far under MongoDB's
 16 MB, and more than anybody reads of one file."""
 
-_UNTOLD = frozenset({EventType.PROGRESSED, EventType.CANCEL_REQUESTED})
+_UNTOLD = frozenset(
+    {EventType.PROGRESSED, EventType.CANCEL_REQUESTED, EventType.SHARED, EventType.UNSHARED}
+)
 """Leave no line."""
 
 

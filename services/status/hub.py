@@ -23,7 +23,8 @@ from services.status.recent import Recent, Told
 from services.status.store import FileStore
 from services.status.subscription import Subscription
 from services.status.update import Batches, Update
-from shared.errors import OverloadedError, TokenExpiredError
+from shared.accesserrors import TokenExpiredError
+from shared.errors import OverloadedError
 from shared.telemetry import PUSHED, SUBSCRIBERS
 
 MAX_SNAPSHOT = 1000
@@ -72,15 +73,25 @@ class Hub:
 
         One that may not be known of takes the same way, and so the same time, as one that is not.
         """
-        if (held := self._held(file_id, visible_to)) is not None:
+        held = self._overlay.get(file_id)
+        if held is not None and visible_to.permits(held.audience):
             return held
         stored = await self._store.get(file_id, visible_to)
         # The tail may have brought something newer while MongoDB answered.
-        return self._held(file_id, visible_to) or (Update(stored) if stored else None)
-
-    def _held(self, file_id: str, visible_to: Visibility) -> Update | None:
         held = self._overlay.get(file_id)
-        return held if held is not None and visible_to.permits(held.audience) else None
+        if held is not None and visible_to.permits(held.audience):
+            return held
+        return Update(stored) if stored is not None and self.shows(stored, visible_to) else None
+
+    def shows(self, stored: Status, visible_to: Visibility) -> bool:
+        """Whether a file that MongoDB shows to somebody is theirs to read still.
+
+        The projector may not yet know that it is not: this pod does.
+        """
+        held = self._overlay.get(stored.file_id)
+        if held is None or held.audience.created_at is None:
+            return True
+        return visible_to.permits(held.audience)
 
     async def observe(
         self, events: Sequence[Observed], read: Cursor, *, at_end: bool = True
@@ -224,7 +235,8 @@ class Hub:
     ) -> AsyncGenerator[Update | None, None]:
         """The states of one file from now on, without gap or step back, to its terminal one.
 
-        Yields None after each `heartbeat` seconds of silence. Ends early when the pod shuts down.
+        Yields None after each `heartbeat` seconds of silence. Ends early when the pod shuts down,
+        or when the file is no longer shared with who follows it.
         """
         wanted = Filter(ids=frozenset({file_id}), visible_to=visible_to)
         with self.subscribe(wanted) as subscription:
@@ -237,6 +249,8 @@ class Hub:
                 if not arrived and not subscription.closed:
                     yield None
                 for update in arrived:
+                    if update.withdraws:
+                        return
                     last = update
                     yield update
 
@@ -261,7 +275,9 @@ class Hub:
             if current:
                 subscription.has_seen(current.status)
             arrived = await subscription.wait(seconds)
-            return arrived[-1] if arrived else await self.current(file_id, visible_to)
+            if arrived and not arrived[-1].withdraws:
+                return arrived[-1]
+            return await self.current(file_id, visible_to)
 
     async def beat(self, seconds: float) -> None:
         """Let all streams send a heartbeat that often, until cancelled: one timer for all."""
@@ -305,6 +321,9 @@ class Hub:
         deleted = {each.status.file_id for each in told if each.status.deleted_at is not None}
         for file_id in deleted:
             self._recent.forget(file_id)
+        for each in told:
+            if each.reader is not None:
+                self._recent.readdress(each)
         kept = [
             each
             for each in told

@@ -9,11 +9,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from services.status import shares
 from services.status.cursor import TOPICS, Cursor, Partition, Place
+from services.status.notices import notice
 from services.status.projection import Status, apply
 from services.status.sequence import is_due, rewind
 from services.status.update import Update, adds_to
-from shared.events import StatusEvent
+from shared.events import AccessEvent, StatusEvent
 
 MAX_HELD = 50_000
 """States held in memory, ~3 kB each. What is dropped is the least recently changed, which the
@@ -209,6 +211,12 @@ class Overlay:
         self._held[after.file_id] = held
         if after is before:
             return []
+        if isinstance(observed.event, AccessEvent):
+            held.told = Update(after)
+            told = notice(before, after, observed.event, observed.place)
+            if held.ahead is not None and _contains(after, held.ahead.status):
+                held.ahead = None
+            return [told] if told else []
         is_deletion = after.deleted_at is not None and before and before.deleted_at is None
         update = Update(after, place=observed.place, before=before if is_deletion else None)
         held.told = update
@@ -220,4 +228,8 @@ class Overlay:
 
 def _contains(status: Status, other: Status) -> bool:
     """Whether a state knows all that the other one does."""
-    return status.position >= other.position and len(status.history) >= len(other.history)
+    return (
+        status.position >= other.position
+        and len(status.history) >= len(other.history)
+        and shares.end(status.shares) >= shares.end(other.shares)
+    )

@@ -21,7 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, computed_fie
 
 from services.status.history import HistoryEntry, with_events
 from services.status.position import NOWHERE, Position, as_integers, position_of
+from services.status.shares import Shares, with_event, without_names
 from shared.events import (
+    AccessEvent,
     EventType,
     FileCancelled,
     FileCancelRequested,
@@ -36,6 +38,7 @@ from shared.events import (
     RequeuedData,
     StatusEvent,
     Timestamp,
+    WorkEvent,
 )
 from shared.facts import Failure, Progress, Result
 
@@ -78,6 +81,7 @@ _WHOLE = ProgressView(done=1, total=1)
 
 # Of which kind an event is, is asked of each of them, and a set knows sooner than a row of classes.
 _ASKING = frozenset({EventType.CANCEL_REQUESTED})
+_SHARING = frozenset({EventType.SHARED, EventType.UNSHARED})
 _LASTING = frozenset(
     {EventType.UPLOADED, EventType.REQUEUED, EventType.PROCESSING, EventType.DELETED}
 )
@@ -115,15 +119,10 @@ class Status(BaseModel):
     history: tuple[HistoryEntry, ...] = ()
     cancel_run: int | None = Field(default=None, exclude=True)
     """The last run that is to be cancelled, for as long as that may still come true."""
+    shares: Shares = Field(default=(), exclude=True)
+    """Who else may read the file: for its owner to know, and not part of the document."""
     position: Annotated[Position, PlainSerializer(as_integers, when_used="json")] = NOWHERE
     """Of two states of a file the one with the greater position is the later one."""
-
-
-def differing_fields(one: Status, other: Status) -> list[str]:
-    """The names of the fields in which two statuses differ."""
-    return sorted(
-        name for name in Status.model_fields if getattr(one, name) != getattr(other, name)
-    )
 
 
 _UNKNOWN = Status(file_id="")
@@ -149,7 +148,10 @@ def fold(status: Status | None, events: Sequence[tuple[StatusEvent, int]]) -> St
         return status
     draft = {**vars(status or _UNKNOWN), "file_id": events[0][0].subject}
     for event, offset in events:
-        _add(draft, event, offset)
+        if event.type in _SHARING:
+            _note_share(draft, event, offset)  # type: ignore[arg-type] # `isinstance` is slower.
+        else:
+            _add(draft, event, offset)  # type: ignore[arg-type]
     draft["history"] = with_events(draft["history"], events)
     return status if status and draft == vars(status) else _status(draft)
 
@@ -176,7 +178,13 @@ def apply(status: Status | None, event: StatusEvent, offset: int) -> Status:
     return after
 
 
-def _add(draft: Draft, event: StatusEvent, offset: int) -> None:
+def _note_share(draft: Draft, event: AccessEvent, offset: int) -> None:
+    draft["shares"] = with_event(
+        draft["shares"], event, offset, is_deleted=bool(draft["deleted_at"])
+    )
+
+
+def _add(draft: Draft, event: WorkEvent, offset: int) -> None:
     position = position_of(event, offset)
     leads = position > draft["position"]
     if leads and event.data.run > draft["run"]:
@@ -190,7 +198,7 @@ def _add(draft: Draft, event: StatusEvent, offset: int) -> None:
         _note_request(draft, event)
 
 
-def _note_request(draft: Draft, event: StatusEvent) -> None:
+def _note_request(draft: Draft, event: WorkEvent) -> None:
     """Keep the last request to cancel, as far as it may still come true.
 
     A request is void when its run has ended, and of two the one for the later run counts; neither
@@ -218,7 +226,7 @@ _UNDECIDED: Draft = {
 """What the leading event alone decides, where it says nothing of it."""
 
 
-def _lead(draft: Draft, event: StatusEvent) -> None:
+def _lead(draft: Draft, event: WorkEvent) -> None:
     """Let an event decide what the leading event alone decides."""
     draft |= _UNDECIDED
     told = vars(event.data)  # A field that is not there costs pydantic's getattr an exception.
@@ -269,7 +277,7 @@ def _view(progress: Progress | None) -> ProgressView | None:
     return ProgressView(done=progress.done, total=progress.total) if progress else None
 
 
-def _note_facts(draft: Draft, event: StatusEvent, *, leads: bool) -> None:
+def _note_facts(draft: Draft, event: WorkEvent, *, leads: bool) -> None:
     """Keep what an event leaves behind whether it leads or not."""
     match event:
         case FileProcessing(data=data) if leads or data.run == draft["run"]:
@@ -289,3 +297,4 @@ def _note_facts(draft: Draft, event: StatusEvent, *, leads: bool) -> None:
         case FileDeleted():
             draft["deleted_at"] = min(draft["deleted_at"] or event.time, event.time)
             draft |= {"owner": None, "name": None, "labels": {}}
+            draft["shares"] = without_names(draft["shares"])

@@ -61,6 +61,25 @@ class Recent:
             self._count -= len(begin.updates)
             self._batches[0] = Told((), begin.cursor)
 
+    def readdress(self, notice: Update) -> None:
+        """Tell of a file to those who come back and may know of it now, whoever might before.
+
+        Args:
+            notice: with whom the file is shared, or no longer.
+        """
+        for number, told in enumerate(self._batches):
+            kept = []
+            for update in told.updates:
+                if update.status.file_id == notice.status.file_id:
+                    if update.reader is None:
+                        update.audience = notice.status
+                    elif update.reader == notice.reader:
+                        continue
+                kept.append(update)
+            if len(kept) < len(told.updates):
+                self._count -= len(told.updates) - len(kept)
+                self._batches[number] = Told(kept, told.cursor)
+
     def forget(self, file_id: str) -> None:
         """Keep nothing of a deleted file: it carries personal data."""
         for number, told in enumerate(self._batches):

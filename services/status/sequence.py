@@ -8,8 +8,10 @@ tail stands (`rewind`).
 
 from collections.abc import Mapping
 
+from services.status import shares
 from services.status.projection import State, Status
 from shared.events import (
+    AccessEvent,
     EventType,
     FileCancelRequested,
     FileDeleted,
@@ -18,7 +20,7 @@ from shared.events import (
     FileUploaded,
     StatusEvent,
 )
-from shared.topics import Topic, topic_of
+from shared.topics import ACCESS, Topic, topic_of
 
 _STATES = {
     EventType.UPLOADED: State.PENDING,
@@ -38,6 +40,8 @@ def is_due(status: Status | None, event: StatusEvent) -> bool:
         return True
     if status is None:
         return False
+    if isinstance(event, AccessEvent):
+        return status.created_at is not None or status.deleted_at is not None
     run = event.data.run
     match event:
         case FileDeleted() | FileCancelRequested():
@@ -66,13 +70,20 @@ def rewind(document: Status, read: Mapping[Topic, int]) -> Status | None:
         for line in document.history
         if line.offset is None or line.offset < read.get(topic_of(line.type), 0)
     )
+    known = shares.before(document.shares, read.get(ACCESS, 0))
     if len(past) == len(document.history):
-        return document
+        if known is document.shares:
+            return document
+        return document.model_copy(update={"shares": known})
     if not past:
         return None
     deleted = any(line.type is EventType.DELETED for line in past)
     back = document.model_copy(
-        update={"history": past, "deleted_at": document.deleted_at if deleted else None}
+        update={
+            "history": past,
+            "deleted_at": document.deleted_at if deleted else None,
+            "shares": known,
+        }
     )
     last = max(past, key=lambda line: line.position)
     if last.position == document.position:

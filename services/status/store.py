@@ -41,6 +41,13 @@ third less."""
 TO_ERASE = IndexModel("to_erase", sparse=True)
 """Finds the few files that were deleted and not yet erased."""
 
+OF_A_READER = IndexModel(
+    [("shares.reader", ASCENDING), ("_id", DESCENDING)],
+    partialFilterExpression={"shares.reader": {"$gt": ""}},
+)
+"""The index of what is shared with somebody; a file that is shared with nobody does not pay for it,
+and neither has its document a word of it."""
+
 OF_A_TENANT = IndexModel(
     [("tenant", ASCENDING), ("_id", DESCENDING)],
     partialFilterExpression={"tenant": {"$gt": ""}},
@@ -118,7 +125,7 @@ class FileStore:
     async def prepare(self) -> None:
         """Create the indexes; every list that the API offers walks one of them in order."""
         lists = (IndexModel(keys) for keys in INDEXES)
-        await self._files.create_indexes([*lists, TO_ERASE, OF_A_TENANT])
+        await self._files.create_indexes([*lists, TO_ERASE, OF_A_TENANT, OF_A_READER])
 
     @translated
     async def get(self, file_id: str, visible_to: Visibility = EVERYTHING) -> Status | None:
@@ -291,6 +298,7 @@ def _as_read(read: Status) -> dict[str, Any]:
         "started_at": read.started_at,
         "deleted_at": read.deleted_at,
         "cancel_run": read.cancel_run,
+        "shares": _shares(read),
     }
 
 
@@ -309,9 +317,17 @@ def _to_document(status: Status) -> dict[str, Any]:
         "label_index": [f"{key}:{value}" for key, value in status.labels.items()],
     }
     del document["file_id"]
+    del document["shares"]
+    if status.shares:
+        document["shares"] = _shares(status)
     if status.deleted_at is not None:
         document["to_erase"] = True
     return document
+
+
+def _shares(status: Status) -> list[dict[str, Any]] | None:
+    """Who else may read a file; None where there never was anybody."""
+    return [vars(share) for share in status.shares] or None
 
 
 def _to_status(document: Mapping[str, Any]) -> Status:

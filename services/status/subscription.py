@@ -143,6 +143,8 @@ class Subscription:
         """Whether this is of what is followed, and not known from before the subscriber came."""
         if not self.filter.matches(update.audience):
             return False
+        if update.reader is not None and update.reader != self.filter.visible_to.owner:
+            return False
         if self._resumed is None:
             return True
         if update.place is None:
@@ -204,6 +206,9 @@ class Subscription:
         """Put a state at the end of the backlog, or cut off a subscriber that does not read."""
         if self.is_cut:
             return
+        if update.withdraws:
+            withdrawn = update.status.file_id
+            self._backlog = [each for each in self._backlog if each.status.file_id != withdrawn]
         if not self._backlog:
             self._waiting_since = now
         self._backlog.append(update)
@@ -216,7 +221,9 @@ class Subscription:
         """Without what is not newer than a snapshot."""
         if not self._told:
             return updates
-        return tuple(update for update in updates if self._is_news(update.status))
+        return tuple(
+            update for update in updates if update.withdraws or self._is_news(update.status)
+        )
 
     def _is_news(self, status: Status) -> bool:
         told = self._told.get(status.file_id)

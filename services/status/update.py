@@ -13,17 +13,27 @@ from services.status.projection import Status
 class Update:
     """A state of a file, serialised at most once however many follow it."""
 
+    withdraws = False
+    """Whether it tells that the file may be known of no longer."""
+
     def __init__(
-        self, status: Status, *, place: Place | None = None, before: Status | None = None
+        self,
+        status: Status,
+        *,
+        place: Place | None = None,
+        before: Status | None = None,
+        reader: str | None = None,
     ) -> None:
         """Args:
         place: where the event stands that led to the state; None if the state is a snapshot, or
             one that may be left out: progress.
         before: the state before, if it is what tells who may know: a deleted file has no owner.
+        reader: whom alone it is told; None for all who may know.
         """
         self.status = status
         self.place = place
         self.audience = before or status
+        self.reader = reader
         self._message: tuple[str | None, str] | None = None
 
     @cached_property
@@ -53,6 +63,22 @@ class Update:
     def etag(self) -> str:
         """The entity tag of the document (RFC 9110)."""
         return f'"{blake2b(self.full, digest_size=8).hexdigest()}"'
+
+
+class Withdrawal(Update):
+    """A file is no longer shared with somebody, who is told its id and nothing else."""
+
+    withdraws = True
+
+    @cached_property
+    def frame(self) -> bytes:
+        """As a Server-Sent Event with a name."""
+        return b'event: withdrawn\ndata: {"file_id":"%b"}\n\n' % self.status.file_id.encode()
+
+    def message(self, cursor: str | None) -> str:
+        """As a message of the WebSocket."""
+        tail = "" if cursor is None else f',"cursor":"{cursor}"'
+        return f'{{"type":"withdrawn","file_id":"{self.status.file_id}"{tail}}}'
 
 
 def chunk(body: bytes) -> bytes:

@@ -20,9 +20,9 @@ from services.upload.concatenation import Concat
 from services.upload.resumable import Upload
 from services.upload.sweep import KEPT
 from shared import problems
+from shared.accesserrors import ForbiddenError
 from shared.errors import (
     BadParameterError,
-    ForbiddenError,
     ForbiddenTypeError,
     OffsetConflictError,
     TusVersionError,

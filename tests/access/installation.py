@@ -1,5 +1,6 @@
 """An upload and a status service that ask for tokens, with files of ada's in the tenant acme."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,12 +18,13 @@ from services.upload.app import create_app as create_upload
 from services.upload.settings import UploadSettings
 from shared.apikeys import ApiKeys
 from shared.blobs import open_blob_store, source_key
-from shared.events import DeadCode, DeadData, FileDead, StatusEvent
+from shared.events import FileDead, StatusEvent
+from shared.facts import DeadCode, DeadData
 from shared.messaging import Publisher, create_topics, make_broker
 from shared.settings import Settings
 from tests.access.people import EVERYBODY, KEYS, SECRET, bearer
 from tests.services.status.asking import wait_for
-from tests.support.builders import about, completed, processing, uploaded
+from tests.support.builders import about, completed, processing, shared, unshared, uploaded
 from tests.support.serving import served, until_ready
 from waybill.local.parts import Parts
 
@@ -34,6 +36,9 @@ RUNNING = "01930000-0000-7000-8000-00000000000b"
 """Under way, and known from the tail of the log."""
 UNKNOWN = "01930000-0000-7000-8000-00000000000c"
 """Nobody's."""
+
+SHARED = (shared("carl"), shared("dora"), unshared("dora"))
+"""With whom both are."""
 
 
 @dataclass(frozen=True)
@@ -83,20 +88,32 @@ async def running(settings: Settings) -> AsyncIterator[Installation]:
         await until_ready(status)
         await until_ready(upload)
         installation = Installation(status, upload, publisher, ApiKeys(open_blob_store(settings)))
-        await installation.tell(RUNNING, ours(), processing())
+        await installation.tell(RUNNING, ours(), processing(), *SHARED)
         await publisher.publish(dead_letter(RUNNING))
         status.headers.update(bearer(EVERYBODY["admin"]))
         await wait_for(status, RUNNING, "processing")
         del status.headers["Authorization"]
+        await _until_shared(status)
         yield installation
     await broker.stop()
+
+
+async def _until_shared(status: httpx.AsyncClient) -> None:
+    """Wait until the lists, which are MongoDB's, have what the streams have."""
+    async with asyncio.timeout(20):
+        while True:
+            answer = await status.get("/api/files", headers=bearer(EVERYBODY["reader"]))
+            if RUNNING in members(answer):
+                return
+            await asyncio.sleep(0.05)
 
 
 async def _store(settings: Settings) -> None:
     store = FileStore(settings)
     await store.prepare()
-    events = [about(STORED, each) for each in (ours(), processing(), completed())]
-    folded = fold(None, [(event, offset) for offset, event in enumerate(events)])
+    # Before all that the log has of it.
+    events = [about(STORED, each) for each in (ours(), processing(), completed(), *SHARED)]
+    folded = fold(None, [(event, place - len(events)) for place, event in enumerate(events)])
     assert folded is not None
     assert folded.result is not None
     await store.save([(None, folded)])

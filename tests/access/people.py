@@ -51,6 +51,9 @@ EVERYBODY: dict[str, str] = {
     "other by key": KEYS["other by key"][1],
     "same name in another tenant": token("ada", "globex"),
     "operator of another tenant": token("otto", "globex", "operator"),
+    "former reader": token("dora"),
+    "reader's name in another tenant": token("carl", "globex"),
+    "reader": token("carl"),
     "owner": token("ada"),
     "owner by key": KEYS["owner by key"][1],
     "operator by key": KEYS["operator by key"][1],
@@ -64,6 +67,9 @@ WHO = {
     "other by key": ("bob", "acme"),
     "same name in another tenant": ("ada", "globex"),
     "operator of another tenant": ("otto", "globex"),
+    "former reader": ("dora", "acme"),
+    "reader's name in another tenant": ("carl", "globex"),
+    "reader": ("carl", "acme"),
     "owner": ("ada", "acme"),
     "owner by key": ("ada", "acme"),
     "operator by key": ("robot", "acme"),
@@ -72,8 +78,14 @@ WHO = {
 }
 """Their names and tenants."""
 
-SEES = {"owner", "owner by key", "operator", "operator by key", "admin"}
-"""Who of them may know of a file of ada's in acme."""
+COMMANDS = {"owner", "owner by key", "operator", "operator by key", "admin"}
+"""Who of them may do something with a file of ada's in acme."""
+
+SEES = COMMANDS | {"reader"}
+"""Who of them may know of one that ada shares with carl, and with dora no longer."""
+
+WITHOUT = {"bob", "carl", "dora"}
+"""Who has no file of their own."""
 
 LOOKS_AFTER = {"operator of another tenant", "operator", "operator by key", "admin"}
 """Who of them may look after files of others at all."""

@@ -24,6 +24,7 @@ from shared.principal import Scope
 from tests.access.installation import (
     JWT,
     RUNNING,
+    SHARED,
     STORED,
     UNKNOWN,
     Installation,
@@ -33,7 +34,16 @@ from tests.access.installation import (
     settings_of,
     without_id,
 )
-from tests.access.people import EVERYBODY, LOOKS_AFTER, NOBODY, SEES, WHO, bearer, token
+from tests.access.people import (
+    COMMANDS,
+    EVERYBODY,
+    LOOKS_AFTER,
+    NOBODY,
+    SEES,
+    WHO,
+    bearer,
+    token,
+)
 from waybill.local.parts import Parts
 
 
@@ -48,6 +58,10 @@ class Kind(Enum):
     """One file, with which something is done."""
     DELETION = auto()
     """One file, which is no more."""
+    SHARES = auto()
+    """Who reads one file, which its owner may know."""
+    SHARE = auto()
+    """Who reads one file, which its owner decides."""
     FILES = auto()
     """The files that may be seen."""
     OPERATORS = auto()
@@ -66,6 +80,8 @@ class Kind(Enum):
     """Takes a file."""
     SELF = auto()
     """Who asks, whatever for they may ask."""
+    TICKETS = auto()
+    """What opens a stream, which is told of files that may be seen: in test_tickets.py."""
     RESUMABLE = auto()
     """One file that is on its way."""
 
@@ -77,6 +93,7 @@ ROWS: dict[Operation, Kind] = {
     ("GET", "/health/ready"): Kind.PUBLIC,
     ("GET", "/asyncapi.json"): Kind.PUBLIC,
     ("GET", "/api/config"): Kind.PUBLIC,
+    ("POST", "/api/tickets"): Kind.TICKETS,
     ("GET", "/api/session"): Kind.SELF,
     ("POST", "/api/session"): Kind.SELF,
     ("DELETE", "/api/session"): Kind.PUBLIC,
@@ -93,6 +110,9 @@ ROWS: dict[Operation, Kind] = {
     ("POST", "/api/files/{file_id}/cancel"): Kind.COMMAND,
     ("POST", "/api/files/{file_id}/retry"): Kind.COMMAND,
     ("DELETE", "/api/files/{file_id}"): Kind.DELETION,
+    ("GET", "/api/files/{file_id}/shares"): Kind.SHARES,
+    ("PUT", "/api/files/{file_id}/shares/{subject}"): Kind.SHARE,
+    ("DELETE", "/api/files/{file_id}/shares/{subject}"): Kind.SHARE,
     ("POST", "/api/files/bulk"): Kind.BULK,
     ("GET", "/api/batches/{batch_id}"): Kind.BATCH,
     ("GET", "/api/webhooks"): Kind.WEBHOOKS,
@@ -134,6 +154,7 @@ NEEDS = {
     Kind.RESUMABLE: Scope.UPLOAD,
     Kind.COMMAND: Scope.COMMAND,
     Kind.DELETION: Scope.COMMAND,
+    Kind.SHARE: Scope.COMMAND,
     Kind.BULK: Scope.COMMAND,
 }
 """The scope that an endpoint asks for; the others are for reading."""
@@ -209,6 +230,7 @@ async def ask(
         file_id=file_id,
         batch_id=file_id,
         webhook_id=file_id,
+        subject="eve",
         name="text.txt",
         partition=partition,
         offset=offset,
@@ -285,15 +307,17 @@ async def test_a_token_is_good_for_its_scopes_only(installation: Installation) -
 async def test_a_file_of_somebody_else_is_answered_like_one_that_does_not_exist(
     installation: Installation, file_id: str
 ) -> None:
-    for operation in of(Kind.FILE, Kind.COMMAND, Kind.DELETION):
+    for operation in of(Kind.FILE, Kind.COMMAND, Kind.DELETION, Kind.SHARES, Kind.SHARE):
         for who, credential in EVERYBODY.items():
-            if who in SEES and ROWS[operation] is Kind.DELETION:
+            if who in COMMANDS and ROWS[operation] is Kind.DELETION:
                 continue
             answer = await ask(installation, operation, credential, file_id=file_id)
             unknown = await ask(installation, operation, credential, file_id=UNKNOWN)
             assert unknown.json()["code"] == "unknown_file"
-            if who in SEES:
+            if who in COMMANDS or (who in SEES and ROWS[operation] is Kind.FILE):
                 assert answer.is_success or answer.status_code == 409, (operation, answer.text)
+            elif who in SEES:
+                assert answer.json()["code"] == "forbidden", operation
             else:
                 assert without_id(answer, file_id) == without_id(unknown, UNKNOWN), (who, operation)
 
@@ -303,14 +327,15 @@ async def test_a_file_is_deleted_by_those_alone_who_may_know_of_it(
 ) -> None:
     for who, credential in EVERYBODY.items():
         theirs = new_file_id()
-        await installation.tell(theirs, ours())
+        await installation.tell(theirs, ours(), *SHARED)
         await until_listed(installation, theirs, is_listed=True)
         path = f"/api/files/{theirs}"
         assert (await installation.status.get(path, headers=bearer(EVERYBODY["owner"]))).is_success
         answer = await ask(installation, DELETE, credential, file_id=theirs)
         left = await installation.status.get(path, headers=bearer(EVERYBODY["admin"]))
+        refused = 403 if who in SEES else 404
         assert (answer.status_code, left.status_code) == (
-            (202, 410) if who in SEES else (404, 200)
+            (202, 410) if who in COMMANDS else (refused, 200)
         ), who
         await ask(installation, DELETE, EVERYBODY["admin"], file_id=theirs)
         await until_listed(installation, theirs, is_listed=False)
@@ -355,7 +380,8 @@ async def test_one_command_for_many_files_leaves_those_alone_that_may_not_be_see
         answer = await ask(installation, order, credential, file_id=STORED)
         unknown = await ask(installation, order, credential, file_id=UNKNOWN)
         if who in SEES:
-            assert answer.json()["items"][0]["code"] == "not_cancellable", who
+            refusal = "not_cancellable" if who in COMMANDS else "forbidden"
+            assert answer.json()["items"][0]["code"] == refusal, who
         else:
             assert without_id(answer, STORED) == without_id(unknown, UNKNOWN), who
         by_batch = {"action": "retry", "files": {"batch_id": "b1"}}
@@ -375,11 +401,11 @@ async def test_a_webhook_is_there_for_those_alone_who_see_the_same_files(
         webhook_id = made.json()["id"]
         listed = await installation.status.get("/api/webhooks", headers=bearer(credential))
         ids = {each["id"] for each in listed.json()["items"]}
-        assert (webhook_id in ids) == (who in SEES), who
+        assert (webhook_id in ids) == (who in COMMANDS), who
         for operation in of(Kind.WEBHOOK):
             answer = await ask(installation, operation, credential, file_id=webhook_id)
             unknown = await ask(installation, operation, credential, file_id="0" * 16)
-            if who in SEES:
+            if who in COMMANDS:
                 assert answer.is_success, (who, operation, answer.text)
             else:
                 assert without_id(answer, webhook_id) == without_id(unknown, "0" * 16), who

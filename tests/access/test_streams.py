@@ -27,8 +27,8 @@ from tests.access.installation import (
     settings_of,
     without_id,
 )
-from tests.access.people import EVERYBODY, SEES, WHO, bearer, token
-from tests.support.builders import processing
+from tests.access.people import EVERYBODY, SEES, WHO, WITHOUT, bearer, token
+from tests.support.builders import processing, shared
 from waybill.local.parts import Parts
 
 Told = AsyncIterator[dict[str, Any]]
@@ -128,15 +128,15 @@ async def test_a_state_is_told_to_those_alone_who_may_know_of_it(
     for listener in listeners.values():
         await listener.is_open.wait()
     await asyncio.sleep(0.3)  # What follows over a WebSocket is not answered at once.
-    await installation.tell(secret[0], ours(), processing())
-    await installation.tell(secret[1], ours())
+    await installation.tell(secret[0], ours(), shared("carl"), processing())
+    await installation.tell(secret[1], ours(), shared("carl"))
     for who in SEES:
         await listeners[who].until_told(*secret)
     # All are told in the same order: what comes later tells that nothing else has come before.
     for tenant, mark in marks.items():
         await installation.tell(mark, ours(tenant=tenant))
     for who in EVERYBODY:
-        if WHO[who][0] != "bob":  # Has no file that could be told.
+        if WHO[who][0] not in WITHOUT:
             await listeners[who].until_told(marks["acme" if who == "admin" else WHO[who][1]])
     for task in tasks:
         task.cancel()
@@ -144,6 +144,7 @@ async def test_a_state_is_told_to_those_alone_who_may_know_of_it(
     for who in set(EVERYBODY) - SEES:
         assert listeners[who].told.isdisjoint({*secret, marks["acme"], RUNNING, STORED}), who
     assert not listeners["other"].told
+    assert marks["acme"] not in listeners["reader"].told
 
 
 @STREAMS

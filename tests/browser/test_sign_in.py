@@ -1,5 +1,6 @@
 """Where the services ask for tokens, the page does so once, and keeps them from scripts."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -61,6 +62,41 @@ async def test_a_page_shows_what_is_its_readers_and_takes_what_they_upload(
     await expect(row.locator(".status")).to_have_text("completed", timeout=30_000)
     await expect(page.locator("#files li", has_text="adas.txt")).to_be_visible()
     await expect(page.locator("#files li", has_text="bobs.txt")).to_have_count(0)
+
+
+async def test_a_page_shows_what_is_shared_and_no_longer_when_it_is_withdrawn(
+    page: Page, asking: RunningStack
+) -> None:
+    with client_of(asking, token("ada")) as ada:
+        file_id = ada.upload_bytes("lent.txt", b"lent", size=4)["file_id"]
+        await sign_in(page, asking, token("carl"))
+        await expect(page.locator("#connection")).to_have_text("live")
+        row = page.locator("#files li", has_text="lent.txt")
+        await expect(row).to_have_count(0)
+        await asyncio.to_thread(ada.share, file_id, "carl")
+        await expect(row).to_be_visible()
+        await asyncio.to_thread(ada.unshare, file_id, "carl")
+        await expect(row).to_have_count(0)
+
+
+async def test_an_event_source_of_any_page_follows_by_a_ticket(
+    page: Page, asking: RunningStack
+) -> None:
+    with client_of(asking, token("ada")) as ada:
+        file_id = ada.upload_bytes("mine.txt", b"mine", size=4)["file_id"]
+    headers = bearer(token("ada"))
+    async with httpx.AsyncClient(base_url=asking.status_url, headers=headers) as client:
+        ticket = (await client.post("/api/tickets")).json()["ticket"]
+    await page.goto(f"{asking.upload_url}/health/live")  # Another origin.
+    told = await page.evaluate(
+        """([address]) => new Promise((resolve, reject) => {
+            const source = new EventSource(address);
+            source.onmessage = ({ data }) => (source.close(), resolve(JSON.parse(data).file_id));
+            source.onerror = () => reject(new Error("refused"));
+        })""",
+        [f"{asking.status_url}/api/stream?ids={file_id}&ticket={ticket}"],
+    )
+    assert told == file_id
 
 
 async def test_scripts_cannot_read_the_token_and_signing_out_forgets_it(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from shared.accesserrors import InvalidTokenError, TokenExpiredError
 from shared.apikeys import CACHED_FOR, MAX_CACHED, ApiKeys, new_key, place_of
 from shared.blobs import BlobStore, open_blob_store
-from shared.errors import InvalidTokenError, TokenExpiredError
 from shared.principal import Role, Scope
 from shared.settings import Settings
 

@@ -12,17 +12,17 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from fastapi import FastAPI, Response
 from starlette.requests import HTTPConnection
 
-from shared.apikeys import ApiKeys
-from shared.auth import LEEWAY, SESSION, Bearers, Tokens, make_authenticator
-from shared.blobs import open_blob_store
-from shared.errors import (
+from shared.accesserrors import (
     ForbiddenError,
     ForeignOriginError,
     InvalidTokenError,
-    KeysUnavailableError,
     TokenExpiredError,
     UnauthenticatedError,
 )
+from shared.apikeys import ApiKeys
+from shared.auth import LEEWAY, SESSION, Bearers, Tokens, make_authenticator
+from shared.blobs import open_blob_store
+from shared.errors import KeysUnavailableError
 from shared.jwks import AGAIN_AFTER, FRESH_FOR, KEPT_FOR, PublishedKeys, SharedSecret
 from shared.principal import EVERYBODY, Principal, Role, Scope
 from shared.settings import AccessSettings, Settings

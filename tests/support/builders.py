@@ -19,6 +19,8 @@ from shared.events import (
     FileProgressed,
     FileRequeued,
     FileRetrying,
+    FileShared,
+    FileUnshared,
     FileUploaded,
     ProcessingData,
     ProgressedData,
@@ -26,7 +28,7 @@ from shared.events import (
     RetryingData,
     UploadedData,
 )
-from shared.facts import Artifact, Failure, Progress, Result
+from shared.facts import Artifact, Failure, Progress, Reader, Result
 
 FILE = "01930000-0000-7000-8000-000000000001"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -123,6 +125,16 @@ def deleted(*, time: float = 99) -> FileDeleted:
 def cancel_requested(run: int = 1, *, time: float = 5) -> FileCancelRequested:
     data = CancelRequestedData(run=run, reason="asked for")
     return FileCancelRequested.of(FILE, data, source="/status", time=at(time))
+
+
+def shared(reader: str = "bob", *, time: float = 20, command: str = "c1") -> FileShared:
+    data = Reader(command_id=command, reader=reader)
+    return FileShared.of(FILE, data, source="/status", time=at(time))
+
+
+def unshared(reader: str = "bob", *, time: float = 30, command: str = "c2") -> FileUnshared:
+    data = Reader(command_id=command, reader=reader)
+    return FileUnshared.of(FILE, data, source="/status", time=at(time))
 
 
 E = TypeVar("E", bound=Event)

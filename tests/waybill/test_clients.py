@@ -40,6 +40,25 @@ async def test_the_examples_run(
     assert "completed" in told
 
 
+def test_a_file_that_was_withdrawn_is_news_when_it_is_shared_again() -> None:
+    state = b'data: {"file_id":"f","position":[1],"phase":"queued","deleted_at":null}\n\n'
+    following = Following(["f"])
+    assert len(following.take(state + state)) == 1
+    assert following.take(b'event: withdrawn\nid: x\ndata: {"file_id":"f"}\n\n') == []
+    assert len(following.take(state)) == 1
+
+
+async def test_the_async_client_shares_a_file_and_takes_that_back(
+    addresses: waybill.Addresses,
+) -> None:
+    async with waybill.AsyncClient(addresses) as client:
+        uploaded = await client.upload_bytes("a.txt", b"words", size=5)
+        file_id = uploaded["file_id"]
+        assert await client.share(file_id, "bob") == ["bob"]
+        assert await client.shares(file_id) == ["bob"]
+        assert await client.unshare(file_id, "bob") == []
+
+
 async def test_a_watch_goes_on_where_it_broke_when_the_pod_dies(
     stack: RunningStack, addresses: waybill.Addresses
 ) -> None:

@@ -139,6 +139,22 @@ def test_a_file_is_cancelled_and_retried_and_what_cannot_be_done_is_told(
     assert "No file has the id 'nope'" in again.stderr
 
 
+def test_a_file_is_shared_and_unshared(stack: RunningStack, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("some words")
+    folder = str(stack.folder)
+    file_id = waybill("upload", str(path), "--dir", folder).stdout.split()[0]
+    for name in ("carl", "bob/o"):
+        done = waybill("share", file_id, "--with", name, "--dir", folder)
+    assert done.stdout.strip() == f"{file_id}  is shared with bob/o, carl", done.stderr
+    assert waybill("shares", file_id, "--dir", folder).stdout == done.stdout
+    done = waybill("unshare", file_id, "nope", "--with", "bob/o", "--dir", folder)
+    assert done.stdout.strip() == f"{file_id}  is shared with carl"
+    assert (done.returncode, "nope" in done.stderr) == (1, True)
+    done = waybill("unshare", file_id, "--with", "carl", "--dir", folder)
+    assert done.stdout.strip() == f"{file_id}  is shared with nobody"
+
+
 def test_a_file_is_deleted_while_it_is_worked_on(stack: RunningStack, tmp_path: Path) -> None:
     path = tmp_path / "long.json"
     path.write_text('{"seconds": 60}')

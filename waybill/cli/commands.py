@@ -1,7 +1,7 @@
 """Commands about several files, or dead letters, one by one."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn, TypeVar
 
 import typer
 from rich.markup import escape
@@ -9,8 +9,13 @@ from rich.markup import escape
 from waybill.cli.options import console, errors
 from waybill.errors import RefusedError
 
-Answer = dict[str, Any]
-"""A status document or a dead letter."""
+Answer = TypeVar("Answer")
+"""A status document, a dead letter, or who reads a file."""
+
+
+def readers(subjects: Sequence[str]) -> str:
+    """With whom a file is shared, in words."""
+    return f"is shared with {escape(', '.join(subjects))}" if subjects else "is shared with nobody"
 
 
 def command_each(

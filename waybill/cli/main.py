@@ -217,6 +217,47 @@ def retry(
 
 
 @app.command()
+def share(
+    file_ids: Ids,
+    subject: Annotated[str, typer.Option("--with", help="Who is to read them.")],
+    reason: Reason = None,
+    url: Url = None,
+    folder: Folder = DEFAULT_FOLDER,
+) -> None:
+    """Let somebody else of your tenant read files."""
+    with service(url, folder) as client:
+        commands.command_each(
+            file_ids,
+            lambda file_id: client.share(file_id, subject, reason=reason),
+            told=commands.readers,
+        )
+
+
+@app.command()
+def unshare(
+    file_ids: Ids,
+    subject: Annotated[str, typer.Option("--with", help="Who is to read them no longer.")],
+    reason: Reason = None,
+    url: Url = None,
+    folder: Folder = DEFAULT_FOLDER,
+) -> None:
+    """Let somebody read files no longer."""
+    with service(url, folder) as client:
+        commands.command_each(
+            file_ids,
+            lambda file_id: client.unshare(file_id, subject, reason=reason),
+            told=commands.readers,
+        )
+
+
+@app.command()
+def shares(file_ids: Ids, url: Url = None, folder: Folder = DEFAULT_FOLDER) -> None:
+    """Tell with whom files are shared."""
+    with service(url, folder) as client:
+        commands.command_each(file_ids, client.shares, told=commands.readers)
+
+
+@app.command()
 def delete(
     file_ids: Ids,
     reason: Reason = None,

@@ -31,7 +31,7 @@ from services.status.dead import DeadLetter
 from services.status.stuck import StuckFile
 from shared.auth import Asker
 from shared.errors import NotRedrivableError, UnknownDeadLetterError
-from shared.events import DeadCode
+from shared.facts import DeadCode
 from shared.messaging import topic_names
 from shared.problems import ERROR_RESPONSES
 from shared.topics import DEAD, TOPICS

@@ -16,12 +16,21 @@ from services.status.api.messages import (
     StatusMessage,
     Subscribe,
     Subscribed,
+    Withdrawn,
 )
 
 router = APIRouter(tags=["live"])
 
 FROM_CLIENTS: tuple[type[BaseModel], ...] = (Subscribe,)
-TO_CLIENTS: tuple[type[BaseModel], ...] = (Subscribed, Reset, StatusMessage, Heartbeat, Fault, Bye)
+TO_CLIENTS: tuple[type[BaseModel], ...] = (
+    Subscribed,
+    Reset,
+    StatusMessage,
+    Withdrawn,
+    Heartbeat,
+    Fault,
+    Bye,
+)
 
 _SCHEMAS = "#/components/schemas/{model}"
 _CHANNEL = {"$ref": "#/channels/live"}

@@ -171,7 +171,7 @@ async def _chosen(
         owner=wanted.owner,
         batch_id=wanted.batch_id,
         labels=frozenset(wanted.label or ()),
-        visible_to=commandable,
+        visible_to=commandable.own,
     )
     page = await store.find(query, limit=asked.limit, after=None)
     return [status.file_id for status in page.items], page.next is not None
@@ -216,6 +216,7 @@ class _Command:
         if known is None:
             raise UnknownFileError(f"No file has the id {file_id!r}.")
         status, reason = existing(known).status, self._asked.reason
+        self._commandable.require_own(status)
         match self._asked.action:
             case Action.CANCEL:
                 await self._commands.cancel(status, self._asker, reason=reason)

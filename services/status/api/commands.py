@@ -53,6 +53,7 @@ async def cancel(
     the processor has stopped the work, or the work has ended before that.
     """
     status = (await find(hub, file_id, commandable)).status
+    commandable.require_own(status)
     return _accepted(Update(await commands.cancel(status, asker, reason=reason)))
 
 
@@ -71,6 +72,7 @@ async def retry(
     The answer 202 means that the new run is in Kafka. The history stays.
     """
     current = await find(hub, file_id, commandable)
+    commandable.require_own(current.status)
     await commands.retry(current.status, asker, force=force, reason=reason)
     return _accepted(await find(hub, file_id, commandable))
 
@@ -90,6 +92,7 @@ async def delete(
     within seconds. 409 if the file has the label `legal_hold`.
     """
     status = (await find(hub, file_id, commandable)).status
+    commandable.require_own(status)
     left = await commands.delete(status, asker, reason=reason)
     return Response(Update(left).full, 202, media_type="application/json")
 

@@ -14,10 +14,12 @@ from services.status.monitor import Monitor
 from services.status.runs import Runs
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
+from services.status.tickets import Tickets
 from services.status.webhooks.registry import Webhooks
+from shared.accesserrors import ForeignOriginError
 from shared.auth import Asker, Authenticator
 from shared.blobs import BlobStore
-from shared.errors import CatchingUpError, ForeignOriginError
+from shared.errors import CatchingUpError
 from shared.messaging import Publisher
 from shared.origins import is_own
 from shared.outbound import Outbound
@@ -38,6 +40,7 @@ class State(TypedDict):
     letters: DeadLetters
     webhooks: Webhooks
     outbound: Outbound
+    tickets: Tickets
     monitor: Monitor
     auditor: Auditor
 
@@ -124,6 +127,7 @@ PublisherOf = Annotated[Publisher, _fetch("publisher")]
 RunsOf = Annotated[Runs, _fetch("runs")]
 CommandsOf = Annotated[Commands, _fetch("commands")]
 WebhooksOf = Annotated[Webhooks, _fetch("webhooks")]
+TicketsOf = Annotated[Tickets, _fetch("tickets")]
 OutboundOf = Annotated[Outbound, _fetch("outbound")]
 AuditorOf = Annotated[Auditor, _fetch("auditor")]
 MonitorOf = Annotated[Monitor, _fetch("monitor")]

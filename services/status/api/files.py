@@ -79,10 +79,13 @@ async def find(hub: Hub, file_id: str, visible_to: Visibility) -> Update:
             file_id, known=None, seconds=YOUNG_WAIT, visible_to=visible_to
         )
     if update is None:
-        raise UnknownFileError(
-            f"No file has the id {file_id!r}; check the id that the upload gave."
-        )
+        raise unknown(file_id)
     return existing(update)
+
+
+def unknown(file_id: str) -> UnknownFileError:
+    """Says that no file that may be known of has an id."""
+    return UnknownFileError(f"No file has the id {file_id!r}; check the id that the upload gave.")
 
 
 def is_young(handed_out: str) -> bool:

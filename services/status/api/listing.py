@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 
 from services.status.api import examples
-from services.status.api.dependencies import Readable, StoreOf, reader, up_to_date
+from services.status.api.dependencies import HubOf, Readable, StoreOf, reader, up_to_date
 from services.status.api.documents import MEMBERS, Fields, parse_fields
 from services.status.api.filters import parse_label
 from services.status.projection import State, Status
@@ -54,6 +54,7 @@ class FilePage(BaseModel):
 async def list_files(
     request: Request,
     store: StoreOf,
+    hub: HubOf,
     readable: Readable,
     status: Annotated[list[State], Query(description="Any of these.")] = [],  # noqa: B006
     owner: Text = None,
@@ -95,7 +96,8 @@ async def list_files(
     )
     wanted = parse_fields(fields) or set(SUMMARY)
     page = await store.find(query, sort=sort, limit=limit, after=_parse_cursor(cursor, sort))
-    answer = FilePage(items=page.items, next_cursor=page.next and page.next.to_text())
+    items = [each for each in page.items if hub.shows(each, readable)]
+    answer = FilePage(items=items, next_cursor=page.next and page.next.to_text())
     shown: dict[str, Any] = {"items": {"__all__": wanted}, "next_cursor": True}
     body = answer.model_dump_json(include=shown)
     headers = {"Cache-Control": "no-cache"}

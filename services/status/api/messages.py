@@ -108,6 +108,14 @@ class StatusMessage(BaseModel):
     )
 
 
+class Withdrawn(BaseModel):
+    """The file is no longer shared with the subscriber: forget what you know of it."""
+
+    type: Literal["withdrawn"] = "withdrawn"
+    file_id: str
+    cursor: str | None = Field(default=None, description="As with a state.")
+
+
 class Heartbeat(BaseModel):
     """The connection lives, and up to this cursor everything is told."""
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response, Security
 from fastapi.routing import APIRoute
+from starlette.requests import HTTPConnection
 
 from services.status.access import Visibility
 from services.status.api.dependencies import (
@@ -29,12 +30,14 @@ from services.status.api.documents import (
     parse_fields,
     status_answer,
 )
-from services.status.api.files import MAX_ID, FileId, existing, find
+from services.status.api.files import MAX_ID, FileId, existing, find, unknown
 from services.status.api.sse import EventStream, status_frames
+from services.status.api.tickets import Following, documented, has_ticket
 from services.status.hub import Hub
 from services.status.update import Update
 from shared.auth import authenticated
 from shared.events import utc_now
+from shared.principal import Principal
 from shared.problems import ERROR_RESPONSES
 
 
@@ -65,7 +68,7 @@ router = APIRouter(
     prefix="/api/files",
     tags=["files"],
     responses=ERROR_RESPONSES,
-    dependencies=[Depends(reader), Depends(up_to_date)],
+    dependencies=[Depends(up_to_date)],
     route_class=PlainFirst,
 )
 
@@ -80,6 +83,19 @@ Wait = Annotated[
 ]
 
 
+class _Asking(Following):
+    """Tells who asks for one file: a ticket is for its stream only."""
+
+    async def __call__(self, connection: HTTPConnection, *, stream: bool = False) -> Principal:
+        if stream or _wants_stream(connection):
+            return await super().__call__(connection)
+        return await authenticated(connection)
+
+
+async def _reader(asker: Annotated[Principal, Security(_Asking())]) -> Visibility:
+    return await reader(asker)
+
+
 async def next_after(hub: Hub, known: Update, visible_to: Visibility, *, seconds: float) -> Update:
     """The state of a file that differs from a known one, or the same after so many seconds.
 
@@ -87,6 +103,7 @@ async def next_after(hub: Hub, known: Update, visible_to: Visibility, *, seconds
 
     Raises:
         DeletedFileError: the file was deleted meanwhile.
+        UnknownFileError: it is no longer shared with who asks.
     """
     file_id = known.status.file_id
     deadline = time.monotonic() + seconds
@@ -98,18 +115,25 @@ async def next_after(hub: Hub, known: Update, visible_to: Visibility, *, seconds
         changed = await hub.next_change(
             file_id, known=known.etag, seconds=left, visible_to=visible_to
         )
-        current = changed or known
+        if changed is None:
+            raise unknown(file_id)
+        current = changed
     return existing(current)
 
 
-@router.get("/{file_id}/process/status", response_model=StatusDocument, responses=CONDITIONAL)
+@router.get(
+    "/{file_id}/process/status",
+    response_model=StatusDocument,
+    responses=CONDITIONAL,
+    dependencies=[documented],
+)
 async def read_status(
     request: Request,
     file_id: FileId,
     hub: HubOf,
     settings: SettingsOf,
     monitor: MonitorOf,
-    readable: Readable,
+    readable: Annotated[Visibility, Depends(_reader)],
     wait: Wait = 0.0,
     stream: Annotated[
         bool, Query(description="Follow the status as Server-Sent Events, to its end.")
@@ -127,7 +151,7 @@ async def read_status(
     if last_event_id == current.etag and current.status.status.is_terminal:
         return Response(status_code=204)  # Tells an EventSource to reconnect no more.
     states = hub.follow(file_id, heartbeat=settings.heartbeat, visible_to=readable)
-    return EventStream(status_frames(states))
+    return EventStream(status_frames(states), by_ticket=has_ticket(request))
 
 
 @router.get("/{file_id}", response_model=StatusDocument, responses=CONDITIONAL)
@@ -154,5 +178,5 @@ async def read_file(
     return status_answer(current, place, if_none_match, wanted)
 
 
-def _wants_stream(request: Request) -> bool:
-    return "text/event-stream" in request.headers.get("accept", "")
+def _wants_stream(connection: HTTPConnection) -> bool:
+    return "text/event-stream" in connection.headers.get("accept", "")

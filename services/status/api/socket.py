@@ -9,17 +9,18 @@ from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
 from services.status.access import Visibility
-from services.status.api.dependencies import HubOf, own_origin, reader
+from services.status.api.dependencies import HubOf, own_origin
 from services.status.api.feed import feed
 from services.status.api.lasting import leave
 from services.status.api.messages import Bye, CloseCode, Fault, Subscribe
+from services.status.api.tickets import follower, following, has_ticket
 from services.status.cursor import Cursor, decode
 from services.status.filter import Filter
 from services.status.hub import Hub
 from services.status.update import Batch
 from services.status.wire import outlet_of
-from shared.auth import authenticated
-from shared.errors import ForeignOriginError, OverloadedError, TokenExpiredError, WaybillError
+from shared.accesserrors import ForeignOriginError, TokenExpiredError
+from shared.errors import OverloadedError, WaybillError
 from shared.problems import problem_response
 
 router = APIRouter(prefix="/api", tags=["live"])
@@ -35,13 +36,15 @@ MAX_FAULTS = 10
 async def socket(websocket: WebSocket, hub: HubOf) -> None:
     """What the client's last `subscribe` asks for; see docs/stream.md."""
     try:
-        # Browsers let any page open a WebSocket here: without this it could read what it likes.
-        await own_origin(websocket.headers["host"], websocket.headers.get("origin"))
+        # Browsers let any page open a WebSocket here: without this it could read what it likes. A
+        # ticket is no page's but that which was given it.
+        if not has_ticket(websocket):
+            await own_origin(websocket.headers["host"], websocket.headers.get("origin"))
     except ForeignOriginError:
         await websocket.close()  # Before it is accepted: the answer is 403.
         return
     try:
-        readable = await reader(await authenticated(websocket))
+        readable = await follower(await following(websocket))
     except WaybillError as error:
         await websocket.send_denial_response(problem_response(error, instance=websocket.url.path))
         return

@@ -62,10 +62,15 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: Frames) -> None:
-        super().__init__(
-            headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
-        )
+    def __init__(self, frames: Frames, *, by_ticket: bool = False) -> None:
+        """Args:
+        by_ticket: whether a ticket has opened it: then a page of any origin may read it, as what
+            lets it is no secret of the browser's.
+        """
+        headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+        if by_ticket:
+            headers["Access-Control-Allow-Origin"] = "*"
+        super().__init__(headers=headers)
         del self.headers["content-length"]
         self._frames = frames
 

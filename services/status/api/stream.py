@@ -6,12 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 
-from services.status.api.dependencies import HubOf, Readable, reader, up_to_date
+from services.status.api.dependencies import HubOf, up_to_date
 from services.status.api.feed import feed
 from services.status.api.filters import parse_ids
 from services.status.api.line import StreamLine
 from services.status.api.messages import Subscribe
 from services.status.api.sse import BYE, EventStream, Frames, render
+from services.status.api.tickets import Followable, documented, follower, has_ticket
 from services.status.cursor import Cursor, decode
 from services.status.filter import Filter
 from services.status.hub import Hub
@@ -27,12 +28,13 @@ router = APIRouter(prefix="/api", tags=["live"])
     response_class=EventStream,
     status_code=200,  # FastAPI would look for it in the signature of the class, in vain.
     responses=ERROR_RESPONSES,
-    dependencies=[Depends(reader), Depends(up_to_date)],
+    # A pod that cannot serve takes no ticket.
+    dependencies=[Depends(up_to_date), Depends(follower), documented],
 )
 async def stream(
     request: Request,
     hub: HubOf,
-    readable: Readable,
+    readable: Followable,
     ids: Annotated[
         str | None, Query(description="File ids, comma-separated; 1,000 at most.")
     ] = None,
@@ -64,7 +66,7 @@ async def stream(
     told = _frames(
         hub, wanted, decode(given) if given else None, client, succession_of(request.scope)
     )
-    return EventStream(told)
+    return EventStream(told, by_ticket=has_ticket(request))
 
 
 async def _frames(

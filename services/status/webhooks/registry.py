@@ -82,8 +82,8 @@ class Webhook(BaseModel):
 
     @property
     def visibility(self) -> Visibility:
-        """The files that it is told of."""
-        return Visibility(everything=self.everything, tenant=self.tenant, owner=self.owner)
+        """The files that it is told of: not those that others share with its owner."""
+        return Visibility(everything=self.everything, tenant=self.tenant, owner=self.owner).own
 
     def is_visible_to(self, asker: Visibility) -> bool:
         """Whether somebody may know of it."""

@@ -12,8 +12,10 @@ import websockets
 from services.status.api.asyncapi import FROM_CLIENTS, TO_CLIENTS, document
 from services.status.app import create_app
 from services.status.cursor import Partition
+from services.status.projection import apply
 from services.status.recent import Recent
 from services.status.settings import StatusSettings
+from services.status.update import Withdrawal
 from shared.events import new_file_id
 from shared.messaging import Publisher
 from tests.services.status.asking import publish, wait_for
@@ -57,9 +59,15 @@ async def test_every_message_is_as_the_document_says(
                 told.append(json.loads(await socket.recv()))
             app.state.hub.close()
             told += [json.loads(text) async for text in socket]
-    assert {each["type"] for each in told} == MODELS.keys()
+    assert {each["type"] for each in told} == MODELS.keys() - {"withdrawn"}
     for each in told:
         check(each, described)
+
+
+def test_a_withdrawal_is_as_the_document_says() -> None:
+    withdrawal = Withdrawal(apply(None, uploaded(), 0), reader="bob")
+    for cursor in (None, "x"):
+        check(json.loads(withdrawal.message(cursor)), document())
 
 
 def test_what_is_no_message_is_found() -> None:

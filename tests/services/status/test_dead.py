@@ -8,7 +8,8 @@ import httpx
 import pytest
 from aiokafka import ConsumerRecord
 
-from shared.events import DeadCode, DeadData, FileDead, new_file_id
+from shared.events import FileDead, new_file_id
+from shared.facts import DeadCode, DeadData
 from shared.log import open_log
 from shared.messaging import Publisher
 from shared.settings import Settings

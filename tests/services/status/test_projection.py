@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 
 from services.status.history import MAX_HISTORY
 from services.status.projection import State, Status, apply, fold
+from services.status.shares import readers
 from shared.events import EventType, FileCancelRequested, StatusEvent
+from shared.facts import reader_key
 from tests.support.builders import (
     ERROR,
     FILE,
@@ -19,6 +21,8 @@ from tests.support.builders import (
     progressed,
     requeued,
     retrying,
+    shared,
+    unshared,
     uploaded,
 )
 
@@ -165,6 +169,32 @@ def test_the_history_is_bounded_and_keeps_the_latest_lines() -> None:
     assert history[-1].attempt == MAX_HISTORY + 19
 
 
+def test_a_file_is_read_by_those_with_whom_it_was_shared_last() -> None:
+    log: list[StatusEvent] = [uploaded(), shared("bob"), shared("carl"), unshared("bob")]
+    status = folded(*log)
+    assert readers(status.shares) == ["carl"]
+    # What comes once more, as after a rebalance, gives nobody back what was taken.
+    again = apply(status, shared("bob"), 1)
+    assert again is status
+    assert readers(apply(status, shared("bob"), 4).shares) == ["bob", "carl"]
+
+
+def test_sharing_is_no_part_of_the_document_and_changes_nothing_else() -> None:
+    before = folded(uploaded(), processing())
+    after = apply(before, shared("bob"), 2)
+    assert after != before
+    assert after.model_dump_json() == before.model_dump_json()
+
+
+def test_nobody_is_named_of_a_deleted_file() -> None:
+    log: list[StatusEvent] = [uploaded(), shared("bob"), deleted()]
+    for order in ([0, 1, 2], [0, 2, 1]):
+        status = fold(None, [(log[offset], offset) for offset in order])
+        assert status is not None
+        assert readers(status.shares) == []
+        assert [share.key for share in status.shares] == [reader_key("bob")]
+
+
 LOG: list[StatusEvent] = [
     uploaded(),
     processing(1, pod="a"),
@@ -186,6 +216,10 @@ LOG: list[StatusEvent] = [
     cancel_requested(1),
     cancel_requested(2, time=53.5),
     cancel_requested(2, time=53.6),
+    shared("bob"),
+    shared("carl"),
+    unshared("bob"),
+    shared("bob", command="c3"),
 ]
 
 
@@ -219,6 +253,7 @@ def test_any_permutation_duplication_and_batching_folds_to_the_same_document(
         document = stored.model_dump() | {
             "position": list(stored.position),
             "cancel_run": stored.cancel_run,
+            "shares": stored.shares,
         }
         status = Status.model_validate(document)
         delivered = delivered[size:]

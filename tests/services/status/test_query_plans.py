@@ -19,7 +19,7 @@ from services.status.query import Cursor, Query, Sort
 from services.status.store import FileStore
 from shared.events import StatusEvent, new_file_id
 from shared.settings import Settings
-from tests.support.builders import about, at, completed, processing, uploaded
+from tests.support.builders import about, at, completed, processing, shared, uploaded
 
 FILES = 60
 
@@ -47,8 +47,10 @@ def a_file(number: int) -> Status:
         labels={"n": str(number % 4)},
     )
     events: list[StatusEvent] = [facts, processing(), completed()]
-    log = [(about(file_id, event), place) for place, event in enumerate(events)]
-    status = fold(None, log[: 1 + number % 3])
+    events = events[: 1 + number % 3]
+    if number % 5 == 0:
+        events.append(shared("owner1"))
+    status = fold(None, [(about(file_id, event), place) for place, event in enumerate(events)])
     assert status is not None
     return status
 
@@ -81,18 +83,32 @@ async def test_every_query_walks_an_index_in_order(
     await store.get(files[0].file_id)
     await store.get_many([status.file_id for status in files])
     assert len([status async for status in store.scan()]) == FILES
-    for seen in (EVERYTHING, Visibility(tenant="acme"), Visibility(tenant="acme", owner="owner1")):
+    everybody = (
+        EVERYTHING,
+        Visibility(tenant="acme"),
+        Visibility(tenant="acme", owner="owner1"),
+        Visibility(tenant="acme", owner="owner1").own,
+    )
+    for seen in everybody:
         await store.counts(seen)
         await store.oldest(State.PENDING, seen)
     names = [field.name for field in fields(Query)]
     several = [chosen for count in (0, 1, 2, len(names)) for chosen in combinations(names, count)]
     for sort in Sort:
         for chosen in several:
-            query = Query(**{name: FILTERS[name] for name in chosen})
-            page = await store.find(query, sort=sort, limit=2, after=None)
-            after = page.next or Cursor.behind(files[FILES // 2], sort)
-            await store.find(query, sort=sort, limit=2, after=after)
+            asked = {name: FILTERS[name] for name in chosen}
+            for seen in everybody if "visible_to" in chosen else everybody[:1]:
+                query = Query(**{**asked, "visible_to": seen})
+                page = await store.find(query, sort=sort, limit=2, after=None)
+                after = page.next or Cursor.behind(files[FILES // 2], sort)
+                await store.find(query, sort=sort, limit=2, after=after)
     await database.command("profile", 0)
+    mine = Query(visible_to=Visibility(tenant="acme", owner="owner1"))
+    for sort in Sort:
+        listed = await store.find(mine, sort=sort, limit=FILES, after=None)
+        ids = {status.file_id for number, status in enumerate(files) if number % 3 == 1}
+        lent = {status.file_id for status in files if status.shares}
+        assert {status.file_id for status in listed.items} == ids | lent
     queries = await database["system.profile"].count_documents({"op": "query"})
     assert queries >= 2 * len(Sort) * len(several)
     assert await bad_plans(database) == []

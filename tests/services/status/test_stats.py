@@ -44,6 +44,7 @@ async def test_the_statistics_tell_counts_ages_and_who_is_behind(
         "file.uploaded",
         "file.lifecycle",
         "file.progress",
+        "file.access",
         "file.control",
     }
     metrics = (await client.get("/metrics")).text

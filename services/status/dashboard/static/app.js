@@ -79,6 +79,10 @@ follow({
     announcer.notice(files.get(file.file_id), file);
     files.put(file);
   },
+  onWithdrawn: (id) => {
+    files.remove(id);
+    if (id === opened) detail.open(opened);
+  },
   // What is shown is read when the stream is open, so nothing falls between the two; unless the
   // stream goes on where it broke.
   onState: (state, about) => {

@@ -24,7 +24,7 @@ let again;
 export function start() {
   view.append(element("a", { class: "back", href: "#/" }, "← All files"), content);
   files.onChange((ids) => {
-    if (shown && ids.has(shown)) show(files.get(shown));
+    if (shown && ids.has(shown) && files.get(shown)) show(files.get(shown));
   });
   setInterval(tick, 1000);
 }

@@ -25,7 +25,17 @@ export function put(file) {
   const merged = known ? merge(known, file) : file;
   if (merged === known) return;
   files.set(file.file_id, merged);
-  changed.add(file.file_id);
+  note(file.file_id);
+}
+
+export function remove(id) {
+  if (!files.delete(id)) return;
+  sure.delete(id);
+  note(id);
+}
+
+function note(id) {
+  changed.add(id);
   if (scheduled) return;
   scheduled = true;
   // A page in the background gets no frames, and must not fall behind.

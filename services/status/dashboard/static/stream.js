@@ -5,9 +5,10 @@ import { client } from "./api.js";
 const REST_AFTER = 5000;
 const REFUSED_DELAY = 10000;
 
-// Calls `onState` with how the connection is, and `onFile` with every state that comes.
-export function follow({ onFile, onState }) {
-  const states = client.watch({}, { onConnection: onState });
+// Calls `onState` with how the connection is, `onFile` with every state that comes, and `onWithdrawn`
+// with the id of a file that others share no longer.
+export function follow({ onFile, onState, onWithdrawn }) {
+  const states = client.watch({}, { onConnection: onState, onWithdrawn });
   let resting;
   let again;
   let open = false;

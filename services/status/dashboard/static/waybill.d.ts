@@ -49,6 +49,11 @@ export interface HistoryLine {
   offset: number | null;
 }
 
+export interface ShareList {
+  file_id: string;
+  items: { subject: string }[];
+}
+
 export interface Filters {
   ids?: string[];
   owner?: string;
@@ -67,6 +72,8 @@ export interface WatchOptions {
    * may have gaps, and the present states follow, all of them if `complete`.
    */
   onConnection?: (state: Connection, about?: { fresh: boolean; complete: boolean }) => void;
+  /** Told of each file that is no longer shared with who watches. */
+  onWithdrawn?: (id: string) => void;
 }
 
 export interface ClientOptions {
@@ -111,7 +118,13 @@ export class Client {
   events(id: string): Promise<{ items: HistoryLine[]; complete: boolean }>;
   cancel(id: string, options?: { reason?: string }): Promise<Status>;
   retry(id: string, options?: { force?: boolean; reason?: string }): Promise<Status>;
+  /** Who reads a file, beside its owner. */
+  shares(id: string): Promise<string[]>;
+  share(id: string, subject: string, options?: { reason?: string }): Promise<ShareList>;
+  unshare(id: string, subject: string, options?: { reason?: string }): Promise<ShareList>;
   delete(id: string, options?: { reason?: string }): Promise<Status>;
+  /** `?ticket=…` opens one stream in place of a token, within half a minute. */
+  ticket(): Promise<string>;
   watch(filters?: Filters, options?: WatchOptions): Watch;
   ask(method: string, path: string, params?: Params, options?: RequestInit): Promise<any>;
 }

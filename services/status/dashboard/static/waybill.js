@@ -93,8 +93,27 @@ export class Client {
     return this.ask("POST", `${fileOf(id)}/retry`, { force, reason });
   }
 
+  // With whom a file is shared.
+  async shares(id) {
+    const { items } = await this.ask("GET", `${fileOf(id)}/shares`);
+    return items.map(({ subject }) => subject);
+  }
+
+  share(id, subject, { reason } = {}) {
+    return this.ask("PUT", `${fileOf(id)}/shares/${encodeURIComponent(subject)}`, { reason });
+  }
+
+  unshare(id, subject, { reason } = {}) {
+    return this.ask("DELETE", `${fileOf(id)}/shares/${encodeURIComponent(subject)}`, { reason });
+  }
+
   delete(id, { reason } = {}) {
     return this.ask("DELETE", fileOf(id), { reason });
+  }
+
+  // Opens one stream in place of a token, within half a minute: for an EventSource, or a WebSocket.
+  async ticket() {
+    return (await this.ask("POST", "/api/tickets")).ticket;
   }
 
   watch(filters = {}, options = {}) {
@@ -138,10 +157,16 @@ export class Watch {
   #open;
   #filters;
   #onConnection;
+  #onWithdrawn;
   #closing = null;
 
-  constructor(open, filters, { cursor = null, onConnection = () => {} } = {}) {
+  constructor(
+    open,
+    filters,
+    { cursor = null, onConnection = () => {}, onWithdrawn = () => {} } = {},
+  ) {
     this.#open = open;
+    this.#onWithdrawn = onWithdrawn;
     this.#filters = { ...filters, ids: filters.ids?.join() };
     this.#onConnection = onConnection;
     this.cursor = cursor;
@@ -195,7 +220,9 @@ export class Watch {
           // What is known from before may have gaps, unless it goes on where it broke.
           const { complete } = JSON.parse(data);
           this.#onConnection("live", { fresh: event === "reset" || !resumes, complete });
-        } else if (data !== null) {
+        } else if (event === "withdrawn") {
+          this.#onWithdrawn(JSON.parse(data).file_id);
+        } else if (event === "message" && data !== null) {
           yield JSON.parse(data);
         }
       }
