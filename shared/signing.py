@@ -1,16 +1,21 @@
 """Signed addresses, by which somebody else puts a blob into an object store without our secrets."""
 
+import logging
 from datetime import timedelta
 
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from shared.blobs import open_object_store
+from shared.errors import BlobStoreUnavailableError
 from shared.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class Signer:
-    """Signs for a store that speaks S3; what is signed here never touches the network."""
+    """Signs for a store that speaks S3."""
 
     def __init__(self, store: S3Store) -> None:
         self._store = store
@@ -19,8 +24,15 @@ class Signer:
         """The address to which one `PUT` stores its body under `key`, any number of times.
 
         The signature binds the key and the method. It does not bind the size: S3 takes up to 5 GiB.
+
+        Raises:
+            BlobStoreUnavailableError: the credentials cannot be had.
         """
-        return await obstore.sign_async(self._store, "PUT", key, lasts)
+        try:
+            return await obstore.sign_async(self._store, "PUT", key, lasts)
+        except (BaseError, OSError) as error:  # There are no credentials to be had.
+            log.warning("an address cannot be signed: %s", error)
+            raise BlobStoreUnavailableError from error
 
 
 def open_signer(settings: Settings, *, endpoint: str | None) -> Signer | None:

@@ -66,8 +66,12 @@ class AsyncClient:
         *,
         content_type: str | None = None,
         labels: Mapping[str, str] | None = None,
+        deduplicate: bool | None = None,
     ) -> Status:
         """Hand over a file; it is streamed from the disk, read by a thread, again if need be.
+
+        Args:
+            deduplicate: as `Client.upload`.
 
         Raises:
             OSError: the file cannot be read.
@@ -75,7 +79,9 @@ class AsyncClient:
         file = await asyncio.to_thread(path.open, "rb")
         try:
             size = (await asyncio.to_thread(path.stat)).st_size
-            call = self._calls.upload(path.name, size, content_type, labels)
+            call = self._calls.upload(
+                path.name, size, content_type, labels, deduplicate=deduplicate
+            )
             return await self._upload(call, _blocks(file))
         finally:
             file.close()
@@ -111,12 +117,13 @@ class AsyncClient:
         size: int,
         content_type: str | None = None,
         labels: Mapping[str, str] | None = None,
+        deduplicate: bool | None = None,
     ) -> Status:
         """Hand over a file of `size` bytes, at once or in blocks.
 
         In blocks it can be sent only once: what fails then is not tried again.
         """
-        call = self._calls.upload(name, size, content_type, labels)
+        call = self._calls.upload(name, size, content_type, labels, deduplicate=deduplicate)
         if isinstance(content, bytes):
             return await self._upload(call, lambda: content)
         return await self._answer(call, content=content)

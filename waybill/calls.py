@@ -66,10 +66,18 @@ class Calls:
         self._addresses = addresses
 
     def upload(
-        self, name: str, size: int, content_type: str | None, labels: Mapping[str, str] | None
+        self,
+        name: str,
+        size: int,
+        content_type: str | None,
+        labels: Mapping[str, str] | None,
+        *,
+        deduplicate: bool | None,
     ) -> Call:
         guessed = content_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
         params = {"name": name} | {f"label.{key}": value for key, value in (labels or {}).items()}
+        if deduplicate is not None:
+            params["deduplicate"] = str(deduplicate).lower()
         headers = {
             "Content-Type": guessed,
             "Content-Length": str(size),

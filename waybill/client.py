@@ -78,11 +78,14 @@ class Client:
         *,
         content_type: str | None = None,
         labels: Mapping[str, str] | None = None,
+        deduplicate: bool | None = None,
         on_sent: Callable[[int], None] = lambda _: None,
     ) -> Status:
         """Hand over a file; it is streamed from the disk, again if need be.
 
         Args:
+            deduplicate: whether an earlier file with the same content will do, which is marked
+                `deduplicated` then; by default as the service has it.
             on_sent: called with the number of bytes, each time some were sent; with a negative
                 number when the file is sent again from its beginning.
 
@@ -91,7 +94,9 @@ class Client:
         """
         with path.open("rb") as file:
             size = path.stat().st_size
-            call = self._calls.upload(path.name, size, content_type, labels)
+            call = self._calls.upload(
+                path.name, size, content_type, labels, deduplicate=deduplicate
+            )
             return self._upload(call, _blocks(file, on_sent))
 
     def upload_direct(
@@ -127,12 +132,13 @@ class Client:
         size: int,
         content_type: str | None = None,
         labels: Mapping[str, str] | None = None,
+        deduplicate: bool | None = None,
     ) -> Status:
         """Hand over a file of `size` bytes, at once or in blocks.
 
         In blocks it can be sent only once: what fails then is not tried again.
         """
-        call = self._calls.upload(name, size, content_type, labels)
+        call = self._calls.upload(name, size, content_type, labels, deduplicate=deduplicate)
         if isinstance(content, bytes):
             return self._upload(call, lambda: content)
         return self._answer(call, content=content)

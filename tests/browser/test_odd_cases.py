@@ -354,6 +354,22 @@ async def test_an_upload_shows_how_far_it_is_and_can_be_cancelled(
     await expect(page.locator("#files li")).to_have_count(3)
 
 
+async def test_an_upload_of_what_is_there_already_leads_to_it(page: Page, standin: Standin) -> None:
+    standin.put("one", **COMPLETED)
+    standin.known = "one"
+    await open_page(page, standin)
+    note = FilePayload(name="note.txt", mimeType="text/plain", buffer=b"words")
+    await page.set_input_files("#picker", note)
+    told = page.locator(".upload [role=status]")
+    await expect(told).to_contain_text("This file is there already.")
+    await expect(page.locator("#files li")).to_have_count(1)
+    await told.get_by_role("link").click()
+    await expect(page.locator(".title .status")).to_have_text("completed")
+    await page.go_back()
+    await page.get_by_role("button", name="Dismiss").click()
+    await expect(page.locator("#uploads")).to_be_hidden()
+
+
 async def test_an_upload_that_broke_off_can_be_tried_again(page: Page, standin: Standin) -> None:
     await open_page(page, standin)
     standin.down = True

@@ -17,12 +17,15 @@ import waybill
 from services.upload import sweep
 from services.upload.deposits import Deposits
 from services.upload.settings import UploadSettings
+from services.upload.waybills import Accepted
 from shared.blobs import BlobStore, open_blob_store, source_key
+from shared.errors import BlobStoreUnavailableError, KafkaUnavailableError
+from shared.principal import EVERYBODY
 from shared.signing import open_signer
 from tests.access.installation import JWT
 from tests.access.people import bearer, token
 from tests.services.upload.service import Service, UploadedEvents, running
-from tests.support.s3 import BUCKET
+from tests.support.s3 import BUCKET, ENVIRONMENT
 from tests.support.serving import served
 
 DIRECT = "/api/files/upload/direct"
@@ -424,3 +427,59 @@ async def test_a_client_says_that_the_store_is_not_there(
     ):
         with pytest.raises(waybill.NoAnswerError, match="object store"):
             await client.upload_direct(path)
+
+
+class Broken:
+    """An intake that records nothing, as where a pod is killed."""
+
+    async def record(self, _: Accepted) -> None:
+        raise KafkaUnavailableError
+
+
+async def test_what_broke_off_before_its_event_is_completed_when_it_is_asked_for_again(
+    direct: Service, events: UploadedEvents, store: BlobStore
+) -> None:
+    begun = await begin(direct)
+    await put(begun)
+    broken = Deposits(
+        settings=direct.settings,
+        blobs=store,
+        signer=open_signer(direct.settings, endpoint=None),
+        intake=Broken(),  # type: ignore[arg-type]
+    )
+    deposit = await broken.find(begun["file_id"], EVERYBODY)
+    with pytest.raises(KafkaUnavailableError):
+        await broken.complete(deposit, EVERYBODY)
+
+    assert (await complete(direct, begun)).status_code == 202
+    assert (await events.one()).file_id == begun["file_id"]
+
+
+async def test_what_broke_off_after_its_event_is_the_same_file_when_it_is_asked_for_again(
+    direct: Service, events: UploadedEvents, store: BlobStore
+) -> None:
+    begun = await begin(direct)
+    await put(begun)
+    (ticket,) = [key for key in await store.keys("deposits") if key.endswith("ticket.json")]
+    left_behind = {key: await store.get(key) for key in await store.keys("deposits")}
+    first = await complete(direct, begun)
+    await store.delete(ticket.replace("ticket", "done"))
+    for key, content in left_behind.items():
+        await store.put(key, content)
+
+    assert (await complete(direct, begun)).text == first.text
+    assert len({event.id for event in await events.all()}) == 1
+    assert await store.get(source_key(begun["file_id"])) == CONTENT
+
+
+async def test_without_credentials_nothing_is_signed(
+    on_s3: UploadSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name)
+    # Where the cloud's own machines get credentials; nobody is there.
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1")
+    signer = open_signer(on_s3, endpoint=None)
+    assert signer is not None
+    with pytest.raises(BlobStoreUnavailableError):
+        await signer.to_put("key", lasts=timedelta(hours=1))

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+import waybill
 from services.upload.duplicates import Duplicates
 from services.upload.link import KafkaLink
 from services.upload.settings import UploadSettings
@@ -300,3 +301,22 @@ async def test_without_kafka_nobody_knows_how_a_file_ended_and_none_counts(
     link.trouble = None
     (known,) = await duplicates.replaced([later], EVERYBODY)
     assert (known.file_id, known.deduplicated) == (earlier.file_id, True)
+
+
+async def test_the_clients_ask_for_the_earlier_file(pod: Service, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(WORDS)
+    url = str(pod.client.base_url).rstrip("/")
+    addresses = waybill.Addresses(status=url, upload=url)
+
+    def upload() -> dict[str, Any]:
+        with waybill.Client(addresses) as client:
+            return client.upload(path, deduplicate=True)
+
+    async with waybill.AsyncClient(addresses) as client:
+        first = await client.upload(path, deduplicate=True)
+        other = await client.upload(path)
+    again = await asyncio.to_thread(upload)
+
+    assert again["deduplicated"]
+    assert again["file_id"] == first["file_id"] != other["file_id"]

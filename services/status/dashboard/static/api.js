@@ -4,7 +4,8 @@
 import { setClock } from "./format.js";
 import { Client, Refusal, refusalOf } from "./waybill.js";
 
-const ACCEPTED = 202;
+// As a new file, or as one that is there already.
+const TAKEN = [202, 200];
 const UNKNOWN = 401;
 const SESSION = "/api/session";
 
@@ -34,7 +35,7 @@ export function upload(url, file, { withSession, onProgress }) {
     request.withCredentials = withSession;
     request.upload.onprogress = (event) => onProgress(event.loaded, event.total);
     request.onload = () =>
-      request.status === ACCEPTED
+      TAKEN.includes(request.status)
         ? resolve(JSON.parse(request.responseText))
         : reject(refusalOf(request.responseText, request.status));
     request.onerror = () =>

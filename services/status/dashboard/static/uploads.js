@@ -90,11 +90,24 @@ async function send(file) {
   };
   const node = card(file, state, button("Cancel", cancel), bar);
   try {
-    files.put(asPending(await sending.answer));
+    const taken = await sending.answer;
+    if (taken.deduplicated) mention(file, taken);
+    else files.put(asPending(taken));
   } catch (error) {
     if (!cancelled) refuse(file, error.message, { again: error.mayMend });
   }
   node.remove();
+}
+
+function mention(file, known) {
+  const link = element("a", { href: `#/files/${known.file_id}` }, "Show it");
+  const dismiss = button("Dismiss", () => {
+    node.remove();
+    next();
+  });
+  const words = element("p", { class: "phase", role: "status" }, "This file is there already. ");
+  words.append(link);
+  const node = card(file, dismiss, words);
 }
 
 function refuse(file, words, { again = false } = {}) {

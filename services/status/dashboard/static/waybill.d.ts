@@ -109,8 +109,19 @@ export class Client {
   constructor(options?: ClientOptions);
   upload(
     body: Blob,
-    about?: { name?: string; type?: string; labels?: Record<string, string>; signal?: AbortSignal },
-  ): Promise<Pick<Status, "file_id" | "status" | "name" | "size" | "content_type">>;
+    about?: {
+      name?: string;
+      type?: string;
+      labels?: Record<string, string>;
+      /** Whether an earlier file with the same content will do; by default as the service has it. */
+      deduplicate?: boolean;
+      signal?: AbortSignal;
+    },
+  ): Promise<
+    Pick<Status, "file_id" | "name" | "size" | "content_type"> &
+      /** A file that was there already has a status that only `status` tells. */
+      ({ status: "pending" } | { deduplicated: true })
+  >;
   /** `wait`: seconds to wait for the next change. */
   status(id: string, options?: { wait?: number; signal?: AbortSignal }): Promise<Status>;
   wait(id: string, options?: { signal?: AbortSignal }): Promise<Status>;
