@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 import uvloop
@@ -35,42 +35,94 @@ def body(size: int) -> Iterator[bytes]:
     yield TAIL
 
 
-async def upload_until(deadline: float, url: str, size: int) -> list[float]:
+class Line:
+    """A connection over which one upload follows the other."""
+
+    def __init__(
+        self, url: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._address = urlsplit(url)
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def to(cls, url: str) -> "Line":
+        """Connect."""
+        address = urlsplit(url)
+        return cls(url, *await asyncio.open_connection(address.hostname, address.port))
+
+    def close(self) -> None:
+        """Hang up."""
+        self._writer.close()
+
+    async def post_form(self, pieces: Sequence[bytes]) -> None:
+        """Upload by a form.
+
+        Raises:
+            RuntimeError: it was not accepted.
+        """
+        kind = f"multipart/form-data; boundary={BOUNDARY.decode()}"
+        await self._ask("POST", self._address.path, 202, pieces, {"Content-Type": kind})
+
+    async def resume(self, pieces: Sequence[bytes]) -> None:
+        """Upload after tus, in two requests; raises what `post_form` does."""
+        size = sum(map(len, pieces))
+        begun = await self._ask("POST", self._address.path, 201, (), {"Upload-Length": str(size)})
+        path = urlsplit(begun[b"location"].decode()).path
+        kind = "application/offset+octet-stream"
+        told = {"Upload-Offset": "0", "Content-Type": kind}
+        await self._ask("PATCH", path, 204, pieces, told)
+
+    async def _ask(
+        self, method: str, path: str, status: int, pieces: Sequence[bytes], told: dict[str, str]
+    ) -> dict[bytes, bytes]:
+        told = {"Host": self._address.netloc, "Tus-Resumable": "1.0.0", **told}
+        told["Content-Length"] = str(sum(map(len, pieces)))
+        head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in told.items())
+        self._writer.write(head.encode() + b"\r\n")
+        for piece in pieces:
+            self._writer.write(piece)
+            await self._writer.drain()
+        answer = await self._reader.readuntil(b"\r\n\r\n")
+        lines = (line.split(b": ", 1) for line in answer.split(b"\r\n")[1:-2])
+        fields = {name.lower(): value for name, value in lines}
+        content = await self._reader.readexactly(int(fields.get(b"content-length", b"0")))
+        if not answer.startswith(b"HTTP/1.1 %d" % status):
+            raise RuntimeError(f"not accepted: {answer + content!r}")
+        return fields
+
+
+async def upload_until(deadline: float, url: str, *, size: int, resumable: bool) -> list[float]:
     """Upload over one connection, one after another; returns the seconds each took.
 
     Raises:
         RuntimeError: an upload was not accepted.
     """
-    address = urlsplit(url)
-    reader, writer = await asyncio.open_connection(address.hostname, address.port)
-    length = size + len(HEAD) + len(TAIL)
-    head = (
-        f"POST {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: {length}\r\n"
-        f"Content-Type: multipart/form-data; boundary={BOUNDARY.decode()}\r\n\r\n"
-    ).encode()
-    pieces = [b"".join(body(size))] if size <= BLOCK else list(body(size))
+    line = await Line.to(url)
+    pieces = list(body(size))
+    if resumable:
+        pieces = pieces[1:-1]  # What wraps it in a form.
+    if size <= BLOCK:
+        pieces = [b"".join(pieces)]
+    upload = line.resume if resumable else line.post_form
     took: list[float] = []
     while (begun := time.monotonic()) < deadline:
-        writer.write(head)
-        for piece in pieces:
-            writer.write(piece)
-            await writer.drain()
-        answer = await reader.readuntil(b"\r\n\r\n")
-        fields = dict(line.lower().split(b": ", 1) for line in answer.split(b"\r\n")[1:-2])
-        content = await reader.readexactly(int(fields[b"content-length"]))
-        if not answer.startswith(b"HTTP/1.1 202"):
-            raise RuntimeError(f"not accepted: {answer + content!r}")
+        await upload(pieces)
         took.append(time.monotonic() - begun)
-    writer.close()
+    line.close()
     return took
 
 
-async def run(url: str, *, size: int, connections: int, seconds: float) -> dict[str, object]:
+async def run(
+    url: str, *, size: int, connections: int, seconds: float, resumable: bool = False
+) -> dict[str, object]:
     """Load a server for so many seconds; what is under way then is waited for."""
     begun = time.monotonic()
-    deadline = begun + seconds
-    each = await asyncio.gather(*(upload_until(deadline, url, size) for _ in range(connections)))
-    took = [seconds for of_one in each for seconds in of_one]
+    uploads = (
+        upload_until(begun + seconds, url, size=size, resumable=resumable)
+        for _ in range(connections)
+    )
+    took = [seconds for of_one in await asyncio.gather(*uploads) for seconds in of_one]
     return {"seconds": time.monotonic() - begun, "requests": len(took), "took": took}
 
 
@@ -81,9 +133,16 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=20_000)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--resumable", action="store_true", help="after tus, not by a form")
     asked = parser.parse_args()
     result = uvloop.run(
-        run(asked.url, size=asked.size, connections=asked.connections, seconds=asked.seconds)
+        run(
+            asked.url,
+            size=asked.size,
+            connections=asked.connections,
+            seconds=asked.seconds,
+            resumable=asked.resumable,
+        )
     )
     sys.stdout.write(json.dumps(result) + "\n")
 

@@ -71,5 +71,5 @@ class _Exchange:
 
 
 def _has_body(scope: Scope) -> bool:
-    names = {name for name, _ in scope["headers"]}
-    return b"content-length" in names or b"transfer-encoding" in names
+    headers = dict(scope["headers"])
+    return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers

@@ -190,6 +190,15 @@ class TestRefusalWhileTheClientStillSends:
         assert "connection" not in answer.headers
 
 
+async def test_a_request_that_has_no_body_keeps_the_connection(service: Service) -> None:
+    told = {"Tus-Resumable": "1.0.0", "Upload-Length": "3", "Content-Length": "0"}
+
+    answer = await service.client.post("/api/uploads", headers=told)
+
+    assert answer.status_code == 201
+    assert "connection" not in answer.headers
+
+
 async def test_a_connection_serves_many_uploads(service: Service) -> None:
     limits = httpx.Limits(max_connections=1)
     async with httpx.AsyncClient(base_url=service.client.base_url, limits=limits) as client:

@@ -1,0 +1,62 @@
+"""What a 202 costs: the bare handler, which also forces the file to the disk and tells Kafka of it.
+
+As plainly as it can be written, with the same promise: the file and its name are on the disk, and
+all in-sync replicas have an event of the usual size, before the answer.
+"""
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from aiokafka import AIOKafkaProducer
+from fastapi import FastAPI, Request, UploadFile
+
+from shared.serving import serve
+from shared.settings import Settings
+from shared.topics import UPLOADED
+
+EVENT = b"x" * 700
+"""As long as a `file.uploaded`."""
+
+settings = Settings()
+folder = Path(settings.blobs)
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, AIOKafkaProducer]]:
+    """Connected to Kafka."""
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, acks="all")
+    await producer.start()
+    yield {"producer": producer}
+    await producer.stop()
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+def store(name: str, content: bytes) -> None:
+    """Have the disk know the file and its name."""
+    with (folder / name).open("xb", buffering=0) as file:
+        file.write(content)
+        os.fdatasync(file.fileno())
+    descriptor = os.open(folder, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+@app.post("/api/files/upload", status_code=202)
+async def upload(request: Request, file: UploadFile) -> dict[str, str | None]:
+    """Take a file and promise that it is kept."""
+    name = uuid.uuid4().hex
+    await asyncio.to_thread(store, name, await file.read())
+    topic = settings.topic_prefix + UPLOADED.name
+    await request.state.producer.send_and_wait(topic, EVENT, key=name.encode())
+    return {"file_id": name}
+
+
+if __name__ == "__main__":
+    serve(app, settings)
