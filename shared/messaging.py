@@ -194,7 +194,7 @@ class DirectPublisher(Publisher):
         """Args:
         client_id: how the broker's logs name this client.
         publish_timeout: seconds; what Kafka does not take in them fails for good.
-        crowd_linger: seconds that the batch of a crowd waits for more.
+        crowd_linger: seconds that the batch of a crowd waits for more; 0 for no time at all.
         """
         self._crowd_linger = crowd_linger
         self._prefix = settings.topic_prefix
@@ -269,7 +269,8 @@ class DirectPublisher(Publisher):
     ) -> asyncio.Future[None]:
         if self._producer is None:
             raise IncorrectState("the publisher is not started")
-        self._set_linger(self._producer)
+        if self._crowd_linger:
+            self._set_linger(self._producer)
         placed, partition = _placed(key, part)
         future: asyncio.Future[None] = await self._producer.send(
             topic, value, key=placed, partition=partition, headers=headers
