@@ -116,7 +116,12 @@ class BlobStore:
                 yield
 
     async def put_stream(
-        self, key: str, read: Read, *, see: Callable[[bytes], None] = _nothing
+        self,
+        key: str,
+        read: Read,
+        *,
+        see: Callable[[bytes], None] = _nothing,
+        unknown: bool = False,
     ) -> None:
         """Store what `read` gives; if `read` raises, nothing is stored, the error goes on.
 
@@ -125,12 +130,14 @@ class BlobStore:
         Args:
             see: called with each block of the content, in order, where that is cheapest: in a
                 thread, if there is one.
+            unknown: nothing is there, and nobody looks before this returns; what remains of it
+                should the process die is swept.
         """
         read_block = partial(_read_block, read)
         first = await read_block()
         if len(first) < BLOCK:
             see(first)
-            await self.put(key, first)
+            await self.put(key, first, unknown=unknown)
         elif self._directory is not None:
             try:
                 await self._directory.put_large(key, first, read_block, see)
@@ -154,15 +161,18 @@ class BlobStore:
         except (StoreError, OSError) as error:
             raise _unavailable(error) from error
 
-    async def put(self, key: str, data: bytes, *, durable: bool = True) -> None:
+    async def put(
+        self, key: str, data: bytes, *, durable: bool = True, unknown: bool = False
+    ) -> None:
         """Store `data` under `key`, replacing what is there.
 
         Args:
             durable: whether it must survive a power cut; what can be made anew need not.
+            unknown: as in `put_stream`.
         """
         try:
             if self._directory is not None:
-                await self._directory.put(key, data, durable=durable)
+                await self._directory.put(key, data, durable=durable, unknown=unknown)
             else:
                 await obstore.put_async(self._store, key, data)
         except (StoreError, OSError) as error:

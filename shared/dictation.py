@@ -47,7 +47,7 @@ class Dictation(asyncio.Protocol):
         number = next(self._numbers) % NUMBERS
         self._asked[number] = blob
         key = blob.key.encode()
-        head = BLOB.pack(number, blob.durable, len(key), len(blob.data))
+        head = BLOB.pack(number, blob.durable, blob.unknown, len(key), len(blob.data))
         self._line.writelines((head + key, blob.data))
         return True
 

@@ -47,9 +47,15 @@ class Directory:
             finally:
                 self._scribe = None
 
-    async def put(self, key: str, data: bytes, *, durable: bool = True) -> None:
-        """Store a small blob, replacing what is there."""
-        blob = Small(key, data, durable and self._fsync)
+    async def put(
+        self, key: str, data: bytes, *, durable: bool = True, unknown: bool = False
+    ) -> None:
+        """Store a small blob, replacing what is there.
+
+        Args:
+            unknown: nothing is there, and nobody looks before this returns.
+        """
+        blob = Small(key, data, durable and self._fsync, unknown)
         self._loop = asyncio.get_running_loop()
         stored = self._stored[blob] = self._loop.create_future()
         if self._scribe is None or not self._scribe.take(blob):
@@ -58,7 +64,10 @@ class Directory:
 
     def _write(self, blobs: Iterable[Small]) -> None:
         """Do what the scribe did not come to, or may have done: twice is harmless."""
-        self._writers.take(list(blobs))
+        blobs = list(blobs)
+        for blob in blobs:
+            blob.unknown = False  # Some of it may be there by now.
+        self._writers.take(blobs)
 
     def _end_soon(self, blobs: Sequence[Small]) -> None:
         if self._loop is not None:

@@ -14,8 +14,8 @@ from contextlib import suppress
 
 from shared.files import Small, Writers
 
-BLOB = struct.Struct("!I?HI")
-"""What comes before a blob: its number, whether it is durable, its key's size and its own."""
+BLOB = struct.Struct("!I??HI")
+"""What comes before a blob: its number, whether it is durable and unknown, two sizes."""
 
 ANSWER = struct.Struct("!II")
 """A blob's number, and the number of the system's error, 0 if it is stored."""
@@ -53,13 +53,13 @@ def _take_blobs(given: bytearray) -> Iterator[tuple[Small, int]]:
     """The blobs that are there as a whole, each with its number; they are taken away."""
     begin = 0
     while len(given) - begin >= BLOB.size:
-        number, durable, key_size, size = BLOB.unpack_from(given, begin)
+        number, durable, unknown, key_size, size = BLOB.unpack_from(given, begin)
         content = begin + BLOB.size + key_size
         if len(given) < content + size:
             break
         key = given[content - key_size : content].decode()
         begin = content + size
-        yield Small(key, bytes(given[content:begin]), durable), number
+        yield Small(key, bytes(given[content:begin]), durable, unknown), number
     del given[:begin]
 
 

@@ -142,9 +142,11 @@ class Intake:
             head[:HEAD], name=file.name, declared=file.declared_type, demo=self._settings.demo
         )
         check_type(content_type, name=file.name, forbidden=self._settings.forbidden_types)
-        file_id = file_id or new_file_id()
+        unknown, file_id = file_id is None, file_id or new_file_id()
         meter = _Meter(head, file, self._settings.max_file_size)
-        await self._blobs.put_stream(source_key(file_id), meter.read, see=meter.sha256.update)
+        await self._blobs.put_stream(
+            source_key(file_id), meter.read, see=meter.sha256.update, unknown=unknown
+        )
         stored.append(
             StoredFile(
                 file_id=file_id,

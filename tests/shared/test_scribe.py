@@ -25,11 +25,14 @@ def store_in(path: Path) -> BlobStore:
     return open_blob_store(Settings(blobs=str(path), blobs_fsync=True))
 
 
-def scribe_of(path: Path) -> psutil.Process:
-    """The process below this one that writes blobs there."""
-    children = psutil.Process().children()
-    (scribe,) = (each for each in children if each.cmdline()[-2:] == ["shared.scribe", str(path)])
-    return scribe
+async def scribe_of(path: Path) -> psutil.Process:
+    """The process below this one that writes blobs there, once it is what it is to be."""
+    async with asyncio.timeout(20):
+        while True:
+            for child in psutil.Process().children():
+                if child.cmdline()[-2:] == ["shared.scribe", str(path)]:
+                    return child
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -86,10 +89,12 @@ async def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
 async def test_what_a_scribe_that_dies_had_to_write_is_written_without_it(
     store: BlobStore, tmp_path: Path
 ) -> None:
-    scribe = scribe_of(tmp_path)
+    scribe = await scribe_of(tmp_path)
     scribe.send_signal(signal.SIGSTOP)
     blobs = {source_key(str(number)): os.urandom(1000) for number in range(50)}
-    writing = asyncio.gather(*(store.put(key, data) for key, data in blobs.items()))
+    writing = asyncio.gather(*(store.put(key, data, unknown=True) for key, data in blobs.items()))
+    (tmp_path / "sources").mkdir()
+    (tmp_path / source_key("1")).write_text("half of it")
     await asyncio.sleep(0)  # All of it is under way.
     scribe.kill()
 
@@ -104,7 +109,7 @@ async def test_what_a_scribe_that_dies_had_to_write_is_written_without_it(
 async def test_it_ends_with_its_store_and_not_by_ctrl_c(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     async with store.scribe():
-        scribe = scribe_of(tmp_path)
+        scribe = await scribe_of(tmp_path)
         assert os.getsid(scribe.pid) != os.getsid(0)
     assert not scribe.is_running()
     await store.put(KEY, b"x")
@@ -119,8 +124,8 @@ async def test_what_was_asked_of_it_is_stored_though_who_asked_has_died(tmp_path
     with ours:
         for number in range(9):
             key, data = source_key(str(number)).encode(), b"blob"
-            ours.sendall(BLOB.pack(number, True, len(key), len(data)) + key + data)
-        ours.sendall(BLOB.pack(9, True, 100, 100) + b"half")
+            ours.sendall(BLOB.pack(number, True, False, len(key), len(data)) + key + data)
+        ours.sendall(BLOB.pack(9, True, False, 100, 100) + b"half")
 
     assert await asyncio.to_thread(scribe.wait, 20) == 0
 

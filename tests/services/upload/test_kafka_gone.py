@@ -144,8 +144,10 @@ class TestKafkaThatGoesAway:
     ) -> None:
         put = BlobStore.put
 
-        async def put_and_lose_the_answer(self: BlobStore, key: str, data: bytes) -> None:
-            await put(self, key, data)
+        async def put_and_lose_the_answer(
+            self: BlobStore, key: str, data: bytes, *, unknown: bool = False
+        ) -> None:
+            await put(self, key, data, unknown=unknown)
             if key.startswith(outbox.PREFIX):
                 raise BlobStoreUnavailableError
 
