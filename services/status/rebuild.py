@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 from collections.abc import Callable, Collection
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -105,26 +106,33 @@ async def _fold_all(
     if not shares:
         return
     mine, *others = shares
-    context = multiprocessing.get_context("forkserver")
-    # What takes long to import is imported once, and its memory is shared.
-    context.set_forkserver_preload([__name__])
-    loop = asyncio.get_running_loop()
-    with ProcessPoolExecutor(len(shares), mp_context=context) as processes:
-        folding: list[asyncio.Future[None]] = [
-            loop.run_in_executor(processes, _fold_there, settings, collection, share)
-            for share in others
-        ]
+    with ExitStack() as processes:
         here = asyncio.create_task(_fold(settings, collection, mine))
-        folding.append(here)
+        there = _fold_elsewhere(settings, collection, others, processes) if others else []
+        pending: set[asyncio.Future[None]] = {here, *there}
         try:
-            while pending := [each for each in folding if not each.done()]:
-                await asyncio.wait(pending, timeout=LOOK_EVERY)
+            while pending:
+                done, pending = await asyncio.wait(pending, timeout=LOOK_EVERY)
+                for each in done:
+                    each.result()
                 await watch.look()
-            for each in folding:
-                each.result()
         finally:
             here.cancel()
             await asyncio.wait([here])
+
+
+def _fold_elsewhere(
+    settings: StatusSettings, collection: str, shares: list[list[Stretch]], processes: ExitStack
+) -> list[asyncio.Future[None]]:
+    """Fold each share in a process of its own, which ends with `processes`."""
+    context = multiprocessing.get_context("forkserver")
+    # What takes long to import is imported once, and its memory is shared.
+    context.set_forkserver_preload([__name__])
+    pool = processes.enter_context(ProcessPoolExecutor(len(shares), mp_context=context))
+    loop = asyncio.get_running_loop()
+    return [
+        loop.run_in_executor(pool, _fold_there, settings, collection, share) for share in shares
+    ]
 
 
 def _shares(stretches: Collection[Stretch], count: int) -> list[list[Stretch]]:
