@@ -147,7 +147,8 @@ class Publisher:
             KafkaUnavailableError: no acknowledgement came within the broker's time-out.
         """
         try:
-            await self._send(topic, key, value)
+            whole, _, part = key.partition(":")
+            await self._send(topic, whole, value, part or None)
         except (KafkaError, IncorrectState, OSError) as error:
             raise KafkaUnavailableError(
                 f"Kafka did not take back a record of {key}: {error!r}"

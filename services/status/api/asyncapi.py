@@ -18,6 +18,7 @@ from services.status.api.messages import (
     Subscribed,
     Withdrawn,
 )
+from services.status.api.tickets import TICKET
 
 router = APIRouter(tags=["live"])
 
@@ -33,6 +34,15 @@ TO_CLIENTS: tuple[type[BaseModel], ...] = (
 )
 
 _SCHEMAS = "#/components/schemas/{model}"
+_QUERY = {
+    "type": "object",
+    "properties": {
+        TICKET: {
+            "type": "string",
+            "description": "From `POST /api/tickets`, where no `Authorization` can be sent.",
+        }
+    },
+}
 _CHANNEL = {"$ref": "#/channels/live"}
 
 
@@ -63,7 +73,7 @@ def document() -> dict[str, Any]:
             "live": {
                 "address": "/api/ws",
                 "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
-                "bindings": {"ws": {"method": "GET"}},
+                "bindings": {"ws": {"method": "GET", "query": _QUERY}},
                 "x-close-codes": {
                     str(code.value): {"why": code.meaning, "reconnect": code.reconnects}
                     for code in CloseCode
