@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.status.position import RANK, Position
+from services.status.shares import SHARING
 from shared.events import EventType, Rank, StatusEvent, Timestamp
 from shared.facts import Failure
 
@@ -12,9 +13,7 @@ MAX_HISTORY = 100
 """Lines of history in one document; the latest stay. 100 lines are ~20 kB, far under MongoDB's
 16 MB, and more than anybody reads of one file."""
 
-_UNTOLD = frozenset(
-    {EventType.PROGRESSED, EventType.CANCEL_REQUESTED, EventType.SHARED, EventType.UNSHARED}
-)
+_UNTOLD = frozenset({EventType.PROGRESSED, EventType.CANCEL_REQUESTED, *SHARING})
 """Leave no line."""
 
 

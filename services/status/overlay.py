@@ -211,9 +211,10 @@ class Overlay:
         self._held[after.file_id] = held
         if after is before:
             return []
-        if isinstance(observed.event, AccessEvent):
+        if observed.event.type in shares.SHARING:
             held.told = Update(after)
-            told = notice(before, after, observed.event, observed.place)
+            event: AccessEvent = observed.event  # type: ignore[assignment]
+            told = notice(before, after, event, observed.place)
             if held.ahead is not None and _contains(after, held.ahead.status):
                 held.ahead = None
             return [told] if told else []

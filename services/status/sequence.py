@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from services.status import shares
 from services.status.projection import State, Status
 from shared.events import (
-    AccessEvent,
     EventType,
     FileCancelRequested,
     FileDeleted,
@@ -40,9 +39,9 @@ def is_due(status: Status | None, event: StatusEvent) -> bool:
         return True
     if status is None:
         return False
-    if isinstance(event, AccessEvent):
+    if event.type in shares.SHARING:
         return status.created_at is not None or status.deleted_at is not None
-    run = event.data.run
+    run: int = vars(event.data)["run"]
     match event:
         case FileDeleted() | FileCancelRequested():
             return True

@@ -7,8 +7,11 @@ delivered once more does not give it to them again.
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.events import AccessEvent, FileShared
+from shared.events import AccessEvent, EventType, FileShared
 from shared.facts import reader_key
+
+SHARING = frozenset({EventType.SHARED, EventType.UNSHARED})
+"""What an `AccessEvent` is; of every event that is asked, and a set knows sooner than classes."""
 
 
 class Share(BaseModel):
