@@ -129,7 +129,14 @@ class Small:
 
 def store_together(root: str, blobs: Sequence[Small]) -> None:
     """Store each of them, or note in it why not."""
+    try:
+        _store_together(root, blobs)
+    except Exception as error:  # A bug must not leave anybody waiting for ever.
+        for blob in blobs:
+            blob.error = blob.error or error
 
+
+def _store_together(root: str, blobs: Sequence[Small]) -> None:
     def each(step: Callable[[Small, StagedFile], None], *, durable_only: bool = False) -> None:
         for blob in blobs:
             if blob.error is None and (blob.durable or not durable_only):
@@ -165,7 +172,6 @@ class Writers:
         self._changed = threading.Condition()
         self._waiting: deque[Small] = deque()
         self._free = WRITERS
-        self._ending = False
         self._threads: list[threading.Thread] = []
 
     def take(self, blobs: Collection[Small]) -> None:
@@ -180,29 +186,18 @@ class Writers:
             self._waiting.extend(blobs)
             self._changed.notify(len(blobs))
 
-    def finish(self) -> None:
-        """Return when all is stored; nothing more may be given."""
-        with self._changed:
-            self._ending = True
-            self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
-
     def _work(self) -> None:
-        while blobs := self._share():
-            try:
-                store_together(self._root, blobs)
-            except Exception as error:  # A bug must not leave anybody waiting for ever.
-                for blob in blobs:
-                    blob.error = blob.error or error
+        while True:
+            blobs = self._share()
+            store_together(self._root, blobs)
             self._stored(blobs)
             with self._changed:
                 self._free += 1
 
     def _share(self) -> list[Small]:
-        """Some of what waits, once there is something; nothing at the end."""
+        """Some of what waits, once there is something."""
         with self._changed:
-            while not self._waiting and not self._ending:
+            while not self._waiting:
                 self._changed.wait()
             share = min(AT_ONCE, -(-len(self._waiting) // self._free))
             self._free -= 1

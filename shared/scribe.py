@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from shared.files import Small, Writers
+from shared.files import AT_ONCE, WRITERS, Small, store_together
 
 BLOB = struct.Struct("!I??HI")
 """What comes before a blob: its number, whether it is durable and unknown, two sizes."""
@@ -25,31 +25,51 @@ BUFFER = 1 << 20
 
 
 class Scribe:
-    """Takes blobs from a socket to its writers, and their answers back."""
+    """Threads that take turns at the socket, so that what is asked for is in the hands at once that
+    write it: one reads what has come, and the next one reads while it stores that."""
 
     def __init__(self, root: str, line: socket.socket) -> None:
+        self._root = root
         self._line = line
-        self._speaking = threading.Lock()
-        self._numbers: dict[Small, int] = {}
-        self._writers = Writers(root, self._answer)
+        self._reading, self._speaking = threading.Lock(), threading.Lock()
+        self._given = bytearray()
 
     def work(self) -> None:
         """Return when the other side has closed and all is stored."""
-        given = bytearray()
-        while piece := self._line.recv(BUFFER):
-            given += piece
-            blobs = dict(_take_blobs(given))
-            self._numbers.update(blobs)
-            self._writers.take(blobs)
-        self._writers.finish()
+        threads = [threading.Thread(target=self._take_turns) for _ in range(WRITERS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
-    def _answer(self, blobs: Sequence[Small]) -> None:
-        answers = [ANSWER.pack(self._numbers.pop(blob), _code(blob.error)) for blob in blobs]
+    def _take_turns(self) -> None:
+        while asked := self._next():
+            for begin in range(0, len(asked), AT_ONCE):
+                self._store(asked[begin : begin + AT_ONCE])
+
+    def _next(self) -> list[tuple[int, Small]]:
+        """What has come meanwhile, with its numbers; nothing at the end."""
+        with self._reading:
+            while piece := self._receive():
+                self._given += piece
+                if asked := list(_take_blobs(self._given)):
+                    return asked
+        return []
+
+    def _receive(self) -> bytes:
+        try:
+            return self._line.recv(BUFFER)
+        except ConnectionResetError:  # The other side died with answers unread.
+            return b""
+
+    def _store(self, asked: Sequence[tuple[int, Small]]) -> None:
+        store_together(self._root, [blob for _, blob in asked])
+        answers = [ANSWER.pack(number, _code(blob.error)) for number, blob in asked]
         with self._speaking, suppress(OSError):  # Nobody may be left to hear it.
             self._line.sendall(b"".join(answers))
 
 
-def _take_blobs(given: bytearray) -> Iterator[tuple[Small, int]]:
+def _take_blobs(given: bytearray) -> Iterator[tuple[int, Small]]:
     """The blobs that are there as a whole, each with its number; they are taken away."""
     begin = 0
     while len(given) - begin >= BLOB.size:
@@ -59,7 +79,7 @@ def _take_blobs(given: bytearray) -> Iterator[tuple[Small, int]]:
             break
         key = given[content - key_size : content].decode()
         begin = content + size
-        yield Small(key, bytes(given[content:begin]), durable, unknown), number
+        yield number, Small(key, bytes(given[content:begin]), durable, unknown)
     del given[:begin]
 
 
