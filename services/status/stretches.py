@@ -162,9 +162,12 @@ async def _fill(consumer: AIOKafkaConsumer, flows: Mapping[TopicPartition, _Flow
     last_came = clock()
     timeout_ms = 0
     while True:
-        for partition, batch in (await consumer.getmany(timeout_ms=timeout_ms)).items():
+        batches = await consumer.getmany(timeout_ms=timeout_ms)
+        if batches:
             last_came = clock()
-            flows[partition].add(batch, await consumer.position(partition))
+        for partition, flow in flows.items():
+            # The position moves on even where nothing comes, since what stood there was compacted.
+            flow.add(batches.get(partition, ()), await consumer.position(partition))
         # What is in flight of a paused partition would be lost, and aiokafka fetches again of those
         # that were taken from as soon as it has its turn: so nothing is awaited in between.
         wanted = {partition for partition, flow in flows.items() if flow.wants_more}
