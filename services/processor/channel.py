@@ -1,12 +1,15 @@
-"""What pod and worker tell each other over the socket between them, and how it is framed.
+"""What pod and worker tell each other over the sockets between them, and how it is framed.
 
-A frame is two lengths, 4 bytes each and big-endian, a JSON document, and bytes that belong to it:
+A job is one message of the queue of jobs. The worker answers with frames over another socket: a
+frame is two lengths, 4 bytes each and big-endian, a JSON document, and bytes that belong to it:
 the content of small artifacts, one behind another, which then need no file.
 
 The pod believes a worker nothing that could harm others: what parses hostile files may have been
 taken over by one.
 """
 
+import contextlib
+import socket
 import stat
 import struct
 from collections.abc import Iterator
@@ -19,6 +22,9 @@ from shared.facts import Failure, Progress
 
 MAX_FRAME = 8 << 20
 """Bytes of one frame: results are small, and large artifacts go through files."""
+
+MAX_JOB = 128 << 10
+"""Bytes of one job; the kernel takes messages of up to 208 KiB."""
 
 _LENGTHS = struct.Struct(">II")
 
@@ -146,6 +152,18 @@ class Frame(NamedTuple):
     content: bytes
 
 
+def encode_job(job: Job) -> bytes:
+    """The message of a job.
+
+    Raises:
+        FrameTooLargeError: nobody would read it.
+    """
+    document = job.model_dump_json().encode()
+    if len(document) > MAX_JOB:
+        raise FrameTooLargeError(f"a job of {len(document)} bytes")
+    return document
+
+
 def encode(message: BaseModel) -> bytes:
     """The frame of a message.
 
@@ -175,6 +193,37 @@ def read_report(frame: Frame) -> Report:
         if frame.content:
             return report.model_copy(update={"content": frame.content})
     return report
+
+
+class JobQueue:
+    """The jobs of one worker: they lie in the kernel until it takes one after another.
+
+    Who takes a message has it alone, so that the pod can take back what the worker has not begun.
+    """
+
+    def __init__(self) -> None:
+        self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def put(self, job: bytes) -> None:
+        """Give the worker one more.
+
+        Raises:
+            BlockingIOError: there are too many.
+        """
+        self._ours.send(job, socket.MSG_DONTWAIT)
+
+    def take_back(self) -> int:
+        """Take back all that the worker has not taken; returns how many they were."""
+        number = 0
+        with contextlib.suppress(OSError):  # There is none, or it is closed.
+            while self.theirs.recv(MAX_JOB, socket.MSG_DONTWAIT):
+                number += 1
+        return number
+
+    def close(self) -> None:
+        """Give no more: a worker that waits for one ends."""
+        self._ours.close()
+        self.theirs.close()
 
 
 class Frames:

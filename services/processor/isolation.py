@@ -136,7 +136,12 @@ def _keep(init: int, told: int) -> NoReturn:
     SIGTERM has it end all: if it were killed itself, nobody would bury its child where the pod is
     the first process of a container.
     """
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(init, signal.SIGKILL))
+
+    def end_all(*_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):  # It may have ended just now.
+            os.kill(init, signal.SIGKILL)
+
+    signal.signal(signal.SIGTERM, end_all)
     _let_go(told)
     _, status = os.waitpid(init, 0)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -164,12 +169,15 @@ def _let_go(kept: int) -> None:
     os.closerange(kept + 1, _MAX_DESCRIPTOR)
 
 
-def keep_only(channel: socket.socket) -> socket.socket:
-    """Close all that was inherited but the standard descriptors and the socket to the pod."""
-    descriptor = channel.detach()
-    os.closerange(3, descriptor)
-    os.closerange(descriptor + 1, _MAX_DESCRIPTOR)
-    return socket.socket(fileno=descriptor)
+def keep_only(*kept: socket.socket) -> list[socket.socket]:
+    """Close all that was inherited but the standard descriptors and these sockets to the pod."""
+    descriptors = [each.detach() for each in kept]
+    last = 2
+    for descriptor in sorted(descriptors):
+        os.closerange(last + 1, descriptor)
+        last = descriptor
+    os.closerange(last + 1, _MAX_DESCRIPTOR)
+    return [socket.socket(fileno=descriptor) for descriptor in descriptors]
 
 
 def renounce(limits: Limits, *, in_namespace: bool) -> None:

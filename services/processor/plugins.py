@@ -32,6 +32,9 @@ __all__ = [
 
 GROUP = "waybill.plugins"
 
+MAX_SETTINGS = 64 << 10
+"""Bytes of one pipeline's settings: they go with each job, which has a bound."""
+
 
 class PluginError(Exception):
     """A plugin cannot be used: the message says which one, and why."""
@@ -79,11 +82,17 @@ class Pipeline:
         names = {field: f"{prefix}{field.upper()}" for field in self.settings.model_fields}
         given = {field: environment[name] for field, name in names.items() if name in environment}
         try:
-            return self.settings.model_validate(given)
+            settings = self.settings.model_validate(given)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             name = names.get(str(first["loc"][0]) if first["loc"] else "", prefix)
             raise PluginError(f"pipeline {self.name}: {name}: {first['msg']}") from None
+        if len(settings.model_dump_json().encode()) > MAX_SETTINGS:
+            raise PluginError(
+                f"pipeline {self.name}: its settings take more than {MAX_SETTINGS >> 10} KiB; have "
+                "it read what is long from a file"
+            )
+        return settings
 
 
 def _matches(value: str, patterns: tuple[str, ...]) -> bool:

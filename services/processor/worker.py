@@ -1,4 +1,4 @@
-"""The worker process: takes one job after another from its socket and works on it alone.
+"""The worker process: takes one job after another from its queue and works on it alone.
 
 A job can do no harm beyond its process: it may run out of memory, hang or die, and the pod at the
 other end of the socket sees it as the end of this attempt.
@@ -23,10 +23,10 @@ from pydantic import ValidationError
 
 from services.processor import plugins
 from services.processor.channel import (
+    MAX_JOB,
     Advanced,
     Broken,
     Done,
-    Frames,
     FrameTooLargeError,
     Job,
     PluginJob,
@@ -55,8 +55,6 @@ log = logging.getLogger(__name__)
 
 MAX_INLINE = 256 << 10
 """Bytes of artifacts that go over the socket; more goes through files of the scratch directory."""
-
-READ_SIZE = 64 << 10
 
 EXIT_OUT_OF_MEMORY = 71
 """Exit code of a worker that has no memory left to tell of it."""
@@ -125,26 +123,31 @@ class WorkerContext:
         )
 
 
-def main(channel: socket.socket, output: Connection, folder: Path, limits: Limits) -> None:
-    """Work until the pod closes the socket, or until the limits have this process replaced.
+def main(
+    channel: socket.socket, queue: socket.socket, output: Connection, folder: Path, limits: Limits
+) -> None:
+    """Work until the pod closes the queue, or until the limits have this process replaced.
 
     Args:
+        channel: to the pod.
+        queue: brings one job a message.
         output: takes the place of standard output and standard error.
         folder: where temporary files go.
     """
     die_with_parent()
     os.setsid()  # The pod kills the whole group.
     _redirect(output)
-    channel = keep_only(channel)
+    channel, queue = keep_only(channel, queue)
     clean_environment(folder)
     in_namespace = enter_namespaces(network=limits.network)
     renounce(limits, in_namespace=in_namespace)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     channel.setblocking(True)
+    queue.setblocking(True)
     try:
         channel.sendall(encode(Ready(namespaces=in_namespace)))
-        for number, job in enumerate(_jobs(channel), start=1):
+        for number, job in enumerate(_jobs(queue), start=1):
             outcome = work(job, channel)
             if number >= limits.files or _memory() > limits.growth:
                 outcome.last = True
@@ -158,11 +161,9 @@ def main(channel: socket.socket, output: Connection, folder: Path, limits: Limit
         os._exit(EXIT_OUT_OF_MEMORY)
 
 
-def _jobs(channel: socket.socket) -> Iterator[Job]:
-    frames = Frames()
-    while data := channel.recv(READ_SIZE):
-        for frame in frames.feed(data):
-            yield Job.model_validate_json(frame.document)
+def _jobs(queue: socket.socket) -> Iterator[Job]:
+    while document := queue.recv(MAX_JOB):
+        yield Job.model_validate_json(document)
 
 
 def work(job: Job, channel: socket.socket) -> Done | Broken:

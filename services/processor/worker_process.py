@@ -1,4 +1,4 @@
-"""One worker process as the pod sees it: the socket to it, what it writes, and its death."""
+"""One worker process as the pod sees it: its jobs, what it tells and writes, and its death."""
 
 import asyncio
 import contextlib
@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable
 from multiprocessing import connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -22,9 +23,10 @@ from services.processor.channel import (
     Frames,
     GarbledError,
     Job,
+    JobQueue,
     Ready,
     Report,
-    encode,
+    encode_job,
     read_report,
 )
 from services.processor.failures import failure
@@ -88,25 +90,53 @@ class Output(asyncio.Protocol):
         return self._end.decode(errors="replace").strip()
 
 
-class WorkerProcess(asyncio.Protocol):
-    """One worker process and the socket to it."""
+class Given:
+    """A job on its way through a worker process."""
 
-    def __init__(self, process: ForkServerProcess, folder: Path) -> None:
+    def __init__(self, job: Job, on_advance: OnAdvance) -> None:
+        """Raises:
+        FrameTooLargeError: it is longer than `MAX_JOB`.
+        """
+        loop = asyncio.get_running_loop()
+        self.document = encode_job(job)
+        self.on_advance = on_advance
+        self.begun: asyncio.Future[WorkerProcess] = loop.create_future()
+        """Done when it is its turn, with the process that does it."""
+        self.outcome: asyncio.Future[Done | Broken | None] = loop.create_future()
+        """None: its process has died."""
+        self.holder: WorkerProcess | None = None
+        """The process that has it, begun or not."""
+
+    @property
+    def has_begun(self) -> bool:
+        return self.begun.done() and not self.begun.cancelled()
+
+
+class WorkerProcess(asyncio.Protocol):
+    """One worker process and the sockets to it.
+
+    It does one job at a time, in the order in which they were given.
+    """
+
+    def __init__(self, process: ForkServerProcess, folder: Path, queue: JobQueue) -> None:
         self._process = process
         self._folder = folder
+        self._queue = queue
+        self._given: deque[Given] = deque()
         self._ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._frames = Frames()
         self.output = Output(lambda: self._condemn("too_much_output"))
         self._transport: asyncio.Transport | None = None
-        self._outcome: asyncio.Future[Done | Broken | None] | None = None
-        self._on_advance: OnAdvance | None = None
         self._reason: str | None = None
+        self._is_ending = False
+        self.died_idle = False
+        """Whether it died without a job, so that nobody asks why."""
 
     @classmethod
     async def start(
         cls, context: ForkServerContext, folder: Path, limits: Limits
     ) -> "WorkerProcess":
-        """Start a process; it shares nothing with the pod but a socket and where it may write.
+        """Start a process; it shares nothing with the pod but sockets and where it may write.
 
         Args:
             folder: where its temporary files go; does not exist yet.
@@ -116,14 +146,15 @@ class WorkerProcess(asyncio.Protocol):
         """
         await asyncio.to_thread(folder.mkdir)
         ours, theirs = socket.socketpair()
+        queue = JobQueue()
         read_end, write_end = context.Pipe(duplex=False)
-        arguments = (theirs, write_end, folder, limits)
+        arguments = (theirs, queue.theirs, write_end, folder, limits)
         process = context.Process(target=worker.main, args=arguments, daemon=True)
         await asyncio.to_thread(_start, process)
         theirs.close()
         write_end.close()
         loop = asyncio.get_running_loop()
-        _, started = await loop.create_connection(lambda: cls(process, folder), sock=ours)
+        _, started = await loop.create_connection(lambda: cls(process, folder, queue), sock=ours)
         await loop.connect_read_pipe(lambda: started.output, read_end)
         await started.wait_until_ready()
         return started
@@ -148,6 +179,11 @@ class WorkerProcess(asyncio.Protocol):
         return self._transport is not None and self._reason is None
 
     @property
+    def takes_jobs(self) -> bool:
+        """Whether it will begin what it is given."""
+        return self.alive and not self._is_ending
+
+    @property
     def in_namespace(self) -> bool:
         """Whether the kernel gives it a network and processes of its own."""
         return self._ready.result()
@@ -156,15 +192,42 @@ class WorkerProcess(asyncio.Protocol):
     def pid(self) -> int | None:
         return self._process.pid
 
-    async def run(self, job: Job, on_advance: OnAdvance) -> Done | Broken:
-        """Do one job; a process that dies over it makes it broken, and is of no more use."""
-        if self._transport is None:
-            return await self._post_mortem()
-        self._outcome = asyncio.get_running_loop().create_future()
-        self._on_advance = on_advance
-        self.output.begin()
-        self._transport.write(encode(job))
-        outcome = await self._outcome or await self._post_mortem()
+    @property
+    def load(self) -> int:
+        """How many jobs it has: the one that it does, and those that wait behind it."""
+        return len(self._given)
+
+    def give(self, given: Given) -> None:
+        """Have a job done when those before it are."""
+        self._queue.put(given.document)
+        given.holder = self
+        self._given.append(given)
+        if len(self._given) == 1:
+            self._begin(given)
+
+    def take_back(self) -> list[Given]:
+        """Take back the jobs that it has not taken up, to have another process do them."""
+        unread = self._queue.take_back()
+        latest = list(self._given)[len(self._given) - unread :]
+        if latest and latest[0].has_begun:
+            self._queue.put(latest[0].document)  # Its turn has come, just now.
+        return self._return(latest)
+
+    def give_up(self) -> list[Given]:
+        """Take back all that it has not begun, as far as anybody knows: it is to be killed."""
+        self._is_ending = True
+        return self._return(list(self._given))
+
+    def _return(self, jobs: list[Given]) -> list[Given]:
+        returned = [given for given in jobs if not given.has_begun]
+        for given in returned:
+            given.holder = None
+            self._given.remove(given)
+        return [given for given in returned if not given.begun.cancelled()]
+
+    async def outcome_of(self, given: Given) -> Done | Broken:
+        """What came of a job that it has begun; one that it dies over is broken."""
+        outcome = await given.outcome or await self._post_mortem()
         if isinstance(outcome, Broken) and self.output.last_words:
             log.warning("worker %s, %s: %s", self.pid, outcome.error.code, self.output.last_words)
         return outcome
@@ -173,6 +236,7 @@ class WorkerProcess(asyncio.Protocol):
         """End the process at once, with all that it started and the files that it left."""
         if self._transport is not None:
             self._transport.abort()
+        self._queue.close()
         self._kill()
         if await asyncio.to_thread(_exit_code, self._process) is None:
             self._process.kill()
@@ -218,6 +282,7 @@ class WorkerProcess(asyncio.Protocol):
         self._transport = None
         if not self._ready.done():
             self._ready.set_exception(WorkerStartError(self.output.last_words))
+        self.died_idle = not self._given
         self._settle(None)
 
     def _receive(self, report: Report) -> None:
@@ -225,17 +290,27 @@ class WorkerProcess(asyncio.Protocol):
             if not self._ready.done():
                 self._ready.set_result(report.namespaces)
             return
-        if self._outcome is None or self._outcome.done():
+        if not self._given:
             raise GarbledError("it speaks without a job")
-        if not isinstance(report, Advanced):
+        if isinstance(report, Advanced):
+            self._given[0].on_advance(report)
+        else:
             self._settle(report)
-        elif self._on_advance is not None:
-            self._on_advance(report)
+
+    def _begin(self, given: Given) -> None:
+        self.output.begin()
+        if not given.begun.done():
+            given.begun.set_result(self)
 
     def _settle(self, outcome: Done | Broken | None) -> None:
-        self._on_advance = None
-        if self._outcome is not None and not self._outcome.done():
-            self._outcome.set_result(outcome)
+        if not self._given:
+            return
+        self._is_ending = outcome is None or outcome.last
+        ended = self._given.popleft()
+        if not ended.outcome.done():
+            ended.outcome.set_result(outcome)
+        if self._given and self.takes_jobs:
+            self._begin(self._given[0])
 
 
 def _start(process: ForkServerProcess) -> None:

@@ -4,7 +4,8 @@ import asyncio
 import itertools
 import logging
 import multiprocessing
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 
 from services.processor import worker
@@ -12,10 +13,16 @@ from services.processor.channel import Broken, Done, Job
 from services.processor.failures import failure
 from services.processor.isolation import Limits
 from services.processor.pace import Pace
-from services.processor.worker_process import OnAdvance, WorkerProcess, WorkerStartError
+from services.processor.worker_process import Given, OnAdvance, WorkerProcess, WorkerStartError
 from shared.telemetry import WORKERS_LOST
 
 log = logging.getLogger(__name__)
+
+AHEAD = 2
+"""Jobs that wait in front of a process while the work is short."""
+
+SHORT = 0.002
+"""Seconds of work below which the way to a process and back counts."""
 
 OnTaken = Callable[[], Awaitable[None]]
 
@@ -28,7 +35,12 @@ async def _nothing_to_tell() -> None:
 
 
 class WorkerPool:
-    """A fixed number of worker processes; each does one job at a time."""
+    """A fixed number of worker processes; each does one job at a time.
+
+    While the work is short, a job or two wait in front of each process, which then need not sleep
+    until the pod has heard of the last one and sent the next. Should another process be free
+    sooner, it gets them.
+    """
 
     def __init__(
         self,
@@ -50,9 +62,9 @@ class WorkerPool:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([worker.__name__])
         self._numbers = itertools.count(1)
-        self._idle: asyncio.LifoQueue[WorkerProcess] = asyncio.LifoQueue()
+        self._waiting: deque[Given] = deque()
         self._workers: set[WorkerProcess] = set()
-        self._replacing: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
         self._work = (pace or Pace()).work
 
     async def start(self) -> None:
@@ -62,7 +74,7 @@ class WorkerPool:
             WorkerStartError: one does not come up.
         """
         for _ in range(self.size):
-            self._idle.put_nowait(await self._launch())
+            await self._launch()
         if any(not each.in_namespace for each in self._workers):
             log.warning(
                 "The kernel or the container forbids namespaces: worker processes can reach the "
@@ -71,10 +83,10 @@ class WorkerPool:
 
     async def stop(self) -> None:
         """End the processes; jobs in work are lost."""
-        for task in self._replacing:
+        for task in self._background:
             task.cancel()
-        if self._replacing:
-            await asyncio.wait(self._replacing)
+        if self._background:
+            await asyncio.wait(self._background)
         await asyncio.gather(*(each.kill() for each in self._workers))
         self._workers.clear()
 
@@ -87,63 +99,84 @@ class WorkerPool:
         else.
 
         Args:
-            on_taken: called when a process is free for the job.
+            on_taken: called when a process begins the job.
         """
         limit = (job.plugin and job.plugin.seconds) or self._time_limit
-        current = await self._living()
-        reusable, lost = True, False
+        given = Given(job, on_advance)
+        self._waiting.append(given)
+        self._hand_out()
+        reusable, lost = False, True
         try:
+            current = await given.begun
             await on_taken()
-            reusable, lost = False, True
             with self._work.measure():
                 async with asyncio.timeout(limit):
-                    outcome = await current.run(job, on_advance)
+                    outcome = await current.outcome_of(given)
             reusable, lost = not outcome.last, not current.alive
             return outcome
         except TimeoutError:
             return _timed_out(limit)
         finally:
-            if reusable:
-                self._idle.put_nowait(current)
-            else:
-                await asyncio.shield(self._retire(current, lost=lost))
+            if not reusable:
+                await asyncio.shield(self._abandon(given, lost=lost))
+            self._hand_out()
 
-    async def _living(self) -> WorkerProcess:
-        """An idle process, as soon as there is one that did not die while it waited."""
-        while True:
-            found = await self._idle.get()
-            if found.alive:
-                return found
-            await asyncio.shield(self._retire(found, lost=True))
+    def _hand_out(self) -> None:
+        """Give the jobs that wait to the processes that have room."""
+        for each in self._workers:
+            if each.died_idle:
+                self._in_background(self._retire(each, lost=True))
+        takers = [each for each in self._workers if each.takes_jobs]
+        if not takers:
+            return
+        freest, busiest = min(takers, key=_load), max(takers, key=_load)
+        if not self._waiting and freest.load == 0 and busiest.load > 1:
+            self._waiting.extend(busiest.take_back())
+        room = 1 + (AHEAD if self._work.seconds < SHORT else 0)
+        while self._waiting and (freest := min(takers, key=_load)).load < room:
+            freest.give(self._waiting.popleft())
+
+    async def _abandon(self, given: Given, *, lost: bool) -> None:
+        """See that a job is not done any more, if need be by ending the process that does it."""
+        if given.holder is not None and not given.has_begun:
+            self._waiting.extendleft(reversed(given.holder.take_back()))
+        if given.holder is not None:
+            await self._retire(given.holder, lost=lost)
+        elif given in self._waiting:
+            self._waiting.remove(given)
 
     async def _retire(self, former: WorkerProcess, *, lost: bool) -> None:
         """End a process; another one takes its place in the background."""
         if former not in self._workers:
             return  # The pool is being stopped.
         self._workers.discard(former)
+        self._waiting.extendleft(reversed(former.give_up()))
         if lost:
             WORKERS_LOST.inc()
-        replacing = asyncio.create_task(self._replace())
-        self._replacing.add(replacing)
-        replacing.add_done_callback(self._replacing.discard)
+        self._in_background(self._replace())
         await former.kill()
+
+    def _in_background(self, act: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(act)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def _replace(self) -> None:
         delay = FIRST_DELAY
         while True:
             try:
-                self._idle.put_nowait(await self._launch())
+                await self._launch()
                 return
             except (OSError, EOFError, WorkerStartError) as error:
                 log.error("a worker process did not start: %r; again in %.0f s", error, delay)
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY)
 
-    async def _launch(self) -> WorkerProcess:
+    async def _launch(self) -> None:
         folder = self._folder / f"worker-{next(self._numbers)}"
         started = await WorkerProcess.start(self._context, folder, self._limits)
         self._workers.add(started)
-        return started
+        self._hand_out()
 
 
 class WorkerPools:
@@ -177,6 +210,10 @@ class WorkerPools:
         if job.plugin is not None and job.plugin.network and self._networked is not None:
             pool = self._networked
         return await pool.run(job, on_advance, on_taken=on_taken)
+
+
+def _load(worker: WorkerProcess) -> int:
+    return worker.load
 
 
 def _timed_out(limit: float) -> Broken:

@@ -56,17 +56,18 @@ async def test_a_worker_holds_no_descriptor_but_its_own(pool: WorkerPool) -> Non
     assert held.pop("0") == "/dev/null"
     assert held.pop("1").startswith("pipe:")
     assert held.pop("2").startswith("pipe:")
-    (channel,) = held.values()
+    channel, queue = held.values()
     assert channel.startswith("socket:")
+    assert queue.startswith("socket:")
 
 
-async def test_no_descriptor_of_the_keepers_holds_the_socket_open(pool: WorkerPool) -> None:
+async def test_no_descriptor_of_the_keepers_holds_the_sockets_open(pool: WorkerPool) -> None:
     worker = worker_of(pool)
-    channel = next(link for link in links_of(worker) if "socket" in link)
+    sockets = {link for link in links_of(worker) if "socket" in link}
     (process,) = pool._workers
     keeper = psutil.Process(process.pid)
     for each in [keeper, *keeper.children()]:
-        assert channel not in links_of(Path(f"/proc/{each.pid}"))
+        assert sockets.isdisjoint(links_of(Path(f"/proc/{each.pid}")))
 
 
 async def test_a_worker_knows_no_secret_of_the_pod(

@@ -14,6 +14,7 @@ from services.processor import plugins
 from services.processor.channel import Advanced, Broken, Done, Job
 from services.processor.isolation import Limits
 from services.processor.plugins import (
+    MAX_SETTINGS,
     Pipeline,
     PluginError,
     command_step,
@@ -144,6 +145,35 @@ def test_the_second_plugin_of_the_page_has_its_settings_and_its_limits(
     monkeypatch.setenv("WAYBILL_SCANS_LANGUAGE", "German")
     with pytest.raises(PluginError, match=r"pipeline scans: WAYBILL_SCANS_LANGUAGE: .*pattern"):
         load_plugins(["scans"])
+
+
+LONG = """
+from pydantic import BaseModel
+
+from services.processor.plugins import pipeline
+
+
+class Words(BaseModel):
+    words: str
+
+
+def search(document, context):
+    return document
+
+
+pipeline("search", search, names=["*.txt"], settings=Words)
+"""
+
+
+def test_settings_that_are_too_long_for_a_job_are_refused_at_the_start(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "long_settings.py").write_text(LONG)
+    monkeypatch.setenv("WAYBILL_SEARCH_WORDS", "x" * (MAX_SETTINGS - 20))
+    load_plugins(["long_settings"])
+    monkeypatch.setenv("WAYBILL_SEARCH_WORDS", "x" * MAX_SETTINGS)
+    with pytest.raises(PluginError, match=r"search: its settings take more than 64 KiB"):
+        load_plugins(["long_settings"])
 
 
 async def test_steps_may_be_asynchronous_and_wrong_ones_are_told(folder: Path) -> None:
