@@ -6,6 +6,7 @@ thousand clients that go away are in `test_crowd.py` beside it.
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,14 @@ def s3_settings(upload_settings: UploadSettings, store_line: StoreLine) -> Uploa
     return upload_settings.model_copy(update=changes)
 
 
+@asynccontextmanager
+async def serving(settings: UploadSettings, **changes: Any) -> AsyncIterator[Service]:
+    """A service that is not stopped before Kafka has all that it accepted."""
+    async with running(settings, **changes) as service:
+        yield service
+        await until_connected(service.client)
+
+
 async def crowd(service: Service, *, seed: int, **changes: Any) -> list[Visit]:
     asked = {"clients": CLIENTS, "at_once": AT_ONCE, "sizes": SIZES, **changes}
     return await visits(service.port, seed=seed, **asked)
@@ -153,7 +162,7 @@ class TestKafkaThatIsAwayForWholeUploads:
     async def test_costs_no_file(
         self, upload_settings: UploadSettings, kafka_line: KafkaLine, how: str
     ) -> None:
-        async with running(upload_settings, kafka=kafka_line.address) as service:
+        async with serving(upload_settings, kafka=kafka_line.address) as service:
             if how == "cut":
                 await kafka_line.cut()
             else:
@@ -164,14 +173,13 @@ class TestKafkaThatIsAwayForWholeUploads:
             if how == "silent":
                 await kafka_line.cut()
             await kafka_line.open()
-            await until_connected(service.client)
         await assert_kept(upload_settings, seen)
 
     async def test_and_a_disk_without_room_for_the_outbox_refuse_and_leave_nothing(
         self, upload_settings: UploadSettings, kafka_line: KafkaLine, disk: SmallDisk
     ) -> None:
         settings = upload_settings.model_copy(update={"blobs": str(disk.path)})
-        async with running(settings, kafka=kafka_line.address) as service:
+        async with serving(settings, kafka=kafka_line.address) as service:
             await kafka_line.cut()
             seen = await crowd(service, seed=2, sizes=(100, 20_000))
             disk.fill()
@@ -179,7 +187,6 @@ class TestKafkaThatIsAwayForWholeUploads:
             assert codes(seen) == {"storage_full"}
             disk.clear()
             await kafka_line.open()
-            await until_connected(service.client)
         await assert_kept(settings, seen)
 
 
@@ -188,7 +195,7 @@ class TestStoreThatIsFull:
         self, upload_settings: UploadSettings, disk: SmallDisk
     ) -> None:
         settings = upload_settings.model_copy(update={"blobs": str(disk.path)})
-        async with running(settings) as service:
+        async with serving(settings) as service:
             seen = await crowd(service, seed=4)
             (refusal,) = {
                 (visit.status, visit.code) for visit in seen if visit.status not in (None, 202)
@@ -212,7 +219,7 @@ class TestStoreElsewhere:
     async def test_that_fails_is_told_and_what_it_took_unnoticed_is_swept(
         self, s3_settings: UploadSettings, store_line: StoreLine, mood: Mood
     ) -> None:
-        async with running(s3_settings) as service:
+        async with serving(s3_settings) as service:
             seen = await crowd(service, seed=6, clients=20)
             store_line.mood = mood
             failing = await crowd(service, seed=7, clients=20, faithful=1)
@@ -230,7 +237,7 @@ class TestStoreElsewhere:
     async def test_that_is_slow_delays_some_and_turns_others_away(
         self, s3_settings: UploadSettings, store_line: StoreLine
     ) -> None:
-        async with running(s3_settings, max_uploads=3) as service:
+        async with serving(s3_settings, max_uploads=3) as service:
             store_line.mood = Mood.SLOW
             seen = await crowd(service, seed=9, clients=20, sizes=(100, PART + 1))
             assert codes(seen) == {"overloaded"}

@@ -16,9 +16,6 @@ async def consume(
 ) -> list[AnyEvent]:
     """The first `count` events of a topic.
 
-    What a producer sent again, since Kafka's answer was lost, counts once; work that was done again
-    has another time and counts twice.
-
     Raises:
         TimeoutError: there are not as many within `seconds`.
     """
@@ -33,13 +30,33 @@ async def consume(
         async with asyncio.timeout(seconds):
             async for record in consumer:
                 logged = read_record(record)
-                if logged is not None and logged.event not in events:
+                if logged is not None:
                     events.append(logged.event)
                 if len(events) == count:
                     break
     finally:
         await consumer.stop()
     return events
+
+
+async def consume_distinct(settings: Settings, topic: Topic, number: int) -> list[AnyEvent]:
+    """The events of a topic that nothing was removed from, once there are so many.
+
+    What a producer sent again, since Kafka's answer was lost, counts once; work that was done again
+    has another time and counts twice.
+
+    Raises:
+        TimeoutError: there are not as many within 60 seconds.
+    """
+    distinct: list[AnyEvent] = []
+    async with asyncio.timeout(60):
+        while len(distinct) < number:
+            records = max(number, await count(settings, topic))
+            distinct = []
+            for event in await consume(settings, topic, records, seconds=60):
+                if event not in distinct:
+                    distinct.append(event)
+    return distinct
 
 
 async def count(settings: Settings, topic: Topic) -> int:
