@@ -9,6 +9,7 @@ import pytest
 from shared.connection import admin_client
 from shared.messaging import Publisher, create_topics, make_broker
 from shared.settings import Settings
+from tests.support.s3 import ENVIRONMENT, StoreLine, line_to_s3, running_s3
 from tests.support.stack import RunningStack, backing_parts
 from waybill.local.parts import Parts
 
@@ -56,3 +57,19 @@ async def publisher(settings: Settings) -> AsyncIterator[Publisher]:
     await broker.start()
     yield Publisher(broker, settings)
     await broker.stop()
+
+
+@pytest.fixture(scope="module")
+def s3_endpoint() -> Iterator[str]:
+    """An S3-compatible object store."""
+    with running_s3() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+async def store_line(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StoreLine]:
+    """A line to it that a test can disturb."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    async with line_to_s3(s3_endpoint) as line:
+        yield line

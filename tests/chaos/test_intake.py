@@ -25,7 +25,7 @@ from tests.services.upload.service import Service, running, until_connected
 from tests.support.consuming import consume, count
 from tests.support.crowd import Visit, visits
 from tests.support.kafka_line import KafkaLine, line_to
-from tests.support.s3 import BUCKET, ENVIRONMENT, Mood, StoreLine, line_to_s3, running_s3
+from tests.support.s3 import BUCKET, Mood, StoreLine
 from tests.support.small_disk import SmallDisk, small_disk
 from tests.support.sweeping import age_everything, sweep_all
 
@@ -71,20 +71,6 @@ async def kafka_line(settings: Settings) -> AsyncIterator[KafkaLine]:
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     with small_disk(tmp_path / "disk", ROOM) as disk:
         yield disk
-
-
-@pytest.fixture(scope="module")
-def s3_endpoint() -> Iterator[str]:
-    with running_s3() as endpoint:
-        yield endpoint
-
-
-@pytest.fixture
-async def store_line(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StoreLine]:
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    async with line_to_s3(s3_endpoint) as line:
-        yield line
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -25,18 +25,12 @@ from shared.blobs import (
 from shared.directory import Read
 from shared.errors import BlobStoreUnavailableError
 from shared.settings import Settings
-from tests.support.s3 import BUCKET, ENVIRONMENT, running_s3
+from tests.support.s3 import BUCKET, ENVIRONMENT
 
 KEY = source_key("one")
 SMALL = b"a small file"
 LARGE = os.urandom(3 * PART - 1)
 """More than 20 MB, in three parts, the last one not full."""
-
-
-@pytest.fixture(scope="module")
-def s3_endpoint() -> Iterator[str]:
-    with running_s3() as endpoint:
-        yield endpoint
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from shared.topics import LIFECYCLE
 from tests.services.processor.pods import processing_pod, types_of, upload
 from tests.support.consuming import consume, consume_distinct, count
 from tests.support.kafka_line import KafkaLine, line_to
-from tests.support.s3 import BUCKET, ENVIRONMENT, Mood, StoreLine, line_to_s3, running_s3
+from tests.support.s3 import BUCKET, Mood, StoreLine
 from tests.support.small_disk import SmallDisk, small_disk
 
 KAFKA_AWAY = 15.0
@@ -29,20 +29,6 @@ MAX_GROWTH = 32 << 20
 
 SMALL_DISK = 32 << 10
 """Bytes."""
-
-
-@pytest.fixture(scope="module")
-def s3_endpoint() -> Iterator[str]:
-    with running_s3() as endpoint:
-        yield endpoint
-
-
-@pytest.fixture
-async def store_line(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StoreLine]:
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    async with line_to_s3(s3_endpoint) as line:
-        yield line
 
 
 @pytest.fixture
