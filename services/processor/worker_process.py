@@ -283,14 +283,15 @@ class WorkerProcess(asyncio.Protocol):
         if not self._ready.done():
             self._ready.set_exception(WorkerStartError(self.output.last_words))
         self.died_idle = not self._given
-        self._settle(None)
+        if self._given and self._given[0].has_begun:
+            self._settle(None)
 
     def _receive(self, report: Report) -> None:
         if isinstance(report, Ready):
             if not self._ready.done():
                 self._ready.set_result(report.namespaces)
             return
-        if not self._given:
+        if not self._given or self._is_ending:
             raise GarbledError("it speaks without a job")
         if isinstance(report, Advanced):
             self._given[0].on_advance(report)
@@ -303,8 +304,6 @@ class WorkerProcess(asyncio.Protocol):
             given.begun.set_result(self)
 
     def _settle(self, outcome: Done | Broken | None) -> None:
-        if not self._given:
-            return
         self._is_ending = outcome is None or outcome.last
         ended = self._given.popleft()
         if not ended.outcome.done():

@@ -112,7 +112,7 @@ class WorkerPool:
             with self._work.measure():
                 async with asyncio.timeout(limit):
                     outcome = await current.outcome_of(given)
-            reusable, lost = not outcome.last, not current.alive
+            reusable, lost = not outcome.last, given.outcome.result() is None
             return outcome
         except TimeoutError:
             return _timed_out(limit)

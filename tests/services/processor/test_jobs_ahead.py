@@ -15,19 +15,19 @@ from services.processor.steps.endings import BadEnd
 from services.processor.workers import AHEAD, SHORT, WorkerPool
 from tests.services.processor.jobs import demo, ignore
 
-Pool = Callable[[int], AbstractAsyncContextManager[WorkerPool]]
+Pool = Callable[..., AbstractAsyncContextManager[WorkerPool]]
 
 
 @pytest.fixture
 def running(tmp_path: Path) -> Pool:
     @asynccontextmanager
-    async def pool_of(size: int) -> AsyncIterator[WorkerPool]:
+    async def pool_of(size: int, files: int = 20) -> AsyncIterator[WorkerPool]:
         folder = tmp_path / "pool"
         folder.mkdir()
         pool = WorkerPool(
             size=size,
             folder=folder,
-            limits=Limits(memory=512 << 20, files=20),
+            limits=Limits(memory=512 << 20, files=files),
             time_limit=10,
             pace=Pace(work=RunningGeometricMean(SHORT / 100)),
         )
@@ -114,6 +114,23 @@ async def test_a_process_that_is_replaced_after_its_number_of_files_leaves_none_
     async with running(2) as pool:
         tasks = [begin(pool, tmp_path / str(number)) for number in range(100)]
         outcomes = await asyncio.gather(*tasks)
+        assert all(isinstance(each, Done) for each in outcomes)
+
+
+async def test_a_process_that_has_ended_before_anybody_looks_leaves_none_undone(
+    running: Pool, tmp_path: Path
+) -> None:
+    async with running(1, files=1) as pool:
+        (process,) = pool._workers
+
+        async def look_late() -> None:
+            while process.alive:
+                await asyncio.sleep(0.01)
+
+        first = asyncio.create_task(pool.run(demo(tmp_path / "first"), ignore, on_taken=look_late))
+        others = [begin(pool, tmp_path / str(number)) for number in range(AHEAD)]
+        async with asyncio.timeout(20):
+            outcomes = await asyncio.gather(first, *others)
         assert all(isinstance(each, Done) for each in outcomes)
 
 
