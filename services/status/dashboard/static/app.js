@@ -18,6 +18,7 @@ const WORDS = {
   lost: "connection lost, trying again …",
 };
 const CONFIG_RETRY_DELAY = 2000;
+const LIST_BEHIND = 1500;
 
 const connection = document.getElementById("connection");
 
@@ -61,6 +62,8 @@ async function configuration() {
   }
 }
 
+let listedAgain;
+
 const config = await configuration();
 if (config.login) {
   say("out");
@@ -83,12 +86,15 @@ follow({
     files.remove(id);
     if (id === opened) detail.open(opened);
   },
-  // What is shown is read when the stream is open, so nothing falls between the two; unless the
-  // stream goes on where it broke.
+  // What is shown is read when the stream is open, unless the stream goes on where it broke; and once
+  // more when the list, which is some tenths of a second behind the stream, has come that far: or
+  // what happened just before would be in neither.
   onState: (state, about) => {
     say(state);
     if (!about?.fresh) return;
     list.reload();
+    clearTimeout(listedAgain);
+    listedAgain = setTimeout(list.reload, LIST_BEHIND);
     if (opened) detail.open(opened);
   },
 });
