@@ -7,8 +7,6 @@ service takes without any connection is measured as well, and subtracted in a ro
 
 import asyncio
 import resource
-import shutil
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +15,7 @@ from statistics import median
 
 import psutil
 
+from benchmarks.go import built
 from benchmarks.harness import PATIENCE, report, usage, wait_until_quiet
 from shared.events import (
     FileProcessing,
@@ -125,7 +124,7 @@ class Crowd:
 async def compare_cost(stack: RunningStack, connections: int, seconds: float, rounds: int) -> None:
     """Print what one delivery takes each server, the median of several rounds in turn."""
     _raise_limit()
-    kinds = [*MODULES, *(["centrifuge"] if _build_centrifuge() else []), *OURS]
+    kinds = [*MODULES, *(["centrifuge"] if built(CENTRIFUGE, BUILT) else []), *OURS]
     taken: dict[str, list[float]] = {kind: [] for kind in kinds}
     alone: list[float] = []
     for _ in range(rounds):
@@ -214,16 +213,6 @@ async def hold_idle(stack: RunningStack, count: int) -> None:
         rows.append([kind, count, lost, each])
         await asyncio.sleep(WARM_UP)
     report("push idle", ["over", "connections", "lost in 20 s", "kB each"], rows)
-
-
-def _build_centrifuge() -> bool:
-    """Whether there is a centrifuge to stand beside; it needs Go."""
-    if shutil.which("go") is None:
-        sys.stdout.write("without Go there is no centrifuge to measure\n")
-        return False
-    BUILT.parent.mkdir(parents=True, exist_ok=True)
-    build = subprocess.run(["go", "build", "-o", str(BUILT), "."], cwd=CENTRIFUGE, check=False)  # noqa: S607
-    return build.returncode == 0
 
 
 def _raise_limit() -> None:

@@ -13,7 +13,6 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.go import built
 from benchmarks.harness import (
     Meter,
     Usage,
@@ -112,20 +112,10 @@ def serve_all(folder: Path) -> tuple[dict[str, Server], list[Child]]:
     servers = {name: Server(child.pid, url + FORM) for name, (child, url) in served.items()}
     child, url = served["waybill"]
     servers["waybill tus"] = Server(child.pid, url + TUS, resumable=True)
-    if _build_tusd():
+    if built(TUSD, BUILT):
         tusd, servers["tusd"] = _serve_tusd(folder)
         children.append(tusd)
     return servers, children
-
-
-def _build_tusd() -> bool:
-    """Whether there is a tusd to stand beside; it needs Go."""
-    if shutil.which("go") is None:
-        sys.stdout.write("without Go there is no tusd to measure\n")
-        return False
-    BUILT.parent.mkdir(parents=True, exist_ok=True)
-    build = subprocess.run(["go", "build", "-o", str(BUILT), "."], cwd=TUSD, check=False)  # noqa: S607
-    return build.returncode == 0
 
 
 def _serve_tusd(folder: Path) -> tuple[Child, Server]:

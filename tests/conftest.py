@@ -9,6 +9,7 @@ import pytest
 from shared.connection import admin_client
 from shared.messaging import Publisher, create_topics, make_broker
 from shared.settings import Settings
+from tests.support.kafka_line import KafkaLine, line_to
 from tests.support.s3 import ENVIRONMENT, StoreLine, line_to_s3, running_s3
 from tests.support.stack import RunningStack, backing_parts
 from waybill.local.parts import Parts
@@ -57,6 +58,13 @@ async def publisher(settings: Settings) -> AsyncIterator[Publisher]:
     await broker.start()
     yield Publisher(broker, settings)
     await broker.stop()
+
+
+@pytest.fixture
+async def kafka_line(settings: Settings) -> AsyncIterator[KafkaLine]:
+    """A line to the Kafka of these settings that a test can cut."""
+    async with line_to(settings.kafka) as line:
+        yield line
 
 
 @pytest.fixture(scope="module")

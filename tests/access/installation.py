@@ -73,19 +73,26 @@ def settings_of(parts: Parts, folder: Path, name: str) -> Settings:
 
 
 @asynccontextmanager
+async def status_pod(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A pod of the status service that knows who asks, once it is ready."""
+    pod = StatusSettings(**settings.model_dump(), **JWT, heartbeat=0.5)
+    async with served(create_status(pod)) as client:
+        await until_ready(client)
+        yield client
+
+
+@asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Installation]:
     """Both services on a Kafka and a MongoDB of their own."""
     await create_topics(settings)
     broker = make_broker(settings, client_id="tests")
     await broker.start()
     publisher = Publisher(broker, settings)
-    given = settings.model_dump()
     await _store(settings)
     async with (
-        served(create_status(StatusSettings(**given, **JWT, heartbeat=0.5))) as status,
-        served(create_upload(UploadSettings(**given, **JWT))) as upload,
+        status_pod(settings) as status,
+        served(create_upload(UploadSettings(**settings.model_dump(), **JWT))) as upload,
     ):
-        await until_ready(status)
         await until_ready(upload)
         installation = Installation(status, upload, publisher, ApiKeys(open_blob_store(settings)))
         await installation.tell(RUNNING, ours(), processing(), *SHARED)

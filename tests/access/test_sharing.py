@@ -9,7 +9,6 @@ import httpx
 import pytest
 import websockets
 
-from services.status.app import create_app
 from services.status.auditor import Auditor
 from services.status.replay import replay
 from services.status.settings import StatusSettings
@@ -29,12 +28,12 @@ from tests.access.installation import (
     ours,
     running,
     settings_of,
+    status_pod,
     without_id,
 )
 from tests.access.people import EVERYBODY, WHO, bearer, token
 from tests.support.builders import completed, processing, progressed
 from tests.support.consuming import consume, count, values
-from tests.support.serving import served, until_ready
 from waybill.local.parts import Parts
 
 OWNER, OTHER = bearer(EVERYBODY["owner"]), bearer(EVERYBODY["other"])
@@ -56,9 +55,7 @@ async def other_pod(
     installation: Installation,  # noqa: ARG001 - it makes what both work on
     shared_settings: Settings,
 ) -> AsyncIterator[httpx.AsyncClient]:
-    settings = StatusSettings(**shared_settings.model_dump(), **JWT, heartbeat=0.5)
-    async with served(create_app(settings)) as client:
-        await until_ready(client)
+    async with status_pod(shared_settings) as client:
         yield client
 
 

@@ -11,8 +11,6 @@ import pytest
 import websockets
 
 from services.status import tickets
-from services.status.app import create_app
-from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from shared import apikeys
 from shared.apikeys import new_key
@@ -20,9 +18,15 @@ from shared.auth import LEEWAY
 from shared.principal import Scope
 from shared.settings import Settings
 from shared.telemetry import configure_logging
-from tests.access.installation import JWT, RUNNING, STORED, Installation, running, settings_of
+from tests.access.installation import (
+    RUNNING,
+    STORED,
+    Installation,
+    running,
+    settings_of,
+    status_pod,
+)
 from tests.access.people import EVERYBODY, NOBODY, SEES, bearer, token
-from tests.support.serving import served, until_ready
 from waybill.local.parts import Parts
 
 STREAMS = ("/api/stream?ids=" + RUNNING, f"/api/files/{RUNNING}/process/status?stream=true")
@@ -44,9 +48,7 @@ async def other_pod(
     installation: Installation,  # noqa: ARG001 - it makes what both work on
     given: Settings,
 ) -> AsyncIterator[httpx.AsyncClient]:
-    settings = StatusSettings(**given.model_dump(), **JWT, heartbeat=0.5)
-    async with served(create_app(settings)) as client:
-        await until_ready(client)
+    async with status_pod(given) as client:
         yield client
 
 

@@ -24,8 +24,8 @@ from tests.services.processor.pods import processing_pod
 from tests.services.upload.service import Service, running, until_connected
 from tests.support.consuming import consume, count
 from tests.support.crowd import Visit, visits
-from tests.support.kafka_line import KafkaLine, line_to
-from tests.support.s3 import BUCKET, Mood, StoreLine
+from tests.support.kafka_line import KafkaLine
+from tests.support.s3 import Mood, StoreLine, on_s3
 from tests.support.small_disk import SmallDisk, small_disk
 from tests.support.sweeping import age_everything, sweep_all
 
@@ -62,12 +62,6 @@ async def upload_settings(settings: Settings) -> UploadSettings:
 
 
 @pytest.fixture
-async def kafka_line(settings: Settings) -> AsyncIterator[KafkaLine]:
-    async with line_to(settings.kafka) as line:
-        yield line
-
-
-@pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     with small_disk(tmp_path / "disk", ROOM) as disk:
         yield disk
@@ -76,11 +70,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 @pytest.fixture
 def s3_settings(upload_settings: UploadSettings, store_line: StoreLine) -> UploadSettings:
     """The blob store is at the other end of the line."""
-    changes = {
-        "blobs": f"s3://{BUCKET}/{upload_settings.database}",
-        "blobs_endpoint": store_line.address,
-    }
-    return upload_settings.model_copy(update=changes)
+    return on_s3(upload_settings, store_line)
 
 
 @asynccontextmanager

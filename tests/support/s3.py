@@ -7,11 +7,15 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from enum import StrEnum
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 
+from shared.settings import Settings
 from waybill.local.ports import HOST, free_port, wait_for_port
+
+S = TypeVar("S", bound=Settings)
 
 BUCKET = "waybill-tests"
 
@@ -111,6 +115,12 @@ class StoreLine:
             writer.write(data)
             await writer.drain()
         raise ConnectionError
+
+
+def on_s3(settings: S, line: StoreLine) -> S:
+    """The same settings with the blob store at the other end of the line."""
+    blobs = f"s3://{BUCKET}/{settings.database}"
+    return settings.model_copy(update={"blobs": blobs, "blobs_endpoint": line.address})
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from services.status.api.dependencies import (
     own_origin,
     up_to_date,
 )
-from services.status.api.files import FileId, find, status_location
+from services.status.api.files import FileId, find, find_own, status_location
 from services.status.expectation import SOONEST
 from services.status.projection import Status
 from services.status.update import Update
@@ -52,8 +52,7 @@ async def cancel(
     The answer 202 means that the request is in Kafka. The phase is `cancelling` until
     the processor has stopped the work, or the work has ended before that.
     """
-    status = (await find(hub, file_id, commandable)).status
-    commandable.require_own(status)
+    status = await find_own(hub, file_id, commandable)
     return _accepted(Update(await commands.cancel(status, asker, reason=reason)))
 
 
@@ -71,9 +70,8 @@ async def retry(
 
     The answer 202 means that the new run is in Kafka. The history stays.
     """
-    current = await find(hub, file_id, commandable)
-    commandable.require_own(current.status)
-    await commands.retry(current.status, asker, force=force, reason=reason)
+    status = await find_own(hub, file_id, commandable)
+    await commands.retry(status, asker, force=force, reason=reason)
     return _accepted(await find(hub, file_id, commandable))
 
 
@@ -91,8 +89,7 @@ async def delete(
     The answer 202 means that the deletion is in Kafka, and cannot be undone. What is stored goes
     within seconds. 409 if the file has the label `legal_hold`.
     """
-    status = (await find(hub, file_id, commandable)).status
-    commandable.require_own(status)
+    status = await find_own(hub, file_id, commandable)
     left = await commands.delete(status, asker, reason=reason)
     return Response(Update(left).full, 202, media_type="application/json")
 

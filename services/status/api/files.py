@@ -83,6 +83,18 @@ async def find(hub: Hub, file_id: str, visible_to: Visibility) -> Update:
     return existing(update)
 
 
+async def find_own(hub: Hub, file_id: str, visible_to: Visibility) -> Status:
+    """The current state of a file with which the asker may do more than read it.
+
+    Raises:
+        UnknownFileError, DeletedFileError: as of `find`.
+        ForbiddenError: it is only shared with them.
+    """
+    status = (await find(hub, file_id, visible_to)).status
+    visible_to.require_own(status)
+    return status
+
+
 def unknown(file_id: str) -> UnknownFileError:
     """Says that no file that may be known of has an id."""
     return UnknownFileError(f"No file has the id {file_id!r}; check the id that the upload gave.")

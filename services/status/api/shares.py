@@ -16,7 +16,7 @@ from services.status.api.dependencies import (
     reader,
     up_to_date,
 )
-from services.status.api.files import FileId, find
+from services.status.api.files import FileId, find_own
 from services.status.projection import Status
 from services.status.shares import readers
 from shared.auth import MAX_NAME, Asker
@@ -63,8 +63,7 @@ Subject = Annotated[
 @reading.get("/{file_id}/shares")
 async def list_shares(file_id: FileId, hub: HubOf, readable: Readable) -> ShareList:
     """With whom a file is shared; those with whom it is are not told."""
-    status = (await find(hub, file_id, readable)).status
-    readable.require_own(status)
+    status = await find_own(hub, file_id, readable)
     return _told(status)
 
 
@@ -82,8 +81,7 @@ async def share(
 
     They may do nothing with it, nor share it on. The answer 202 means that it is in Kafka.
     """
-    status = (await find(hub, file_id, commandable)).status
-    commandable.require_own(status)
+    status = await find_own(hub, file_id, commandable)
     return _told(await commands.share(status, asker, reader=subject, reason=reason))
 
 
@@ -101,8 +99,7 @@ async def unshare(
 
     Their streams are told that it was withdrawn, and nothing of it afterwards, on whichever pod.
     """
-    status = (await find(hub, file_id, commandable)).status
-    commandable.require_own(status)
+    status = await find_own(hub, file_id, commandable)
     return _told(await commands.unshare(status, asker, reader=subject, reason=reason))
 
 

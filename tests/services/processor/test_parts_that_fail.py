@@ -1,7 +1,7 @@
 """Kafka, the blob store or the disk fails in mid-work: nothing is lost, and it is told why."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,8 +14,8 @@ from shared.messaging import Publisher
 from shared.topics import LIFECYCLE
 from tests.services.processor.pods import processing_pod, types_of, upload
 from tests.support.consuming import consume, consume_distinct, count
-from tests.support.kafka_line import KafkaLine, line_to
-from tests.support.s3 import BUCKET, Mood, StoreLine
+from tests.support.kafka_line import KafkaLine
+from tests.support.s3 import Mood, StoreLine, on_s3
 from tests.support.small_disk import SmallDisk, small_disk
 
 KAFKA_AWAY = 15.0
@@ -34,23 +34,13 @@ SMALL_DISK = 32 << 10
 @pytest.fixture
 def s3_settings(processor_settings: ProcessorSettings, store_line: StoreLine) -> ProcessorSettings:
     """A pod whose blob store is at the other end of the line."""
-    changes = {
-        "blobs": f"s3://{BUCKET}/{processor_settings.database}",
-        "blobs_endpoint": store_line.address,
-    }
-    return processor_settings.model_copy(update=changes)
+    return on_s3(processor_settings, store_line)
 
 
 @pytest.fixture
 def s3_blobs(s3_settings: ProcessorSettings, s3_endpoint: str) -> BlobStore:
     """The same store without the line."""
     return open_blob_store(s3_settings.model_copy(update={"blobs_endpoint": s3_endpoint}))
-
-
-@pytest.fixture
-async def kafka_line(processor_settings: ProcessorSettings) -> AsyncIterator[KafkaLine]:
-    async with line_to(processor_settings.kafka) as line:
-        yield line
 
 
 @pytest.fixture
