@@ -129,9 +129,10 @@ class WorkerPool:
         takers = [each for each in self._workers if each.takes_jobs]
         if not takers:
             return
-        freest, busiest = min(takers, key=_load), max(takers, key=_load)
-        if not self._waiting and freest.load == 0 and busiest.load > 1:
-            self._waiting.extend(busiest.take_back())
+        if not self._waiting and any(each.load == 0 for each in takers):
+            busiest = max(takers, key=_load)
+            if busiest.load > 1:
+                self._waiting.extend(busiest.take_back())
         room = 1 + (AHEAD if self._work.seconds < SHORT else 0)
         while self._waiting and (freest := min(takers, key=_load)).load < room:
             freest.give(self._waiting.popleft())
