@@ -52,6 +52,36 @@ def test_an_upload_is_followed_to_its_end_and_shown(stack: RunningStack, tmp_pat
     assert document["labels"] == {"team": "a"}
 
 
+def test_names_are_told_as_they_are(stack: RunningStack, tmp_path: Path) -> None:
+    path, folder = tmp_path / "[bold]a[x].txt", str(stack.folder)
+    path.write_text("Brackets are no markup.")
+    done = waybill("upload", str(path), "[/red]", "--wait", "--dir", folder)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert f"{path.name}\n" in done.stdout
+    assert "✗ [/red]: " in done.stdout
+    assert "'[x]'" in waybill("status", "[x]", "--dir", folder).stderr
+
+
+def test_where_nobody_sees_a_table_each_state_is_a_line(
+    stack: RunningStack, tmp_path: Path
+) -> None:
+    path = tmp_path / "short.json"
+    path.write_text('{"seconds": 1, "steps": 2}')
+    folder, demo = str(stack.folder), "application/vnd.waybill.demo+json"
+    file_id = waybill("upload", str(path), "--type", demo, "--dir", folder).stdout.split()[0]
+    command = [sys.executable, "-m", "waybill", "watch", file_id, "--dir", folder]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        states = []
+        for line in watching.stdout:
+            assert line.startswith(f"{file_id}  ")
+            states.append(line.split()[1])
+            if states[-1] == "completed":
+                break
+        watching.kill()
+    assert sorted(set(states) - {"pending"}) == ["completed", "processing"]
+
+
 def test_who_would_write_to_a_directory_directly_is_told_what_to_do(
     stack: RunningStack, tmp_path: Path
 ) -> None:
@@ -253,7 +283,7 @@ def test_sizes_are_told_as_people_say_them(size: int | None, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.25, "0.2 s"), (75, "1 min 15 s"), (3700, "1 h 1 min")]
+    ("seconds", "text"), [(0.25, "250 ms"), (2.5, "2.5 s"), (75, "1 min 15 s"), (3700, "1 h 1 min")]
 )
 def test_durations_are_told_as_people_say_them(seconds: float, text: str) -> None:
     assert human_duration(seconds) == text

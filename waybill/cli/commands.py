@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from waybill.cli.options import console, errors
 from waybill.errors import RefusedError
@@ -15,7 +15,7 @@ Answer = TypeVar("Answer")
 
 def readers(subjects: Sequence[str]) -> str:
     """With whom a file is shared, in words."""
-    return f"is shared with {escape(', '.join(subjects))}" if subjects else "is shared with nobody"
+    return f"is shared with {', '.join(subjects)}" if subjects else "is shared with nobody"
 
 
 def command_each(
@@ -37,8 +37,9 @@ def command_each(
         try:
             answer = command(each)
         except RefusedError as error:
-            errors.print(f"[red]✗[/red] {escape(each)}: {escape(str(error))}", highlight=False)
+            line = Text("✗", style="red").append(f" {each}: {error}", style="default")
+            errors.print(line, soft_wrap=True)
         else:
             accepted += 1
-            console.print(f"{escape(each)}  {told(answer)}", highlight=False)
+            console.print(Text(f"{each}  {told(answer)}"), soft_wrap=True)
     raise typer.Exit(0 if accepted == len(ids) else 1)

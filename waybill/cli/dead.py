@@ -15,7 +15,7 @@ from waybill.client import DeadLetter
 app = typer.Typer(help="Records that could not be read or were given up.", no_args_is_help=True)
 
 LetterId = Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it.")]
-LetterIds = Annotated[list[str], typer.Argument(metavar="ID...", help="As `list` shows them.")]
+LetterIds = Annotated[list[str], typer.Argument(metavar="ID", help="As `list` shows them.")]
 
 
 @app.command("list")

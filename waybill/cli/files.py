@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
+from rich.text import Text
 
 from waybill.calls import TERMINAL
 from waybill.client import Client
@@ -40,9 +41,7 @@ def upload_all(
     """Upload each file; what fails holds up no other. True if all went well."""
     accepted: dict[str, str] = {}
     upload = client.upload_direct if direct else client.upload
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=console
-    ) as bars:
+    with Progress(_name_column(), BarColumn(), DownloadColumn(), console=console) as bars:
         for path in paths:
             bar = bars.add_task(path.name, total=path.stat().st_size if path.is_file() else None)
             try:
@@ -54,10 +53,11 @@ def upload_all(
                 )
             except (OSError, RefusedError) as error:
                 bars.remove_task(bar)
-                console.print(f"[red]✗[/red] {path}: {error}", highlight=False)
+                line = Text("✗", style="red").append(f" {path}: {error}", style="default")
+                console.print(line, soft_wrap=True)
             else:
                 accepted[answer["file_id"]] = path.name
-                console.print(f"{answer['file_id']}  {path.name}", highlight=False)
+                console.print(Text(f"{answer['file_id']}  {path.name}"), soft_wrap=True)
     ended_well = not wait or _follow(client, accepted, console)
     return ended_well and len(accepted) == len(paths)
 
@@ -66,12 +66,8 @@ def _follow(client: Client, files: Mapping[str, str], console: Console) -> bool:
     """Show how the processing goes, to its end. True if all files are completed."""
     if not files:
         return True
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[state]}"),
-        console=console,
-    ) as bars:
+    state = TextColumn("{task.fields[state]}", markup=False)
+    with Progress(_name_column(), BarColumn(), state, console=console) as bars:
         tasks = {
             file_id: bars.add_task(name, total=100, state="pending")
             for file_id, name in files.items()
@@ -84,6 +80,11 @@ def _follow(client: Client, files: Mapping[str, str], console: Console) -> bool:
             if all(state in TERMINAL for state in states.values()):
                 break
     return all(state == "completed" for state in states.values())
+
+
+def _name_column() -> TextColumn:
+    """The name of a file as it is: brackets in it are no markup."""
+    return TextColumn("{task.description}", markup=False)
 
 
 def _advance(bars: Progress, task: TaskID, document: Mapping[str, object]) -> None:

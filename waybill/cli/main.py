@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from waybill.addresses import DEFAULT_FOLDER, find_addresses, stack_description
 from waybill.cli import commands, dead, files, show
@@ -54,7 +55,7 @@ def up(
 
 @app.command()
 def upload(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE...")],
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE")],
     wait: Annotated[bool, typer.Option("--wait", help="Follow the files to their ends.")] = False,
     label: Annotated[list[str] | None, typer.Option(help="A label, key=value.")] = None,
     content_type: Annotated[
@@ -144,6 +145,8 @@ def list_files(
         console.print_json(data=found)
     else:
         show.print_files(found, console)
+    if not found:
+        errors.print("No file matches.")
 
 
 @app.command()
@@ -174,7 +177,7 @@ def stuck(url: Url = None, folder: Folder = DEFAULT_FOLDER) -> None:
 
 @app.command()
 def watch(
-    file_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...")] = None,
+    file_ids: Annotated[list[str] | None, typer.Argument(metavar="ID")] = None,
     url: Url = None,
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
@@ -340,7 +343,8 @@ def main() -> None:
     try:
         app()
     except (NoAnswerError, RefusedError, StackError) as error:
-        errors.print(f"[red]waybill:[/red] {error}", highlight=False, markup=True)
+        line = Text("waybill:", style="red").append(f" {error}", style="default")
+        errors.print(line, soft_wrap=True)
         sys.exit(1 if isinstance(error, StackError) else 2)
     except KeyboardInterrupt:
         sys.exit(130)

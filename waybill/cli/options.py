@@ -13,7 +13,7 @@ console = Console()
 errors = Console(stderr=True)
 
 Folder = Annotated[Path, typer.Option("--dir", help="Folder of the local stack.")]
-Ids = Annotated[list[str], typer.Argument(metavar="ID...")]
+Ids = Annotated[list[str], typer.Argument(metavar="ID")]
 Reason = Annotated[str | None, typer.Option(help="Why, for the file's history.")]
 Url = Annotated[str | None, typer.Option("--url", help="Address of the status service.")]
 

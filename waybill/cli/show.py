@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from waybill.calls import TERMINAL
 from waybill.cli.story import story
 from waybill.cli.words import human_duration, human_size, seconds_between
 from waybill.client import Client, HistoryLine
@@ -29,7 +30,8 @@ MAX_ROWS = 30
 def print_status(document: Status, lines: Iterable[HistoryLine], console: Console) -> None:
     """One file: what it is, where it stands, why it failed, and what happened (times in UTC)."""
     state = _state(document)
-    state.append(f"  {document['phase']}", style="dim")
+    if document["phase"] != document["status"]:
+        state.append(f"  {document['phase']}", style="dim")
     facts = Table.grid(padding=(0, 2))
     for name, value in _facts(document):
         facts.add_row(Text(name, style="dim"), value)
@@ -79,13 +81,22 @@ def print_files(files: Iterable[Status], console: Console) -> None:
     for document in files:
         line = Text(document["file_id"], style="bold")
         line.append("  ").append_text(_state(document))
-        words = (human_size(document["size"]), document["name"], _reason(document))
+        words = (
+            _phase(document),
+            human_size(document["size"]),
+            document["name"],
+            _reason(document),
+        )
         line.append("  ".join(["", *(word for word in words if word)]), style="not bold")
         console.print(line, soft_wrap=True)
 
 
 def watch(client: Client, file_ids: Sequence[str], console: Console) -> None:
-    """A live table of files; ends with Ctrl-C."""
+    """A live table of files; ends with Ctrl-C. Where nobody sees a table, a line for each state."""
+    if not console.is_terminal:
+        for document in client.watch(file_ids):
+            print_files([document], console)
+        return
     rows: dict[str, Status] = {}
     if not file_ids:
         rows = {each["file_id"]: each for each in reversed(client.files(limit=MAX_ROWS))}
@@ -129,6 +140,8 @@ def _facts(document: Status) -> list[tuple[str, Text]]:
         ("took", None if took is None else human_duration(took)),
         ("next attempt", _next_attempt(document)),
         ("error", _reason(document)),
+        ("found", _statistics(document)),
+        ("artifacts", _artifacts(document)),
     ]
     return [(name, Text(str(value))) for name, value in facts if value]
 
@@ -138,7 +151,12 @@ def _queue(document: Status) -> str | None:
     if place is None:
         return None
     expected = place["expected_seconds"]
-    begins = "nothing moves" if expected is None else f"begins in about {human_duration(expected)}"
+    if expected is None:
+        begins = "nothing moves"
+    elif expected < 1:
+        begins = "begins any moment"
+    else:
+        begins = f"begins in about {human_duration(expected)}"
     return f"{place['position']} of {place['length']}, {begins}"
 
 
@@ -154,6 +172,27 @@ def _next_attempt(document: Status) -> str | None:
 def _reason(document: Status) -> str | None:
     error = document["error"]
     return f"{error['code']}: {error['message']}" if error else None
+
+
+def _phase(document: Status) -> str | None:
+    """What is being done just now, if the status does not say it."""
+    phase: str = document["phase"]
+    if document["status"] in TERMINAL or phase in (document["status"], "queued"):
+        return None
+    progress = document["progress"]
+    return f"{phase} {progress['percent']} %" if progress else phase
+
+
+def _statistics(document: Status) -> str | None:
+    result = document["result"]
+    found = result["statistics"] if result else {}
+    return ", ".join(f"{name} {value}" for name, value in found.items()) or None
+
+
+def _artifacts(document: Status) -> str | None:
+    result = document["result"]
+    stored = result["artifacts"] if result else []
+    return ", ".join(f"{each['name']} ({human_size(each['size'])})" for each in stored) or None
 
 
 def _state(document: Status) -> Text:

@@ -17,6 +17,8 @@ def human_size(size: int | None) -> str:
 
 def human_duration(seconds: float) -> str:
     """Seconds as people say them."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(int(seconds), 60)
