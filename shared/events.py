@@ -124,6 +124,9 @@ class RequeuedData(UploadedData):
 
 class ProcessingData(AttemptData):
     pod: str
+    time_limit: float | None = Field(
+        default=None, gt=0, description="seconds that the attempt may take"
+    )
 
 
 class ProgressedData(AttemptData):
@@ -178,6 +181,11 @@ class RetryScheduledData(AttemptData):
     due_at: Timestamp
     error: Failure
     pipeline: str | None = Field(default=None, description="a plugin's, or none: the built-in one")
+    returned: int = Field(
+        default=0,
+        ge=0,
+        description="attempts that were handed back: they have numbers, and cost the file nothing",
+    )
 
 
 class WebhookScheduledData(RunData):

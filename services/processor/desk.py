@@ -183,6 +183,7 @@ class Desk:
             work,
             attempt=work.attempt + before.attempts,
             max_attempts=work.max_attempts + before.returned,
+            returned=work.returned + before.returned,
         )
 
     def cancel(self, file_id: str) -> None:

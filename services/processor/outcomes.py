@@ -71,9 +71,13 @@ class Outcomes:
         self.still_ours: Callable[[KafkaRecord], Awaitable[None]] = _taken_for_granted
         """Returns once the group has confirmed that a record is this pod's."""
 
-    async def begun(self, work: Work) -> None:
-        """Tell that a worker has begun; its acknowledgement is part of the outcome's."""
-        data = ProcessingData(**work.counts, pod=self._pod)
+    async def begun(self, work: Work, *, time_limit: float) -> None:
+        """Tell that a worker has begun; its acknowledgement is part of the outcome's.
+
+        Args:
+            time_limit: seconds that the attempt may take.
+        """
+        data = ProcessingData(**work.counts, pod=self._pod, time_limit=time_limit)
         try:
             await self._publisher.post(FileProcessing.of(work.file_id, data, source=SOURCE))
         except KafkaUnavailableError as error:
@@ -104,6 +108,7 @@ class Outcomes:
             retryable=error.retryable,
             attempt=work.attempt,
             max_attempts=work.max_attempts,
+            returned=work.returned,
             backoff=self._backoff,
             chance=random.random(),  # noqa: S311 - jitter is no secret
             now=now,
@@ -128,6 +133,7 @@ class Outcomes:
             due_at=decision.due_at,
             error=error,
             pipeline=work.pipeline,
+            returned=work.returned,
         )
         # In a rebalance, or while this pod was frozen, the record may go to another one. That one
         # makes the next attempt too; with both scheduled, both would go on with all later ones.

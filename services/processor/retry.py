@@ -15,8 +15,8 @@ class Backoff:
     limit: float
     """What the wait never exceeds."""
 
-    def wait(self, attempt: int, chance: float) -> timedelta:
-        """The wait after attempt number `attempt`, exponential with full jitter.
+    def wait(self, failures: int, chance: float) -> timedelta:
+        """The wait after so many failed attempts, exponential with full jitter.
 
         Full jitter, after Marc Brooker's "Exponential Backoff And Jitter" (AWS, 2015), spreads the
         load of many files that failed together best.
@@ -24,7 +24,7 @@ class Backoff:
         Args:
             chance: a random number from 0 to 1.
         """
-        longest = min(self.limit, self.first * 2.0 ** min(attempt - 1, 60))
+        longest = min(self.limit, self.first * 2.0 ** min(failures - 1, 60))
         return timedelta(seconds=longest * chance)
 
 
@@ -46,12 +46,17 @@ def decide(
     retryable: bool,
     attempt: int,
     max_attempts: int,
+    returned: int,
     backoff: Backoff,
     chance: float,
     now: datetime,
 ) -> RetryAt | GiveUp:
-    """What follows a failed attempt."""
+    """What follows a failed attempt.
+
+    Args:
+        returned: of the attempts until now, those that were handed back, which is no failure.
+    """
     if not retryable or attempt >= max_attempts:
         return GiveUp()
-    wait = backoff.wait(attempt, chance)
+    wait = backoff.wait(attempt - returned, chance)
     return RetryAt(due_at=now + wait, tier=tier_for(wait))

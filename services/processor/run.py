@@ -109,8 +109,11 @@ class Runner:
                 ocr=self._settings.ocr,
                 plugin=self._pipelines.job_of(work.pipeline),
             )
+            limit = (job.plugin and job.plugin.seconds) or self._settings.time_limit
             outcome = await self._pool.run(
-                job, reporter.advance, on_taken=lambda: self._outcomes.begun(work)
+                job,
+                reporter.advance,
+                on_taken=lambda: self._outcomes.begun(work, time_limit=limit),
             )
             if isinstance(outcome, Broken):
                 return outcome.error

@@ -24,6 +24,8 @@ class Work:
     """The record that asks for it."""
     pipeline: str | None = None
     """The pipeline of a plugin; None for the built-in one."""
+    returned: int = 0
+    """Earlier attempts that pods handed back: they have numbers, and cost the file nothing."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -44,11 +46,11 @@ def work_of(
     Args:
         max_attempts: of files whose pipeline does not say it.
     """
-    attempt = 1
+    attempt, returned = 1, 0
     if isinstance(event, FileRetryScheduled):
         # The file's name and labels are not told again, so the choice is.
         attempt, max_attempts = event.data.attempt, event.data.max_attempts
-        pipeline = event.data.pipeline
+        pipeline, returned = event.data.pipeline, event.data.returned
     else:
         chosen = pipelines.choose(
             content_type=event.data.content_type, name=event.data.name, labels=event.data.labels
@@ -63,4 +65,5 @@ def work_of(
         source=source_of(event),
         record=record,
         pipeline=pipeline,
+        returned=returned,
     )

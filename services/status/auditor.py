@@ -155,6 +155,10 @@ class Auditor:
             page = await self._store.find(
                 query, sort=Sort.EARLIEST_CHANGE_FIRST, limit=MAX_SILENT, after=None
             )
+            silent = page.items
+            if state is State.PROCESSING:  # A list has no histories, which tell the limits.
+                known = await self._store.get_many([each.file_id for each in silent], visible_to)
+                silent = list(known.values())
             looked_at = (
                 stuck(
                     status,
@@ -162,7 +166,7 @@ class Auditor:
                     time_limit=self._settings.time_limit,
                     moving=self._traffic.is_moving(now.timestamp()),
                 )
-                for status in page.items
+                for status in silent
             )
             found += filter(None, looked_at)
         return sorted(found, key=lambda file: file.silent_since)

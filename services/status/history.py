@@ -36,6 +36,8 @@ class HistoryEntry:
     next_attempt_at: Timestamp | None = None
     offset: int | None = None
     """Where the event stands in its partition; None in documents of earlier versions."""
+    time_limit: float | None = None
+    """Of the beginning of an attempt: seconds that it may take; None where it was not told."""
 
     @property
     def order(self) -> tuple[int, int, int, datetime, str]:
@@ -76,6 +78,7 @@ def _line(event: StatusEvent, offset: int) -> HistoryEntry:
         message=error.message if error else told.get("reason"),
         next_attempt_at=told.get("next_attempt_at"),
         offset=offset,
+        time_limit=told.get("time_limit"),
     )
 
 

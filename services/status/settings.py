@@ -22,7 +22,8 @@ class StatusSettings(AccessSettings):
     time_limit: float = Field(
         default=900.0,
         gt=0,
-        description="Seconds one attempt may take, as in the processors: a longer one is stuck.",
+        description="Seconds one attempt may take, if an older processor did not tell its limit: a "
+        "longer one is stuck.",
     )
     heartbeat: float = Field(
         default=15.0, gt=0, description="Seconds of silence after which a stream sends a heartbeat."

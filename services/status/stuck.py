@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from pydantic import BaseModel, Field
 
 from services.status.projection import State, Status
-from shared.events import Timestamp
+from shared.events import EventType, Timestamp
 
 GRACE = timedelta(seconds=60)
 """What a group needs, at most, to notice that a pod is gone, and another one to take over."""
@@ -31,7 +31,7 @@ def stuck(
     """The file, if it does not go on.
 
     Args:
-        time_limit: seconds that one attempt may take.
+        time_limit: seconds that one attempt may take whose event does not tell it.
         moving: whether any file is worked on or was begun a moment ago; None if that is not known.
     """
     since = max(filter(None, (status.updated_at, status.next_attempt_at)), default=None)
@@ -40,6 +40,7 @@ def stuck(
     silence = now - since
     reason = None
     if status.status is State.PROCESSING:
+        time_limit = _told_limit(status) or time_limit
         if silence > timedelta(seconds=time_limit) + GRACE:
             reason = (
                 f"Attempt {status.attempt} may take {time_limit:g} s and neither ended nor was "
@@ -56,3 +57,15 @@ def stuck(
         reason=reason,
         **status.model_dump(include={"file_id", "name", "status", "phase"}),
     )
+
+
+def _told_limit(status: Status) -> float | None:
+    """Seconds that the present attempt may take: a plugin's step may have a limit of its own."""
+    for line in reversed(status.history):
+        if (line.type, line.run, line.attempt) == (
+            EventType.PROCESSING,
+            status.run,
+            status.attempt,
+        ):
+            return line.time_limit
+    return None

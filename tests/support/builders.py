@@ -64,9 +64,14 @@ def requeued(run: int = 2, *, time: float = 50, **changes: Any) -> FileRequeued:
 
 
 def processing(
-    attempt: int = 1, *, run: int = 1, pod: str = "pod-a", time: float = 1
+    attempt: int = 1,
+    *,
+    run: int = 1,
+    pod: str = "pod-a",
+    time: float = 1,
+    time_limit: float | None = None,
 ) -> FileProcessing:
-    data = ProcessingData(run=run, attempt=attempt, max_attempts=3, pod=pod)
+    data = ProcessingData(run=run, attempt=attempt, max_attempts=3, pod=pod, time_limit=time_limit)
     return FileProcessing.of(FILE, data, source="/processor", time=at(time))
 
 

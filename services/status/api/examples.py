@@ -43,6 +43,7 @@ STATUS: Example = {
             "message": None,
             "next_attempt_at": None,
             "offset": 41,
+            "time_limit": None,
         },
         {
             "id": f"{_ID}:1:1:file.processing",
@@ -55,6 +56,7 @@ STATUS: Example = {
             "message": None,
             "next_attempt_at": None,
             "offset": 120,
+            "time_limit": 900.0,
         },
     ],
     "position": [1, 0, 1, 2, 3, -512],

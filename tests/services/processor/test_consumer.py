@@ -9,7 +9,14 @@ import pytest
 from services.processor.settings import ProcessorSettings
 from shared.blobs import BlobStore, source_key
 from shared.deadletters import MAX_PAYLOAD
-from shared.events import EventType, FileCompleted, FileDead, FileFailed, new_file_id
+from shared.events import (
+    EventType,
+    FileCompleted,
+    FileDead,
+    FileFailed,
+    FileRetryScheduled,
+    new_file_id,
+)
 from shared.messaging import Publisher
 from shared.topics import DEAD, LIFECYCLE, RETRY_TIERS, UPLOADED
 from tests.services.processor.pods import processing_pod, same_partition_ids, types_of, upload
@@ -126,6 +133,22 @@ async def test_a_drained_pod_finishes_what_it_can_and_gives_back_the_rest_uncoun
     assert isinstance(done, FileCompleted)
     # The attempt that was given back has a number and costs the file nothing.
     assert (done.data.attempt, done.data.max_attempts) == (2, 4)
+
+
+async def test_attempts_that_were_given_back_do_not_lengthen_the_wait_for_any_later_one(
+    publisher: Publisher, processor_settings: ProcessorSettings, blobs: BlobStore
+) -> None:
+    await upload(publisher, blobs, seconds=60)
+    for life in (1, 2):
+        async with processing_pod(processor_settings, shutdown_grace=0):
+            await consume(processor_settings, LIFECYCLE, life)
+    async with processing_pod(processor_settings, time_limit=0.3):
+        scheduled = await consume(processor_settings, RETRY_TIERS[0].topic, 2)
+    told = [each.data for each in scheduled if isinstance(each, FileRetryScheduled)]
+    assert [(each.attempt, each.max_attempts, each.returned) for each in told] == [
+        (4, 5, 2),
+        (5, 5, 2),
+    ]
 
 
 async def test_two_pods_share_the_files_and_none_is_processed_twice(

@@ -26,7 +26,7 @@ from services.processor.settings import ProcessorSettings
 from services.processor.steps.document import Document
 from services.processor.workers import WorkerPool, WorkerPools
 from shared.blobs import BlobStore
-from shared.events import FileCompleted
+from shared.events import FileCompleted, FileProcessing
 from shared.messaging import Publisher
 from shared.topics import LIFECYCLE
 from tests.services.processor.jobs import ignore
@@ -266,7 +266,7 @@ def test_a_plugin_that_cannot_be_used_says_which_one_and_why(folder: Path) -> No
 FLAKY = """
 from services.processor.plugins import TransientError, step
 
-@step(names=["demo.json"], max_attempts=2)
+@step(names=["demo.json"], max_attempts=2, time_limit=1800)
 def flaky(document, context):
     if context.attempt == 1:
         raise TransientError("not_yet", "Not yet.")
@@ -289,6 +289,8 @@ async def test_a_retry_goes_through_the_pipeline_that_was_chosen_by_the_name(
     completed = events[-1]
     assert isinstance(completed, FileCompleted)
     assert completed.data.max_attempts == 2
+    limits = [each.data.time_limit for each in events if isinstance(each, FileProcessing)]
+    assert limits == [1800, 1800]
     assert completed.data.result.statistics == {"flaky": True}
 
 

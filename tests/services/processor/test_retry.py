@@ -12,11 +12,14 @@ from tests.support.builders import START
 BACKOFF = Backoff(first=2, limit=3600)
 
 
-def decided(*, attempt: int = 1, retryable: bool = True, chance: float = 1.0) -> RetryAt | GiveUp:
+def decided(
+    *, attempt: int = 1, returned: int = 0, retryable: bool = True, chance: float = 1.0
+) -> RetryAt | GiveUp:
     return decide(
         retryable=retryable,
         attempt=attempt,
         max_attempts=3,
+        returned=returned,
         backoff=BACKOFF,
         chance=chance,
         now=START,
@@ -39,6 +42,10 @@ def test_the_longest_wait_doubles_with_every_attempt() -> None:
         START + timedelta(seconds=2),
         START + timedelta(seconds=4),
     )
+
+
+def test_an_attempt_that_was_handed_back_does_not_lengthen_the_wait() -> None:
+    assert decided(attempt=2, returned=1) == decided(attempt=1)
 
 
 def test_the_jitter_is_full() -> None:

@@ -66,9 +66,10 @@ async def test_documents_that_are_not_what_the_log_says_are_found(
 async def test_files_that_do_not_go_on_are_listed_longest_silent_first(
     status_settings: StatusSettings, store: FileStore, publisher: Publisher
 ) -> None:
-    waiting, abandoned, ended = (new_file_id() for _ in range(3))
+    waiting, abandoned, ended, long = (new_file_id() for _ in range(4))
     await publish(publisher, waiting, uploaded())
     await publish(publisher, abandoned, uploaded(), processing())
+    await publish(publisher, long, uploaded(), processing(time_limit=1e9))
     await publish(publisher, ended, uploaded(), processing(), completed())
     await replay(status_settings)
     traffic = Traffic()

@@ -16,6 +16,7 @@ from tests.support.builders import (
 )
 
 WORKED_ON: list[StatusEvent] = [uploaded(), processing(time=10)]
+LONG: list[StatusEvent] = [uploaded(), processing(time=10, time_limit=7200)]
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,10 @@ WORKED_ON: list[StatusEvent] = [uploaded(), processing(time=10)]
         (WORKED_ON, 900, True, None),
         (WORKED_ON, 971, True, "may take 900 s"),
         ([*WORKED_ON, progressed(time=500)], 1400, True, None),
+        (LONG, 7000, True, None),
+        (LONG, 7271, True, "may take 7200 s"),
+        ([*LONG, progressed(time=500)], 7000, True, None),
+        ([*LONG, retrying(time=20), processing(2, time=30)], 991, True, "may take 900 s"),
         ([uploaded()], 50, False, None),
         ([uploaded()], 70, False, "no processor runs"),
         ([uploaded()], 70, None, None),
@@ -38,6 +43,10 @@ WORKED_ON: list[StatusEvent] = [uploaded(), processing(time=10)]
         "worked on within its limit",
         "worked on beyond its limit",
         "told of its progress",
+        "worked on within a longer limit of its own",
+        "worked on beyond a limit of its own",
+        "told of its progress, with a limit of its own",
+        "an earlier attempt had a limit of its own",
         "just uploaded",
         "nothing moves",
         "not known whether anything moves",

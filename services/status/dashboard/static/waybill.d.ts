@@ -47,6 +47,8 @@ export interface HistoryLine {
   message: string | null;
   next_attempt_at: string | null;
   offset: number | null;
+  /** Seconds that the attempt may take, where it begins. */
+  time_limit: number | null;
 }
 
 export interface ShareList {
