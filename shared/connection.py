@@ -1,11 +1,15 @@
 """How every client of Kafka connects: to which servers, over TLS or not, and as whom."""
 
+import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import KafkaConnectionError
 from faststream.kafka.security import parse_security
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
@@ -16,6 +20,48 @@ _SASL = {
     "SCRAM-SHA-256": SASLScram256,
     "SCRAM-SHA-512": SASLScram512,
 }
+
+KAFKA_RETRY_DELAY = 0.5
+"""Seconds between two tries to reach a Kafka that is away, or still starting."""
+
+
+def _patient(ask: Callable[..., Awaitable[bool]]) -> Callable[..., Awaitable[bool]]:
+    """Have aiokafka pause where Kafka did not answer.
+
+    A producer that looks for a leader asks again at once otherwise, thousands of times a second,
+    and logs each time.
+    """
+
+    async def ask_patiently(*arguments: Any) -> bool:
+        answered = await ask(*arguments)
+        if not answered:
+            await asyncio.sleep(KAFKA_RETRY_DELAY)
+        return answered
+
+    return ask_patiently
+
+
+def _on_uvloop(send: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Have aiokafka know uvloop's word for a connection that is closed.
+
+    It goes on after an OSError, which asyncio's loop raises. After uvloop's RuntimeError a consumer
+    is no member of its group any more, and says nothing of it.
+    """
+
+    def send_or_break(connection: AIOKafkaConnection, *arguments: Any, **options: Any) -> Any:
+        try:
+            return send(connection, *arguments, **options)
+        except RuntimeError as error:
+            connection.close(reason=CloseReason.CONNECTION_BROKEN)
+            raise KafkaConnectionError(f"{connection} is closed: {error}") from error
+
+    return send_or_break
+
+
+# The clients that FastStream makes for itself are out of reach, so it is done to all.
+AIOKafkaClient._metadata_update = _patient(AIOKafkaClient._metadata_update)  # noqa: SLF001
+AIOKafkaConnection.send = _on_uvloop(AIOKafkaConnection.send)
+AIOKafkaConnection._send_sasl_token = _on_uvloop(AIOKafkaConnection._send_sasl_token)  # noqa: SLF001
 
 
 def security_of(settings: Settings) -> BaseSecurity | None:

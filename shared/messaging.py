@@ -4,19 +4,23 @@ import asyncio
 import sys
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, TopicAlreadyExistsError
 from aiokafka.partitioner import murmur2
 from faststream.exceptions import IncorrectState
 from faststream.kafka import KafkaBroker
 
-from shared.connection import admin_client, kafka_options, security_of
+from shared.connection import (
+    KAFKA_RETRY_DELAY,
+    admin_client,
+    kafka_options,
+    security_of,
+)
 from shared.errors import EventTooLargeError, KafkaUnavailableError, WaybillError
 from shared.events import AccessEvent, AnyEvent, Event, StatusEvent, tells_of_status
 from shared.reading import UnreadableEventError, parse, parse_once
@@ -54,35 +58,12 @@ class KafkaRecord(Protocol):
 CLOUDEVENTS_JSON = "application/cloudevents+json; charset=UTF-8"
 _HEADERS = [("content-type", CLOUDEVENTS_JSON.encode())]
 
-KAFKA_RETRY_DELAY = 0.5
-"""Seconds between two tries to reach a Kafka that is away, or still starting."""
-
 SESSION_TIMEOUT_MS = 6_000
 """After this silence a group takes a pod for dead: the broker's minimum, so that what a killed pod
 had in its hands waits no longer than it must."""
 
 PROCESSOR_GROUP = "processor"
 """The consumer group of all processors; the status service looks at how far it is."""
-
-
-def _patient(ask: Callable[..., Awaitable[bool]]) -> Callable[..., Awaitable[bool]]:
-    """Have aiokafka pause where Kafka did not answer.
-
-    A producer that looks for a leader asks again at once otherwise, thousands of times a second,
-    and logs each time.
-    """
-
-    async def ask_patiently(*arguments: Any) -> bool:
-        answered = await ask(*arguments)
-        if not answered:
-            await asyncio.sleep(KAFKA_RETRY_DELAY)
-        return answered
-
-    return ask_patiently
-
-
-# The clients that FastStream makes for itself are out of reach, so it is done to all.
-AIOKafkaClient._metadata_update = _patient(AIOKafkaClient._metadata_update)  # noqa: SLF001
 
 
 class LoggedEvent(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from shared.messaging import KAFKA_RETRY_DELAY
+from shared.connection import KAFKA_RETRY_DELAY
 
 PAUSE = 0.005
 """Seconds between two commits: what changes meanwhile is told in one go."""

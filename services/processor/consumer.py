@@ -22,9 +22,8 @@ from services.processor.outcomes import Outcomes
 from services.processor.pace import Pace
 from services.processor.run import Runner
 from services.processor.settings import ProcessorSettings
-from shared.connection import admin_client, kafka_options
+from shared.connection import KAFKA_RETRY_DELAY, admin_client, kafka_options
 from shared.messaging import (
-    KAFKA_RETRY_DELAY,
     PROCESSOR_GROUP,
     SESSION_TIMEOUT_MS,
     KafkaRecord,

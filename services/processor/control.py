@@ -11,9 +11,10 @@ from collections.abc import Callable
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaError
 
+from shared.connection import KAFKA_RETRY_DELAY
 from shared.events import CancelRequestedData, FileCancelRequested
 from shared.log import open_log
-from shared.messaging import KAFKA_RETRY_DELAY, read_record
+from shared.messaging import read_record
 from shared.reading import UnreadableEventError
 from shared.settings import Settings
 from shared.topics import CONTROL

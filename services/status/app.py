@@ -192,7 +192,7 @@ async def _run(
         await broker.start()
         await commanding.start()
         async with asyncio.TaskGroup() as group:
-            for task in tasks:
+            for task in (projector.watch, *tasks):
                 group.create_task(task())
     finally:
         await commanding.stop()

@@ -66,13 +66,14 @@ class Projector:
         self._store = store
         self._parse = parse
         self._publisher = publisher
+        self._subscriber: Any = None
         self._recent: OrderedDict[str, Status] = OrderedDict()
         """Files under way as this projector left them. Whether they still are so is for the store
         to say: it refuses to change what somebody else has changed."""
 
     def subscribe(self, broker: KafkaBroker, settings: Settings) -> None:
         """Have `broker` bring the events of all files."""
-        subscriber = broker.subscriber(
+        subscriber = self._subscriber = broker.subscriber(
             *topic_names(settings, EVENT_TOPICS),
             group_id=group_name(settings, GROUP),
             batch=True,
@@ -91,6 +92,16 @@ class Projector:
             await message.ack()
             if len(message.raw_message) < MAX_BATCH:
                 await asyncio.sleep(PAUSE)
+
+    async def watch(self) -> None:
+        """Look after what `subscribe` began, until cancelled: FastStream tells nobody of its end.
+
+        Raises:
+            KafkaError: the consumer will bring nothing any more.
+        """
+        assert self._subscriber is not None  # noqa: S101 - `subscribe` set it
+        consumer = self._subscriber.consumer
+        await asyncio.shield(consumer._coordinator._coordination_task)  # noqa: SLF001
 
     async def project(self, records: Sequence[KafkaRecord]) -> None:
         """Fold records into the store; returns when all of them are stored.
