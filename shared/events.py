@@ -219,10 +219,9 @@ class Event(Fact):
     def of(cls, file_id: str, data: Any, *, source: str, time: datetime | None = None) -> Self:
         """Record that `data` happened to a file; the id follows from the data."""
         kind: EventType = cls.model_fields["type"].default
-        run, attempt = getattr(data, "run", None) or 0, getattr(data, "attempt", None) or 0
-        parts = [file_id, run, attempt, kind.value]
-        own = ("seq", "command_id", "webhook_id")
-        parts += [getattr(data, name) for name in own if hasattr(data, name)]
+        told = vars(data)  # A field that is not there costs pydantic's getattr an exception.
+        parts = [file_id, told.get("run") or 0, told.get("attempt") or 0, kind.value]
+        parts += [told[name] for name in ("seq", "command_id", "webhook_id") if name in told]
         return cls.model_validate(
             {
                 "id": ":".join(map(str, parts)),

@@ -71,7 +71,7 @@ class Outcomes:
         self.still_ours: Callable[[KafkaRecord], Awaitable[None]] = _taken_for_granted
         """Returns once the group has confirmed that a record is this pod's."""
 
-    async def begun(self, work: Work, *, time_limit: float) -> None:
+    async def begun(self, work: Work, time_limit: float) -> None:
         """Tell that a worker has begun; its acknowledgement is part of the outcome's.
 
         Args:

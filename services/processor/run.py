@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -109,11 +110,8 @@ class Runner:
                 ocr=self._settings.ocr,
                 plugin=self._pipelines.job_of(work.pipeline),
             )
-            limit = (job.plugin and job.plugin.seconds) or self._settings.time_limit
             outcome = await self._pool.run(
-                job,
-                reporter.advance,
-                on_taken=lambda: self._outcomes.begun(work, time_limit=limit),
+                job, reporter.advance, on_taken=partial(self._outcomes.begun, work)
             )
             if isinstance(outcome, Broken):
                 return outcome.error

@@ -24,13 +24,14 @@ AHEAD = 2
 SHORT = 0.002
 """Seconds of work below which the way to a process and back counts."""
 
-OnTaken = Callable[[], Awaitable[None]]
+OnTaken = Callable[[float], Awaitable[None]]
+"""Called when a process begins a job, with the seconds that it may take."""
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0
 """Seconds before another try to start a process, where the machine has no room; doubled."""
 
 
-async def _nothing_to_tell() -> None:
+async def _nothing_to_tell(_: float) -> None:
     pass
 
 
@@ -97,9 +98,6 @@ class WorkerPool:
 
         A job that is cancelled, dies or outlives the time limit costs its process, and nothing
         else.
-
-        Args:
-            on_taken: called when a process begins the job.
         """
         limit = (job.plugin and job.plugin.seconds) or self._time_limit
         given = Given(job, on_advance)
@@ -108,7 +106,7 @@ class WorkerPool:
         reusable, lost = False, True
         try:
             current = await given.begun
-            await on_taken()
+            await on_taken(limit)
             with self._work.measure():
                 async with asyncio.timeout(limit):
                     outcome = await current.outcome_of(given)

@@ -26,33 +26,30 @@ SERVER_SELECTION_TIMEOUT_MS = 3_000
 BY_CHANGE = [("status", ASCENDING), ("updated_at", DESCENDING), ("_id", DESCENDING)]
 """The index of lists in the order of changes."""
 
+BY_STATE = [("status", ASCENDING), ("_id", DESCENDING)]
+"""The index of lists by status, in the order of uploads."""
+
+
+def _of_those_who_have(field: str) -> IndexModel:
+    """The index of a list by a field that many files have not: those do not pay for it."""
+    return IndexModel(
+        [(field, ASCENDING), ("_id", DESCENDING)],
+        name=f"by_{field}",
+        partialFilterExpression={field: {"$gt": ""}},
+    )
+
+
 INDEXES = [
-    *(
-        [(field, ASCENDING), ("_id", DESCENDING)]
-        for field in ("status", "owner", "batch_id", "label_index")
-    ),
-    BY_CHANGE,
+    IndexModel(BY_STATE),
+    IndexModel(BY_CHANGE),
+    *map(_of_those_who_have, ("owner", "tenant", "batch_id", "label_index", "shares.reader")),
+    IndexModel("to_erase", sparse=True),
 ]
-"""Those of the lists. Each ends with what they are sorted by, so that MongoDB neither sorts nor
-reads a collection from end to end. Few of these fields change while a file is worked on, since the
-projector pays for an index at each change: with the status in the indexes of all fields it wrote a
-third less."""
+"""Those of the lists, and the one that finds the few files that were deleted and not yet erased.
 
-TO_ERASE = IndexModel("to_erase", sparse=True)
-"""Finds the few files that were deleted and not yet erased."""
-
-OF_A_READER = IndexModel(
-    [("shares.reader", ASCENDING), ("_id", DESCENDING)],
-    partialFilterExpression={"shares.reader": {"$gt": ""}},
-)
-"""The index of what is shared with somebody; a file that is shared with nobody does not pay for it,
-and neither has its document a word of it."""
-
-OF_A_TENANT = IndexModel(
-    [("tenant", ASCENDING), ("_id", DESCENDING)],
-    partialFilterExpression={"tenant": {"$gt": ""}},
-)
-"""The index of an operator's lists; who has no tenants does not pay for it."""
+Of a list each ends with what it is sorted by, so that MongoDB neither sorts nor reads a collection
+from end to end. Few of these fields change while a file is worked on, since the projector pays for
+an index at each change: with the status in the indexes of all fields it wrote a third less."""
 
 FIND_WITHIN_MS = 3_000
 """How long MongoDB looks for the files of one page: a filter that matches few of millions may have
@@ -124,8 +121,7 @@ class FileStore:
     @translated
     async def prepare(self) -> None:
         """Create the indexes; every list that the API offers walks one of them in order."""
-        lists = (IndexModel(keys) for keys in INDEXES)
-        await self._files.create_indexes([*lists, TO_ERASE, OF_A_TENANT, OF_A_READER])
+        await self._files.create_indexes(INDEXES)
 
     @translated
     async def get(self, file_id: str, visible_to: Visibility = EVERYTHING) -> Status | None:

@@ -123,7 +123,7 @@ async def test_a_process_that_has_ended_before_anybody_looks_leaves_none_undone(
     async with running(1, files=1) as pool:
         (process,) = pool._workers
 
-        async def look_late() -> None:
+        async def look_late(_: float) -> None:
             while process.alive:
                 await asyncio.sleep(0.01)
 
