@@ -23,6 +23,7 @@ import psutil
 from pymongo import InsertOne, MongoClient
 
 from benchmarks.harness import report
+from services.status.crew import crew
 from services.status.rebuild import rebuild
 from services.status.replay import SHADOW
 from services.status.settings import StatusSettings
@@ -119,7 +120,8 @@ def fold(settings: StatusSettings, jobs: int) -> float:
     """Seconds that a replay takes to fold the log."""
     collect_seldom()
     begun = time.monotonic()
-    asyncio.run(rebuild(settings, SHADOW, jobs=jobs, restart=True))
+    with crew(jobs) as beside:
+        asyncio.run(rebuild(settings, SHADOW, beside=beside, restart=True))
     return time.monotonic() - begun
 
 

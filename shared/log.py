@@ -41,6 +41,21 @@ async def open_log(
         for topic in described
         for partition in topic["partitions"]
     ]
+    async with open_partitions(
+        settings, partitions, client_id=client_id, wait_ms=wait_ms
+    ) as consumer:
+        yield consumer, partitions
+
+
+@asynccontextmanager
+async def open_partitions(
+    settings: Settings,
+    partitions: Collection[TopicPartition],
+    *,
+    client_id: str,
+    wait_ms: int,
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """The same of partitions that are known to be there."""
     consumer = AIOKafkaConsumer(
         **kafka_options(settings),
         client_id=client_id,
@@ -52,7 +67,7 @@ async def open_log(
         consumer.assign(partitions)
         # aiokafka cannot stop a consumer whose own task has not had its first turn.
         await asyncio.sleep(0)
-        yield consumer, partitions
+        yield consumer
     finally:
         await consumer.stop()
 

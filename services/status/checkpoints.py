@@ -19,8 +19,7 @@ class Checkpoints:
 
     @translated
     async def begin(self, stretches: Sequence[Stretch]) -> None:
-        """Note all that is to be folded."""
-        await self._numbers.drop()
+        """Note all that is to be folded; nothing may be noted yet."""
         numbers = {each.number for each in stretches}
         if numbers:
             await self._numbers.insert_many(

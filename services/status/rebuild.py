@@ -1,23 +1,16 @@
 """Folds the log into a collection, on several cores; goes on where it stopped if it is killed."""
 
 import asyncio
-import multiprocessing
 from collections.abc import Callable, Collection
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 
 from services.status.checkpoints import Checkpoints
+from services.status.crew import Crew
 from services.status.projector import Projector
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from services.status.stretches import Stretch, read, whole_log
-from shared.serving import collect_seldom
-from shared.telemetry import configure_logging
-
-WORTH_A_PROCESS = 200_000
-"""Records that take four seconds to fold, more than three times what a process needs to start."""
 
 SIDE_BY_SIDE = 2
 """Shares that are folded side by side in a process: more would bring memory, and little time."""
@@ -44,7 +37,7 @@ async def rebuild(
     collection: str,
     *,
     until: datetime | None = None,
-    jobs: int = 1,
+    beside: Crew | None = None,
     restart: bool = False,
     on_advance: OnAdvance = lambda _: None,
 ) -> list[Stretch]:
@@ -54,8 +47,7 @@ async def rebuild(
 
     Args:
         until: leave out what came at this time or later.
-        jobs: processes that fold side by side, this one among them, as far as there is enough to
-            fold.
+        beside: who folds as well.
         restart: begin anew even if another one was stopped.
 
     Returns:
@@ -69,70 +61,82 @@ async def rebuild(
     checkpoints = Checkpoints(store)
     try:
         whole = [] if restart else await checkpoints.whole()
-        if not whole:
-            whole = await whole_log(settings, until=until)
-            await store.drop()
+        if whole:
+            rest = await checkpoints.rest()
+        else:
+            whole, _ = await asyncio.gather(
+                whole_log(settings, until=until), _clear(store, checkpoints)
+            )
             await checkpoints.begin(whole)
-        rest = await checkpoints.rest()
-        await _fold_all(settings, collection, rest, jobs, _Watch(checkpoints, whole, on_advance))
+            rest = whole
+        watch = _Watch(checkpoints, whole, rest, on_advance)
+        await _fold_all(settings, store, rest, beside, watch)
         return whole
     finally:
         store.close()
+
+
+async def _clear(store: FileStore, checkpoints: Checkpoints) -> None:
+    # Or another rebuild would go on from the checkpoints of what is not there any more.
+    await checkpoints.drop()
+    await store.drop()
 
 
 class _Watch:
     """Tells how far the processes have come."""
 
     def __init__(
-        self, checkpoints: Checkpoints, whole: Collection[Stretch], on_advance: OnAdvance
+        self,
+        checkpoints: Checkpoints,
+        whole: Collection[Stretch],
+        rest: Collection[Stretch],
+        on_advance: OnAdvance,
     ) -> None:
         self._checkpoints = checkpoints
-        self._total = sum(map(len, whole))
+        self._total = _records(whole)
+        self._resumed = self._total - _records(rest)
         self._on_advance = on_advance
-        self._resumed: int | None = None
 
     async def look(self) -> None:
-        done = self._total - sum(map(len, await self._checkpoints.rest()))
-        if self._resumed is None:
-            self._resumed = done
-        self._on_advance(Advance(done, self._total, self._resumed))
+        self.tell(await self._checkpoints.rest())
+
+    def tell(self, rest: Collection[Stretch]) -> None:
+        self._on_advance(Advance(self._total - _records(rest), self._total, self._resumed))
 
 
 async def _fold_all(
-    settings: StatusSettings, collection: str, rest: list[Stretch], jobs: int, watch: _Watch
+    settings: StatusSettings,
+    store: FileStore,
+    rest: list[Stretch],
+    beside: Crew | None,
+    watch: _Watch,
 ) -> None:
-    await watch.look()
-    shares = _shares(rest, min(jobs, 1 + sum(map(len, rest)) // WORTH_A_PROCESS))
+    watch.tell(rest)
+    shares = _shares(rest, 1 + (beside.count if beside else 0))
     if not shares:
         return
     mine, *others = shares
-    with ExitStack() as processes:
-        here = asyncio.create_task(_fold(settings, collection, mine))
-        there = _fold_elsewhere(settings, collection, others, processes) if others else []
-        pending: set[asyncio.Future[None]] = {here, *there}
-        try:
-            while pending:
-                done, pending = await asyncio.wait(pending, timeout=LOOK_EVERY)
-                for each in done:
-                    each.result()
-                await watch.look()
-        finally:
-            here.cancel()
-            await asyncio.wait([here])
-
-
-def _fold_elsewhere(
-    settings: StatusSettings, collection: str, shares: list[list[Stretch]], processes: ExitStack
-) -> list[asyncio.Future[None]]:
-    """Fold each share in a process of its own, which ends with `processes`."""
-    context = multiprocessing.get_context("forkserver")
-    # What takes long to import is imported once, and its memory is shared.
-    context.set_forkserver_preload([__name__])
-    pool = processes.enter_context(ProcessPoolExecutor(len(shares), mp_context=context))
     loop = asyncio.get_running_loop()
-    return [
-        loop.run_in_executor(pool, _fold_there, settings, collection, share) for share in shares
+    there = [
+        loop.run_in_executor(beside.pool, _fold_there, settings, store.name, share)
+        for share in others
+        if beside
     ]
+    here = asyncio.create_task(_fold(settings, store, mine))
+    pending: set[asyncio.Future[None]] = {here, *there}
+    try:
+        while pending:
+            done, pending = await asyncio.wait(pending, timeout=LOOK_EVERY)
+            for each in done:
+                each.result()
+            await watch.look()
+    finally:
+        here.cancel()
+        await asyncio.wait([here])
+
+
+def _records(stretches: Collection[Stretch]) -> int:
+    return sum(map(len, stretches))
 
 
 def _shares(stretches: Collection[Stretch], count: int) -> list[list[Stretch]]:
@@ -144,15 +148,21 @@ def _shares(stretches: Collection[Stretch], count: int) -> list[list[Stretch]]:
 
 def _fold_there(settings: StatusSettings, collection: str, stretches: list[Stretch]) -> None:
     """Fold in a process of its own."""
-    configure_logging(settings)
-    collect_seldom()
-    asyncio.run(_fold(settings, collection, stretches))
+
+    async def fold() -> None:
+        store = FileStore(settings, collection=collection)
+        try:
+            await _fold(settings, store, stretches)
+        finally:
+            store.close()
+
+    asyncio.run(fold())
 
 
-async def _fold(settings: StatusSettings, collection: str, stretches: list[Stretch]) -> None:
+async def _fold(settings: StatusSettings, store: FileStore, stretches: list[Stretch]) -> None:
     """Fold in this process: one share computes while the other waits for MongoDB."""
     shares = _shares(stretches, SIDE_BY_SIDE)
-    folding = [asyncio.create_task(_fold_share(settings, collection, each)) for each in shares]
+    folding = [asyncio.create_task(_fold_share(settings, store, each)) for each in shares]
     try:
         await asyncio.gather(*folding)
     finally:
@@ -161,13 +171,9 @@ async def _fold(settings: StatusSettings, collection: str, stretches: list[Stret
         await asyncio.wait(folding)
 
 
-async def _fold_share(settings: StatusSettings, collection: str, share: list[Stretch]) -> None:
-    store = FileStore(settings, collection=collection)
+async def _fold_share(settings: StatusSettings, store: FileStore, share: list[Stretch]) -> None:
     checkpoints = Checkpoints(store)
     projector = Projector(store)
-    try:
-        async for block in read(settings, share):
-            await projector.project(block.records)
-            await checkpoints.passed(block.number, block.rest)
-    finally:
-        store.close()
+    async for block in read(settings, share):
+        await projector.project(block.records)
+        await checkpoints.passed(block.number, block.rest)

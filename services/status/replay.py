@@ -27,6 +27,7 @@ from rich.progress import (
 )
 
 from services.status.checkpoints import Checkpoints
+from services.status.crew import Crew, crew
 from services.status.drift import Drift, find_drift
 from services.status.projector import MAX_BATCH, Projector
 from services.status.rebuild import Advance, OnAdvance, rebuild
@@ -82,7 +83,7 @@ async def replay(
     settings: StatusSettings,
     *,
     verify_only: bool = False,
-    jobs: int = 1,
+    beside: Crew | None = None,
     restart: bool = False,
     on_advance: OnAdvance = lambda _: None,
 ) -> Drift:
@@ -90,7 +91,7 @@ async def replay(
 
     Args:
         verify_only: only compare; the live collection stays as it is.
-        jobs: processes that fold side by side.
+        beside: processes that fold as well.
         restart: begin anew even if another replay was stopped.
 
     Returns:
@@ -105,7 +106,7 @@ async def replay(
     try:
         with _translated():
             folded = await rebuild(
-                settings, SHADOW, jobs=jobs, restart=restart, on_advance=on_advance
+                settings, SHADOW, beside=beside, restart=restart, on_advance=on_advance
             )
             async with Tail.after(folded, settings) as tail:
                 projector = Projector(shadow)
@@ -125,7 +126,7 @@ async def show_the_past(
     name: str,
     until: datetime,
     *,
-    jobs: int = 1,
+    beside: Crew | None = None,
     restart: bool = False,
     on_advance: OnAdvance = lambda _: None,
 ) -> str:
@@ -140,7 +141,12 @@ async def show_the_past(
     collection = f"files_{name}"
     with _translated():
         await rebuild(
-            settings, collection, until=until, jobs=jobs, restart=restart, on_advance=on_advance
+            settings,
+            collection,
+            until=until,
+            beside=beside,
+            restart=restart,
+            on_advance=on_advance,
         )
     store = FileStore(settings, collection=collection)
     try:
@@ -230,19 +236,16 @@ def main() -> None:
     settings = StatusSettings()
     configure_logging(settings)
     collect_seldom()
-    how = {"jobs": arguments.jobs, "restart": arguments.restart}
     try:
-        with _bar() as on_advance:
+        # The bar has a thread of its own, and the crew is to begin without.
+        with crew(arguments.jobs) as beside, _bar() as on_advance:
+            how = {"beside": beside, "restart": arguments.restart, "on_advance": on_advance}
             if arguments.into:
-                past = show_the_past(
-                    settings, arguments.into, arguments.until, on_advance=on_advance, **how
-                )
+                past = show_the_past(settings, arguments.into, arguments.until, **how)
                 told = [f"the past is in the collection {asyncio.run(past)}"]
                 drift = None
             else:
-                replaying = replay(
-                    settings, verify_only=arguments.verify, on_advance=on_advance, **how
-                )
+                replaying = replay(settings, verify_only=arguments.verify, **how)
                 drift = asyncio.run(replaying)
                 told = drift.lines()
     except WaybillError as error:

@@ -110,6 +110,11 @@ class FileStore:
         """Close the connections."""
         self._client.close()
 
+    @property
+    def name(self) -> str:
+        """That of the collection."""
+        return self._files.name
+
     def sibling(self, collection: str) -> "FileStore":
         """A store over another collection of the same database."""
         return FileStore(self._settings, collection=collection)

@@ -14,7 +14,7 @@ from datetime import datetime
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from shared.errors import KafkaUnavailableError
-from shared.log import PATIENCE, open_log
+from shared.log import PATIENCE, open_log, open_partitions
 from shared.messaging import KafkaRecord
 from shared.settings import Settings
 from shared.topics import EVENT_TOPICS
@@ -93,10 +93,10 @@ async def read(settings: Settings, stretches: Collection[Stretch]) -> AsyncItera
         KafkaError: Kafka cannot be reached.
         KafkaUnavailableError: it does not answer any more.
     """
-    async with open_log(settings, EVENT_TOPICS, client_id="replay", wait_ms=WAIT_MS) as (
-        consumer,
-        partitions,
-    ):
+    partitions = [each.partition for each in stretches]
+    async with open_partitions(
+        settings, partitions, client_id="replay", wait_ms=WAIT_MS
+    ) as consumer:
         # Of each partition that is not paused, Kafka brings a megabyte ahead.
         consumer.pause(*partitions)
         for number in sorted({each.number for each in stretches}):

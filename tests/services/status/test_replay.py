@@ -1,12 +1,14 @@
 """A replay makes MongoDB what the log says, while the services run."""
 
 import asyncio
+import os
+import sys
 from typing import Any
 
 import httpx
 import pytest
 
-from services.status import rebuild, stretches
+from services.status import stretches
 from services.status.checkpoints import Checkpoints
 from services.status.projection import State
 from services.status.rebuild import Advance
@@ -38,7 +40,6 @@ async def test_a_replay_gives_back_the_same_documents_while_the_projector_runs(
     publisher: Publisher,
     status_settings: StatusSettings,
     store: FileStore,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ids = await processed_files(publisher, 20)
     for file_id in ids:
@@ -48,8 +49,7 @@ async def test_a_replay_gives_back_the_same_documents_while_the_projector_runs(
             await asyncio.sleep(0.1)
     before = [status async for status in store.scan()]
     await store.drop()
-    monkeypatch.setattr(rebuild, "WORTH_A_PROCESS", 10)
-    drift = await replay(status_settings, jobs=2)
+    drift = await replay(status_settings)
     assert drift.named == dict.fromkeys(ids, "missing from the live collection")
     assert [status async for status in store.scan()] == before
     assert (await replay(status_settings, verify_only=True)).lines() == [
@@ -59,6 +59,29 @@ async def test_a_replay_gives_back_the_same_documents_while_the_projector_runs(
     late = new_file_id()
     await publish(publisher, late, uploaded(), processing(), failed())
     await wait_for(client, late, "failed")
+
+
+async def test_several_processes_give_the_documents_that_one_gives(
+    publisher: Publisher, status_settings: StatusSettings, store: FileStore
+) -> None:
+    await processed_files(publisher, 20)
+    await replay(status_settings)
+    before = [status async for status in store.scan()]
+    await store.drop()
+    command = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.status.replay", "--jobs", "3"),
+        env={
+            **os.environ,
+            "WAYBILL_KAFKA": status_settings.kafka,
+            "WAYBILL_MONGODB": status_settings.mongodb,
+            "WAYBILL_DATABASE": status_settings.database,
+            "WAYBILL_TOPIC_PREFIX": status_settings.topic_prefix,
+        },
+    )
+    async with asyncio.timeout(30):
+        assert await command.wait() == 0
+    assert len(before) == 20
+    assert [status async for status in store.scan()] == before
 
 
 async def test_what_has_drifted_is_reported_and_left_alone_and_then_mended(
