@@ -23,7 +23,7 @@ from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 from shared.directory import Directory, Read
 from shared.errors import BlobStoreUnavailableError, StorageFullError
-from shared.files import force_folders
+from shared.files import Piece, force_folders
 from shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Stored(NamedTuple):
     at: datetime
 
 
-def _nothing(_: bytes) -> None:
+def _nothing(_: Piece) -> None:
     pass
 
 
@@ -120,7 +120,7 @@ class BlobStore:
         key: str,
         read: Read,
         *,
-        see: Callable[[bytes], None] = _nothing,
+        see: Callable[[Piece], None] = _nothing,
         unknown: bool = False,
     ) -> None:
         """Store what `read` gives; if `read` raises, nothing is stored, the error goes on.
@@ -133,11 +133,12 @@ class BlobStore:
             unknown: nothing is there, and nobody looks before this returns; what remains of it
                 should the process die is swept.
         """
-        read_block = partial(_read_block, read)
-        first = await read_block()
+        first = await _read_block(read, BLOCK)
+        # Of a form, pieces of a BLOCK come less a boundary; to fill them up would copy them all.
+        read_block = partial(_read_block, read, BLOCK // 2)
         if len(first) < BLOCK:
             see(first)
-            await self.put(key, first, unknown=unknown)
+            await self.put(key, bytes(first), unknown=unknown)
         elif self._directory is not None:
             try:
                 await self._directory.put_large(key, first, read_block, see)
@@ -147,7 +148,7 @@ class BlobStore:
             await self._put_large(key, first, read_block, see)
 
     async def _put_large(
-        self, key: str, first: bytes, read_block: Read, see: Callable[[bytes], None]
+        self, key: str, first: Piece, read_block: Read, see: Callable[[Piece], None]
     ) -> None:
         try:
             # Leaving the writer by an error aborts the upload, so that no part of it stays behind.
@@ -314,14 +315,14 @@ def _missing_or_unavailable(key: str) -> Iterator[None]:
         raise _unavailable(error) from error
 
 
-async def _read_block(read: Read) -> bytes:
-    """At least a `BLOCK` of what `read` gives; only the last one may be smaller."""
+async def _read_block(read: Read, enough: int) -> Piece:
+    """So many bytes or more of what `read` gives; fewer only at its end."""
     pieces = [await read()]
     size = len(pieces[0])
-    while size < BLOCK and pieces[-1]:
+    while size < enough and pieces[-1]:
         pieces.append(await read())
         size += len(pieces[-1])
-    return b"".join(pieces)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _force(root: Path, key: str) -> None:

@@ -4,17 +4,17 @@ Small ones are written by threads, or by a process of their own while there is a
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from shared.dictation import Dictation, dictating
-from shared.files import Small, StagedFile, Writers, force_folders
+from shared.files import Piece, Small, StagedFile, Writers, force_folders
 
-Read = Callable[[], Awaitable[bytes]]
+Read = Callable[[], Awaitable[Piece]]
 """Gives the next piece of some content; b"" at its end."""
 
-FLUSH_EVERY = 16 << 20
+FORCE_EVERY = 4 << 20
 """Bytes of a large blob after which the disk is to begin with them: little is left for the end."""
 
 
@@ -84,37 +84,40 @@ class Directory:
                 stored.set_exception(blob.error)
 
     async def put_large(
-        self, key: str, first: bytes, read: Read, see: Callable[[bytes], None]
+        self, key: str, first: Piece, read: Read, see: Callable[[Piece], None]
     ) -> None:
-        """Store a large blob: while one block is written, the next one arrives.
+        """Store a large blob: while one block is written and seen, the next one arrives.
 
         Args:
             first: its first block; `read` gives the others.
-            see: called in a thread with each block, in order.
+            see: called with each block, in order, in a thread beside that which writes.
         """
+        loop = asyncio.get_running_loop()
         file = await asyncio.to_thread(StagedFile, self._root, key)
-        writing = flushing = _done()
-        unflushed = 0
+        unforced = 0
+        under_way: set[asyncio.Future[None]] = set()
 
-        def write(block: bytes) -> None:
-            see(block)
+        def write(block: Piece) -> None:
+            nonlocal unforced
             file.write(block)
+            unforced += len(block)
+            if self._fsync and unforced >= FORCE_EVERY:
+                file.begin_to_force()
+                unforced = 0
 
         try:
             block = first
             while block:
-                await writing
-                writing = asyncio.ensure_future(asyncio.to_thread(write, block))
-                unflushed += len(block)
-                if self._fsync and unflushed > FLUSH_EVERY and flushing.done():
-                    await flushing
-                    flushing = asyncio.ensure_future(asyncio.to_thread(file.force))
-                    unflushed = 0
+                await _ended(under_way)
+                under_way = {loop.run_in_executor(None, do, block) for do in (see, write)}
                 block = await read()
-            await asyncio.gather(writing, flushing)
-            await asyncio.to_thread(self._complete, file, key)
+            await _ended(under_way)
+            under_way = {loop.run_in_executor(None, self._complete, file, key)}
+            await _ended(under_way)
         except BaseException:
-            await asyncio.gather(writing, flushing, return_exceptions=True)
+            # Nobody can stop a thread, and a descriptor must not be closed under it.
+            if under_way:
+                await asyncio.wait(under_way)
             await asyncio.to_thread(file.discard)
             raise
 
@@ -126,7 +129,9 @@ class Directory:
             force_folders(self._root, [key])
 
 
-def _done() -> asyncio.Future[None]:
-    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    future.set_result(None)
-    return future
+async def _ended(under_way: Collection[asyncio.Future[None]]) -> None:
+    """Wait for what threads do; raises what one of them raised. Cancelled, it lets them go on."""
+    if under_way:
+        await asyncio.wait(under_way)
+    for each in under_way:
+        each.result()

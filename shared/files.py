@@ -31,6 +31,9 @@ _PROCESS, _numbers = uuid.uuid4().hex, itertools.count()
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
+Piece = bytes | bytearray | memoryview
+"""Some bytes that nobody writes to any more."""
+
 _force_content = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter.
 
 
@@ -50,7 +53,7 @@ class StagedFile:
             _make_folder_of(self._path)
             self._descriptor = os.open(self._path, _NEW, 0o644)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Piece) -> None:
         """Add to it."""
         rest = memoryview(data)
         while rest:

@@ -3,8 +3,8 @@
 import logging
 
 from services.upload.app import create_app
-from services.upload.head import BoundedHead
 from services.upload.settings import UploadSettings
+from services.upload.wire import LargeBodies
 from shared.serving import serve
 from shared.settings import from_environment
 from shared.telemetry import configure_logging
@@ -14,4 +14,4 @@ if __name__ == "__main__":
     configure_logging(settings)
     # While Kafka is away, its client says so ten times a second; our link to it says so once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    serve(create_app(settings), settings, http=BoundedHead)
+    serve(create_app(settings), settings, http=LargeBodies)

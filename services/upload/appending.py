@@ -14,6 +14,7 @@ from shared.errors import (
     StalledUploadError,
     TooLargeError,
 )
+from shared.files import Piece
 
 PART = 64 << 20
 """Bytes after which a part ends: what a pod that is killed may lose, and 80 parts for 5 GiB."""
@@ -69,7 +70,7 @@ class Incoming:
         # usedforsecurity: the client chose it, to find what the line has changed.
         self._hash = hashlib.new(checksum.algorithm, usedforsecurity=False) if checksum else None
         self._asked_to_end = asked_to_end
-        self._next = b""
+        self._next: Piece = b""
         self.received = 0
         """Bytes so far."""
         self.size = 0
@@ -83,7 +84,7 @@ class Incoming:
         self._next = self._next or await self._pull()
         return bool(self._next)
 
-    async def read_part(self) -> bytes:
+    async def read_part(self) -> Piece:
         """The next piece of the part; b"" at its end.
 
         Raises:
@@ -97,7 +98,7 @@ class Incoming:
         self.size += len(piece)
         return piece
 
-    async def _pull(self) -> bytes:
+    async def _pull(self) -> Piece:
         try:
             piece = await self._read_unless_asked()
         except (ClientDisconnect, StalledUploadError) as error:
@@ -114,7 +115,7 @@ class Incoming:
                 raise ChecksumMismatchError("The bytes changed on their way; send them again.")
         return piece
 
-    async def _read_unless_asked(self) -> bytes:
+    async def _read_unless_asked(self) -> Piece:
         if self.broken is not None:
             return b""
         reading = asyncio.ensure_future(self._read())

@@ -18,6 +18,7 @@ from services.upload.names import (
     parse_header,
 )
 from services.upload.settings import UploadSettings
+from services.upload.splitting import Whole
 from shared.directory import Read
 from shared.errors import (
     BadParameterError,
@@ -194,7 +195,7 @@ class _Bytes:
         self._received = 0
         self._more = True
 
-    async def read(self) -> bytes:
+    async def read(self) -> Whole:
         """The next piece; b"" at the end.
 
         Raises:
@@ -204,13 +205,14 @@ class _Bytes:
         while self._more:
             message = await self._next_message()
             self._more = message.get("more_body", False)
-            if chunk := message.get("body", b""):
+            chunk: Whole = message.get("body", b"")
+            if chunk:
                 self._received += len(chunk)
                 if self._received > self._limit:
                     raise TooLargeError(
                         f"The request has more than the {self._limit} bytes accepted."
                     )
-                return bytes(chunk)
+                return chunk
         if self._announced not in (None, self._received):
             raise LengthMismatchError(
                 f"Content-Length says {self._announced} bytes, {self._received} came; "

@@ -31,6 +31,7 @@ from shared.errors import (
     UnavailableError,
 )
 from shared.events import FileUploaded, UploadedData, new_file_id
+from shared.files import Piece
 from shared.principal import Principal
 
 log = logging.getLogger(__name__)
@@ -139,7 +140,10 @@ class Intake:
                 return  # a form without a file chosen: browsers send a nameless, empty part
             raise EmptyFileError(f"{file.name!r} is empty; send a file with content.")
         content_type = judge_type(
-            head[:HEAD], name=file.name, declared=file.declared_type, demo=self._settings.demo
+            bytes(head[:HEAD]),
+            name=file.name,
+            declared=file.declared_type,
+            demo=self._settings.demo,
         )
         check_type(content_type, name=file.name, forbidden=self._settings.forbidden_types)
         unknown, file_id = file_id is None, file_id or new_file_id()
@@ -242,25 +246,25 @@ class Intake:
                 log.warning("the blob of refused file %s stays behind: %s", file.file_id, error)
 
 
-async def _head_of(read: Read) -> bytes:
+async def _head_of(read: Read) -> Piece:
     """The first pieces, until they are enough to judge the type by; all if there is less."""
     head = await read()
     while head and len(head) < HEAD and (piece := await read()):
-        head += piece
+        head = b"".join((head, piece))
     return head
 
 
 class _Meter:
     """Counts a file on its way through; whoever stores it feeds the hash."""
 
-    def __init__(self, head: bytes, file: IncomingFile, limit: int) -> None:
+    def __init__(self, head: Piece, file: IncomingFile, limit: int) -> None:
         self._head = head
         self._file = file
         self._limit = limit
         self.size = 0
         self.sha256 = hashlib.sha256()
 
-    async def read(self) -> bytes:
+    async def read(self) -> Piece:
         """The next piece of the file's content; b"" at its end.
 
         Raises:

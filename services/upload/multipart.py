@@ -7,7 +7,7 @@ coroutines here: a small upload passed through ten of them, each with its own re
 from collections import deque
 from dataclasses import dataclass
 
-from services.upload.splitting import Begin, Event, Splitter
+from services.upload.splitting import Begin, Content, End, Event, ReadBody, Splitter
 from shared.directory import Read
 from shared.errors import BrokenMultipartError
 
@@ -24,7 +24,7 @@ class Part:
 class Parts:
     """The parts of a body, in their order."""
 
-    def __init__(self, read: Read, boundary: str) -> None:
+    def __init__(self, read: ReadBody, boundary: str) -> None:
         """Args:
             read: gives the body, piece by piece; b"" at its end.
 
@@ -50,10 +50,10 @@ class Parts:
                 return Part(event.headers, self._read_content)
         return None
 
-    async def _read_content(self) -> bytes:
+    async def _read_content(self) -> Content:
         if self._within:
             event = await self._next_event()
-            if isinstance(event, bytes):
+            if event is not None and not isinstance(event, Begin | End):
                 return event
             self._within = False
         return b""

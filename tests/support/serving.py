@@ -8,21 +8,25 @@ from contextlib import asynccontextmanager
 import httpx
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.status.wire import HttpProtocol, WebSocketProtocol
 
 
 @asynccontextmanager
-async def served(app: FastAPI, *, past_asgi: bool = True) -> AsyncIterator[httpx.AsyncClient]:
+async def served(
+    app: FastAPI, *, past_asgi: bool = True, http: type[HttpToolsProtocol] = HttpProtocol
+) -> AsyncIterator[httpx.AsyncClient]:
     """A client of `app`, over a real socket.
 
     Args:
         past_asgi: whether connections can be written to at once, as under `services.status`.
+        http: what speaks HTTP then.
     """
     config = uvicorn.Config(
         app,
         log_config=None,
-        http=HttpProtocol if past_asgi else "httptools",
+        http=http if past_asgi else "httptools",
         ws=WebSocketProtocol if past_asgi else "websockets-sansio",
         ws_per_message_deflate=False,
         lifespan="on",

@@ -22,7 +22,7 @@ from services.upload.settings import UploadSettings
 from shared.blobs import BlobStore
 from shared.directory import Directory
 from shared.errors import KafkaUnavailableError
-from shared.files import StagedFile
+from shared.files import Piece, StagedFile
 from shared.messaging import DirectPublisher
 from shared.serving import serve
 
@@ -67,7 +67,7 @@ def after(owner: type, name: str) -> Patch:
 
 
 def half_written() -> None:
-    def write(self: StagedFile, data: bytes) -> None:
+    def write(self: StagedFile, data: Piece) -> None:
         os.write(self._descriptor, data[: len(data) // 2])
         die()
 

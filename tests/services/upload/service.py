@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.upload.app import create_app
 from services.upload.settings import UploadSettings
+from services.upload.wire import LargeBodies
 from shared.blobs import source_key
 from shared.events import FileUploaded
 from shared.reading import parse
@@ -123,6 +124,6 @@ async def until_connected(client: httpx.AsyncClient) -> None:
 async def running(settings: UploadSettings, **changes: Any) -> AsyncIterator[Service]:
     """A service with these settings, connected to Kafka."""
     settings = settings.model_copy(update=changes)
-    async with served(create_app(settings)) as client:
+    async with served(create_app(settings), http=LargeBodies) as client:
         await until_connected(client)
         yield Service(client, settings)

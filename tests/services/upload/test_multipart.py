@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.upload import splitting
 from services.upload.multipart import Parts
-from services.upload.splitting import MAX_PARTS
-from shared.directory import Read
+from services.upload.splitting import MAX_PARTS, ReadBody, Whole
 from shared.errors import BrokenMultipartError
 
 BOUNDARY = "frontier"
@@ -35,19 +35,19 @@ def encoded(*parts: bytes, end: str = "--") -> bytes:
     return body + f"--{BOUNDARY}{end}\r\n".encode()
 
 
-def arriving(body: bytes, cuts: list[int]) -> Read:
+def arriving(body: bytes, cuts: list[int], kind: type[Whole] = bytes) -> ReadBody:
     edges = [0, *sorted(cut for cut in cuts if 0 < cut < len(body)), len(body)]
-    pieces = iter([body[start:end] for start, end in pairwise(edges) if start != end])
+    pieces = iter([kind(body[start:end]) for start, end in pairwise(edges) if start != end])
 
-    async def read() -> bytes:
+    async def read() -> Whole:
         return next(pieces, b"")
 
     return read
 
 
-async def read(body: bytes, cuts: list[int] | None = None) -> Contents:
+async def read(body: bytes, cuts: list[int] | None = None, kind: type[Whole] = bytes) -> Contents:
     parts: Contents = []
-    opened = Parts(arriving(body, cuts or []), BOUNDARY)
+    opened = Parts(arriving(body, cuts or [], kind), BOUNDARY)
     while (part := await opened.next()) is not None:
         content = b""
         while piece := await part.read():
@@ -68,6 +68,26 @@ async def test_even_byte_by_byte() -> None:
     body = encoded(b"\r\n--frontie\r\n--", b"", b"--frontier")
 
     assert await read(body, list(range(len(body)))) == await read(body)
+
+
+async def test_wherever_it_is_cut_in_two_as_views_of_what_came(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(splitting, "COPIED", 0)
+    contents = [b"\r\n--frontie\r\n--\r", b"", b"x\r\n--frontier2\r", b"--frontier"]
+    body = encoded(*contents)
+
+    for cut in range(len(body)):
+        parts = await read(body, [cut], bytearray)
+        assert [content for _, content in parts] == contents
+
+
+async def test_large_content_is_not_copied() -> None:
+    opened = Parts(arriving(encoded(bytes(1 << 20)), [1 << 19]), BOUNDARY)
+    part = await opened.next()
+    assert part is not None
+
+    assert isinstance(await part.read(), memoryview)
 
 
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=10))

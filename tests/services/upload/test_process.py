@@ -23,6 +23,8 @@ from tests.services.upload.service import UPLOAD, Service, until_connected
 
 MEGABYTE = 1_000_000
 PIECE = os.urandom(MEGABYTE)
+LARGE = {"content-length": str(4 * MEGABYTE)}
+"""Of a body that is read past the parser."""
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads Linux's /proc")
 
@@ -89,28 +91,42 @@ async def form_of(count: int) -> AsyncIterator[bytes]:
     yield b"\r\n--b--\r\n"
 
 
+@pytest.mark.parametrize("is_announced", [False, True], ids=["chunked", "announced"])
 @pytest.mark.parametrize("kind", ["raw", "form"])
-async def test_memory_does_not_grow_with_the_file(settings: UploadSettings, kind: str) -> None:
+async def test_memory_does_not_grow_with_the_file(
+    settings: UploadSettings, kind: str, is_announced: bool
+) -> None:
     headers = {"content-type": "multipart/form-data; boundary=b"} if kind == "form" else {}
     body = form_of if kind == "form" else pieces
+
+    async def send(process: Process, count: int) -> httpx.Response:
+        length = sum([len(piece) async for piece in body(count)])
+        told = headers | ({"content-length": str(length)} if is_announced else {})
+        return await process.client.post(UPLOAD, content=body(count), headers=told)
+
     async with started(settings) as process:
-        await process.client.post(UPLOAD, content=body(10), headers=headers)
+        await send(process, 10)
         before = process.peak_memory()
 
-        answer = await process.client.post(UPLOAD, content=body(60), headers=headers)
+        answer = await send(process, 60)
 
         assert answer.status_code == 202
         assert answer.json()["size"] == 60 * MEGABYTE
         assert process.peak_memory() - before < 8 * MEGABYTE
 
 
-async def test_it_ends_in_time_even_while_an_upload_hangs(settings: UploadSettings) -> None:
+@pytest.mark.parametrize("headers", [{}, LARGE], ids=["chunked", "announced"])
+async def test_it_ends_in_time_even_while_an_upload_hangs(
+    settings: UploadSettings, headers: dict[str, str]
+) -> None:
     async def hanging() -> AsyncIterator[bytes]:
-        yield PIECE
+        for _ in range(3):
+            yield PIECE
         await asyncio.sleep(60)
 
     async with started(settings, WAYBILL_SHUTDOWN_GRACE="3") as process:
-        upload = asyncio.create_task(process.client.post(UPLOAD, content=hanging()))
+        sending = process.client.post(UPLOAD, content=hanging(), headers=headers)
+        upload = asyncio.create_task(sending)
         await asyncio.sleep(0.5)
         began = time.monotonic()
         process.running.send_signal(signal.SIGTERM)
@@ -122,14 +138,19 @@ async def test_it_ends_in_time_even_while_an_upload_hangs(settings: UploadSettin
         upload.cancel()
 
 
-async def test_an_upload_under_way_at_the_end_is_finished(settings: UploadSettings) -> None:
+@pytest.mark.parametrize("headers", [{}, LARGE], ids=["chunked", "announced"])
+async def test_an_upload_under_way_at_the_end_is_finished(
+    settings: UploadSettings, headers: dict[str, str]
+) -> None:
     async def slow() -> AsyncIterator[bytes]:
-        yield PIECE
+        for _ in range(3):
+            yield PIECE
         await asyncio.sleep(1)
         yield PIECE
 
     async with started(settings) as process:
-        upload = asyncio.create_task(process.client.post(UPLOAD, content=slow()))
+        sending = process.client.post(UPLOAD, content=slow(), headers=headers)
+        upload = asyncio.create_task(sending)
         await asyncio.sleep(0.5)
         process.running.send_signal(signal.SIGTERM)
 

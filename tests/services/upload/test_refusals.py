@@ -283,16 +283,17 @@ async def test_too_many_uploads_at_once_are_turned_away_quickly(
         assert (await service.send(("a.txt", b"one"))).status_code == 202
 
 
+@pytest.mark.parametrize("headers", [{}, {"content-length": "3000001"}], ids=["", "announced"])
 async def test_an_upload_that_stalls_is_given_up(
-    settings: UploadSettings, events: UploadedEvents
+    settings: UploadSettings, events: UploadedEvents, headers: dict[str, str]
 ) -> None:
     async def stalling() -> AsyncIterator[bytes]:
-        yield b"x" * 100_000
+        yield b"x" * 3_000_000
         await asyncio.sleep(1)
         yield b"x"
 
     async with running(settings, idle_timeout=0.5) as service:
-        answer = await service.post(content=stalling())
+        answer = await service.post(content=stalling(), headers=headers)
 
         await assert_refused(service, events, answer, 408, "stalled", "0.5 seconds")
 
