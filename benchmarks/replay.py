@@ -1,8 +1,10 @@
 """How fast is the log folded anew, beside reading it and writing the documents, and in what memory?
 
 A replay reads every event and writes every file's document. So the floors, in the same run and with
-as many processes, are a plain consumer that throws the records away, and bulk writes of ready-made
-documents.
+as many processes, are a plain consumer that throws the records away, and bulk writes of documents
+that are there already: one for each event, as without a fold, and one for each file, the least that
+a replay has to write. A floor's time begins when its processes are up and have their documents; the
+replay's holds the start of its second process and all that it notes.
 """
 
 import argparse
@@ -16,13 +18,16 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import islice
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
 import psutil
-from pymongo import InsertOne, MongoClient
+from pymongo import InsertOne, MongoClient, UpdateOne
+from pymongo.collection import Collection
 
-from benchmarks.harness import report
+from benchmarks.harness import PATIENCE, report
 from services.status.crew import crew
 from services.status.rebuild import rebuild
 from services.status.replay import SHADOW
@@ -38,17 +43,16 @@ from shared.events import (
     new_file_id,
 )
 from shared.facts import Result
-from shared.log import open_log
+from shared.log import open_partitions
 from shared.messaging import DirectPublisher, create_topics
 from shared.serving import collect_seldom
-from shared.topics import EVENT_TOPICS
 from waybill.local.parts import running_parts
 
 OF_A_FILE = 3
 """Events: uploaded, processing, completed."""
 
 BULK = 1_000
-"""Documents of one bulk write: about as many as a block of the log gives."""
+"""Operations of one bulk write: about as many as a block of the log has events."""
 
 
 async def fill(settings: StatusSettings, files: int) -> None:
@@ -80,15 +84,18 @@ async def _tell(publisher: DirectPublisher, file_id: str) -> None:
     await publisher.post(FileCompleted.of(file_id, completed, source=source))
 
 
-def consume(settings: StatusSettings, stretches: list[Stretch]) -> None:
+Act = Callable[[], None]
+
+
+def reading(settings: StatusSettings, stretches: list[Stretch]) -> Act:
     """The floor of reading: take the records and throw them away."""
-    asyncio.run(_consume(settings, stretches))
+    return lambda: asyncio.run(_consume(settings, stretches))
 
 
 async def _consume(settings: StatusSettings, stretches: list[Stretch]) -> None:
     left = sum(map(len, stretches))
-    async with open_log(settings, EVENT_TOPICS, client_id="floor") as (consumer, _):
-        consumer.assign([each.partition for each in stretches])
+    partitions = [each.partition for each in stretches]
+    async with open_partitions(settings, partitions, client_id="floor", wait_ms=500) as consumer:
         for each in stretches:
             consumer.seek(each.partition, each.begin)
         while left > 0:
@@ -96,24 +103,62 @@ async def _consume(settings: StatusSettings, stretches: list[Stretch]) -> None:
             left -= sum(map(len, batches.values()))
 
 
-def write(settings: StatusSettings, name: str, documents: list[dict[str, Any]]) -> None:
-    """The floor of writing: documents as they are, into a new collection."""
+def inserting(settings: StatusSettings, name: str, job: int, jobs: int) -> Act:
+    """The floor of writing: each document once, as it is, into a new collection."""
+    operations = [InsertOne(each) for each in _documents(settings, job, jobs)]
+    return lambda: _write(settings, name, operations)
+
+
+def upserting(settings: StatusSettings, name: str, job: int, jobs: int) -> Act:
+    """What each event would cost that is written by itself."""
+    operations = []
+    for document in _documents(settings, job, jobs):
+        which = {"_id": document.pop("_id")}
+        operations += [UpdateOne(which, {"$set": document}, upsert=True)] * OF_A_FILE
+    return lambda: _write(settings, name, operations)
+
+
+def _documents(settings: StatusSettings, job: int, jobs: int) -> list[dict[str, Any]]:
+    with _shadow(settings) as folded:
+        return list(islice(folded.find(), job, None, jobs))
+
+
+def _write(
+    settings: StatusSettings,
+    name: str,
+    operations: list[InsertOne[dict[str, Any]]] | list[UpdateOne],
+) -> None:
     client: MongoClient[dict[str, Any]] = MongoClient(settings.mongodb, journal=True)
     collection = client[settings.database][name]
-    for begin in range(0, len(documents), BULK):
-        some = documents[begin : begin + BULK]
-        collection.bulk_write([InsertOne(each) for each in some], ordered=False)
+    for begin in range(0, len(operations), BULK):
+        collection.bulk_write(operations[begin : begin + BULK], ordered=False)
     client.close()
 
 
-def in_processes(jobs: int, act: Callable[..., None], shares: list[tuple[Any, ...]]) -> float:
-    """Seconds until all processes are done, from when they are up."""
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("forkserver")) as pool:
-        list(pool.map(time.sleep, [0.1] * jobs))
-        begun = time.monotonic()
-        for future in [pool.submit(act, *share) for share in shares]:
-            future.result()
-        return time.monotonic() - begun
+def in_processes(prepare: Callable[..., Act], shares: list[tuple[Any, ...]]) -> float:
+    """Seconds until all shares are done, each in a process, from when all are prepared."""
+    context = multiprocessing.get_context("forkserver")
+    gate = context.Barrier(len(shares) + 1, timeout=PATIENCE)
+    processes = [
+        context.Process(target=_in_process, args=(gate, prepare, share)) for share in shares
+    ]
+    for process in processes:
+        process.start()
+    gate.wait()
+    begun = time.monotonic()
+    gate.wait()
+    seconds = time.monotonic() - begun
+    for process in processes:
+        process.join()
+    return seconds
+
+
+def _in_process(gate: Barrier, prepare: Callable[..., Act], share: tuple[Any, ...]) -> None:
+    act = prepare(*share)
+    collect_seldom()
+    gate.wait()
+    act()
+    gate.wait()
 
 
 def fold(settings: StatusSettings, jobs: int) -> float:
@@ -171,22 +216,32 @@ def measure(settings: StatusSettings, files: int, *, jobs: int, rounds: int) -> 
     ]
     rates, memory = [], 0.0
     for turn in range(rounds):
-        reading = events / in_processes(jobs, consume, shares)
+        read = events / in_processes(reading, shares)
         seconds, most = fold_alone(settings, jobs)
-        folding, memory = events / seconds, max(memory, most)
-        documents = folded(settings)
-        assert len(documents) == files  # noqa: S101 - a fold that lost some would be fast
-        parts = [(settings, f"floor_{turn}", documents[job::jobs]) for job in range(jobs)]
-        writing = events / in_processes(jobs, write, parts)
-        rates.append((folding, reading, writing, folding / min(reading, writing)))
+        folded, memory = events / seconds, max(memory, most)
+        with _shadow(settings) as documents:
+            # A fold that lost some would be fast.
+            assert documents.count_documents({}) == files  # noqa: S101
+        upserted, inserted = (
+            events / in_processes(act, _parts(settings, f"{act.__name__}_{turn}", jobs))
+            for act in (upserting, inserting)
+        )
+        ratios = (folded / min(read, each) for each in (upserted, inserted))
+        rates.append((folded, read, upserted, inserted, *ratios))
     return [events, *map(statistics.median, zip(*rates, strict=True)), memory]
 
 
-def folded(settings: StatusSettings) -> list[dict[str, Any]]:
-    """The documents of the shadow collection."""
+def _parts(settings: StatusSettings, name: str, jobs: int) -> list[tuple[Any, ...]]:
+    """What each process is to write into a collection."""
+    return [(settings, name, job, jobs) for job in range(jobs)]
+
+
+@contextmanager
+def _shadow(settings: StatusSettings) -> Iterator[Collection[dict[str, Any]]]:
+    """The collection that has been folded into."""
     client: MongoClient[dict[str, Any]] = MongoClient(settings.mongodb)
     try:
-        return list(client[settings.database][SHADOW].find())
+        yield client[settings.database][SHADOW]
     finally:
         client.close()
 
@@ -211,7 +266,8 @@ def main() -> None:
             )
             files = events // OF_A_FILE
             rows.append(measure(settings, files, jobs=asked.jobs, rounds=asked.rounds))
-    header = ["events", "folded/s", "read/s", "written/s", "of the smaller", "MiB"]
+    floors = ["read/s", "upserted/s", "inserted/s", "of upserts", "of inserts"]
+    header = ["events", "folded/s", *floors, "MiB"]
     report("replay", header, rows)
 
 

@@ -64,22 +64,16 @@ async def rebuild(
         if whole:
             rest = await checkpoints.rest()
         else:
-            whole, _ = await asyncio.gather(
-                whole_log(settings, until=until), _clear(store, checkpoints)
-            )
+            rest = whole = await whole_log(settings, until=until)
+            # They go first, or another rebuild would go on in a collection that is gone.
+            await checkpoints.drop()
+            await store.drop()
             await checkpoints.begin(whole)
-            rest = whole
         watch = _Watch(checkpoints, whole, rest, on_advance)
         await _fold_all(settings, store, rest, beside, watch)
         return whole
     finally:
         store.close()
-
-
-async def _clear(store: FileStore, checkpoints: Checkpoints) -> None:
-    # Or another rebuild would go on from the checkpoints of what is not there any more.
-    await checkpoints.drop()
-    await store.drop()
 
 
 class _Watch:
