@@ -1,12 +1,17 @@
 """The log is read whole, whatever is fetched and kept for later."""
 
+import asyncio
+
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from services.status import stretches
 from services.status.settings import StatusSettings
-from services.status.stretches import read, whole_log
+from services.status.stretches import Stretch, read, whole_log
+from shared.connection import kafka_options
 from shared.events import new_file_id
-from shared.messaging import Publisher
+from shared.messaging import Publisher, create_topics, topic_names
+from shared.topics import LIFECYCLE
 from tests.services.status.asking import publish
 from tests.support.builders import completed, processing, uploaded
 
@@ -41,3 +46,26 @@ async def test_blocks_hold_each_record_once_and_say_what_is_left(
         assert len(taken) + sum(left.values()) == len(everything)
     assert len(taken) == len(everything)
     assert set(taken) == everything
+
+
+async def test_a_stretch_is_read_whole_where_offsets_have_no_record(
+    status_settings: StatusSettings,
+) -> None:
+    await create_topics(status_settings)
+    (topic,) = topic_names(status_settings, [LIFECYCLE])
+    # The mark of a transaction's end stands in the log as what compaction has removed does: it has
+    # an offset, and is no record.
+    producer = AIOKafkaProducer(**kafka_options(status_settings), transactional_id=topic)
+    await producer.start()
+    try:
+        for _ in range(2):
+            async with producer.transaction():
+                await producer.send_and_wait(topic, b"a record", partition=0)
+    finally:
+        await producer.stop()
+    for begin, offsets in ((0, [0, 2]), (1, [2]), (3, [])):
+        async with asyncio.timeout(10):
+            read_from = read(status_settings, [Stretch(topic, 0, begin, 4)])
+            (block,) = [block async for block in read_from]
+        assert [record.offset for record in block.records] == offsets
+        assert not block.rest
