@@ -146,8 +146,8 @@ async def import_topics(settings: Settings, folder: Path) -> int:
         )
     producer = AIOKafkaProducer(**kafka_options(settings), acks="all", enable_idempotence=True)
     finished: dict[TopicPartition, int] = {}
-    await producer.start()
     try:
+        await producer.start()
         for partition in partitions:
             name = _name(settings, partition)
             records = _records(_file(folder, name), manifest["records"].get(name, 0))
@@ -205,8 +205,8 @@ async def _commit(settings: Settings, offsets: dict[TopicPartition, int]) -> Non
         group_id=group_name(settings, PROCESSOR_GROUP),
         enable_auto_commit=False,
     )
-    await consumer.start()
     try:
+        await consumer.start()
         consumer.assign(list(offsets))
         await consumer.commit(offsets)
     finally:

@@ -62,8 +62,8 @@ async def open_partitions(
         enable_auto_commit=False,
         fetch_max_wait_ms=wait_ms,
     )
-    await consumer.start()
     try:
+        await consumer.start()
         consumer.assign(partitions)
         # aiokafka cannot stop a consumer whose own task has not had its first turn.
         await asyncio.sleep(0)

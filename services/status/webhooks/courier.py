@@ -123,8 +123,9 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
         )
         self._consumer = consumer
         consumer.subscribe(topic_names(self._settings, TOPICS), listener=self)
-        await consumer.start()
         try:
+            # Cancelled on its way into the group, it would stay a member that does nothing.
+            await consumer.start()
             while await self._webhooks.all():
                 batches = await consumer.getmany(
                     timeout_ms=POLL_TIMEOUT_MS, max_records=MAX_RECORDS
