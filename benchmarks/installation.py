@@ -25,10 +25,10 @@ from tests.support.stack import RunningStack
 NO_WORK = b"{}"
 """A demo file that takes no time."""
 
-AT_ONCE = 500
+AT_ONCE = 100
 """Events on their way to Kafka: thousands would wake each other for every batch that is sent."""
 
-POLL = 0.05
+POLL = 0.01
 """Seconds between two looks at MongoDB: fine beside the seconds measured, and little load."""
 
 LOOKED_AT = 100
@@ -112,19 +112,22 @@ class Installation:
         async with asyncio.timeout(PATIENCE), self.publisher() as publisher:
             meter = Meter(self.usage)
             await publish(publisher, (uploaded(each, source_key(each), NO_WORK) for each in ids))
-            await self._completed(ids)
+            await self._wait_for(ids)
             return meter.stop(count)
 
-    async def _completed(self, ids: Sequence[str]) -> None:
+    async def _wait_for(self, ids: Sequence[str]) -> None:
         """Return once MongoDB shows all of these files as completed."""
         left = list(reversed(ids))
         while left:
-            some = left[-LOOKED_AT:]
-            found = self._files.find({"_id": {"$in": some}, "status": "completed"}, {"_id": True})
-            done = {each["_id"] for each in found}
-            left[-LOOKED_AT:] = [each for each in some if each not in done]
-            if len(done) < len(some):
+            if not self._completed(left[-1:]):
                 await asyncio.sleep(POLL)
+                continue
+            done = self._completed(left[-LOOKED_AT:])
+            left[-LOOKED_AT:] = [each for each in left[-LOOKED_AT:] if each not in done]
+
+    def _completed(self, ids: Sequence[str]) -> set[str]:
+        found = self._files.find({"_id": {"$in": ids}, "status": "completed"}, {"_id": True})
+        return {each["_id"] for each in found}
 
     async def one_at_a_time(self, count: int) -> list[float]:
         """Seconds from each file's 202 to its `completed` on a WebSocket."""
