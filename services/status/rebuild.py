@@ -12,9 +12,6 @@ from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from services.status.stretches import Stretch, read, whole_log
 
-SIDE_BY_SIDE = 2
-"""Shares that are folded side by side in a process: more would bring memory, and little time."""
-
 LOOK_EVERY = 0.5
 """Seconds between two looks at how far the processes have come."""
 
@@ -154,20 +151,9 @@ def _fold_there(settings: StatusSettings, collection: str, stretches: list[Stret
 
 
 async def _fold(settings: StatusSettings, store: FileStore, stretches: list[Stretch]) -> None:
-    """Fold in this process: one share computes while the other waits for MongoDB."""
-    shares = _shares(stretches, SIDE_BY_SIDE)
-    folding = [asyncio.create_task(_fold_share(settings, store, each)) for each in shares]
-    try:
-        await asyncio.gather(*folding)
-    finally:
-        for each in folding:
-            each.cancel()
-        await asyncio.wait(folding)
-
-
-async def _fold_share(settings: StatusSettings, store: FileStore, share: list[Stretch]) -> None:
+    """Fold in this process; what is next comes from Kafka meanwhile."""
     checkpoints = Checkpoints(store)
     projector = Projector(store)
-    async for block in read(settings, share):
+    async for block in read(settings, stretches):
         await projector.project(block.records)
         await checkpoints.passed(block.number, block.rest)

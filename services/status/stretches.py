@@ -19,10 +19,11 @@ from shared.messaging import KafkaRecord
 from shared.settings import Settings
 from shared.topics import EVENT_TOPICS
 
-BLOCK = 1_000
-"""Records that are folded in one go: some 8 MB of memory. Twice as many take as much time each."""
+BLOCK = 2_000
+"""Records that are folded in one go: some 16 MB of memory. Half as many take a sixth more
+time each, twice as many as much."""
 
-AHEAD = 1_000
+AHEAD = 2_000
 """Records of one partition that are kept for later, before no more of it is fetched. A fetch brings
 a megabyte, and the next one shall be under way while these are folded."""
 
