@@ -20,8 +20,8 @@ from shared.settings import Settings
 from shared.topics import EVENT_TOPICS
 
 BLOCK = 2_000
-"""Records that are folded in one go: some 16 MB of memory. Half as many take a sixth more
-time each, twice as many as much."""
+"""Records that are folded in one go: at some 8 kB each. Half as many take a sixth more time
+each, twice as many as much."""
 
 AHEAD = 2_000
 """Records of one partition that are kept for later, before no more of it is fetched. A fetch brings
