@@ -3,7 +3,6 @@
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -122,12 +121,7 @@ class Client:
             size = path.stat().st_size
             call, asked = self._calls.direct(path.name, size, content_type, labels, sha256)
             address = self._upload(call, lambda: asked)
-            try:
-                self._put(address["url"], size, _blocks(file, on_sent))
-            except Exception:
-                with suppress(NoAnswerError, RefusedError):  # Then it is forgotten after a day.
-                    self._answer(self._calls.abandon(address["file_id"]))
-                raise
+            self._put(address["url"], size, _blocks(file, on_sent))
         return self._upload(self._calls.complete(address["file_id"]), lambda: b"")
 
     def upload_bytes(
