@@ -73,7 +73,8 @@ class Splitter:
         ended."""
         self._at = 0
         """Where in it that begins which is still to be judged."""
-        self._step: Callable[[], tuple[Event, ...] | None] = self._opening
+        # A function and no bound method: in a cycle, what came last would wait for the collector.
+        self._step: Callable[[Splitter], tuple[Event, ...] | None] = Splitter._opening
         """Reads one thing from what is there; None if it needs more."""
         self._parts = 0
         self.complete = False
@@ -87,11 +88,11 @@ class Splitter:
                 headers than we read.
         """
         held = self._rest[self._at :]
-        if held and self._step == self._content and not self._begins(held, chunk):
+        if held and self._step is Splitter._content and not self._begins(held, chunk):
             yield held
             held = b""
         self._rest, self._at = held + chunk if held else chunk, 0
-        while (events := self._step()) is not None:
+        while (events := self._step(self)) is not None:
             yield from events
 
     def _begins(self, held: Whole, chunk: Whole) -> bool:
@@ -153,7 +154,7 @@ class Splitter:
     def _next_part(self, end: int) -> tuple[Event, ...]:
         self.complete = self._rest[end - 2 : end] == b"--"
         self._at = end
-        self._step = self._closed if self.complete else self._headers
+        self._step = Splitter._closed if self.complete else Splitter._headers
         return ()
 
     def _headers(self) -> tuple[Event, ...] | None:
@@ -174,11 +175,11 @@ class Splitter:
                 f"The request has more than {MAX_PARTS} parts; send fewer files at once."
             )
         self._at = content
-        self._step = self._content
+        self._step = Splitter._content
         return (Begin(headers),)
 
     def _closed(self) -> None:
-        self._at = len(self._rest)  # What follows the closing boundary is nobody's.
+        self._rest, self._at = b"", 0  # What follows the closing boundary is nobody's.
 
 
 def _read_headers(block: bytes) -> dict[str, str]:

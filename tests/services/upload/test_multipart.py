@@ -1,5 +1,7 @@
 """The parts of a form do not depend on how its bytes happen to arrive."""
 
+import gc
+import weakref
 from contextlib import suppress
 from itertools import pairwise
 
@@ -9,10 +11,12 @@ from hypothesis import strategies as st
 
 from services.upload import splitting
 from services.upload.multipart import Parts
-from services.upload.splitting import MAX_PARTS, ReadBody, Whole
+from services.upload.splitting import MAX_PARTS, ReadBody, Splitter, Whole
 from shared.errors import BrokenMultipartError
 
 BOUNDARY = "frontier"
+
+PART = b"--frontier\r\nContent-Disposition: form-data; name=a\r\n\r\none"
 
 Contents = list[tuple[dict[str, str], bytes]]
 
@@ -82,6 +86,19 @@ async def test_wherever_it_is_cut_in_two_as_views_of_what_came(
         assert [content for _, content in parts] == contents
 
 
+@pytest.mark.parametrize("body", [encoded(b"one"), PART], ids=["complete", "cut short"])
+def test_what_came_is_let_go_without_the_collector(body: bytes) -> None:
+    gc.disable()
+    try:
+        splitter = Splitter(BOUNDARY)
+        list(splitter.feed(body))
+        gone = weakref.ref(splitter)
+        del splitter
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
 async def test_large_content_is_not_copied() -> None:
     opened = Parts(arriving(encoded(bytes(1 << 20)), [1 << 19]), BOUNDARY)
     part = await opened.next()
@@ -131,9 +148,6 @@ async def test_parts_are_bounded_in_number() -> None:
     assert len(await read(encoded(*[b""] * MAX_PARTS))) == MAX_PARTS
     with pytest.raises(BrokenMultipartError, match="fewer files"):
         await read(encoded(*[b""] * (MAX_PARTS + 1)))
-
-
-PART = b"--frontier\r\nContent-Disposition: form-data; name=a\r\n\r\none"
 
 
 @pytest.mark.parametrize(
