@@ -1,9 +1,11 @@
 """`waybill up`."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from waybill.addresses import Addresses
 from waybill.client import Client
@@ -26,13 +28,13 @@ def run_stack(
     """Run the local stack until Ctrl-C."""
 
     def tell(line: str) -> None:
-        console.print(f"[dim]waybill:[/dim] {line}", highlight=False)
+        console.print(Text("waybill:", style="dim").append(f" {line}", "not dim"), soft_wrap=True)
 
     def on_ready(stack: Stack) -> None:
         described = stack.describe()
         page, upload = described["status_url"], described["upload_url"]
         if samples:
-            _upload_samples(stack, Addresses(status=page, upload=upload), tell_console=console)
+            _upload_samples(stack, Addresses(status=page, upload=upload), tell)
         console.print(
             f"\n  [bold green]Waybill is ready.[/bold green]\n\n"
             f"  page     {page}\n"
@@ -43,6 +45,7 @@ def run_stack(
             f"  data     {folder}/ (logs in {folder}/logs)\n\n"
             f"  Ctrl-C stops everything.\n",
             highlight=False,
+            soft_wrap=True,
         )
 
     Stack(folder=folder, tell=tell, processors=processors, port=port, upload_port=upload_port).run(
@@ -55,7 +58,7 @@ def without_password(uri: str) -> str:
     return re.sub(r"//[^@/]*@", "//…@", uri)
 
 
-def _upload_samples(stack: Stack, addresses: Addresses, *, tell_console: Console) -> None:
+def _upload_samples(stack: Stack, addresses: Addresses, tell: Callable[[str], None]) -> None:
     """Upload the project's own sample documents, once in the life of a folder."""
     marker = stack.folder / SAMPLES_MARKER
     if marker.exists():
@@ -71,7 +74,7 @@ def _upload_samples(stack: Stack, addresses: Addresses, *, tell_console: Console
                     labels={"sample": "yes"},
                 )
     except RefusedError as error:  # The services ask for a token, and there is none to show.
-        tell_console.print(f"[dim]waybill:[/dim] no sample documents: {error}")
+        tell(f"no sample documents: {error}")
         return
     marker.touch()
-    tell_console.print("[dim]waybill:[/dim] sample documents uploaded")
+    tell("sample documents uploaded")
