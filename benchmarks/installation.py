@@ -18,7 +18,7 @@ from pymongo import MongoClient
 from benchmarks.harness import PATIENCE, Meter, Run, Usage, usage, usage_of_stack
 from shared.blobs import source_key
 from shared.events import FileUploaded, UploadedData, new_file_id
-from shared.messaging import DirectPublisher
+from shared.publishing import DirectPublisher
 from shared.settings import DEMO_TYPE, Settings
 from tests.support.stack import RunningStack
 

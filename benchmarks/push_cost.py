@@ -25,7 +25,7 @@ from shared.events import (
     new_file_id,
 )
 from shared.facts import Progress
-from shared.messaging import Publisher, make_broker
+from shared.publishing import Publisher, make_broker
 from shared.settings import Settings
 from tests.support.stack import RunningStack
 

@@ -44,7 +44,8 @@ from shared.events import (
 )
 from shared.facts import Result
 from shared.log import open_partitions
-from shared.messaging import DirectPublisher, create_topics
+from shared.messaging import create_topics
+from shared.publishing import DirectPublisher
 from shared.serving import collect_seldom
 from waybill.local.parts import running_parts
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from benchmarks.harness import report
 from benchmarks.installation import uploaded
 from shared.events import FileCompleted, FileProcessing, new_file_id
-from shared.messaging import DirectPublisher, create_topics
+from shared.messaging import create_topics
+from shared.publishing import DirectPublisher
 from shared.settings import Settings
 from shared.topics import LIFECYCLE
 from tests.chaos.evidence import Logged, read_topic

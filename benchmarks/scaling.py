@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.harness import PATIENCE, QUIET, Meter, report, wait_until_quiet
 from benchmarks.installation import Installation, publish, running_waybill, uploaded
 from shared.events import FileUploaded, new_file_id
-from shared.messaging import DirectPublisher
+from shared.publishing import DirectPublisher
 
 WORK = 0.05
 """Seconds that a file asks for."""

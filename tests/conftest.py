@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from shared.connection import admin_client
-from shared.messaging import Publisher, create_topics, make_broker
+from shared.messaging import create_topics
+from shared.publishing import Publisher, make_broker
 from shared.settings import Settings
 from tests.support.kafka_line import KafkaLine, line_to
 from tests.support.s3 import ENVIRONMENT, StoreLine, line_to_s3, running_s3

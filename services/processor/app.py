@@ -21,7 +21,8 @@ from services.processor.scratch import Scratch
 from services.processor.settings import ProcessorSettings
 from services.processor.workers import WorkerPool, WorkerPools
 from shared.blobs import open_blob_store
-from shared.messaging import DirectPublisher, create_topics
+from shared.messaging import create_topics
+from shared.publishing import DirectPublisher
 from shared.telemetry import health_router
 
 log = logging.getLogger(__name__)

@@ -32,7 +32,8 @@ from shared.events import (
     utc_now,
 )
 from shared.facts import DeadCode, DeadData, Failure, Progress, Result
-from shared.messaging import DirectPublisher, KafkaRecord
+from shared.messaging import KafkaRecord
+from shared.publishing import DirectPublisher
 from shared.reading import UnreadableEventError
 from shared.telemetry import ATTEMPTS, UNREADABLE
 from shared.topics import CONTROL, Topic

@@ -7,7 +7,7 @@ from services.processor.channel import Advanced
 from shared.errors import WaybillError
 from shared.events import FileProgressed, ProgressedData
 from shared.facts import Progress
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ from services.processor.workers import WorkerPools
 from shared.blobs import BlobMissingError, BlobStore, attempt_prefix
 from shared.errors import BlobStoreUnavailableError
 from shared.facts import Artifact, Failure, Result, Source
-from shared.messaging import KafkaRecord, Publisher
+from shared.messaging import KafkaRecord
+from shared.publishing import Publisher
 from shared.settings import DEMO_TYPE
 
 log = logging.getLogger(__name__)

@@ -57,8 +57,9 @@ from shared.apikeys import ApiKeys
 from shared.auth import make_authenticator
 from shared.blobs import open_blob_store
 from shared.errors import UnavailableError
-from shared.messaging import Publisher, create_topics, make_broker
+from shared.messaging import create_topics
 from shared.outbound import Outbound
+from shared.publishing import Publisher, make_broker
 from shared.reading import parse_once
 from shared.telemetry import health_router
 

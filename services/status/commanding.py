@@ -10,7 +10,7 @@ from services.status.hub import Hub
 from services.status.projection import Status, apply
 from shared.errors import NotCancellableError
 from shared.events import CancelRequestedData, Event, FileCancelRequested
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 
 log = logging.getLogger(__name__)
 

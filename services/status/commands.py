@@ -11,8 +11,8 @@ from services.status.projection import Status
 from services.status.runs import Runs
 from services.status.sharing import Sharing
 from shared.events import CommandedData, FileCommanded, new_file_id
-from shared.messaging import Publisher
 from shared.principal import Principal
+from shared.publishing import Publisher
 
 
 class Command(StrEnum):

@@ -17,7 +17,7 @@ from services.status.store import FileStore
 from shared.blobs import BlobStore, results_prefix, source_key
 from shared.errors import LegalHoldError, UnavailableError
 from shared.events import DeletedData, FileDeleted
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from shared.topics import ACCESS, UPLOADED
 
 log = logging.getLogger(__name__)

@@ -20,13 +20,8 @@ from services.status.store import FileStore
 from shared.deadletters import dead_letter
 from shared.errors import UnavailableError
 from shared.events import AnyEvent, FileUploaded, StatusEvent, tells_of_status
-from shared.messaging import (
-    SESSION_TIMEOUT_MS,
-    KafkaRecord,
-    Publisher,
-    group_name,
-    topic_names,
-)
+from shared.messaging import SESSION_TIMEOUT_MS, KafkaRecord, group_name, topic_names
+from shared.publishing import Publisher
 from shared.reading import UnreadableEventError, parse
 from shared.settings import Settings
 from shared.telemetry import PROJECTED, UNREADABLE

@@ -14,7 +14,7 @@ from services.status.projection import State, Status
 from shared.blobs import source_key
 from shared.errors import CatchingUpError, NotRetryableError
 from shared.events import FileRequeued, RequeuedData
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from services.status.shares import end, share_of
 from shared.errors import BadParameterError, UnknownShareError
 from shared.events import AccessEvent, FileShared, FileUnshared
 from shared.facts import Reader
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 
 log = logging.getLogger(__name__)
 

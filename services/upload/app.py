@@ -29,8 +29,8 @@ from shared import problems
 from shared.apikeys import ApiKeys
 from shared.auth import make_authenticator
 from shared.blobs import open_blob_store
-from shared.messaging import DirectPublisher
 from shared.outbound import Outbound
+from shared.publishing import DirectPublisher
 from shared.signing import open_signer
 from shared.telemetry import health_router
 

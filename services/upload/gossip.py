@@ -17,7 +17,7 @@ from services.upload.settings import UploadSettings
 from services.upload.usage import DAY, Usage
 from shared.errors import KafkaUnavailableError
 from shared.log import POLL_TIMEOUT_MS, open_log, seek_to
-from shared.messaging import DirectPublisher
+from shared.publishing import DirectPublisher
 from shared.topics import USAGE
 
 log = logging.getLogger(__name__)

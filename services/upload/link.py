@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
-from shared.messaging import DirectPublisher
+from shared.publishing import DirectPublisher
 
 log = logging.getLogger(__name__)
 

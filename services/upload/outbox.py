@@ -15,7 +15,7 @@ from services.upload.settings import UploadSettings
 from shared.blobs import BlobMissingError, BlobStore
 from shared.errors import BlobStoreUnavailableError, KafkaUnavailableError
 from shared.events import FileUploaded
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from shared.telemetry import OUTBOX
 from shared.topics import UPLOADED
 

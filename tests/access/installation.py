@@ -20,7 +20,8 @@ from shared.apikeys import ApiKeys
 from shared.blobs import open_blob_store, source_key
 from shared.events import FileDead, StatusEvent
 from shared.facts import DeadCode, DeadData
-from shared.messaging import Publisher, create_topics, make_broker
+from shared.messaging import create_topics
+from shared.publishing import Publisher, make_broker
 from shared.settings import Settings
 from tests.access.people import EVERYBODY, KEYS, SECRET, bearer
 from tests.services.status.asking import wait_for

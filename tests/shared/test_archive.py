@@ -11,7 +11,8 @@ from shared.archive import MANIFEST, ArchiveError, export_topics, import_topics
 from shared.connection import admin_client
 from shared.events import new_file_id
 from shared.log import open_log, read_range
-from shared.messaging import Publisher, group_name
+from shared.messaging import group_name
+from shared.publishing import Publisher
 from shared.settings import Settings
 from shared.topics import TOPICS, UPLOADED
 from tests.support.builders import about, completed, processing, uploaded

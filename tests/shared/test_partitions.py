@@ -4,11 +4,11 @@ import asyncio
 
 from aiokafka.partitioner import DefaultPartitioner
 
-from shared import messaging
+from shared import publishing
 from shared.events import new_file_id
 from shared.facts import reader_key
 from shared.log import open_log
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from shared.settings import Settings
 from shared.topics import ACCESS, PARTITIONS, UPLOADED
 from tests.support.builders import about, shared, uploaded
@@ -18,7 +18,7 @@ def test_a_key_goes_where_the_clients_own_partitioner_puts_it() -> None:
     numbers = list(range(PARTITIONS))
     keys = [new_file_id().encode() for _ in range(200)]
     theirs = [DefaultPartitioner()(key, numbers, numbers) for key in keys]
-    assert [messaging._partition_of(key, numbers, numbers) for key in keys] == theirs
+    assert [publishing._partition_of(key, numbers, numbers) for key in keys] == theirs
     assert set(theirs) == set(numbers)
 
 

@@ -5,9 +5,11 @@ import time
 
 import pytest
 
-from shared import messaging
+from shared import publishing
+from shared.errors import KafkaUnavailableError
 from shared.events import new_file_id
-from shared.messaging import CROWD, DirectPublisher, create_topics
+from shared.messaging import create_topics
+from shared.publishing import CROWD, DirectPublisher
 from shared.settings import Settings
 from tests.support.builders import about, uploaded
 
@@ -17,7 +19,7 @@ LINGER = 2.0
 async def test_an_event_in_a_crowd_waits_for_more_and_a_lone_one_does_not(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(messaging, "CROWD_SECONDS", 60.0)
+    monkeypatch.setattr(publishing, "CROWD_SECONDS", 60.0)
     await create_topics(settings)
     publisher = DirectPublisher(settings, client_id="test", crowd_linger=LINGER)
     await publisher.start()
@@ -29,5 +31,27 @@ async def test_an_event_in_a_crowd_waits_for_more_and_a_lone_one_does_not(
         await asyncio.sleep(0.2)
         assert not one_more.done()
         await one_more
+    finally:
+        await publisher.stop()
+
+
+async def test_a_producer_that_has_ended_is_replaced(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: object) -> None:
+        raise RuntimeError("something that nobody foresaw")
+
+    await create_topics(settings)
+    publisher = DirectPublisher(settings, client_id="test")
+    await publisher.start()
+    try:
+        ended = publisher._producer
+        assert ended is not None
+        monkeypatch.setattr(ended._message_accumulator, "drain_by_nodes", fail)
+        with pytest.raises(KafkaUnavailableError):
+            await publisher.publish(about(new_file_id(), uploaded()))
+        crowd = [about(new_file_id(), uploaded()) for _ in range(20)]
+        await asyncio.gather(*map(publisher.publish, crowd))
+        assert publisher._producer is not ended
     finally:
         await publisher.stop()

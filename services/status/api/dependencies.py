@@ -20,10 +20,10 @@ from shared.accesserrors import ForeignOriginError
 from shared.auth import Asker, Authenticator
 from shared.blobs import BlobStore
 from shared.errors import CatchingUpError
-from shared.messaging import Publisher
 from shared.origins import is_own
 from shared.outbound import Outbound
 from shared.principal import Scope
+from shared.publishing import Publisher
 
 
 class State(TypedDict):

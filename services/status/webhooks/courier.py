@@ -34,14 +34,9 @@ from shared.events import (
     WebhookScheduledData,
     utc_now,
 )
-from shared.messaging import (
-    SESSION_TIMEOUT_MS,
-    Publisher,
-    group_name,
-    read_record,
-    topic_names,
-)
+from shared.messaging import SESSION_TIMEOUT_MS, group_name, read_record, topic_names
 from shared.outbound import Outbound, OutboundError
+from shared.publishing import Publisher
 from shared.reading import UnreadableEventError
 from shared.settings import Settings
 from shared.topics import LIFECYCLE, RETRY_TIERS, tier_for

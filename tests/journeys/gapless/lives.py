@@ -28,7 +28,7 @@ from shared.events import (
     utc_now,
 )
 from shared.facts import Failure, Progress, Result
-from shared.messaging import DirectPublisher
+from shared.publishing import DirectPublisher
 from shared.settings import Settings
 from shared.topics import LIFECYCLE, UPLOADED, topic_of
 from tests.chaos.evidence import read_topic

@@ -13,7 +13,7 @@ from services.processor.app import Processor
 from services.processor.settings import ProcessorSettings
 from shared.blobs import BlobStore, source_key
 from shared.events import AnyEvent, FileUploaded, UploadedData, new_file_id
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from shared.settings import DEMO_TYPE
 from shared.topics import UPLOADED
 

@@ -8,7 +8,7 @@ import psutil
 from services.processor.settings import ProcessorSettings
 from shared.blobs import BlobStore
 from shared.events import CancelRequestedData, FileCancelled, FileCancelRequested, utc_now
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from shared.topics import LIFECYCLE
 from tests.services.processor.pods import processing_pod, types_of, upload
 from tests.support.consuming import consume

@@ -17,7 +17,7 @@ from shared.events import (
     FileRetryScheduled,
     new_file_id,
 )
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from shared.topics import DEAD, LIFECYCLE, RETRY_TIERS, UPLOADED
 from tests.services.processor.pods import processing_pod, same_partition_ids, types_of, upload
 from tests.support.consuming import consume, count

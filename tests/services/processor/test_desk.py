@@ -16,7 +16,7 @@ from shared.events import (
     new_file_id,
 )
 from shared.log import open_log
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from shared.settings import Settings
 from shared.topics import CONTROL, LIFECYCLE, RETRY_TIERS
 from tests.services.processor.pods import processing_pod, types_of, upload

@@ -10,7 +10,7 @@ import pytest
 from services.processor.settings import ProcessorSettings
 from shared.blobs import BlobStore, open_blob_store, source_key
 from shared.events import FileFailed, FileRetrying
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from shared.topics import LIFECYCLE
 from tests.services.processor.pods import processing_pod, types_of, upload
 from tests.support.consuming import consume, consume_distinct, count

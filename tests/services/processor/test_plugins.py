@@ -27,7 +27,7 @@ from services.processor.steps.document import Document
 from services.processor.workers import WorkerPool, WorkerPools
 from shared.blobs import BlobStore
 from shared.events import FileCompleted, FileProcessing
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from shared.topics import LIFECYCLE
 from tests.services.processor.jobs import ignore
 from tests.services.processor.pods import processing_pod, types_of, upload

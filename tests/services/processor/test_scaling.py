@@ -9,7 +9,8 @@ from services.processor import consumer
 from services.processor.settings import ProcessorSettings
 from shared.blobs import BlobStore
 from shared.events import AnyEvent, FileCompleted, FileProcessing
-from shared.messaging import SESSION_TIMEOUT_MS, Publisher
+from shared.messaging import SESSION_TIMEOUT_MS
+from shared.publishing import Publisher
 from shared.topics import LIFECYCLE
 from tests.services.processor.pods import processing_pod, upload
 from tests.support.consuming import consume, count

@@ -10,7 +10,7 @@ from services.processor.app import Processor
 from services.processor.settings import ProcessorSettings
 from shared.blobs import BlobStore
 from shared.events import FileUploaded, UploadedData
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from shared.settings import DEMO_TYPE
 from shared.topics import LIFECYCLE, UPLOADED
 from tests.services.processor.pods import processing_pod, same_partition_ids, upload

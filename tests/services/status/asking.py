@@ -5,7 +5,7 @@ import asyncio
 import httpx
 
 from shared.events import StatusEvent
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from tests.support.builders import about
 
 

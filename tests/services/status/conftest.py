@@ -8,7 +8,7 @@ import pytest
 from services.status.app import create_app
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from shared.settings import Settings
 from tests.support.serving import served, until_ready
 

@@ -13,7 +13,7 @@ from services.status.query import Cursor, Sort
 from services.status.settings import StatusSettings
 from shared.blobs import open_blob_store, source_key
 from shared.events import FileDead, new_file_id
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from shared.settings import Settings
 from shared.topics import DEAD
 from tests.services.status.asking import publish, status_path, wait_for

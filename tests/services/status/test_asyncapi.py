@@ -17,7 +17,7 @@ from services.status.recent import Recent
 from services.status.settings import StatusSettings
 from services.status.update import Withdrawal
 from shared.events import new_file_id
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from tests.services.status.asking import publish, wait_for
 from tests.services.status.test_live import ws_url
 from tests.support.builders import completed, processing, progressed, retrying, uploaded

@@ -12,7 +12,7 @@ from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from services.status.traffic import Look, Traffic
 from shared.events import new_file_id, utc_now
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from shared.telemetry import AUDITED
 from shared.topics import PARTITIONS
 from tests.services.status.asking import publish, wait_for

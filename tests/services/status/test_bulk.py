@@ -9,7 +9,7 @@ import pytest
 from services.status.app import create_app
 from services.status.settings import StatusSettings
 from shared.events import StatusEvent, new_file_id
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from shared.settings import Settings
 from shared.topics import CONTROL
 from tests.services.status.asking import publish, status_path, wait_for

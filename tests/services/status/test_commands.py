@@ -15,7 +15,7 @@ from shared.events import (
     StatusEvent,
     new_file_id,
 )
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from shared.settings import Settings
 from shared.topics import CONTROL, UPLOADED
 from tests.services.status.asking import publish, status_path, wait_for, wait_for_history

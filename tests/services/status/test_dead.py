@@ -11,7 +11,7 @@ from aiokafka import ConsumerRecord
 from shared.events import FileDead, new_file_id
 from shared.facts import DeadCode, DeadData
 from shared.log import open_log
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from shared.settings import Settings
 from shared.topics import LIFECYCLE
 from tests.services.status.asking import publish, status_path, wait_for

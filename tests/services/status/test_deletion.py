@@ -10,7 +10,7 @@ from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from shared.blobs import BlobStore, attempt_prefix, open_blob_store, source_key
 from shared.events import FileCancelRequested, FileDeleted, new_file_id
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from shared.settings import Settings
 from shared.topics import CONTROL, LIFECYCLE, UPLOADED
 from tests.services.status.asking import publish, status_path, wait_for

@@ -9,7 +9,7 @@ from services.status.projection import State, fold
 from services.status.projector import Projector
 from services.status.store import FileStore
 from shared.events import new_file_id
-from shared.messaging import Publisher, make_broker
+from shared.publishing import Publisher, make_broker
 from shared.settings import Settings
 from tests.services.status.records import records
 from tests.support.builders import about, completed, processing, progressed, uploaded

@@ -16,7 +16,7 @@ from services.status.replay import replay, show_the_past
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from shared.events import new_file_id, utc_now
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from tests.services.status.asking import publish, status_path, wait_for
 from tests.support.builders import completed, failed, processing, progressed, uploaded
 

@@ -12,7 +12,7 @@ from services.status.retention import Retention, Rule
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from shared.events import first_file_id, utc_now
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from tests.services.status.asking import publish, status_path, wait_for
 from tests.support.builders import completed, processing, uploaded
 from tests.support.serving import served, until_ready

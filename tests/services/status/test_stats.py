@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 
 from shared.events import new_file_id
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from tests.services.status.asking import publish, status_path, wait_for
 from tests.support.builders import completed, failed, processing, retrying, uploaded
 

@@ -10,7 +10,8 @@ from services.status.settings import StatusSettings
 from services.status.stretches import Stretch, read, whole_log
 from shared.connection import kafka_options
 from shared.events import new_file_id
-from shared.messaging import Publisher, create_topics, topic_names
+from shared.messaging import create_topics, topic_names
+from shared.publishing import Publisher
 from shared.topics import LIFECYCLE
 from tests.services.status.asking import publish
 from tests.support.builders import completed, processing, uploaded

@@ -17,7 +17,7 @@ from services.status.app import create_app
 from services.status.settings import StatusSettings
 from services.status.webhooks import courier
 from shared.events import new_file_id
-from shared.messaging import Publisher
+from shared.publishing import Publisher
 from tests.services.status.asking import publish, wait_for
 from tests.support.builders import cancelled, completed, failed, processing, uploaded
 from tests.support.serving import served, until_ready

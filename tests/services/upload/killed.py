@@ -23,7 +23,7 @@ from shared.blobs import BlobStore
 from shared.directory import Directory
 from shared.errors import KafkaUnavailableError
 from shared.files import Piece, StagedFile
-from shared.messaging import DirectPublisher
+from shared.publishing import DirectPublisher
 from shared.serving import serve
 
 Patch = Callable[[], None]

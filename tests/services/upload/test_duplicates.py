@@ -15,8 +15,9 @@ from services.upload.settings import UploadSettings
 from services.upload.waybills import Accepted, StoredFile
 from shared.blobs import BlobStore, open_blob_store, source_key
 from shared.events import StatusEvent, new_file_id
-from shared.messaging import DirectPublisher, Publisher, create_topics, make_broker
+from shared.messaging import create_topics
 from shared.principal import EVERYBODY
+from shared.publishing import DirectPublisher, Publisher, make_broker
 from tests.access.installation import JWT
 from tests.access.people import bearer, token
 from tests.services.upload.service import Service, UploadedEvents, running

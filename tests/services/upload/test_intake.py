@@ -19,8 +19,8 @@ from services.upload.settings import UploadSettings
 from shared.blobs import open_blob_store
 from shared.errors import KafkaUnavailableError, LengthMismatchError
 from shared.events import FileUploaded
-from shared.messaging import DirectPublisher, Publisher
 from shared.principal import EVERYBODY
+from shared.publishing import DirectPublisher, Publisher
 from shared.reading import parse
 from shared.topics import UPLOADED
 
