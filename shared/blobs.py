@@ -216,16 +216,23 @@ class BlobStore:
             BlobMissingError: nothing is stored under this key.
         """
         with _missing_or_unavailable(key):
-            answer = await obstore.get_async(self._store, key)
+            # obstore reads a file in pieces of 8 KiB, each of which changes threads.
+            content = await (
+                self._directory.stream(key, BLOCK) if self._directory else self._stream(key)
+            )
 
         async def pieces() -> AsyncIterator[bytes]:
             try:
-                async for piece in answer.stream(min_chunk_size=BLOCK):
-                    yield bytes(piece)
+                async for piece in content:
+                    yield piece
             except (StoreError, OSError) as error:
                 raise _unavailable(error) from error
 
         return pieces()
+
+    async def _stream(self, key: str) -> AsyncIterator[bytes]:
+        answer = await obstore.get_async(self._store, key)
+        return (bytes(piece) async for piece in answer.stream(min_chunk_size=BLOCK))
 
     async def size(self, key: str) -> int:
         """Bytes of the blob.
@@ -253,7 +260,10 @@ class BlobStore:
             BlobMissingError: nothing is stored under this key.
         """
         with _missing_or_unavailable(key):
-            await obstore.copy_async(self._store, key, target)
+            if self._directory is not None:
+                await self._directory.copy(key, target)
+            else:
+                await obstore.copy_async(self._store, key, target)
         await self._make_durable(target)
 
     def local_path(self, key: str) -> Path | None:

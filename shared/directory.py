@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from shared.dictation import Dictation, dictating
-from shared.files import Piece, Small, StagedFile, Writers, force_folders
+from shared.files import Piece, Small, StagedFile, Writers, copy_blob, force_folders
 
 Read = Callable[[], Awaitable[Piece]]
 """Gives the next piece of some content; b"" at its end."""
@@ -120,6 +120,29 @@ class Directory:
                 await asyncio.wait(under_way)
             await asyncio.to_thread(file.discard)
             raise
+
+    async def stream(self, key: str, block: int) -> AsyncIterator[bytes]:
+        """The blob in pieces of `block` bytes; it is there when this returns.
+
+        Raises:
+            FileNotFoundError: nothing is stored under this key.
+        """
+        file = await asyncio.to_thread(open, f"{self._root}/{key}", "rb", buffering=0)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            with file:
+                while piece := await asyncio.to_thread(file.read, block):
+                    yield piece
+
+        return pieces()
+
+    async def copy(self, key: str, target: str) -> None:
+        """Have a blob under another key as well.
+
+        Raises:
+            FileNotFoundError: nothing is stored under this key.
+        """
+        await asyncio.to_thread(copy_blob, self._root, key, target)
 
     def _complete(self, file: StagedFile, key: str) -> None:
         if self._fsync:

@@ -89,6 +89,28 @@ class StagedFile:
             os.close(descriptor)
 
 
+def copy_blob(root: str, key: str, target: str) -> None:
+    """Have a blob under another key as well: as a link if that can be, as nobody writes into one.
+
+    Raises:
+        FileNotFoundError: there is no such blob.
+    """
+    source, place = f"{root}/{key}", f"{root}/{target}"
+    _make_folder_of(place)
+    try:
+        os.link(source, place)
+    except OSError:  # Something is there, or the file system knows no links.
+        with open(source, "rb") as content:  # noqa: PTH123
+            copy = StagedFile(root, target)
+            try:
+                while block := content.read(1 << 20):
+                    copy.write(block)
+                copy.become_blob()
+            except BaseException:
+                copy.discard()
+                raise
+
+
 def _make_folder_of(path: str) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
 

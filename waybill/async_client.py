@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -104,7 +105,12 @@ class AsyncClient:
             size = (await asyncio.to_thread(path.stat)).st_size
             call, asked = self._calls.direct(path.name, size, content_type, labels, sha256)
             address = await self._upload(call, lambda: asked)
-            await self._put(address["url"], size, _blocks(file))
+            try:
+                await self._put(address["url"], size, _blocks(file))
+            except Exception:
+                with suppress(NoAnswerError, RefusedError):  # Then it is forgotten after a day.
+                    await self._answer(self._calls.abandon(address["file_id"]))
+                raise
         finally:
             file.close()
         return await self._upload(self._calls.complete(address["file_id"]), lambda: b"")

@@ -105,6 +105,10 @@ class Calls:
         path = f"/api/files/upload/direct/{quote(file_id, safe='')}/complete"
         return Call("POST", self._addresses.upload + path)
 
+    def abandon(self, file_id: str) -> Call:
+        path = f"/api/files/upload/direct/{quote(file_id, safe='')}"
+        return Call("DELETE", self._addresses.upload + path)
+
     def status(self, file_id: str, wait: float | None) -> Call:
         params = {} if wait is None else {"wait": str(wait)}
         return Call("GET", f"{self._file(file_id)}/process/status", params)
@@ -170,14 +174,14 @@ def _given(**params: str | None) -> dict[str, str]:
 
 
 def document(response: httpx.Response) -> dict[str, Any]:
-    """The answer, if it is one.
+    """The answer, if it is one; empty if it has nothing to say.
 
     Raises:
         RefusedError: the service refused the request.
     """
     if response.is_error:
         raise refusal(response)
-    answer: dict[str, Any] = response.json()
+    answer: dict[str, Any] = response.json() if response.content else {}
     return answer
 
 

@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -121,7 +122,12 @@ class Client:
             size = path.stat().st_size
             call, asked = self._calls.direct(path.name, size, content_type, labels, sha256)
             address = self._upload(call, lambda: asked)
-            self._put(address["url"], size, _blocks(file, on_sent))
+            try:
+                self._put(address["url"], size, _blocks(file, on_sent))
+            except Exception:
+                with suppress(NoAnswerError, RefusedError):  # Then it is forgotten after a day.
+                    self._answer(self._calls.abandon(address["file_id"]))
+                raise
         return self._upload(self._calls.complete(address["file_id"]), lambda: b"")
 
     def upload_bytes(

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import time
 from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect
@@ -17,7 +18,14 @@ from shared.errors import (
 from shared.files import Piece
 
 PART = 64 << 20
-"""Bytes after which a part ends: what a pod that is killed may lose, and 80 parts for 5 GiB."""
+"""Bytes after which a part may end: 80 parts for 5 GiB."""
+
+PART_SECONDS = 10.0
+"""How long a part takes at least. A pod that is killed may lose one part; and an upload of one part
+need not be written twice."""
+
+LARGEST_PART = 1 << 30
+"""Bytes after which it ends in any case: what an object store copies in the time it has."""
 
 ALGORITHMS = ("sha1", "sha256", "md5")
 """Of checksums; tus asks for the first."""
@@ -75,12 +83,14 @@ class Incoming:
         """Bytes so far."""
         self.size = 0
         """Bytes of the present part so far."""
+        self._part_begun = 0.0
         self.broken: Exception | None = None
         """Why there is no more, if the body did not come to its end."""
 
     async def begins_part(self) -> bool:
         """Whether there is another part; `read_part` gives it."""
         self.size = 0
+        self._part_begun = time.monotonic()
         self._next = self._next or await self._pull()
         return bool(self._next)
 
@@ -92,11 +102,15 @@ class Incoming:
             ChecksumMismatchError: these are not the bytes that the checksum tells of.
             ClientDisconnect, StalledUploadError: the body broke off, and it has a checksum.
         """
-        if self.size >= PART and self._checksum is None:
+        if self._checksum is None and self._is_enough():
             return b""
         piece, self._next = self._next or await self._pull(), b""
         self.size += len(piece)
         return piece
+
+    def _is_enough(self) -> bool:
+        seconds = time.monotonic() - self._part_begun
+        return self.size >= (PART if seconds >= PART_SECONDS else LARGEST_PART)
 
     async def _pull(self) -> Piece:
         try:

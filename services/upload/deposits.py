@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from services.upload.idempotency import Keys
 from services.upload.intake import Intake
-from services.upload.rules import HEAD, check_type, judge_type
+from services.upload.rules import HEAD, accepted_type
 from services.upload.settings import UploadSettings
 from services.upload.sweep import sweep_folders
 from services.upload.usage import SOON, owner_of, used_up
@@ -246,10 +246,9 @@ class Deposits:
         place, said = source_key(deposit.id), deposit.said
         head = await self._blobs.start(place, HEAD)
         try:
-            content_type = judge_type(
-                head, name=said.name, declared=said.declared_type, demo=self._settings.demo
+            content_type = accepted_type(
+                head, name=said.name, declared=said.declared_type, settings=self._settings
             )
-            check_type(content_type, name=said.name, forbidden=self._settings.forbidden_types)
         except RefusedError:
             await self._blobs.delete(place)
             raise

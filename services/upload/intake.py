@@ -17,7 +17,7 @@ from services.upload.idempotency import Keys, read_key
 from services.upload.labels import read_labels
 from services.upload.names import UNNAMED
 from services.upload.outbox import Outbox
-from services.upload.rules import HEAD, check_type, judge_type
+from services.upload.rules import HEAD, accepted_type
 from services.upload.settings import UploadSettings
 from services.upload.waybills import Accepted, StoredFile
 from shared.blobs import BlobStore, source_key
@@ -101,26 +101,16 @@ class Intake:
             await self._duplicates.remember(accepted, asker)
         return accepted
 
-    async def take_known(
-        self,
-        file_id: str,
-        file: IncomingFile,
-        *,
-        tenant: str | None,
-        owner: str | None,
-        labels: dict[str, str],
-    ) -> None:
-        """Store and record a file that has its id already; harmless to repeat.
+    async def store_known(self, file_id: str, file: IncomingFile) -> StoredFile:
+        """Store a file that has its id already; harmless to repeat.
 
         Raises:
             RefusedError: the file is not acceptable.
-            UnavailableError: the blob store does not answer, or Kafka has not for long.
+            UnavailableError: the blob store does not answer.
         """
         stored: list[StoredFile] = []
         await self._store(file, stored, file_id)
-        await self.record(
-            Accepted(files=stored, tenant=tenant, owner=owner, labels=labels, batch_id=None)
-        )
+        return stored[0]
 
     async def record(self, accepted: Accepted) -> None:
         """Record files that are stored; harmless to repeat. Whatever fails, they stay stored.
@@ -139,13 +129,12 @@ class Intake:
             if file.name == UNNAMED:
                 return  # a form without a file chosen: browsers send a nameless, empty part
             raise EmptyFileError(f"{file.name!r} is empty; send a file with content.")
-        content_type = judge_type(
+        content_type = accepted_type(
             bytes(head[:HEAD]),
             name=file.name,
             declared=file.declared_type,
-            demo=self._settings.demo,
+            settings=self._settings,
         )
-        check_type(content_type, name=file.name, forbidden=self._settings.forbidden_types)
         unknown, file_id = file_id is None, file_id or new_file_id()
         meter = _Meter(head, file, self._settings.max_file_size)
         await self._blobs.put_stream(

@@ -1,15 +1,18 @@
 """Resumable uploads: parts in the blob store that become a file when all are there.
 
-`uploads/{id}/ticket.json` has what was said at the beginning, `uploads/{id}/{offset}` are the
-parts. How far an upload is follows from the parts alone, so any pod can go on with it, and any pod
-that finds all of it there makes the file: its id is the upload's, so doing it twice is harmless.
+`uploads/{id}/ticket.json` has what was said at the beginning, `uploads/{id}/{offset}.{number}` are
+the parts, each written by one request alone, so that it is what that request has hashed. How far an
+upload is follows from the parts alone, so any pod can go on with it, and any pod that finds all of
+it there makes the file: its id is the upload's, so doing it twice is harmless.
 """
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from uuid import uuid4
 
 from pydantic import TypeAdapter
 
@@ -19,9 +22,11 @@ from services.upload.concatenation import Concat
 from services.upload.intake import Intake
 from services.upload.labels import read_labels
 from services.upload.names import UNNAMED, clean_name, media_type
+from services.upload.rules import HEAD, accepted_type
 from services.upload.settings import UploadSettings
 from services.upload.sweep import sweep_folders
-from shared.blobs import BlobMissingError, BlobStore, Stored
+from services.upload.waybills import Accepted, StoredFile
+from shared.blobs import BlobMissingError, BlobStore, Stored, source_key
 from shared.directory import Read
 from shared.errors import (
     BadParameterError,
@@ -73,6 +78,8 @@ class Upload:
     """The keys of its parts, each beginning where the one before ends."""
     offset: int
     """Bytes that are there."""
+    sha256: str | None = None
+    """Of all that is there, if it was just brought by one request."""
 
 
 def chain(sizes: Mapping[int, int]) -> tuple[list[int], int]:
@@ -100,14 +107,19 @@ def _ticket_key(upload_id: str) -> str:
     return f"{_folder(upload_id)}ticket.json"
 
 
-def _part_key(upload_id: str, offset: int) -> str:
-    return f"{_folder(upload_id)}{offset:020d}"
+def _new_part_key(upload_id: str, offset: int) -> str:
+    return f"{_folder(upload_id)}{offset:020d}.{uuid4().hex}"
 
 
-def _sizes(stored: Mapping[str, Stored]) -> dict[int, int]:
-    """The sizes of the parts among what stands in an upload's folder, by their offsets."""
-    named = ((key.rpartition("/")[2], blob.size) for key, blob in stored.items())
-    return {int(name): size for name, size in named if name.isdecimal()}
+def _parts_of(stored: Mapping[str, Stored]) -> dict[int, tuple[int, str]]:
+    """Sizes and keys of the parts among what stands in an upload's folder, by their offsets; of
+    several that begin at the same, the largest."""
+    parts: dict[int, tuple[int, str]] = {}
+    for key, blob in stored.items():
+        offset = key.rpartition("/")[2].partition(".")[0]
+        if offset.isdecimal():
+            parts[int(offset)] = max(parts.get(int(offset), (0, "")), (blob.size, key))
+    return parts
 
 
 class Resumable:
@@ -226,8 +238,9 @@ class Resumable:
 
     async def _parts(self, upload_id: str) -> tuple[list[str], int]:
         """The keys of an upload's parts, and how many bytes they have."""
-        offsets, end = chain(_sizes(await self._blobs.stored(_folder(upload_id))))
-        return [_part_key(upload_id, offset) for offset in offsets], end
+        parts = _parts_of(await self._blobs.stored(_folder(upload_id)))
+        offsets, end = chain({offset: size for offset, (size, _) in parts.items()})
+        return [parts[offset][1] for offset in offsets], end
 
     async def append(self, upload: Upload, incoming: Incoming) -> Upload:
         """Store what a request brings; returns the upload as it is then.
@@ -236,12 +249,13 @@ class Resumable:
             RefusedError: the request brings more than is missing, or not what its checksum tells
                 of; nothing of the part in question is kept.
         """
+        sha256, is_all = hashlib.sha256(), upload.offset == 0
         while await incoming.begins_part():
-            part = _part_key(upload.id, upload.offset)
-            await self._blobs.put_stream(part, incoming.read_part)
+            part = _new_part_key(upload.id, upload.offset)
+            await self._blobs.put_stream(part, incoming.read_part, see=sha256.update)
             end = upload.offset + incoming.size
             upload = replace(upload, parts=[*upload.parts, part], offset=end)
-        return upload
+        return replace(upload, sha256=sha256.hexdigest() if is_all else None)
 
     async def complete(self, upload: Upload) -> None:
         """Make a file of an upload that is all there; does nothing if that is done, or for a
@@ -254,28 +268,48 @@ class Resumable:
         ticket = upload.ticket
         if ticket.done or (ticket.concat is not None and ticket.concat.is_partial):
             return
-        metadata = ticket.metadata
-        file = IncomingFile(
-            name=clean_name(metadata.get("filename") or metadata.get("name") or UNNAMED),
-            declared_type=media_type(metadata.get("filetype") or metadata.get("type")),
-            read=self._reading(upload),
-        )
         try:
-            await self._intake.take_known(
-                upload.id,
-                file,
-                tenant=ticket.tenant,
-                owner=ticket.owner,
-                labels=read_labels(metadata.items()),
-            )
+            file = await self._store(upload)
         except RefusedError:
             await self.terminate(upload)
             raise
+        await self._intake.record(
+            Accepted(
+                files=[file],
+                tenant=ticket.tenant,
+                owner=ticket.owner,
+                labels=read_labels(ticket.metadata.items()),
+                batch_id=None,
+            )
+        )
         await self._blobs.put(_ticket_key(upload.id), _TICKET.dump_json(replace(ticket, done=True)))
         for part_id in ticket.concat.of if ticket.concat is not None else ():
             await self._mark_used(part_id)
         for part in upload.parts:
             await self._blobs.delete(part)
+
+    async def _store(self, upload: Upload) -> StoredFile:
+        """Make a file of the parts. Of one whose hash is known the store makes it by itself."""
+        metadata = upload.ticket.metadata
+        name = clean_name(metadata.get("filename") or metadata.get("name") or UNNAMED)
+        declared_type = media_type(metadata.get("filetype") or metadata.get("type"))
+        if len(upload.parts) > 1 or upload.sha256 is None:
+            read = self._reading(upload)
+            file = IncomingFile(name=name, declared_type=declared_type, read=read)
+            return await self._intake.store_known(upload.id, file)
+        (part,) = upload.parts
+        head = await self._blobs.start(part, HEAD)
+        content_type = accepted_type(
+            head, name=name, declared=declared_type, settings=self._settings
+        )
+        await self._blobs.copy(part, source_key(upload.id))
+        return StoredFile(
+            file_id=upload.id,
+            name=name,
+            size=upload.offset,
+            content_type=content_type,
+            sha256=upload.sha256,
+        )
 
     async def _mark_used(self, part_id: str) -> None:
         key = _ticket_key(part_id)

@@ -31,6 +31,7 @@ from services.upload.filetypes import (
     ZIPPED,
 )
 from services.upload.names import extension
+from services.upload.settings import UploadSettings
 from shared.errors import ForbiddenTypeError
 from shared.settings import DEMO_TYPE
 
@@ -44,6 +45,17 @@ _NEVER_IN_TEXT = bytes({*range(32)} - {*b"\t\n\r\f\b\x1b"}) + b"\x7f"
 
 _PUREMAGIC_CONFIDENT = 0.4
 """What puremagic gives a match of four bytes; shorter ones are chance."""
+
+
+def accepted_type(head: bytes, *, name: str, declared: str | None, settings: UploadSettings) -> str:
+    """The type of a file, by its beginning as for `judge_type`.
+
+    Raises:
+        ForbiddenTypeError: the settings do not allow it.
+    """
+    content_type = judge_type(head, name=name, declared=declared, demo=settings.demo)
+    check_type(content_type, name=name, forbidden=settings.forbidden_types)
+    return content_type
 
 
 def judge_type(head: bytes, *, name: str, declared: str | None, demo: bool) -> str:

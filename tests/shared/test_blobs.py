@@ -1,6 +1,7 @@
 """The blob store keeps its word, on a directory and on an S3-compatible server alike."""
 
 import asyncio
+import errno
 import hashlib
 import os
 import socket
@@ -216,6 +217,44 @@ async def test_a_copy_is_the_same_and_stays_when_the_first_one_changes(
     assert await store.size(KEY) == len(data)
     assert await store.start(KEY, 100) == data[:100]
     assert await store.get(KEY) == data
+
+
+async def test_a_copy_replaces_what_is_there(store: BlobStore) -> None:
+    await store.put("aside/one", SMALL)
+    await store.put(KEY, b"older")
+
+    for _ in range(2):
+        await store.copy("aside/one", KEY)
+        assert await store.get(KEY) == SMALL
+
+    await store.delete("aside/one")
+    assert await store.get(KEY) == SMALL
+    assert await store.keys("") == [KEY]
+
+
+async def test_in_a_directory_a_copy_takes_no_room(tmp_path: Path) -> None:
+    store = open_blob_store(Settings(blobs=str(tmp_path)))
+    await store.put("aside/one", SMALL)
+
+    await store.copy("aside/one", KEY)
+
+    assert (tmp_path / KEY).samefile(tmp_path / "aside/one")
+
+
+async def test_a_directory_that_knows_no_links_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*_: str) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", link)
+    store = open_blob_store(Settings(blobs=str(tmp_path)))
+    await store.put("aside/one", LARGE)
+
+    await store.copy("aside/one", KEY)
+
+    assert await store.get(KEY) == LARGE
+    assert not list((tmp_path / "staged").iterdir())
 
 
 async def test_a_missing_blob_is_reported_as_missing(store: BlobStore) -> None:

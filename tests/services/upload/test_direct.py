@@ -413,8 +413,8 @@ async def test_the_store_is_not_told_who_asks_a_waybill(
     assert headers["content-length"] == str(len(CONTENT))
 
 
-async def test_a_client_says_that_the_store_is_not_there(
-    on_s3: UploadSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_client_says_that_the_store_is_not_there_and_gives_up_its_place(
+    on_s3: UploadSettings, store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "report.pdf"
     path.write_bytes(CONTENT)
@@ -427,6 +427,13 @@ async def test_a_client_says_that_the_store_is_not_there(
     ):
         with pytest.raises(waybill.NoAnswerError, match="object store"):
             await client.upload_direct(path)
+        with (
+            waybill.Client(addresses_of(service)) as other,
+            pytest.raises(waybill.NoAnswerError, match="object store"),
+        ):
+            await asyncio.to_thread(other.upload_direct, path)
+
+    assert await left(store) == []
 
 
 class Broken:

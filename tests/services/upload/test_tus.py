@@ -15,9 +15,12 @@ import httpx
 import pytest
 
 from services.upload import appending
+from services.upload.body import IncomingFile
+from services.upload.intake import Intake
 from services.upload.resumable import Resumable, chain
 from services.upload.settings import UploadSettings
 from services.upload.sweep import KEPT
+from services.upload.waybills import StoredFile
 from shared.blobs import BLOCK, open_blob_store, source_key
 from shared.errors import UnknownUploadError
 from shared.events import new_file_id
@@ -72,6 +75,7 @@ async def test_an_upload_that_breaks_off_goes_on_on_another_pod(
     anywhere: UploadSettings, events: UploadedEvents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(appending, "PART", BLOCK)
+    monkeypatch.setattr(appending, "PART_SECONDS", 0)
     async with running(anywhere) as first, running(anywhere) as second:
         named = {"Upload-Metadata": metadata(filename="día.bin", label_team="a")}
         location = await create(first, headers=named)
@@ -104,6 +108,65 @@ async def test_the_first_bytes_can_come_with_the_creation(
     event = await events.one()
     assert service.blob(event.file_id) == b"To be"
     assert event.data.name == "unnamed"
+
+
+async def test_what_one_request_brings_is_not_read_again(
+    anywhere: UploadSettings, events: UploadedEvents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Intake, "store_known")  # Which would.
+    monkeypatch.setattr(appending, "PART", BLOCK)
+    async with running(anywhere) as service:
+        location = await create(service)
+        assert (await patch(service, location, 0, CONTENT)).status_code == 204
+
+    event = await events.one()
+    assert event.data.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert event.data.size == len(CONTENT)
+    blobs = open_blob_store(anywhere)
+    assert await blobs.get(source_key(event.file_id)) == CONTENT
+    assert await blobs.keys("uploads") == [f"uploads/{event.file_id}/ticket.json"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PART_SECONDS", 0), ("LARGEST_PART", BLOCK)], ids=["slow", "large"]
+)
+async def test_what_one_request_brings_in_parts_is_what_was_sent(
+    service: Service,
+    events: UploadedEvents,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: int,
+) -> None:
+    monkeypatch.setattr(appending, "PART", BLOCK)
+    monkeypatch.setattr(appending, name, value)
+    parts = []
+    store_known = Intake.store_known
+
+    async def seen(self: Intake, file_id: str, file: IncomingFile) -> StoredFile:
+        parts.extend(await open_blob_store(service.settings).keys(f"uploads/{file_id}"))
+        return await store_known(self, file_id, file)
+
+    monkeypatch.setattr(Intake, "store_known", seen)
+    location = await create(service)
+    assert (await patch(service, location, 0, CONTENT)).status_code == 204
+
+    event = await events.one()
+    assert len(parts) > 2
+    assert event.data.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert service.blob(event.file_id) == CONTENT
+
+
+async def test_of_parts_that_begin_at_the_same_the_largest_counts(
+    service: Service, events: UploadedEvents
+) -> None:
+    location = await create(service, length=9)
+    parts, folder = open_blob_store(service.settings), location.removeprefix("/api/")
+    for number, part in enumerate((b"To", b"To be", b"T")):
+        await parts.put(f"{folder}/{0:020d}.{number}", part)
+
+    assert await offset_of(service, location) == 5
+    assert (await patch(service, location, 5, b" or ")).status_code == 204
+    assert service.blob((await events.one()).file_id) == b"To be or "
 
 
 async def test_what_is_all_there_becomes_a_file_when_it_is_looked_at(
