@@ -30,12 +30,18 @@ BY_STATE = [("status", ASCENDING), ("_id", DESCENDING)]
 """The index of lists by status, in the order of uploads."""
 
 
+OF_ALL = {field: f"{field}_1__id_-1" for field in ("owner", "batch_id", "label_index")}
+"""The indexes of earlier versions that had all files in them, by field."""
+
+
 def _of_those_who_have(field: str) -> IndexModel:
     """The index of a list by a field that many files have not: those do not pay for it."""
+    # What MongoDB would name it is the name of an index of all files, if there was one.
+    name = {"name": f"by_{field}"} if field in OF_ALL else {}
     return IndexModel(
         [(field, ASCENDING), ("_id", DESCENDING)],
-        name=f"by_{field}",
         partialFilterExpression={field: {"$gt": ""}},
+        **name,
     )
 
 
@@ -125,8 +131,13 @@ class FileStore:
 
     @translated
     async def prepare(self) -> None:
-        """Create the indexes; every list that the API offers walks one of them in order."""
+        """Create the indexes; every list that the API offers walks one of them in order.
+
+        Those of earlier versions go, which every change would pay for.
+        """
         await self._files.create_indexes(INDEXES)
+        for former in set(OF_ALL.values()) & set(await self._files.index_information()):
+            await self._files.drop_index(former)
 
     @translated
     async def get(self, file_id: str, visible_to: Visibility = EVERYTHING) -> Status | None:

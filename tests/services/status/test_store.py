@@ -9,7 +9,7 @@ import pytest
 
 from services.status.projection import State, Status, fold
 from services.status.query import Cursor, Query, Sort
-from services.status.store import FileStore
+from services.status.store import INDEXES, FileStore
 from shared.errors import MongoUnavailableError, TooWideSearchError
 from shared.events import StatusEvent, new_file_id
 from shared.settings import Settings
@@ -32,6 +32,22 @@ def status_of(file_id: str, *events: StatusEvent) -> Status:
     status = fold(None, log)
     assert status is not None
     return status
+
+
+async def test_the_indexes_of_an_earlier_version_give_way(settings: Settings) -> None:
+    store = FileStore(settings)
+    files = store._files
+    for field in ("owner", "batch_id", "label_index"):
+        await files.create_index([(field, 1), ("_id", -1)])
+    for field in ("tenant", "shares.reader"):
+        some = {field: {"$gt": ""}}
+        await files.create_index([(field, 1), ("_id", -1)], partialFilterExpression=some)
+    await store.prepare()
+    await store.prepare()
+    found = await files.index_information()
+    store.close()
+    assert {name for name, index in found.items() if index["key"][0][0] == "owner"} == {"by_owner"}
+    assert len(found) == 1 + len(INDEXES)
 
 
 async def test_a_status_comes_back_as_it_was_stored(store: FileStore) -> None:
