@@ -175,9 +175,11 @@ class DirectPublisher(Publisher):
         self._producer = producer
 
     async def stop(self) -> None:
-        """Send what waits and disconnect."""
-        if self._producer is not None:
-            await self._producer.stop()
+        """Send what waits and disconnect; from now on events are refused."""
+        async with self._starting:
+            producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.stop()
 
     async def answers(self) -> bool:
         """Whether Kafka answers within the time it has for an event."""
@@ -192,7 +194,7 @@ class DirectPublisher(Publisher):
             await self._enqueue(
                 self._prefix + topic_of(event.type).name, event.file_id, event.to_json()
             )
-        except (KafkaError, OSError) as error:
+        except (KafkaError, IncorrectState, OSError) as error:
             raise _not_taken(event, error) from error
 
     async def tell(self, topic: Topic, key: str, value: bytes) -> None:
@@ -220,11 +222,12 @@ class DirectPublisher(Publisher):
         *,
         headers: Sequence[tuple[str, bytes]] = _HEADERS,
     ) -> asyncio.Future[None]:
-        if self._producer is None:
-            raise IncorrectState("the publisher is not started")
         producer = self._producer
+        if producer is None:
+            raise IncorrectState("the publisher is not started")
         if not _is_alive(producer):
-            producer = await self._start_anew(producer)
+            await self._replace()
+            return await self._enqueue(topic, key, value, part, headers=headers)
         if self._crowd_linger:
             self._set_linger(producer)
         placed, partition = _placed(key, part)
@@ -233,15 +236,14 @@ class DirectPublisher(Publisher):
         )
         return future
 
-    async def _start_anew(self, dead: AIOKafkaProducer) -> AIOKafkaProducer:
+    async def _replace(self) -> None:
         """Replace a producer that has ended by an error which its library did not foresee."""
         async with self._starting:
-            is_replaced = self._producer is not dead
-            if not is_replaced:
+            ended = self._producer
+            if ended is not None and not _is_alive(ended):
                 log.error("the producer has ended; another one is started")
                 await self.start()
-                await dead.stop()
-            return self._producer
+                await ended.stop()
 
     def _set_linger(self, producer: AIOKafkaProducer) -> None:
         now = time.monotonic()

@@ -55,3 +55,15 @@ async def test_a_producer_that_has_ended_is_replaced(
         assert publisher._producer is not ended
     finally:
         await publisher.stop()
+
+
+async def test_a_publisher_that_was_stopped_refuses_events(settings: Settings) -> None:
+    await create_topics(settings)
+    publisher = DirectPublisher(settings, client_id="test")
+    await publisher.start()
+    await publisher.stop()
+    event = about(new_file_id(), uploaded())
+    for publish in (publisher.publish, publisher.post):
+        with pytest.raises(KafkaUnavailableError):
+            await publish(event)
+    assert publisher._producer is None
