@@ -202,7 +202,7 @@ class Asking(SecurityBase):
     scheme_name = "token"
 
     async def __call__(self, connection: HTTPConnection) -> Principal:
-        authenticator: Authenticator = connection.state.authenticator
+        authenticator: Authenticator = connection.scope["state"]["authenticator"]
         return await authenticator.authenticate(connection)
 
 

@@ -64,6 +64,15 @@ def answer_nobody(request: Request) -> Response:
     return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
+def answer_bug(request: Request, error: Exception) -> JSONResponse:
+    """The answer to a request that ended in an error that nobody foresaw, which the log tells."""
+    log.error("%s %s", request.method, request.url.path, exc_info=error)
+    return problem_response(
+        WaybillError("Something went wrong in Waybill; its log tells what."),
+        instance=request.url.path,
+    )
+
+
 def install(app: FastAPI) -> None:
     """Have `app` answer every error with a problem document."""
 
@@ -101,11 +110,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def on_bug(request: Request, error: Exception) -> JSONResponse:
-        log.error("%s %s", request.method, request.url.path, exc_info=error)
-        return problem_response(
-            WaybillError("Something went wrong in Waybill; its log tells what."),
-            instance=request.url.path,
-        )
+        return answer_bug(request, error)
 
 
 ERROR_RESPONSES: dict[int | str, dict[str, object]] = {

@@ -22,7 +22,7 @@ from services.upload.orphans import Orphans
 from services.upload.outbox import Outbox
 from services.upload.resumable import Resumable
 from services.upload.settings import UploadSettings
-from services.upload.straight import StraightUpload
+from services.upload.straight import StraightUploads
 from services.upload.sweep import sweep_staged, sweeping
 from services.upload.usage import Usage
 from shared import problems
@@ -98,7 +98,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
                 status_url=settings.status_url.rstrip("/"),
             )
 
-    app = FastAPI(title="Waybill upload", lifespan=lifespan)
+    app = StraightUploads(title="Waybill upload", lifespan=lifespan)
     asks = settings.auth == "jwt"
     app.add_middleware(
         CORSMiddleware,
@@ -108,7 +108,6 @@ def create_app(settings: UploadSettings) -> FastAPI:
         allow_headers=["*"],
         expose_headers=["Retry-After", *tus.ANSWER_HEADERS],
     )
-    app.add_middleware(StraightUpload)
     app.add_middleware(LingeringClose)
     problems.install(app)
     app.include_router(api.router)

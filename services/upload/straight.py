@@ -1,44 +1,54 @@
-"""The short way for uploads: past the framework's routing, to what the route calls as well.
+"""The short way for uploads: past the framework, to what its route calls as well.
 
 Routing, exit stacks and the search for parameters took half of the processor time that Python
-spends on a small upload. The route stands all the same, for the API's description and for other
-methods.
+spends on a small upload, and the layers of middleware another 6 µs. The route stands all the same,
+for the API's description and for other methods.
 """
 
+from fastapi import FastAPI
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from services.upload import api
+from services.upload.linger import LingeringClose
 from shared import problems
 from shared.auth import authenticated
 from shared.errors import WaybillError
 
 
-class StraightUpload:
-    """ASGI middleware that answers `POST /api/files/upload` itself, unless a page of another origin
-    asks: those have headers of their own."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+class StraightUploads(FastAPI):
+    """An application that answers `POST /api/files/upload` before any middleware, unless a page of
+    another origin asks: those have headers of their own."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not _is_upload(scope):
-            await self._app(scope, receive, send)
-            return
-        request = Request(scope, receive)
-        try:
-            response = await api.take(request, await api.uploader(await authenticated(request)))
-        except WaybillError as error:
-            response = problems.answer_error(request, error)
-        except ClientDisconnect:
-            response = problems.answer_nobody(request)
-        await response(scope, receive, send)
+        """Answer a request, as ASGI has it."""
+        if _is_upload(scope):
+            await _straight(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def _is_upload(scope: Scope) -> bool:
-    return (
-        scope["type"] == "http"
-        and scope["path"] == api.UPLOAD
-        and scope["method"] == "POST"
-        and not any(name == b"origin" for name, _ in scope["headers"])
-    )
+    if scope["type"] != "http" or scope["path"] != api.UPLOAD or scope["method"] != "POST":
+        return False
+    return all(name != b"origin" for name, _ in scope["headers"])
+
+
+async def _upload(scope: Scope, receive: Receive, send: Send) -> None:
+    response = await _answer(Request(scope, receive))
+    await response(scope, receive, send)
+
+
+_straight = LingeringClose(_upload)
+
+
+async def _answer(request: Request) -> Response:
+    try:
+        return await api.take(request, await api.uploader(await authenticated(request)))
+    except WaybillError as error:
+        return problems.answer_error(request, error)
+    except ClientDisconnect:
+        return problems.answer_nobody(request)
+    except Exception as error:
+        return problems.answer_bug(request, error)

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
+from services.upload.intake import Intake
 from services.upload.settings import UploadSettings
 from tests.services.upload.service import UPLOAD, Service, UploadedEvents, running
 
@@ -296,6 +297,24 @@ async def test_an_upload_that_stalls_is_given_up(
         answer = await service.post(content=stalling(), headers=headers)
 
         await assert_refused(service, events, answer, 408, "stalled", "0.5 seconds")
+
+
+async def test_a_fault_of_ours_is_told_as_one_and_logged(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(Intake, "take", fail)
+    for headers in ({}, {"Origin": "https://page.example"}):
+        caplog.clear()
+        answer = await service.post(content=b"x", headers=headers)
+        assert answer.status_code == 500
+        assert answer.headers["content-type"] == "application/problem+json"
+        problem = answer.json()
+        assert problem["code"] == "internal"
+        assert "a bug" not in problem["detail"]
+        assert "a bug" in caplog.text
 
 
 async def test_each_outcome_is_counted(service: Service) -> None:
