@@ -28,6 +28,7 @@ class BoundedHead(HttpToolsProtocol):
         """Wait for the first request, for so long."""
         super().connection_made(transport)
         self._begin()
+        self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
@@ -35,12 +36,14 @@ class BoundedHead(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what belongs to a head."""
+        """Count what belongs to a head, and wait for the rest; most come whole."""
         super().data_received(data)
         if self._within:
             self._size += len(data)
             if self._size > MAX_HEAD:
                 self._hang_up("431 Request Header Fields Too Large", f"more than {MAX_HEAD} bytes")
+            elif self._timer is None:
+                self._wait()
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -55,12 +58,15 @@ class BoundedHead(HttpToolsProtocol):
     def _begin(self) -> None:
         self._end()
         self._within, self._size = True, 0
+
+    def _wait(self) -> None:
         self._timer = self.loop.call_later(HEAD_SECONDS, self._on_timeout)
 
     def _end(self) -> None:
         self._within = False
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     def _on_timeout(self) -> None:
         self._hang_up("408 Request Timeout", f"not complete after {HEAD_SECONDS:g} seconds")
