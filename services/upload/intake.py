@@ -200,9 +200,14 @@ class Intake:
         raise failed[0]
 
     async def _publish_all(self, accepted: Accepted) -> list[BaseException | None]:
-        return await asyncio.gather(
-            *(self._publish(file, accepted) for file in accepted.files), return_exceptions=True
-        )
+        if len(accepted.files) > 1:
+            publishing = (self._publish(file, accepted) for file in accepted.files)
+            return await asyncio.gather(*publishing, return_exceptions=True)
+        try:  # Without the task that `gather` would make.
+            await self._publish(accepted.files[0], accepted)
+        except Exception as error:
+            return [error]
+        return [None]
 
     async def _publish(self, file: StoredFile, accepted: Accepted) -> None:
         """Record one file; returns once all in-sync replicas have the event, or the outbox.
