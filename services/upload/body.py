@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
@@ -17,6 +18,7 @@ from services.upload.names import (
     media_type,
     parse_header,
 )
+from services.upload.patience import Patience
 from services.upload.settings import UploadSettings
 from services.upload.splitting import Whole
 from shared.directory import Read
@@ -30,6 +32,8 @@ from shared.errors import (
 )
 
 FILE_PART = "file"
+
+_NO_QUERY = QueryParams()
 
 MAX_FIELD = 4096
 """Bytes of a form field's value; fields carry labels, not files."""
@@ -72,13 +76,16 @@ class Body(Protocol):
 class IncomingBody:
     """The files of one request, read once and in order, and the fields that came with them."""
 
-    def __init__(self, request: Request, settings: UploadSettings) -> None:
+    def __init__(self, request: Request, settings: UploadSettings, patience: Patience) -> None:
         self._receive = request.receive
         self._settings = settings
+        self._patience = patience
         # Asking Starlette for each header looks through all of them each time.
-        self._headers = {name: value.decode("latin-1") for name, value in request.headers.raw}
-        self._name = request.query_params.get("name")
-        self.fields = request.query_params.multi_items()
+        headers = request.scope["headers"]
+        self._headers = {name: value.decode("latin-1") for name, value in headers}
+        query = request.query_params if request.scope["query_string"] else _NO_QUERY
+        self._name = query.get("name")
+        self.fields = query.multi_items()
         """Query parameters and form fields; complete when the last file is read."""
 
     @property
@@ -117,7 +124,8 @@ class IncomingBody:
             self._receive,
             announced=self.announced,
             limit=limit or self._settings.max_file_size,
-            patience=self._settings.idle_timeout,
+            patience=self._patience,
+            idle_timeout=self._settings.idle_timeout,
             min_rate=self._settings.min_rate,
         )
 
@@ -171,13 +179,15 @@ class _Bytes:
         *,
         announced: int | None,
         limit: int,
-        patience: float,
+        patience: Patience,
+        idle_timeout: float,
         min_rate: float,
     ) -> None:
         """Args:
             announced: bytes that the body is to have, if the client told.
             limit: bytes that it may have.
-            patience: seconds of silence after which it is given up.
+            patience: with which it is waited for.
+            idle_timeout: seconds of silence after which it is given up.
             min_rate: bytes a second that it must bring on average, beyond that.
 
         Raises:
@@ -189,6 +199,7 @@ class _Bytes:
         self._announced = announced
         self._limit = limit
         self._patience = patience
+        self._idle_timeout = idle_timeout
         self._min_rate = min_rate
         self._waited = 0.0
         """Seconds that the client let us wait so far."""
@@ -223,18 +234,18 @@ class _Bytes:
     async def _next_message(self) -> Message:
         clock = asyncio.get_running_loop().time
         begun = clock()
-        left = self._patience + self._received / self._min_rate - self._waited
+        left = self._idle_timeout + self._received / self._min_rate - self._waited
         try:
-            async with asyncio.timeout(min(self._patience, left)):
+            with self._patience.of(min(self._idle_timeout, left)):
                 message = await self._receive()
         except TimeoutError as error:
-            if left < self._patience:
+            if left < self._idle_timeout:
                 raise StalledUploadError(
                     f"The request brings less than {self._min_rate:g} bytes a second; send it "
                     "again over a faster line, or a smaller file."
                 ) from error
             raise StalledUploadError(
-                f"Nothing came for {self._patience:g} seconds; send it again."
+                f"Nothing came for {self._idle_timeout:g} seconds; send it again."
             ) from error
         self._waited += clock() - begun
         if message["type"] == "http.disconnect":

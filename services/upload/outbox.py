@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from services.upload.link import KafkaLink
+from services.upload.patience import Patience
 from services.upload.settings import UploadSettings
 from shared.blobs import BlobMissingError, BlobStore
 from shared.errors import BlobStoreUnavailableError, KafkaUnavailableError
@@ -59,6 +60,7 @@ class Outbox:
         self._publisher = publisher
         self._topic = settings.topic_prefix + UPLOADED.name
         self._link = link
+        self._patience = Patience()
         self._waiting = 0
         self._kept = asyncio.Event()
 
@@ -96,7 +98,7 @@ class Outbox:
         """
         if self._link.trouble is None:
             try:
-                async with asyncio.timeout(self._settings.publish_timeout + VERDICT_GRACE):
+                with self._patience.of(self._settings.publish_timeout + VERDICT_GRACE):
                     await self._publisher.publish(event)
             except (TimeoutError, KafkaUnavailableError) as error:
                 log.warning("the event of %s goes to the outbox: %r", event.file_id, error)

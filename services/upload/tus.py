@@ -15,7 +15,6 @@ from fastapi.routing import APIRoute
 
 from services.upload.api import State, Uploader
 from services.upload.appending import ALGORITHMS, Checksum, Incoming
-from services.upload.body import IncomingBody
 from services.upload.concatenation import Concat
 from services.upload.resumable import Upload
 from services.upload.sweep import KEPT
@@ -225,7 +224,7 @@ async def _append(
     state = _state(request)
     header = request.headers.get("upload-checksum")
     checksum = None if header is None else Checksum.read(header)
-    body = IncomingBody(request, state["settings"])
+    body = state["desk"].body_of(request)
     with state["desk"].admitted(asker, announced=body.announced or 0) as used:
         async with state["resumable"].turn(upload_id, asker) as (before, asked_to_end):
             if before.ticket.concat is not None and not before.ticket.concat.is_partial:

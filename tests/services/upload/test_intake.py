@@ -1,7 +1,9 @@
 """All or nothing, down to the case that cannot be undone; on FastStream's own test broker."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaConnectionError
@@ -15,14 +17,16 @@ from services.upload.idempotency import Keys
 from services.upload.intake import Intake
 from services.upload.link import KafkaLink
 from services.upload.outbox import Outbox
+from services.upload.patience import Patience
 from services.upload.settings import UploadSettings
 from shared.blobs import open_blob_store
 from shared.errors import KafkaUnavailableError, LengthMismatchError
-from shared.events import FileUploaded
+from shared.events import FileUploaded, new_file_id
 from shared.principal import EVERYBODY
 from shared.publishing import DirectPublisher, Publisher
 from shared.reading import parse
 from shared.topics import UPLOADED
+from tests.support.builders import about, uploaded
 
 FORM = b"".join(
     b'--b\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\nx\r\n' % name
@@ -86,7 +90,7 @@ async def test_what_kafka_does_not_take_waits_in_the_outbox(
 ) -> None:
     request = request_of(FORM + b"--b--\r\n", content_type="multipart/form-data; boundary=b")
 
-    accepted = await intake.take(IncomingBody(request, settings), EVERYBODY)
+    accepted = await intake.take(IncomingBody(request, settings, Patience()), EVERYBODY)
 
     blobs = open_blob_store(settings)
     second = accepted.files[1]
@@ -97,6 +101,28 @@ async def test_what_kafka_does_not_take_waits_in_the_outbox(
     assert len(await blobs.keys("sources")) == 3
 
 
+async def test_an_event_of_which_nobody_says_what_became_goes_to_the_outbox(
+    settings: UploadSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Silent(DirectPublisher):
+        async def publish(self, *_: Any, **__: Any) -> None:
+            await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(outbox, "VERDICT_GRACE", 0.1)
+    settings = settings.model_copy(update={"publish_timeout": 0.1})
+    silent, blobs = Silent(settings, client_id="never started"), open_blob_store(settings)
+    link = KafkaLink(silent, "")
+    link.trouble = None
+    waiting = Outbox(settings=settings, blobs=blobs, publisher=silent, link=link)
+    event = about(new_file_id(), uploaded())
+    assert isinstance(event, FileUploaded)
+
+    async with asyncio.timeout(5):
+        await waiting.publish(event)
+
+    assert await blobs.keys("outbox") == [f"outbox/{event.file_id}.json"]
+
+
 async def test_when_only_some_files_are_taken_the_answer_says_which(
     settings: UploadSettings, intake: Intake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,7 +130,7 @@ async def test_when_only_some_files_are_taken_the_answer_says_which(
     request = request_of(FORM + b"--b--\r\n", content_type="multipart/form-data; boundary=b")
 
     with pytest.raises(KafkaUnavailableError, match="2 of 3 files were accepted") as refusal:
-        await intake.take(IncomingBody(request, settings), EVERYBODY)
+        await intake.take(IncomingBody(request, settings, Patience()), EVERYBODY)
 
     accepted = refusal.value.members["accepted"]
     assert isinstance(accepted, list)
@@ -119,6 +145,6 @@ async def test_a_body_of_another_length_than_announced_is_refused(
     request = request_of(b"x" * 10, content_type="text/plain", length=11)
 
     with pytest.raises(LengthMismatchError, match="says 11 bytes, 10 came"):
-        await intake.take(IncomingBody(request, settings), EVERYBODY)
+        await intake.take(IncomingBody(request, settings, Patience()), EVERYBODY)
 
     assert await open_blob_store(settings).keys("sources") == []

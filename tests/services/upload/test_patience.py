@@ -1,0 +1,76 @@
+"""One timer for all that wait, and what it ends."""
+
+import asyncio
+
+import pytest
+
+from services.upload.patience import LOOK_EVERY, Patience
+
+LONG = 60.0
+
+
+async def wait(patience: Patience, seconds: float, *, lasts: float = LONG) -> str:
+    with patience.of(seconds):
+        await asyncio.sleep(lasts)
+    return "in time"
+
+
+async def test_what_takes_too_long_is_ended_soon_after_its_time() -> None:
+    patience, clock = Patience(), asyncio.get_running_loop().time
+    begun = clock()
+    with pytest.raises(TimeoutError):
+        await wait(patience, 0.3)
+    assert 0.3 <= clock() - begun < 0.3 + LOOK_EVERY + 0.5
+
+
+async def test_each_wait_has_its_own_time() -> None:
+    patience = Patience()
+    waits = [wait(patience, 0.05), wait(patience, LONG, lasts=0.4), wait(patience, 0.2)]
+    first, second, third = await asyncio.gather(*waits, return_exceptions=True)
+    assert isinstance(first, TimeoutError)
+    assert second == "in time"
+    assert isinstance(third, TimeoutError)
+
+
+async def test_a_task_goes_on_after_its_wait_was_ended() -> None:
+    patience = Patience()
+    with pytest.raises(TimeoutError):
+        await wait(patience, 0.0)
+    assert await wait(patience, LONG, lasts=0.3) == "in time"
+
+
+async def test_what_somebody_else_cancels_is_no_time_out() -> None:
+    task = asyncio.create_task(wait(Patience(), LONG))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_who_is_cancelled_at_the_same_moment_stays_cancelled() -> None:
+    async def until_both() -> None:
+        with patience.of(0.0):
+            try:
+                await asyncio.sleep(LONG)
+            except asyncio.CancelledError:
+                task.cancel()
+                raise
+
+    patience = Patience()
+    task = asyncio.create_task(until_both())
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_an_error_of_the_block_is_not_hidden() -> None:
+    with pytest.raises(KeyError), Patience().of(LONG):
+        raise KeyError
+
+
+async def test_it_rests_while_nobody_waits() -> None:
+    patience = Patience()
+    await wait(patience, LONG, lasts=0.0)
+    await asyncio.sleep(2 * LOOK_EVERY + 0.1)
+    assert patience._timer is None
+    with pytest.raises(TimeoutError):
+        await wait(patience, 0.0)
