@@ -31,8 +31,12 @@ log = logging.getLogger(__name__)
 
 GROUP = "projector"
 
-MAX_BATCH = 1000
-"""Records of one fold: one read and one write of MongoDB each, and at most some 20 MB of memory."""
+MAX_FETCH = 2 << 20
+"""Bytes that Kafka brings at once, and that are folded in one go: some 3,500 records, one read
+and one write of MongoDB, and at most some 20 MB of memory."""
+
+UNTIL_TAKEN = 3600.0
+"""Seconds for which aiokafka fetches nothing while something waits to be taken."""
 
 RETRY_DELAY = 1.0
 """Seconds between two tries while MongoDB or Kafka is away; the batch waits, nothing is lost."""
@@ -42,6 +46,9 @@ PAUSE = 0.1
 one go, and a short file's whole story is one write. With a fifth of it the projector took a tenth
 more processor time, and Kafka a third more. Lists lag so far behind; live states come from the
 hub."""
+
+FULL_BATCH = 250
+"""Records after which there is no pause: what comes while so many are folded is enough."""
 
 MAX_RECENT = 5000
 """Files that need not be read again, some 5 kB each."""
@@ -73,7 +80,7 @@ class Projector:
             *topic_names(settings, EVENT_TOPICS),
             group_id=group_name(settings, GROUP),
             batch=True,
-            max_records=MAX_BATCH,
+            fetch_max_bytes=MAX_FETCH,
             auto_offset_reset="earliest",
             partition_assignment_strategy=(RangePartitionAssignor,),
             session_timeout_ms=SESSION_TIMEOUT_MS,
@@ -86,7 +93,7 @@ class Projector:
         async def project(message: KafkaMessage) -> None:
             await self.project(message.raw_message)
             await message.ack()
-            await asyncio.sleep(PAUSE * (1 - len(message.raw_message) / MAX_BATCH))
+            await asyncio.sleep(PAUSE * max(0, 1 - len(message.raw_message) / FULL_BATCH))
 
     async def watch(self) -> None:
         """Look after what `subscribe` began, until cancelled: FastStream tells nobody of its end.
@@ -96,6 +103,9 @@ class Projector:
         """
         assert self._subscriber is not None  # noqa: S101 - `subscribe` set it
         consumer = self._subscriber.consumer
+        # After 0.1 s it would ask for the partitions of which nothing waits to be taken. If those
+        # bring nothing, Kafka keeps the question for half a second, and all others with it.
+        consumer._fetcher._prefetch_backoff = UNTIL_TAKEN  # noqa: SLF001
         await asyncio.shield(consumer._coordinator._coordination_task)  # noqa: SLF001
 
     async def project(self, records: Sequence[KafkaRecord]) -> None:

@@ -29,7 +29,7 @@ from rich.progress import (
 from services.status.checkpoints import Checkpoints
 from services.status.crew import Crew, crew
 from services.status.drift import Drift, find_drift
-from services.status.projector import MAX_BATCH, Projector
+from services.status.projector import Projector
 from services.status.rebuild import Advance, OnAdvance, rebuild
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
@@ -43,6 +43,9 @@ from shared.telemetry import configure_logging
 from shared.topics import EVENT_TOPICS
 
 SHADOW = "files_replay"
+
+MAX_BATCH = 1000
+"""Records of the tail that are folded in one go."""
 
 NAME = re.compile(r"(?!replay$)[a-z0-9]+(_[a-z0-9]+)*")
 """What a collection of the past may be called, behind `files_`."""

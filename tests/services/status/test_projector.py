@@ -1,16 +1,20 @@
 """The projector folds batches of records into a real MongoDB."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.fetch import FetchRequest
 
-from services.status.projection import State, fold
+from services.status.projection import State, Status, fold
 from services.status.projector import Projector
 from services.status.store import FileStore
 from shared.events import new_file_id
 from shared.publishing import Publisher, make_broker
 from shared.settings import Settings
+from shared.topics import EVENT_TOPICS
 from tests.services.status.records import records
 from tests.support.builders import about, completed, processing, progressed, uploaded
 
@@ -64,3 +68,41 @@ async def test_the_end_of_its_consumer_is_told(
                 await watching
     finally:
         await broker.stop()
+
+
+async def test_while_it_folds_no_fetch_leaves_out_the_partitions_that_are_busy(
+    store: FileStore, publisher: Publisher, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = make_broker(settings, client_id="test")
+    projector = Projector(store, publisher)
+    projector.subscribe(broker, settings)
+    first, second = about(new_file_id(), uploaded()), about(new_file_id(), uploaded())
+    fetched: list[int] = []
+    send, save = AIOKafkaClient.send, store.save
+
+    async def note_fetches(
+        client: AIOKafkaClient, node: int, request: object, **options: object
+    ) -> object:
+        if isinstance(request, FetchRequest):
+            fetched.append(sum(len(partitions) for _, partitions in request.topics))
+        return await send(client, node, request, **options)
+
+    async def save_slowly(changes: Sequence[tuple[Status | None, Status]]) -> set[str]:
+        if not fetched:
+            monkeypatch.setattr(AIOKafkaClient, "send", note_fetches)
+            await publisher.publish(second)  # Fetched, and left lying until this one is stored.
+            await asyncio.sleep(0.5)
+        return await save(changes)
+
+    monkeypatch.setattr(store, "save", save_slowly)
+    await broker.start()
+    watching = asyncio.create_task(projector.watch())
+    try:
+        await publisher.publish(first)
+        async with asyncio.timeout(20):
+            while await store.get(second.file_id) is None:
+                await asyncio.sleep(0.01)
+    finally:
+        watching.cancel()
+        await broker.stop()
+    assert set(fetched) == {sum(topic.partitions for topic in EVENT_TOPICS)}
