@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 from shared.directory import Directory, Read
 from shared.errors import BlobStoreUnavailableError, StorageFullError
 from shared.files import Piece, force_folders
+from shared.packs import PACKS, Packs
 from shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -60,8 +61,13 @@ SOURCES = "sources/"
 
 
 def source_key(file_id: str) -> str:
-    """Where an uploaded file is stored."""
+    """Where an uploaded file is stored, unless the store was let choose another place."""
     return SOURCES + file_id
+
+
+def file_id_of(key: str) -> str:
+    """The uploaded file that is stored under a key."""
+    return key.rpartition("/")[2]
 
 
 def results_prefix(file_id: str) -> str:
@@ -104,6 +110,7 @@ class BlobStore:
         self._root = root
         self._fsync = fsync and root is not None
         self._directory = None if root is None else Directory(root, fsync=fsync)
+        self._packs = None if root is None else Packs(root)
 
     @asynccontextmanager
     async def scribe(self) -> AsyncIterator[None]:
@@ -121,31 +128,33 @@ class BlobStore:
         read: Read,
         *,
         see: Callable[[Piece], None] = _nothing,
-        unknown: bool = False,
-    ) -> None:
-        """Store what `read` gives; if `read` raises, nothing is stored, the error goes on.
+        anywhere: bool = False,
+    ) -> str:
+        """Store what `read` gives, and return its key; if `read` raises, nothing is stored, and the
+        error goes on.
 
         A failing `read` must not raise `OSError`, which counts as the store's own failure.
 
         Args:
             see: called with each block of the content, in order, where that is cheapest: in a
                 thread, if there is one.
-            unknown: nothing is there, and nobody looks before this returns; what remains of it
-                should the process die is swept.
+            anywhere: whether the store may choose another key that ends as this one does, if that
+                is cheaper. Nothing may be there yet.
         """
         first = await _read_block(read, BLOCK)
         # Of a form, pieces of a BLOCK come less a boundary; to fill them up would copy them all.
         read_block = partial(_read_block, read, BLOCK // 2)
         if len(first) < BLOCK:
             see(first)
-            await self.put(key, bytes(first), unknown=unknown)
-        elif self._directory is not None:
+            return await self.put(key, bytes(first), anywhere=anywhere)
+        if self._directory is not None:
             try:
                 await self._directory.put_large(key, first, read_block, see)
             except OSError as error:
                 raise _unavailable(error) from error
         else:
             await self._put_large(key, first, read_block, see)
+        return key
 
     async def _put_large(
         self, key: str, first: Piece, read_block: Read, see: Callable[[Piece], None]
@@ -163,21 +172,21 @@ class BlobStore:
             raise _unavailable(error) from error
 
     async def put(
-        self, key: str, data: bytes, *, durable: bool = True, unknown: bool = False
-    ) -> None:
-        """Store `data` under `key`, replacing what is there.
+        self, key: str, data: bytes, *, durable: bool = True, anywhere: bool = False
+    ) -> str:
+        """Store `data` under `key`, replacing what is there; returns its key.
 
         Args:
             durable: whether it must survive a power cut; what can be made anew need not.
-            unknown: as in `put_stream`.
+            anywhere: as in `put_stream`.
         """
         try:
             if self._directory is not None:
-                await self._directory.put(key, data, durable=durable, unknown=unknown)
-            else:
-                await obstore.put_async(self._store, key, data)
+                return await self._directory.put(key, data, durable=durable, anywhere=anywhere)
+            await obstore.put_async(self._store, key, data)
         except (StoreError, OSError) as error:
             raise _unavailable(error) from error
+        return key
 
     async def create(self, key: str, data: bytes) -> bool:
         """Store `data` under `key` if nothing is there; False if something is."""
@@ -216,6 +225,8 @@ class BlobStore:
             BlobMissingError: nothing is stored under this key.
         """
         with _missing_or_unavailable(key):
+            if packs := self._packs_of(key):
+                return _one(await asyncio.to_thread(packs.read, key))
             # obstore reads a file in pieces of 8 KiB, each of which changes threads.
             content = await (
                 self._directory.stream(key, BLOCK) if self._directory else self._stream(key)
@@ -241,6 +252,8 @@ class BlobStore:
             BlobMissingError: nothing is stored under this key.
         """
         with _missing_or_unavailable(key):
+            if packs := self._packs_of(key):
+                return await asyncio.to_thread(packs.size, key)
             size: int = (await obstore.head_async(self._store, key))["size"]
         return size
 
@@ -251,6 +264,8 @@ class BlobStore:
             BlobMissingError: nothing is stored under this key.
         """
         with _missing_or_unavailable(key):
+            if packs := self._packs_of(key):
+                return await asyncio.to_thread(packs.read, key, length)
             return bytes(await obstore.get_range_async(self._store, key, start=0, length=length))
 
     async def copy(self, key: str, target: str) -> None:
@@ -267,13 +282,16 @@ class BlobStore:
         await self._make_durable(target)
 
     def local_path(self, key: str) -> Path | None:
-        """Where the blob is as a file on this machine, or None if the store is elsewhere."""
-        return self._root / key if self._root is not None else None
+        """Where the blob is a file of its own on this machine, or None if it is none."""
+        return self._root / key if self._root and not self._packs_of(key) else None
 
     async def delete(self, key: str) -> None:
         """Remove a blob; removing what is not there is no error."""
         try:
-            await obstore.delete_async(self._store, key)
+            if packs := self._packs_of(key):
+                await asyncio.to_thread(packs.delete, key)
+            else:
+                await obstore.delete_async(self._store, key)
         except (FileNotFoundError, StoreNotFoundError):
             return
         except (StoreError, OSError) as error:
@@ -305,6 +323,34 @@ class BlobStore:
             raise _unavailable(error) from error
         return found
 
+    async def packed(self, begin: datetime, end: datetime) -> dict[str, Stored]:
+        """What the store chose the place for between two times, by key; others may be with it."""
+        if self._packs is None:
+            return {}
+        packs = self._packs
+
+        def found() -> dict[str, Stored]:
+            return {
+                each.key: Stored(each.size, each.at) for each in packs.stored_between(begin, end)
+            }
+
+        try:
+            return await asyncio.to_thread(found)
+        except OSError as error:
+            raise _unavailable(error) from error
+
+    async def sweep_packs(self) -> int:
+        """Give back what many deleted blobs had in common; returns how many files that were."""
+        if self._packs is None:
+            return 0
+        try:
+            return await asyncio.to_thread(self._packs.remove_empty, datetime.now(UTC))
+        except OSError as error:
+            raise _unavailable(error) from error
+
+    def _packs_of(self, key: str) -> Packs | None:
+        return self._packs if key.startswith(PACKS) else None
+
     async def _make_durable(self, key: str) -> None:
         """Force a directory store's new blob, and the folders that name it, to the disk."""
         if self._fsync and self._root is not None:
@@ -312,6 +358,10 @@ class BlobStore:
                 await asyncio.to_thread(_force, self._root, key)
             except OSError as error:
                 raise _unavailable(error) from error
+
+
+async def _one(piece: bytes) -> AsyncIterator[bytes]:
+    yield piece
 
 
 @contextmanager

@@ -47,7 +47,7 @@ class Dictation(asyncio.Protocol):
         number = next(self._numbers) % NUMBERS
         self._asked[number] = blob
         key = blob.key.encode()
-        head = BLOB.pack(number, blob.durable, blob.unknown, len(key), len(blob.data))
+        head = BLOB.pack(number, blob.durable, blob.anywhere, len(key), len(blob.data))
         self._line.writelines((head + key, blob.data))
         return True
 
@@ -58,13 +58,19 @@ class Dictation(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Called with answers."""
         data = self._rest + data
-        whole = len(data) - len(data) % ANSWER.size
-        self._rest = data[whole:]
-        done = []
-        for number, code in ANSWER.iter_unpack(data[:whole]):
+        done: list[Small] = []
+        begin = 0
+        while len(data) - begin >= ANSWER.size:
+            number, code, key_size = ANSWER.unpack_from(data, begin)
+            end = begin + ANSWER.size + key_size
+            if len(data) < end:
+                break
             blob = self._asked.pop(number)
+            blob.key = data[end - key_size : end].decode()
             blob.error = OSError(code, os.strerror(code)) if code else None
             done.append(blob)
+            begin = end
+        self._rest = data[begin:]
         self._stored(done)
 
     def connection_lost(self, error: Exception | None) -> None:

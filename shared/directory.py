@@ -4,6 +4,7 @@ Small ones are written by threads, or by a process of their own while there is a
 """
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ class Directory:
         self._root = str(root)
         self._fsync = fsync
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stored: dict[Small, asyncio.Future[None]] = {}
+        self._stored: dict[Small, asyncio.Future[str]] = {}
         """Who waits for which."""
         self._writers = Writers(self._root, self._end_soon)
         self._scribe: Dictation | None = None
@@ -48,26 +49,32 @@ class Directory:
                 self._scribe = None
 
     async def put(
-        self, key: str, data: bytes, *, durable: bool = True, unknown: bool = False
-    ) -> None:
-        """Store a small blob, replacing what is there.
+        self, key: str, data: bytes, *, durable: bool = True, anywhere: bool = False
+    ) -> str:
+        """Store a small blob, replacing what is there; returns its key.
 
         Args:
-            unknown: nothing is there, and nobody looks before this returns.
+            anywhere: whether that may be another one.
         """
-        blob = Small(key, data, durable and self._fsync, unknown)
+        blob = Small(key, data, durable and self._fsync, anywhere)
         self._loop = asyncio.get_running_loop()
-        stored = self._stored[blob] = self._loop.create_future()
+        stored: asyncio.Future[str] = self._loop.create_future()
+        self._stored[blob] = stored
         if self._scribe is None or not self._scribe.take(blob):
             self._writers.take([blob])
-        await stored
+        return await stored
 
     def _write(self, blobs: Iterable[Small]) -> None:
-        """Do what the scribe did not come to, or may have done: twice is harmless."""
+        """Do what the scribe did not come to, or may have done: twice is harmless, but for a slice.
+
+        That would be there without anybody who knows its key.
+        """
         blobs = list(blobs)
-        for blob in blobs:
-            blob.unknown = False  # Some of it may be there by now.
-        self._writers.take(blobs)
+        loose = [blob for blob in blobs if blob.anywhere]
+        for blob in loose:
+            blob.error = OSError(errno.EIO, "the scribe died")
+        self._end(loose)
+        self._writers.take([blob for blob in blobs if not blob.anywhere])
 
     def _end_soon(self, blobs: Sequence[Small]) -> None:
         if self._loop is not None:
@@ -79,7 +86,7 @@ class Directory:
             if stored.done():  # Who waited was cancelled.
                 continue
             if blob.error is None:
-                stored.set_result(None)
+                stored.set_result(blob.key)
             else:
                 stored.set_exception(blob.error)
 

@@ -2,8 +2,7 @@
 
 A thread takes its share of all small blobs that wait, writes them, and has the disk take them
 together, which costs a fraction of one after another. A blob is written in a folder aside and then
-renamed, so that nobody reads half of it; what a process that died leaves there is swept. One whose
-key nobody knows yet need not be: what a process that died leaves of it, no event tells of.
+renamed, so that nobody reads half of it; what a process that died leaves there is swept.
 """
 
 import itertools
@@ -34,19 +33,17 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 Piece = bytes | bytearray | memoryview
 """Some bytes that nobody writes to any more."""
 
-_force_content = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter.
+force_content = getattr(os, "fdatasync", os.fsync)
+"""Has the disk take what stands in a file. macOS has only `fsync`."""
 
 
 class StagedFile:
     """A file that is to become a blob. Its methods wait for the disk."""
 
-    def __init__(self, root: str, key: str, *, aside: bool = True) -> None:
-        """Args:
-        aside: whether it is written in the folder aside.
-        """
+    def __init__(self, root: str, key: str) -> None:
         # Paths of pathlib took a third of the time that Python spends on a small blob.
         self._target = f"{root}/{key}"
-        self._path = f"{root}/{STAGED}/{_PROCESS}.{next(_numbers)}" if aside else self._target
+        self._path = f"{root}/{STAGED}/{_PROCESS}.{next(_numbers)}"
         try:
             self._descriptor = os.open(self._path, _NEW, 0o644)
         except FileNotFoundError:
@@ -66,16 +63,15 @@ class StagedFile:
 
     def force(self) -> None:
         """Wait until the disk has what was written so far."""
-        _force_content(self._descriptor)
+        force_content(self._descriptor)
 
     def become_blob(self) -> None:
         """Take the blob's name. It is durable once its folders are."""
-        if self._path != self._target:
-            try:
-                os.rename(self._path, self._target)  # noqa: PTH104
-            except FileNotFoundError:
-                _make_folder_of(self._target)
-                os.rename(self._path, self._target)  # noqa: PTH104
+        try:
+            os.rename(self._path, self._target)  # noqa: PTH104
+        except FileNotFoundError:
+            _make_folder_of(self._target)
+            os.rename(self._path, self._target)  # noqa: PTH104
         self._close()
 
     def discard(self) -> None:
@@ -144,9 +140,8 @@ class Small:
     data: bytes
     durable: bool
     """Whether it must survive a power cut."""
-    unknown: bool = False
-    """Whether nobody knows its key yet: then it can be written where it is to be, which spares the
-    disk half of the work."""
+    anywhere: bool = False
+    """Whether it may be stored under another key, which is then in place of this one."""
     file: StagedFile | None = None
     error: Exception | None = None
     """Why it is not stored, once it could have been."""
@@ -166,7 +161,7 @@ def _store_together(root: str, blobs: Sequence[Small]) -> None:
         for blob in blobs:
             if blob.error is None and (blob.durable or not durable_only):
                 try:
-                    blob.file = blob.file or StagedFile(root, blob.key, aside=not blob.unknown)
+                    blob.file = blob.file or StagedFile(root, blob.key)
                     step(blob, blob.file)
                 except OSError as error:
                     blob.error = error

@@ -1,7 +1,8 @@
 """The scribe: a process that writes small blobs for another one, `python -m shared.scribe ROOT`.
 
-Its standard input is a socket. Each blob that comes over it is answered with its number and how it
-went, in the order in which they are done. When the other side closes, it finishes and ends.
+Its standard input is a socket. Each blob that comes over it is answered with its number, how it
+went and its key, in the order in which they are done. When the other side closes, it finishes and
+ends.
 """
 
 import errno
@@ -12,13 +13,20 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from shared.files import AT_ONCE, WRITERS, Small, store_together
+from shared.files import AT_ONCE, Small, store_together
+from shared.packs import PackWriter
 
 BLOB = struct.Struct("!I??HI")
-"""What comes before a blob: its number, whether it is durable and unknown, two sizes."""
+"""What comes before a blob: its number, whether it is durable and may stand anywhere, and the sizes
+of its key and its content, which follow."""
 
-ANSWER = struct.Struct("!II")
-"""A blob's number, and the number of the system's error, 0 if it is stored."""
+ANSWER = struct.Struct("!IIH")
+"""A blob's number, the number of the system's error, 0 if it is stored, and the size of its key,
+which follows."""
+
+WRITERS = 2
+"""Threads: while the disk takes what one has written, another writes what has come meanwhile. A
+third and a fourth would divide the same into more batches, each of which the disk is waited for."""
 
 BUFFER = 1 << 20
 """Bytes that are read from the socket at a time."""
@@ -43,9 +51,11 @@ class Scribe:
             thread.join()
 
     def _take_turns(self) -> None:
+        pack = PackWriter(self._root)
         while asked := self._next():
             for begin in range(0, len(asked), AT_ONCE):
-                self._store(asked[begin : begin + AT_ONCE])
+                self._store(asked[begin : begin + AT_ONCE], pack)
+        pack.close()
 
     def _next(self) -> list[tuple[int, Small]]:
         """What has come meanwhile, with its numbers; nothing at the end."""
@@ -62,9 +72,9 @@ class Scribe:
         except ConnectionResetError:  # The other side died with answers unread.
             return b""
 
-    def _store(self, asked: Sequence[tuple[int, Small]]) -> None:
-        store_together(self._root, [blob for _, blob in asked])
-        answers = [ANSWER.pack(number, _code(blob.error)) for number, blob in asked]
+    def _store(self, asked: Sequence[tuple[int, Small]], pack: PackWriter) -> None:
+        store_together(self._root, pack.take([blob for _, blob in asked]))
+        answers = [_answer(number, blob) for number, blob in asked]
         with self._speaking, suppress(OSError):  # Nobody may be left to hear it.
             self._line.sendall(b"".join(answers))
 
@@ -73,14 +83,19 @@ def _take_blobs(given: bytearray) -> Iterator[tuple[int, Small]]:
     """The blobs that are there as a whole, each with its number; they are taken away."""
     begin = 0
     while len(given) - begin >= BLOB.size:
-        number, durable, unknown, key_size, size = BLOB.unpack_from(given, begin)
+        number, durable, anywhere, key_size, size = BLOB.unpack_from(given, begin)
         content = begin + BLOB.size + key_size
         if len(given) < content + size:
             break
         key = given[content - key_size : content].decode()
         begin = content + size
-        yield number, Small(key, bytes(given[content:begin]), durable, unknown)
+        yield number, Small(key, bytes(given[content:begin]), durable, anywhere)
     del given[:begin]
+
+
+def _answer(number: int, blob: Small) -> bytes:
+    key = blob.key.encode()
+    return ANSWER.pack(number, _code(blob.error), len(key)) + key
 
 
 def _code(error: Exception | None) -> int:

@@ -14,7 +14,7 @@ from services.status.commanding import SOURCE, publish_and_see, request_cancel
 from services.status.hub import Hub
 from services.status.projection import Status, apply
 from services.status.store import FileStore
-from shared.blobs import BlobStore, results_prefix, source_key
+from shared.blobs import BlobStore, results_prefix
 from shared.errors import LegalHoldError, UnavailableError
 from shared.events import DeletedData, FileDeleted
 from shared.publishing import Publisher
@@ -85,7 +85,7 @@ class Eraser:
 
     async def _erase(self, status: Status) -> None:
         results = await self._blobs.keys(results_prefix(status.file_id))
-        for key in (source_key(status.file_id), *results):
+        for key in (status.source, *results):
             await self._blobs.delete(key)
         await self._publisher.forget(status.file_id, UPLOADED)
         for share in status.shares:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, computed_fie
 from services.status.history import HistoryEntry, with_events
 from services.status.position import NOWHERE, Position, as_integers, position_of
 from services.status.shares import SHARING, Shares, with_event, without_names
+from shared.blobs import source_key
 from shared.events import (
     AccessEvent,
     EventType,
@@ -120,8 +121,15 @@ class Status(BaseModel):
     """The last run that is to be cancelled, for as long as that may still come true."""
     shares: Shares = Field(default=(), exclude=True)
     """Who else may read the file: for its owner to know, and not part of the document."""
+    blob: str | None = Field(default=None, exclude=True)
+    """Where the file is stored, if not where its id tells: nobody else's business."""
     position: Annotated[Position, PlainSerializer(as_integers, when_used="json")] = NOWHERE
     """Of two states of a file the one with the greater position is the later one."""
+
+    @property
+    def source(self) -> str:
+        """Key of the file as it was uploaded."""
+        return self.blob or source_key(self.file_id)
 
 
 _UNKNOWN = Status(file_id="")
@@ -288,6 +296,7 @@ def _note_facts(draft: Draft, event: WorkEvent, *, leads: bool) -> None:
             draft["content_type"] = data.content_type
             draft["sha256"] = data.sha256
             draft["batch_id"] = data.batch_id
+            draft["blob"] = data.blob if data.blob != source_key(event.file_id) else None
             draft["tenant"] = data.tenant
             if draft["deleted_at"] is None:
                 draft["owner"] = data.owner

@@ -11,7 +11,6 @@ import logging
 from services.status.commanding import SOURCE, publish_and_see
 from services.status.hub import Hub
 from services.status.projection import State, Status
-from shared.blobs import source_key
 from shared.errors import CatchingUpError, NotRetryableError
 from shared.events import FileRequeued, RequeuedData
 from shared.publishing import Publisher
@@ -37,7 +36,7 @@ def next_run(status: Status, *, force: bool, reason: str) -> RequeuedData:
         raise CatchingUpError(f"The upload of {status.file_id} is still on its way: ask again.")
     return RequeuedData(
         run=status.run + 1,
-        blob=source_key(status.file_id),
+        blob=status.source,
         created_at=status.created_at,
         reason=reason,
         **status.model_dump(

@@ -73,6 +73,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
             "direct uploads": deposits.sweep,
             "incomplete files": partial(sweep_staged, blobs),
             "files without an event": Orphans(settings, blobs).sweep,
+            "empty packs": blobs.sweep_packs,
         }
         usage = Usage(settings)
         gossip = Gossip(settings=settings, usage=usage, publisher=publisher, link=link)

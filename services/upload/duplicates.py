@@ -1,8 +1,9 @@
 """De-duplication: who uploads again what they have already gets the earlier file.
 
 The index is in the blob store, which every pod has anyway: `known/{place}/{file_id}`, where the
-place follows from tenant, owner, hash and type. A file is in it once its event is durable, so what
-is found there was accepted; two equal uploads side by side do not see each other and are two files.
+place follows from tenant, owner, hash and type, and the content is the key of the file's own blob.
+A file is in it once its event is durable, so what is found there was accepted; two equal uploads
+side by side do not see each other and are two files.
 `known/of/{file_id}` has the place, so that nothing stays of a file that is deleted, and
 `known/ended/{file_id}` says that a file failed or was cancelled, which makes it count no more.
 """
@@ -17,7 +18,7 @@ from dataclasses import replace
 from services.upload.link import KafkaLink
 from services.upload.settings import UploadSettings
 from services.upload.waybills import Accepted, StoredFile
-from shared.blobs import BlobMissingError, BlobStore, source_key
+from shared.blobs import BlobMissingError, BlobStore, file_id_of
 from shared.errors import BadParameterError, BlobStoreUnavailableError
 from shared.principal import Principal
 
@@ -65,14 +66,21 @@ class Duplicates:
         place = _place(file, asker)
         with suppress(BlobStoreUnavailableError):
             for key in await self._blobs.keys(f"{place}/"):
-                file_id = key.rpartition("/")[2]
-                if await self._counts(file_id):
-                    return replace(file, file_id=file_id, deduplicated=True)
+                earlier = await self._remembered(file, key)
+                if earlier is not None and await self._counts(earlier):
+                    return earlier
                 await self._blobs.delete(key)
         return None
 
-    async def _counts(self, file_id: str) -> bool:
-        return not await self._there(_ended(file_id)) and await self._there(source_key(file_id))
+    async def _remembered(self, file: StoredFile, key: str) -> StoredFile | None:
+        try:
+            blob = (await self._blobs.get(key)).decode()
+        except BlobMissingError:
+            return None  # It was deleted just now.
+        return replace(file, file_id=file_id_of(key), blob=blob or None, deduplicated=True)
+
+    async def _counts(self, file: StoredFile) -> bool:
+        return not await self._there(_ended(file.file_id)) and await self._there(file.key)
 
     async def _there(self, key: str) -> bool:
         try:
@@ -88,7 +96,9 @@ class Duplicates:
                 if not file.deduplicated:
                     place = _place(file, asker)
                     await self._blobs.put(_of(file.file_id), place.encode(), durable=False)
-                    await self._blobs.put(f"{place}/{file.file_id}", b"", durable=False)
+                    await self._blobs.put(
+                        f"{place}/{file.file_id}", file.key.encode(), durable=False
+                    )
         except BlobStoreUnavailableError as error:
             log.warning(
                 "files are not remembered, equal ones will be files of their own: %s", error

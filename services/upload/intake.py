@@ -135,10 +135,11 @@ class Intake:
             declared=file.declared_type,
             settings=self._settings,
         )
-        unknown, file_id = file_id is None, file_id or new_file_id()
+        is_new, file_id = file_id is None, file_id or new_file_id()
         meter = _Meter(head, file, self._settings.max_file_size)
-        await self._blobs.put_stream(
-            source_key(file_id), meter.read, see=meter.sha256.update, unknown=unknown
+        # A file with an id may be stored for the second time, and then it must be in one place.
+        blob = await self._blobs.put_stream(
+            source_key(file_id), meter.read, see=meter.sha256.update, anywhere=is_new
         )
         stored.append(
             StoredFile(
@@ -147,6 +148,7 @@ class Intake:
                 size=meter.size,
                 content_type=content_type,
                 sha256=meter.sha256.hexdigest(),
+                blob=blob,
             )
         )
 
@@ -218,7 +220,7 @@ class Intake:
         if file.deduplicated:
             return
         data = UploadedData(
-            blob=source_key(file.file_id),
+            blob=file.key,
             content_type=file.content_type,
             size=file.size,
             sha256=file.sha256,
@@ -235,7 +237,7 @@ class Intake:
             if file.deduplicated:
                 continue  # It is another request's.
             try:
-                await self._blobs.delete(source_key(file.file_id))
+                await self._blobs.delete(file.key)
             except BlobStoreUnavailableError as error:
                 log.warning("the blob of refused file %s stays behind: %s", file.file_id, error)
 

@@ -6,11 +6,12 @@ How far the sweep has come is kept in the blob store, so that no pod does it all
 """
 
 import logging
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 from services.upload import outbox
 from services.upload.idempotency import KEPT
-from shared.blobs import SOURCES, BlobMissingError, BlobStore, source_key
+from shared.blobs import SOURCES, BlobMissingError, BlobStore, file_id_of, source_key
 from shared.events import file_id_age, first_file_id
 from shared.log import POLL_TIMEOUT_MS, open_log, seek_to
 from shared.settings import Settings
@@ -58,21 +59,21 @@ class Orphans:
         """
         swept = 0
         while True:
-            end, ids = await self._stored_until(datetime.now(UTC) - ORPHANED)
-            unknown = await self._without_event(ids) if ids else set()
-            if len(unknown) > max(FEW, len(ids) // 2):
+            end, files = await self._stored_until(datetime.now(UTC) - ORPHANED)
+            unknown = await self._without_event(files) if files else set()
+            if len(unknown) > max(FEW, len(files) // 2):
                 log.error(
                     "the log does not know %d of %d files: is it the right one? None is deleted",
                     len(unknown),
-                    len(ids),
+                    len(files),
                 )
                 return swept
             for file_id in unknown:
-                await self._blobs.delete(source_key(file_id))
+                await self._blobs.delete(files[file_id])
             swept += len(unknown)
-            if ids:
+            if files:
                 await self._blobs.put(PROGRESS, end.isoformat().encode())
-            if len(ids) < AT_ONCE:
+            if len(files) < AT_ONCE:
                 return swept
 
     async def _swept_to(self) -> datetime:
@@ -81,19 +82,21 @@ class Orphans:
         except BlobMissingError:
             return BEGINNING
 
-    async def _stored_until(self, end: datetime) -> tuple[datetime, set[str]]:
-        """The files not looked at yet, stored up to `end` or to where they are enough."""
+    async def _stored_until(self, end: datetime) -> tuple[datetime, dict[str, str]]:
+        """The files not looked at yet, stored up to `end` or to where they are enough, and their
+        keys."""
         begin = await self._swept_to()
         there = await self._blobs.stored(SOURCES, after=source_key(first_file_id(begin - LONGEST)))
+        there |= await self._blobs.packed(begin, end)
         found = sorted((blob.at, key) for key, blob in there.items() if begin < blob.at <= end)
         if len(found) > AT_ONCE:
             end = found[AT_ONCE - 1][0]
-        return end, {key.removeprefix(SOURCES) for stored, key in found if stored <= end}
+        return end, {file_id_of(key): key for stored, key in found if stored <= end}
 
-    async def _without_event(self, ids: set[str]) -> set[str]:
+    async def _without_event(self, ids: Collection[str]) -> set[str]:
         """Those that neither the outbox nor the log has."""
         kept = await self._blobs.keys(f"{outbox.PREFIX}/")
-        unknown = ids.difference(map(outbox.file_id_of, kept))
+        unknown = set(ids).difference(map(outbox.file_id_of, kept))
         now = datetime.now(UTC)
         oldest = max((file_id_age(each, now) or 0.0 for each in unknown), default=0.0)
         made = now - CLOCKS - timedelta(seconds=oldest)

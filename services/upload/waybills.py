@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from shared.blobs import source_key
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFile:
@@ -13,8 +15,15 @@ class StoredFile:
     content_type: str
     sha256: str | None
     """None if it did not pass through here, and nobody told."""
+    blob: str | None = None
+    """Its key in the blob store, if that is not the one which follows from its id."""
     deduplicated: bool = False
     """Whether it is an earlier one, in whose place nothing new was stored."""
+
+    @property
+    def key(self) -> str:
+        """Where it is stored."""
+        return self.blob or source_key(self.file_id)
 
 
 @dataclass(frozen=True, kw_only=True)

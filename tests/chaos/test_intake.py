@@ -27,6 +27,7 @@ from tests.support.crowd import Visit, visits
 from tests.support.kafka_line import KafkaLine
 from tests.support.s3 import Mood, StoreLine, on_s3
 from tests.support.small_disk import SmallDisk, small_disk
+from tests.support.stored import stored_files
 from tests.support.sweeping import age_everything, sweep_all
 
 TIMEOUT = 1.0
@@ -110,8 +111,7 @@ async def assert_kept(settings: UploadSettings, seen: Sequence[Visit]) -> None:
     assert not refused & published.keys()
     assert len(set(published.values())) == len(published)
     blobs = open_blob_store(settings)
-    stored = await blobs.stored(SOURCES)
-    assert sorted(stored) == sorted(SOURCES + file_id for file_id in published.values())
+    assert sorted(await stored_files(blobs)) == sorted(published.values())
     assert await blobs.keys("staged/") == []
     assert await blobs.keys("outbox/") == []
     assert await ended(settings, len(published)) == Counter(published.values())

@@ -12,11 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shared.blobs import BlobStore, open_blob_store, source_key
+from shared.blobs import BlobMissingError, BlobStore, open_blob_store, source_key
 from shared.errors import BlobStoreUnavailableError, StorageFullError
-from shared.scribe import BLOB
+from shared.scribe import BLOB, WRITERS
 from shared.settings import Settings
 from tests.support.small_disk import small_disk
+from tests.support.stored import stored_files
 
 KEY = source_key("one")
 
@@ -80,8 +81,9 @@ async def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 1 << 16) as disk:
         store = store_in(disk.path)
         async with store.scribe():
-            with pytest.raises(StorageFullError):
-                await store.put(KEY, bytes(1 << 17))
+            for anywhere in (True, False):
+                with pytest.raises(StorageFullError):
+                    await store.put(KEY, bytes(1 << 17), anywhere=anywhere)
             await store.put(KEY, b"x")
         assert await store.keys("") == [KEY]
 
@@ -92,18 +94,65 @@ async def test_what_a_scribe_that_dies_had_to_write_is_written_without_it(
     scribe = await scribe_of(tmp_path)
     scribe.send_signal(signal.SIGSTOP)
     blobs = {source_key(str(number)): os.urandom(1000) for number in range(50)}
-    writing = asyncio.gather(*(store.put(key, data, unknown=True) for key, data in blobs.items()))
+    writing = asyncio.gather(*(store.put(key, data) for key, data in blobs.items()))
     (tmp_path / "sources").mkdir()
-    (tmp_path / source_key("1")).write_text("half of it")
+    (tmp_path / source_key("1")).write_text("something else")
     await asyncio.sleep(0)  # All of it is under way.
     scribe.kill()
 
     await writing
-    await store.put(KEY, b"later")
+    assert await store.put(KEY, b"later", anywhere=True) == KEY
 
     assert await store.keys("sources") == sorted([*blobs, KEY])
     for key, data in blobs.items():
         assert await store.get(key) == data
+
+
+async def test_what_may_be_in_a_pack_when_a_scribe_dies_is_not_stored_twice(
+    store: BlobStore, tmp_path: Path
+) -> None:
+    scribe = await scribe_of(tmp_path)
+    scribe.send_signal(signal.SIGSTOP)
+    writing = [asyncio.ensure_future(store.put(KEY, b"x", anywhere=True)) for _ in range(3)]
+    await asyncio.sleep(0)
+    scribe.kill()
+
+    outcomes = await asyncio.gather(*writing, return_exceptions=True)
+
+    assert [type(each) for each in outcomes] == [BlobStoreUnavailableError] * 3
+    assert await stored_files(store) == {}
+
+
+async def test_what_may_stand_anywhere_is_stored_in_packs(store: BlobStore) -> None:
+    blobs = {source_key(str(number)): os.urandom(1 + number * 100) for number in range(500)}
+
+    keys = await asyncio.gather(
+        *(store.put(key, data, anywhere=True) for key, data in blobs.items())
+    )
+
+    assert sorted(keys) == sorted((await stored_files(store)).values())
+    assert len(await store.keys("packs")) <= WRITERS
+    for key, data in zip(keys, blobs.values(), strict=True):
+        assert await store.get(key) == data
+        assert await store.size(key) == len(data)
+        assert await store.start(key, 10) == data[:10]
+        assert store.local_path(key) is None
+    for key in keys[1:]:
+        await store.delete(key)
+        await store.delete(key)
+        with pytest.raises(BlobMissingError):
+            await store.get(key)
+    assert await stored_files(store) == {"0": keys[0]}
+
+
+async def test_known_blobs_and_others_are_stored_side_by_side(store: BlobStore) -> None:
+    async def put(number: int) -> str:
+        return await store.put(f"a/{number}", b"%d" % number, anywhere=number % 2 == 0)
+
+    keys = await asyncio.gather(*map(put, range(100)))
+
+    assert [key for key in keys if key.startswith("a/")] == [f"a/{n}" for n in range(1, 100, 2)]
+    assert [await store.get(key) for key in keys] == [b"%d" % number for number in range(100)]
 
 
 async def test_it_ends_with_its_store_and_not_by_ctrl_c(tmp_path: Path) -> None:

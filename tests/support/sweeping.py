@@ -22,3 +22,4 @@ async def sweep_all(settings: Settings) -> None:
     blobs = open_blob_store(settings)
     await sweep.sweep_staged(blobs)
     await Orphans(settings, blobs).sweep()
+    await blobs.sweep_packs()

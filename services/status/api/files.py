@@ -21,7 +21,7 @@ from services.status.history import HistoryLine, with_durations
 from services.status.hub import Hub
 from services.status.projection import Status
 from services.status.update import Update
-from shared.blobs import BlobMissingError, source_key
+from shared.blobs import BlobMissingError
 from shared.errors import (
     DeletedFileError,
     NoResultYetError,
@@ -138,7 +138,7 @@ async def read_source(file_id: FileId, hub: HubOf, blobs: BlobsOf, readable: Rea
     status = (await find(hub, file_id, readable)).status
     return await _download(
         blobs,
-        source_key(file_id),
+        status.source,
         status.name or file_id,
         status.content_type or "application/octet-stream",
         status.size,

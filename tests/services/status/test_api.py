@@ -175,7 +175,8 @@ async def test_the_result_and_its_artifacts_are_served_as_downloads(
     client: httpx.AsyncClient, publisher: Publisher, settings: Settings
 ) -> None:
     file_id = new_file_id()
-    await publish(publisher, file_id, uploaded(name="../../etc/passwd"), processing())
+    upload = uploaded(name="../../etc/passwd", blob=source_key(file_id))
+    await publish(publisher, file_id, upload, processing())
     await wait_for(client, file_id, "processing")
     assert (await client.get(f"/api/files/{file_id}/result")).json()["code"] == "no_result"
     done = about(file_id, completed())

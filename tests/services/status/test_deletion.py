@@ -44,7 +44,8 @@ async def test_a_deleted_file_leaves_nothing_but_the_fact_that_it_was_deleted(
     for each in (file_id, neighbour):
         await blobs.put(source_key(each), b"hello")
         await blobs.put(f"{attempt_prefix(each, 1, 1)}/text.txt", b"hello")
-        await publish(publisher, each, uploaded(owner="ann", name="a.txt"), completed())
+        upload = uploaded(owner="ann", name="a.txt", blob=source_key(each))
+        await publish(publisher, each, upload, completed())
         await wait_for(client, each, "completed")
     answer = await client.delete(f"/api/files/{file_id}", params={"reason": "not needed"})
     assert answer.status_code == 202, answer.text
@@ -82,7 +83,7 @@ async def test_what_an_attempt_stores_after_the_deletion_is_erased_as_well(
 ) -> None:
     file_id = new_file_id()
     await blobs.put(source_key(file_id), b"hello")
-    await publish(publisher, file_id, uploaded(), processing())
+    await publish(publisher, file_id, uploaded(blob=source_key(file_id)), processing())
     await wait_for(client, file_id, "processing")
     assert (await client.delete(f"/api/files/{file_id}")).status_code == 202
     await until_erased(blobs, file_id)

@@ -254,6 +254,7 @@ def test_any_permutation_duplication_and_batching_folds_to_the_same_document(
             "position": list(stored.position),
             "cancel_run": stored.cancel_run,
             "shares": stored.shares,
+            "blob": stored.blob,
         }
         status = Status.model_validate(document)
         delivered = delivered[size:]

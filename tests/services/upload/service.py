@@ -14,11 +14,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from services.upload.app import create_app
 from services.upload.settings import UploadSettings
 from services.upload.wire import LargeBodies
-from shared.blobs import source_key
+from shared.blobs import SOURCES
 from shared.events import FileUploaded
+from shared.packs import PACKS
 from shared.reading import parse
 from shared.topics import UPLOADED
 from tests.support.serving import served
+from tests.support.stored import contents
 
 UPLOAD = "/api/files/upload"
 
@@ -92,11 +94,18 @@ class Service:
         return await self.post(files=[("file", file) for file in files], data=fields)
 
     def blobs(self) -> list[Path]:
-        """Every file in the blob store."""
-        return sorted(path for path in Path(self.settings.blobs).rglob("*") if path.is_file())
+        """All that is in the blob store; what users sent by its id, wherever it is."""
+        root = Path(self.settings.blobs)
+        rest = (path for path in root.rglob("*") if path.is_file())
+        mine = (path for path in rest if path.parent.name not in ("sources", "packs"))
+        return sorted([*mine, *map(Path, contents(root))])
+
+    def files(self) -> dict[str, bytes]:
+        """What users sent, by its id."""
+        return contents(self.settings.blobs)
 
     def blob(self, file_id: str) -> bytes:
-        return Path(self.settings.blobs, source_key(file_id)).read_bytes()
+        return self.files()[file_id]
 
     def clear_blobs(self) -> None:
         for path in Path(self.settings.blobs).iterdir():
@@ -104,13 +113,14 @@ class Service:
 
     @contextmanager
     def broken_blob_store(self) -> Iterator[None]:
-        """A file stands where the blob store's folder should be."""
-        in_the_way = Path(self.settings.blobs, source_key("any")).parent
-        if in_the_way.exists():
-            in_the_way.rmdir()
-        in_the_way.write_text("no folder")
+        """A file stands where each folder of the blob store should be that files go to."""
+        in_the_way = [Path(self.settings.blobs, folder) for folder in (SOURCES, PACKS)]
+        for folder in in_the_way:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.write_text("no folder")
         yield
-        in_the_way.unlink()
+        for folder in in_the_way:
+            folder.unlink()
 
 
 async def until_connected(client: httpx.AsyncClient) -> None:

@@ -8,6 +8,7 @@ from services.upload.settings import UploadSettings
 from shared.blobs import BLOCK
 from tests.services.upload.service import UploadedEvents, running
 from tests.support.crowd import visits
+from tests.support.stored import contents
 from tests.support.sweeping import age_everything, sweep_all
 
 CLIENTS = 1000
@@ -36,6 +37,6 @@ async def test_every_202_is_a_file_and_all_else_is_nothing(
     assert set(accepted.values()) <= published.keys()
     refused = {visit.name for visit in seen if visit.status == 503}
     assert not refused & {data.name for data in published.values()}
-    left = {path.name: path.stat().st_size for path in Path(settings.blobs, "sources").iterdir()}
+    left = {file_id: len(content) for file_id, content in contents(settings.blobs).items()}
     assert left == {file_id: data.size for file_id, data in published.items()}
     assert list(Path(settings.blobs, "staged").iterdir()) == []

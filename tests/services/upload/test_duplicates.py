@@ -22,6 +22,7 @@ from tests.access.installation import JWT
 from tests.access.people import bearer, token
 from tests.services.upload.service import Service, UploadedEvents, running
 from tests.support.builders import about, cancelled, completed, deleted, failed
+from tests.support.stored import stored_files
 
 WORDS = b"some words"
 
@@ -166,8 +167,9 @@ async def test_equal_uploads_at_once_are_one_file_or_several_and_never_none(
     named = {file["file_id"] for file in (*together, afterwards)}
     assert afterwards["deduplicated"]
     assert {event.file_id for event in await events.all()} == named
-    assert await store.keys("sources") == sorted(map(source_key, named))
-    assert await store.get(source_key(afterwards["file_id"])) == WORDS
+    stored = await stored_files(store)
+    assert stored.keys() == named
+    assert await store.get(stored[afterwards["file_id"]]) == WORDS
 
 
 async def until_new(service: Service, file_id: str) -> dict[str, Any]:
@@ -205,7 +207,8 @@ async def test_a_completed_file_counts(pod: Service, publisher: Publisher) -> No
 
 async def test_a_file_whose_content_is_gone_does_not_count(pod: Service) -> None:
     first = await sent(pod)
-    Path(pod.settings.blobs, source_key(first["file_id"])).unlink()
+    store = open_blob_store(pod.settings)
+    await store.delete((await stored_files(store))[first["file_id"]])
 
     second = await sent(pod)
 

@@ -62,11 +62,11 @@ async def test_nothing_breaks_or_lands_elsewhere(service: Service, events: Uploa
     assert beside == set(store.parent.iterdir())
     published = {event.file_id: event.data for event in await events.all()}
     assert len(published) == answered.count(202) > 100
-    for path in service.blobs():
-        assert path.parent in (store / "sources", store / "idempotency")
-        if path.parent.name == "sources":
-            assert UUID(path.name).version == 7
-            assert published[path.name].size == path.stat().st_size
+    folders = [store / name for name in ("sources", "packs", "idempotency")]
+    assert all(path.parent in folders for path in store.rglob("*") if path.is_file())
+    for file_id, content in service.files().items():
+        assert UUID(file_id).version == 7
+        assert published[file_id].size == len(content)
     for data in published.values():
         assert data.name == clean_name(data.name)
         assert len(data.name) <= 255

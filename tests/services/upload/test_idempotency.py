@@ -26,10 +26,6 @@ async def post(service: Service, key: str = KEY, **request: Any) -> httpx.Respon
     return await service.post(headers={"Idempotency-Key": key}, **request)
 
 
-def stored(service: Service) -> list[Path]:
-    return [path for path in service.blobs() if path.parent.name == "sources"]
-
-
 async def test_a_repeated_request_is_one_file_with_one_answer(
     service: Service, events: UploadedEvents
 ) -> None:
@@ -39,7 +35,7 @@ async def test_a_repeated_request_is_one_file_with_one_answer(
     assert first.json() == again.json()
     assert first.headers["location"] == again.headers["location"]
     assert (await events.one()).file_id == first.json()["file_id"]
-    assert len(stored(service)) == 1
+    assert len(service.files()) == 1
 
 
 async def test_a_repeated_batch_is_one_batch(service: Service, events: UploadedEvents) -> None:
@@ -48,7 +44,7 @@ async def test_a_repeated_batch_is_one_batch(service: Service, events: UploadedE
     first, again = await post(service, files=batch), await post(service, files=batch)
 
     assert first.json() == again.json()
-    assert len(await events.all()) == len(stored(service)) == 2
+    assert len(await events.all()) == len(service.files()) == 2
 
 
 async def test_requests_side_by_side_are_one_file(service: Service, events: UploadedEvents) -> None:
@@ -57,7 +53,7 @@ async def test_requests_side_by_side_are_one_file(service: Service, events: Uplo
     assert {answer.status_code for answer in answers} == {202}
     (file_id,) = {answer.json()["file_id"] for answer in answers}
     assert (await events.one()).file_id == file_id
-    assert len(stored(service)) == 1
+    assert len(service.files()) == 1
 
 
 async def test_requests_on_two_pods_are_one_file(
@@ -67,7 +63,7 @@ async def test_requests_on_two_pods_are_one_file(
         first, again = await asyncio.gather(post(service), post(other))
 
     assert first.json() == again.json()
-    assert len(await events.all()) == len(stored(service)) == 1
+    assert len(await events.all()) == len(service.files()) == 1
 
 
 @pytest.mark.parametrize(
@@ -90,7 +86,7 @@ async def test_another_request_with_the_same_key_is_refused(
     assert refused.status_code == 422
     assert refused.json()["code"] == "idempotency_key_reused"
     assert "new key" in refused.json()["detail"]
-    assert len(await events.all()) == len(stored(service)) == 1
+    assert len(await events.all()) == len(service.files()) == 1
 
 
 async def test_other_keys_are_other_files(service: Service, events: UploadedEvents) -> None:
@@ -122,7 +118,7 @@ async def test_a_repeat_publishes_what_the_first_one_could_not(
         assert answer.status_code == 202
         assert (await events.one()).file_id == answer.json()["file_id"]
         assert service.blob(answer.json()["file_id"]) == b"To be"
-        assert len(stored(service)) == 1
+        assert len(service.files()) == 1
 
 
 async def _fails(*_: object) -> None:

@@ -145,11 +145,12 @@ class TestKafkaThatGoesAway:
         put = BlobStore.put
 
         async def put_and_lose_the_answer(
-            self: BlobStore, key: str, data: bytes, *, unknown: bool = False
-        ) -> None:
-            await put(self, key, data, unknown=unknown)
+            self: BlobStore, key: str, data: bytes, *, anywhere: bool = False
+        ) -> str:
+            stored = await put(self, key, data, anywhere=anywhere)
             if key.startswith(outbox.PREFIX):
                 raise BlobStoreUnavailableError
+            return stored
 
         monkeypatch.setattr(BlobStore, "put", put_and_lose_the_answer)
         await line.cut()

@@ -19,6 +19,7 @@ from shared.events import new_file_id
 from tests.services.upload.killed import STEPS
 from tests.services.upload.service import UPLOAD, UploadedEvents, running, until_connected
 from tests.services.upload.test_process import until_listening
+from tests.support.stored import contents
 from tests.support.sweeping import age_everything, sweep_all
 from waybill.local.ports import free_port
 
@@ -77,14 +78,14 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     age_everything(monkeypatch)
 
 
-def left(settings: UploadSettings) -> list[Path]:
-    """The files of users in the blob store, complete or not."""
-    folders = [Path(settings.blobs, name) for name in ("sources", "staged", "outbox")]
+def beside_files(settings: UploadSettings) -> list[Path]:
+    """What is not complete yet, or waits for Kafka."""
+    folders = [Path(settings.blobs, name) for name in ("staged", "outbox")]
     return [path for folder in folders for path in folder.glob("*")]
 
 
 def waiting_in_outbox(settings: UploadSettings) -> bool:
-    return any(path.parent.name == "outbox" for path in left(settings))
+    return any(path.parent.name == "outbox" for path in beside_files(settings))
 
 
 @pytest.mark.parametrize("size", [20_000, 3 * BLOCK], ids=["small", "large"])
@@ -103,9 +104,8 @@ async def test_when(
     published = {event.file_id: event for event in await events.all()}
 
     assert len(published) <= 1
-    assert left(settings) == [Path(settings.blobs, source_key(each)) for each in published]
-    for path in left(settings):
-        assert path.read_bytes() == content
+    assert contents(settings.blobs) == dict.fromkeys(published, content)
+    assert beside_files(settings) == []
 
 
 async def test_what_the_log_or_the_outbox_knows_is_no_orphan(settings: UploadSettings) -> None:
@@ -119,7 +119,7 @@ async def test_what_the_log_or_the_outbox_knows_is_no_orphan(settings: UploadSet
 
     assert await Orphans(settings, blobs).sweep() == 1
 
-    assert await blobs.keys("sources") == sorted(map(source_key, (known, waiting)))
+    assert contents(settings.blobs) == {known: b"one", waiting: b"two"}
 
 
 async def test_what_was_swept_once_is_not_looked_at_again(settings: UploadSettings) -> None:

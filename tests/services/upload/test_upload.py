@@ -10,8 +10,9 @@ import pytest
 
 from services.upload.openapi import AcceptedBatch, AcceptedFile
 from services.upload.settings import UploadSettings
-from shared.blobs import BLOCK, open_blob_store, source_key
+from shared.blobs import BLOCK, open_blob_store
 from tests.services.upload.service import Service, UploadedEvents, running
+from tests.support.stored import stored_files
 
 TEXT = b"To be, or not to be.\n"
 
@@ -47,7 +48,7 @@ async def test_its_content_is_stored_and_its_event_published(
     assert event.source == "/upload"
     assert event.data.model_dump() == {
         "run": 1,
-        "blob": source_key(body["file_id"]),
+        "blob": (await stored_files(open_blob_store(service.settings)))[body["file_id"]],
         "content_type": "text/plain",
         "size": len(TEXT),
         "sha256": hashlib.sha256(TEXT).hexdigest(),
@@ -157,7 +158,7 @@ async def test_a_name_that_is_a_path_stays_a_name(service: Service, events: Uplo
 
     assert answer.json()["name"] == "../../etc/passwd"
     assert (await events.one()).data.name == "../../etc/passwd"
-    assert [path.name for path in service.blobs()] == [answer.json()["file_id"]]
+    assert list(service.files()) == [answer.json()["file_id"]]
 
 
 @pytest.mark.parametrize("size", [8191, 8192, 8193, BLOCK, 3 * BLOCK + 1])
@@ -200,4 +201,4 @@ async def test_fsync_changes_nothing_that_a_client_sees(settings: UploadSettings
     async with running(settings, blobs_fsync=True) as service:
         body = (await service.send(("play.txt", TEXT))).json()
 
-        assert await open_blob_store(settings).get(source_key(body["file_id"])) == TEXT
+        assert service.blob(body["file_id"]) == TEXT

@@ -1,0 +1,25 @@
+"""What stands in a blob store of the files that users sent."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from shared.blobs import SOURCES, BlobStore, file_id_of
+from shared.packs import Packs
+
+EVER = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
+
+
+async def stored_files(store: BlobStore) -> dict[str, str]:
+    """The ids of files, each with its key."""
+    found = await store.stored(SOURCES) | await store.packed(*EVER)
+    assert len(set(map(file_id_of, found))) == len(found)
+    return {file_id_of(key): key for key in found}
+
+
+def contents(directory: str | Path) -> dict[str, bytes]:
+    """The ids of files in a directory, each with its content."""
+    whole = {path.name: path.read_bytes() for path in Path(directory, SOURCES).glob("*")}
+    packs = Packs(Path(directory))
+    slices = {each.name: packs.read(each.key) for each in packs.stored_between(*EVER)}
+    assert not whole.keys() & slices.keys()
+    return whole | slices
