@@ -221,6 +221,7 @@ class PackWriter:
         self._pack: int | None = None
         self._name = ""
         self._end = 0
+        self._until = 0.0
         self._knows_holes = True
 
     def take(self, blobs: Sequence[Small]) -> Sequence[Small]:
@@ -248,8 +249,7 @@ class PackWriter:
         """Have a pack that can be added to; False if this file system is none for packs."""
         if self._pack is not None:
             is_there = os.fstat(self._pack).st_nlink > 0  # Nobody but us should have removed it.
-            is_young = datetime.now(UTC) < begun_at(self._name) + LASTS
-            if is_there and is_young and self._end < FULL:
+            if is_there and self._end < FULL and time.time() < self._until:
                 return True
             self.close()
         if self._knows_holes:
@@ -262,6 +262,7 @@ class PackWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._pack = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         self._name, self._end = name, 0
+        self._until = time.time() + LASTS.total_seconds()
         fcntl.flock(self._pack, fcntl.LOCK_EX)
         try:
             _punch(self._pack, 0, PAGE)

@@ -10,7 +10,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from shared.files import AT_ONCE, Small, store_together
@@ -28,8 +28,9 @@ WRITERS = 2
 """Threads: while the disk takes what one has written, another writes what has come meanwhile. A
 third and a fourth would divide the same into more batches, each of which the disk is waited for."""
 
-BUFFER = 1 << 20
-"""Bytes that are read from the socket at a time."""
+BUFFER = 2 << 20
+"""Bytes that are read from the socket at a time. They are kept, as the system takes longer to find
+memory for a buffer than to fill it; a larger blob makes it grow."""
 
 
 class Scribe:
@@ -40,7 +41,8 @@ class Scribe:
         self._root = root
         self._line = line
         self._reading, self._speaking = threading.Lock(), threading.Lock()
-        self._given = bytearray()
+        self._given = bytearray(BUFFER)
+        self._filled = 0
 
     def work(self) -> None:
         """Return when the other side has closed and all is stored."""
@@ -60,17 +62,22 @@ class Scribe:
     def _next(self) -> list[tuple[int, Small]]:
         """What has come meanwhile, with its numbers; nothing at the end."""
         with self._reading:
-            while piece := self._receive():
-                self._given += piece
-                if asked := list(_take_blobs(self._given)):
+            while size := self._receive():
+                self._filled += size
+                asked, taken = _whole_blobs(memoryview(self._given)[: self._filled])
+                self._given[: self._filled - taken] = self._given[taken : self._filled]
+                self._filled -= taken
+                if asked:
                     return asked
         return []
 
-    def _receive(self) -> bytes:
+    def _receive(self) -> int:
+        if self._filled == len(self._given):
+            self._given += bytes(self._filled)
         try:
-            return self._line.recv(BUFFER)
+            return self._line.recv_into(memoryview(self._given)[self._filled :])
         except ConnectionResetError:  # The other side died with answers unread.
-            return b""
+            return 0
 
     def _store(self, asked: Sequence[tuple[int, Small]], pack: PackWriter) -> None:
         store_together(self._root, pack.take([blob for _, blob in asked]))
@@ -79,18 +86,19 @@ class Scribe:
             self._line.sendall(b"".join(answers))
 
 
-def _take_blobs(given: bytearray) -> Iterator[tuple[int, Small]]:
-    """The blobs that are there as a whole, each with its number; they are taken away."""
+def _whole_blobs(given: memoryview) -> tuple[list[tuple[int, Small]], int]:
+    """The blobs that are there as a whole, each with its number, and how many bytes they are."""
+    found: list[tuple[int, Small]] = []
     begin = 0
     while len(given) - begin >= BLOB.size:
         number, durable, anywhere, key_size, size = BLOB.unpack_from(given, begin)
         content = begin + BLOB.size + key_size
         if len(given) < content + size:
             break
-        key = given[content - key_size : content].decode()
+        key = str(given[content - key_size : content], "utf-8")
         begin = content + size
-        yield number, Small(key, bytes(given[content:begin]), durable, anywhere)
-    del given[:begin]
+        found.append((number, Small(key, bytes(given[content:begin]), durable, anywhere)))
+    return found, begin
 
 
 def _answer(number: int, blob: Small) -> bytes:

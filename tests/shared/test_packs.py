@@ -188,12 +188,15 @@ class TestAnotherPackIsBegun:
     def test_after_a_time(
         self, writer: PackWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(packs, "LASTS", timedelta(hours=1))
         stored(writer, b"x")
         stored(writer, b"y")
         assert len(packs_in(tmp_path)) == 1
+        writer.close()
         monkeypatch.setattr(packs, "LASTS", timedelta(0))
         stored(writer, b"z")
-        assert len(packs_in(tmp_path)) == 2
+        stored(writer, b"z")
+        assert len(packs_in(tmp_path)) == 3
 
     def test_when_somebody_has_removed_it(self, writer: PackWriter, tmp_path: Path) -> None:
         stored(writer, b"x")
