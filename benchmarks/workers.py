@@ -104,7 +104,7 @@ async def pool(jobs: int, folder: Path, *, size: int, together: int) -> list[obj
     async def do() -> None:
         async with scratch.attempt() as attempt:
             job = Job(
-                path=source,
+                source=source,
                 scratch=attempt,
                 content_type=DEMO_TYPE,
                 size=2,

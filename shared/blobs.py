@@ -225,7 +225,7 @@ class BlobStore:
             BlobMissingError: nothing is stored under this key.
         """
         with _missing_or_unavailable(key):
-            if packs := self._packs_of(key):
+            if packs := self.packs_of(key):
                 return _one(await asyncio.to_thread(packs.read, key))
             # obstore reads a file in pieces of 8 KiB, each of which changes threads.
             content = await (
@@ -252,7 +252,7 @@ class BlobStore:
             BlobMissingError: nothing is stored under this key.
         """
         with _missing_or_unavailable(key):
-            if packs := self._packs_of(key):
+            if packs := self.packs_of(key):
                 return await asyncio.to_thread(packs.size, key)
             size: int = (await obstore.head_async(self._store, key))["size"]
         return size
@@ -264,7 +264,7 @@ class BlobStore:
             BlobMissingError: nothing is stored under this key.
         """
         with _missing_or_unavailable(key):
-            if packs := self._packs_of(key):
+            if packs := self.packs_of(key):
                 return await asyncio.to_thread(packs.read, key, length)
             return bytes(await obstore.get_range_async(self._store, key, start=0, length=length))
 
@@ -283,12 +283,16 @@ class BlobStore:
 
     def local_path(self, key: str) -> Path | None:
         """Where the blob is a file of its own on this machine, or None if it is none."""
-        return self._root / key if self._root and not self._packs_of(key) else None
+        return self._root / key if self._root and not self.packs_of(key) else None
+
+    def packs_of(self, key: str) -> Packs | None:
+        """The packs on this machine that have the blob, or None if it is not in one."""
+        return self._packs if key.startswith(PACKS) else None
 
     async def delete(self, key: str) -> None:
         """Remove a blob; removing what is not there is no error."""
         try:
-            if packs := self._packs_of(key):
+            if packs := self.packs_of(key):
                 await asyncio.to_thread(packs.delete, key)
             else:
                 await obstore.delete_async(self._store, key)
@@ -347,9 +351,6 @@ class BlobStore:
             return await asyncio.to_thread(self._packs.remove_empty, datetime.now(UTC))
         except OSError as error:
             raise _unavailable(error) from error
-
-    def _packs_of(self, key: str) -> Packs | None:
-        return self._packs if key.startswith(PACKS) else None
 
     async def _make_durable(self, key: str) -> None:
         """Force a directory store's new blob, and the folders that name it, to the disk."""

@@ -101,6 +101,7 @@ class Packs:
     """
 
     def __init__(self, root: Path) -> None:
+        self.root = root
         self._folder = root / PACKS
 
     def read(self, key: str, length: int | None = None) -> bytes:

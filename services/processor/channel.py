@@ -55,10 +55,20 @@ class PluginJob(BaseModel):
     """bytes"""
 
 
+class Packed(BaseModel):
+    """A stored file that is none on its own, but a slice of a pack."""
+
+    root: Path
+    """The directory that has the packs."""
+    key: str
+    sha256: str | None
+    """Hash of its content, if that is known."""
+
+
 class Job(BaseModel):
     """One attempt at one file, as the pod hands it over."""
 
-    path: Path
+    source: Path | Packed
     scratch: Path
     """A directory of this attempt's own; whoever needs it makes it."""
     content_type: str

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from services.processor.channel import Broken, Done, GarbledError, Job
+from services.processor.channel import Broken, Done, GarbledError, Job, Packed
 from services.processor.failures import failure, is_disk_full
 from services.processor.outcomes import Outcomes
 from services.processor.plugins import Pipelines
@@ -102,7 +102,7 @@ class Runner:
             )
         try:
             job = Job(
-                path=await _patiently(work, lambda: self._fetch(work.source, folder)),
+                source=await _patiently(work, lambda: self._fetch(work.source, folder)),
                 scratch=folder,
                 content_type=work.source.content_type,
                 size=work.source.size,
@@ -118,11 +118,7 @@ class Runner:
                 return outcome.error
             return await _patiently(work, lambda: self._store(work, outcome, folder))
         except BlobMissingError:
-            return Failure(
-                code="blob_missing",
-                message="The stored file is gone; upload it again.",
-                retryable=False,
-            )
+            return failure("blob_missing")
         except _ChangedError:
             return failure("content_changed")
         except BlobStoreUnavailableError as error:
@@ -135,13 +131,15 @@ class Runner:
                 return failure("disk_full")
             raise
 
-    async def _fetch(self, source: Source, folder: Path) -> Path:
-        """The stored file as a file on this machine.
+    async def _fetch(self, source: Source, folder: Path) -> Path | Packed:
+        """The stored file as a file on this machine, or where a worker finds it.
 
         Raises:
             BlobMissingError: it is gone.
             _ChangedError: what comes over the network is not what its hash tells of.
         """
+        if packs := self._blobs.packs_of(source.blob):
+            return Packed(root=packs.root, key=source.blob, sha256=source.sha256)
         local = self._blobs.local_path(source.blob)
         if local is not None:
             if not local.is_file():

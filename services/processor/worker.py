@@ -7,6 +7,7 @@ other end of the socket sees it as the end of this attempt.
 import contextlib
 import errno
 import gc
+import hashlib
 import logging
 import os
 import resource
@@ -29,6 +30,7 @@ from services.processor.channel import (
     Done,
     FrameTooLargeError,
     Job,
+    Packed,
     PluginJob,
     ProducedArtifact,
     Ready,
@@ -49,7 +51,8 @@ from services.processor.reports import MAX_MESSAGE, MAX_NAME, Reports
 from services.processor.steps.document import Document
 from services.processor.steps.pipeline import run_pipeline, run_steps
 from shared.facts import Failure, Progress
-from shared.workerrors import TransientError, WorkError
+from shared.packs import Packs
+from shared.workerrors import PermanentError, TransientError, WorkError
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +151,7 @@ def main(
     try:
         channel.sendall(encode(Ready(namespaces=in_namespace)))
         for number, job in enumerate(_jobs(queue), start=1):
-            outcome = work(job, channel)
+            outcome = work(job, channel, folder)
             if number >= limits.files or _memory() > limits.growth:
                 outcome.last = True
             if in_namespace:
@@ -166,12 +169,17 @@ def _jobs(queue: socket.socket) -> Iterator[Job]:
         yield Job.model_validate_json(document)
 
 
-def work(job: Job, channel: socket.socket) -> Done | Broken:
-    """Do one job; whatever happens becomes the outcome of the attempt."""
+def work(job: Job, channel: socket.socket, folder: Path) -> Done | Broken:
+    """Do one job; whatever happens becomes the outcome of the attempt.
+
+    Args:
+        folder: of this process's own.
+    """
     process = os.getpid()
     context = WorkerContext(job, channel)
-    document = Document(path=job.path, content_type=job.content_type, size=job.size)
     try:
+        path = _file_of(job.source, folder)
+        document = Document(path=path, content_type=job.content_type, size=job.size)
         if job.plugin is None:
             document = run_pipeline(document, context)
         else:
@@ -188,6 +196,30 @@ def work(job: Job, channel: socket.socket) -> Done | Broken:
     finally:
         if os.getpid() != process:
             os._exit(0)  # A step forked, and this is the copy: the pod waits for one outcome.
+
+
+def _file_of(source: Path | Packed, folder: Path) -> Path:
+    """The file to work on; one that was packed takes the place of the last one, since to make
+    another takes longer than a small file's work. Nor is that one emptied first: what is written to
+    a file that was, ext4 puts on the disk at once.
+
+    Raises:
+        PermanentError: `blob_missing` or `content_changed`.
+    """
+    if isinstance(source, Path):
+        return source
+    try:
+        content = Packs(source.root).read(source.key)
+    except FileNotFoundError as error:
+        raise PermanentError("blob_missing", failure("blob_missing").message) from error
+    if source.sha256 not in (None, hashlib.sha256(content).hexdigest()):
+        raise PermanentError("content_changed", failure("content_changed").message)
+    path = folder / "source"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123
+        file.write(content)
+        file.truncate()
+    return path
 
 
 def _run_plugin(asked: PluginJob, document: Document, context: WorkerContext) -> Document:

@@ -14,7 +14,7 @@ def demo(folder: Path, *, attempt: int = 1, **spec: Any) -> Job:
     path = folder / "source"
     path.write_text(json.dumps(spec))
     return Job(
-        path=path,
+        source=path,
         scratch=folder / "scratch",
         content_type=DEMO_TYPE,
         size=path.stat().st_size,

@@ -106,7 +106,7 @@ def job(folder: Path, module: str, name: str, content: str = "", **known: str) -
     kind = known.pop("content_type", "a/b")
     chosen = pipelines.choose(content_type=kind, name=name, labels=known)
     return Job(
-        path=path,
+        source=path,
         scratch=folder / f"scratch-{name}",
         content_type=kind,
         size=len(content),
