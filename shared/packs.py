@@ -217,8 +217,8 @@ def _punch(pack: int, offset: int, length: int) -> None:
 class PackWriter:
     """Writes small blobs to a pack of its own; for one thread."""
 
-    def __init__(self, root: str) -> None:
-        self._root = root
+    def __init__(self, root: Path) -> None:
+        self.root = root
         self._pack: int | None = None
         self._name = ""
         self._end = 0
@@ -259,7 +259,7 @@ class PackWriter:
 
     def _begin(self) -> None:
         name = f"{datetime.now(UTC).strftime(_TIME)}-{secrets.token_hex(8)}"
-        path = Path(self._root, PACKS, name)
+        path = self.root / PACKS / name
         path.parent.mkdir(parents=True, exist_ok=True)
         self._pack = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         self._name, self._end = name, 0
@@ -273,7 +273,7 @@ class PackWriter:
             self._knows_holes = False
             self._abandon()
         else:
-            force_folders(self._root, [PACKS + name])
+            force_folders(str(self.root), [PACKS + name])
 
     def _append(self, blobs: Sequence[Small]) -> None:
         assert self._pack is not None  # noqa: S101 - `_prepare` has opened it
@@ -300,5 +300,5 @@ class PackWriter:
         with suppress(OSError):
             os.ftruncate(self._pack, self._end)
             if self._end == 0:
-                Path(self._root, PACKS, self._name).unlink(missing_ok=True)
+                (self.root / PACKS / self._name).unlink(missing_ok=True)
         self.close()

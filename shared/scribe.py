@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from shared.files import AT_ONCE, Small, store_together
 from shared.packs import PackWriter
@@ -53,7 +54,7 @@ class Scribe:
             thread.join()
 
     def _take_turns(self) -> None:
-        pack = PackWriter(self._root)
+        pack = PackWriter(Path(self._root))
         while asked := self._next():
             for begin in range(0, len(asked), AT_ONCE):
                 self._store(asked[begin : begin + AT_ONCE], pack)

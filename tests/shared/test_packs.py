@@ -22,7 +22,7 @@ LATER = datetime.now(UTC) + timedelta(hours=3)
 
 @pytest.fixture
 def writer(tmp_path: Path) -> Iterator[PackWriter]:
-    writer = PackWriter(str(tmp_path))
+    writer = PackWriter(tmp_path)
     yield writer
     writer.close()
 
@@ -63,7 +63,7 @@ def test_what_is_not_deleted_stays_to_the_byte_and_what_is_deleted_is_gone(
     tmp_path_factory: pytest.TempPathFactory, batches: list[list[bytes]], data: st.DataObject
 ) -> None:
     root = tmp_path_factory.mktemp("blobs")
-    writer, reader = PackWriter(str(root)), Packs(root)
+    writer, reader = PackWriter(root), Packs(root)
     expected: dict[str, bytes] = {}
     for batch in batches:
         expected |= zip(stored(writer, *batch), batch, strict=True)
@@ -165,7 +165,7 @@ def test_a_slice_whose_end_is_missing_is_not_read_as_another_content(
 
 
 def test_a_content_cannot_pretend_to_be_slices(writer: PackWriter, tmp_path: Path) -> None:
-    other = PackWriter(str(tmp_path))
+    other = PackWriter(tmp_path)
     (key,) = stored(other, b"x")
     other.close()
     slices = packs_in(tmp_path)[0].read_bytes()
@@ -225,7 +225,7 @@ def fail(descriptor: int) -> None:
 
 def test_a_full_disk_is_told_and_harms_nothing(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 64 * PAGE) as disk:
-        writer = PackWriter(str(disk.path))
+        writer = PackWriter(disk.path)
         (before,) = stored(writer, b"x")
         large = [small(str(number), bytes(40 * PAGE)) for number in range(2)]
         for _ in range(2):

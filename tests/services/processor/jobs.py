@@ -1,10 +1,13 @@
 """Jobs for the worker processes."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-from services.processor.channel import Advanced, Job
+from services.processor.channel import Advanced, Job, Packed
+from shared.files import Small
+from shared.packs import PackWriter
 from shared.settings import DEMO_TYPE
 
 
@@ -22,6 +25,18 @@ def demo(folder: Path, *, attempt: int = 1, **spec: Any) -> Job:
         attempt=attempt,
         ocr=False,
     )
+
+
+def packed(job: Job, writer: PackWriter, *, sha256: str | None = None) -> Job:
+    """The same job, with its file in a pack."""
+    assert isinstance(job.source, Path)
+    content = job.source.read_bytes()
+    blob = Small("sources/one", content, durable=False, anywhere=True)
+    assert writer.take([blob]) == []
+    source = Packed(
+        root=writer.root, key=blob.key, sha256=sha256 or hashlib.sha256(content).hexdigest()
+    )
+    return job.model_copy(update={"source": source, "size": len(content)})
 
 
 def ignore(_: Advanced) -> None:

@@ -4,15 +4,16 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from services.processor.channel import Advanced, Broken, Done, Job
+from services.processor.channel import Advanced, Broken, Done, Job, Packed
 from services.processor.isolation import Limits
 from services.processor.workers import WorkerPool
-from tests.services.processor.jobs import demo, ignore
+from shared.packs import Packs, PackWriter
+from tests.services.processor.jobs import demo, ignore, packed
 
 MEMORY_LIMIT = 512 << 20
 
@@ -72,6 +73,37 @@ async def test_a_cancelled_job_is_killed_and_frees_its_place(
         async with asyncio.timeout(0.5):
             await pool.run(demo(tmp_path, seconds=60), ignore)
     assert isinstance(await pool.run(demo(tmp_path), ignore), Done)
+
+
+class TestPackedFile:
+    @pytest.fixture
+    def writer(self, tmp_path: Path) -> Iterator[PackWriter]:
+        writer = PackWriter(tmp_path / "blobs")
+        yield writer
+        writer.close()
+
+    async def test_is_worked_on_as_one_of_its_own_is_also_after_a_longer_one(
+        self, pool: WorkerPool, tmp_path: Path, writer: PackWriter
+    ) -> None:
+        for steps in (3, 1000, 2):
+            job = packed(demo(tmp_path, steps=steps), writer)
+            outcome = await pool.run(job, ignore)
+            assert isinstance(outcome, Done), outcome
+            assert outcome.statistics["steps"] == steps
+
+    async def test_that_is_gone_says_so(
+        self, pool: WorkerPool, tmp_path: Path, writer: PackWriter
+    ) -> None:
+        job = packed(demo(tmp_path), writer)
+        assert isinstance(job.source, Packed)
+        Packs(job.source.root).delete(job.source.key)
+        assert await broken_code(pool, job) == ("blob_missing", False)
+
+    async def test_that_is_not_what_its_hash_tells_of_is_not_worked_on(
+        self, pool: WorkerPool, tmp_path: Path, writer: PackWriter
+    ) -> None:
+        job = packed(demo(tmp_path), writer, sha256="0" * 64)
+        assert await broken_code(pool, job) == ("content_changed", False)
 
 
 def test_a_worker_imports_nothing_of_what_only_the_pod_needs() -> None:

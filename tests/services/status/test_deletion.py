@@ -9,13 +9,14 @@ from services.status.replay import replay
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from shared.blobs import BlobStore, attempt_prefix, open_blob_store, source_key
-from shared.events import FileCancelRequested, FileDeleted, new_file_id
+from shared.events import FileCancelRequested, FileDeleted, FileRequeued, new_file_id
 from shared.publishing import Publisher
 from shared.settings import Settings
 from shared.topics import CONTROL, LIFECYCLE, UPLOADED
 from tests.services.status.asking import publish, status_path, wait_for
-from tests.support.builders import completed, processing, uploaded
+from tests.support.builders import completed, failed, processing, uploaded
 from tests.support.consuming import consume, values
+from tests.support.stored import stored_files
 
 
 @pytest.fixture
@@ -63,6 +64,45 @@ async def test_a_deleted_file_leaves_nothing_but_the_fact_that_it_was_deleted(
     assert len(await stored(blobs, neighbour)) == 2
     listed = (await client.get("/api/files")).json()["items"]
     assert [each["file_id"] for each in listed] == [neighbour]
+
+
+async def test_a_file_in_a_pack_is_downloaded_started_anew_and_erased(
+    client: httpx.AsyncClient,
+    publisher: Publisher,
+    settings: Settings,
+    status_settings: StatusSettings,
+    store: FileStore,
+    blobs: BlobStore,
+) -> None:
+    file_id, neighbour = new_file_id(), new_file_id()
+    async with blobs.scribe():
+        keys = [
+            await blobs.put(source_key(each), each.encode(), anywhere=True)
+            for each in (file_id, neighbour)
+        ]
+    key = keys[0]
+    await publish(publisher, file_id, uploaded(blob=key, size=len(file_id)), failed())
+    await wait_for(client, file_id, "failed")
+    assert "blob" not in (await client.get(status_path(file_id))).json()
+    async with asyncio.timeout(20):
+        while (known := await store.get(file_id)) is None or known.source != key:
+            await asyncio.sleep(0.05)
+
+    assert (await client.get(f"/api/files/{file_id}/source")).text == file_id
+    await store.drop()
+    await replay(status_settings)
+    known = await store.get(file_id)
+    assert known is not None
+    assert known.source == key
+    assert (await client.post(f"/api/files/{file_id}/retry")).status_code == 202
+    requeue = (await consume(settings, UPLOADED, 2))[1]
+    assert isinstance(requeue, FileRequeued)
+    assert requeue.data.blob == key
+    assert (await client.delete(f"/api/files/{file_id}")).status_code == 202
+
+    async with asyncio.timeout(20):
+        while await stored_files(blobs) != {neighbour: keys[1]}:
+            await asyncio.sleep(0.05)
 
 
 async def test_the_work_on_a_file_that_is_deleted_is_cancelled(

@@ -1,7 +1,7 @@
 """Upload services that kill themselves at one step: `python -m tests.services.upload.killed`.
 
-Reads lines of JSON, `{"step": …, "environment": {…}}`, and serves each until it is dead, one after
-another. Each is a fork, so that the imports are paid for once.
+Reads lines of JSON, `{"step": …, "scribe": …, "environment": {…}}`, and serves each until it is
+dead, one after another. Each is a fork, so that the imports are paid for once.
 """
 
 import functools
@@ -20,6 +20,7 @@ from services.upload.idempotency import Keys
 from services.upload.outbox import Outbox
 from services.upload.settings import UploadSettings
 from shared.blobs import BlobStore
+from shared.dictation import Dictation
 from shared.directory import Directory
 from shared.errors import KafkaUnavailableError
 from shared.files import Piece, StagedFile
@@ -101,6 +102,16 @@ STEPS: dict[str, Patch] = {
 }
 
 
+WITH_SCRIBE: dict[str, Patch] = {
+    "it is on its way to the scribe": after(Dictation, "take"),
+    **{
+        step: patch
+        for step, patch in STEPS.items()
+        if step.startswith(("the first bytes", "it is stored", "its"))
+    },
+}
+
+
 @asynccontextmanager
 async def without_scribe(_: Directory) -> AsyncIterator[None]:
     """All steps are taken by the service itself, so that it can die at them."""
@@ -108,13 +119,16 @@ async def without_scribe(_: Directory) -> AsyncIterator[None]:
 
 
 def main() -> None:
-    Directory.scribe = without_scribe  # type: ignore[assignment, method-assign]
     for line in sys.stdin:
         asked = json.loads(line)
         pid = os.fork()
         if pid == 0:
             os.environ.update(asked["environment"])
-            STEPS[asked["step"]]()
+            if asked["scribe"]:
+                WITH_SCRIBE[asked["step"]]()
+            else:
+                Directory.scribe = without_scribe  # type: ignore[assignment, method-assign]
+                STEPS[asked["step"]]()
             settings = UploadSettings()
             serve(create_app(settings), settings)
             os._exit(1)

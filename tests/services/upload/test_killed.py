@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from services.upload import orphans
@@ -16,7 +17,7 @@ from services.upload.orphans import Orphans
 from services.upload.settings import UploadSettings
 from shared.blobs import BLOCK, open_blob_store, source_key
 from shared.events import new_file_id
-from tests.services.upload.killed import STEPS
+from tests.services.upload.killed import STEPS, WITH_SCRIBE
 from tests.services.upload.service import UPLOAD, UploadedEvents, running, until_connected
 from tests.services.upload.test_process import until_listening
 from tests.support.stored import contents
@@ -33,7 +34,7 @@ class Mortals:
         self._process = process
         self._settings = settings
 
-    async def upload(self, step: str, content: bytes) -> None:
+    async def upload(self, step: str, content: bytes, *, scribe: bool = False) -> None:
         """Have a service die at this step of an upload, whose client gets no answer."""
         port = free_port()
         environment = {
@@ -44,7 +45,7 @@ class Mortals:
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        line = json.dumps({"step": step, "environment": environment})
+        line = json.dumps({"step": step, "scribe": scribe, "environment": environment})
         self._process.stdin.write(line.encode() + b"\n")
         await until_listening(port)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
@@ -53,6 +54,17 @@ class Mortals:
                 await client.post(UPLOAD, content=content, headers=KEY)
         async with asyncio.timeout(10):
             assert await self._process.stdout.readline() == b"dead\n"
+            while scribe and scribes_of(self._settings):
+                await asyncio.sleep(0.02)  # It finishes what it was asked.
+
+
+def scribes_of(settings: UploadSettings) -> list[psutil.Process]:
+    root = str(Path(settings.blobs).resolve())
+    return [
+        each
+        for each in psutil.process_iter(["cmdline"])
+        if (each.info["cmdline"] or [])[-2:] == ["shared.scribe", root]
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +107,21 @@ async def test_when(
 ) -> None:
     content = os.urandom(size)
     await mortals.upload(step, content)
+    await assert_file_or_nothing(settings, events, content)
+
+
+@pytest.mark.parametrize("step", WITH_SCRIBE)
+async def test_with_a_scribe_when(
+    mortals: Mortals, settings: UploadSettings, events: UploadedEvents, step: str
+) -> None:
+    content = os.urandom(20_000)
+    await mortals.upload(step, content, scribe=True)
+    await assert_file_or_nothing(settings, events, content)
+
+
+async def assert_file_or_nothing(
+    settings: UploadSettings, events: UploadedEvents, content: bytes
+) -> None:
     if waiting_in_outbox(settings):
         async with running(settings), asyncio.timeout(10):
             while waiting_in_outbox(settings):
