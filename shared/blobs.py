@@ -100,16 +100,22 @@ class BlobStore:
     """
 
     def __init__(
-        self, store: ObjectStore, *, root: Path | None = None, fsync: bool = False
+        self,
+        store: ObjectStore,
+        *,
+        root: Path | None = None,
+        fsync: bool = False,
+        packed: bool = True,
     ) -> None:
         """Args:
         root: the directory, if the store is one.
         fsync: whether a blob in a directory is forced to the disk before it counts as stored.
+        packed: whether small blobs of a directory that may stand anywhere share files.
         """
         self._store: Any = store
         self._root = root
         self._fsync = fsync and root is not None
-        self._directory = None if root is None else Directory(root, fsync=fsync)
+        self._directory = None if root is None else Directory(root, fsync=fsync, packed=packed)
         self._packs = None if root is None else Packs(root)
 
     @asynccontextmanager
@@ -415,7 +421,7 @@ def open_blob_store(settings: Settings) -> BlobStore:
         root = Path(settings.blobs).expanduser().resolve()
         root.mkdir(parents=True, exist_ok=True)
         local = LocalStore(root, mkdir=True, automatic_cleanup=True)
-        return BlobStore(local, root=root, fsync=settings.blobs_fsync)
+        return BlobStore(local, root=root, fsync=settings.blobs_fsync, packed=settings.blobs_packed)
     if settings.blobs.startswith("memory://"):
         return BlobStore(MemoryStore())
     return BlobStore(open_object_store(settings.blobs, settings.blobs_endpoint))

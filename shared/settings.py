@@ -75,6 +75,10 @@ class Settings(BaseSettings):
         default=True,
         description="Directory store only: force each blob to the disk before it counts as stored.",
     )
+    blobs_packed: bool = Field(
+        default=True,
+        description="Directory store only: let small uploads share files, which is faster.",
+    )
     topic_prefix: str = Field(
         default="", description="Put before every topic and consumer group, to share one Kafka."
     )

@@ -145,6 +145,13 @@ async def test_what_may_stand_anywhere_is_stored_in_packs(store: BlobStore) -> N
     assert await stored_files(store) == {"0": keys[0]}
 
 
+async def test_where_packs_are_not_wanted_each_blob_is_a_file(tmp_path: Path) -> None:
+    store = open_blob_store(Settings(blobs=str(tmp_path), blobs_packed=False))
+    async with store.scribe():
+        assert await store.put(KEY, b"x", anywhere=True) == KEY
+    assert (tmp_path / KEY).read_bytes() == b"x"
+
+
 async def test_known_blobs_and_others_are_stored_side_by_side(store: BlobStore) -> None:
     async def put(number: int) -> str:
         return await store.put(f"a/{number}", b"%d" % number, anywhere=number % 2 == 0)
