@@ -1,16 +1,12 @@
-"""The blob store: a directory, or any store that obstore speaks to (S3-compatible, GCS, Azure).
-
-Keys are made of ids that we hand out, never of names that users send.
-"""
+"""The blob store: a directory, or any store that obstore speaks to (S3-compatible, GCS, Azure)."""
 
 import asyncio
-import copy
 import errno
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,11 +15,12 @@ import obstore
 from obstore.exceptions import AlreadyExistsError
 from obstore.exceptions import BaseError as StoreError
 from obstore.exceptions import NotFoundError as StoreNotFoundError
-from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
+from obstore.store import LocalStore, MemoryStore, ObjectStore
 
 from shared.directory import Directory, Read
 from shared.errors import BlobStoreUnavailableError, StorageFullError
 from shared.files import Piece, force_folders
+from shared.objectstore import open_object_store
 from shared.packs import PACKS, Packs
 from shared.settings import Settings
 
@@ -40,44 +37,12 @@ parts."""
 PARTS_IN_FLIGHT = 3
 """Parts on their way to the store for one file: with the size of a part this bounds its memory."""
 
-PATIENCE: dict[str, Any] = {
-    "client_options": {"connect_timeout": "3s", "read_timeout": "20s", "timeout": "30m"},
-    "retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=15)},
-}
-"""How long an object store may take. A silent one is given up after seconds, so that a request can
-be answered 503; the long time-out is for the whole of the largest file over a slow line."""
-
-
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 """What a system says where there is no room."""
 
 
 class BlobMissingError(LookupError):
     """The blob store has nothing under this key."""
-
-
-SOURCES = "sources/"
-"""Below this stand uploaded files, side by side: a folder of its own costs as much as a file."""
-
-
-def source_key(file_id: str) -> str:
-    """Where an uploaded file is stored, unless the store was let choose another place."""
-    return SOURCES + file_id
-
-
-def file_id_of(key: str) -> str:
-    """The uploaded file that is stored under a key."""
-    return key.rpartition("/")[2]
-
-
-def results_prefix(file_id: str) -> str:
-    """Below this stands all that the work on a file has stored."""
-    return f"files/{file_id}"
-
-
-def attempt_prefix(file_id: str, run: int, attempt: int) -> str:
-    """Where one attempt stores its artifacts, so that two attempts never mix."""
-    return f"{results_prefix(file_id)}/{run}.{attempt}"
 
 
 class Stored(NamedTuple):
@@ -425,16 +390,3 @@ def open_blob_store(settings: Settings) -> BlobStore:
     if settings.blobs.startswith("memory://"):
         return BlobStore(MemoryStore())
     return BlobStore(open_object_store(settings.blobs, settings.blobs_endpoint))
-
-
-def open_object_store(address: str, endpoint: str | None) -> ObjectStore:
-    """The object store at an address such as `s3://bucket/prefix`.
-
-    Args:
-        endpoint: the server, if it is not the cloud's own.
-    """
-    options = copy.deepcopy(PATIENCE)
-    if endpoint:
-        options["endpoint"] = endpoint
-        options["client_options"]["allow_http"] = endpoint.startswith("http://")
-    return from_url(address, **options)

@@ -7,8 +7,8 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from shared.blobs import open_object_store
 from shared.errors import BlobStoreUnavailableError
+from shared.objectstore import open_object_store
 from shared.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -17,10 +17,11 @@ from services.processor.scratch import Scratch
 from services.processor.settings import ProcessorSettings
 from services.processor.work import Work, WorkEvent, work_of
 from services.processor.workers import WorkerPools
-from shared.blobs import BlobMissingError, BlobStore, attempt_prefix
+from shared.blobs import BlobMissingError, BlobStore
 from shared.errors import BlobStoreUnavailableError
 from shared.facts import Artifact, Failure, Result, Source
 from shared.messaging import KafkaRecord
+from shared.places import attempt_prefix
 from shared.publishing import Publisher
 from shared.settings import DEMO_TYPE
 

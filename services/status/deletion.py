@@ -14,9 +14,10 @@ from services.status.commanding import SOURCE, publish_and_see, request_cancel
 from services.status.hub import Hub
 from services.status.projection import Status, apply
 from services.status.store import FileStore
-from shared.blobs import BlobStore, results_prefix
+from shared.blobs import BlobStore
 from shared.errors import LegalHoldError, UnavailableError
 from shared.events import DeletedData, FileDeleted
+from shared.places import results_prefix
 from shared.publishing import Publisher
 from shared.topics import ACCESS, UPLOADED
 

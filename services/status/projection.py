@@ -22,7 +22,6 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, computed_fie
 from services.status.history import HistoryEntry, with_events
 from services.status.position import NOWHERE, Position, as_integers, position_of
 from services.status.shares import SHARING, Shares, with_event, without_names
-from shared.blobs import source_key
 from shared.events import (
     AccessEvent,
     EventType,
@@ -42,6 +41,7 @@ from shared.events import (
     WorkEvent,
 )
 from shared.facts import Failure, Progress, Result
+from shared.places import source_key
 
 CANCELLING = "cancelling"
 """The phase of a file whose present run somebody wants to stop."""

@@ -19,7 +19,7 @@ from services.upload.settings import UploadSettings
 from services.upload.sweep import sweep_folders
 from services.upload.usage import SOON, owner_of, used_up
 from services.upload.waybills import Accepted, StoredFile
-from shared.blobs import BlobMissingError, BlobStore, source_key
+from shared.blobs import BlobMissingError, BlobStore
 from shared.errors import (
     DirectOffError,
     EmptyFileError,
@@ -31,6 +31,7 @@ from shared.errors import (
     UnknownUploadError,
 )
 from shared.events import file_id_age, new_file_id
+from shared.places import source_key
 from shared.principal import Principal
 from shared.signing import Signer
 

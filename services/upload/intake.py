@@ -20,7 +20,7 @@ from services.upload.outbox import Outbox
 from services.upload.rules import HEAD, accepted_type
 from services.upload.settings import UploadSettings
 from services.upload.waybills import Accepted, StoredFile
-from shared.blobs import BlobStore, source_key
+from shared.blobs import BlobStore
 from shared.directory import Read
 from shared.errors import (
     BlobStoreUnavailableError,
@@ -32,6 +32,7 @@ from shared.errors import (
 )
 from shared.events import FileUploaded, UploadedData, new_file_id
 from shared.files import Piece
+from shared.places import source_key
 from shared.principal import Principal
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,10 @@ from datetime import UTC, datetime, timedelta
 
 from services.upload import outbox
 from services.upload.idempotency import KEPT
-from shared.blobs import SOURCES, BlobMissingError, BlobStore, file_id_of, source_key
+from shared.blobs import BlobMissingError, BlobStore
 from shared.events import file_id_age, first_file_id
 from shared.log import POLL_TIMEOUT_MS, open_log, seek_to
+from shared.places import SOURCES, file_id_of, source_key
 from shared.settings import Settings
 from shared.topics import UPLOADED
 

@@ -26,7 +26,7 @@ from services.upload.rules import HEAD, accepted_type
 from services.upload.settings import UploadSettings
 from services.upload.sweep import sweep_folders
 from services.upload.waybills import Accepted, StoredFile
-from shared.blobs import BlobMissingError, BlobStore, Stored, source_key
+from shared.blobs import BlobMissingError, BlobStore, Stored
 from shared.directory import Read
 from shared.errors import (
     BadParameterError,
@@ -37,6 +37,7 @@ from shared.errors import (
     UnknownUploadError,
 )
 from shared.events import file_id_age, new_file_id
+from shared.places import source_key
 from shared.principal import Principal
 
 PREFIX = "uploads/"

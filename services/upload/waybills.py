@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shared.blobs import source_key
+from shared.places import source_key
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,10 +17,11 @@ from services.status.store import FileStore
 from services.upload.app import create_app as create_upload
 from services.upload.settings import UploadSettings
 from shared.apikeys import ApiKeys
-from shared.blobs import open_blob_store, source_key
+from shared.blobs import open_blob_store
 from shared.events import FileDead, StatusEvent
 from shared.facts import DeadCode, DeadData
 from shared.messaging import create_topics
+from shared.places import source_key
 from shared.publishing import Publisher, make_broker
 from shared.settings import Settings
 from tests.access.people import EVERYBODY, KEYS, SECRET, bearer

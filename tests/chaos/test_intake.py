@@ -15,9 +15,10 @@ import pytest
 from services.processor.settings import ProcessorSettings
 from services.upload import link, outbox
 from services.upload.settings import UploadSettings
-from shared.blobs import BLOCK, PART, SOURCES, open_blob_store
+from shared.blobs import BLOCK, PART, open_blob_store
 from shared.events import FileCompleted, FileFailed, FileUploaded
 from shared.messaging import create_topics
+from shared.places import SOURCES
 from shared.settings import Settings
 from shared.topics import LIFECYCLE, UPLOADED
 from tests.services.processor.pods import processing_pod

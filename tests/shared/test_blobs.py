@@ -14,17 +14,10 @@ from threading import Thread
 import httpx
 import pytest
 
-from shared.blobs import (
-    BLOCK,
-    PART,
-    BlobMissingError,
-    BlobStore,
-    attempt_prefix,
-    open_blob_store,
-    source_key,
-)
+from shared.blobs import BLOCK, PART, BlobMissingError, BlobStore, open_blob_store
 from shared.directory import Read
 from shared.errors import BlobStoreUnavailableError
+from shared.places import attempt_prefix, source_key
 from shared.settings import Settings
 from tests.support.s3 import BUCKET, ENVIRONMENT
 

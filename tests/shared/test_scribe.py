@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shared.blobs import BlobMissingError, BlobStore, open_blob_store, source_key
+from shared.blobs import BlobMissingError, BlobStore, open_blob_store
 from shared.errors import BlobStoreUnavailableError, StorageFullError
+from shared.places import source_key
 from shared.scribe import BLOB, WRITERS
 from shared.settings import Settings
 from tests.support.small_disk import small_disk

@@ -29,8 +29,10 @@ from shared.events import (
     UploadedData,
 )
 from shared.facts import Artifact, Failure, Progress, Reader, Result
+from shared.places import source_key
 
 FILE = "01930000-0000-7000-8000-000000000001"
+BLOB = f"files/{FILE}/source"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ERROR = Failure(code="demo_retry", message="not this time", retryable=True)
 
@@ -42,7 +44,7 @@ def at(seconds: float) -> datetime:
 
 def upload_data(**changes: Any) -> dict[str, Any]:
     return {
-        "blob": f"files/{FILE}/source",
+        "blob": BLOB,
         "content_type": "application/pdf",
         "size": 1234,
         "sha256": "0" * 64,
@@ -146,7 +148,11 @@ E = TypeVar("E", bound=Event)
 
 
 def about(file_id: str, event: E) -> E:
-    """The same event of another file."""
-    return event.model_copy(
-        update={"subject": file_id, "id": event.id.replace(event.subject, file_id)}
-    )
+    """The same event of another file, which is stored where its id tells."""
+    changes: dict[str, Any] = {
+        "subject": file_id,
+        "id": event.id.replace(event.subject, file_id),
+    }
+    if isinstance(event, FileUploaded | FileRequeued) and event.data.blob == BLOB:
+        changes["data"] = event.data.model_copy(update={"blob": source_key(file_id)})
+    return event.model_copy(update=changes)

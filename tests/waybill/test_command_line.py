@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from tests.support.stack import RunningStack
+from tests.support.stored import contents
 from waybill.addresses import Addresses, find_addresses
 from waybill.cli.show import print_stuck
 from waybill.cli.words import human_duration, human_size
@@ -193,17 +194,16 @@ def test_a_file_is_deleted_while_it_is_worked_on(stack: RunningStack, tmp_path: 
     path.write_text('{"seconds": 60}')
     folder, demo = str(stack.folder), "application/vnd.waybill.demo+json"
     file_id = waybill("upload", str(path), "--type", demo, "--dir", folder).stdout.split()[0]
-    stored = stack.folder / "blobs" / "sources" / file_id
-    assert stored.exists()
+    assert file_id in contents(stack.folder / "blobs")
     done = waybill("delete", file_id, "--reason", "a mistake", "--dir", folder)
     assert (done.returncode, done.stdout.split()) == (0, [file_id, "is", "deleted"])
     again = waybill("delete", file_id, "--dir", folder)
     assert again.returncode == 1
     assert "was deleted" in again.stderr
     deadline = time.monotonic() + 20
-    while stored.exists() and time.monotonic() < deadline:
+    while file_id in contents(stack.folder / "blobs") and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not stored.exists()
+    assert file_id not in contents(stack.folder / "blobs")
 
 
 def test_a_file_that_was_given_up_is_found_among_the_dead_and_redriven(

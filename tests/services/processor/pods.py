@@ -11,8 +11,9 @@ from aiokafka.partitioner import murmur2
 
 from services.processor.app import Processor
 from services.processor.settings import ProcessorSettings
-from shared.blobs import BlobStore, source_key
+from shared.blobs import BlobStore
 from shared.events import AnyEvent, FileUploaded, UploadedData, new_file_id
+from shared.places import source_key
 from shared.publishing import Publisher
 from shared.settings import DEMO_TYPE
 from shared.topics import UPLOADED

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from services.processor.settings import ProcessorSettings
-from shared.blobs import BlobStore, source_key
+from shared.blobs import BlobStore
 from shared.deadletters import MAX_PAYLOAD
 from shared.events import (
     EventType,
@@ -17,6 +17,7 @@ from shared.events import (
     FileRetryScheduled,
     new_file_id,
 )
+from shared.places import source_key
 from shared.publishing import Publisher
 from shared.topics import DEAD, LIFECYCLE, RETRY_TIERS, UPLOADED
 from tests.services.processor.pods import processing_pod, same_partition_ids, types_of, upload

@@ -8,8 +8,9 @@ import psutil
 import pytest
 
 from services.processor.settings import ProcessorSettings
-from shared.blobs import BlobStore, open_blob_store, source_key
+from shared.blobs import BlobStore, open_blob_store
 from shared.events import FileFailed, FileRetrying
+from shared.places import source_key
 from shared.publishing import Publisher
 from shared.topics import LIFECYCLE
 from tests.services.processor.pods import processing_pod, types_of, upload

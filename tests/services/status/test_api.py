@@ -11,8 +11,9 @@ import httpx
 from services.status.app import create_app
 from services.status.query import Cursor, Sort
 from services.status.settings import StatusSettings
-from shared.blobs import open_blob_store, source_key
+from shared.blobs import open_blob_store
 from shared.events import FileDead, new_file_id
+from shared.places import source_key
 from shared.publishing import Publisher
 from shared.settings import Settings
 from shared.topics import DEAD
@@ -175,8 +176,7 @@ async def test_the_result_and_its_artifacts_are_served_as_downloads(
     client: httpx.AsyncClient, publisher: Publisher, settings: Settings
 ) -> None:
     file_id = new_file_id()
-    upload = uploaded(name="../../etc/passwd", blob=source_key(file_id))
-    await publish(publisher, file_id, upload, processing())
+    await publish(publisher, file_id, uploaded(name="../../etc/passwd"), processing())
     await wait_for(client, file_id, "processing")
     assert (await client.get(f"/api/files/{file_id}/result")).json()["code"] == "no_result"
     done = about(file_id, completed())

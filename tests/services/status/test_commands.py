@@ -7,7 +7,6 @@ import pytest
 
 from services.status.app import create_app
 from services.status.settings import StatusSettings
-from shared.blobs import source_key
 from shared.events import (
     FileCancelRequested,
     FileRequeued,
@@ -15,6 +14,7 @@ from shared.events import (
     StatusEvent,
     new_file_id,
 )
+from shared.places import source_key
 from shared.publishing import Publisher
 from shared.settings import Settings
 from shared.topics import CONTROL, UPLOADED

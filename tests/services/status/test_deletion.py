@@ -8,8 +8,9 @@ import pytest
 from services.status.replay import replay
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
-from shared.blobs import BlobStore, attempt_prefix, open_blob_store, source_key
+from shared.blobs import BlobStore, open_blob_store
 from shared.events import FileCancelRequested, FileDeleted, FileRequeued, new_file_id
+from shared.places import attempt_prefix, source_key
 from shared.publishing import Publisher
 from shared.settings import Settings
 from shared.topics import CONTROL, LIFECYCLE, UPLOADED
@@ -45,8 +46,7 @@ async def test_a_deleted_file_leaves_nothing_but_the_fact_that_it_was_deleted(
     for each in (file_id, neighbour):
         await blobs.put(source_key(each), b"hello")
         await blobs.put(f"{attempt_prefix(each, 1, 1)}/text.txt", b"hello")
-        upload = uploaded(owner="ann", name="a.txt", blob=source_key(each))
-        await publish(publisher, each, upload, completed())
+        await publish(publisher, each, uploaded(owner="ann", name="a.txt"), completed())
         await wait_for(client, each, "completed")
     answer = await client.delete(f"/api/files/{file_id}", params={"reason": "not needed"})
     assert answer.status_code == 202, answer.text
@@ -123,7 +123,7 @@ async def test_what_an_attempt_stores_after_the_deletion_is_erased_as_well(
 ) -> None:
     file_id = new_file_id()
     await blobs.put(source_key(file_id), b"hello")
-    await publish(publisher, file_id, uploaded(blob=source_key(file_id)), processing())
+    await publish(publisher, file_id, uploaded(), processing())
     await wait_for(client, file_id, "processing")
     assert (await client.delete(f"/api/files/{file_id}")).status_code == 202
     await until_erased(blobs, file_id)

@@ -14,9 +14,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from services.upload.app import create_app
 from services.upload.settings import UploadSettings
 from services.upload.wire import LargeBodies
-from shared.blobs import SOURCES
 from shared.events import FileUploaded
 from shared.packs import PACKS
+from shared.places import SOURCES
 from shared.reading import parse
 from shared.topics import UPLOADED
 from tests.support.serving import served

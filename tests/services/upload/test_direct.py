@@ -18,8 +18,9 @@ from services.upload import sweep
 from services.upload.deposits import Deposits
 from services.upload.settings import UploadSettings
 from services.upload.waybills import Accepted
-from shared.blobs import BlobStore, open_blob_store, source_key
+from shared.blobs import BlobStore, open_blob_store
 from shared.errors import BlobStoreUnavailableError, KafkaUnavailableError
+from shared.places import source_key
 from shared.principal import EVERYBODY
 from shared.signing import open_signer
 from tests.access.installation import JWT

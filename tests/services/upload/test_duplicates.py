@@ -13,9 +13,10 @@ from services.upload.duplicates import Duplicates
 from services.upload.link import KafkaLink
 from services.upload.settings import UploadSettings
 from services.upload.waybills import Accepted, StoredFile
-from shared.blobs import BlobStore, open_blob_store, source_key
+from shared.blobs import BlobStore, open_blob_store
 from shared.events import StatusEvent, new_file_id
 from shared.messaging import create_topics
+from shared.places import source_key
 from shared.principal import EVERYBODY
 from shared.publishing import DirectPublisher, Publisher, make_broker
 from tests.access.installation import JWT

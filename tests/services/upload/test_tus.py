@@ -21,9 +21,10 @@ from services.upload.resumable import Resumable, chain
 from services.upload.settings import UploadSettings
 from services.upload.sweep import KEPT
 from services.upload.waybills import StoredFile
-from shared.blobs import BLOCK, open_blob_store, source_key
+from shared.blobs import BLOCK, open_blob_store
 from shared.errors import UnknownUploadError
 from shared.events import new_file_id
+from shared.places import source_key
 from shared.principal import Principal
 from tests.access.installation import JWT
 from tests.access.people import bearer, token
