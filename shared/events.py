@@ -8,10 +8,11 @@ and `.commanded` only.
 
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
+from secrets import randbits
+from time import time_ns
 from typing import Annotated, Any, Literal, Self, TypeGuard
 from uuid import UUID
 
-import uuid6
 from pydantic import (
     AwareDatetime,
     Field,
@@ -58,8 +59,16 @@ class Rank(IntEnum):
 
 
 def new_file_id() -> str:
-    """A UUIDv7 (RFC 9562): unique, sorted by time, and able to tell its age."""
-    return str(uuid6.uuid7())
+    """A UUIDv7 (RFC 9562): unique, sorted by time, and able to tell its age.
+
+    Beside the milliseconds it has the 4096ths of one (method 3 of the RFC) and 62 random bits. The
+    package uuid6 adds a millisecond for each id instead: beyond a thousand a second, its ids are
+    soon of the future.
+    """
+    milliseconds, rest = divmod(time_ns(), 1_000_000)
+    told = f"{milliseconds:012x}7{rest * 4096 // 1_000_000:03x}"
+    chance = f"{1 << 63 | randbits(62):016x}"
+    return f"{told[:8]}-{told[8:12]}-{told[12:]}-{chance[:4]}-{chance[4:]}"
 
 
 def file_id_age(file_id: str, now: datetime) -> float | None:
