@@ -12,6 +12,9 @@ from shared.connection import KAFKA_RETRY_DELAY
 PAUSE = 0.005
 """Seconds between two commits: what changes meanwhile is told in one go."""
 
+CROWD, CROWD_PAUSE = 10, 0.01
+"""Changes in one commit from which on it pays to wait longer for the next ones, and how long."""
+
 log = logging.getLogger(__name__)
 
 COMMIT_ERRORS = (CommitFailedError, IllegalStateError, KafkaError, OSError)
@@ -34,12 +37,15 @@ class Committer:
         self._commit = commit
         self._settled = settled
         self._changed: set[TopicPartition] = set()
+        self._changes = 0
+        """Since the last commit."""
         self._wanted = asyncio.Event()
         self._waiters: list[asyncio.Future[None]] = []
 
     def changed(self, *partitions: TopicPartition) -> None:
         """The windows of these partitions are not as Kafka has them."""
         self._changed.update(partitions)
+        self._changes += 1
         self._wanted.set()
 
     async def written(self, partitions: Collection[TopicPartition]) -> None:
@@ -56,6 +62,7 @@ class Committer:
             await self._settled.wait()
             self._wanted.clear()
             partitions, self._changed = self._changed, set()
+            changes, self._changes = self._changes, 0
             waiters, self._waiters = self._waiters, []
             try:
                 await self._commit(partitions)
@@ -68,4 +75,4 @@ class Committer:
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(CROWD_PAUSE if changes >= CROWD else PAUSE)
