@@ -50,7 +50,8 @@ async def test_a_process_has_no_more_than_a_few_in_front_of_it(
     running: Pool, tmp_path: Path
 ) -> None:
     async with running(2) as pool:
-        tasks = [begin(pool, tmp_path / str(number), seconds=0.1) for number in range(9)]
+        more = range(2 * (1 + AHEAD) + 3)
+        tasks = [begin(pool, tmp_path / str(number), seconds=0.1) for number in more]
         await asyncio.sleep(0)
         assert loads(pool) == [1 + AHEAD, 1 + AHEAD]
         assert all(isinstance(each, Done) for each in await asyncio.gather(*tasks))
