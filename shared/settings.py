@@ -73,7 +73,8 @@ class Settings(BaseSettings):
     )
     blobs_fsync: bool = Field(
         default=True,
-        description="Directory store only: force each blob to the disk before it counts as stored.",
+        description="Directory store only: force each blob to the disk before it counts as stored. "
+        "Without it, a directory is for the pods of one machine.",
     )
     blobs_packed: bool = Field(
         default=True,
