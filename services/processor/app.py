@@ -27,13 +27,20 @@ from shared.telemetry import health_router
 
 log = logging.getLogger(__name__)
 
+CROWD_LINGER = 0.01
+"""Seconds that the events of many files wait to go to Kafka together; a lone one leaves at once.
+Twice as long as usual saves Kafka a sixth of its processor time, and as many files may be begun
+ahead of the workers as that takes, see `lanes`."""
+
 
 class Processor:
     """The parts of one pod, wired by hand."""
 
     def __init__(self, settings: ProcessorSettings) -> None:
         self._settings = settings
-        self._publisher = DirectPublisher(settings, client_id=f"processor-{settings.pod}")
+        self._publisher = DirectPublisher(
+            settings, client_id=f"processor-{settings.pod}", crowd_linger=CROWD_LINGER
+        )
         cancels = CancelRequests(settings)
         pace = Pace()
         self._scratch = Scratch(settings.scratch)

@@ -18,7 +18,7 @@ from shared.telemetry import WORKERS_LOST
 
 log = logging.getLogger(__name__)
 
-AHEAD = 6
+AHEAD = 12
 """Jobs that wait in front of a process while the work is short: it sleeps less often, and waking it
 takes about as long as its work."""
 
