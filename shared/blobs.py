@@ -80,7 +80,8 @@ class BlobStore:
         self._store: Any = store
         self._root = root
         self._fsync = fsync and root is not None
-        self._directory = None if root is None else Directory(root, fsync=fsync, packed=packed)
+        self._packed = packed
+        self._directory = None if root is None else Directory(root, fsync=fsync)
         self._packs = None if root is None else Packs(root)
 
     @asynccontextmanager
@@ -153,6 +154,7 @@ class BlobStore:
         """
         try:
             if self._directory is not None:
+                anywhere = anywhere and self._packed
                 return await self._directory.put(key, data, durable=durable, anywhere=anywhere)
             await obstore.put_async(self._store, key, data)
         except (StoreError, OSError) as error:

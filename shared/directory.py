@@ -22,14 +22,12 @@ FORCE_EVERY = 4 << 20
 class Directory:
     """Writes blobs. Every method raises `OSError` when the directory does not take them."""
 
-    def __init__(self, root: Path, *, fsync: bool, packed: bool = True) -> None:
+    def __init__(self, root: Path, *, fsync: bool) -> None:
         """Args:
         fsync: whether what is durable must survive a power cut.
-        packed: whether a scribe may put small blobs into packs.
         """
         self._root = str(root)
         self._fsync = fsync
-        self._packed = packed
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stored: dict[Small, asyncio.Future[str]] = {}
         """Who waits for which."""
@@ -58,7 +56,7 @@ class Directory:
         Args:
             anywhere: whether that may be another one.
         """
-        blob = Small(key, data, durable and self._fsync, anywhere and self._packed)
+        blob = Small(key, data, durable and self._fsync, anywhere)
         self._loop = asyncio.get_running_loop()
         stored: asyncio.Future[str] = self._loop.create_future()
         self._stored[blob] = stored

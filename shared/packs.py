@@ -47,6 +47,7 @@ name, which follows. Who sends a content cannot make it look like a slice: nobod
 packs."""
 
 _NAME = re.compile(r"\d{8}T\d{6}-[0-9a-f]{16}")
+_KEY = re.compile(rf"{PACKS}({_NAME.pattern})/(\d+)/.+")
 _TIME = "%Y%m%dT%H%M%S"
 
 _PUNCH_HOLE = 0x02 | 0x01
@@ -146,12 +147,13 @@ class Packs:
     @contextmanager
     def _slice(self, key: str, mode: int) -> Iterator[tuple[int, Slice]]:
         """The pack of a slice, open, and what its header says."""
-        name, offset, *_ = [*key.removeprefix(PACKS).split("/"), ""]
-        if not _NAME.fullmatch(name) or not offset.isdecimal():
+        told = _KEY.fullmatch(key)
+        if told is None:
             raise FileNotFoundError(errno.ENOENT, "this is no slice's key", key)
+        name, offset = told[1], int(told[2])
         pack = os.open(self._folder / name, mode)
         try:
-            found = _slice_at(pack, name, int(offset))
+            found = _slice_at(pack, name, offset)
             if found is None or found.key != key:
                 raise FileNotFoundError(errno.ENOENT, "no such slice", key)
             yield pack, found

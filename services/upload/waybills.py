@@ -16,7 +16,7 @@ class StoredFile:
     sha256: str | None
     """None if it did not pass through here, and nobody told."""
     blob: str | None = None
-    """Its key in the blob store, if that is not the one which follows from its id."""
+    """Its key in the blob store; None stands for the one that follows from its id."""
     deduplicated: bool = False
     """Whether it is an earlier one, in whose place nothing new was stored."""
 

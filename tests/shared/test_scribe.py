@@ -17,6 +17,7 @@ from shared.errors import BlobStoreUnavailableError, StorageFullError
 from shared.places import source_key
 from shared.scribe import BLOB, WRITERS
 from shared.settings import Settings
+from tests.support.scribes import scribes_of
 from tests.support.small_disk import small_disk
 from tests.support.stored import stored_files
 
@@ -28,13 +29,11 @@ def store_in(path: Path) -> BlobStore:
 
 
 async def scribe_of(path: Path) -> psutil.Process:
-    """The process below this one that writes blobs there, once it is what it is to be."""
+    """The process that writes blobs there, once it is what it is to be."""
     async with asyncio.timeout(20):
-        while True:
-            for child in psutil.Process().children():
-                if child.cmdline()[-2:] == ["shared.scribe", str(path)]:
-                    return child
+        while not (found := scribes_of(path)):
             await asyncio.sleep(0.01)
+    return found[0]
 
 
 @pytest.fixture

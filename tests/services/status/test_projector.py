@@ -1,7 +1,8 @@
 """The projector folds batches of records into a real MongoDB."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 from aiokafka.client import AIOKafkaClient
@@ -45,19 +46,29 @@ async def test_a_document_that_was_removed_by_hand_comes_back_with_the_next_even
     assert found.status is State.PROCESSING
 
 
+@asynccontextmanager
+async def watched(projector: Projector, settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
+    """What looks after a projector to which Kafka brings events for the time of a block."""
+    broker = make_broker(settings, client_id="test")
+    projector.subscribe(broker, settings)
+    await broker.start()
+    watching = asyncio.create_task(projector.watch())
+    try:
+        yield watching
+    finally:
+        watching.cancel()
+        await broker.stop()
+
+
 async def test_the_end_of_its_consumer_is_told(
     store: FileStore, publisher: Publisher, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = make_broker(settings, client_id="test")
     projector = Projector(store, publisher)
-    projector.subscribe(broker, settings)
 
     async def fail() -> None:
         raise RuntimeError("something that nobody foresaw")
 
-    await broker.start()
-    try:
-        watching = asyncio.create_task(projector.watch())
+    async with watched(projector, settings) as watching:
         await projector.project(records(new_file_id(), uploaded()))
         assert not watching.done()
         coordinator = projector._subscriber.consumer._coordinator
@@ -66,16 +77,11 @@ async def test_the_end_of_its_consumer_is_told(
         with pytest.raises(KafkaError, match="nobody foresaw"):
             async with asyncio.timeout(20):
                 await watching
-    finally:
-        await broker.stop()
 
 
 async def test_while_it_folds_no_fetch_leaves_out_the_partitions_that_are_busy(
     store: FileStore, publisher: Publisher, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = make_broker(settings, client_id="test")
-    projector = Projector(store, publisher)
-    projector.subscribe(broker, settings)
     first, second = about(new_file_id(), uploaded()), about(new_file_id(), uploaded())
     fetched: list[int] = []
     send, save = AIOKafkaClient.send, store.save
@@ -95,14 +101,9 @@ async def test_while_it_folds_no_fetch_leaves_out_the_partitions_that_are_busy(
         return await save(changes)
 
     monkeypatch.setattr(store, "save", save_slowly)
-    await broker.start()
-    watching = asyncio.create_task(projector.watch())
-    try:
+    async with watched(Projector(store, publisher), settings):
         await publisher.publish(first)
         async with asyncio.timeout(20):
             while await store.get(second.file_id) is None:
                 await asyncio.sleep(0.01)
-    finally:
-        watching.cancel()
-        await broker.stop()
     assert set(fetched) == {sum(topic.partitions for topic in EVENT_TOPICS)}

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from services.upload import orphans
@@ -21,6 +20,7 @@ from shared.places import source_key
 from tests.services.upload.killed import STEPS, WITH_SCRIBE
 from tests.services.upload.service import UPLOAD, UploadedEvents, running, until_connected
 from tests.services.upload.test_process import until_listening
+from tests.support.scribes import scribes_of
 from tests.support.stored import contents
 from tests.support.sweeping import age_everything, sweep_all
 from waybill.local.ports import free_port
@@ -55,17 +55,8 @@ class Mortals:
                 await client.post(UPLOAD, content=content, headers=KEY)
         async with asyncio.timeout(10):
             assert await self._process.stdout.readline() == b"dead\n"
-            while scribe and scribes_of(self._settings):
+            while scribe and scribes_of(self._settings.blobs):
                 await asyncio.sleep(0.02)  # It finishes what it was asked.
-
-
-def scribes_of(settings: UploadSettings) -> list[psutil.Process]:
-    root = str(Path(settings.blobs).resolve())
-    return [
-        each
-        for each in psutil.process_iter(["cmdline"])
-        if (each.info["cmdline"] or [])[-2:] == ["shared.scribe", root]
-    ]
 
 
 @pytest.fixture(scope="module")

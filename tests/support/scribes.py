@@ -1,0 +1,15 @@
+"""The processes that write small blobs."""
+
+from pathlib import Path
+
+import psutil
+
+
+def scribes_of(directory: str | Path) -> list[psutil.Process]:
+    """Those that write into this directory."""
+    command = ["shared.scribe", str(Path(directory).resolve())]
+    return [
+        each
+        for each in psutil.process_iter(["cmdline"])
+        if (each.info["cmdline"] or [])[-2:] == command
+    ]
