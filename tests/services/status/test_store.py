@@ -12,6 +12,7 @@ from services.status.query import Cursor, Query, Sort
 from services.status.store import INDEXES, FileStore
 from shared.errors import MongoUnavailableError, TooWideSearchError
 from shared.events import StatusEvent, new_file_id
+from shared.facts import Result
 from shared.settings import Settings
 from tests.support.builders import (
     about,
@@ -74,6 +75,22 @@ async def test_a_change_is_written_only_over_what_was_read(store: FileStore) -> 
     assert await store.save([(first, second)]) == set()
     assert await store.save([(first, third)]) == {file_id}
     assert await store.save([(None, third)]) == {file_id}
+    assert await store.get(file_id) == second
+
+
+async def test_what_users_name_is_written_as_it_is(store: FileStore) -> None:
+    file_id = new_file_id()
+    begin: list[StatusEvent] = [
+        uploaded(name="$name", labels={"a.b": "$$ROOT", "c": "$set"}),
+        processing(),
+    ]
+    first = status_of(file_id, *begin)
+    result = Result(prefix="$x", statistics={"$a": "$b", "c.d": None, "": 1})
+    end = completed()
+    end = end.model_copy(update={"data": end.data.model_copy(update={"result": result})})
+    second = status_of(file_id, *begin, end)
+    assert await store.save([(None, first)]) == set()
+    assert await store.save([(first, second)]) == set()
     assert await store.get(file_id) == second
 
 
