@@ -20,7 +20,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from shared.facts import DeadData, Fact, Failure, Progress, Reader, Result, Source
+from shared.facts import DeadData, Fact, Failure, Progress, Reader, Result, Source, assembled
 
 
 class EventType(StrEnum):
@@ -90,8 +90,7 @@ def first_file_id(moment: datetime) -> str:
 
 def utc_now() -> datetime:
     """The present, in UTC, to the millisecond: the precision that MongoDB keeps."""
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+    return datetime.fromtimestamp(time_ns() // 1_000_000 / 1000, UTC)
 
 
 def _rfc3339(moment: datetime) -> str:
@@ -229,17 +228,23 @@ class Event(Fact):
         """Record that `data` happened to a file; the id follows from the data."""
         kind: EventType = cls.model_fields["type"].default
         told = vars(data)  # A field that is not there costs pydantic's getattr an exception.
-        parts = [file_id, told.get("run") or 0, told.get("attempt") or 0, kind.value]
-        parts += [told[name] for name in ("seq", "command_id", "webhook_id") if name in told]
-        return cls.model_validate(
+        identity = f"{file_id}:{told.get('run') or 0}:{told.get('attempt') or 0}:{kind.value}"
+        for name in ("seq", "command_id", "webhook_id"):
+            if name in told:
+                identity += f":{told[name]}"
+        return assembled(
+            cls,
             {
-                "id": ":".join(map(str, parts)),
+                "specversion": "1.0",
+                "id": identity,
                 "source": source,
+                "type": kind,
                 "subject": file_id,
                 "time": time or utc_now(),
+                "datacontenttype": "application/json",
                 "dataschema": SCHEMAS[kind],
                 "data": data,
-            }
+            },
         )
 
     def to_json(self) -> bytes:

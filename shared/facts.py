@@ -1,9 +1,33 @@
 """What the events of a file are made of: frozen values."""
 
 from enum import StrEnum
+from functools import cache
 from hashlib import blake2b
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def assembled(model: type[M], fields: dict[str, Any]) -> M:
+    """An instance of a model that has these fields, all of them, in order, and in need of no check.
+
+    Pydantic's own ways take three to ten times as long, and keep a set for each of the names of its
+    fields.
+    """
+    made = model.__new__(model)
+    set_ = object.__setattr__  # What is frozen has no other way.
+    set_(made, "__dict__", fields)
+    set_(made, "__pydantic_fields_set__", _names_of(model))
+    set_(made, "__pydantic_extra__", None)
+    set_(made, "__pydantic_private__", None)
+    return made
+
+
+@cache
+def _names_of(model: type[BaseModel]) -> set[str]:
+    return set(model.model_fields)
 
 
 class Fact(BaseModel):
