@@ -102,17 +102,17 @@ async def pool(jobs: int, folder: Path, *, size: int, together: int) -> list[obj
         pass
 
     async def do() -> None:
-        async with scratch.attempt() as attempt:
-            job = Job(
-                source=source,
-                scratch=attempt,
-                content_type=DEMO_TYPE,
-                size=2,
-                run=1,
-                attempt=1,
-                ocr=False,
-            )
-            outcome = await workers.run(job, ignore)
+        job = Job(
+            source=str(source),
+            scratch=scratch.attempt(),
+            content_type=DEMO_TYPE,
+            size=2,
+            run=1,
+            attempt=1,
+            ocr=False,
+        )
+        outcome = await workers.run(job, ignore)
+        await scratch.discard(job.scratch)
         if isinstance(outcome, Broken):
             raise RuntimeError(outcome.error.message)
 

@@ -254,9 +254,9 @@ class BlobStore:
                 await obstore.copy_async(self._store, key, target)
         await self._make_durable(target)
 
-    def local_path(self, key: str) -> Path | None:
+    def local_path(self, key: str) -> str | None:
         """Where the blob is a file of its own on this machine, or None if it is none."""
-        return self._root / key if self._root and not self.packs_of(key) else None
+        return f"{self._root}/{key}" if self._root and not self.packs_of(key) else None
 
     def packs_of(self, key: str) -> Packs | None:
         """The packs on this machine that have the blob, or None if it is not in one."""

@@ -58,7 +58,7 @@ class PluginJob(BaseModel):
 class Packed(BaseModel):
     """A stored file that is none on its own, but a slice of a pack."""
 
-    root: Path
+    root: str
     """The directory that has the packs."""
     key: str
     sha256: str | None
@@ -68,8 +68,9 @@ class Packed(BaseModel):
 class Job(BaseModel):
     """One attempt at one file, as the pod hands it over."""
 
-    source: Path | Packed
-    scratch: Path
+    source: str | Packed
+    """The file itself is told by its path: pydantic takes 2 µs to make a `Path`."""
+    scratch: str
     """A directory of this attempt's own; whoever needs it makes it."""
     content_type: str
     size: int
@@ -118,7 +119,7 @@ class Done(BaseModel):
     content: bytes = Field(default=b"", exclude=True)
     """Of the artifacts without a path, one behind another."""
 
-    def contents(self, scratch: Path) -> Iterator[tuple[ProducedArtifact, Path | bytes]]:
+    def contents(self, scratch: str) -> Iterator[tuple[ProducedArtifact, Path | bytes]]:
         """Each artifact with its content or the file that has it.
 
         Raises:
@@ -150,9 +151,9 @@ Report = Ready | Advanced | Done | Broken
 _REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator="kind")])
 
 
-def artifact_path(scratch: Path, number: int) -> Path:
+def artifact_path(scratch: str, number: int) -> Path:
     """Where an artifact waits that does not come with the frame; the worker does not say it."""
-    return scratch / "artifacts" / str(number)
+    return Path(scratch) / "artifacts" / str(number)
 
 
 class Frame(NamedTuple):

@@ -89,6 +89,8 @@ class Desk:
         self._taken: dict[tuple[TopicPartition, int], Taken] = {}
         self._of_file: dict[str, set[Taken]] = {}
         self._beginnings: set[asyncio.Task[None]] = set()
+        self._is_called = False
+        """Whether `begin_waiting` will be called before anything else happens."""
         self._draining = False
         self.bytes_in_hand = 0
 
@@ -142,6 +144,7 @@ class Desk:
 
     def begin_waiting(self) -> None:
         """Begin as many of the waiting records as there is room for."""
+        self._is_called = False
         if self._draining or not self._lanes:
             return
         room = places(
@@ -178,13 +181,7 @@ class Desk:
 
     def _work_of(self, taken: Taken, before: Begun) -> Work:
         assert taken.event is not None  # noqa: S101 - `_receive` set it
-        work = self._runner.work_of(taken.event, taken.record)
-        return replace(
-            work,
-            attempt=work.attempt + before.attempts,
-            max_attempts=work.max_attempts + before.returned,
-            returned=work.returned + before.returned,
-        )
+        return self._runner.work_of(taken.event, taken.record, before)
 
     def cancel(self, file_id: str) -> None:
         """Stop the work on a file, if it is in this pod's hands and a request says so."""
@@ -244,7 +241,9 @@ class Desk:
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY)
         self._finish(taken)
-        self.begin_waiting()
+        if not self._is_called:  # Kafka acknowledges many at a time, whose places are free now.
+            self._is_called = True
+            asyncio.get_running_loop().call_soon(self.begin_waiting)
 
     def _finish(self, taken: Taken) -> None:
         taken.window.finish(taken.offset)

@@ -1,6 +1,7 @@
 """What is told of an attempt: that it began, what came of it, and what follows from that."""
 
 import asyncio
+import functools
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
@@ -44,6 +45,9 @@ SOURCE = "/processor"
 
 PUBLISH_RETRY_DELAY = 1.0
 """Seconds between two tries to publish an outcome: the work is done and must not be done again."""
+
+_attempts = functools.cache(ATTEMPTS.labels)
+"""Looking a counter up by its label takes longer than counting."""
 
 POD_LOST = Failure(
     code="worker_crashed",
@@ -90,7 +94,7 @@ class Outcomes:
         try:
             with self._telling():
                 await self._settle(work, FileCompleted.of(work.file_id, data, source=SOURCE))
-            ATTEMPTS.labels("completed").inc()
+            _attempts("completed").inc()
         except EventTooLargeError as error:
             await self.failed(work, _result_too_large(error))
 
@@ -125,7 +129,7 @@ class Outcomes:
             error.message,
             decision.due_at.isoformat(timespec="seconds"),
         )
-        ATTEMPTS.labels("retrying").inc()
+        _attempts("retrying").inc()
         scheduled = RetryScheduledData(
             run=work.run,
             attempt=work.attempt + 1,
@@ -150,12 +154,12 @@ class Outcomes:
         if lost.attempt >= lost.max_attempts:
             await self._give_up(lost, POD_LOST, None)
         else:
-            ATTEMPTS.labels("retrying").inc()
+            _attempts("retrying").inc()
             await self._publish_retrying(lost, POD_LOST, utc_now())
 
     async def cancelled(self, work: Work, reason: str) -> None:
         """Tell that no work is done on a file any more because somebody wished so."""
-        ATTEMPTS.labels("cancelled").inc()
+        _attempts("cancelled").inc()
         data = CancelledData(**work.counts, reason=reason)
         await self._settle(work, FileCancelled.of(work.file_id, data, source=SOURCE))
 
@@ -167,7 +171,7 @@ class Outcomes:
 
     async def _give_up(self, work: Work, error: Failure, progress: Progress | None) -> None:
         log.warning("%s failed: %s: %s", work.file_id, error.code, error.message)
-        ATTEMPTS.labels("failed").inc()
+        _attempts("failed").inc()
         if error.retryable:
             await self._publish(_given_up(work, error))
         failed = FailedData(**work.counts, error=error, progress=progress)

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TypeVar
 
 from services.processor.channel import Broken, Done, GarbledError, Job, Packed
 from services.processor.failures import failure, is_disk_full
+from services.processor.offsets import Begun
 from services.processor.outcomes import Outcomes
 from services.processor.plugins import Pipelines
 from services.processor.progress import ProgressReporter
@@ -64,11 +66,16 @@ class Runner:
         self._scratch = scratch
         self._pipelines = pipelines
 
-    def work_of(self, event: WorkEvent, record: KafkaRecord) -> Work:
-        """The attempt that an event asks for, by the pipeline that is for its file."""
+    def work_of(self, event: WorkEvent, record: KafkaRecord, before: Begun) -> Work:
+        """The attempt that an event asks for, by the pipeline that is for its file.
+
+        Args:
+            before: what the ledger tells of attempts at this record.
+        """
         return work_of(
             event,
             record,
+            before,
             max_attempts=self._settings.max_attempts,
             pipelines=self._pipelines,
         )
@@ -87,14 +94,16 @@ class Runner:
             await self._outcomes.failed(work, outcome, progress=reporter.latest)
 
     async def _work_in_scratch(self, work: Work, reporter: ProgressReporter) -> Result | Failure:
+        folder = self._scratch.attempt()
         try:
-            async with self._scratch.attempt() as folder:
-                return await self._work(work, folder, reporter)
+            return await self._work(work, folder, reporter)
         except Exception as error:
             log.exception("attempt %d at %s", work.attempt, work.file_id)
             return Failure(code="internal", message=type(error).__name__, retryable=True)
+        finally:
+            await self._scratch.discard(folder)
 
-    async def _work(self, work: Work, folder: Path, reporter: ProgressReporter) -> Result | Failure:
+    async def _work(self, work: Work, folder: str, reporter: ProgressReporter) -> Result | Failure:
         if work.source.content_type == DEMO_TYPE and not self._settings.demo:
             return Failure(
                 code="demo_disabled",
@@ -132,7 +141,7 @@ class Runner:
                 return failure("disk_full")
             raise
 
-    async def _fetch(self, source: Source, folder: Path) -> Path | Packed:
+    async def _fetch(self, source: Source, folder: str) -> str | Packed:
         """The stored file as a file on this machine, or where a worker finds it.
 
         Raises:
@@ -140,14 +149,15 @@ class Runner:
             _ChangedError: what comes over the network is not what its hash tells of.
         """
         if packs := self._blobs.packs_of(source.blob):
-            return Packed(root=packs.root, key=source.blob, sha256=source.sha256)
+            return Packed(root=str(packs.root), key=source.blob, sha256=source.sha256)
         local = self._blobs.local_path(source.blob)
         if local is not None:
-            if not local.is_file():
+            # A path of pathlib takes as long as the look.
+            if not os.path.isfile(local):  # noqa: ASYNC240, PTH113
                 raise BlobMissingError(source.blob)
             return local
-        path = folder / "source"
-        await asyncio.to_thread(folder.mkdir, exist_ok=True)
+        path = Path(folder) / "source"
+        await asyncio.to_thread(path.parent.mkdir, exist_ok=True)
         sha256 = hashlib.sha256()
         with path.open("wb") as file:
 
@@ -159,9 +169,9 @@ class Runner:
                 await asyncio.to_thread(write, chunk)
         if source.sha256 not in (None, sha256.hexdigest()):
             raise _ChangedError
-        return path
+        return str(path)
 
-    async def _store(self, work: Work, done: Done, folder: Path) -> Result:
+    async def _store(self, work: Work, done: Done, folder: str) -> Result:
         """Put the artifacts into the blob store, under a prefix of this attempt's own."""
         prefix = attempt_prefix(work.file_id, work.run, work.attempt)
         for artifact, content in done.contents(folder):

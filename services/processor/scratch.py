@@ -5,8 +5,8 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -27,18 +27,18 @@ class Scratch:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._numbers = count(1)
 
-    @asynccontextmanager
-    async def attempt(self) -> AsyncIterator[Path]:
+    def attempt(self) -> str:
         """A directory for one attempt, which is not there before somebody makes it.
 
         Most files need none, and making and removing one takes longer than a small file's work.
         """
-        folder = self.folder / str(next(self._numbers))
-        try:
-            yield folder
-        finally:
-            if folder.exists():
-                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        return f"{self.folder}/{next(self._numbers)}"
+
+    async def discard(self, folder: str) -> None:
+        """Remove the directory of an attempt that is over."""
+        # A path of pathlib takes as long as the look.
+        if os.path.exists(folder):  # noqa: ASYNC240, PTH110
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     def subfolder(self, name: str) -> Path:
         """A directory of this name, which goes with the rest."""

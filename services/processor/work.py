@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from services.processor.offsets import Begun
 from services.processor.plugins import Pipelines
 from shared.events import FileRequeued, FileRetryScheduled, FileUploaded
 from shared.facts import Source
@@ -39,11 +40,17 @@ def source_of(event: WorkEvent) -> Source:
 
 
 def work_of(
-    event: WorkEvent, record: KafkaRecord, *, max_attempts: int, pipelines: Pipelines
+    event: WorkEvent,
+    record: KafkaRecord,
+    before: Begun,
+    *,
+    max_attempts: int,
+    pipelines: Pipelines,
 ) -> Work:
     """The attempt that an event asks for.
 
     Args:
+        before: what the ledger tells of attempts at this record.
         max_attempts: of files whose pipeline does not say it.
     """
     attempt, returned = 1, 0
@@ -60,10 +67,10 @@ def work_of(
     return Work(
         file_id=event.file_id,
         run=event.data.run,
-        attempt=attempt,
-        max_attempts=max_attempts,
+        attempt=attempt + before.attempts,
+        max_attempts=max_attempts + before.returned,
         source=source_of(event),
         record=record,
         pipeline=pipeline,
-        returned=returned,
+        returned=returned + before.returned,
     )

@@ -87,7 +87,7 @@ class WorkerContext:
     @property
     def scratch(self) -> Path:
         """An empty directory of this attempt's own, removed afterwards."""
-        folder = self._folder / "work"
+        folder = Path(self._folder) / "work"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -198,7 +198,7 @@ def work(job: Job, channel: socket.socket, folder: Path) -> Done | Broken:
             os._exit(0)  # A step forked, and this is the copy: the pod waits for one outcome.
 
 
-def _file_of(source: Path | Packed, folder: Path) -> Path:
+def _file_of(source: str | Packed, folder: Path) -> Path:
     """The file to work on; one that was packed takes the place of the last one, since to make
     another takes longer than a small file's work. Nor is that one emptied first: what is written to
     a file that was, ext4 puts on the disk at once.
@@ -206,10 +206,10 @@ def _file_of(source: Path | Packed, folder: Path) -> Path:
     Raises:
         PermanentError: `blob_missing` or `content_changed`.
     """
-    if isinstance(source, Path):
-        return source
+    if isinstance(source, str):
+        return Path(source)
     try:
-        content = Packs(source.root).read(source.key)
+        content = Packs(Path(source.root)).read(source.key)
     except FileNotFoundError as error:
         raise PermanentError("blob_missing", failure("blob_missing").message) from error
     if source.sha256 not in (None, hashlib.sha256(content).hexdigest()):

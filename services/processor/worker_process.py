@@ -111,6 +111,11 @@ class Given:
     def has_begun(self) -> bool:
         return self.begun.done() and not self.begun.cancelled()
 
+    def time_out(self) -> None:
+        """It has taken too long: nobody waits for its outcome any more."""
+        if not self.outcome.done():
+            self.outcome.set_exception(TimeoutError())
+
 
 class WorkerProcess(asyncio.Protocol):
     """One worker process and the sockets to it.

@@ -297,7 +297,7 @@ async def test_only_a_directory_store_has_local_paths(tmp_path: Path) -> None:
     path = directory.local_path(KEY)
 
     assert path is not None
-    assert path.read_bytes() == SMALL
+    assert Path(path).read_bytes() == SMALL
     assert open_blob_store(Settings(blobs="memory://")).local_path(KEY) is None
 
 

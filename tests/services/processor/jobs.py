@@ -17,8 +17,8 @@ def demo(folder: Path, *, attempt: int = 1, **spec: Any) -> Job:
     path = folder / "source"
     path.write_text(json.dumps(spec))
     return Job(
-        source=path,
-        scratch=folder / "scratch",
+        source=str(path),
+        scratch=str(folder / "scratch"),
         content_type=DEMO_TYPE,
         size=path.stat().st_size,
         run=1,
@@ -29,12 +29,12 @@ def demo(folder: Path, *, attempt: int = 1, **spec: Any) -> Job:
 
 def packed(job: Job, writer: PackWriter, *, sha256: str | None = None) -> Job:
     """The same job, with its file in a pack."""
-    assert isinstance(job.source, Path)
-    content = job.source.read_bytes()
+    assert isinstance(job.source, str)
+    content = Path(job.source).read_bytes()
     blob = Small("sources/one", content, durable=False, anywhere=True)
     assert writer.take([blob]) == []
     source = Packed(
-        root=writer.root, key=blob.key, sha256=sha256 or hashlib.sha256(content).hexdigest()
+        root=str(writer.root), key=blob.key, sha256=sha256 or hashlib.sha256(content).hexdigest()
     )
     return job.model_copy(update={"source": source, "size": len(content)})
 

@@ -160,7 +160,7 @@ async def test_a_zip_bomb_fails_for_good_before_it_is_unpacked(
     bomb.write_bytes(docx_bomb())
     beside = asyncio.create_task(pool.run(demo(tmp_path / "beside", seconds=0.3), ignore))
     job = demo(tmp_path / "bad").model_copy(
-        update={"source": bomb, "content_type": DOCX, "size": bomb.stat().st_size}
+        update={"source": str(bomb), "content_type": DOCX, "size": bomb.stat().st_size}
     )
     outcome = await pool.run(job, ignore)
     assert isinstance(outcome, Broken), outcome

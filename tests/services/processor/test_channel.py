@@ -54,21 +54,21 @@ def test_reports_arrive_as_they_were_sent_however_they_are_cut(
 def test_each_artifact_has_its_own_content_or_its_file(tmp_path: Path) -> None:
     done = REPORTS[2]
     assert isinstance(done, Done)
-    file = artifact_path(tmp_path, 1)
+    file = artifact_path(str(tmp_path), 1)
     file.parent.mkdir()
     file.write_bytes(b"123456789")
-    contents = [(artifact.name, content) for artifact, content in done.contents(tmp_path)]
+    contents = [(artifact.name, content) for artifact, content in done.contents(str(tmp_path))]
     assert contents == [("a.txt", b"\x00\xffa"), ("b.bin", file), ("c.txt", b"cc")]
 
 
 def test_a_link_in_place_of_an_artifact_is_refused(tmp_path: Path) -> None:
     done = REPORTS[2]
     assert isinstance(done, Done)
-    file = artifact_path(tmp_path, 1)
+    file = artifact_path(str(tmp_path), 1)
     file.parent.mkdir()
     file.symlink_to("/etc/passwd")
     with pytest.raises(GarbledError, match="not a file"):
-        list(done.contents(tmp_path))
+        list(done.contents(str(tmp_path)))
 
 
 def test_a_frame_that_is_too_long_is_refused_before_it_is_kept() -> None:

@@ -106,8 +106,8 @@ def job(folder: Path, module: str, name: str, content: str = "", **known: str) -
     kind = known.pop("content_type", "a/b")
     chosen = pipelines.choose(content_type=kind, name=name, labels=known)
     return Job(
-        source=path,
-        scratch=folder / f"scratch-{name}",
+        source=str(path),
+        scratch=str(folder / f"scratch-{name}"),
         content_type=kind,
         size=len(content),
         run=1,

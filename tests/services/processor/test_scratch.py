@@ -10,9 +10,10 @@ from services.processor.scratch import Scratch
 
 async def test_the_directory_of_an_attempt_is_removed_with_what_is_in_it(tmp_path: Path) -> None:
     scratch = Scratch(str(tmp_path))
-    async with scratch.attempt() as folder:
-        folder.mkdir()
-        (folder / "source").write_text("x")
+    folder = Path(scratch.attempt())
+    folder.mkdir()
+    (folder / "source").write_text("x")
+    await scratch.discard(str(folder))
     assert not folder.exists()
     scratch.remove()
     assert list(tmp_path.iterdir()) == []

@@ -38,7 +38,7 @@ async def test_a_job_gives_back_its_statistics_and_its_artifacts(
     outcome = await pool.run(demo(tmp_path, steps=3, seconds=0.01), ignore)
     assert isinstance(outcome, Done)
     assert outcome.statistics["steps"] == 3
-    ((artifact, content),) = outcome.contents(tmp_path)
+    ((artifact, content),) = outcome.contents(str(tmp_path))
     assert artifact.name == "demo.json"
     assert isinstance(content, bytes)
     assert json.loads(content)["steps"] == 3
@@ -96,7 +96,7 @@ class TestPackedFile:
     ) -> None:
         job = packed(demo(tmp_path), writer)
         assert isinstance(job.source, Packed)
-        Packs(job.source.root).delete(job.source.key)
+        Packs(Path(job.source.root)).delete(job.source.key)
         assert await broken_code(pool, job) == ("blob_missing", False)
 
     async def test_that_is_not_what_its_hash_tells_of_is_not_worked_on(
