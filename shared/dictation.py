@@ -39,6 +39,8 @@ class Dictation(asyncio.Protocol):
         self._asked: dict[int, Small] = {}
         self._rest = b""
         self._line: asyncio.Transport | None = None
+        self.ended = asyncio.Event()
+        """Set when the scribe has died, or was told to end."""
 
     def take(self, blob: Small) -> bool:
         """Have a blob stored; False if there is no scribe any more."""
@@ -76,7 +78,8 @@ class Dictation(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Called when the scribe has ended."""
         if self._asked:
-            log.error("the scribe died (%r); what it was to write is written without it", error)
+            log.error("the scribe died (%r) with %d blobs to write", error, len(self._asked))
+        self.ended.set()
         left, self._asked = list(self._asked.values()), {}
         self._left(left)
 

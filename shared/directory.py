@@ -5,6 +5,7 @@ Small ones are written by threads, or by a process of their own while there is a
 
 import asyncio
 import errno
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,11 +13,17 @@ from pathlib import Path
 from shared.dictation import Dictation, dictating
 from shared.files import Piece, Small, StagedFile, Writers, copy_blob, force_folders
 
+log = logging.getLogger(__name__)
+
 Read = Callable[[], Awaitable[Piece]]
 """Gives the next piece of some content; b"" at its end."""
 
 FORCE_EVERY = 4 << 20
 """Bytes of a large blob after which the disk is to begin with them: little is left for the end."""
+
+
+SCRIBE_DELAY = 5.0
+"""Seconds before another scribe is started in place of one that died; threads write meanwhile."""
 
 
 class Directory:
@@ -41,12 +48,29 @@ class Directory:
         A thread asks for the interpreter after each of its calls to the system, a dozen for a blob,
         and a busy loop gives it away in milliseconds only.
         """
-        async with dictating(self._root, self._end, self._write) as scribe:
-            self._scribe = scribe
+        begun = asyncio.Event()
+        keeping = asyncio.create_task(self._keep_scribe(begun))
+        try:
+            await begun.wait()
+            yield
+        finally:
+            keeping.cancel()
+            await asyncio.wait({keeping})
+
+    async def _keep_scribe(self, begun: asyncio.Event) -> None:
+        """Have a scribe until cancelled: another one if one dies."""
+        while True:
             try:
-                yield
+                async with dictating(self._root, self._end, self._write) as self._scribe:
+                    begun.set()
+                    await self._scribe.ended.wait()
+                log.error("the scribe has died; another one begins in %g s", SCRIBE_DELAY)
+            except OSError as error:
+                log.error("no scribe can be started: %r; again in %g s", error, SCRIBE_DELAY)
             finally:
                 self._scribe = None
+                begun.set()
+            await asyncio.sleep(SCRIBE_DELAY)
 
     async def put(
         self, key: str, data: bytes, *, durable: bool = True, anywhere: bool = False

@@ -12,8 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from shared import directory
 from shared.blobs import BlobMissingError, BlobStore, open_blob_store
 from shared.errors import BlobStoreUnavailableError, StorageFullError
+from shared.packs import PACKS
 from shared.places import source_key
 from shared.scribe import BLOB, WRITERS
 from shared.settings import Settings
@@ -106,6 +108,31 @@ async def test_what_a_scribe_that_dies_had_to_write_is_written_without_it(
     assert await store.keys("sources") == sorted([*blobs, KEY])
     for key, data in blobs.items():
         assert await store.get(key) == data
+
+
+async def test_after_a_scribe_that_dies_comes_another(
+    monkeypatch: pytest.MonkeyPatch, store: BlobStore, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(directory, "SCRIBE_DELAY", 0.1)
+    for number in range(2):
+        dead = await scribe_of(tmp_path)
+        dead.kill()
+        async with asyncio.timeout(20):
+            while (await scribe_of(tmp_path)).pid == dead.pid:
+                await asyncio.sleep(0.01)
+        key = await store.put(source_key(str(number)), b"x", anywhere=True)
+        assert key.startswith(PACKS)
+        assert await store.get(key) == b"x"
+
+
+async def test_a_store_without_a_scribe_stores_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+    store = store_in(tmp_path / "blobs")
+    async with store.scribe():
+        assert await store.put(KEY, b"x", anywhere=True) == KEY
+    assert await store.get(KEY) == b"x"
 
 
 async def test_what_may_be_in_a_pack_when_a_scribe_dies_is_not_stored_twice(
