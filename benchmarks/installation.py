@@ -18,7 +18,7 @@ from pymongo import MongoClient
 from benchmarks.harness import PATIENCE, Meter, Run, Usage, usage, usage_of_stack
 from shared.events import FileUploaded, UploadedData, new_file_id
 from shared.places import source_key
-from shared.publishing import DirectPublisher
+from shared.publishing import Publisher
 from shared.settings import DEMO_TYPE, Settings
 from tests.support.stack import RunningStack
 
@@ -44,7 +44,7 @@ def uploaded(file_id: str, blob: str, content: bytes) -> FileUploaded:
     return FileUploaded.of(file_id, data, source="/benchmark")
 
 
-async def publish(publisher: DirectPublisher, events: Iterable[FileUploaded]) -> None:
+async def publish(publisher: Publisher, events: Iterable[FileUploaded]) -> None:
     """Tell Kafka that these files came in; returns when it has acknowledged all."""
     rest = iter(events)
     while some := list(islice(rest, AT_ONCE)):
@@ -83,9 +83,9 @@ class Installation:
         path.write_bytes(content)
 
     @asynccontextmanager
-    async def publisher(self) -> AsyncIterator[DirectPublisher]:
+    async def publisher(self) -> AsyncIterator[Publisher]:
         """Connected for the time of a block."""
-        publisher = DirectPublisher(self.settings, client_id="benchmark")
+        publisher = Publisher(self.settings, client_id="benchmark")
         await publisher.start()
         try:
             yield publisher

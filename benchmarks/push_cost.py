@@ -25,7 +25,7 @@ from shared.events import (
     new_file_id,
 )
 from shared.facts import Progress
-from shared.publishing import Publisher, make_broker
+from shared.publishing import Publisher
 from shared.settings import Settings
 from tests.support.stack import RunningStack
 
@@ -55,10 +55,10 @@ SOURCE = "/benchmark"
 @asynccontextmanager
 async def publishing(settings: Settings) -> AsyncIterator[Publisher]:
     """A publisher, connected."""
-    broker = make_broker(settings, client_id="benchmark")
-    await broker.start()
-    yield Publisher(broker, settings)
-    await broker.stop()
+    publisher = Publisher(settings, client_id="benchmark")
+    await publisher.start()
+    yield publisher
+    await publisher.stop()
 
 
 async def begin_file(publisher: Publisher) -> str:

@@ -45,7 +45,7 @@ from shared.events import (
 from shared.facts import Result
 from shared.log import open_partitions
 from shared.messaging import create_topics
-from shared.publishing import DirectPublisher
+from shared.publishing import Publisher
 from shared.serving import collect_seldom
 from waybill.local.parts import running_parts
 
@@ -59,7 +59,7 @@ BULK = 1_000
 async def fill(settings: StatusSettings, files: int) -> None:
     """Tell the whole story of so many files."""
     await create_topics(settings)
-    publisher = DirectPublisher(settings, client_id="benchmark")
+    publisher = Publisher(settings, client_id="benchmark")
     await publisher.start()
     try:
         for _ in range(files):
@@ -68,7 +68,7 @@ async def fill(settings: StatusSettings, files: int) -> None:
         await publisher.stop()
 
 
-async def _tell(publisher: DirectPublisher, file_id: str) -> None:
+async def _tell(publisher: Publisher, file_id: str) -> None:
     counts = {"run": 1, "attempt": 1, "max_attempts": 3}
     uploaded = UploadedData(
         blob=f"files/{file_id}/source",

@@ -15,7 +15,7 @@ from benchmarks.harness import report
 from benchmarks.installation import uploaded
 from shared.events import FileCompleted, FileProcessing, new_file_id
 from shared.messaging import create_topics
-from shared.publishing import DirectPublisher
+from shared.publishing import Publisher
 from shared.settings import Settings
 from shared.topics import LIFECYCLE
 from tests.chaos.evidence import Logged, read_topic
@@ -40,7 +40,7 @@ SETTLE = 3.0
 class Feed:
     """Files that come in at a steady rate."""
 
-    def __init__(self, publisher: DirectPublisher) -> None:
+    def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
         self.born: dict[str, float] = {}
 
@@ -61,7 +61,7 @@ async def measure(settings: Settings, folder: Path) -> None:
     """Print one row for the quiet time and one for the restarts."""
     await create_topics(settings)
     pods = Pods(settings, folder)
-    publisher = DirectPublisher(settings, client_id="benchmark")
+    publisher = Publisher(settings, client_id="benchmark")
     await publisher.start()
     feed = Feed(publisher)
     try:

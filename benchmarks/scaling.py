@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.harness import PATIENCE, QUIET, Meter, report, wait_until_quiet
 from benchmarks.installation import Installation, publish, running_waybill, uploaded
 from shared.events import FileUploaded, new_file_id
-from shared.publishing import DirectPublisher
+from shared.publishing import Publisher
 
 WORK = 0.05
 """Seconds that a file asks for."""
@@ -44,7 +44,7 @@ class Files:
     def _new(self) -> FileUploaded:
         return uploaded(new_file_id(), BLOB, self._content)
 
-    async def publish(self, publisher: DirectPublisher, count: int) -> None:
+    async def publish(self, publisher: Publisher, count: int) -> None:
         """Tell Kafka of so many new ones."""
         while count > 0:
             await publish(publisher, [self._new() for _ in range(min(count, TOGETHER))])

@@ -8,7 +8,7 @@ import pytest
 
 from shared.connection import admin_client
 from shared.messaging import create_topics
-from shared.publishing import Publisher, make_broker
+from shared.publishing import Publisher
 from shared.settings import Settings
 from tests.support.kafka_line import KafkaLine, line_to
 from tests.support.s3 import ENVIRONMENT, StoreLine, line_to_s3, running_s3
@@ -55,10 +55,10 @@ async def settings(parts: Parts, tmp_path: Path) -> AsyncIterator[Settings]:
 async def publisher(settings: Settings) -> AsyncIterator[Publisher]:
     """Publishes events to the installation's topics, which are there."""
     await create_topics(settings)
-    broker = make_broker(settings, client_id="tests")
-    await broker.start()
-    yield Publisher(broker, settings)
-    await broker.stop()
+    publisher = Publisher(settings, client_id="tests")
+    await publisher.start()
+    yield publisher
+    await publisher.stop()
 
 
 @pytest.fixture

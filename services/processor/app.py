@@ -22,7 +22,7 @@ from services.processor.settings import ProcessorSettings
 from services.processor.workers import WorkerPool, WorkerPools
 from shared.blobs import open_blob_store
 from shared.messaging import create_topics
-from shared.publishing import DirectPublisher
+from shared.publishing import Publisher
 from shared.telemetry import health_router
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Processor:
 
     def __init__(self, settings: ProcessorSettings) -> None:
         self._settings = settings
-        self._publisher = DirectPublisher(
+        self._publisher = Publisher(
             settings, client_id=f"processor-{settings.pod}", crowd_linger=CROWD_LINGER
         )
         cancels = CancelRequests(settings)

@@ -34,7 +34,7 @@ from shared.events import (
 )
 from shared.facts import DeadCode, DeadData, Failure, Progress, Result
 from shared.messaging import KafkaRecord
-from shared.publishing import DirectPublisher
+from shared.publishing import Publisher
 from shared.reading import UnreadableEventError
 from shared.telemetry import ATTEMPTS, UNREADABLE
 from shared.topics import CONTROL, Topic
@@ -63,7 +63,7 @@ class Outcomes:
         self,
         *,
         settings: ProcessorSettings,
-        publisher: DirectPublisher,
+        publisher: Publisher,
         cancels: CancelRequests,
         pace: Pace,
     ) -> None:

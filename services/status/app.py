@@ -11,7 +11,6 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
-from faststream.kafka import KafkaBroker
 
 from services.status import dashboard
 from services.status.api import (
@@ -59,7 +58,7 @@ from shared.blobs import open_blob_store
 from shared.errors import UnavailableError
 from shared.messaging import create_topics
 from shared.outbound import Outbound
-from shared.publishing import Publisher, make_broker
+from shared.publishing import Publisher
 from shared.reading import parse_once
 from shared.telemetry import health_router
 
@@ -87,11 +86,11 @@ def create_app(settings: StatusSettings) -> FastAPI:
     monitor = Monitor(settings, store)
     auditor = Auditor(settings, store, monitor.traffic)
     # As for uploads: a command that was answered 503 must not be given later on.
-    commanding = make_broker(settings, client_id="status-commands", publish_timeout=COMMAND_TIMEOUT)
+    publisher = Publisher(settings, client_id="status", publish_timeout=COMMAND_TIMEOUT)
+    projector = Projector(store, publisher, parse=parse_once)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:  # noqa: ARG001
-        publisher = Publisher(commanding, settings)
         runs = Runs(hub, publisher)
         deletions = Deletions(hub, publisher)
         blobs = open_blob_store(settings)
@@ -107,6 +106,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
             publisher=publisher,
         )
         tasks = (
+            partial(projector.run, settings),
             fanout.run,
             monitor.run,
             auditor.run,
@@ -116,7 +116,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
             courier.run,
             partial(hub.beat, settings.heartbeat),
         )
-        running = asyncio.create_task(_run(settings, store, tasks, commanding))
+        running = asyncio.create_task(_run(settings, store, tasks, publisher))
         running.add_done_callback(_end_process_on_failure)
         yield State(
             settings=settings,
@@ -175,7 +175,7 @@ async def _run(
     settings: StatusSettings,
     store: FileStore,
     tasks: Sequence[Callable[[], Coroutine[Any, Any, None]]],
-    commanding: KafkaBroker,
+    publisher: Publisher,
 ) -> None:
     """Project, and do all else that goes on all the while, until cancelled."""
     await create_topics(settings)
@@ -186,18 +186,13 @@ async def _run(
         except UnavailableError as error:
             log.warning("waiting for MongoDB: %s", error)
             await asyncio.sleep(START_RETRY_DELAY)
-    broker = make_broker(settings, client_id="status")
-    projector = Projector(store, Publisher(broker, settings), parse=parse_once)
-    projector.subscribe(broker, settings)
+    await publisher.start()
     try:
-        await broker.start()
-        await commanding.start()
         async with asyncio.TaskGroup() as group:
-            for task in (projector.watch, *tasks):
+            for task in tasks:
                 group.create_task(task())
     finally:
-        await commanding.stop()
-        await broker.stop()
+        await publisher.stop()
 
 
 def _end_process_on_failure(running: asyncio.Task[None]) -> None:

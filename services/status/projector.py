@@ -17,6 +17,7 @@ from faststream.kafka import KafkaBroker, KafkaMessage
 
 from services.status.projection import Status, fold
 from services.status.store import FileStore
+from shared.connection import security_of
 from shared.deadletters import dead_letter
 from shared.errors import UnavailableError
 from shared.events import AnyEvent, FileUploaded, StatusEvent, tells_of_status
@@ -69,14 +70,24 @@ class Projector:
         self._store = store
         self._parse = parse
         self._publisher = publisher
-        self._subscriber: Any = None
         self._recent: OrderedDict[str, Status] = OrderedDict()
         """Files under way as this projector left them. Whether they still are so is for the store
         to say: it refuses to change what somebody else has changed."""
 
-    def subscribe(self, broker: KafkaBroker, settings: Settings) -> None:
-        """Have `broker` bring the events of all files."""
-        subscriber = self._subscriber = broker.subscriber(
+    async def run(self, settings: Settings) -> None:
+        """Project what Kafka brings, until cancelled.
+
+        Raises:
+            KafkaError: the consumer will bring nothing any more.
+        """
+        broker = KafkaBroker(
+            settings.kafka.split(","),
+            security=security_of(settings),
+            client_id="projector",
+            allow_auto_create_topics=False,
+            logger=None,
+        )
+        subscriber = broker.subscriber(
             *topic_names(settings, EVENT_TOPICS),
             group_id=group_name(settings, GROUP),
             batch=True,
@@ -95,18 +106,16 @@ class Projector:
             await message.ack()
             await asyncio.sleep(PAUSE * max(0, 1 - len(message.raw_message) / FULL_BATCH))
 
-    async def watch(self) -> None:
-        """Look after what `subscribe` began, until cancelled: FastStream tells nobody of its end.
-
-        Raises:
-            KafkaError: the consumer will bring nothing any more.
-        """
-        assert self._subscriber is not None  # noqa: S101 - `subscribe` set it
-        consumer = self._subscriber.consumer
-        # After 0.1 s it would ask for the partitions of which nothing waits to be taken. If those
-        # bring nothing, Kafka keeps the question for half a second, and all others with it.
-        consumer._fetcher._prefetch_backoff = UNTIL_TAKEN  # noqa: SLF001
-        await asyncio.shield(consumer._coordinator._coordination_task)  # noqa: SLF001
+        try:
+            await broker.start()
+            consumer: Any = subscriber.consumer
+            # After 0.1 s it would ask for the partitions of which nothing waits to be taken. If
+            # those bring nothing, Kafka keeps the question for half a second, and all others too.
+            consumer._fetcher._prefetch_backoff = UNTIL_TAKEN  # noqa: SLF001
+            # FastStream tells nobody of the consumer's end.
+            await asyncio.shield(consumer._coordinator._coordination_task)  # noqa: SLF001
+        finally:
+            await broker.stop()
 
     async def project(self, records: Sequence[KafkaRecord]) -> None:
         """Fold records into the store; returns when all of them are stored.

@@ -30,7 +30,7 @@ from shared.apikeys import ApiKeys
 from shared.auth import make_authenticator
 from shared.blobs import open_blob_store
 from shared.outbound import Outbound
-from shared.publishing import DirectPublisher
+from shared.publishing import Publisher
 from shared.signing import open_signer
 from shared.telemetry import health_router
 
@@ -39,7 +39,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
     """The upload service as an application; nothing is connected before it starts."""
     # What Kafka does not take in time goes to the outbox; it need not be sent later on as well. A
     # client waits for each event, and to let events wait for others brought no more uploads.
-    publisher = DirectPublisher(
+    publisher = Publisher(
         settings,
         client_id="upload",
         publish_timeout=settings.publish_timeout,

@@ -17,7 +17,7 @@ from services.upload.settings import UploadSettings
 from services.upload.usage import DAY, Usage
 from shared.errors import KafkaUnavailableError
 from shared.log import POLL_TIMEOUT_MS, open_log, seek_to
-from shared.publishing import DirectPublisher
+from shared.publishing import Publisher
 from shared.topics import USAGE
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Gossip:
         *,
         settings: UploadSettings,
         usage: Usage,
-        publisher: DirectPublisher,
+        publisher: Publisher,
         link: KafkaLink,
     ) -> None:
         self._settings = settings

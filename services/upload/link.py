@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
-from shared.publishing import DirectPublisher
+from shared.publishing import Publisher
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ STOP_WITHIN = 2.0
 class KafkaLink:
     """Keeps a publisher connected for as long as the service runs, whether or not Kafka does."""
 
-    def __init__(self, publisher: DirectPublisher, servers: str) -> None:
+    def __init__(self, publisher: Publisher, servers: str) -> None:
         self._publisher = publisher
         self._servers = servers
         self.trouble: str | None = f"Kafka at {servers} has not answered yet"

@@ -22,7 +22,7 @@ from shared.events import FileDead, StatusEvent
 from shared.facts import DeadCode, DeadData
 from shared.messaging import create_topics
 from shared.places import source_key
-from shared.publishing import Publisher, make_broker
+from shared.publishing import Publisher
 from shared.settings import Settings
 from tests.access.people import EVERYBODY, KEYS, SECRET, bearer
 from tests.services.status.asking import wait_for
@@ -87,9 +87,8 @@ async def status_pod(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 async def running(settings: Settings) -> AsyncIterator[Installation]:
     """Both services on a Kafka and a MongoDB of their own."""
     await create_topics(settings)
-    broker = make_broker(settings, client_id="tests")
-    await broker.start()
-    publisher = Publisher(broker, settings)
+    publisher = Publisher(settings, client_id="tests")
+    await publisher.start()
     await _store(settings)
     async with (
         status_pod(settings) as status,
@@ -104,7 +103,7 @@ async def running(settings: Settings) -> AsyncIterator[Installation]:
         del status.headers["Authorization"]
         await _until_shared(status)
         yield installation
-    await broker.stop()
+    await publisher.stop()
 
 
 async def _until_shared(status: httpx.AsyncClient) -> None:

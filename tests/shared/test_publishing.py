@@ -9,7 +9,7 @@ from shared import publishing
 from shared.errors import KafkaUnavailableError
 from shared.events import new_file_id
 from shared.messaging import create_topics
-from shared.publishing import CROWD, DirectPublisher
+from shared.publishing import CROWD, Publisher
 from shared.settings import Settings
 from tests.support.builders import about, uploaded
 
@@ -21,7 +21,7 @@ async def test_an_event_in_a_crowd_waits_for_more_and_a_lone_one_does_not(
 ) -> None:
     monkeypatch.setattr(publishing, "CROWD_SECONDS", 60.0)
     await create_topics(settings)
-    publisher = DirectPublisher(settings, client_id="test", crowd_linger=LINGER)
+    publisher = Publisher(settings, client_id="test", crowd_linger=LINGER)
     await publisher.start()
     try:
         await asyncio.sleep(LINGER - time.monotonic() % LINGER)  # A linger begins now.
@@ -42,7 +42,7 @@ async def test_a_producer_that_has_ended_is_replaced(
         raise RuntimeError("something that nobody foresaw")
 
     await create_topics(settings)
-    publisher = DirectPublisher(settings, client_id="test")
+    publisher = Publisher(settings, client_id="test")
     await publisher.start()
     try:
         ended = publisher._producer
@@ -59,7 +59,7 @@ async def test_a_producer_that_has_ended_is_replaced(
 
 async def test_a_publisher_that_was_stopped_refuses_events(settings: Settings) -> None:
     await create_topics(settings)
-    publisher = DirectPublisher(settings, client_id="test")
+    publisher = Publisher(settings, client_id="test")
     await publisher.start()
     await publisher.stop()
     event = about(new_file_id(), uploaded())

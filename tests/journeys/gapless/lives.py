@@ -28,7 +28,7 @@ from shared.events import (
     utc_now,
 )
 from shared.facts import Failure, Progress, Result
-from shared.publishing import DirectPublisher
+from shared.publishing import Publisher
 from shared.settings import Settings
 from shared.topics import LIFECYCLE, UPLOADED, topic_of
 from tests.chaos.evidence import read_topic
@@ -132,7 +132,7 @@ def events_of(life: Life) -> list[StatusEvent]:
 
 async def live(settings: Settings, lives: Sequence[Life], *, rate: float, feed: Feed) -> None:
     """Tell the log of all lives, so many events a second, each in the order of its events."""
-    publisher = DirectPublisher(settings, client_id="gapless")
+    publisher = Publisher(settings, client_id="gapless")
     await publisher.start()
     begun = time.monotonic()
 

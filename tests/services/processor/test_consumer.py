@@ -96,7 +96,7 @@ async def test_a_record_that_cannot_be_read_is_kept_and_its_partition_goes_on(
 ) -> None:
     file_id = new_file_id()
     topic = processor_settings.topic_prefix + UPLOADED.name
-    await publisher._broker.publish(value, topic, key=file_id.encode())
+    await publisher.put_back(topic, file_id, value)
     await upload(publisher, blobs, file_id=file_id)
     async with processing_pod(processor_settings):
         events = await consume(processor_settings, LIFECYCLE, 2)

@@ -278,7 +278,7 @@ async def test_an_unreadable_record_is_kept_with_its_reason_and_holds_up_nothing
     file_id = new_file_id()
     await publish(publisher, file_id, uploaded())
     topic = f"{settings.topic_prefix}file.lifecycle"
-    await publisher._broker.publish(b"no event", topic, key=file_id.encode())
+    await publisher.put_back(topic, file_id, b"no event")
     await publish(publisher, file_id, processing(), completed())
     await wait_for(client, file_id, "completed")
     letter = (await consume(settings, DEAD, 1))[0]

@@ -74,7 +74,7 @@ async def test_a_record_that_could_not_be_read_is_found_shown_and_put_back_uncha
 ) -> None:
     file_id = new_file_id()
     topic = settings.topic_prefix + LIFECYCLE.name
-    await publisher._broker.publish(b"no event", topic, key=file_id.encode())
+    await publisher.put_back(topic, file_id, b"no event")
     (found,) = await listed(client, 1)
     assert (found["file_id"], found["source"]) == (file_id, "/projector")
     assert (found["data"]["code"], found["data"]["topic"]) == ("unreadable", topic)

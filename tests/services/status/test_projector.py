@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.fetch import FetchRequest
@@ -13,7 +15,7 @@ from services.status.projection import State, Status, fold
 from services.status.projector import Projector
 from services.status.store import FileStore
 from shared.events import new_file_id
-from shared.publishing import Publisher, make_broker
+from shared.publishing import Publisher
 from shared.settings import Settings
 from shared.topics import EVENT_TOPICS
 from tests.services.status.records import records
@@ -47,36 +49,41 @@ async def test_a_document_that_was_removed_by_hand_comes_back_with_the_next_even
 
 
 @asynccontextmanager
-async def watched(projector: Projector, settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
-    """What looks after a projector to which Kafka brings events for the time of a block."""
-    broker = make_broker(settings, client_id="test")
-    projector.subscribe(broker, settings)
-    await broker.start()
-    watching = asyncio.create_task(projector.watch())
+async def running(projector: Projector, settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
+    """A projector to which Kafka brings events for the time of a block."""
+    task = asyncio.create_task(projector.run(settings))
     try:
-        yield watching
+        yield task
     finally:
-        watching.cancel()
-        await broker.stop()
+        task.cancel()
+        await asyncio.wait({task})
 
 
 async def test_the_end_of_its_consumer_is_told(
     store: FileStore, publisher: Publisher, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    projector = Projector(store, publisher)
+    consumers: list[Any] = []
+    start = AIOKafkaConsumer.start
+
+    async def note_and_start(consumer: AIOKafkaConsumer) -> None:
+        consumers.append(consumer)
+        await start(consumer)
 
     async def fail() -> None:
         raise RuntimeError("something that nobody foresaw")
 
-    async with watched(projector, settings) as watching:
-        await projector.project(records(new_file_id(), uploaded()))
-        assert not watching.done()
-        coordinator = projector._subscriber.consumer._coordinator
-        monkeypatch.setattr(coordinator, "ensure_coordinator_known", fail)
-        coordinator.request_rejoin()
+    monkeypatch.setattr(AIOKafkaConsumer, "start", note_and_start)
+    event = about(new_file_id(), uploaded())
+    async with running(Projector(store, publisher), settings) as task, asyncio.timeout(20):
+        await publisher.publish(event)
+        while await store.get(event.file_id) is None:
+            await asyncio.sleep(0.01)
+        assert not task.done()
+        (consumer,) = consumers
+        monkeypatch.setattr(consumer._coordinator, "ensure_coordinator_known", fail)
+        consumer._coordinator.request_rejoin()
         with pytest.raises(KafkaError, match="nobody foresaw"):
-            async with asyncio.timeout(20):
-                await watching
+            await task
 
 
 async def test_while_it_folds_no_fetch_leaves_out_the_partitions_that_are_busy(
@@ -101,7 +108,7 @@ async def test_while_it_folds_no_fetch_leaves_out_the_partitions_that_are_busy(
         return await save(changes)
 
     monkeypatch.setattr(store, "save", save_slowly)
-    async with watched(Projector(store, publisher), settings):
+    async with running(Projector(store, publisher), settings):
         await publisher.publish(first)
         async with asyncio.timeout(20):
             while await store.get(second.file_id) is None:

@@ -24,7 +24,7 @@ from shared.dictation import Dictation
 from shared.directory import Directory
 from shared.errors import KafkaUnavailableError
 from shared.files import Piece, StagedFile
-from shared.publishing import DirectPublisher
+from shared.publishing import Publisher
 from shared.serving import serve
 
 Patch = Callable[[], None]
@@ -80,7 +80,7 @@ def without_kafka(step: Patch) -> Patch:
         raise KafkaUnavailableError
 
     def patch() -> None:
-        wrapped(DirectPublisher, "publish", first=fail, then=None)
+        wrapped(Publisher, "publish", first=fail, then=None)
         step()
 
     return patch
@@ -93,8 +93,8 @@ STEPS: dict[str, Patch] = {
     "it is on the disk": after(StagedFile, "force"),
     "it has its name": after(StagedFile, "become_blob"),
     "it is stored": after(BlobStore, "put_stream"),
-    "its event is handed to Kafka's client": after(DirectPublisher, "_enqueue"),
-    "its event is in Kafka": after(DirectPublisher, "publish"),
+    "its event is handed to Kafka's client": after(Publisher, "_enqueue"),
+    "its event is in Kafka": after(Publisher, "publish"),
     "its event is about to go to the outbox": without_kafka(before(Outbox, "_keep")),
     "its event is in the outbox": without_kafka(after(Outbox, "_keep")),
     "its key is remembered": after(Keys, "settle"),

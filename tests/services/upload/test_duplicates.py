@@ -18,7 +18,7 @@ from shared.events import StatusEvent, new_file_id
 from shared.messaging import create_topics
 from shared.places import source_key
 from shared.principal import EVERYBODY
-from shared.publishing import DirectPublisher, Publisher, make_broker
+from shared.publishing import Publisher
 from tests.access.installation import JWT
 from tests.access.people import bearer, token
 from tests.services.upload.service import Service, UploadedEvents, running
@@ -42,10 +42,10 @@ async def pod(looking: UploadSettings) -> AsyncIterator[Service]:
 
 @pytest.fixture
 async def publisher(looking: UploadSettings) -> AsyncIterator[Publisher]:
-    broker = make_broker(looking, client_id="tests")
-    await broker.start()
-    yield Publisher(broker, looking)
-    await broker.stop()
+    publisher = Publisher(looking, client_id="tests")
+    await publisher.start()
+    yield publisher
+    await publisher.stop()
 
 
 async def send(service: Service, content: bytes = WORDS, **more: Any) -> httpx.Response:
@@ -225,9 +225,8 @@ async def test_nothing_stays_of_a_deleted_file(
     )
     await create_topics(alone)
     store = open_blob_store(alone)
-    broker = make_broker(alone, client_id="tests")
-    await broker.start()
-    publisher = Publisher(broker, alone)
+    publisher = Publisher(alone, client_id="tests")
+    await publisher.start()
     async with running(alone) as service:
         gone, kept = await sent(service), await sent(service, b"other words")
         for end in (failed(), deleted()):
@@ -237,7 +236,7 @@ async def test_nothing_stays_of_a_deleted_file(
     known = await store.keys("known")
     assert [key for key in known if kept["file_id"] in key] == known
     assert len(known) == 2
-    await broker.stop()
+    await publisher.stop()
 
 
 async def until(store: BlobStore, file_id: str, *, is_known: bool) -> None:
@@ -291,7 +290,7 @@ async def test_a_batch_has_the_files_that_are_new(pod: Service, events: Uploaded
 async def test_without_kafka_nobody_knows_how_a_file_ended_and_none_counts(
     looking: UploadSettings,
 ) -> None:
-    link = KafkaLink(DirectPublisher(looking, client_id="never started"), "")
+    link = KafkaLink(Publisher(looking, client_id="never started"), "")
     duplicates = Duplicates(settings=looking, blobs=open_blob_store(looking), link=link)
     store = open_blob_store(looking)
     earlier, later = (
