@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -29,13 +30,17 @@ def crew(processes: int) -> Iterator[Crew | None]:
         yield None
         return
     context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(processes - 1, context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(processes - 1, context, initializer=_begin) as pool:
         pool.submit(os.getpid)  # With the first work all of them are forked.
         yield Crew(processes - 1, pool)
 
 
-def _end_with_parent() -> None:
-    """End this process with its parent, however that ends: it would wait for work for ever."""
+def _begin() -> None:
+    """Have this process end with its parent, however that ends: it would wait for work for ever.
+
+    A Ctrl-C is for all processes of a terminal, and the parent says what there is to say of it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 
@@ -49,6 +50,12 @@ MAX_BATCH = 1000
 
 NAME = re.compile(r"(?!replay$)[a-z0-9]+(_[a-z0-9]+)*")
 """What a collection of the past may be called, behind `files_`."""
+
+
+GOES_ON = "Started again, it goes on where it stopped."
+
+EXIT_INTERRUPTED = 130
+"""What shells give back of a command that was stopped by Ctrl-C."""
 
 
 class Tail:
@@ -251,8 +258,11 @@ def main() -> None:
                 replaying = replay(settings, verify_only=arguments.verify, **how)
                 drift = asyncio.run(replaying)
                 told = drift.lines()
-    except WaybillError as error:
-        sys.exit(f"replay failed: {error}\nStarted again, it goes on where it stopped.")
+    except (WaybillError, BrokenExecutor) as error:
+        sys.exit(f"replay failed: {error}\n{GOES_ON}")
+    except KeyboardInterrupt:
+        sys.stderr.write(f"replay stopped. {GOES_ON}\n")
+        sys.exit(EXIT_INTERRUPTED)
     if drift is not None and not arguments.verify:
         told.append("the collection is what the log says")
     sys.stdout.write("\n".join(told) + "\n")

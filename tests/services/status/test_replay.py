@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from typing import Any
 
@@ -59,6 +60,25 @@ async def test_a_replay_gives_back_the_same_documents_while_the_projector_runs(
     late = new_file_id()
     await publish(publisher, late, uploaded(), processing(), failed())
     await wait_for(client, late, "failed")
+
+
+async def test_one_that_is_stopped_by_ctrl_c_says_how_it_goes_on() -> None:
+    connected = asyncio.Event()
+    silent = await asyncio.start_server(lambda *_: connected.set(), "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    async with silent:
+        command = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "services.status.replay", "--jobs", "3"),
+            env={**os.environ, "WAYBILL_KAFKA": f"127.0.0.1:{port}"},
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        async with asyncio.timeout(30):
+            await connected.wait()
+            os.killpg(command.pid, signal.SIGINT)  # As a terminal does.
+            _, told = await command.communicate()
+    assert told.decode() == "replay stopped. Started again, it goes on where it stopped.\n"
+    assert command.returncode == 130
 
 
 async def test_several_processes_give_the_documents_that_one_gives(
