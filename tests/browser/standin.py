@@ -69,10 +69,10 @@ class Standin:
             for stream in self.streams:
                 stream.put_nowait(b"data: " + bytes(line) + b"\n\n")
 
-    async def asked_for(self, part: str) -> None:
+    async def asked_for(self, part: str, *, times: int = 1) -> None:
         """Wait until a path with this part was asked for."""
-        async with asyncio.timeout(10):
-            while not any(part in path for path in self.asked):
+        async with asyncio.timeout(20):
+            while sum(part in path for path in self.asked) < times:
                 await asyncio.sleep(0.02)
 
     def in_seconds(self, seconds: float) -> str:

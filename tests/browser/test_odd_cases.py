@@ -110,12 +110,14 @@ async def test_what_was_missed_is_shown_down_to_the_last_row_that_was_loaded(
     standin.cut()
     await expect(page.locator("#connection")).to_have_text("connection lost, trying again …")
     standin.put(ids[25], **COMPLETED)
+    for number in range(50):
+        standin.put(f"new-{number:05}")
     standin.down = False
     await expect(page.locator("#connection")).to_have_text("live")
     await expect(page.locator(f'#files [data-id="{ids[25]}"] .status')).to_have_text("completed")
-    await expect(rows).to_have_count(100)
+    await expect(rows).to_have_count(150)
     await page.locator("#more").click()
-    await expect(rows).to_have_count(120)
+    await expect(rows).to_have_count(170)
     await expect(page.locator("#more")).to_be_hidden()
 
 
@@ -277,6 +279,7 @@ async def test_a_thousand_files_are_patched_row_by_row(page: Page, standin: Stan
     standin.tell(*standin.files.values())
     rows = page.locator("#files li")
     await expect(rows).to_have_count(50)
+    await standin.asked_for("/api/files?", times=2)  # And it is not read again later.
     for _ in range(3):
         count = await rows.count()
         await page.locator("#more").click()

@@ -40,35 +40,39 @@ export function start(given) {
   setInterval(() => rows.forEach((row) => row.tick()), 1000);
 }
 
-// The newest files as the service knows them, as many as are shown already: when the stream opens,
-// for what happened before that was told to nobody here.
+// The newest files as the service knows them, down to where the list ends already: when the stream
+// opens, for what happened before that was told to nobody here.
 export function reload() {
   files.doubtAll();
   doubtful = true;
-  load({ count: Math.max(PAGE, rows.size) });
+  load({ count: Math.max(PAGE, rows.size), bottom: loaded ? oldest : null });
 }
 
-const loadMore = () => load(doubtful ? { count: rows.size + PAGE } : { count: PAGE, from: cursor });
+const loadMore = () =>
+  load(doubtful ? { count: rows.size + PAGE, bottom: oldest } : { count: PAGE, from: cursor });
 
-async function load({ count, from = null }) {
+// So many files, and more of them until one is not above `bottom`: while they come, new ones may, and
+// the list would lose as many at its end.
+async function load({ count, from = null, bottom = null }) {
   clearTimeout(retrying);
   latest += 1;
   const mine = latest;
   let missing = count;
   let next = from;
   let last = "";
+  const isAbove = () => bottom !== null && last > bottom && count - missing < LONGEST;
   try {
     do {
-      const limit = Math.min(missing, LARGEST_PAGE);
+      const limit = missing > 0 ? Math.min(missing, LARGEST_PAGE) : PAGE;
       const page = await getJson("/api/files", { ...filters.query(), limit, cursor: next });
       if (mine !== latest) return;
       page.items.forEach(files.put);
       last = page.items.at(-1)?.file_id;
       next = page.next_cursor;
       missing -= limit;
-    } while (next !== null && missing > 0);
+    } while (next !== null && (missing > 0 || isAbove()));
   } catch (error) {
-    if (mine === latest) complain(error, () => load({ count, from }));
+    if (mine === latest) complain(error, () => load({ count, from, bottom }));
     return;
   }
   if (doubtful && from === null) {
