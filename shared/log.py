@@ -1,13 +1,14 @@
 """Reading topics without a consumer group: every partition, from any offset, nothing committed."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from shared.connection import admin_client, kafka_options
+from shared.connection import KAFKA_RETRY_DELAY, admin_client, kafka_options
 from shared.errors import KafkaUnavailableError
 from shared.messaging import topic_names
 from shared.settings import Settings
@@ -31,20 +32,35 @@ async def open_log(
 
     Raises:
         KafkaError: Kafka does not answer.
+        KafkaUnavailableError: it does not know all of these topics.
     """
     # Assigned by hand: a consumer that subscribes would take what its first metadata knows, and
     # that lacks topics which were created a moment ago.
-    async with admin_client(settings) as admin:
-        described = await admin.describe_topics(topic_names(settings, topics))
-    partitions = [
-        TopicPartition(topic["topic"], partition["partition"])
-        for topic in described
-        for partition in topic["partitions"]
-    ]
+    partitions = await _partitions_of(settings, topic_names(settings, topics))
     async with open_partitions(
         settings, partitions, client_id=client_id, wait_ms=wait_ms
     ) as consumer:
         yield consumer, partitions
+
+
+async def _partitions_of(settings: Settings, names: list[str]) -> list[TopicPartition]:
+    """All partitions of topics; of one that was just created a broker may not have heard yet."""
+    deadline = time.monotonic() + PATIENCE
+    async with admin_client(settings) as admin:
+        while True:
+            described = await admin.describe_topics(names)
+            missing = [topic["topic"] for topic in described if not topic["partitions"]]
+            if not missing:
+                return [
+                    TopicPartition(topic["topic"], partition["partition"])
+                    for topic in described
+                    for partition in topic["partitions"]
+                ]
+            if time.monotonic() > deadline:
+                raise KafkaUnavailableError(
+                    f"Kafka knows no topics {', '.join(missing)}; `waybill topics apply` makes them"
+                )
+            await asyncio.sleep(KAFKA_RETRY_DELAY)
 
 
 @asynccontextmanager

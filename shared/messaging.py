@@ -34,6 +34,10 @@ PROCESSOR_GROUP = "processor"
 """The consumer group of all processors; the status service looks at how far it is."""
 
 
+CREATED_DELAY = 0.05
+"""Seconds between two looks whether Kafka knows what it has created."""
+
+
 class LoggedEvent(NamedTuple):
     """An event and its place in the log: the order of places is the order of facts."""
 
@@ -68,6 +72,8 @@ def read_status_event(record: KafkaRecord) -> StatusEvent | None:
 async def create_topics(settings: Settings, *, patience: float = 60.0) -> list[str]:
     """Create the topics that are missing; harmless to repeat. Returns the names created.
 
+    When it returns, all of them are known to Kafka, which may take a moment.
+
     Args:
         patience: seconds to wait for a Kafka that is still starting.
 
@@ -75,10 +81,14 @@ async def create_topics(settings: Settings, *, patience: float = 60.0) -> list[s
         KafkaUnavailableError: Kafka did not answer in that time.
     """
     deadline = asyncio.get_running_loop().time() + patience
+    created: list[str] = []
     while True:
         try:
             async with admin_client(settings) as admin:
-                return await _create_missing(admin, settings)
+                while missing := await _create_missing(admin, settings):
+                    created += set(missing).difference(created)
+                    await asyncio.sleep(CREATED_DELAY)
+                return created
         except (KafkaError, OSError) as error:
             if asyncio.get_running_loop().time() > deadline:
                 raise KafkaUnavailableError(

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -101,11 +100,11 @@ class Monitor:
         self._export(files)
 
     def _lag(self, ends: Offsets, passed: Offsets, topics: set[str]) -> dict[str, int]:
-        lag: dict[str, int] = defaultdict(int)
+        lag = dict.fromkeys(topics, 0)
         for place, end in ends.items():
             if (topic := self._topic(place)) in topics:
                 lag[topic] += max(0, end - passed[place])
-        return dict(lag)
+        return lag
 
     def _topic(self, place: TopicPartition) -> str:
         name: str = place.topic

@@ -1,5 +1,6 @@
-"""Who reads a log leaves no consumer behind."""
+"""Who reads a log gets all of it, and leaves no consumer behind."""
 
+import asyncio
 import gc
 import warnings
 
@@ -7,8 +8,12 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
-from shared.log import open_partitions
+from shared import log
+from shared.errors import KafkaUnavailableError
+from shared.log import open_log, open_partitions
+from shared.messaging import create_topics
 from shared.settings import Settings
+from shared.topics import EVENT_TOPICS
 from waybill.local.ports import HOST, free_port
 
 
@@ -23,3 +28,23 @@ async def test_a_consumer_that_could_not_start_is_closed() -> None:
                 pass
         gc.collect()
     assert [str(each.message) for each in warned if "Kafka" in str(each.message)] == []
+
+
+async def test_topics_that_are_not_known_yet_are_waited_for(settings: Settings) -> None:
+    async def create_later() -> None:
+        await asyncio.sleep(0.2)
+        await create_topics(settings)
+
+    creating = asyncio.create_task(create_later())
+    async with open_log(settings, EVENT_TOPICS, client_id="test") as (_, partitions):
+        assert len(partitions) == sum(topic.partitions for topic in EVENT_TOPICS)
+    await creating
+
+
+async def test_topics_that_nobody_creates_are_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "PATIENCE", 0.1)
+    with pytest.raises(KafkaUnavailableError, match=r"file\.uploaded.*waybill topics apply"):
+        async with open_log(settings, EVENT_TOPICS, client_id="test"):
+            pass
