@@ -20,7 +20,8 @@ from datetime import datetime, timedelta
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.accesserrors import InvalidTokenError, TokenExpiredError
-from shared.blobs import BlobMissingError, BlobStore, open_blob_store
+from shared.bloberrors import BlobMissingError
+from shared.blobs import BlobStore, open_blob_store
 from shared.errors import WaybillError
 from shared.events import utc_now
 from shared.principal import Principal, Role, Scope

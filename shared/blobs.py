@@ -1,13 +1,12 @@
 """The blob store: a directory, or any store that obstore speaks to (S3-compatible, GCS, Azure)."""
 
 import asyncio
-import errno
-import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,14 +16,12 @@ from obstore.exceptions import BaseError as StoreError
 from obstore.exceptions import NotFoundError as StoreNotFoundError
 from obstore.store import LocalStore, MemoryStore, ObjectStore
 
+from shared.bloberrors import missing_or_unavailable, unavailable
 from shared.directory import Directory, Read
-from shared.errors import BlobStoreUnavailableError, StorageFullError
-from shared.files import Piece, force_folders
+from shared.files import STAGED, Piece, force_folders
 from shared.objectstore import open_object_store
 from shared.packs import PACKS, Packs
 from shared.settings import Settings
-
-log = logging.getLogger(__name__)
 
 BLOCK = 1 << 20
 """Bytes handed on at a time: large enough to be cheap, small enough to hold many. What is smaller
@@ -37,12 +34,8 @@ parts."""
 PARTS_IN_FLIGHT = 3
 """Parts on their way to the store for one file: with the size of a part this bounds its memory."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What a system says where there is no room."""
-
-
-class BlobMissingError(LookupError):
-    """The blob store has nothing under this key."""
+AT_ONCE = 1000
+"""Slices that are read from packs between two looks at the loop."""
 
 
 class Stored(NamedTuple):
@@ -123,7 +116,7 @@ class BlobStore:
             try:
                 await self._directory.put_large(key, first, read_block, see)
             except OSError as error:
-                raise _unavailable(error) from error
+                raise unavailable(error) from error
         else:
             await self._put_large(key, first, read_block, see)
         return key
@@ -141,7 +134,7 @@ class BlobStore:
                     await asyncio.gather(asyncio.to_thread(see, block), writer.write(block))
                     block = await read_block()
         except (StoreError, OSError) as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     async def put(
         self, key: str, data: bytes, *, durable: bool = True, anywhere: bool = False
@@ -158,7 +151,7 @@ class BlobStore:
                 return await self._directory.put(key, data, durable=durable, anywhere=anywhere)
             await obstore.put_async(self._store, key, data)
         except (StoreError, OSError) as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
         return key
 
     async def create(self, key: str, data: bytes) -> bool:
@@ -168,7 +161,7 @@ class BlobStore:
         except AlreadyExistsError:
             return False
         except (StoreError, OSError) as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
         await self._make_durable(key)
         return True
 
@@ -179,7 +172,7 @@ class BlobStore:
                 self._store, key, path, chunk_size=PART, max_concurrency=PARTS_IN_FLIGHT
             )
         except (StoreError, OSError) as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
         await self._make_durable(key)
 
     async def get(self, key: str) -> bytes:
@@ -197,7 +190,7 @@ class BlobStore:
         Raises:
             BlobMissingError: nothing is stored under this key.
         """
-        with _missing_or_unavailable(key):
+        with missing_or_unavailable(key):
             if packs := self.packs_of(key):
                 return _one(await asyncio.to_thread(packs.read, key))
             # obstore reads a file in pieces of 8 KiB, each of which changes threads.
@@ -210,7 +203,7 @@ class BlobStore:
                 async for piece in content:
                     yield piece
             except (StoreError, OSError) as error:
-                raise _unavailable(error) from error
+                raise unavailable(error) from error
 
         return pieces()
 
@@ -224,7 +217,7 @@ class BlobStore:
         Raises:
             BlobMissingError: nothing is stored under this key.
         """
-        with _missing_or_unavailable(key):
+        with missing_or_unavailable(key):
             if packs := self.packs_of(key):
                 return await asyncio.to_thread(packs.size, key)
             size: int = (await obstore.head_async(self._store, key))["size"]
@@ -236,7 +229,7 @@ class BlobStore:
         Raises:
             BlobMissingError: nothing is stored under this key.
         """
-        with _missing_or_unavailable(key):
+        with missing_or_unavailable(key):
             if packs := self.packs_of(key):
                 return await asyncio.to_thread(packs.read, key, length)
             return bytes(await obstore.get_range_async(self._store, key, start=0, length=length))
@@ -247,7 +240,7 @@ class BlobStore:
         Raises:
             BlobMissingError: nothing is stored under this key.
         """
-        with _missing_or_unavailable(key):
+        with missing_or_unavailable(key):
             if self._directory is not None:
                 await self._directory.copy(key, target)
             else:
@@ -272,7 +265,7 @@ class BlobStore:
         except (FileNotFoundError, StoreNotFoundError):
             return
         except (StoreError, OSError) as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     async def keys(self, prefix: str, *, before: datetime | None = None) -> list[str]:
         """The keys that stand under `prefix`, sorted.
@@ -297,8 +290,23 @@ class BlobStore:
                     for entry in batch
                 )
         except (StoreError, OSError) as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
         return found
+
+    async def everything(self) -> AsyncIterator[tuple[str, Stored]]:
+        """All that is stored, by key; what is not complete yet is not."""
+        aside = () if self._packs is None else (PACKS, STAGED)
+        try:
+            async for batch in obstore.list(self._store):
+                for entry in batch:
+                    if not entry["path"].startswith(aside):
+                        yield entry["path"], Stored(entry["size"], entry["last_modified"])
+            slices = iter(()) if self._packs is None else self._packs.slices()
+            while some := await asyncio.to_thread(lambda: list(islice(slices, AT_ONCE))):
+                for each in some:
+                    yield each.key, Stored(each.size, each.at)
+        except (StoreError, OSError) as error:
+            raise unavailable(error) from error
 
     async def packed(self, begin: datetime, end: datetime) -> dict[str, Stored]:
         """What the store chose the place for between two times, by key; others may be with it."""
@@ -314,7 +322,7 @@ class BlobStore:
         try:
             return await asyncio.to_thread(found)
         except OSError as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     async def sweep_packs(self) -> int:
         """Give back what many deleted blobs had in common; returns how many files that were."""
@@ -323,7 +331,7 @@ class BlobStore:
         try:
             return await asyncio.to_thread(self._packs.remove_empty, datetime.now(UTC))
         except OSError as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     async def _make_durable(self, key: str) -> None:
         """Force a directory store's new blob, and the folders that name it, to the disk."""
@@ -331,22 +339,11 @@ class BlobStore:
             try:
                 await asyncio.to_thread(_force, self._root, key)
             except OSError as error:
-                raise _unavailable(error) from error
+                raise unavailable(error) from error
 
 
 async def _one(piece: bytes) -> AsyncIterator[bytes]:
     yield piece
-
-
-@contextmanager
-def _missing_or_unavailable(key: str) -> Iterator[None]:
-    """Raise what the store says of a blob that is to be read as one of our errors."""
-    try:
-        yield
-    except (FileNotFoundError, StoreNotFoundError) as error:
-        raise BlobMissingError(key) from error
-    except (StoreError, OSError) as error:
-        raise _unavailable(error) from error
 
 
 async def _read_block(read: Read, enough: int) -> Piece:
@@ -366,16 +363,6 @@ def _force(root: Path, key: str) -> None:
     finally:
         os.close(descriptor)
     force_folders(str(root), [key])
-
-
-def _unavailable(error: Exception) -> BlobStoreUnavailableError:
-    """The error to raise; what the store said is for the log, as it names places and addresses."""
-    log.warning("the blob store failed: %s", error)
-    # obstore tells the system's errors in words only.
-    full = getattr(error, "errno", None) in _FULL or any(
-        f"(os error {n})" in str(error) for n in _FULL
-    )
-    return StorageFullError() if full else BlobStoreUnavailableError()
 
 
 def open_blob_store(settings: Settings) -> BlobStore:

@@ -50,6 +50,9 @@ _NAME = re.compile(r"\d{8}T\d{6}-[0-9a-f]{16}")
 _KEY = re.compile(rf"{PACKS}({_NAME.pattern})/(\d+)/.+")
 _TIME = "%Y%m%dT%H%M%S"
 
+_EVER = datetime(2020, 1, 1, tzinfo=UTC)
+"""Before the first pack."""
+
 _PUNCH_HOLE = 0x02 | 0x01
 """Linux's FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE."""
 
@@ -123,6 +126,10 @@ class Packs:
         """Make a hole of a slice."""
         with self._slice(key, os.O_RDWR) as (pack, found):
             _punch(pack, found.offset, found.room)
+
+    def slices(self) -> Iterator[Slice]:
+        """All slices."""
+        yield from self.stored_between(_EVER, datetime.now(UTC))
 
     def stored_between(self, begin: datetime, end: datetime) -> Iterator[Slice]:
         """The slices that were stored then, and others that stand beside them."""

@@ -19,7 +19,8 @@ from services.processor.scratch import Scratch
 from services.processor.settings import ProcessorSettings
 from services.processor.work import Work, WorkEvent, work_of
 from services.processor.workers import WorkerPools
-from shared.blobs import BlobMissingError, BlobStore
+from shared.bloberrors import BlobMissingError
+from shared.blobs import BlobStore
 from shared.errors import BlobStoreUnavailableError
 from shared.facts import Artifact, Failure, Result, Source
 from shared.messaging import KafkaRecord

@@ -19,7 +19,8 @@ from services.upload.settings import UploadSettings
 from services.upload.sweep import sweep_folders
 from services.upload.usage import SOON, owner_of, used_up
 from services.upload.waybills import Accepted, StoredFile
-from shared.blobs import BlobMissingError, BlobStore
+from shared.bloberrors import BlobMissingError
+from shared.blobs import BlobStore
 from shared.errors import (
     DirectOffError,
     EmptyFileError,

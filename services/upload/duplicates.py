@@ -18,7 +18,8 @@ from dataclasses import replace
 from services.upload.link import KafkaLink
 from services.upload.settings import UploadSettings
 from services.upload.waybills import Accepted, StoredFile
-from shared.blobs import BlobMissingError, BlobStore
+from shared.bloberrors import BlobMissingError
+from shared.blobs import BlobStore
 from shared.errors import BadParameterError, BlobStoreUnavailableError
 from shared.places import file_id_of
 from shared.principal import Principal

@@ -20,7 +20,8 @@ from datetime import UTC, datetime, timedelta
 from pydantic import TypeAdapter
 
 from services.upload.waybills import Accepted
-from shared.blobs import BlobMissingError, BlobStore
+from shared.bloberrors import BlobMissingError
+from shared.blobs import BlobStore
 from shared.errors import BadIdempotencyKeyError, ReusedIdempotencyKeyError
 from shared.principal import Principal
 

@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 from services.upload import outbox
 from services.upload.idempotency import KEPT
-from shared.blobs import BlobMissingError, BlobStore
+from shared.bloberrors import BlobMissingError
+from shared.blobs import BlobStore
 from shared.events import file_id_age, first_file_id
 from shared.log import POLL_TIMEOUT_MS, open_log, seek_to
 from shared.places import SOURCES, file_id_of, source_key

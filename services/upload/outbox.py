@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager, suppress
 from services.upload.link import KafkaLink
 from services.upload.patience import Patience
 from services.upload.settings import UploadSettings
-from shared.blobs import BlobMissingError, BlobStore
+from shared.bloberrors import BlobMissingError
+from shared.blobs import BlobStore
 from shared.errors import BlobStoreUnavailableError, KafkaUnavailableError
 from shared.events import FileUploaded
 from shared.publishing import Publisher

@@ -26,7 +26,8 @@ from services.upload.rules import HEAD, accepted_type
 from services.upload.settings import UploadSettings
 from services.upload.sweep import sweep_folders
 from services.upload.waybills import Accepted, StoredFile
-from shared.blobs import BlobMissingError, BlobStore, Stored
+from shared.bloberrors import BlobMissingError
+from shared.blobs import BlobStore, Stored
 from shared.directory import Read
 from shared.errors import (
     BadParameterError,

@@ -14,7 +14,8 @@ from threading import Thread
 import httpx
 import pytest
 
-from shared.blobs import BLOCK, PART, BlobMissingError, BlobStore, open_blob_store
+from shared.bloberrors import BlobMissingError
+from shared.blobs import BLOCK, PART, BlobStore, open_blob_store
 from shared.directory import Read
 from shared.errors import BlobStoreUnavailableError
 from shared.places import attempt_prefix, source_key

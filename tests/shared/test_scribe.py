@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from shared import directory
-from shared.blobs import BlobMissingError, BlobStore, open_blob_store
+from shared.bloberrors import BlobMissingError
+from shared.blobs import BlobStore, open_blob_store
 from shared.errors import BlobStoreUnavailableError, StorageFullError
 from shared.packs import PACKS
 from shared.places import source_key

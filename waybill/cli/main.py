@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 topics = typer.Typer(help="The topics in Kafka.", no_args_is_help=True)
 app.add_typer(topics, name="topics")
+blobs = typer.Typer(help="The blob store.", no_args_is_help=True)
+app.add_typer(blobs, name="blobs")
 app.add_typer(dead.app, name="dead")
 
 
@@ -324,6 +326,12 @@ def import_topics(
 ) -> None:
     """Put the records of a backup into topics that are empty."""
     raise typer.Exit(_run_module("shared.archive", folder, "import", str(archive)))
+
+
+@blobs.command("copy", context_settings=PASSED_ON)
+def copy_blobs(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
+    """Copy all blobs into an object store, to leave a directory: `copy s3://BUCKET/PREFIX`."""
+    raise typer.Exit(_run_module("shared.blobcopy", folder, *context.args))
 
 
 def _run_module(module: str, folder: Path, *arguments: str) -> int:

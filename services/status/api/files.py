@@ -21,7 +21,7 @@ from services.status.history import HistoryLine, with_durations
 from services.status.hub import Hub
 from services.status.projection import Status
 from services.status.update import Update
-from shared.blobs import BlobMissingError
+from shared.bloberrors import BlobMissingError
 from shared.errors import (
     DeletedFileError,
     NoResultYetError,

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict
 from services.status.access import Visibility
 from services.status.filter import has_label
 from services.status.projection import State, Status
-from shared.blobs import BlobMissingError, BlobStore
+from shared.bloberrors import BlobMissingError
+from shared.blobs import BlobStore
 from shared.errors import OverloadedError, UnknownWebhookError
 from shared.events import utc_now
 
