@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import KafkaConnectionError
 from faststream.kafka.security import parse_security
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
@@ -58,9 +60,26 @@ def _on_uvloop(send: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[A
     return send_or_break
 
 
+def _without_cycle(keep: Callable[..., bool]) -> Callable[..., bool]:
+    """Have aiokafka free at once what it fetched and drops, since its partition is paused or lost.
+
+    Up to a mebibyte each, these hold themselves, and the garbage collector looks seldom here.
+    """
+
+    def keep_or_free(result: FetchResult, partition: TopicPartition) -> bool:
+        records = result._partition_records  # noqa: SLF001
+        kept = keep(result, partition)
+        if not kept and records is not None:
+            records._records_iterator = None  # noqa: SLF001
+        return kept
+
+    return keep_or_free
+
+
 # The clients that FastStream makes for itself are out of reach, so it is done to all.
 AIOKafkaClient._metadata_update = _patient(AIOKafkaClient._metadata_update)  # noqa: SLF001
 AIOKafkaConnection.send = _on_uvloop(AIOKafkaConnection.send)
+FetchResult.check_assignment = _without_cycle(FetchResult.check_assignment)
 AIOKafkaConnection._send_sasl_token = _on_uvloop(AIOKafkaConnection._send_sasl_token)  # noqa: SLF001
 
 

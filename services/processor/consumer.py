@@ -8,9 +8,14 @@ by side, so a long file holds up no other; see `offsets` for what is committed i
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import (
+    AIOKafkaConsumer,
+    ConsumerRebalanceListener,
+    ConsumerRecord,
+    TopicPartition,
+)
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import CommitFailedError, KafkaError
 
@@ -38,10 +43,14 @@ HEARTBEAT_MS = 300
 """How late a pod may learn that another one comes or goes: until all know, none takes new work."""
 
 POLL_TIMEOUT_MS = 500
-"""How long a poll waits for records; it bounds how late the end of a pause is noticed."""
+"""How long a poll waits for records."""
 
-PAUSED_POLL_TIMEOUT_MS = 20
+FULL_POLL_TIMEOUT_MS = 20
 """The same while a window is full: short work makes room in it within milliseconds."""
+
+MAX_PARTITION_FETCH = 256 << 10
+"""Bytes that Kafka brings of a partition at a time, some 400 records, or one that is larger. As
+much may wait to be taken of each partition whose window is full."""
 
 PAUSE = 0.002
 """Seconds between two polls that brought something: what comes right behind is begun in one go."""
@@ -122,6 +131,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             auto_offset_reset="earliest",
             session_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=HEARTBEAT_MS,
+            max_partition_fetch_bytes=MAX_PARTITION_FETCH,
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
         )
         async with asyncio.TaskGroup() as group:
@@ -203,10 +213,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _poll_until_drained(self, consumer: AIOKafkaConsumer) -> None:
         while not self._draining:
-            room, paused = self._make_room(consumer)
-            batches = await consumer.getmany(
-                timeout_ms=PAUSED_POLL_TIMEOUT_MS if paused else POLL_TIMEOUT_MS, max_records=room
-            )
+            batches = await self._poll(consumer)
             await self._settled.wait()
             for partition, records in batches.items():
                 window = self._windows.get(partition)
@@ -218,11 +225,13 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             if batches:
                 await asyncio.sleep(LONG_PAUSE if self._desk.waiting >= WORK_ENOUGH else PAUSE)
 
-    def _make_room(self, consumer: AIOKafkaConsumer) -> tuple[int, bool]:
-        """Pause the partitions that may bring no more for now.
+    async def _poll(
+        self, consumer: AIOKafkaConsumer
+    ) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
+        """Records of the partitions that may bring more.
 
-        Returns:
-            How many records may come, and whether any partition is paused.
+        Those of the others wait where aiokafka keeps them: of a partition that is paused it drops
+        what it has fetched, to fetch it again.
         """
         enough = max(1, self._settings.window // 4)
         rooms = {
@@ -231,11 +240,18 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             if partition in consumer.assignment()
         }
         too_heavy = self._desk.bytes_in_hand >= self._settings.window_bytes
-        full = {partition for partition, room in rooms.items() if too_heavy or room < enough}
-        consumer.resume(*rooms.keys() - full)
-        consumer.pause(*full)
-        room = min((room for partition, room in rooms.items() if partition not in full), default=1)
-        return room, bool(full)
+        ready = {
+            partition: room for partition, room in rooms.items() if room >= enough and not too_heavy
+        }
+        if rooms and not ready:
+            await asyncio.sleep(FULL_POLL_TIMEOUT_MS / 1000)
+            return {}
+        records: Mapping[TopicPartition, Sequence[ConsumerRecord]] = await consumer.getmany(
+            *ready,
+            timeout_ms=FULL_POLL_TIMEOUT_MS if len(ready) < len(rooms) else POLL_TIMEOUT_MS,
+            max_records=min(ready.values(), default=1),
+        )
+        return records
 
     async def _commit(
         self, partitions: Collection[TopicPartition], *, returning: bool = False
