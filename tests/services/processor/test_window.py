@@ -4,7 +4,8 @@ import asyncio
 import json
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.consumer.fetcher import FetchResult
 
 from services.processor.app import Processor
 from services.processor.settings import ProcessorSettings
@@ -34,14 +35,28 @@ async def most_in_hand(
     return records, size
 
 
-async def test_the_records_in_a_pods_hands_are_bounded_in_number(
-    publisher: Publisher, processor_settings: ProcessorSettings, blobs: BlobStore
+async def test_the_records_in_a_pods_hands_are_bounded_in_number_and_fetched_once(
+    publisher: Publisher,
+    processor_settings: ProcessorSettings,
+    blobs: BlobStore,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    dropped: list[TopicPartition] = []
+    keep = FetchResult.check_assignment
+
+    def note_dropped(result: FetchResult, partition: TopicPartition) -> bool:
+        kept: bool = keep(result, partition)
+        if not kept:
+            dropped.append(partition)
+        return kept
+
     for file_id in same_partition_ids(120):
         await upload(publisher, blobs, file_id=file_id, seconds=0.02)
+    monkeypatch.setattr(FetchResult, "check_assignment", note_dropped)
     async with processing_pod(processor_settings, window=20) as pod:
         records, _ = await most_in_hand(pod, processor_settings, events=240)
     assert 10 <= records <= 20
+    assert dropped == []
 
 
 @pytest.mark.usefixtures("publisher")
