@@ -15,7 +15,9 @@ from typing import Any
 from benchmarks.harness import PATIENCE, QUIET, Meter, report, wait_until_quiet
 from benchmarks.installation import Installation, publish, running_waybill, uploaded
 from shared.events import FileUploaded, new_file_id
+from shared.log import open_log
 from shared.publishing import Publisher
+from shared.topics import LIFECYCLE
 
 WORK = 0.05
 """Seconds that a file asks for."""
@@ -94,17 +96,23 @@ async def with_waiting(
 ) -> list[Any]:
     """The row of so many files that wait all the while, ending with what others used.
 
-    Those that the workers have are not among them.
+    Those that the workers have are not among them. A file is done when Kafka is told; `seen` are
+    those that MongoDB shows as completed.
     """
     open_files = waiting + workers
     files = Files(installation, work)
-    async with asyncio.timeout(PATIENCE), installation.publisher() as publisher:
+    async with (
+        asyncio.timeout(PATIENCE),
+        installation.publisher() as publisher,
+        open_log(installation.settings, (LIFECYCLE,), client_id="benchmark") as (log, places),
+    ):
         accepted = installation.accepted()
-        done = installation.completed()
+        done = 0
 
         async def top_up() -> None:
             nonlocal accepted, done
-            done = installation.completed()
+            # Of each file it is told that it began, and that it ended.
+            done = sum((await log.end_offsets(places)).values()) // 2
             lacking = open_files - (accepted - done)
             accepted += max(0, lacking)
             await files.publish(publisher, lacking)
@@ -113,16 +121,19 @@ async def with_waiting(
         while installation.accepted() < accepted:
             await asyncio.sleep(POLL)  # Until the projector has seen them all.
         await top_up()
-        meter, first = Meter(installation.usage), done
+        first, seen = done, installation.completed()
+        meter = Meter(installation.usage)
         while meter.seconds < seconds:
             await asyncio.sleep(POLL)
             await top_up()
         run = meter.stop(done - first)
+        seen = installation.completed() - seen
     cpu = run.cpu_per_thousand("processor", "workers")
     return [
         f"{work * 1000:.0f} ms",
         waiting,
         run.rate,
+        seen / run.seconds,
         cpu,
         run.used["processor"].rss / 2**20,
         run.others,
@@ -175,7 +186,7 @@ async def measure_waiting(
                 row = await quietest(run, tries)
                 base = base or row[2]
                 rows.append([*row, row[2] / base])
-    header = ["work", "waiting", "files/s", "CPU s", "pod MiB", "others", "ratio"]
+    header = ["work", "waiting", "files/s", "seen/s", "CPU s", "pod MiB", "others", "ratio"]
     report("waiting", header, rows)
 
 
