@@ -106,7 +106,6 @@ def create_app(settings: StatusSettings) -> FastAPI:
             publisher=publisher,
         )
         tasks = (
-            partial(projector.run, settings),
             fanout.run,
             monitor.run,
             auditor.run,
@@ -116,7 +115,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
             courier.run,
             partial(hub.beat, settings.heartbeat),
         )
-        running = asyncio.create_task(_run(settings, store, tasks, publisher))
+        running = asyncio.create_task(_run(settings, store, tasks, publisher, projector))
         running.add_done_callback(_end_process_on_failure)
         yield State(
             settings=settings,
@@ -176,6 +175,7 @@ async def _run(
     store: FileStore,
     tasks: Sequence[Callable[[], Coroutine[Any, Any, None]]],
     publisher: Publisher,
+    projector: Projector,
 ) -> None:
     """Project, and do all else that goes on all the while, until cancelled."""
     await create_topics(settings)
@@ -186,12 +186,14 @@ async def _run(
         except UnavailableError as error:
             log.warning("waiting for MongoDB: %s", error)
             await asyncio.sleep(START_RETRY_DELAY)
-    await publisher.start()
     try:
+        await publisher.start()
+        await projector.start(settings)
         async with asyncio.TaskGroup() as group:
-            for task in tasks:
+            for task in (projector.watch, *tasks):
                 group.create_task(task())
     finally:
+        await projector.stop()
         await publisher.stop()
 
 

@@ -70,24 +70,25 @@ class Projector:
         self._store = store
         self._parse = parse
         self._publisher = publisher
+        self._broker: KafkaBroker | None = None
+        self._subscriber: Any = None
         self._recent: OrderedDict[str, Status] = OrderedDict()
         """Files under way as this projector left them. Whether they still are so is for the store
         to say: it refuses to change what somebody else has changed."""
 
-    async def run(self, settings: Settings) -> None:
-        """Project what Kafka brings, until cancelled.
+    async def start(self, settings: Settings) -> None:
+        """Begin to project what Kafka brings; returns when it has given this pod its share.
 
-        Raises:
-            KafkaError: the consumer will bring nothing any more.
+        Who reads a list before that may miss what no stream tells any more.
         """
-        broker = KafkaBroker(
+        broker = self._broker = KafkaBroker(
             settings.kafka.split(","),
             security=security_of(settings),
             client_id="projector",
             allow_auto_create_topics=False,
             logger=None,
         )
-        subscriber = broker.subscriber(
+        subscriber = self._subscriber = broker.subscriber(
             *topic_names(settings, EVENT_TOPICS),
             group_id=group_name(settings, GROUP),
             batch=True,
@@ -106,16 +107,24 @@ class Projector:
             await message.ack()
             await asyncio.sleep(PAUSE * max(0, 1 - len(message.raw_message) / FULL_BATCH))
 
-        try:
-            await broker.start()
-            consumer: Any = subscriber.consumer
-            # After 0.1 s it would ask for the partitions of which nothing waits to be taken. If
-            # those bring nothing, Kafka keeps the question for half a second, and all others too.
-            consumer._fetcher._prefetch_backoff = UNTIL_TAKEN  # noqa: SLF001
-            # FastStream tells nobody of the consumer's end.
-            await asyncio.shield(consumer._coordinator._coordination_task)  # noqa: SLF001
-        finally:
-            await broker.stop()
+        await broker.start()
+        # After 0.1 s it would ask for the partitions of which nothing waits to be taken. If those
+        # bring nothing, Kafka keeps the question for half a second, and all others with it.
+        self._subscriber.consumer._fetcher._prefetch_backoff = UNTIL_TAKEN  # noqa: SLF001
+
+    async def watch(self) -> None:
+        """Look after what `start` began, until cancelled: FastStream tells nobody of its end.
+
+        Raises:
+            KafkaError: the consumer will bring nothing any more.
+        """
+        consumer = self._subscriber.consumer
+        await asyncio.shield(consumer._coordinator._coordination_task)  # noqa: SLF001
+
+    async def stop(self) -> None:
+        """End what `start` began."""
+        if self._broker is not None:
+            await self._broker.stop()
 
     async def project(self, records: Sequence[KafkaRecord]) -> None:
         """Fold records into the store; returns when all of them are stored.

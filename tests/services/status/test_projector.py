@@ -3,10 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.fetch import FetchRequest
@@ -51,37 +49,33 @@ async def test_a_document_that_was_removed_by_hand_comes_back_with_the_next_even
 @asynccontextmanager
 async def running(projector: Projector, settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
     """A projector to which Kafka brings events for the time of a block."""
-    task = asyncio.create_task(projector.run(settings))
+    await projector.start(settings)
+    assert projector._subscriber.consumer.assignment()
+    task = asyncio.create_task(projector.watch())
     try:
         yield task
     finally:
         task.cancel()
-        await asyncio.wait({task})
+        await projector.stop()
 
 
 async def test_the_end_of_its_consumer_is_told(
     store: FileStore, publisher: Publisher, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    consumers: list[Any] = []
-    start = AIOKafkaConsumer.start
-
-    async def note_and_start(consumer: AIOKafkaConsumer) -> None:
-        consumers.append(consumer)
-        await start(consumer)
+    projector = Projector(store, publisher)
 
     async def fail() -> None:
         raise RuntimeError("something that nobody foresaw")
 
-    monkeypatch.setattr(AIOKafkaConsumer, "start", note_and_start)
     event = about(new_file_id(), uploaded())
-    async with running(Projector(store, publisher), settings) as task, asyncio.timeout(20):
+    async with running(projector, settings) as task, asyncio.timeout(20):
         await publisher.publish(event)
         while await store.get(event.file_id) is None:
             await asyncio.sleep(0.01)
         assert not task.done()
-        (consumer,) = consumers
-        monkeypatch.setattr(consumer._coordinator, "ensure_coordinator_known", fail)
-        consumer._coordinator.request_rejoin()
+        coordinator = projector._subscriber.consumer._coordinator
+        monkeypatch.setattr(coordinator, "ensure_coordinator_known", fail)
+        coordinator.request_rejoin()
         with pytest.raises(KafkaError, match="nobody foresaw"):
             await task
 
