@@ -81,14 +81,14 @@ async def create_topics(settings: Settings, *, patience: float = 60.0) -> list[s
         KafkaUnavailableError: Kafka did not answer in that time.
     """
     deadline = asyncio.get_running_loop().time() + patience
-    created: list[str] = []
+    created: dict[str, None] = {}
     while True:
         try:
             async with admin_client(settings) as admin:
                 while missing := await _create_missing(admin, settings):
-                    created += set(missing).difference(created)
+                    created |= dict.fromkeys(missing)
                     await asyncio.sleep(CREATED_DELAY)
-                return created
+                return list(created)
         except (KafkaError, OSError) as error:
             if asyncio.get_running_loop().time() > deadline:
                 raise KafkaUnavailableError(

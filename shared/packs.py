@@ -18,7 +18,7 @@ import re
 import secrets
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -49,9 +49,6 @@ packs."""
 _NAME = re.compile(r"\d{8}T\d{6}-[0-9a-f]{16}")
 _KEY = re.compile(rf"{PACKS}({_NAME.pattern})/(\d+)/.+")
 _TIME = "%Y%m%dT%H%M%S"
-
-_EVER = datetime(2020, 1, 1, tzinfo=UTC)
-"""Before the first pack."""
 
 _PUNCH_HOLE = 0x02 | 0x01
 """Linux's FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE."""
@@ -129,14 +126,13 @@ class Packs:
 
     def slices(self) -> Iterator[Slice]:
         """All slices."""
-        yield from self.stored_between(_EVER, datetime.now(UTC))
+        yield from self._slices_of(self._names())
 
     def stored_between(self, begin: datetime, end: datetime) -> Iterator[Slice]:
         """The slices that were stored then, and others that stand beside them."""
-        for pack in self._names():
-            if begin - UNTOUCHED < begun_at(pack) <= end:
-                with suppress(FileNotFoundError):  # It was removed meanwhile.
-                    yield from self._slices(pack)
+        yield from self._slices_of(
+            pack for pack in self._names() if begin - UNTOUCHED < begun_at(pack) <= end
+        )
 
     def remove_empty(self, now: datetime) -> int:
         """Remove the packs that are only holes, and that nobody adds to; returns how many."""
@@ -167,7 +163,12 @@ class Packs:
         finally:
             os.close(pack)
 
-    def _slices(self, name: str) -> Iterator[Slice]:
+    def _slices_of(self, packs: Iterable[str]) -> Iterator[Slice]:
+        for pack in packs:
+            with suppress(FileNotFoundError):  # It was removed meanwhile.
+                yield from self._slices_in(pack)
+
+    def _slices_in(self, name: str) -> Iterator[Slice]:
         pack = os.open(self._folder / name, os.O_RDONLY)
         try:
             offset, end = 0, os.fstat(pack).st_size

@@ -21,6 +21,6 @@ def contents(directory: str | Path) -> dict[str, bytes]:
     """The ids of files in a directory, each with its content."""
     whole = {path.name: path.read_bytes() for path in Path(directory, SOURCES).glob("*")}
     packs = Packs(Path(directory))
-    slices = {each.name: packs.read(each.key) for each in packs.stored_between(*EVER)}
+    slices = {each.name: packs.read(each.key) for each in packs.slices()}
     assert not whole.keys() & slices.keys()
     return whole | slices
