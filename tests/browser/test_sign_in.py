@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import Browser, FilePayload, Page, expect
 
 from tests.access.people import SECRET, bearer, token
-from tests.support.stack import RunningStack
+from tests.support.stack import RunningStack, eventually
 from waybill.addresses import Addresses
 from waybill.client import Client
 from waybill.errors import RefusedError
@@ -156,7 +156,7 @@ async def test_a_page_of_another_port_cannot_use_the_session(
 
 
 def test_the_clients_and_the_command_line_take_a_token(asking: RunningStack) -> None:
-    assert "no sample documents" in asking.output
+    eventually(lambda: "no sample documents" in asking.output)
     with client_of(asking, None) as nobody, pytest.raises(RefusedError) as refused:
         nobody.files()
     assert refused.value.code == "unauthenticated"

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,14 @@ from waybill.addresses import stack_description
 from waybill.local.parts import Parts, running_parts
 
 START_TIMEOUT = 120.0
+
+
+def eventually(condition: Callable[[], bool], *, seconds: float = 30) -> None:
+    """Wait until something has happened."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
 
 
 @contextmanager

@@ -6,21 +6,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.support.stack import RunningStack
+from tests.support.stack import RunningStack, eventually
 from waybill.local.parts import Parts
-
-
-def eventually(condition: Callable[[], bool], *, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
 
 
 def processes_of(folder: Path) -> list[str]:
