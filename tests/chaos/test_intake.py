@@ -179,7 +179,9 @@ class TestStoreThatIsFull:
             }
             assert refusal == (507, "storage_full")
             assert any(visit.status == 202 for visit in seen)
-            disk.fill()
+        # It has ended: nothing is cleared away any more that clients left behind.
+        disk.fill()
+        async with serving(settings) as service:
             answer = await service.send(("a.txt", b"one"))
             assert answer.status_code == 507
             assert answer.headers["retry-after"] == "60"
