@@ -9,6 +9,10 @@ from typing import Any
 RECONNECT_DELAYS = (0.5, 1.0, 2.0, 5.0)
 """Seconds before a broken stream is opened again, at most; the last one repeats."""
 
+TRIES, TRIES_AGAIN = 5, 80
+"""How often in a row nobody may answer: where nobody ever has, some ten seconds, since the address
+may be wrong; in place of a stream that broke, some five minutes, in which a pod comes back."""
+
 SILENCE = 60.0
 """Seconds without even a heartbeat after which a stream counts as broken."""
 
@@ -42,6 +46,7 @@ class Following:
         self._rest = b""
         self._known: OrderedDict[str, tuple[list[int], tuple[str, str | None]]] = OrderedDict()
         self._failures = 0
+        self._was_open = False
 
     def parameters(self) -> dict[str, str]:
         """What the next connection asks for: to go on where the last one broke."""
@@ -50,7 +55,7 @@ class Following:
 
     def take(self, chunk: bytes) -> list[Status]:
         """Read a piece of the stream; returns the states in it that are news."""
-        self._failures = 0
+        self._failures, self._was_open = 0, True
         *events, self._rest = (self._rest + chunk).split(b"\n\n")
         return [status for event in events if (status := self._read(event)) is not None]
 
@@ -64,7 +69,7 @@ class Following:
     @property
     def is_hopeless(self) -> bool:
         """Whether nobody has answered for so many tries that nobody will."""
-        return self._failures > len(RECONNECT_DELAYS)
+        return self._failures >= (TRIES_AGAIN if self._was_open else TRIES)
 
     def _read(self, event: bytes) -> Status | None:
         fields = dict(

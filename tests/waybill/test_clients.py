@@ -138,12 +138,19 @@ def test_half_an_event_before_a_break_is_not_taken_for_the_beginning_of_another(
     assert len(following.take(state(1))) == 1
 
 
-def test_nobody_is_there_once_all_delays_are_used_up() -> None:
+def test_a_stream_is_tried_for_seconds_at_first_and_for_minutes_where_one_broke() -> None:
     following = Following()
-    for longest in RECONNECT_DELAYS:
-        assert not following.is_hopeless
-        assert longest / 2 <= following.broke() <= longest
-    following.broke()
-    assert following.is_hopeless
+    assert 5 < waited_in_vain(following) < 15
     following.take(b": heartbeat\n\n")
-    assert not following.is_hopeless
+    assert 180 < waited_in_vain(following) < 600
+    following.take(b": heartbeat\n\n")
+    for longest in RECONNECT_DELAYS:
+        assert longest / 2 <= following.broke() <= longest
+
+
+def waited_in_vain(following: Following) -> float:
+    """Seconds for which nobody answers until that is hopeless."""
+    waited = 0.0
+    while not following.is_hopeless:
+        waited += following.broke()
+    return waited
