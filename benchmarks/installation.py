@@ -5,8 +5,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -82,15 +82,9 @@ class Installation:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
 
-    @asynccontextmanager
-    async def publisher(self) -> AsyncIterator[Publisher]:
-        """Connected for the time of a block."""
-        publisher = Publisher(self.settings, client_id="benchmark")
-        await publisher.start()
-        try:
-            yield publisher
-        finally:
-            await publisher.stop()
+    def publisher(self) -> Publisher:
+        """Tells Kafka of files; connected in an `async with` block."""
+        return Publisher(self.settings, client_id="benchmark")
 
     def usage(self) -> dict[str, Usage]:
         """What each process uses, and the benchmark itself as the `client`."""

@@ -25,9 +25,9 @@ from benchmarks.push_cost import (
     compare_cost,
     hold_idle,
     progress,
-    publishing,
 )
 from shared.log import open_log
+from shared.publishing import Publisher
 from shared.settings import Settings
 from shared.topics import PROGRESS
 from tests.support.stack import RunningStack
@@ -83,7 +83,7 @@ async def watch(statuses: AsyncIterator[dict[str, Any]], seen: Seen) -> None:
 async def publish(settings: Settings, *, rate: float, seconds: float) -> Seen:
     """Publish progress at an even pace; returns when each event was handed over."""
     sent: Seen = {}
-    async with publishing(settings) as publisher:
+    async with Publisher(settings, client_id="benchmark") as publisher:
         ids = [await begin_file(publisher) for _ in range(FILES)]
         await asyncio.sleep(CAUSELESS)
         async with asyncio.TaskGroup() as sending:

@@ -52,15 +52,6 @@ OURS = ("Waybill SSE", "Waybill WebSocket")
 SOURCE = "/benchmark"
 
 
-@asynccontextmanager
-async def publishing(settings: Settings) -> AsyncIterator[Publisher]:
-    """A publisher, connected."""
-    publisher = Publisher(settings, client_id="benchmark")
-    await publisher.start()
-    yield publisher
-    await publisher.stop()
-
-
 async def begin_file(publisher: Publisher) -> str:
     """Tell of a file whose processing has begun; returns its id.
 
@@ -170,7 +161,9 @@ async def _cost_of_waybill(
 ) -> float:
     """With no kind, what would be a delivery's share of the work if nobody were connected."""
     pid, port = stack.pids["status"], int(stack.status_url.rsplit(":", 1)[1])
-    async with publishing(Settings(kafka=stack.description["kafka"])) as publisher:
+    async with Publisher(
+        Settings(kafka=stack.description["kafka"]), client_id="benchmark"
+    ) as publisher:
         file_id = await begin_file(publisher)
         await asyncio.sleep(CAUSELESS)
         telling = asyncio.create_task(_tell(publisher, file_id))

@@ -59,13 +59,9 @@ BULK = 1_000
 async def fill(settings: StatusSettings, files: int) -> None:
     """Tell the whole story of so many files."""
     await create_topics(settings)
-    publisher = Publisher(settings, client_id="benchmark")
-    await publisher.start()
-    try:
+    async with Publisher(settings, client_id="benchmark") as publisher:
         for _ in range(files):
             await _tell(publisher, new_file_id())
-    finally:
-        await publisher.stop()
 
 
 async def _tell(publisher: Publisher, file_id: str) -> None:

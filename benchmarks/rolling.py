@@ -61,28 +61,26 @@ async def measure(settings: Settings, folder: Path) -> None:
     """Print one row for the quiet time and one for the restarts."""
     await create_topics(settings)
     pods = Pods(settings, folder)
-    publisher = Publisher(settings, client_id="benchmark")
-    await publisher.start()
-    feed = Feed(publisher)
-    try:
-        await pods.start(PODS)
-        feeding = asyncio.create_task(feed.run())
-        await asyncio.sleep(SETTLE)
-        begun = len(feed.born)
-        await asyncio.sleep(QUIET)
-        at_rest = [*feed.born][begun:]
-        restarts = asyncio.get_running_loop().time()
-        for slot in range(PODS):
-            await pods.suffer(Fault(0, Kind.DRAIN, slot))
+    async with Publisher(settings, client_id="benchmark") as publisher:
+        feed = Feed(publisher)
+        try:
+            await pods.start(PODS)
+            feeding = asyncio.create_task(feed.run())
             await asyncio.sleep(SETTLE)
-        took = asyncio.get_running_loop().time() - restarts
-        restarted = [*feed.born][begun + len(at_rest) :]
-        feeding.cancel()
-        await asyncio.wait({feeding})
-        log = await _all_done(settings, len(feed.born))
-    finally:
-        await publisher.stop()
-        await asyncio.to_thread(pods.stop)
+            begun = len(feed.born)
+            await asyncio.sleep(QUIET)
+            at_rest = [*feed.born][begun:]
+            restarts = asyncio.get_running_loop().time()
+            for slot in range(PODS):
+                await pods.suffer(Fault(0, Kind.DRAIN, slot))
+                await asyncio.sleep(SETTLE)
+            took = asyncio.get_running_loop().time() - restarts
+            restarted = [*feed.born][begun + len(at_rest) :]
+            feeding.cancel()
+            await asyncio.wait({feeding})
+            log = await _all_done(settings, len(feed.born))
+        finally:
+            await asyncio.to_thread(pods.stop)
     ended = {
         each.event.file_id: each.event.time.timestamp()
         for each in reversed(log)

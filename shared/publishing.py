@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerClosed
@@ -41,7 +42,7 @@ _HEADERS = [("content-type", CLOUDEVENTS_JSON.encode())]
 
 
 class Publisher:
-    """Publishes events to their topics, keyed by file_id.
+    """Publishes events to their topics, keyed by file_id; connected in an `async with` block.
 
     It goes by aiokafka itself: by way of FastStream an event costs about three times the CPU (41 µs
     against 13 µs), and a producer that has ended is not replaced.
@@ -93,6 +94,13 @@ class Publisher:
             producer, self._producer = self._producer, None
         if producer is not None:
             await producer.stop()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
 
     async def answers(self) -> bool:
         """Whether Kafka answers within the time it has for an event."""

@@ -55,10 +55,8 @@ async def settings(parts: Parts, tmp_path: Path) -> AsyncIterator[Settings]:
 async def publisher(settings: Settings) -> AsyncIterator[Publisher]:
     """Publishes events to the installation's topics, which are there."""
     await create_topics(settings)
-    publisher = Publisher(settings, client_id="tests")
-    await publisher.start()
-    yield publisher
-    await publisher.stop()
+    async with Publisher(settings, client_id="tests") as publisher:
+        yield publisher
 
 
 @pytest.fixture

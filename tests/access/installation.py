@@ -87,10 +87,9 @@ async def status_pod(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 async def running(settings: Settings) -> AsyncIterator[Installation]:
     """Both services on a Kafka and a MongoDB of their own."""
     await create_topics(settings)
-    publisher = Publisher(settings, client_id="tests")
-    await publisher.start()
     await _store(settings)
     async with (
+        Publisher(settings, client_id="tests") as publisher,
         status_pod(settings) as status,
         served(create_upload(UploadSettings(**settings.model_dump(), **JWT))) as upload,
     ):
@@ -103,7 +102,6 @@ async def running(settings: Settings) -> AsyncIterator[Installation]:
         del status.headers["Authorization"]
         await _until_shared(status)
         yield installation
-    await publisher.stop()
 
 
 async def _until_shared(status: httpx.AsyncClient) -> None:

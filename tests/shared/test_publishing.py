@@ -21,9 +21,7 @@ async def test_an_event_in_a_crowd_waits_for_more_and_a_lone_one_does_not(
 ) -> None:
     monkeypatch.setattr(publishing, "CROWD_SECONDS", 60.0)
     await create_topics(settings)
-    publisher = Publisher(settings, client_id="test", crowd_linger=LINGER)
-    await publisher.start()
-    try:
+    async with Publisher(settings, client_id="test", crowd_linger=LINGER) as publisher:
         await asyncio.sleep(LINGER - time.monotonic() % LINGER)  # A linger begins now.
         for _ in range(CROWD):
             await publisher.publish(about(new_file_id(), uploaded()))
@@ -31,8 +29,6 @@ async def test_an_event_in_a_crowd_waits_for_more_and_a_lone_one_does_not(
         await asyncio.sleep(0.2)
         assert not one_more.done()
         await one_more
-    finally:
-        await publisher.stop()
 
 
 async def test_a_producer_that_has_ended_is_replaced(
@@ -42,9 +38,7 @@ async def test_a_producer_that_has_ended_is_replaced(
         raise RuntimeError("something that nobody foresaw")
 
     await create_topics(settings)
-    publisher = Publisher(settings, client_id="test")
-    await publisher.start()
-    try:
+    async with Publisher(settings, client_id="test") as publisher:
         ended = publisher._producer
         assert ended is not None
         monkeypatch.setattr(ended._message_accumulator, "drain_by_nodes", fail)
@@ -53,8 +47,6 @@ async def test_a_producer_that_has_ended_is_replaced(
         crowd = [about(new_file_id(), uploaded()) for _ in range(20)]
         await asyncio.gather(*map(publisher.publish, crowd))
         assert publisher._producer is not ended
-    finally:
-        await publisher.stop()
 
 
 async def test_a_publisher_that_was_stopped_refuses_events(settings: Settings) -> None:

@@ -133,7 +133,6 @@ def events_of(life: Life) -> list[StatusEvent]:
 async def live(settings: Settings, lives: Sequence[Life], *, rate: float, feed: Feed) -> None:
     """Tell the log of all lives, so many events a second, each in the order of its events."""
     publisher = Publisher(settings, client_id="gapless")
-    await publisher.start()
     begun = time.monotonic()
 
     async def tell(life: Life) -> None:
@@ -149,12 +148,9 @@ async def live(settings: Settings, lives: Sequence[Life], *, rate: float, feed: 
         async with at_once:
             await tell(life)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for life in lives:
-                group.create_task(take(life))
-    finally:
-        await publisher.stop()
+    async with publisher, asyncio.TaskGroup() as group:
+        for life in lives:
+            group.create_task(take(life))
 
 
 async def truth_of(settings: Settings, feed: Feed) -> Truth:

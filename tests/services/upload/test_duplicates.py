@@ -42,10 +42,8 @@ async def pod(looking: UploadSettings) -> AsyncIterator[Service]:
 
 @pytest.fixture
 async def publisher(looking: UploadSettings) -> AsyncIterator[Publisher]:
-    publisher = Publisher(looking, client_id="tests")
-    await publisher.start()
-    yield publisher
-    await publisher.stop()
+    async with Publisher(looking, client_id="tests") as publisher:
+        yield publisher
 
 
 async def send(service: Service, content: bytes = WORDS, **more: Any) -> httpx.Response:
@@ -225,9 +223,7 @@ async def test_nothing_stays_of_a_deleted_file(
     )
     await create_topics(alone)
     store = open_blob_store(alone)
-    publisher = Publisher(alone, client_id="tests")
-    await publisher.start()
-    async with running(alone) as service:
+    async with Publisher(alone, client_id="tests") as publisher, running(alone) as service:
         gone, kept = await sent(service), await sent(service, b"other words")
         for end in (failed(), deleted()):
             await publisher.publish(about(gone["file_id"], end))
@@ -236,7 +232,6 @@ async def test_nothing_stays_of_a_deleted_file(
     known = await store.keys("known")
     assert [key for key in known if kept["file_id"] in key] == known
     assert len(known) == 2
-    await publisher.stop()
 
 
 async def until(store: BlobStore, file_id: str, *, is_known: bool) -> None:
