@@ -461,7 +461,7 @@ async def test_a_page_in_the_background_gives_its_connection_back(
     await open_page(page, standin)
     await _hide(page, hidden=True)
     await page.clock.run_for(6_000)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while standin.streams:
             await asyncio.sleep(0.05)
     standin.put("one", **COMPLETED)

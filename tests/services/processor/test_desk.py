@@ -51,7 +51,7 @@ async def test_running_work_that_is_cancelled_stops_and_the_wish_is_settled(
     async with processing_pod(processor_settings):
         await consume(processor_settings, LIFECYCLE, 1)
         await request_cancel(publisher, file_id)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             events = await consume(processor_settings, LIFECYCLE, 2)
         other = await upload(publisher, blobs)
         events = await consume(processor_settings, LIFECYCLE, 4)

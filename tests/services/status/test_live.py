@@ -299,7 +299,7 @@ async def test_one_client_may_have_only_so_many_connections(
                 assert json.loads(await connection.recv())["code"] == "overloaded"
                 await connection.wait_closed()
             assert connection.close_code == CloseCode.TRY_AGAIN_LATER
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while (await status_of_stream(client)) != 200:
                 await asyncio.sleep(0.05)
 
@@ -357,6 +357,6 @@ async def test_a_pod_that_shuts_down_says_goodbye(
         async with following(client, transport) as messages:
             await opening(messages)
             app.state.hub.close()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 told = [message["type"] async for message in messages]
     assert told[-1] == "bye"

@@ -112,7 +112,7 @@ async def test_an_event_of_which_nobody_says_what_became_goes_to_the_outbox(
     event = about(new_file_id(), uploaded())
     assert isinstance(event, FileUploaded)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await waiting.publish(event)
 
     assert await blobs.keys("outbox") == [f"outbox/{event.file_id}.json"]

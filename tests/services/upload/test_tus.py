@@ -283,7 +283,7 @@ async def test_a_client_that_comes_again_takes_over(service: Service) -> None:
     await sent.wait()
     await asyncio.sleep(0.1)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await offset_of(service, location) == 1000
         assert (await patch(service, location, 1000, CONTENT[1000:])).status_code == 204
     older.cancel()
