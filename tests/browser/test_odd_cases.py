@@ -78,6 +78,20 @@ async def test_a_list_that_comes_late_does_not_undo_what_the_stream_told(
     await expect(page.locator("#files .status")).to_have_text("completed")
 
 
+async def test_what_the_stream_told_stays_though_the_list_is_far_behind_it(
+    page: Page, standin: Standin
+) -> None:
+    await open_page(page, standin)
+    await standin.asked_for("/api/files?")
+    standin.tell(standin.put("told", **COMPLETED))
+    await expect(page.locator("#files [data-id=told]")).to_be_visible()
+    del standin.files["told"]
+    standin.put("listed")
+    # It comes with the second reading of the list.
+    await expect(page.locator("#files [data-id=listed]")).to_be_visible()
+    await expect(page.locator("#files [data-id=told] .status")).to_have_text("completed")
+
+
 async def test_a_late_answer_to_an_earlier_search_is_not_shown(
     page: Page, standin: Standin
 ) -> None:

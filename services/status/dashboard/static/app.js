@@ -86,12 +86,14 @@ follow({
     files.remove(id);
     if (id === opened) detail.open(opened);
   },
-  // What is shown is read when the stream is open, unless the stream goes on where it broke; and once
-  // more when the list, which is some tenths of a second behind the stream, has come that far: or
-  // what happened just before would be in neither.
+  // What is shown is read when the stream is open, unless the stream goes on where it broke: what
+  // happened before that was told to nobody here. It is read once more when the list, which is some
+  // tenths of a second behind the stream, has come that far, or what happened just before would be in
+  // neither. What the stream has told meanwhile stays, wherever the list is.
   onState: (state, about) => {
     say(state);
     if (!about?.fresh) return;
+    files.doubtAll();
     list.reload();
     clearTimeout(listedAgain);
     listedAgain = setTimeout(list.reload, LIST_BEHIND);

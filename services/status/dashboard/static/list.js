@@ -40,10 +40,8 @@ export function start(given) {
   setInterval(() => rows.forEach((row) => row.tick()), 1000);
 }
 
-// The newest files as the service knows them, down to where the list ends already: when the stream
-// opens, for what happened before that was told to nobody here.
+// The newest files as the service knows them, down to where the list ends already.
 export function reload() {
-  files.doubtAll();
   doubtful = true;
   load({ count: Math.max(PAGE, rows.size), bottom: loaded ? oldest : null });
 }
