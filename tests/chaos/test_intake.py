@@ -4,6 +4,7 @@ How the upload service dies at each step is in `tests/services/upload/test_kille
 thousand clients that go away are in `test_crowd.py` beside it.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -29,7 +30,7 @@ from tests.support.kafka_line import KafkaLine
 from tests.support.s3 import Mood, StoreLine, on_s3
 from tests.support.small_disk import SmallDisk, small_disk
 from tests.support.stored import stored_files
-from tests.support.sweeping import age_everything, sweep_all
+from tests.support.sweeping import sweep_all
 
 TIMEOUT = 1.0
 """Seconds that Kafka has to take an event."""
@@ -41,11 +42,6 @@ CLIENTS, AT_ONCE = 60, 20
 
 ROOM = 2 << 20
 """Bytes of the disk that fills up: two of the large files do not fit."""
-
-
-@pytest.fixture(autouse=True)
-def old(monkeypatch: pytest.MonkeyPatch) -> None:
-    age_everything(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +114,14 @@ async def assert_kept(settings: UploadSettings, seen: Sequence[Visit]) -> None:
     assert await ended(settings, len(published)) == Counter(published.values())
 
 
+async def all_wait(settings: Settings) -> None:
+    """Wait until the event of each stored file is in the outbox, also where the client has left."""
+    blobs = open_blob_store(settings)
+    async with asyncio.timeout(20):
+        while len(await stored_files(blobs)) != len(await blobs.keys("outbox/")):
+            await asyncio.sleep(0.05)
+
+
 async def ended(settings: UploadSettings, files: int) -> Counter[str]:
     """The files that a processor ends, once it has ended so many."""
     shared = settings.model_dump(include=set(ProcessorSettings.model_fields))
@@ -146,6 +150,7 @@ class TestKafkaThatIsAwayForWholeUploads:
                 kafka_line.silence()
             seen = await crowd(service, seed=1)
             assert {visit.status for visit in seen} == {202, None}
+            await all_wait(upload_settings)
             await sweep_all(upload_settings)  # It leaves alone what waits in the outbox.
             if how == "silent":
                 await kafka_line.cut()

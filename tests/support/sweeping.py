@@ -1,5 +1,7 @@
 """The sweeps of the upload service, as if a day had passed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -10,16 +12,23 @@ from shared.blobs import open_blob_store
 from shared.settings import Settings
 
 
-def age_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the sweeps find everything old, and believe the log whatever it lacks."""
-    monkeypatch.setattr(orphans, "ORPHANED", timedelta(0))
-    monkeypatch.setattr(orphans, "FEW", 10_000)
-    monkeypatch.setattr(sweep, "STAGED_FOR", timedelta(0))
+@contextmanager
+def a_day_later() -> Iterator[None]:
+    """Have the sweeps find everything old, and believe the log whatever it lacks.
+
+    Not while a service runs: it would sweep away what it has stored and is about to publish.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(orphans, "ORPHANED", timedelta(0))
+        patch.setattr(orphans, "FEW", 10_000)
+        patch.setattr(sweep, "STAGED_FOR", timedelta(0))
+        yield
 
 
 async def sweep_all(settings: Settings) -> None:
     """Sweep away what uploads have left behind."""
     blobs = open_blob_store(settings)
-    await sweep.sweep_staged(blobs)
-    await Orphans(settings, blobs).sweep()
-    await blobs.sweep_packs()
+    with a_day_later():
+        await sweep.sweep_staged(blobs)
+        await Orphans(settings, blobs).sweep()
+        await blobs.sweep_packs()

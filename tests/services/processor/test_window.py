@@ -61,22 +61,25 @@ async def test_the_records_in_a_pods_hands_are_bounded_in_number_and_fetched_onc
 
 @pytest.mark.usefixtures("publisher")
 async def test_the_records_in_a_pods_hands_are_bounded_in_bytes(
-    processor_settings: ProcessorSettings,
+    processor_settings: ProcessorSettings, blobs: BlobStore
 ) -> None:
     """They are as large as a newer version might make them, with a field that nobody knows yet."""
-    await publish_large(processor_settings, same_partition_ids(40), size=400_000)
+    await blobs.put("work", b'{"seconds": 0.1}')
+    await publish_large(processor_settings, same_partition_ids(40), blob="work", size=400_000)
     limit = 2 << 20
     async with processing_pod(processor_settings, window_bytes=limit) as pod:
         _, size = await most_in_hand(pod, processor_settings, events=40)
     assert limit // 2 <= size <= limit + ONE_FETCH
 
 
-async def publish_large(settings: ProcessorSettings, ids: list[str], *, size: int) -> None:
-    """Uploads of files that are not there, which fail at once when it is their turn."""
+async def publish_large(
+    settings: ProcessorSettings, ids: list[str], *, blob: str, size: int
+) -> None:
+    """Uploads of so many bytes each, of files that all are this one."""
     async with AIOKafkaProducer(bootstrap_servers=settings.kafka) as producer:
         for file_id in ids:
             data = UploadedData(
-                blob="nowhere", content_type=DEMO_TYPE, size=1, sha256="0" * 64, name="demo.json"
+                blob=blob, content_type=DEMO_TYPE, size=1, sha256="0" * 64, name="demo.json"
             )
             event = FileUploaded.of(file_id, data, source="/upload").model_dump(mode="json")
             event["data"]["unknown"] = "x" * size

@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import pytest
-
 from services.upload.settings import UploadSettings
 from shared.blobs import BLOCK
 from tests.services.upload.service import UploadedEvents, running
 from tests.support.crowd import visits
 from tests.support.stored import contents
-from tests.support.sweeping import age_everything, sweep_all
+from tests.support.sweeping import sweep_all
 
 CLIENTS = 1000
 AT_ONCE = 100
@@ -17,9 +15,8 @@ AT_ONCE = 100
 
 
 async def test_every_202_is_a_file_and_all_else_is_nothing(
-    settings: UploadSettings, events: UploadedEvents, monkeypatch: pytest.MonkeyPatch
+    settings: UploadSettings, events: UploadedEvents
 ) -> None:
-    age_everything(monkeypatch)
     async with running(settings, demo=True) as service:
         sizes = (100, 20_000, BLOCK + 1)
         seen = await visits(service.port, clients=CLIENTS, at_once=AT_ONCE, sizes=sizes)

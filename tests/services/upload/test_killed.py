@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from tests.services.upload.service import UPLOAD, UploadedEvents, running, until
 from tests.services.upload.test_process import until_listening
 from tests.support.scribes import scribes_of
 from tests.support.stored import contents
-from tests.support.sweeping import age_everything, sweep_all
+from tests.support.sweeping import a_day_later, sweep_all
 from waybill.local.ports import free_port
 
 KEY = {"Idempotency-Key": '"one"'}
@@ -77,9 +77,10 @@ def mortals(forking: asyncio.subprocess.Process, settings: UploadSettings) -> Mo
     return Mortals(forking, settings)
 
 
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    age_everything(monkeypatch)
+@pytest.fixture
+def later() -> Iterator[None]:
+    with a_day_later():
+        yield
 
 
 def beside_files(settings: UploadSettings) -> list[Path]:
@@ -136,11 +137,13 @@ async def test_what_the_log_or_the_outbox_knows_is_no_orphan(settings: UploadSet
         await blobs.put(source_key(file_id), b"two")
     await blobs.put(f"outbox/{waiting}.json", b"{}")
 
-    assert await Orphans(settings, blobs).sweep() == 1
+    with a_day_later():
+        assert await Orphans(settings, blobs).sweep() == 1
 
     assert contents(settings.blobs) == {known: b"one", waiting: b"two"}
 
 
+@pytest.mark.usefixtures("later")
 async def test_what_was_swept_once_is_not_looked_at_again(settings: UploadSettings) -> None:
     blobs = open_blob_store(settings)
     await blobs.put(source_key(new_file_id()), b"one")
@@ -150,6 +153,7 @@ async def test_what_was_swept_once_is_not_looked_at_again(settings: UploadSettin
     assert await Orphans(settings, blobs).sweep() == 0
 
 
+@pytest.mark.usefixtures("later")
 async def test_a_log_that_knows_hardly_any_file_is_not_believed(
     settings: UploadSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +167,7 @@ async def test_a_log_that_knows_hardly_any_file_is_not_believed(
     assert len(await blobs.keys("sources")) == 3
 
 
+@pytest.mark.usefixtures("later")
 async def test_files_are_swept_in_passes(
     settings: UploadSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
