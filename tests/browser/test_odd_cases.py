@@ -502,7 +502,7 @@ async def test_the_queue_and_files_that_do_not_go_on_are_told_above_the_list(
     standin.waiting = 48
     stuck = standin.put("f1", name="<b>silent</b>.pdf", **PROCESSING)
     standin.stuck = [
-        {**stuck, "silent_since": standin.in_seconds(-3600), "reason": "Its pod is gone."}
+        {**stuck, "silent_since": standin.in_seconds(-3630), "reason": "Its pod is gone."}
     ]
     await page.reload()
     await expect(page.locator("#traffic")).to_have_text(
