@@ -186,15 +186,14 @@ async def _run(
         except UnavailableError as error:
             log.warning("waiting for MongoDB: %s", error)
             await asyncio.sleep(START_RETRY_DELAY)
-    try:
-        await publisher.start()
-        await projector.start(settings)
-        async with asyncio.TaskGroup() as group:
-            for task in (projector.watch, *tasks):
-                group.create_task(task())
-    finally:
-        await projector.stop()
-        await publisher.stop()
+    async with publisher:
+        try:
+            await projector.start(settings)
+            async with asyncio.TaskGroup() as group:
+                for task in (projector.watch, *tasks):
+                    group.create_task(task())
+        finally:
+            await projector.stop()
 
 
 def _end_process_on_failure(running: asyncio.Task[None]) -> None:

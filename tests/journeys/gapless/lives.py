@@ -132,25 +132,21 @@ def events_of(life: Life) -> list[StatusEvent]:
 
 async def live(settings: Settings, lives: Sequence[Life], *, rate: float, feed: Feed) -> None:
     """Tell the log of all lives, so many events a second, each in the order of its events."""
-    publisher = Publisher(settings, client_id="gapless")
-    begun = time.monotonic()
-
-    async def tell(life: Life) -> None:
-        for event in events_of(life):
-            feed.events += 1
-            await asyncio.sleep(begun + feed.events / rate - time.monotonic())
-            await publisher.publish(event)
-            feed.told[life.file_id].append(event)
-
     at_once = asyncio.Semaphore(max(8, int(rate / 8)))
+    async with Publisher(settings, client_id="gapless") as publisher:
+        begun = time.monotonic()
 
-    async def take(life: Life) -> None:
-        async with at_once:
-            await tell(life)
+        async def tell(life: Life) -> None:
+            async with at_once:
+                for event in events_of(life):
+                    feed.events += 1
+                    await asyncio.sleep(begun + feed.events / rate - time.monotonic())
+                    await publisher.publish(event)
+                    feed.told[life.file_id].append(event)
 
-    async with publisher, asyncio.TaskGroup() as group:
-        for life in lives:
-            group.create_task(take(life))
+        async with asyncio.TaskGroup() as group:
+            for life in lives:
+                group.create_task(tell(life))
 
 
 async def truth_of(settings: Settings, feed: Feed) -> Truth:
