@@ -1,21 +1,26 @@
 """How every client of Kafka connects: to which servers, over TLS or not, and as whom."""
 
 import asyncio
+import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.consumer.fetcher import FetchResult
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from faststream.kafka.security import parse_security
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
+from shared import deadlines
+from shared.deadlines import kafka_answers
 from shared.settings import Settings
+
+log = logging.getLogger(__name__)
 
 _SASL = {
     "PLAIN": SASLPlaintext,
@@ -25,6 +30,9 @@ _SASL = {
 
 KAFKA_RETRY_DELAY = 0.5
 """Seconds between two tries to reach a Kafka that is away, or still starting."""
+
+KAFKA_OUTAGES = (KafkaError, OSError, TimeoutError)
+"""What aiokafka raises where Kafka does not answer."""
 
 
 def _patient(ask: Callable[..., Awaitable[bool]]) -> Callable[..., Awaitable[bool]]:
@@ -121,10 +129,49 @@ def kafka_options(settings: Settings) -> dict[str, Any]:
 
 @asynccontextmanager
 async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A connected admin client."""
+    """A connected admin client.
+
+    Raises:
+        KafkaError: Kafka cannot be reached.
+        KafkaUnavailableError: it does not answer.
+    """
     admin = AIOKafkaAdminClient(**kafka_options(settings))
-    await admin.start()
     try:
+        async with kafka_answers("the connection of an admin client"):
+            await admin.start()
         yield admin
     finally:
-        await admin.close()
+        await _closed(admin.close())
+
+
+async def close_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Leave the group and close the connections, within seconds also if Kafka is frozen."""
+    if not await _closed(consumer.stop()):
+        # It was cut off while it waited for an answer: what is open goes without one.
+        await _closed(consumer._client.close())  # noqa: SLF001
+
+
+async def _closed(closing: Awaitable[None]) -> bool:
+    """Close a client; False if that failed, which is logged and of no consequence."""
+    try:
+        async with asyncio.timeout(deadlines.CLOSES_WITHIN):
+            await closing
+    except Exception as error:
+        log.info("a connection to Kafka was not closed in order: %r", error)
+        return False
+    return True
+
+
+class Answers:
+    """Tells whether Kafka answers the fetches of a consumer: `getmany` alone does not say so."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+        self._last = 0
+
+    def came(self) -> bool:
+        """Whether one has come since the last call. Without partitions there is none to come."""
+        assigned = self._consumer.assignment()
+        times = [self._consumer.last_poll_timestamp(each) or 0 for each in assigned]
+        last, self._last = self._last, max(times, default=0)
+        return not assigned or self._last != last

@@ -107,6 +107,12 @@ class Settings(BaseSettings):
         description="`text` for people, `json` for machines.",
     )
 
+    chaos_kill_loop: str = Field(
+        default="",
+        description="For trials only: cancel background loops again and again, as "
+        "`name:seconds`, comma-separated; [docs/operations.md](docs/operations.md) has the names.",
+    )
+
     @model_validator(mode="after")
     def _check_kafka(self) -> Self:
         if (self.kafka_username is None) != (self.kafka_password is None):

@@ -4,17 +4,87 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
 from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Metric,
+    generate_latest,
+)
+from prometheus_client.registry import Collector
 
 from shared.settings import Settings
 
+STALE_AFTER_INTERVALS = 3
+"""Intervals of its loop after which a gauge disappears: one may be lost to a restart."""
+
+
+class LoopGauge(Collector):
+    """A gauge whose values a background loop exports, and which disappears when the loop stops.
+
+    A value that nobody refreshes looks like a quiet system; one that is gone fires `absent()`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        labels: Iterable[str] = (),
+        *,
+        interval: float,
+        registry: CollectorRegistry = REGISTRY,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Args:
+        interval: seconds between two exports at most, while all is well.
+        clock: monotonic seconds.
+        """
+        self._gauge = Gauge(name, documentation, tuple(labels), registry=None)
+        self._has_labels = bool(tuple(labels))
+        self._fresh_for = interval * STALE_AFTER_INTERVALS
+        self._clock = clock
+        self._exported_at: float | None = None
+        registry.register(self)
+
+    def set(self, value: float) -> None:
+        """Export the value of a gauge without labels."""
+        self._gauge.set(value)
+        self._exported_at = self._clock()
+
+    def export(self, values: Mapping[tuple[str, ...], float]) -> None:
+        """Export the values by labels; labels that are not among them disappear."""
+        self._gauge.clear()
+        for labels, value in values.items():
+            self._gauge.labels(*labels).set(value)
+        self._exported_at = self._clock()
+
+    def clear(self) -> None:
+        """Export nothing, as the value is not known."""
+        self._exported_at = None
+
+    def describe(self) -> Iterable[Metric]:
+        """Name the metric, which the registry asks for once."""
+        return self._gauge.describe()
+
+    def collect(self) -> Iterable[Metric]:
+        """The metric, or nothing while its values are stale."""
+        if self._exported_at is None or self._clock() - self._exported_at > self._fresh_for:
+            return []
+        return self._gauge.collect()
+
+
 UPLOADS = Counter("waybill_uploads_total", "Uploads answered, by outcome code.", ["outcome"])
 UPLOAD_BYTES = Counter("waybill_upload_bytes_total", "Bytes of accepted files.")
-OUTBOX = Gauge("waybill_outbox_events", "Events that wait in the blob store for Kafka.")
+OUTBOX = LoopGauge(
+    "waybill_outbox_events", "Events that wait in the blob store for Kafka.", interval=30
+)
 ATTEMPTS = Counter("waybill_attempts_total", "Attempts that ended, by outcome.", ["outcome"])
 IN_FLIGHT = Gauge("waybill_work_in_flight", "Records taken from Kafka and not yet finished.")
 WORKERS_LOST = Counter("waybill_workers_lost_total", "Worker processes that died or were killed.")
@@ -27,9 +97,32 @@ AUDITED = Counter(
     "Documents compared with a fresh fold of the log, by outcome: equal, different, missing.",
     ["outcome"],
 )
-STUCK = Gauge("waybill_stuck_files", "Files of which nothing is heard for longer than allowed.")
-FILES = Gauge("waybill_files", "Files in MongoDB, by status.", ["status"])
-LAG = Gauge("waybill_lag_records", "Records that a group has yet to finish.", ["group", "topic"])
+STUCK = LoopGauge(
+    "waybill_stuck_files",
+    "Files of which nothing is heard for longer than allowed.",
+    interval=60,
+)
+FILES = LoopGauge("waybill_files", "Files in MongoDB, by status.", ["status"], interval=10)
+LAG = LoopGauge(
+    "waybill_lag_records",
+    "Records that a group has yet to finish.",
+    ["group", "topic"],
+    interval=10,
+)
+LOOP_SUCCESS = Gauge(
+    "waybill_loop_last_success_seconds",
+    "Unix time of the last success of a background loop.",
+    ["loop"],
+)
+LOOP_FAILURES = Counter(
+    "waybill_loop_failures_total",
+    "Failures of a background loop; each is followed by a restart, or by the end of the pod.",
+    ["loop"],
+)
+SCRIBES_LOST = Counter(
+    "waybill_blob_writers_lost_total",
+    "Blob writer processes that died and were started again.",
+)
 
 
 _TICKET = re.compile(r"(?<=[?&]ticket=)[^&\s\"']+")
@@ -78,14 +171,21 @@ def _nothing() -> None:
     return None
 
 
+def _all_well() -> list[str]:
+    return []
+
+
 def health_router(
-    not_ready: Callable[[], str | None], note: Callable[[], str | None] = _nothing
+    not_ready: Callable[[], str | None],
+    note: Callable[[], str | None] = _nothing,
+    degraded: Callable[[], list[str]] = _all_well,
 ) -> APIRouter:
     """`/health/live`, `/health/ready` and `/metrics`.
 
     Args:
         not_ready: says why the service cannot serve now, or None when it can.
         note: says what an operator should know although the service can, or None.
+        degraded: says what does not work although the service can serve.
     """
     router = APIRouter(tags=["operations"])
 
@@ -95,13 +195,17 @@ def health_router(
         return {"status": "ok"}
 
     @router.get("/health/ready")
-    async def ready(response: Response) -> dict[str, str]:
-        """The service and the parts it needs can serve."""
-        reason = not_ready()
-        if reason is None:
-            return {"status": "ok"} | ({"note": noted} if (noted := note()) else {})
-        response.status_code = 503
-        return {"status": "not ready", "reason": reason}
+    async def ready(response: Response) -> dict[str, str | list[str]]:
+        """Return 200 while the service can serve, with what is degraded, and else 503."""
+        answer: dict[str, str | list[str]] = {"status": "ok"}
+        if (reason := not_ready()) is not None:
+            response.status_code = 503
+            answer = {"status": "not ready", "reason": reason}
+        elif noted := note():
+            answer["note"] = noted
+        if missing := degraded():
+            answer["degraded"] = missing
+        return answer
 
     @router.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:

@@ -111,8 +111,11 @@ class Monitor:
         return name.removeprefix(self._settings.topic_prefix)
 
     def _export(self, files: Mapping[State, int]) -> None:
-        for state, count in files.items():
-            FILES.labels(status=state.value).set(count)
-        for group, topics in self.lags.items():
-            for topic, lag in topics.items():
-                LAG.labels(group=group, topic=topic).set(lag)
+        FILES.export({(state.value,): count for state, count in files.items()})
+        LAG.export(
+            {
+                (group, topic): lag
+                for group, topics in self.lags.items()
+                for topic, lag in topics.items()
+            }
+        )

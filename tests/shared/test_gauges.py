@@ -1,0 +1,42 @@
+"""A gauge that no loop refreshes any more disappears, and comes back with the loop."""
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from shared.telemetry import STALE_AFTER_INTERVALS, LoopGauge
+
+
+class FakeClock:
+    """Monotonic seconds that only a test moves."""
+
+    now = 50.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_gauge_disappears_when_its_loop_is_still_and_comes_back_with_it() -> None:
+    registry, clock = CollectorRegistry(), FakeClock()
+    gauge = LoopGauge("files", "Files.", ["status"], interval=10, registry=registry, clock=clock)
+    assert b"files" not in generate_latest(registry)
+    gauge.export({("pending",): 3, ("failed",): 1})
+    clock.now += 10 * STALE_AFTER_INTERVALS
+    assert b'files{status="pending"} 3.0' in generate_latest(registry)
+    clock.now += 1
+    assert b"files" not in generate_latest(registry)
+    gauge.export({("pending",): 2})
+    text = generate_latest(registry)
+    assert b'files{status="pending"} 2.0' in text
+    assert b"failed" not in text
+
+
+def test_a_gauge_without_labels_does_the_same() -> None:
+    registry, clock = CollectorRegistry(), FakeClock()
+    gauge = LoopGauge("waiting", "Waiting.", interval=1, registry=registry, clock=clock)
+    gauge.set(7)
+    assert b"waiting 7.0" in generate_latest(registry)
+    gauge.clear()
+    assert b"waiting" not in generate_latest(registry)
+    gauge.set(0)
+    assert b"waiting 0.0" in generate_latest(registry)
+    clock.now += STALE_AFTER_INTERVALS + 0.1
+    assert b"waiting" not in generate_latest(registry)
