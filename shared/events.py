@@ -168,6 +168,7 @@ class DeletedData(RunData):
 
 class CancelRequestedData(RunData):
     reason: str
+    ended_runs: int = Field(default=0, ge=0, description="runs of the file that have ended")
 
 
 class CommandedData(Fact):

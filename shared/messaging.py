@@ -119,6 +119,24 @@ async def _create_missing(admin: AIOKafkaAdminClient, settings: Settings) -> lis
     return [settings.topic_prefix + topic.name for topic in missing]
 
 
+async def group_members(settings: Settings, group: str) -> int:
+    """How many members a consumer group has; 0 for one that Kafka does not know.
+
+    Raises:
+        KafkaUnavailableError: Kafka does not answer.
+    """
+    try:
+        async with admin_client(settings) as admin:
+            (answer,) = await admin.describe_consumer_groups([group_name(settings, group)])
+    except (KafkaError, OSError) as error:
+        raise KafkaUnavailableError(f"Kafka does not describe a group: {error!r}") from error
+    return sum(len(described[_MEMBERS]) for described in answer.groups)
+
+
+_MEMBERS = 5
+"""Where Kafka's description of a group has its members."""
+
+
 def topic_names(settings: Settings, topics: Iterable[Topic]) -> list[str]:
     """The names that these topics have in this installation."""
     return [settings.topic_prefix + topic.name for topic in topics]

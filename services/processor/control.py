@@ -36,14 +36,23 @@ class CancelRequests:
         """Set once all requests that were there at the start are known."""
 
     def of(self, file_id: str, run: int) -> CancelRequestedData | None:
-        """The request to stop this run of a file, if there is one."""
+        """The request to stop this run of a file, if there is one.
+
+        A request for a later run stops the earlier ones too, which had ended when it was made.
+        """
         request = self._requested.get(file_id)
-        return request if request is not None and request.run == run else None
+        if request is None or (request.run != run and run > request.ended_runs):
+            return None
+        return request
 
     def concerns(self, file_id: str, run: int) -> bool:
-        """Whether there is a request that is settled once this run of the file is terminal."""
+        """Whether there is a request that is settled once this run of the file is terminal.
+
+        One for an earlier run stays: the record of that run may still wait for a processor, since
+        the status service ends a file that waits.
+        """
         request = self._requested.get(file_id)
-        return request is not None and request.run <= run
+        return request is not None and request.run == run
 
     async def follow(self) -> None:
         """Take note of requests until cancelled."""
@@ -80,5 +89,8 @@ class CancelRequests:
             log.warning("unreadable wish of a user about %s: %s", file_id, error)
             return
         if logged is not None and isinstance(logged.event, FileCancelRequested):
+            known = self._requested.get(file_id)
+            if known is not None and known.run > logged.event.data.run:
+                return  # A late repeat of a request for an earlier run.
             self._requested[file_id] = logged.event.data
             self.on_request(file_id)

@@ -34,6 +34,7 @@ from services.status.api import webhooks as webhook_api
 from services.status.api.dependencies import State
 from services.status.api.lasting import LastingApp
 from services.status.auditor import Auditor
+from services.status.cancellation import Cancellations, Settler
 from services.status.commands import Commands
 from services.status.dead import DeadLetters
 from services.status.deletion import Deletions, Eraser
@@ -92,6 +93,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:  # noqa: ARG001
         runs = Runs(hub, publisher)
+        cancellations = Cancellations(hub, publisher)
         deletions = Deletions(hub, publisher)
         blobs = open_blob_store(settings)
         keys = ApiKeys(blobs)
@@ -110,6 +112,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
             monitor.run,
             auditor.run,
             Eraser(store, blobs, publisher).run,
+            Settler(settings, store, hub, cancellations).run,
             Revocations(hub, keys).run,
             Retention(settings.retention, store, deletions).run,
             courier.run,
@@ -125,7 +128,13 @@ def create_app(settings: StatusSettings) -> FastAPI:
             blobs=blobs,
             publisher=publisher,
             runs=runs,
-            commands=Commands(publisher, runs, deletions, Sharing(hub, publisher)),
+            commands=Commands(
+                publisher,
+                cancellations=cancellations,
+                runs=runs,
+                deletions=deletions,
+                sharing=Sharing(hub, publisher),
+            ),
             letters=DeadLetters(settings),
             webhooks=webhooks,
             outbound=outbound,

@@ -1,43 +1,20 @@
 """Commands become facts in Kafka, and their answers tell what a pod knows that knows of them."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 
 from services.status.filter import Filter
 from services.status.hub import Hub
-from services.status.projection import Status, apply
-from shared.errors import NotCancellableError
-from shared.events import CancelRequestedData, Event, FileCancelRequested
+from services.status.projection import Status
+from shared.events import Event
 from shared.publishing import Publisher
-
-log = logging.getLogger(__name__)
 
 SOURCE = "/status"
 
 SEEN_WITHIN = 2.0
 """Seconds to wait until this pod's own tail brings the event, so that who asks for the status next
 is not told of the last one. It takes milliseconds; a pod that lags answers all the same."""
-
-
-async def request_cancel(publisher: Publisher, status: Status, *, reason: str) -> Status:
-    """Ask the processors to stop the work on a file; returns its status with the request.
-
-    Raises:
-        NotCancellableError: it has ended.
-        UnavailableError: Kafka does not answer.
-    """
-    if status.status.is_terminal:
-        raise NotCancellableError(
-            f"The file is {status.status}: there is no work that could be cancelled.",
-            members={"file_status": status.status},
-        )
-    data = CancelRequestedData(run=status.run, reason=reason)
-    request = FileCancelRequested.of(status.file_id, data, source=SOURCE)
-    await publisher.publish(request)
-    log.info("%s run %d is to be cancelled: %r", status.file_id, status.run, reason)
-    return apply(status, request, offset=0)
 
 
 async def publish_and_see(

@@ -5,7 +5,8 @@ Whether it then was carried out, or refused, the file's own events tell.
 
 from enum import StrEnum
 
-from services.status.commanding import SOURCE, request_cancel
+from services.status.cancellation import Cancellations
+from services.status.commanding import SOURCE
 from services.status.deletion import Deletions
 from services.status.projection import Status
 from services.status.runs import Runs
@@ -30,17 +31,24 @@ class Commands:
     """Notes commands, and carries them out."""
 
     def __init__(
-        self, publisher: Publisher, runs: Runs, deletions: Deletions, sharing: Sharing
+        self,
+        publisher: Publisher,
+        *,
+        cancellations: Cancellations,
+        runs: Runs,
+        deletions: Deletions,
+        sharing: Sharing,
     ) -> None:
         self._publisher = publisher
+        self._cancellations = cancellations
         self._runs = runs
         self._deletions = deletions
         self._sharing = sharing
 
     async def cancel(self, status: Status, by: Principal, *, reason: str) -> Status:
-        """Stop the work on a file; raises what `request_cancel` does."""
+        """Stop the work on a file; raises what `Cancellations.request` does."""
         await self.note(Command.CANCEL, status.file_id, by, reason=reason)
-        return await request_cancel(self._publisher, status, reason=reason)
+        return await self._cancellations.request(status, reason=reason)
 
     async def retry(self, status: Status, by: Principal, *, force: bool, reason: str) -> None:
         """Work on a file once more; raises what `Runs.start` does."""

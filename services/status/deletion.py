@@ -10,7 +10,8 @@ way marks it anew by its outcome, so that what it has stored meanwhile goes as w
 import asyncio
 import logging
 
-from services.status.commanding import SOURCE, publish_and_see, request_cancel
+from services.status.cancellation import Cancellations
+from services.status.commanding import SOURCE, publish_and_see
 from services.status.hub import Hub
 from services.status.projection import Status, apply
 from services.status.store import FileStore
@@ -42,6 +43,7 @@ class Deletions:
     def __init__(self, hub: Hub, publisher: Publisher) -> None:
         self._hub = hub
         self._publisher = publisher
+        self._cancellations = Cancellations(hub, publisher)
 
     async def delete(self, status: Status, *, reason: str) -> Status:
         """Delete a file; returns once Kafka knows, with what is left of it. Work on it is stopped.
@@ -55,7 +57,7 @@ class Deletions:
                 f"The file has the label {LEGAL_HOLD!r} and must not be deleted.",
             )
         if not status.status.is_terminal:
-            await request_cancel(self._publisher, status, reason=reason)
+            await self._cancellations.request(status, reason=reason)
         data = DeletedData(run=status.run, reason=reason)
         event = FileDeleted.of(status.file_id, data, source=SOURCE)
         await publish_and_see(

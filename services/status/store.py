@@ -50,8 +50,9 @@ INDEXES = [
     IndexModel(BY_CHANGE),
     *map(_of_those_who_have, ("owner", "tenant", "batch_id", "label_index", "shares.reader")),
     IndexModel("to_erase", sparse=True),
+    IndexModel("cancel_run", name="to_cancel", partialFilterExpression={"cancel_run": {"$gt": 0}}),
 ]
-"""Those of the lists, and the one that finds the few files that were deleted and not yet erased.
+"""Those of the lists, and those that find the few files to be erased or to be cancelled.
 
 Of a list each ends with what it is sorted by, so that MongoDB neither sorts nor reads a collection
 from end to end. Few of these fields change while a file is worked on, since the projector pays for
@@ -252,6 +253,12 @@ class FileStore:
     async def to_erase(self, limit: int) -> list[Status]:
         """Files that were deleted, and that something may be stored of."""
         found = self._files.find({"to_erase": True}).limit(limit)
+        return [_to_status(document) async for document in found]
+
+    @translated
+    async def to_cancel(self, limit: int) -> list[Status]:
+        """Files under way whose present run somebody wants to stop."""
+        found = self._files.find({"cancel_run": {"$gt": 0}}).limit(limit)
         return [_to_status(document) async for document in found]
 
     @translated

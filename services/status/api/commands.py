@@ -49,8 +49,9 @@ async def cancel(
 ) -> Response:
     """Stop the work on a file, wherever it stands; 409 if it has ended.
 
-    The answer 202 means that the request is in Kafka. The phase is `cancelling` until
-    the processor has stopped the work, or the work has ended before that.
+    The answer 202 means that the request is in Kafka. A file that waits is `cancelled` at once,
+    whether a processor runs or not. Of one that is worked on the phase is `cancelling` until its
+    processor has stopped the work, or the work has ended before that.
     """
     status = await find_own(hub, file_id, commandable)
     return _accepted(Update(await commands.cancel(status, asker, reason=reason)))
