@@ -14,13 +14,25 @@ from typing import Annotated, Any, Literal, Self, TypeGuard
 from uuid import UUID
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     Field,
     PlainSerializer,
     WithJsonSchema,
 )
 
-from shared.facts import DeadData, Fact, Failure, Progress, Reader, Result, Source, assembled
+from shared.facts import (
+    DeadData,
+    Fact,
+    Failure,
+    Progress,
+    Reader,
+    Result,
+    Source,
+    Storable,
+    assembled,
+)
+from shared.storable import MAX_INT, checked_moment
 
 
 class EventType(StrEnum):
@@ -104,29 +116,36 @@ Timestamp = Annotated[
 ]
 
 
+EventTime = Annotated[Timestamp, AfterValidator(checked_moment)]
+"""A moment in an event: to the millisecond, and within what can be stored."""
+
+Ordinal = Annotated[int, Field(ge=1, le=MAX_INT)]
+"""The number of a run, an attempt or a report."""
+
+
 class RunData(Fact):
     """Every event belongs to one run of a file; a manual retry starts the next run."""
 
-    run: int = Field(default=1, ge=1)
+    run: Ordinal = 1
 
 
 class AttemptData(RunData):
     """An event of the processor belongs to one attempt at a run."""
 
-    attempt: int = Field(ge=1)
-    max_attempts: int = Field(ge=1)
+    attempt: Ordinal
+    max_attempts: Ordinal
 
 
 class UploadedData(RunData, Source):
     name: str
     tenant: str | None = None
     owner: str | None = None
-    labels: dict[str, str] = Field(default_factory=dict)
+    labels: Annotated[dict[str, str], Storable] = Field(default_factory=dict)
     batch_id: str | None = None
 
 
 class RequeuedData(UploadedData):
-    created_at: Timestamp
+    created_at: EventTime
     reason: str
 
 
@@ -138,7 +157,7 @@ class ProcessingData(AttemptData):
 
 
 class ProgressedData(AttemptData):
-    seq: int = Field(ge=1, description="counts up within the attempt")
+    seq: Ordinal = Field(description="counts up within the attempt")
     phase: str
     progress: Progress
     message: str | None = None
@@ -146,7 +165,7 @@ class ProgressedData(AttemptData):
 
 class RetryingData(AttemptData):
     error: Failure
-    next_attempt_at: Timestamp
+    next_attempt_at: EventTime
 
 
 class CompletedData(AttemptData):
@@ -187,12 +206,13 @@ class RetryScheduledData(AttemptData):
     """Work that waits: `attempt` is the one to come, not before `due_at`."""
 
     source: Source
-    due_at: Timestamp
+    due_at: EventTime
     error: Failure
     pipeline: str | None = Field(default=None, description="a plugin's, or none: the built-in one")
     returned: int = Field(
         default=0,
         ge=0,
+        le=MAX_INT,
         description="attempts that were handed back: they have numbers, and cost the file nothing",
     )
 
@@ -200,12 +220,12 @@ class RetryScheduledData(AttemptData):
 class WebhookScheduledData(RunData):
     """A message to a server that waits: `attempt` is the one to come, not before `due_at`."""
 
-    attempt: int = Field(ge=1)
+    attempt: Ordinal
     webhook_id: str
     event: str = Field(description="type of the event that is told")
-    occurred_at: Timestamp
+    occurred_at: EventTime
     error: Failure | None = None
-    due_at: Timestamp
+    due_at: EventTime
 
 
 class Event(Fact):
@@ -215,8 +235,11 @@ class Event(Fact):
     id: str
     source: str
     type: EventType
-    subject: str = Field(description="the file_id")
-    time: Timestamp
+    subject: str = Field(
+        pattern=r"^[!#-;=@-\[\]-~]{1,200}$",
+        description="the file_id: visible characters of ASCII, without quotes",
+    )
+    time: EventTime
     datacontenttype: Literal["application/json"] = "application/json"
     dataschema: str
 
@@ -362,6 +385,7 @@ class FileDead(Event):
     """A record could not be read, or was given up; it is kept here with the reason."""
 
     type: Literal[EventType.DEAD] = EventType.DEAD
+    subject: str = Field(description="the file_id, or the record's key if that is none")
     data: DeadData
 
 

@@ -3,9 +3,11 @@
 from enum import StrEnum
 from functools import cache
 from hashlib import blake2b
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from shared.storable import MAX_INT, checked_mapping
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -30,17 +32,27 @@ def _names_of(model: type[BaseModel]) -> set[str]:
     return set(model.model_fields)
 
 
-class Fact(BaseModel):
-    """Base of everything that is written into an event: frozen, tolerant of unknown fields."""
+Count = Annotated[int, Field(ge=0, le=MAX_INT)]
+"""A number of something, within what MongoDB stores."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+Storable = AfterValidator(checked_mapping)
+"""A mapping whose keys and values can be stored; others make an event unreadable, for everybody."""
+
+
+class Fact(BaseModel):
+    """Base of everything that is written into an event: frozen, tolerant of unknown fields.
+
+    What cannot be stored is refused where it is read, so that all readers agree on it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class Progress(Fact):
     """How far one phase of the work has come, in units that the step chose."""
 
-    done: int = Field(ge=0)
-    total: int = Field(ge=0)
+    done: Count
+    total: Count
 
 
 class Failure(Fact):
@@ -56,7 +68,7 @@ class Artifact(Fact):
 
     name: str
     content_type: str
-    size: int = Field(ge=0, description="bytes")
+    size: Count = Field(description="bytes")
 
 
 class Result(Fact):
@@ -64,7 +76,9 @@ class Result(Fact):
 
     prefix: str = Field(description="where in the blob store the artifacts are")
     artifacts: tuple[Artifact, ...] = ()
-    statistics: dict[str, int | float | str | bool | None] = Field(default_factory=dict)
+    statistics: Annotated[dict[str, int | float | str | bool | None], Storable] = Field(
+        default_factory=dict
+    )
 
 
 class Source(Fact):
@@ -72,7 +86,7 @@ class Source(Fact):
 
     blob: str = Field(description="key in the blob store")
     content_type: str
-    size: int = Field(ge=0, description="bytes")
+    size: Count = Field(description="bytes")
     sha256: str | None = Field(
         default=None, description="of the content; none if nobody has read all of it yet"
     )
@@ -100,6 +114,8 @@ class DeadCode(StrEnum):
 
     UNREADABLE = "unreadable"
     UNKNOWN_VERSION = "unknown_version"
+    UNSTORABLE = "unstorable"
+    UNPROCESSABLE = "unprocessable"
     GIVEN_UP = "given_up"
 
 
@@ -113,7 +129,8 @@ class DeadData(Fact):
     payload: str = Field(description="the record's value, base64; of `given_up` none, as personal")
     code: str = Field(
         default=DeadCode.UNREADABLE.value,
-        description="`unreadable`, `unknown_version` or `given_up`",
+        description="`unreadable`, `unknown_version`, `unstorable` (MongoDB does not take it), "
+        "`unprocessable` (a consumer failed on it again and again) or `given_up`",
     )
     size: int | None = Field(
         default=None, description="bytes of the record's value; a longer one is cut in `payload`"

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from shared.events import SCHEMAS, AnyEvent
+from shared.events import SCHEMAS, AnyEvent, EventType
 from shared.facts import DeadCode
 
 
@@ -40,16 +40,20 @@ def parse(payload: bytes) -> AnyEvent | None:
     """
     try:
         event = _ADAPTER.validate_json(payload)
-    except ValidationError as error:
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Not only pydantic's own error: a value nobody thought of must not look like a fault of
+        # the reader, which would stop at this record for ever.
         envelope = _envelope(payload)
         if "specversion" in envelope:
             _check_version(envelope["specversion"], "1.0")
             kind = envelope.get("type")
-            if kind in SCHEMAS:
-                _check_version(envelope.get("dataschema"), SCHEMAS[kind])
-            elif isinstance(kind, str):
-                return None
-        raise UnreadableEventError(str(error)) from error
+            if isinstance(kind, str):
+                if kind not in SCHEMAS:
+                    return None
+                _check_version(envelope.get("dataschema"), SCHEMAS[EventType(kind)])
+        raise UnreadableEventError(_reason(error)) from error
     if event.dataschema != SCHEMAS[event.type]:
         _check_version(event.dataschema, SCHEMAS[event.type])
     return event
@@ -68,6 +72,14 @@ def _check_version(found: object, known: str) -> None:
 def _envelope(payload: bytes) -> dict[str, Any]:
     try:
         envelope = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):  # It is no JSON, or is nested too deep.
         return {}
     return envelope if isinstance(envelope, dict) else {}
+
+
+def _reason(error: Exception) -> str:
+    """What was wrong: which fields, and why, without their values, which may be long."""
+    if not isinstance(error, ValidationError):
+        return f"{type(error).__name__}: {error}"
+    faults = error.errors(include_url=False, include_input=False, include_context=False)
+    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in faults[:5])

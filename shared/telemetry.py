@@ -90,11 +90,24 @@ IN_FLIGHT = Gauge("waybill_work_in_flight", "Records taken from Kafka and not ye
 WORKERS_LOST = Counter("waybill_workers_lost_total", "Worker processes that died or were killed.")
 PROJECTED = Counter("waybill_events_projected_total", "Events folded into MongoDB.")
 UNREADABLE = Counter("waybill_unreadable_records_total", "Records sent to the dead letters.")
+DEAD_LETTERS = Counter(
+    "waybill_dead_letters_total", "Records put aside in file.dead, by code.", ["code"]
+)
+CONSUMER_ERRORS = Counter(
+    "waybill_consumer_errors_total",
+    "Unexpected errors while records were consumed; each was logged, and retried or dead-lettered.",
+    ["consumer"],
+)
+UNREADABLE_DOCUMENTS = Counter(
+    "waybill_unreadable_documents_total",
+    "Documents that MongoDB gave back and that are none of this version; lists leave them out.",
+)
 SUBSCRIBERS = Gauge("waybill_subscribers", "Live connections that follow files.")
 PUSHED = Counter("waybill_pushes_total", "Status changes handed to a live connection.")
 AUDITED = Counter(
     "waybill_audited_files_total",
-    "Documents compared with a fresh fold of the log, by outcome: equal, different, missing.",
+    "Documents compared with a fresh fold of the log, by outcome: equal, different, "
+    "missing, mended.",
     ["outcome"],
 )
 STUCK = LoopGauge(

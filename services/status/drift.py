@@ -157,6 +157,7 @@ async def _mend(
     for some in _portions(drifted):
         conflicts: Collection[str] = some
         while conflicts:
+            await live.remove_unreadable(conflicts)
             left = await live.get_many(conflicts)
             await catch_up()
             right = await rebuilt.get_many(conflicts)

@@ -1,26 +1,39 @@
 """The projector: folds the events that Kafka brings into MongoDB.
 
 At least once: group `projector`, from the earliest offset; the offsets of a batch are committed
-after MongoDB has acknowledged what the batch changed. The range assignor gives the same partition
+after MongoDB has acknowledged what the batch changed, and Kafka the dead letters of what cannot be
+stored. No other error lets a batch pass: FastStream swallows what a handler raises, and the next
+batch would be committed past the failed one, so the handler raises nothing but its cancellation,
+and retries. The range assignor gives the same partition
 numbers of all these topics to one pod, so a file has one writer.
 """
 
 import asyncio
 import logging
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 
 from services.status.projection import Status, fold
-from services.status.store import FileStore
+from services.status.store import FileStore, UnstorableError
 from shared.connection import security_of
-from shared.deadletters import dead_letter
-from shared.errors import UnavailableError
+from shared.consuming import (
+    UNAVAILABLE,
+    DeadLetterWriter,
+    note_error,
+    place_of,
+    places_of,
+    until_done,
+)
 from shared.events import AnyEvent, FileUploaded, StatusEvent, tells_of_status
+from shared.facts import DeadCode
 from shared.messaging import SESSION_TIMEOUT_MS, KafkaRecord, group_name, topic_names
 from shared.publishing import Publisher
 from shared.reading import UnreadableEventError, parse
@@ -39,9 +52,6 @@ and one write of MongoDB, and at most some 20 MB of memory."""
 UNTIL_TAKEN = 3600.0
 """Seconds for which aiokafka fetches nothing while something waits to be taken."""
 
-RETRY_DELAY = 1.0
-"""Seconds between two tries while MongoDB or Kafka is away; the batch waits, nothing is lost."""
-
 PAUSE = 0.05
 """Seconds after a small batch, and the less the fuller one is: what comes meanwhile is folded in
 one go, and a short file's whole story is one write. With 0.02 the projector took a tenth more
@@ -51,10 +61,22 @@ from the hub."""
 FULL_BATCH = 250
 """Records after which there is no pause: what comes while so many are folded is enough."""
 
+MAX_NAMED = 10
+"""Files that a log line of a failed batch names."""
+
 MAX_RECENT = 5000
 """Files that need not be read again, some 5 kB each."""
 
-EventsOfFile = dict[str, list[tuple[StatusEvent, int]]]
+
+@dataclass(slots=True)
+class FileEvents:
+    """The events of one file, each with its offset, and the records that they were read from."""
+
+    events: list[tuple[StatusEvent, int]] = field(default_factory=list)
+    records: list[KafkaRecord] = field(default_factory=list)
+
+
+EventsOfFiles = dict[str, FileEvents]
 
 
 class Projector:
@@ -69,7 +91,7 @@ class Projector:
     ) -> None:
         self._store = store
         self._parse = parse
-        self._publisher = publisher
+        self._letters = DeadLetterWriter(publisher, source="/projector")
         self._broker: KafkaBroker | None = None
         self._subscriber: Any = None
         self._recent: OrderedDict[str, Status] = OrderedDict()
@@ -103,9 +125,12 @@ class Projector:
 
         @subscriber
         async def project(message: KafkaMessage) -> None:
-            await self.project(message.raw_message)
-            await message.ack()
-            await asyncio.sleep(PAUSE * max(0, 1 - len(message.raw_message) / FULL_BATCH))
+            records = message.raw_message
+            await until_done(
+                lambda: self.project(records), consumer=GROUP, where=lambda: places_of(records)
+            )
+            await self._commit(records)
+            await asyncio.sleep(PAUSE * max(0, 1 - len(records) / FULL_BATCH))
 
         await broker.start()
         # After 0.1 s it would ask for the partitions of which nothing waits to be taken. If those
@@ -126,22 +151,44 @@ class Projector:
         if self._broker is not None:
             await self._broker.stop()
 
+    async def _commit(self, records: Sequence[KafkaRecord]) -> None:
+        """Commit what lies below the ends of these records, and nothing beyond them.
+
+        After a rebalance another pod may have them, and does the same again: that is harmless.
+        """
+        consumer = self._subscriber.consumer
+        offsets: dict[TopicPartition, int] = {}
+        for record in records:
+            partition = TopicPartition(record.topic, record.partition)
+            offsets[partition] = max(offsets.get(partition, 0), record.offset + 1)
+        ours = {each: offset for each, offset in offsets.items() if each in consumer.assignment()}
+        try:
+            if ours:
+                await consumer.commit(ours)
+        except KafkaError as error:
+            log.warning("the commit of %s waits for the next one: %r", places_of(records), error)
+        except Exception as error:  # All of it is stored: there is nothing to be done again.
+            note_error(GROUP, error, places_of(records))
+
     async def project(self, records: Sequence[KafkaRecord]) -> None:
-        """Fold records into the store; returns when all of them are stored.
+        """Fold records into the store; returns when all are stored, or in the dead letters.
 
         Waits for as long as MongoDB, or Kafka for a dead letter, does not answer.
         """
         events = await self._read(records)
         again = False
         while events:
-            try:
-                events, again = await self._fold(events, again=again), True
-            except UnavailableError as error:
-                log.warning("projection waits: %s", error)
-                await asyncio.sleep(RETRY_DELAY)
+            events, again = (
+                await until_done(
+                    lambda: self._fold(events, again=again),  # noqa: B023 - awaited at once
+                    consumer=GROUP,
+                    where=lambda: _places_of(events),  # noqa: B023
+                ),
+                True,
+            )
         PROJECTED.inc(len(records))
 
-    async def _fold(self, events: EventsOfFile, *, again: bool) -> EventsOfFile:
+    async def _fold(self, events: EventsOfFiles, *, again: bool) -> EventsOfFiles:
         """Fold events into the store; returns those of files that somebody else changed.
 
         Args:
@@ -154,19 +201,58 @@ class Projector:
             # One that begins here is new; should it not be, the store refuses it, and it is read.
             # Of two topics the second may come first.
             if status is None
-            and (again or not any(type(event) is FileUploaded for event, _ in events[file_id]))
+            and (
+                again or not any(type(event) is FileUploaded for event, _ in events[file_id].events)
+            )
         ]
         if unknown:
             stored |= await self._store.get_many(unknown)
         changes: list[tuple[Status | None, Status]] = []
+        unstorable: set[str] = set()
         for file_id, of_file in events.items():
             before = stored[file_id]
-            after = fold(before, of_file)
+            try:
+                after = fold(before, of_file.events)
+            except Exception as error:  # A pure function fails on what it is given.
+                note_error(GROUP, error, places_of(of_file.records))
+                unstorable.add(file_id)
+                continue
             if after is not None and after is not before:
                 changes.append((before, after))
-        conflicts = await self._store.save(changes)
-        self._remember(new for _, new in changes if new.file_id not in conflicts)
-        return {file_id: events[file_id] for file_id in conflicts}
+        try:
+            conflicts = await self._store.save(changes)
+        except UnstorableError as error:
+            conflicts = error.conflicts
+            unstorable |= error.refused.keys()
+        self._remember(new for _, new in changes if new.file_id not in conflicts | unstorable)
+        # Of what has just been read the store says that it is there: it can be read by nobody.
+        unstorable |= {each for each in conflicts if again and stored[each] is None}
+        for file_id in unstorable:
+            await self._fold_one_by_one(file_id, events[file_id])
+        return {file_id: events[file_id] for file_id in conflicts - unstorable}
+
+    async def _fold_one_by_one(self, file_id: str, of_file: FileEvents) -> None:
+        """Store as much of a file's story as can be, and dead-letter the records of the rest."""
+        while of_file.events:
+            (event, offset), record = of_file.events[0], of_file.records[0]
+            try:
+                before = (await self._store.get_many([file_id])).get(file_id)
+                after = fold(before, [(event, offset)])
+                assert after is not None  # noqa: S101 - there is an event
+                if after is not before and await self._store.save([(before, after)]):
+                    # Somebody else changed it meanwhile; or it is there, and cannot be read.
+                    await self._store.get(file_id)
+                    continue
+            except UnstorableError as error:
+                await self._letters.write(record, error.refused[file_id], DeadCode.UNSTORABLE)
+            except UNAVAILABLE:
+                raise
+            except Exception as error:
+                reason = f"It cannot be folded: {type(error).__name__}: {error}"
+                note_error(GROUP, error, place_of(record))
+                await self._letters.write(record, reason, DeadCode.UNSTORABLE)
+            # What is dealt with is not dealt with again, should MongoDB be away for the next one.
+            del of_file.events[0], of_file.records[0]
 
     def _remember(self, saved: Iterable[Status]) -> None:
         for status in saved:
@@ -176,31 +262,29 @@ class Projector:
         while len(self._recent) > MAX_RECENT:
             self._recent.popitem(last=False)
 
-    async def _read(self, records: Sequence[KafkaRecord]) -> EventsOfFile:
-        events: EventsOfFile = defaultdict(list)
+    async def _read(self, records: Sequence[KafkaRecord]) -> EventsOfFiles:
+        events: EventsOfFiles = {}
         for record in records:
             if record.value is None:
                 continue
             try:
                 event = self._parse(record.value)
             except UnreadableEventError as error:
-                await self._bury(record, error)
+                UNREADABLE.inc()
+                await self._letters.write(record, str(error), error.code)
                 continue
             if event is not None and tells_of_status(event):
-                events[event.subject].append((event, record.offset))
+                of_file = events.setdefault(event.subject, FileEvents())
+                of_file.events.append((event, record.offset))
+                of_file.records.append(record)
         return events
 
-    async def _bury(self, record: KafkaRecord, error: UnreadableEventError) -> None:
-        log.warning("unreadable record %s:%d@%d", record.topic, record.partition, record.offset)
-        UNREADABLE.inc()
-        while self._publisher is not None:
-            try:
-                letter = dead_letter(record, str(error), source="/projector", code=error.code)
-                await self._publisher.publish(letter)
-                return
-            except UnavailableError as unavailable:
-                log.warning("a dead letter waits: %s", unavailable)
-                await asyncio.sleep(RETRY_DELAY)
+
+def _places_of(events: EventsOfFiles) -> str:
+    """Where the records of these events stand, and of which files they are, for the log."""
+    some = list(events)[:MAX_NAMED]
+    places = places_of([record for each in events.values() for record in each.records])
+    return f"{places} (files {', '.join(some)}{' …' if len(events) > MAX_NAMED else ''})"
 
 
 async def _leave_undecoded(message: Any) -> bytes:  # noqa: ARG001 - FastStream passes the message

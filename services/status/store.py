@@ -1,13 +1,31 @@
 """The files in MongoDB: the queryable truth. The only module that knows the driver."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+import logging
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from bson.errors import BSONError
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
+from pydantic import ValidationError
 from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, UpdateOne
-from pymongo.errors import BulkWriteError, ExecutionTimeout, PyMongoError
+from pymongo.errors import (
+    BulkWriteError,
+    DocumentTooLarge,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+)
 
 from services.status.access import EVERYTHING, Visibility
 from services.status.conditions import conditions
@@ -16,6 +34,9 @@ from services.status.projection import State, Status
 from services.status.query import Cursor, Query, Sort
 from shared.errors import MongoUnavailableError, TooWideSearchError
 from shared.settings import Settings
+from shared.telemetry import UNREADABLE_DOCUMENTS
+
+log = logging.getLogger(__name__)
 
 FILES = "files"
 """Name of the collection."""
@@ -64,6 +85,32 @@ no index of its own, and nobody waits longer for a list."""
 
 
 DUPLICATE_KEY = 11000
+
+UNENCODABLE = (BSONError, DocumentTooLarge, OverflowError, RecursionError, TypeError, ValueError)
+"""What the driver raises of a document that is none: it names neither the document nor, always,
+itself. No other part of a write raises one of these."""
+
+REFUSED = frozenset({2, 9, 14, 15, 22, 52, 53, 55, 56, 57, 121, 171, 10334, 17280, 17419, 17420})
+"""Codes by which MongoDB refuses a document for what it is: a bad value, key or type, too large or
+deep, invalid by the collection's rules. All others tell of MongoDB's own state, and may pass."""
+
+
+class UnstorableError(Exception):
+    """MongoDB does not take some documents, for what they are; all others are written."""
+
+    def __init__(self, refused: Mapping[str, str], conflicts: Collection[str] = ()) -> None:
+        """Args:
+        refused: by file, why MongoDB does not take its document.
+        conflicts: files that somebody else changed, among the others.
+        """
+        super().__init__("; ".join(f"{file}: {why}" for file, why in refused.items()))
+        self.refused = dict(refused)
+        self.conflicts = set(conflicts)
+
+
+class UnreadableDocumentError(Exception):
+    """A document in MongoDB is not one of this version; a refold of the log replaces it."""
+
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -142,7 +189,11 @@ class FileStore:
 
     @translated
     async def get(self, file_id: str, visible_to: Visibility = EVERYTHING) -> Status | None:
-        """One file, or None if it is not known."""
+        """One file, or None if it is not known.
+
+        Raises:
+            UnreadableDocumentError: its document is none of this version.
+        """
         document = await self._files.find_one({"_id": file_id, **visible_to.conditions()})
         return None if document is None else _to_status(document)
 
@@ -150,9 +201,9 @@ class FileStore:
     async def get_many(
         self, file_ids: Collection[str], visible_to: Visibility = EVERYTHING
     ) -> dict[str, Status]:
-        """Those of the files that are known."""
+        """Those of the files that are known, and whose documents can be read."""
         cursor = self._files.find({"_id": {"$in": list(file_ids)}, **visible_to.conditions()})
-        return {document["_id"]: _to_status(document) async for document in cursor}
+        return {status.file_id: status for status in _readable([each async for each in cursor])}
 
     @translated
     async def save(self, changes: Sequence[tuple[Status | None, Status]]) -> set[str]:
@@ -163,24 +214,67 @@ class FileStore:
 
         Returns:
             The ids of files that somebody else changed: read them and fold again.
+
+        Raises:
+            UnstorableError: some of them cannot be stored for what they are; the rest is written.
         """
         if not changes:
             return set()
         conflicts: set[str] = set()
+        refused: dict[str, str] = {}
         replaced = {new.file_id for read, new in changes if read is not None}
-        operations = [_compare_and_set(read, new) for read, new in changes]
         try:
+            operations = [_compare_and_set(read, new) for read, new in changes]
             result = await self._files.bulk_write(operations, ordered=False)
             modified = result.modified_count
         except BulkWriteError as error:
             faults = error.details["writeErrors"]
-            if any(fault["code"] != DUPLICATE_KEY for fault in faults):
+            if any(fault["code"] not in REFUSED | {DUPLICATE_KEY} for fault in faults):
                 raise
-            conflicts = {changes[fault["index"]][1].file_id for fault in faults}
+            if error.details["writeConcernErrors"]:
+                raise
+            for fault in faults:
+                file_id = changes[fault["index"]][1].file_id
+                if fault["code"] == DUPLICATE_KEY:
+                    conflicts.add(file_id)
+                else:
+                    refused[file_id] = f"MongoDB refused it: {fault['errmsg']}"
             modified = error.details["nModified"]
-        if modified < len(replaced):
+        except UNENCODABLE as error:
+            return await self._save_without_guilty(changes, error)
+        except OperationFailure as error:
+            if error.code not in REFUSED:
+                raise
+            return await self._save_without_guilty(changes, error)
+        if modified < len(replaced - refused.keys()):
             # The driver tells how many were not changed, not which: ask again for all of them.
-            conflicts |= replaced
+            conflicts |= replaced - refused.keys()
+        if refused:
+            raise UnstorableError(refused, conflicts)
+        return conflicts
+
+    async def _save_without_guilty(
+        self, changes: Sequence[tuple[Status | None, Status]], error: Exception
+    ) -> set[str]:
+        """Write changes of which some cannot be: halves of them, and halves of those that fail.
+
+        Raises:
+            UnstorableError: which could not be written; the rest is.
+        """
+        if len(changes) == 1:
+            refused = {changes[0][1].file_id: f"{type(error).__name__}: {error}"}
+            raise UnstorableError(refused) from error
+        middle = len(changes) // 2
+        conflicts: set[str] = set()
+        guilty: dict[str, str] = {}
+        for half in (changes[:middle], changes[middle:]):
+            try:
+                conflicts |= await self.save(half)
+            except UnstorableError as unstorable:
+                conflicts |= unstorable.conflicts
+                guilty |= unstorable.refused
+        if guilty:
+            raise UnstorableError(guilty, conflicts)
         return conflicts
 
     @translated
@@ -206,8 +300,9 @@ class FileStore:
             documents = await found.to_list(None)
         except ExecutionTimeout as error:
             raise TooWideSearchError from error
-        items = [_to_status(document) for document in documents[:limit]]
-        return Page(items, Cursor.behind(items[-1], sort) if len(documents) > limit else None)
+        items = list(_readable(documents[:limit]))
+        more = len(documents) > limit and items
+        return Page(items, Cursor.behind(items[-1], sort) if more else None)
 
     @translated
     async def counts(self, visible_to: Visibility = EVERYTHING) -> dict[State, int]:
@@ -247,13 +342,13 @@ class FileStore:
         wanted = {"status": state.value, "deleted_at": None, **visible_to.conditions()}
         found = self._files.find(wanted, {"history": 0})
         documents = await found.sort("_id", ASCENDING).limit(1).to_list(None)
-        return _to_status(documents[0]) if documents else None
+        return next(_readable(documents), None)
 
     @translated
     async def to_erase(self, limit: int) -> list[Status]:
         """Files that were deleted, and that something may be stored of."""
         found = self._files.find({"to_erase": True}).limit(limit)
-        return [_to_status(document) async for document in found]
+        return list(_readable([document async for document in found]))
 
     @translated
     async def to_cancel(self, limit: int) -> list[Status]:
@@ -270,7 +365,8 @@ class FileStore:
         """Every file, in the order of the ids."""
         try:
             async for document in self._files.find().sort("_id", ASCENDING):
-                yield _to_status(document)
+                for status in _readable([document]):
+                    yield status
         except PyMongoError as error:
             raise MongoUnavailableError(f"MongoDB does not answer: {error}") from error
 
@@ -287,6 +383,17 @@ class FileStore:
             if not result.deleted_count:
                 conflicts.add(status.file_id)
         return conflicts
+
+    @translated
+    async def remove_unreadable(self, file_ids: Collection[str]) -> None:
+        """Delete those of these documents that are none of this version, to be folded anew."""
+        async for document in self._files.find({"_id": {"$in": list(file_ids)}}):
+            try:
+                _to_status(document)
+            except UnreadableDocumentError as error:
+                log.error("removed, to be folded anew from the log: %s", error)
+                as_found = {"_id": document["_id"], "position": document.get("position")}
+                await self._files.delete_one(as_found)
 
     @translated
     async def drop(self) -> None:
@@ -368,4 +475,21 @@ def _to_document(status: Status) -> dict[str, Any]:
 
 
 def _to_status(document: Mapping[str, Any]) -> Status:
-    return Status.model_validate({**document, "file_id": document["_id"]})
+    try:
+        return Status.model_validate({**document, "file_id": document["_id"]})
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        where = ", ".join(".".join(map(str, fault["loc"])) for fault in faults[:5])
+        raise UnreadableDocumentError(
+            f"the document of {document['_id']!r:.200} cannot be read: {where}"
+        ) from error
+
+
+def _readable(documents: Iterable[Mapping[str, Any]]) -> Iterator[Status]:
+    """The statuses in those documents that can be read: one that cannot hides no other."""
+    for document in documents:
+        try:
+            yield _to_status(document)
+        except UnreadableDocumentError as error:
+            UNREADABLE_DOCUMENTS.inc()
+            log.error("%s; `waybill replay` folds it anew", error)
