@@ -8,6 +8,8 @@ by side, so a long file holds up no other; see `offsets` for what is committed i
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Collection, Mapping, Sequence
 
 from aiokafka import (
@@ -62,6 +64,10 @@ LONG_PAUSE = 0.02
 """Seconds between two polls while there is work enough. A fetch costs about as much as ten files
 that need no work, whatever it brings."""
 
+CERTAIN_FOR = SESSION_TIMEOUT_MS / 2000
+"""Seconds after a heartbeat or a commit for which the group cannot have given this pod up: half of
+what it waits for, since an outcome is on its way for some time."""
+
 REVOKE_TELL_TIMEOUT = 1.0
 """Seconds for outcomes that are on their way to Kafka, before that commit."""
 
@@ -95,6 +101,9 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._settled = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
         outcomes.still_ours = self._still_ours
+        outcomes.confirmed = self._confirmed
+        self._heard = -math.inf
+        """When this pod last sent something that the group took, in seconds of `_clock`."""
         self._committer = Committer(self._commit, settled=self._settled)
         self._desk = Desk(
             settings=settings,
@@ -142,6 +151,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._cancels.loaded.wait()
             self._consumer.subscribe(topic_names(self._settings, WORK_TOPICS), listener=self)
             await self._consumer.start()
+            self._note_heartbeats(self._consumer)
             await self._poll_until_drained(self._consumer)
             # What is being done now is committed, and may be cancelled, until `drain` is over.
 
@@ -269,6 +279,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             raise CommitFailedError("the group has given this pod up")
         for partition, ledger in offsets.items():
             self._own_ledgers[partition].add(ledger)
+        sent = _clock()
         commit = asyncio.create_task(self._consumer.commit(offsets))
         self._commits.add(commit)
         commit.add_done_callback(self._commits.discard)
@@ -279,6 +290,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if commit.cancelled():
             raise CommitFailedError("a rebalance came first")
         commit.result()
+        self._heard = max(self._heard, sent)
         self._own_ledgers |= {partition: {ledger} for partition, ledger in offsets.items()}
 
     @property
@@ -292,6 +304,30 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """Return once a commit was taken: the group refuses those of a pod that it gave up."""
         await self._committer.written({TopicPartition(record.topic, record.partition)})
 
+    async def _confirmed(self, record: KafkaRecord) -> None:
+        """Return once it is certain that no other pod may have a record.
+
+        A pod that was frozen or cut off from Kafka does not know that the group gave it up. So what
+        it finished meanwhile waits until a commit was taken, or is given back where it is refused.
+        """
+        is_member = self._group_generation == self._generation
+        if not is_member or _clock() - self._heard > CERTAIN_FOR:
+            await self._still_ours(record)
+
+    def _note_heartbeats(self, consumer: AIOKafkaConsumer) -> None:
+        """Note when heartbeats were sent that the group took: aiokafka tells nobody."""
+        coordinator = consumer._coordinator  # noqa: SLF001
+        beat = coordinator._do_heartbeat  # noqa: SLF001
+
+        async def noted() -> bool:
+            sent = _clock()
+            taken: bool = await beat()
+            if taken:
+                self._heard = max(self._heard, sent)
+            return taken
+
+        coordinator._do_heartbeat = noted  # noqa: SLF001
+
     async def _commit_returning(self) -> None:
         """The last commit of partitions that may go to another pod."""
         try:
@@ -299,3 +335,8 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._commit(list(self._windows), returning=True)
         except (TimeoutError, *COMMIT_ERRORS) as error:
             log.warning("cannot commit before the rebalance: %r", error)
+
+
+def _clock() -> float:
+    """Seconds that also pass while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

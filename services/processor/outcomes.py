@@ -75,6 +75,8 @@ class Outcomes:
         self._on_their_way: set[asyncio.Future[None]] = set()
         self.still_ours: Callable[[KafkaRecord], Awaitable[None]] = _taken_for_granted
         """Returns once the group has confirmed that a record is this pod's."""
+        self.confirmed: Callable[[KafkaRecord], Awaitable[None]] = _taken_for_granted
+        """The same, at once where the group has confirmed it a moment ago."""
 
     async def begun(self, work: Work, time_limit: float) -> None:
         """Tell that a worker has begun; its acknowledgement is part of the outcome's.
@@ -190,8 +192,12 @@ class Outcomes:
             over.set_result(None)
 
     async def _settle(self, work: Work, outcome: Event) -> None:
-        """Publish an outcome; a wish to cancel, if there was one, is thereby settled."""
-        await self._publish(outcome)
+        """Publish an outcome; a wish to cancel, if there was one, is thereby settled.
+
+        It waits until no other pod can have the record: the end of an attempt that was lost would
+        stand beside that of the one that replaced it.
+        """
+        await self._publish(outcome, of=work.record)
         if self._cancels.concerns(work.file_id, work.run):
             await self._publisher.forget(work.file_id, CONTROL)
 
@@ -199,13 +205,20 @@ class Outcomes:
         retrying = RetryingData(**work.counts, error=error, next_attempt_at=due_at)
         await self._publish(FileRetrying.of(work.file_id, retrying, source=SOURCE))
 
-    async def _publish(self, event: Event, topic: Topic | None = None) -> None:
+    async def _publish(
+        self, event: Event, topic: Topic | None = None, *, of: KafkaRecord | None = None
+    ) -> None:
         """Publish, for as long as it takes.
+
+        Args:
+            of: the record whose outcome it is, which must be this pod's at each try.
 
         Raises:
             EventTooLargeError: Kafka takes no record of this size.
         """
         while True:
+            if of is not None:
+                await self.confirmed(of)
             try:
                 with self._acknowledgement.measure():
                     await self._publisher.publish(event, topic)

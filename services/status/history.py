@@ -1,7 +1,7 @@
 """The history of a file: a line of nearly every event, and how long what it tells of took."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.status.position import RANK, Position
@@ -12,6 +12,9 @@ from shared.facts import Failure
 MAX_HISTORY = 100
 """Lines of history in one document; the latest stay. 100 lines are ~20 kB, far under MongoDB's
 16 MB, and more than anybody reads of one file."""
+
+_ENDS = frozenset({EventType.COMPLETED, EventType.FAILED, EventType.CANCELLED})
+_OF_ATTEMPTS = _ENDS | {EventType.PROCESSING, EventType.RETRYING}
 
 _UNTOLD = frozenset({EventType.PROGRESSED, EventType.CANCEL_REQUESTED, *SHARING})
 """Leave no line."""
@@ -39,10 +42,24 @@ class HistoryEntry:
     time_limit: float | None = None
     """Of the beginning of an attempt: seconds that it may take; None where it was not told."""
 
+    superseded: bool = False
+    """Whether its run had ended before: an attempt that was thought lost told it, and it changed
+    nothing."""
+
     @property
-    def order(self) -> tuple[int, int, int, datetime, str]:
-        """Lines are sorted by what happened, not by the clocks of the machines that told it."""
-        return (self.run, self.attempt or 0, RANK[self.type], self.time, self.pod or "")
+    def order(self) -> tuple[int, int, int, int, datetime, str]:
+        """Lines are sorted by what happened, not by the clocks of the machines that told it.
+
+        Of a run come its attempts, then its end, then what superseded attempts told after it.
+        """
+        stage, place = 0, self.attempt or 0
+        if self.type is EventType.DELETED:
+            stage = 3
+        elif self.superseded:
+            stage, place = 2, self.offset or 0
+        elif self.type in _ENDS:
+            stage = 1
+        return (self.run, stage, place, RANK[self.type], self.time, self.pod or "")
 
     @property
     def position(self) -> Position:
@@ -98,9 +115,30 @@ def _with_lines(
         in_order = in_order and (last is None or last <= order)
         last = order
     longer = list(entries.values())
-    if not in_order:
+    if _mark_superseded(longer) or not in_order:
         longer.sort(key=lambda entry: entry.order)
     return tuple(longer[-MAX_HISTORY:])
+
+
+def _mark_superseded(lines: list[HistoryEntry]) -> bool:
+    """Mark what was told of an attempt after its run had ended; returns whether anything was.
+
+    The first end in the log is the end of its run.
+    """
+    ends: dict[int, int] = {}
+    for line in lines:
+        if line.type in _ENDS:
+            offset = line.offset or 0
+            ends[line.run] = min(offset, ends.get(line.run, offset))
+    marked = False
+    for place, line in enumerate(lines if ends else ()):
+        end = ends.get(line.run)
+        if end is None or line.superseded or line.type not in _OF_ATTEMPTS:
+            continue
+        if (line.offset or 0) > end:
+            lines[place] = replace(line, superseded=True)
+            marked = True
+    return marked
 
 
 @dataclass

@@ -64,3 +64,10 @@ def test_a_file_that_was_cancelled_before_it_began_tells_so() -> None:
         "uploaded",
         "cancelled at attempt 1 of 3: asked for",
     ]
+
+
+def test_what_a_lost_attempt_told_after_the_end_is_told_as_such() -> None:
+    lines = sentences(uploaded(), processing(), completed(), failed(2, time=20))
+    assert lines[-2] == "completed at attempt 1 of 3 after 8.0 s"
+    assert lines[-1].startswith("failed at attempt 2 of 3: corrupt_document: no PDF")
+    assert "superseded" in lines[-1]

@@ -14,7 +14,10 @@ NOTEWORTHY = 1.0
 def story(lines: Iterable[HistoryLine], document: Status) -> Iterator[tuple[datetime, str]]:
     """One sentence for each line of a file's history, each with its time."""
     for line in lines:
-        yield datetime.fromisoformat(line["time"]), _sentence(line, _attempt(line, document))
+        sentence = _sentence(line, _attempt(line, document))
+        if line.get("superseded"):
+            sentence += " (superseded: the run had ended before, so this changed nothing)"
+        yield datetime.fromisoformat(line["time"]), sentence
 
 
 def _sentence(line: HistoryLine, attempt: str) -> str:

@@ -44,6 +44,7 @@ STATUS: Example = {
             "next_attempt_at": None,
             "offset": 41,
             "time_limit": None,
+            "superseded": False,
         },
         {
             "id": f"{_ID}:1:1:file.processing",
@@ -57,6 +58,7 @@ STATUS: Example = {
             "next_attempt_at": None,
             "offset": 120,
             "time_limit": 900.0,
+            "superseded": False,
         },
     ],
     "position": [1, 0, 1, 2, 3, -512],

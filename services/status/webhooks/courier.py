@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 
 from services.status.access import EVERYTHING
 from services.status.commanding import SOURCE
+from services.status.history import MAX_HISTORY
 from services.status.hub import Hub
 from services.status.projection import State, Status
 from services.status.webhooks.deliveries import Deliveries, Delivery
@@ -194,18 +195,19 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
         elif event is not None:
             state = State(event.type.removeprefix("file."))
             asked = [each for each in known.values() if state in each.states]
-            status = await self._status_of(event.file_id) if asked else None
-            if status is not None:
+            status = await self._status_of(event) if asked else None
+            if status is not None and not _is_superseded(event, status):
                 wanted = [each for each in asked if each.wants(status, event.time)]
                 await asyncio.gather(*(self._deliver(each, _first(each, event)) for each in wanted))
 
-    async def _status_of(self, file_id: str) -> Status | None:
-        """What is known of a file, once it is known whose it is."""
+    async def _status_of(self, event: ENDS) -> Status | None:
+        """What is known of a file, once it is known whose it is and which end counts."""
+        file_id = event.file_id
         clock = asyncio.get_running_loop().time
         deadline = clock() + UPLOAD_PATIENCE
         while clock() < deadline:
             current = await self._hub.current(file_id, EVERYTHING)
-            if current is not None and current.status.created_at is not None:
+            if current is not None and _tells(current.status, event):
                 return None if current.status.deleted_at is not None else current.status
             await asyncio.sleep(0.2)
         log.warning("%s has ended, but its upload is not known: no webhook is told", file_id)
@@ -267,6 +269,18 @@ def _read(
         event = logged.event if logged else None
         found.append((record, event if isinstance(event, ENDS | FileWebhookScheduled) else None))
     return found
+
+
+def _tells(status: Status, event: ENDS) -> bool:
+    """Whether a status tells whose the file is, and what became of an end."""
+    history = status.history
+    is_known = any(line.id == event.id for line in history) or len(history) >= MAX_HISTORY
+    return status.created_at is not None and (is_known or status.deleted_at is not None)
+
+
+def _is_superseded(event: ENDS, status: Status) -> bool:
+    """Whether the run had ended before: nobody is told two ends of one run."""
+    return any(line.superseded for line in status.history if line.id == event.id)
 
 
 def _due_at(event: ENDS | FileWebhookScheduled | None) -> datetime:

@@ -75,6 +75,31 @@ async def test_a_pod_that_the_group_gave_up_goes_on_where_the_others_left_off(
     assert begun == [(1, "pod-a"), (2, "pod-b"), (3, "pod-a")]
 
 
+async def test_a_pod_that_the_group_gave_up_does_not_tell_how_its_attempt_ended(
+    publisher: Publisher,
+    processor_settings: ProcessorSettings,
+    blobs: BlobStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was frozen, say: another pod has begun the next attempt by the time that it is done."""
+    silence = SESSION_TIMEOUT_MS / 1000
+    file_id = await upload(publisher, blobs, seconds=silence + 2)
+    settings = processor_settings.model_copy(update={"time_limit": 300, "shutdown_grace": 0.0})
+    monkeypatch.setattr(consumer, "HEARTBEAT_MS", 60_000)
+    async with processing_pod(settings):
+        monkeypatch.undo()
+        await consume(settings, LIFECYCLE, 1)
+        await asyncio.sleep(silence + 0.5)
+        async with processing_pod(settings, pod="pod-b"):
+            await consume(settings, LIFECYCLE, 3)
+            await asyncio.sleep(3)  # The first attempt is done by now, and could be told.
+            events = await consume(settings, LIFECYCLE, await count(settings, LIFECYCLE))
+    told = [(event.type.removeprefix("file."), vars(event.data)["attempt"]) for event in events]
+    assert told[:3] == [("processing", 1), ("retrying", 1), ("processing", 2)]
+    assert ("completed", 1) not in told
+    assert {event.file_id for event in events} == {file_id}
+
+
 async def at_least(settings: ProcessorSettings, events: int) -> None:
     """Wait until the history has so many events."""
     async with asyncio.timeout(60):

@@ -1,9 +1,20 @@
 """A history tells how long each attempt waited for its turn, and how long it took."""
 
-from services.status.history import with_durations
-from services.status.projection import fold
+from itertools import permutations
+
+from services.status.history import HistoryEntry, with_durations
+from services.status.projection import State, fold
 from shared.events import StatusEvent
-from tests.support.builders import completed, processing, requeued, retrying, uploaded
+from tests.support.builders import (
+    cancelled,
+    completed,
+    deleted,
+    failed,
+    processing,
+    requeued,
+    retrying,
+    uploaded,
+)
 
 
 def durations(*events: StatusEvent) -> list[tuple[str, float | None, float | None]]:
@@ -45,3 +56,75 @@ def test_clocks_that_disagree_make_no_negative_durations() -> None:
 
 def test_what_is_not_known_has_no_duration() -> None:
     assert durations(completed()) == [("completed", None, None)]
+
+
+def told(history: tuple[HistoryEntry, ...]) -> list[str]:
+    return [
+        f"{line.type.removeprefix('file.')} {line.run}.{line.attempt}"
+        + (" superseded" if line.superseded else "")
+        for line in history
+    ]
+
+
+def test_what_a_lost_attempt_tells_after_the_end_is_marked_in_whatever_order_it_comes() -> None:
+    # Pod A is frozen at attempt 1, pod B takes over and completes, and A wakes up.
+    log: list[StatusEvent] = [
+        processing(1, pod="a"),
+        retrying(1, time=8),
+        processing(2, pod="b", time=8.1),
+        completed(2, time=12),
+        completed(1, time=20),
+    ]
+    for order in permutations(range(len(log))):
+        status = fold(None, [(uploaded(), 0), *((log[at], at) for at in order)])
+        assert status is not None
+        assert status.status is State.COMPLETED
+        assert status.attempt == 2
+        assert told(status.history) == [
+            "uploaded 1.None",
+            "processing 1.1",
+            "retrying 1.1",
+            "processing 1.2",
+            "completed 1.2",
+            "completed 1.1 superseded",
+        ]
+
+
+def test_a_lost_attempt_that_ends_first_decides_and_the_later_end_is_marked() -> None:
+    log: list[StatusEvent] = [
+        uploaded(),
+        processing(1, pod="a"),
+        retrying(1, time=8),
+        processing(2, pod="b", time=8.1),
+        completed(1, time=9),
+        failed(2, time=12),
+        processing(3, pod="c", time=13),
+        deleted(),
+    ]
+    status = fold(None, [(event, offset) for offset, event in enumerate(log)])
+    assert status is not None
+    assert (status.status, status.attempt) == (State.COMPLETED, 1)
+    assert told(status.history) == [
+        "uploaded 1.None",
+        "processing 1.1",
+        "retrying 1.1",
+        "processing 1.2",
+        "completed 1.1",
+        "failed 1.2 superseded",
+        "processing 1.3 superseded",
+        "deleted 1.None",
+    ]
+
+
+def test_of_a_cancelled_and_a_completed_run_one_end_is_told() -> None:
+    log: list[StatusEvent] = [uploaded(), processing(), cancelled(), completed(), requeued()]
+    for order in permutations(range(len(log))):
+        status = fold(None, [(log[at], at) for at in order])
+        assert status is not None
+        assert told(status.history) == [
+            "uploaded 1.None",
+            "processing 1.1",
+            "cancelled 1.1",
+            "completed 1.1 superseded",
+            "requeued 2.None",
+        ]

@@ -19,7 +19,7 @@ from services.status.webhooks import courier
 from shared.events import new_file_id
 from shared.publishing import Publisher
 from tests.services.status.asking import publish, wait_for
-from tests.support.builders import cancelled, completed, failed, processing, uploaded
+from tests.support.builders import at, cancelled, completed, failed, processing, uploaded
 from tests.support.serving import served, until_ready
 
 
@@ -194,3 +194,29 @@ async def test_an_address_that_is_not_public_is_refused(
 ) -> None:
     answer = await client.post("/api/webhooks", json={"url": url})
     assert (answer.status_code, answer.json()["code"]) == (422, "forbidden_address")
+
+
+async def test_of_a_run_with_two_ends_one_is_told(
+    status: httpx.AsyncClient, publisher: Publisher, receiver: Receiver
+) -> None:
+    await add(status, receiver.url)
+    one, other, now = new_file_id(), new_file_id(), time.time()
+    now -= at(0).timestamp()
+    await publish(
+        publisher, one, uploaded(), processing(), completed(time=now), failed(2, time=now)
+    )
+    await publish(publisher, one, cancelled(3, time=now))
+    await wait_for(status, one, "completed")
+    await publish(publisher, other, uploaded(), failed(time=now))
+    await receiver.messages(2)
+    await asyncio.sleep(0.5)  # What must not come would have come before the last one.
+    told = {(each["data"]["file_id"], each["type"]) for each in await receiver.messages(2)}
+    assert told == {(one, "file.completed"), (other, "file.failed")}
+    lines = (await status.get(f"/api/files/{one}/events")).json()["items"]
+    assert [(line["type"], line["superseded"]) for line in lines] == [
+        ("file.uploaded", False),
+        ("file.processing", False),
+        ("file.completed", False),
+        ("file.failed", True),
+        ("file.cancelled", True),
+    ]

@@ -98,10 +98,14 @@ export function history(file) {
       line.run > 1 && `run ${line.run}`,
       line.attempt && `attempt ${line.attempt}`,
       line.pod && `on ${line.pod}`,
+      line.superseded && "superseded: the run had ended before",
     ];
     return element(
       "li",
-      { "data-status": STATUS_OF[line.type] },
+      {
+        class: line.superseded ? "superseded" : null,
+        "data-status": line.superseded ? null : STATUS_OF[line.type],
+      },
       element("b", {}, line.type.replace("file.", "")),
       element("time", { datetime: line.time }, moment(line.time)),
       element("span", {}, words.filter(Boolean).join(" · ")),

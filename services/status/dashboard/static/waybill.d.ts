@@ -49,6 +49,8 @@ export interface HistoryLine {
   offset: number | null;
   /** Seconds that the attempt may take, where it begins. */
   time_limit: number | null;
+  /** Whether the run had ended before: a lost attempt told it, and it changed nothing. */
+  superseded: boolean;
 }
 
 export interface ShareList {
