@@ -10,7 +10,8 @@ import sys
 from dataclasses import dataclass
 
 from shared.bloberrors import BlobMissingError
-from shared.blobs import BlobStore, Stored, open_blob_store
+from shared.blobinfo import Stored
+from shared.blobs import BlobStore, open_blob_store
 from shared.errors import WaybillError
 from shared.settings import Settings
 

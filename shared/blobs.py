@@ -1,14 +1,13 @@
 """The blob store: a directory, or any store that obstore speaks to (S3-compatible, GCS, Azure)."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import obstore
 from obstore.exceptions import AlreadyExistsError
@@ -17,11 +16,15 @@ from obstore.exceptions import NotFoundError as StoreNotFoundError
 from obstore.store import LocalStore, MemoryStore, ObjectStore
 
 from shared.bloberrors import missing_or_unavailable, unavailable
+from shared.blobinfo import BlobInfo, Stored, info_of_file, info_of_object, info_of_slice
 from shared.directory import Directory, Read
-from shared.files import STAGED, Piece, force_folders
+from shared.files import STAGED, Piece, force_blob
 from shared.objectstore import open_object_store
 from shared.packs import PACKS, Packs
 from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
 
 BLOCK = 1 << 20
 """Bytes handed on at a time: large enough to be cheap, small enough to hold many. What is smaller
@@ -36,14 +39,6 @@ PARTS_IN_FLIGHT = 3
 
 AT_ONCE = 1000
 """Slices that are read from packs between two looks at the loop."""
-
-
-class Stored(NamedTuple):
-    """What the store knows of a blob."""
-
-    size: int
-    """Bytes."""
-    at: datetime
 
 
 def _nothing(_: Piece) -> None:
@@ -184,18 +179,26 @@ class BlobStore:
         chunks = [chunk async for chunk in await self.stream(key)]
         return b"".join(chunks)
 
-    async def stream(self, key: str) -> AsyncIterator[bytes]:
-        """The blob in pieces of about `BLOCK` bytes.
+    async def stream(
+        self, key: str, *, start: int = 0, end: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """The blob in pieces of about `BLOCK` bytes; only these are read.
+
+        Args:
+            start, end: the bytes of the blob from `start` up to `end`; by default all.
 
         Raises:
             BlobMissingError: nothing is stored under this key.
         """
         with missing_or_unavailable(key):
             if packs := self.packs_of(key):
-                return _one(await asyncio.to_thread(packs.read, key))
+                length = None if end is None else end - start
+                return _one(await asyncio.to_thread(packs.read, key, length, start=start))
             # obstore reads a file in pieces of 8 KiB, each of which changes threads.
             content = await (
-                self._directory.stream(key, BLOCK) if self._directory else self._stream(key)
+                self._directory.stream(key, BLOCK, start=start, end=end)
+                if self._directory
+                else self._stream(key, start, end)
             )
 
         async def pieces() -> AsyncIterator[bytes]:
@@ -207,9 +210,27 @@ class BlobStore:
 
         return pieces()
 
-    async def _stream(self, key: str) -> AsyncIterator[bytes]:
-        answer = await obstore.get_async(self._store, key)
+    async def _stream(self, key: str, start: int, end: int | None) -> AsyncIterator[bytes]:
+        options: GetOptions = {}
+        if end is not None and end > start:  # A store refuses a range of no bytes.
+            options["range"] = (start, end)
+        elif start:
+            options["range"] = {"offset": start}
+        answer = await obstore.get_async(self._store, key, options=options)
         return (bytes(piece) async for piece in answer.stream(min_chunk_size=BLOCK))
+
+    async def info(self, key: str) -> BlobInfo:
+        """What the store says of the blob, without reading it.
+
+        Raises:
+            BlobMissingError: nothing is stored under this key.
+        """
+        with missing_or_unavailable(key):
+            if packs := self.packs_of(key):
+                return await asyncio.to_thread(info_of_slice, packs, key)
+            if self._root is not None:
+                return await asyncio.to_thread(info_of_file, self._root / key)
+            return info_of_object(await obstore.head_async(self._store, key))
 
     async def size(self, key: str) -> int:
         """Bytes of the blob.
@@ -337,7 +358,7 @@ class BlobStore:
         """Force a directory store's new blob, and the folders that name it, to the disk."""
         if self._fsync and self._root is not None:
             try:
-                await asyncio.to_thread(_force, self._root, key)
+                await asyncio.to_thread(force_blob, self._root, key)
             except OSError as error:
                 raise unavailable(error) from error
 
@@ -354,15 +375,6 @@ async def _read_block(read: Read, enough: int) -> Piece:
         pieces.append(await read())
         size += len(pieces[-1])
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-def _force(root: Path, key: str) -> None:
-    descriptor = os.open(root / key, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    force_folders(str(root), [key])
 
 
 def open_blob_store(settings: Settings) -> BlobStore:

@@ -152,8 +152,13 @@ class Directory:
             await asyncio.to_thread(file.discard)
             raise
 
-    async def stream(self, key: str, block: int) -> AsyncIterator[bytes]:
+    async def stream(
+        self, key: str, block: int, *, start: int = 0, end: int | None = None
+    ) -> AsyncIterator[bytes]:
         """The blob in pieces of `block` bytes; it is there when this returns.
+
+        Args:
+            start, end: the bytes from `start` up to `end`; by default all.
 
         Raises:
             FileNotFoundError: nothing is stored under this key.
@@ -162,7 +167,14 @@ class Directory:
 
         async def pieces() -> AsyncIterator[bytes]:
             with file:
-                while piece := await asyncio.to_thread(file.read, block):
+                file.seek(start)
+                place = start
+                while end is None or place < end:
+                    enough = block if end is None else min(block, end - place)
+                    piece = await asyncio.to_thread(file.read, enough)
+                    if not piece:
+                        break
+                    place += len(piece)
                     yield piece
 
         return pieces()

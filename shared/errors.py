@@ -28,6 +28,8 @@
     │   ├── DirectOffError                  403
     │   ├── NothingPutError                 409
     │   ├── UnknownArtifactError            404
+    │   ├── PreconditionFailedError         412
+    │   ├── RangeNotSatisfiableError        416
     │   ├── NoResultYetError                409
     │   ├── NotCancellableError             409
     │   ├── NotRetryableError               409
@@ -258,6 +260,20 @@ class UnknownArtifactError(RefusedError):
 
     code = "unknown_artifact"
     status = 404
+
+
+class PreconditionFailedError(RefusedError):
+    """The content is not the one that the request names."""
+
+    code = "precondition_failed"
+    status = 412
+
+
+class RangeNotSatisfiableError(RefusedError):
+    """The content has no such bytes."""
+
+    code = "range_not_satisfiable"
+    status = 416
 
 
 class NoResultYetError(RefusedError):

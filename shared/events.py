@@ -137,6 +137,7 @@ class AttemptData(RunData):
 
 
 class UploadedData(RunData, Source):
+    charset: str | None = Field(default=None, description="the encoding of a text, if it is known")
     name: str
     tenant: str | None = None
     owner: str | None = None

@@ -222,3 +222,13 @@ class Writers:
             share = min(AT_ONCE, -(-len(self._waiting) // self._free))
             self._free -= 1
             return [self._waiting.popleft() for _ in range(share)]
+
+
+def force_blob(root: Path, key: str) -> None:
+    """Force a blob, and the folders that name it, to the disk."""
+    descriptor = os.open(root / key, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    force_folders(str(root), [key])

@@ -105,14 +105,20 @@ class Packs:
         self.root = root
         self._folder = root / PACKS
 
-    def read(self, key: str, length: int | None = None) -> bytes:
-        """The content of a slice, or its first `length` bytes."""
+    def read(self, key: str, length: int | None = None, *, start: int = 0) -> bytes:
+        """The content of a slice from byte `start` on, or `length` bytes of it."""
         with self._slice(key, os.O_RDONLY) as (pack, found):
-            size = found.size if length is None else min(length, found.size)
-            content = os.pread(pack, size, found.begin)
+            rest = max(0, found.size - start)
+            size = rest if length is None else min(length, rest)
+            content = os.pread(pack, size, found.begin + start)
         if len(content) < size:
             raise FileNotFoundError(errno.ENOENT, "the pack ends within the slice", key)
         return content
+
+    def find(self, key: str) -> Slice:
+        """A slice, by its key."""
+        with self._slice(key, os.O_RDONLY) as (_, found):
+            return found
 
     def size(self, key: str) -> int:
         """Bytes of a slice's content."""

@@ -1,6 +1,7 @@
 """Errors over HTTP: problem documents after RFC 9457, rendered in this one place."""
 
 import logging
+from collections.abc import Mapping
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -104,13 +105,23 @@ def install(app: FastAPI) -> None:
         return JSONResponse(
             problem.model_dump(),
             error.status_code,
-            headers=dict(error.headers or {}),
+            headers=_with_head(error.headers or {}),
             media_type=PROBLEM_JSON,
         )
 
     @app.exception_handler(Exception)
     async def on_bug(request: Request, error: Exception) -> JSONResponse:
         return answer_bug(request, error)
+
+
+def _with_head(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a refusal, where `Allow` names HEAD beside GET; see `HeadAsGet`."""
+    return {
+        name: "GET, HEAD".join(value.split("GET"))
+        if name.lower() == "allow" and "HEAD" not in value
+        else value
+        for name, value in headers.items()
+    }
 
 
 ERROR_RESPONSES: dict[int | str, dict[str, object]] = {

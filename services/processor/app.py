@@ -21,6 +21,7 @@ from services.processor.scratch import Scratch
 from services.processor.settings import ProcessorSettings
 from services.processor.workers import WorkerPool, WorkerPools
 from shared.blobs import open_blob_store
+from shared.head_method import HeadAsGet
 from shared.messaging import create_topics
 from shared.publishing import Publisher
 from shared.telemetry import health_router
@@ -122,6 +123,7 @@ def create_app(settings: ProcessorSettings) -> FastAPI:
         return None
 
     app = FastAPI(title="Waybill processor", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.add_middleware(HeadAsGet)
     app.include_router(health_router(not_ready))
     return app
 

@@ -57,6 +57,7 @@ from shared.apikeys import ApiKeys
 from shared.auth import make_authenticator
 from shared.blobs import open_blob_store
 from shared.errors import UnavailableError
+from shared.head_method import HeadAsGet
 from shared.messaging import create_topics
 from shared.outbound import Outbound
 from shared.publishing import Publisher
@@ -155,6 +156,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.hub = hub
+    app.add_middleware(HeadAsGet)
     problems.install(app)
     app.include_router(polling.router)
     app.include_router(files.router)

@@ -113,6 +113,8 @@ class Status(BaseModel):
     name: str | None = None
     size: int | None = None
     content_type: str | None = None
+    charset: str | None = Field(default=None, exclude=True)
+    """The encoding of a text, if it is known: part of what the source is sent as."""
     sha256: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     batch_id: str | None = None
@@ -275,6 +277,7 @@ def _note_facts(draft: Draft, event: WorkEvent, *, leads: bool) -> None:
             draft["created_at"] = data.created_at if isinstance(data, RequeuedData) else event.time
             draft["size"] = data.size
             draft["content_type"] = data.content_type
+            draft["charset"] = data.charset
             draft["sha256"] = data.sha256
             draft["batch_id"] = data.batch_id
             draft["blob"] = data.blob if data.blob != source_key(event.file_id) else None

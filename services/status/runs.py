@@ -37,6 +37,7 @@ def next_run(status: Status, *, force: bool, reason: str) -> RequeuedData:
     return RequeuedData(
         run=status.run + 1,
         blob=status.source,
+        charset=status.charset,
         created_at=status.created_at,
         reason=reason,
         **status.model_dump(

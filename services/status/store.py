@@ -467,6 +467,8 @@ def _to_document(status: Status) -> dict[str, Any]:
     del document["shares"]
     if status.blob is None:  # So it is of a large file, and of each in an object store.
         del document["blob"]
+    if status.charset is None:  # So it is of all that is no text.
+        del document["charset"]
     if status.shares:
         document["shares"] = _shares(status)
     if status.deleted_at is not None:

@@ -9,7 +9,9 @@ and removes it, so that of two who come with one ticket one is refused.
 import hashlib
 import secrets
 import time
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -102,6 +104,21 @@ class Tickets:
         found = None
         if len(text) <= MAX_LENGTH:
             found = await self._tickets.find_one_and_delete({"_id": _hash(text)})
+        return await self._principal(found)
+
+    @translated
+    async def look_up(self, text: str) -> Principal:
+        """The holder of a ticket, which stays good.
+
+        Raises:
+            InvalidTokenError, TokenExpiredError, BlobStoreUnavailableError: as `redeem` does.
+        """
+        found = None
+        if len(text) <= MAX_LENGTH:
+            found = await self._tickets.find_one({"_id": _hash(text)})
+        return await self._principal(found)
+
+    async def _principal(self, found: Mapping[str, Any] | None) -> Principal:
         if found is None or found["expires_at"] <= utc_now():
             raise InvalidTokenError("The ticket was used, or its time is over: get a new one.")
         principal = _Holder.model_validate(found).principal()

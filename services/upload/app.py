@@ -29,6 +29,7 @@ from shared import problems
 from shared.apikeys import ApiKeys
 from shared.auth import make_authenticator
 from shared.blobs import open_blob_store
+from shared.head_method import HeadAsGet
 from shared.outbound import Outbound
 from shared.publishing import Publisher
 from shared.signing import open_signer
@@ -109,6 +110,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
         allow_headers=["*"],
         expose_headers=["Retry-After", *tus.ANSWER_HEADERS],
     )
+    app.add_middleware(HeadAsGet)
     app.add_middleware(LingeringClose)
     problems.install(app)
     app.include_router(api.router)

@@ -12,6 +12,7 @@ from starlette.types import Message, Receive
 from services.upload.multipart import Part, Parts
 from services.upload.names import (
     UNNAMED,
+    charset,
     clean_name,
     decode_header,
     file_name,
@@ -52,6 +53,7 @@ class IncomingFile:
 
     name: str
     declared_type: str | None
+    declared_charset: str | None = None
     read: Read
     """The next piece of the content; b"" at its end."""
 
@@ -141,6 +143,7 @@ class IncomingBody:
         return IncomingFile(
             name=clean_name(self._name or file_name(parameters) or UNNAMED),
             declared_type=declared_type(self._headers.get(b"content-type")),
+            declared_charset=charset(self._headers.get(b"content-type")),
             read=self.bytes().read,
         )
 
@@ -160,6 +163,7 @@ class IncomingBody:
             return IncomingFile(
                 name=clean_name(given or UNNAMED),
                 declared_type=declared_type(part.headers.get("content-type")),
+                declared_charset=charset(part.headers.get("content-type")),
                 read=part.read,
             )
         if given:

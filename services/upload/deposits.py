@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import TypeAdapter
 
+from services.upload.charsets import CharsetProbe
 from services.upload.idempotency import Keys
 from services.upload.intake import Intake
 from services.upload.rules import HEAD, accepted_type
@@ -50,6 +51,7 @@ class Said:
     name: str
     size: int
     declared_type: str | None
+    declared_charset: str | None = None
     sha256: str | None
     labels: dict[str, str]
 
@@ -254,11 +256,13 @@ class Deposits:
         except RefusedError:
             await self._blobs.delete(place)
             raise
+        probe = CharsetProbe(head, content_type=content_type, declared=said.declared_charset)
         return StoredFile(
             file_id=deposit.id,
             name=said.name,
             size=said.size,
             content_type=content_type,
+            charset=probe.charset_by_head(is_whole=len(head) == said.size),
             sha256=said.sha256,
         )
 

@@ -11,7 +11,7 @@ from services.upload.body import declared_type
 from services.upload.deposits import ADDRESS_LASTS, Deposits, Said
 from services.upload.idempotency import read_key
 from services.upload.labels import PREFIX, read_labels
-from services.upload.names import clean_name
+from services.upload.names import charset, clean_name
 from services.upload.openapi import ACCEPTED_RESPONSE, EXAMPLE_ID, AcceptedFile
 from services.upload.waybills import Accepted
 from shared.problems import ERROR_RESPONSES
@@ -75,6 +75,7 @@ async def begin(
         name=clean_name(asked.name),
         size=asked.size,
         declared_type=declared_type(asked.content_type),
+        declared_charset=charset(asked.content_type),
         sha256=asked.sha256,
         labels=read_labels((PREFIX + name, value) for name, value in asked.labels.items()),
     )

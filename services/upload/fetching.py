@@ -11,7 +11,7 @@ from services.upload import api
 from services.upload.body import IncomingFile, declared_type
 from services.upload.duplicates import FIELD
 from services.upload.labels import PREFIX
-from services.upload.names import UNNAMED, clean_name
+from services.upload.names import UNNAMED, charset, clean_name
 from services.upload.openapi import ACCEPTED_RESPONSE, KNOWN_RESPONSE, AcceptedFile
 from shared.errors import FetchFailedError, FetchingOffError
 from shared.outbound import Answer, OutboundError
@@ -61,6 +61,7 @@ class FetchedBody:
         yield IncomingFile(
             name=clean_name(self._name),
             declared_type=declared_type(self._answer.headers.get("content-type")),
+            declared_charset=charset(self._answer.headers.get("content-type")),
             read=self._read,
         )
 

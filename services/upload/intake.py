@@ -12,6 +12,7 @@ import logging
 from contextlib import suppress
 
 from services.upload.body import Body, IncomingFile
+from services.upload.charsets import CharsetProbe
 from services.upload.duplicates import Duplicates
 from services.upload.idempotency import Keys, read_key
 from services.upload.labels import read_labels
@@ -137,10 +138,12 @@ class Intake:
             settings=self._settings,
         )
         is_new, file_id = file_id is None, file_id or new_file_id()
-        meter = _Meter(head, file, self._settings.max_file_size)
+        beginning = bytes(head[:HEAD])
+        probe = CharsetProbe(beginning, content_type=content_type, declared=file.declared_charset)
+        meter = _Meter(head, file, self._settings.max_file_size, probe)
         # A file with an id may be stored for the second time, and then it must be in one place.
         blob = await self._blobs.put_stream(
-            source_key(file_id), meter.read, see=meter.sha256.update, anywhere=is_new
+            source_key(file_id), meter.read, see=meter.see, anywhere=is_new
         )
         stored.append(
             StoredFile(
@@ -148,6 +151,7 @@ class Intake:
                 name=file.name,
                 size=meter.size,
                 content_type=content_type,
+                charset=probe.charset(),
                 sha256=meter.sha256.hexdigest(),
                 blob=blob,
             )
@@ -223,6 +227,7 @@ class Intake:
         data = UploadedData(
             blob=file.key,
             content_type=file.content_type,
+            charset=file.charset,
             size=file.size,
             sha256=file.sha256,
             name=file.name,
@@ -252,14 +257,20 @@ async def _head_of(read: Read) -> Piece:
 
 
 class _Meter:
-    """Counts a file on its way through; whoever stores it feeds the hash."""
+    """Counts a file on its way through; whoever stores it shows it to the hash and the probe."""
 
-    def __init__(self, head: Piece, file: IncomingFile, limit: int) -> None:
+    def __init__(self, head: Piece, file: IncomingFile, limit: int, probe: CharsetProbe) -> None:
         self._head = head
         self._file = file
         self._limit = limit
         self.size = 0
         self.sha256 = hashlib.sha256()
+        self._probe = probe
+
+    def see(self, piece: Piece) -> None:
+        """Look at the next piece of the content."""
+        self.sha256.update(piece)
+        self._probe.update(piece)
 
     async def read(self) -> Piece:
         """The next piece of the file's content; b"" at its end.

@@ -4,6 +4,8 @@ import re
 import unicodedata
 from urllib.parse import unquote_to_bytes
 
+from services.upload.charsets import declared_charset
+
 MAX_NAME = 255
 """Characters of a file name that are kept: what the usual file systems can hold."""
 
@@ -85,6 +87,11 @@ def media_type(value: str | None) -> str | None:
     """The bare, lower-case media type in a Content-Type header; None if there is no usable one."""
     word = (value or "").partition(";")[0].strip().lower()
     return word if _MEDIA_TYPE.fullmatch(word) else None
+
+
+def charset(value: str | None) -> str | None:
+    """The `charset` in a Content-Type header; None if there is no usable one."""
+    return declared_charset(parse_header(value)[1]) if value and ";" in value else None
 
 
 def decode_header(raw: bytes) -> str:

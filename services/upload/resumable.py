@@ -18,16 +18,18 @@ from pydantic import TypeAdapter
 
 from services.upload.appending import Incoming
 from services.upload.body import IncomingFile
+from services.upload.charsets import CharsetProbe
 from services.upload.concatenation import Concat
 from services.upload.intake import Intake
 from services.upload.labels import read_labels
-from services.upload.names import UNNAMED, clean_name, media_type
+from services.upload.names import UNNAMED, charset, clean_name, media_type
 from services.upload.rules import HEAD, accepted_type
 from services.upload.settings import UploadSettings
 from services.upload.sweep import sweep_folders
 from services.upload.waybills import Accepted, StoredFile
 from shared.bloberrors import BlobMissingError
-from shared.blobs import BlobStore, Stored
+from shared.blobinfo import Stored
+from shared.blobs import BlobStore
 from shared.directory import Read
 from shared.errors import (
     BadParameterError,
@@ -294,22 +296,30 @@ class Resumable:
         """Make a file of the parts. Of one whose hash is known the store makes it by itself."""
         metadata = upload.ticket.metadata
         name = clean_name(metadata.get("filename") or metadata.get("name") or UNNAMED)
-        declared_type = media_type(metadata.get("filetype") or metadata.get("type"))
+        filetype = metadata.get("filetype") or metadata.get("type")
+        declared_type, declared_charset = media_type(filetype), charset(filetype)
         if len(upload.parts) > 1 or upload.sha256 is None:
             read = self._reading(upload)
-            file = IncomingFile(name=name, declared_type=declared_type, read=read)
+            file = IncomingFile(
+                name=name,
+                declared_type=declared_type,
+                declared_charset=declared_charset,
+                read=read,
+            )
             return await self._intake.store_known(upload.id, file)
         (part,) = upload.parts
         head = await self._blobs.start(part, HEAD)
         content_type = accepted_type(
             head, name=name, declared=declared_type, settings=self._settings
         )
+        probe = CharsetProbe(head, content_type=content_type, declared=declared_charset)
         await self._blobs.copy(part, source_key(upload.id))
         return StoredFile(
             file_id=upload.id,
             name=name,
             size=upload.offset,
             content_type=content_type,
+            charset=probe.charset_by_head(is_whole=len(head) == upload.offset),
             sha256=upload.sha256,
         )
 

@@ -13,6 +13,8 @@ class StoredFile:
     name: str
     size: int
     content_type: str
+    charset: str | None = None
+    """The encoding of a text, if it is known."""
     sha256: str | None
     """None if it did not pass through here, and nobody told."""
     blob: str | None = None

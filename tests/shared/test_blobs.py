@@ -87,6 +87,30 @@ async def test_a_large_blob_comes_out_in_bounded_pieces(store: BlobStore) -> Non
     assert max(map(len, pieces)) < 4 * BLOCK
 
 
+async def test_a_part_of_a_blob_comes_out(store: BlobStore) -> None:
+    await store.put_stream(KEY, reading(in_chunks(LARGE)))
+    end = len(LARGE)
+    for start, stop in ((0, 1), (BLOCK - 1, 2 * BLOCK + 1), (end - 5, end), (0, end)):
+        pieces = [piece async for piece in await store.stream(KEY, start=start, end=stop)]
+        assert b"".join(pieces) == LARGE[start:stop]
+        assert max(map(len, pieces), default=0) < 4 * BLOCK
+    assert b"".join([p async for p in await store.stream(KEY, start=end - 7)]) == LARGE[-7:]
+
+
+async def test_what_is_stored_again_has_another_tag(store: BlobStore) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=2)
+    await store.put(KEY, SMALL)
+    first = await store.info(KEY)
+    assert first.size == len(SMALL)
+    assert first.at > before
+    assert await store.info(KEY) == first
+    await store.put(KEY, SMALL[::-1])
+    assert (await store.info(KEY)).tag != first.tag
+    await store.delete(KEY)
+    with pytest.raises(BlobMissingError):
+        await store.info(KEY)
+
+
 @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
 async def test_a_failing_source_leaves_nothing(store: BlobStore, data: bytes) -> None:
     with pytest.raises(ValueError, match="the client went away"):

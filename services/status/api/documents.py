@@ -7,6 +7,7 @@ from fastapi import Header, Query, Response
 from pydantic import BaseModel, Field
 
 from services.status.api import examples
+from services.status.api.ranges import names
 from services.status.expectation import poll_after
 from services.status.projection import Status
 from services.status.traffic import QueuePlace
@@ -85,10 +86,7 @@ def parse_fields(fields: str | None, members: Set[str] = MEMBERS) -> set[str] | 
 
 def is_known(update: Update, if_none_match: str | None) -> bool:
     """Whether the client has this very document: `If-None-Match` by weak comparison (RFC 9110)."""
-    if if_none_match is None:
-        return False
-    tags = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
-    return bool(tags & {"*", update.etag})
+    return if_none_match is not None and names(if_none_match, update.etag, weakly=True)
 
 
 def status_answer(

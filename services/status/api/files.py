@@ -1,10 +1,8 @@
 """What is known of one file: what stands below `/api/files/{id}`."""
 
-from collections.abc import AsyncIterator
 from typing import Annotated
-from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -17,11 +15,11 @@ from services.status.api.dependencies import (
     reader,
     up_to_date,
 )
+from services.status.api.downloads import download
 from services.status.history import HistoryLine, with_durations
 from services.status.hub import Hub
 from services.status.projection import Status
 from services.status.update import Update
-from shared.bloberrors import BlobMissingError
 from shared.errors import (
     DeletedFileError,
     NoResultYetError,
@@ -44,12 +42,6 @@ YOUNG = 30.0
 
 YOUNG_WAIT = 3.0
 """Seconds to wait for the event of a young id before it is answered 404."""
-
-DOWNLOAD_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "sandbox; default-src 'none'",
-}
-"""Stored content is other people's: a browser must neither guess its type nor run it."""
 
 MAX_ID = 64
 """Characters of an id: those that we give have 36."""
@@ -119,30 +111,44 @@ async def read_result(file_id: FileId, hub: HubOf, readable: Readable) -> Result
 
 @router.get("/{file_id}/artifacts/{name:path}", response_class=StreamingResponse)
 async def read_artifact(
-    file_id: FileId, name: str, hub: HubOf, blobs: BlobsOf, readable: Readable
+    request: Request, file_id: FileId, name: str, hub: HubOf, blobs: BlobsOf, readable: Readable
 ) -> Response:
-    """One artifact of the result, as a download."""
+    """Download one artifact of the result, whole or in part (`Range`)."""
     result = _result((await find(hub, file_id, readable)).status)
     artifact = next((each for each in result.artifacts if each.name == name), None)
     if artifact is None:
         names = ", ".join(each.name for each in result.artifacts) or "none"
         raise UnknownArtifactError(f"The file has no artifact {name!r}; it has: {names}.")
-    return await _download(
-        blobs, f"{result.prefix}/{name}", name, artifact.content_type, artifact.size
+    return await download(
+        request,
+        blobs,
+        key=f"{result.prefix}/{name}",
+        name=name,
+        content_type=artifact.content_type,
     )
 
 
 @router.get("/{file_id}/source", response_class=StreamingResponse)
-async def read_source(file_id: FileId, hub: HubOf, blobs: BlobsOf, readable: Readable) -> Response:
-    """The file as it was uploaded, as a download."""
+async def read_source(
+    request: Request, file_id: FileId, hub: HubOf, blobs: BlobsOf, readable: Readable
+) -> Response:
+    """Download the file as it was uploaded, whole or in part (`Range`)."""
     status = (await find(hub, file_id, readable)).status
-    return await _download(
+    return await download(
+        request,
         blobs,
-        status.source,
-        status.name or file_id,
-        status.content_type or "application/octet-stream",
-        status.size,
+        key=status.source,
+        name=status.name or file_id,
+        content_type=_source_type(status),
+        sha256=status.sha256,
+        modified=status.created_at,
     )
+
+
+def _source_type(status: Status) -> str:
+    """The type of the file, with the encoding of a text as far as it is known."""
+    content_type = status.content_type or "application/octet-stream"
+    return f"{content_type}; charset={status.charset}" if status.charset else content_type
 
 
 @router.get("/{file_id}/events", responses=examples.answer(examples.EVENTS))
@@ -175,17 +181,3 @@ def _result(status: Status) -> Result:
     if status.result is None:
         raise NoResultYetError(f"The file is {status.status}: it has no result.")
     return status.result
-
-
-async def _download(
-    blobs: BlobsOf, key: str, name: str, content_type: str, size: int | None
-) -> Response:
-    try:
-        chunks: AsyncIterator[bytes] = await blobs.stream(key)
-    except BlobMissingError as error:
-        raise UnknownArtifactError(f"The blob store no longer has {name!r}.") from error
-    last_part = name.replace("\\", "/").rsplit("/", 1)[-1] or "file"
-    headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(last_part, safe='')}"}
-    if size is not None:
-        headers["Content-Length"] = str(size)
-    return StreamingResponse(chunks, media_type=content_type, headers=headers | DOWNLOAD_HEADERS)

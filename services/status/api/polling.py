@@ -37,6 +37,7 @@ from services.status.hub import Hub
 from services.status.update import Update
 from shared.auth import authenticated
 from shared.events import utc_now
+from shared.head_method import is_head
 from shared.principal import Principal
 from shared.problems import ERROR_RESPONSES
 
@@ -145,7 +146,7 @@ async def read_status(
     """The status of a file: once, at its next change, or live."""
     if not stream and not _wants_stream(request):
         return await read_file(
-            file_id, hub, settings, monitor, readable, wait, fields, if_none_match
+            request, file_id, hub, settings, monitor, readable, wait, fields, if_none_match
         )
     current = await find(hub, file_id, readable)
     if last_event_id == current.etag and current.status.status.is_terminal:
@@ -156,6 +157,7 @@ async def read_status(
 
 @router.get("/{file_id}", response_model=StatusDocument, responses=CONDITIONAL)
 async def read_file(
+    request: Request,
     file_id: FileId,
     hub: HubOf,
     settings: SettingsOf,
@@ -171,6 +173,8 @@ async def read_file(
     """
     wanted = parse_fields(fields, DOCUMENT_MEMBERS)
     current = await find(hub, file_id, readable)
+    if is_head(request.scope):  # Its answer has nothing that is worth waiting for.
+        wait = 0.0
     if wait and (if_none_match is None or is_known(current, if_none_match)):
         seconds = min(wait, settings.max_wait, readable.seconds_left(time.time()))
         current = await next_after(hub, current, readable, seconds=seconds)

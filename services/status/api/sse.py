@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from services.status.api.lasting import leave
 from services.status.api.messages import Reset, Subscribed
 from services.status.update import Batch, Update
+from shared.head_method import is_head
 
 Frames = AsyncGenerator[bytes, None]
 
@@ -74,7 +75,11 @@ class EventStream(Response):
         del self.headers["content-length"]
         self._frames = frames
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Leave the answer to the application; of a HEAD there is none but its head."""
+        if is_head(scope):
+            await super().__call__(scope, receive, send)
+            return
         leave(scope, partial(_answer, self.raw_headers, self._frames))
 
 

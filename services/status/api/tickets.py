@@ -10,6 +10,7 @@ from services.status.access import Visibility
 from services.status.api.dependencies import TicketsOf, own_origin, reader
 from services.status.tickets import Ticket, Tickets
 from shared.auth import Asker, Asking
+from shared.head_method import is_head
 from shared.principal import Principal, Scope
 from shared.problems import ERROR_RESPONSES
 
@@ -48,6 +49,8 @@ class Following(Asking):
         if ticket is None:
             return await super().__call__(connection)
         tickets: Tickets = connection.state.tickets
+        if is_head(connection.scope):  # It opens no stream, so the ticket stays good for one.
+            return await tickets.look_up(ticket)
         return await tickets.redeem(ticket)
 
 

@@ -176,7 +176,8 @@ async def test_the_result_and_its_artifacts_are_served_as_downloads(
     client: httpx.AsyncClient, publisher: Publisher, settings: Settings
 ) -> None:
     file_id = new_file_id()
-    await publish(publisher, file_id, uploaded(name="../../etc/passwd"), processing())
+    text: dict[str, Any] = {"content_type": "text/plain", "charset": "iso-8859-1"}
+    await publish(publisher, file_id, uploaded(name="../../etc/passwd", **text), processing())
     await wait_for(client, file_id, "processing")
     assert (await client.get(f"/api/files/{file_id}/result")).json()["code"] == "no_result"
     done = about(file_id, completed())
@@ -194,7 +195,12 @@ async def test_the_result_and_its_artifacts_are_served_as_downloads(
     missing = await client.get(f"/api/files/{file_id}/artifacts/../../../source")
     assert missing.status_code == 404
     source = await client.get(f"/api/files/{file_id}/source")
-    assert source.headers["content-disposition"] == "attachment; filename*=UTF-8''passwd"
+    saved_as = "attachment; filename=\"passwd\"; filename*=UTF-8''passwd"
+    assert source.headers["content-disposition"] == saved_as
+    assert source.headers["content-type"] == "text/plain; charset=iso-8859-1"
+    assert source.headers["etag"] == f'"{"0" * 64}"'
+    rest = await client.get(f"/api/files/{file_id}/source", headers={"Range": "bytes=1230-"})
+    assert (rest.status_code, rest.content) == (206, b"xxxx")
 
 
 async def test_a_deleted_file_is_gone(client: httpx.AsyncClient, publisher: Publisher) -> None:

@@ -51,6 +51,7 @@ async def test_its_content_is_stored_and_its_event_published(
         "blob": (await stored_files(open_blob_store(service.settings)))[body["file_id"]],
         "content_type": "text/plain",
         "size": len(TEXT),
+        "charset": "utf-8",
         "sha256": hashlib.sha256(TEXT).hexdigest(),
         "name": "play.txt",
         "tenant": None,

@@ -1,0 +1,93 @@
+"""Stored content as a download: whole, in part, or not at all if the client has it already."""
+
+import hashlib
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
+
+from services.status.api.disposition import attachment
+from services.status.api.ranges import Validators, is_unmodified, requested_range
+from shared.bloberrors import BlobMissingError
+from shared.blobinfo import BlobInfo
+from shared.blobs import BlobStore
+from shared.errors import RangeNotSatisfiableError, UnknownArtifactError
+from shared.events import utc_now
+from shared.head_method import is_head
+from shared.problems import problem_response
+
+CONDITIONS = (
+    *("if-match", "if-none-match", "if-modified-since", "if-unmodified-since"),
+    *("range", "if-range"),
+)
+"""Headers of a request that are read; of several alike, all together."""
+
+HEADERS = {
+    "Accept-Ranges": "bytes",
+    # A copy may be kept, and is checked each time: the file may be deleted, or shared no longer.
+    "Cache-Control": "private, no-cache",
+    # Stored content is other people's: a browser must neither guess its type nor run it.
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+}
+
+
+async def download(
+    request: Request,
+    blobs: BlobStore,
+    *,
+    key: str,
+    name: str,
+    content_type: str,
+    sha256: str | None = None,
+    modified: datetime | None = None,
+) -> Response:
+    """Answer with a stored blob, or the part of it that the request asks for.
+
+    Args:
+        key: where it is stored.
+        name: the name that a client may save it under, as the user gave it.
+        content_type: as it is sent; nothing is added to it.
+        sha256: of the content, in hexadecimal digits, if it is known.
+        modified: when the content was made; by default when it was stored.
+
+    Raises:
+        UnknownArtifactError: the blob is gone.
+        PreconditionFailedError: `If-Match` or `If-Unmodified-Since` asks for another content.
+    """
+    conditions = {name: ",".join(request.headers.getlist(name)) for name in CONDITIONS}
+    conditions = {name: value for name, value in conditions.items() if value}
+    try:
+        info = await blobs.info(key)
+        made = (modified or info.at).astimezone(UTC)  # Drivers have zones of their own.
+        known = Validators(_etag(key, info, sha256), made)
+        headers = {"ETag": known.etag, "Last-Modified": format_datetime(made, usegmt=True)}
+        headers |= HEADERS
+        if is_unmodified(conditions, known):
+            return Response(status_code=304, headers=headers)
+        part = None
+        if not is_head(request.scope):  # Of a HEAD, the range is ignored (RFC 9110, 14.2).
+            try:
+                part = requested_range(conditions, known, size=info.size, now=utc_now())
+            except RangeNotSatisfiableError as error:
+                refusal = problem_response(error, instance=request.url.path)
+                refusal.headers.update({"Content-Range": f"bytes */{info.size}", **HEADERS})
+                return refusal
+        headers |= {"Content-Type": content_type, "Content-Disposition": attachment(name)}
+        start, end = (part.start, part.end) if part else (0, info.size)
+        headers["Content-Length"] = str(end - start)
+        if is_head(request.scope):
+            return Response(headers=headers)
+        if part:
+            headers["Content-Range"] = part.content_range(info.size)
+        content = await blobs.stream(key, start=start, end=end)
+        return StreamingResponse(content, 206 if part else 200, headers=headers)
+    except BlobMissingError as error:
+        raise UnknownArtifactError(f"The blob store no longer has {name!r}.") from error
+
+
+def _etag(key: str, info: BlobInfo, sha256: str | None) -> str:
+    """Return a strong entity tag: that of the content, or of this one time that it was stored."""
+    tag = sha256 or hashlib.sha256(f"{key}\0{info.tag}\0{info.size}".encode()).hexdigest()
+    return f'"{tag}"'
