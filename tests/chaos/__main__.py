@@ -1,7 +1,10 @@
 """The long form: `make chaos [SEED=…] [FILES=2000]`.
 
-Thousands of files go in while pods are killed, paused, drained and added, the broker is killed and
-stopped, and MongoDB and the status service are killed. Exit code 1 if a promise was broken.
+Thousands of files go in while pods are killed, paused, drained, added and given wrong clocks; Kafka
+is killed, frozen and away; MongoDB is killed and away for three minutes; the status service is
+killed; the disks of Kafka, blobs and workers are full; and records come that nobody can store.
+Filling disks needs root, and wrong clocks need libfaketime; what cannot be done is said and left
+out. Exit code 1 if a promise was broken.
 """
 
 import argparse
@@ -12,21 +15,28 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from shared.settings import Settings
+from tests.chaos import clocks
 from tests.chaos.checker import check, summary, tell
-from tests.chaos.faults import Fault, Kind, make_schedule
+from tests.chaos.disks import Disks, mounted_disks
+from tests.chaos.faults import (
+    CLOCK_FAULTS,
+    DISK_FAULTS,
+    Fault,
+    Kind,
+    make_schedule,
+    seconds_without_mongodb_alone,
+)
 from tests.chaos.parts import PartStriker
 from tests.chaos.plan import make_plan
+from tests.chaos.poison import POISONS
 from tests.chaos.run import run
 from waybill.local.parts import Parts, running_parts
 
 PODS = 3
-
-FILES_A_SECOND = 15
-"""How many files there are to each second of faults: somewhat more than three pods can take while
-they are being hit. For the minute without Kafka fewer come in, as each upload takes longer."""
 
 GAP = (4.0, 8.0)
 """Seconds between two faults."""
@@ -34,14 +44,26 @@ GAP = (4.0, 8.0)
 CALM = 240.0
 """Seconds after the last fault for everything to end."""
 
-ALWAYS = (
-    *(Kind.KILL_BROKER, Kind.STOP_BROKER, Kind.KILL_MONGODB, Kind.KILL_STATUS),
-    *(Kind.KILL, Kind.PAUSE, Kind.DRAIN, Kind.ADD),
-)
+ALWAYS = tuple(kind for kind in Kind if kind is not Kind.END)
 """What is done in every run."""
 
 MORE = (*[Kind.KILL] * 2, Kind.PAUSE, Kind.DRAIN)
-"""What is done again and again for as long as files come in; adding pods is not."""
+"""What is done again and again; adding pods is not."""
+
+FILES_A_FAULT = 70
+"""How many files there are to each fault, above the least number of faults."""
+
+DRAWS = 50
+"""Orders of faults that are drawn."""
+
+JUDGED = 80.0
+"""Seconds without MongoDB in which streams are judged, at least: Kafka is well meanwhile."""
+
+TEXTS = 8
+"""Of a hundred files, how many are plain texts."""
+
+POISON_EVERY = 100
+"""Files to each record that cannot be stored."""
 
 
 def main() -> int:
@@ -52,12 +74,19 @@ def main() -> int:
     arguments = parser.parse_args()
     seed = random.SystemRandom().randrange(1000) if arguments.seed is None else arguments.seed
     folder = Path(tempfile.mkdtemp(prefix="waybill-chaos-"))
-    schedule = long_schedule(seed, files=arguments.files)
-    say(f"seed {seed}, {arguments.files} files, {len(schedule)} faults; logs in {folder}")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # The broker is away now and then.
     began = time.monotonic()
-    with running_parts(folder) as parts:
-        kept = asyncio.run(one_run(seed, arguments.files, schedule, folder, parts))
+    with ExitStack() as stack:
+        disks = open_disks(stack, folder)
+        schedule = long_schedule(seed, files=arguments.files, without=impossible(disks))
+        seconds = schedule[-1].at
+        say(
+            f"seed {seed}, {arguments.files} files, {len(schedule)} faults in {seconds:.0f} s; "
+            f"logs in {folder}"
+        )
+        parts = stack.enter_context(running_parts(folder))
+        striker = PartStriker(parts, disks)
+        kept = asyncio.run(one_run(seed, arguments.files, schedule, folder, parts, striker))
     say(
         f"{'every promise was kept' if kept else 'PROMISES WERE BROKEN'}; "
         f"{time.monotonic() - began:.0f} s"
@@ -67,16 +96,48 @@ def main() -> int:
     return 0 if kept else 1
 
 
-def long_schedule(seed: int, *, files: int) -> tuple[Fault, ...]:
-    """As many faults as fit into the time in which files come in."""
-    seconds = files / FILES_A_SECOND
-    count = max(len(ALWAYS), int(seconds / (sum(GAP) / 2)))
-    more = [MORE[turn % len(MORE)] for turn in range(count - len(ALWAYS))]
-    return make_schedule(seed, [*ALWAYS, *more], slots=PODS, gap=GAP)
+def open_disks(stack: ExitStack, folder: Path) -> Disks:
+    """The disks that can be filled, until the stack is closed; none where nobody may mount any."""
+    try:
+        return stack.enter_context(mounted_disks(folder))
+    except PermissionError as error:
+        say(f"no disk is filled: {error}")
+        return {}
+
+
+def impossible(disks: Disks) -> frozenset[Kind]:
+    """What cannot be done on this machine."""
+    kinds = set() if disks else {*DISK_FAULTS}
+    if clocks.library() is None:
+        say("no clock is set wrong: install libfaketime (Debian: apt-get install faketime)")
+        kinds |= {*CLOCK_FAULTS}
+    return frozenset(kinds)
+
+
+def long_schedule(
+    seed: int, *, files: int, without: frozenset[Kind] = frozenset()
+) -> tuple[Fault, ...]:
+    """Everything that can be done, and for many files the faults of pods again and again.
+
+    Of several orders, the one that takes the least time.
+    """
+    count = max(0, files // FILES_A_FAULT - len(ALWAYS))
+    kinds = [*ALWAYS, *(MORE[turn % len(MORE)] for turn in range(count))]
+    possible = [kind for kind in kinds if kind not in without]
+    drawn = [
+        make_schedule(f"{seed}.{turn}", possible, slots=PODS, gap=GAP) for turn in range(DRAWS)
+    ]
+    judged = [each for each in drawn if seconds_without_mongodb_alone(each) >= JUDGED]
+    return min(judged or drawn, key=lambda schedule: schedule[-1].at)
 
 
 async def one_run(
-    seed: int, files: int, schedule: tuple[Fault, ...], folder: Path, parts: Parts
+    seed: int,
+    files: int,
+    schedule: tuple[Fault, ...],
+    folder: Path,
+    parts: Parts,
+    striker: PartStriker,
 ) -> bool:
     """Whether every promise was kept."""
     if not {"kafka", "mongodb"} <= parts.children.keys():
@@ -90,11 +151,17 @@ async def one_run(
     evidence = await run(
         settings,
         folder,
-        make_plan(seed, files=files, seconds=schedule[-1].at),
+        make_plan(
+            seed,
+            files=files,
+            seconds=schedule[-1].at,
+            texts=TEXTS,
+            poison=max(len(POISONS), files // POISON_EVERY),
+        ),
         schedule,
         pods=PODS,
         calm=CALM,
-        strike_part=PartStriker(parts).strike,
+        strike_part=striker.strike,
     )
     problems = check(evidence)
     for line in summary(evidence):

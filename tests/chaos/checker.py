@@ -1,8 +1,7 @@
 """Whether a run kept the promises: pure functions over its evidence, one a promise."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 
 from services.status.projection import State, Status, apply
@@ -11,28 +10,30 @@ from shared.events import (
     FileCompleted,
     FileFailed,
     FileProcessing,
-    FileRetrying,
     StatusEvent,
 )
-from tests.chaos.evidence import Evidence, Logged
-from tests.chaos.faults import BROKER_FAULTS, POD_FAULTS, Hit, Kind
-from tests.chaos.plan import MAX_ATTEMPTS, PlannedFile
+from shared.topics import UPLOADED
+from tests.chaos.attempts import extra_attempts, last_attempt_was_cut_off
+from tests.chaos.evidence import Evidence, Logged, Problem
+from tests.chaos.stream_promises import (
+    ends_told,
+    late_states,
+    states_told_wrong,
+    told_without_mongodb,
+)
+from tests.chaos.view_promises import (
+    cut_texts,
+    numbers_that_are_wrong,
+    services_not_ready,
+    stale_gauges,
+    times_out_of_order,
+    views_at_odds,
+)
 
 Outcome = FileCompleted | FileFailed | FileCancelled
 
-LOST = "The processor that worked on this file died"
-"""How the message begins that tells of an attempt whose pod is gone."""
-
 MAX_LOG = 4 << 20
 """Bytes; in a run of 2,000 files some hundred thousand are usual, with each failure in a line."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A promise that was broken."""
-
-    what: str
-    file_id: str | None = None
 
 
 def unfinished_files(evidence: Evidence) -> Iterator[Problem]:
@@ -50,7 +51,7 @@ def unplanned_outcomes(evidence: Evidence) -> Iterator[Problem]:
         if status is None or not status.status.is_terminal:
             continue  # Told by `unfinished_files`.
         code = status.error.code if status.error else None
-        if status.status is State.FAILED is planned.status and _last_attempt_was_cut_off(
+        if status.status is State.FAILED is planned.status and last_attempt_was_cut_off(
             evidence, file_id, status
         ):
             continue
@@ -73,7 +74,7 @@ def outcomes_that_moved(evidence: Evidence) -> Iterator[Problem]:
     """No event moves a file out of its terminal state."""
     for file_id in evidence.accepted:
         status: Status | None = None
-        for event, offset in _history(evidence, file_id):
+        for event, offset, _ in _history(evidence, file_id):
             if not isinstance(event, StatusEvent):
                 continue
             before, status = status, apply(status, event, offset)
@@ -96,15 +97,15 @@ def unexplained_attempts(evidence: Evidence) -> Iterator[Problem]:
 
 
 def lost_letters(evidence: Evidence) -> Iterator[Problem]:
-    """Every record that could not be read is kept among the dead letters, by the processor."""
+    """Every record that could not be read or stored is a dead letter, by whoever had to use it."""
     kept = {
-        (letter.data.topic, letter.data.partition, letter.data.offset)
+        (letter.source, letter.data.topic, letter.data.partition, letter.data.offset)
         for letter in evidence.letters
-        if letter.source == "/processor"
     }
     for origin in evidence.unreadable:
-        if tuple(origin) not in kept:
-            yield Problem(f"no dead letter of {origin}")
+        reader = "/processor" if origin.topic.endswith(UPLOADED.name) else "/projector"
+        if (reader, *origin) not in kept:
+            yield Problem(f"no dead letter of {origin} by {reader}")
 
 
 def records_left_over(evidence: Evidence) -> Iterator[Problem]:
@@ -143,68 +144,15 @@ PROMISES: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
     fallen_services,
     endless_logs,
     drifted_files,
+    views_at_odds,
+    times_out_of_order,
+    cut_texts,
+    numbers_that_are_wrong,
+    stale_gauges,
+    services_not_ready,
+    states_told_wrong,
+    late_states,
 )
-
-
-@dataclass(frozen=True)
-class Extra:
-    """An attempt that the plan does not know."""
-
-    attempt: int
-    pod: str
-    why: str
-    explained: bool
-
-
-def extra_attempts(evidence: Evidence, file_id: str, planned: PlannedFile) -> Iterator[Extra]:
-    """The attempts at a file that were made because of something else than its plan."""
-    history = _history(evidence, file_id)
-    begun: dict[int, list[FileProcessing]] = defaultdict(list)
-    for event, _ in history:
-        if not isinstance(event, FileProcessing):
-            continue
-        attempt, pod = event.data.attempt, event.data.pod
-        before = begun[attempt - 1]
-        cause = _retry_before(history, attempt)
-        given_back = event.data.max_attempts > min(
-            (each.data.max_attempts for each in before), default=MAX_ATTEMPTS
-        )
-        why, hits, earlier = "", list[Hit](), before
-        if begun[attempt]:
-            # A pod told of an attempt's end and was hit before it could commit that; or it woke up.
-            why = "made twice"
-            if all(begun[each] for each in range(1, attempt)):
-                earlier = [*chain(*begun.values())]
-            # Else there is a pod that did not even come to tell that it began one.
-            hits = _hits_of(evidence, earlier or None, *POD_FAULTS)
-        elif cause is not None and cause.data.error.message.startswith(LOST):
-            # A pod may die before it tells of an attempt; nobody knows then which one it was.
-            why = "cut off"
-            hits = _hits_of(evidence, before or None, Kind.KILL, Kind.PAUSE)
-        elif cause is not None and cause.data.error.code not in planned.codes:
-            why = f"after {cause.data.error.code}"
-            hits = _hits_of(evidence, before, Kind.PAUSE)
-        elif cause is None and attempt > 1:
-            # Any change of the group may move a partition, also from a pod that nothing hit.
-            why = "given back" if given_back else "without a cause"
-            hits = _hits_of(evidence, None, *Kind) if given_back else []
-        if why:
-            since = min((each.time for each in earlier), default=history[0].event.time)
-            explained = any(hit.explains(since, event.time) for hit in hits)
-            yield Extra(attempt, pod, why, explained)
-        begun[attempt].append(event)
-
-
-def _last_attempt_was_cut_off(evidence: Evidence, file_id: str, status: Status) -> bool:
-    """Whether a fault took the last attempt that a file had; it would have failed anyway."""
-    if status.error is None or not status.error.message.startswith(LOST):
-        return False
-    history = _history(evidence, file_id)
-    pods = [event for event, _ in history if isinstance(event, FileProcessing)]
-    last = [event for event in pods if event.data.attempt == status.attempt]
-    hits = _hits_of(evidence, last or None, Kind.KILL, Kind.PAUSE)
-    since = min((each.time for each in last), default=history[0].event.time)
-    return any(hit.explains(since, history[-1].event.time) for hit in hits)
 
 
 def summary(evidence: Evidence) -> list[str]:
@@ -225,6 +173,8 @@ def summary(evidence: Evidence) -> list[str]:
         f"attempts begun: {begun}; beyond the plan: {_counts(extras) or 'none'}",
         f"outcomes that came second and changed nothing: {late}",
         f"unreadable records: {len(evidence.unreadable)}, dead letters: {len(evidence.letters)}",
+        f"texts compared: {len(evidence.views.texts)}; ends told by streams: "
+        f"{ends_told(evidence)}, {told_without_mongodb(evidence)} of them without MongoDB",
     ]
 
 
@@ -260,29 +210,6 @@ def _is_outcome(logged: Logged) -> bool:
     return isinstance(logged.event, Outcome)
 
 
-def _retry_before(history: Sequence[Logged], attempt: int) -> FileRetrying | None:
-    """The event that told that the attempt before this one failed."""
-    for event, _ in history:
-        if isinstance(event, FileRetrying) and event.data.attempt == attempt - 1:
-            return event
-    return None
-
-
-def _hits_of(
-    evidence: Evidence, attempts: Iterable[FileProcessing] | None, *kinds: Kind
-) -> list[Hit]:
-    """The faults of these kinds that hit a pod that made one of these attempts; None for any pod.
-
-    What hits the broker hits every pod.
-    """
-    pods = None if attempts is None else {each.data.pod for each in attempts}
-    return [
-        hit
-        for hit in evidence.hits
-        if hit.kind in BROKER_FAULTS or (hit.kind in kinds and (pods is None or hit.pod in pods))
-    ]
-
-
 def _counts(counter: Counter[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counter.items()))
 
@@ -292,4 +219,5 @@ def _line(logged: Logged) -> str:
     told = {
         name: data[name] for name in ("attempt", "max_attempts", "pod", "error") if name in data
     }
-    return f"{logged.event.time:%H:%M:%S.%f} {logged.event.type} {told}"
+    said = f"{logged.event.time:%H:%M:%S.%f}"
+    return f"{logged.time:%H:%M:%S.%f} (said {said}) {logged.event.type} {told}"

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from services.status.projection import Status
@@ -17,6 +18,8 @@ from shared.settings import Settings
 from shared.topics import DEAD, LIFECYCLE, UPLOADED, WORK_TOPICS, Topic
 from tests.chaos.faults import Hit
 from tests.chaos.plan import PlannedFile
+from tests.chaos.views import Views
+from tests.journeys.gapless.checker import Observation
 
 
 class Origin(NamedTuple):
@@ -32,6 +35,21 @@ class Logged(NamedTuple):
 
     event: AnyEvent
     offset: int
+    appended: datetime | None = None
+    """When it was put into the log, by Kafka's clock."""
+
+    @property
+    def time(self) -> datetime:
+        """When it was appended; if that is not known, when its writer says it happened."""
+        return self.appended or self.event.time
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A promise that was broken."""
+
+    what: str
+    file_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +64,7 @@ class Evidence:
     """What MongoDB says."""
     hits: Sequence[Hit]
     unreadable: Sequence[Origin] = ()
-    """Where records that are no events were put."""
+    """Where records were put that are no events or cannot be stored."""
     letters: Sequence[FileDead] = ()
     fallen: Sequence[str] = ()
     """Services that ended though nothing hit them."""
@@ -56,6 +74,10 @@ class Evidence:
     """Records that the group `processor` has not finished."""
     drift: str = ""
     """What the replay says differs between the log and MongoDB; empty if nothing does."""
+    observations: Sequence[Observation] = ()
+    """What watchers were told over SSE and WebSocket."""
+    views: Views = field(default_factory=Views)
+    """What the services say over HTTP when all is over."""
 
 
 @dataclass
@@ -64,6 +86,7 @@ class Feed:
 
     accepted: dict[str, PlannedFile] = field(default_factory=dict)
     unreadable: list[Origin] = field(default_factory=list)
+    """Where records were put that are no events or cannot be stored."""
 
 
 async def collect(
@@ -71,13 +94,12 @@ async def collect(
     feed: Feed,
     hits: Sequence[Hit],
     *,
-    fallen: Sequence[str],
-    logs: Mapping[str, int],
+    observations: Sequence[Observation],
 ) -> Evidence:
-    """Read everything."""
+    """Read what Kafka and MongoDB say."""
     histories: dict[str, list[Logged]] = {}
     for topic in (UPLOADED, LIFECYCLE):
-        for logged in await read_topic(settings, topic):
+        for logged in await read_topic(settings, topic, without=frozenset(feed.unreadable)):
             histories.setdefault(logged.event.file_id, []).append(logged)
     letters = [logged.event for logged in await read_topic(settings, DEAD)]
     store = FileStore(settings)
@@ -88,17 +110,22 @@ async def collect(
         histories=histories,
         statuses=statuses,
         hits=hits,
-        fallen=fallen,
-        logs=logs,
         unreadable=feed.unreadable,
         letters=[letter for letter in letters if isinstance(letter, FileDead)],
         lag=await group_lag(settings),
         drift=await _drift(settings),
+        observations=observations,
     )
 
 
-async def read_topic(settings: Settings, topic: Topic) -> list[Logged]:
-    """Every event in a topic, each partition's in order."""
+async def read_topic(
+    settings: Settings, topic: Topic, *, without: frozenset[Origin] = frozenset()
+) -> list[Logged]:
+    """Every event in a topic, each partition's in order.
+
+    Args:
+        without: records that are no part of the history.
+    """
     events: list[Logged] = []
     async with open_log(settings, (topic,), client_id="chaos") as (consumer, partitions):
         await consumer.seek_to_beginning(*partitions)
@@ -106,12 +133,15 @@ async def read_topic(settings: Settings, topic: Topic) -> list[Logged]:
         while [each for each in partitions if await consumer.position(each) < ends[each]]:
             for records in (await consumer.getmany(timeout_ms=200)).values():
                 for record in records:
+                    if Origin(record.topic, record.partition, record.offset) in without:
+                        continue
                     try:
                         logged = read_record(record)
                     except ValueError:
                         continue  # One of those that are no events.
                     if logged is not None:
-                        events.append(Logged(logged.event, logged.offset))
+                        appended = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+                        events.append(Logged(logged.event, logged.offset, appended))
     return events
 
 

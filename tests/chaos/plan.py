@@ -1,10 +1,17 @@
 """What is uploaded in a run, and what must become of it: a pure function of the seed."""
 
+import json
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 from services.status.projection import State
+from shared.settings import DEMO_TYPE
+from shared.topics import LIFECYCLE, UPLOADED, Topic
+from tests.chaos.poison import NO_JSON, POISONS
 
 MAX_ATTEMPTS = 5
 """Attempts at a file. More than the faults that can hit one file of the short form, so that none is
@@ -23,6 +30,14 @@ LENGTHS = ((0.0, 0.0), (0.01, 0.1), (0.1, 0.5), (0.5, 1.2))
 ENDS = {"complete": 80, "fail": 6, "retry": 8, "crash": 2, "hang": 1, "memory": 3}
 """How files end, and how many of a hundred do."""
 
+TEXT_LENGTHS = (1_000, 400_000)
+"""Characters of a text, fewest and most: some pass through memory alone, most through files."""
+
+WORDS = ("freight", "harbor", "ledger", "manifest", "pallet", "quay", "seal", "tariff", "yard")
+
+GROUPS = 8
+"""Labels among which the files are spread, so that a watcher can follow some of them."""
+
 EARLY = ("crash", "hang")
 """Ends that take all attempts: these files come in the first third, so that nobody waits for them
 when all others have ended."""
@@ -36,12 +51,54 @@ class PlannedFile:
     at: float
     """Seconds after the beginning of the run."""
     spec: dict[str, Any]
-    """The demo file."""
+    """The demo file; empty for a text."""
     status: State
     codes: frozenset[str] = frozenset()
     """How its attempts may fail by themselves."""
     attempts: int = 1
     """How many it takes if nothing disturbs it."""
+    text: int = 0
+    """Characters of a plain text that is uploaded in place of a demo file; 0 for none."""
+
+    @property
+    def group(self) -> str:
+        """The value of its label `group`."""
+        return str(self.number % GROUPS)
+
+    @property
+    def name(self) -> str:
+        return f"{self.number}.{'txt' if self.text else 'json'}"
+
+    @property
+    def content_type(self) -> str:
+        return "text/plain" if self.text else DEMO_TYPE
+
+    @property
+    def content(self) -> bytes:
+        """The bytes that are uploaded."""
+        if not self.text:
+            return json.dumps(self.spec).encode()
+        chance = random.Random(f"text {self.number}")
+        words = " ".join(chance.choices(WORDS, k=self.text // 4))
+        return words[: self.text - 1].encode() + b"."
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the content."""
+        return sha256(self.content).hexdigest()
+
+
+@dataclass(frozen=True)
+class PlannedPoison:
+    """A record that cannot be read or stored, among those that can."""
+
+    at: float
+    """Seconds after the beginning of the run."""
+    topic: Topic
+    what: str
+    """One of `POISONS`."""
+    strikes_file: bool = False
+    """Whether it is about the file that was uploaded last; else it is about one of its own."""
 
 
 @dataclass(frozen=True)
@@ -49,30 +106,55 @@ class Plan:
     """All that is fed in."""
 
     files: tuple[PlannedFile, ...]
-    unreadable: tuple[float, ...]
-    """Seconds after the beginning at which a record that is no event is put among the uploads."""
+    poison: tuple[PlannedPoison, ...]
 
 
-def make_plan(seed: int, *, files: int, seconds: float) -> Plan:
+def make_plan(seed: int, *, files: int, seconds: float, texts: int = 0, poison: int = 0) -> Plan:
     """Files of mixed lengths and ends.
 
     Args:
         files: how many; a hundred or more.
         seconds: over which they are spread.
+        texts: of a hundred files, how many are plain texts.
+        poison: how many records that cannot be stored are put among the outcomes.
     """
     chance = random.Random(f"plan {seed}")
     ends = [end for end, share in ENDS.items() for _ in range(max(1, files * share // 100))]
     ends += ["complete"] * (files - len(ends))
+    ends = ["text" if end == "complete" and chance.random() * 80 < texts else end for end in ends]
     chance.shuffle(ends)
     times = [chance.uniform(0, seconds / 3 if end in EARLY else seconds) for end in ends]
     coming = sorted(zip(times, ends, strict=True))
     return Plan(
         files=tuple(_file(number, at, end, chance) for number, (at, end) in enumerate(coming)),
-        unreadable=tuple(chance.uniform(0, seconds) for _ in range(max(2, files // 100))),
+        poison=(
+            *_uploads_that_are_none(chance, max(2, files // 100), seconds),
+            *_outcomes_that_are_none(chance, poison, seconds),
+        ),
     )
 
 
+def _uploads_that_are_none(
+    chance: random.Random, count: int, seconds: float
+) -> Iterator[PlannedPoison]:
+    """Each with a key of its own: that topic is compacted, and would forget a file's upload."""
+    for _ in range(count):
+        yield PlannedPoison(chance.uniform(0, seconds), UPLOADED, NO_JSON)
+
+
+def _outcomes_that_are_none(
+    chance: random.Random, count: int, seconds: float
+) -> Iterator[PlannedPoison]:
+    for turn in range(count):
+        what = sorted(POISONS)[turn % len(POISONS)]
+        at, strikes_file = chance.uniform(0, seconds), chance.random() < 0.5
+        yield PlannedPoison(at, LIFECYCLE, what, strikes_file)
+
+
 def _file(number: int, at: float, end: str, chance: random.Random) -> PlannedFile:
+    if end == "text":
+        length = chance.randint(*TEXT_LENGTHS)
+        return PlannedFile(number=number, at=at, spec={}, status=State.COMPLETED, text=length)
     spec: dict[str, Any] = {
         "seconds": round(chance.uniform(*chance.choice(LENGTHS)), 3),
         "steps": chance.choice((1, 4)),

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from shared.settings import Settings
-from tests.chaos.checker import PROMISES, Problem, tell
-from tests.chaos.evidence import Evidence
+from tests.chaos.checker import PROMISES, tell
+from tests.chaos.evidence import Evidence, Problem
 from tests.chaos.faults import Kind, make_schedule
 from tests.chaos.plan import make_plan
 from tests.chaos.run import run

@@ -1,16 +1,22 @@
 """The checker finds what it is there to find; otherwise a green run would mean nothing."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from hashlib import sha256
 
+import bson
 import pytest
+from bson.errors import InvalidDocument
 
+from services.status.filter import Filter
 from services.status.projection import State, Status, fold
 from shared.events import StatusEvent
 from shared.facts import Failure
+from shared.reading import UnreadableEventError, parse
+from tests.chaos.attempts import LOST
 from tests.chaos.checker import (
-    LOST,
     ambiguous_outcomes,
     check,
     drifted_files,
@@ -25,8 +31,30 @@ from tests.chaos.checker import (
     unplanned_outcomes,
 )
 from tests.chaos.evidence import Evidence, Logged, Origin
-from tests.chaos.faults import Hit, Kind, make_schedule
+from tests.chaos.faults import (
+    AWAY,
+    LONG_OUTAGES,
+    MONGODB_FAULTS,
+    RECOVERY,
+    STATUS_FAULTS,
+    Hit,
+    Kind,
+    make_schedule,
+)
+from tests.chaos.gauges import Gauges
 from tests.chaos.plan import PlannedFile, make_plan
+from tests.chaos.poison import POISONS
+from tests.chaos.stream_promises import late_states, states_told_wrong, told_without_mongodb
+from tests.chaos.view_promises import (
+    cut_texts,
+    numbers_that_are_wrong,
+    services_not_ready,
+    stale_gauges,
+    times_out_of_order,
+    views_at_odds,
+)
+from tests.chaos.views import Views
+from tests.journeys.gapless.checker import Observation, Seen, lifecycle_states, place
 from tests.support.builders import (
     FILE,
     about,
@@ -48,11 +76,13 @@ def evidence(
     """What one file's events are, and what MongoDB makes of them."""
     history = [Logged(event, offset) for offset, event in enumerate(events)]
     status = fold(None, [(event, offset) for offset, event in enumerate(events)])
+    shown = {FILE: json.loads(status.model_dump_json())} if status else {}
     return Evidence(
         accepted={FILE: planned},
         histories={FILE: history},
         statuses={FILE: status} if status else {},
         hits=hits,
+        views=Views(listed=shown, single=shown),
     )
 
 
@@ -159,6 +189,16 @@ def test_a_retry_that_the_plan_does_not_know_is_found() -> None:
     assert not list(unexplained_attempts(evidence(*events, planned=planned)))
 
 
+def test_an_attempt_that_failed_for_want_of_room_is_explained_by_a_full_disk_alone() -> None:
+    no_room = retrying()
+    error = Failure(code="disk_full", message="There is no room.", retryable=True)
+    no_room = no_room.model_copy(update={"data": no_room.data.model_copy(update={"error": error})})
+    run = evidence(uploaded(), processing(), no_room, processing(2, time=3), completed(2))
+    assert list(unexplained_attempts(replace(run, hits=[KILLED])))
+    filled = replace(KILLED, kind=Kind.FILL_SCRATCH, pod=None)
+    assert not list(unexplained_attempts(replace(run, hits=[filled])))
+
+
 def test_what_is_left_over_lost_fallen_flooded_or_drifted_is_found() -> None:
     run = evidence(uploaded(), completed())
     assert list(records_left_over(replace(run, lag=1)))
@@ -166,6 +206,114 @@ def test_what_is_left_over_lost_fallen_flooded_or_drifted_is_found() -> None:
     assert list(fallen_services(replace(run, fallen=["pod-1 ended with exit code 1"])))
     assert list(endless_logs(replace(run, logs={"pod-1": 1 << 30})))
     assert list(drifted_files(replace(run, drift="1 files compared: 1 differ")))
+
+
+def test_a_view_that_says_something_else_than_the_log_is_found() -> None:
+    run = evidence(uploaded(), processing(), completed())
+    shown = run.views.listed[FILE]
+    assert not list(views_at_odds(run))
+    for document in ({**shown, "status": "pending"}, {**shown, "invented": 1}, {}):
+        documents = {FILE: document} if document else {}
+        for views in (replace(run.views, listed=documents), replace(run.views, single=documents)):
+            assert list(views_at_odds(replace(run, views=views))), document
+    unknown = {"unknown": {**shown, "file_id": "unknown"}}
+    views = replace(run.views, listed={**run.views.listed, **unknown})
+    assert list(views_at_odds(replace(run, views=views)))
+
+
+def test_a_list_may_leave_out_the_history_and_a_file_alone_may_tell_its_place_in_the_queue() -> (
+    None
+):
+    run = evidence(uploaded(), completed())
+    shown = run.views.listed[FILE]
+    listed = {name: value for name, value in shown.items() if name != "history"}
+    views = replace(run.views, listed={FILE: listed}, single={FILE: {**shown, "queue": None}})
+    assert not list(views_at_odds(replace(run, views=views)))
+
+
+def test_a_file_that_ends_before_it_began_is_found() -> None:
+    assert not list(times_out_of_order(evidence(uploaded(), processing(time=1), completed(time=2))))
+    assert list(times_out_of_order(evidence(uploaded(), processing(time=9), completed(time=2))))
+    assert list(times_out_of_order(evidence(uploaded(time=9), processing(), completed(time=12))))
+
+
+def test_a_text_that_was_cut_is_found() -> None:
+    planned = replace(PLANNED, text=50)
+    run = evidence(uploaded(), completed(), planned=planned)
+    for text, is_whole in ((planned.content, True), (planned.content[:-1], False)):
+        views = replace(run.views, texts={FILE: sha256(text).hexdigest()})
+        assert bool(list(cut_texts(replace(run, views=views)))) is not is_whole
+
+
+def test_numbers_that_are_wrong_or_missing_are_found() -> None:
+    run = evidence(uploaded(), completed())
+    right = {"files": {"completed": 1, "failed": 0}, "queue": {"length": 0}, "lag": {"p": {"t": 0}}}
+    wrong = (
+        {"code": "catching_up"},
+        right | {"files": {"completed": 0, "failed": 0}},
+        right | {"queue": {"length": 1}},
+        right | {"lag": {"p": {"t": 1}}},
+    )
+    for numbers in (right, *wrong):
+        views = replace(run.views, numbers={"status": numbers})
+        found = list(numbers_that_are_wrong(replace(run, views=views)))
+        assert bool(found) is (numbers is not right), numbers
+
+
+def test_a_service_that_is_not_ready_is_found() -> None:
+    run = evidence(uploaded(), completed())
+    views = replace(run.views, not_ready={"pod-1": "waiting for Kafka"})
+    assert not list(services_not_ready(run))
+    assert list(services_not_ready(replace(run, views=views)))
+
+
+def test_a_gauge_that_is_wrong_or_a_loop_that_is_late_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tests.chaos.gauges.late_after_of", {"monitor": 30.0}.get)
+    run = evidence(uploaded(), completed())
+    right = {("waybill_files", "completed"): 1.0, ("waybill_files", "failed"): 0.0}
+    wrong = (
+        {("waybill_files", "completed"): 0.0},
+        {("waybill_work_in_flight", ""): 1.0},
+        {("waybill_loop_last_success_seconds", "monitor"): 900.0},
+    )
+    for values in (right, *wrong):
+        views = replace(run.views, gauges={"status": Gauges(1000.0, values)})
+        found = list(stale_gauges(replace(run, views=views)))
+        assert bool(found) is (values is not right), values
+
+
+def watched(*, heard: float, states: int = 3) -> tuple[Observation, list[StatusEvent]]:
+    """What a watcher heard of a file, and what happened to it."""
+    events: list[StatusEvent] = [uploaded(), processing(time=100), completed(time=100)]
+    told = lifecycle_states((event, offset) for offset, event in enumerate(events))[:states]
+    seen = [Seen(FILE, place(status), str(status.status), 1) for status in told]
+    heard_at: list[datetime] = [at(heard)] * len(seen)
+    return Observation("all", Filter(), seen, heard_at=heard_at), events
+
+
+def test_a_state_that_a_watcher_was_not_told_or_told_twice_is_found() -> None:
+    observation, events = watched(heard=101)
+    run = evidence(*events)
+    assert not list(states_told_wrong(replace(run, observations=[observation])))
+    assert list(states_told_wrong(replace(run, observations=[watched(heard=1, states=2)[0]])))
+    twice = replace(observation, seen=[*observation.seen, observation.seen[-1]])
+    assert list(states_told_wrong(replace(run, observations=[twice])))
+
+
+def test_an_end_that_a_watcher_heard_late_is_found_if_only_mongodb_was_away() -> None:
+    without = Hit(Kind.STOP_MONGODB, None, at(50), at(230))
+    for heard, is_late in ((101, False), (180, True)):
+        observation, events = watched(heard=heard)
+        run = replace(evidence(*events, hits=[without]), observations=[observation])
+        assert bool(list(late_states(run))) is is_late
+        assert told_without_mongodb(run) == 1
+        frozen = Hit(Kind.FREEZE_BROKER, None, at(90), at(135))
+        assert not list(late_states(replace(run, hits=[without, frozen])))
+    unheard, events = watched(heard=101, states=2)
+    run = replace(evidence(*events, hits=[without]), observations=[unheard])
+    assert list(late_states(run))
 
 
 def test_a_broken_promise_is_told_with_the_whole_history_of_its_file() -> None:
@@ -189,3 +337,38 @@ def test_the_same_seed_gives_the_same_plan_and_the_same_schedule() -> None:
     assert both(7) == both(7)
     assert both(7)[0] != both(8)[0]
     assert both(7)[1] != both(8)[1]
+
+
+def test_no_status_service_is_started_while_kafka_or_mongodb_is_away() -> None:
+    for seed in range(50):
+        schedule = make_schedule(seed, [*Kind] * 2, slots=3, gap=(4, 8))
+        assert [fault.at for fault in schedule] == sorted(fault.at for fault in schedule)
+        starts = [fault for fault in schedule if fault.kind in STATUS_FAULTS]
+        outages = [fault for fault in schedule if fault.kind in (*MONGODB_FAULTS, *LONG_OUTAGES)]
+        for start in starts:
+            for outage in outages:
+                assert (
+                    start.at + RECOVERY[start.kind] < outage.at + 0.1
+                    or outage.at + AWAY[outage.kind] < start.at
+                ), (seed, start, outage)
+
+
+@pytest.mark.parametrize("what", POISONS)
+def test_poison_cannot_be_read_or_cannot_be_stored(what: str) -> None:
+    try:
+        event = parse(POISONS[what](FILE))
+    except UnreadableEventError:
+        return
+    assert event is not None
+    assert event.file_id == FILE
+    with pytest.raises((OverflowError, InvalidDocument)):
+        bson.encode(event.data.model_dump())
+
+
+def test_a_text_has_the_length_that_was_planned_and_other_words_than_the_next() -> None:
+    plan = make_plan(7, files=400, seconds=20, texts=10)
+    texts = [file for file in plan.files if file.text]
+    assert 20 <= len(texts) <= 80
+    assert all(len(file.content) == file.text for file in texts)
+    assert len({file.sha256 for file in texts}) == len(texts)
+    assert not [file for file in make_plan(7, files=400, seconds=20).files if file.text]

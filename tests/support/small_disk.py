@@ -2,7 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,8 @@ class SmallDisk:
         self.path = path
 
     def fill(self) -> None:
-        """Leave no room at all."""
-        with suppress(OSError), (self.path / "filler").open("wb", buffering=0) as filler:
+        """Leave no room at all; once more takes what was freed since."""
+        with suppress(OSError), (self.path / "filler").open("ab", buffering=0) as filler:
             while True:
                 filler.write(bytes(4096))
 
@@ -32,9 +32,25 @@ class SmallDisk:
 @contextmanager
 def small_disk(path: Path, size: int) -> Iterator[SmallDisk]:
     """A new folder with so many bytes; the test is skipped where nobody may make one."""
-    path.mkdir()
+    with ExitStack() as stack:
+        try:
+            disk = stack.enter_context(mounted(path, size))
+        except PermissionError as error:
+            pytest.skip(str(error))
+        yield disk
+
+
+@contextmanager
+def mounted(path: Path, size: int) -> Iterator[SmallDisk]:
+    """A new folder with so many bytes.
+
+    Raises:
+        PermissionError: the process may not mount a file system.
+    """
+    path.mkdir(parents=True)
     if not _mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", path):
-        pytest.skip("only root may mount a small file system")
+        path.rmdir()
+        raise PermissionError("only root may mount a small file system")
     try:
         yield SmallDisk(path)
     finally:

@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import pairwise
 from typing import NamedTuple
 
 from services.status.filter import Filter
-from services.status.projection import Status
+from services.status.projection import Status, apply
+from shared.events import StatusEvent
 
 Position = tuple[int, ...]
 
@@ -37,6 +39,8 @@ class Observation:
     resets: int = 0
     first_cursor: int = 1
     """The connection over which the first cursor came: what is told before is no promise."""
+    heard_at: list[datetime] = field(default_factory=list)
+    """When each of `seen` was told."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,21 @@ def place(status: Status) -> Position:
 
 def is_progress(position: Position) -> bool:
     return position[3] == PROGRESSED
+
+
+def lifecycle_states(events: Iterable[tuple[StatusEvent, int]]) -> list[Status]:
+    """The states of a file that observers must be told, by its events in order, each at its offset.
+
+    Progress is no lifecycle state, and an event that does not lead makes none.
+    """
+    states: list[Status] = []
+    status: Status | None = None
+    for event, offset in events:
+        before, status = status, apply(status, event, offset)
+        leads = before is None or status.position != before.position
+        if leads and not is_progress(place(status)):
+            states.append(status)
+    return states
 
 
 def check(truth: Truth, observations: Iterable[Observation]) -> list[Problem]:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from services.status.projection import Status, apply
+from services.status.projection import Status
 from shared.events import (
     CompletedData,
     FailedData,
@@ -32,7 +32,7 @@ from shared.publishing import Publisher
 from shared.settings import Settings
 from shared.topics import LIFECYCLE, UPLOADED, topic_of
 from tests.chaos.evidence import read_topic
-from tests.journeys.gapless.checker import Truth, is_progress, place
+from tests.journeys.gapless.checker import Truth, lifecycle_states
 
 GROUPS = 40
 """Labels and batches among which the files are dealt out."""
@@ -161,17 +161,12 @@ async def truth_of(settings: Settings, feed: Feed) -> Truth:
 def _states(
     events: Sequence[StatusEvent], logged: dict[tuple[str, str], list[int]]
 ) -> list[Status]:
-    states: list[Status] = []
-    status: Status | None = None
     ends: dict[str, int] = defaultdict(int)
+    placed: list[tuple[StatusEvent, int]] = []
     for event in events:
         topic = topic_of(event.type)
         if topic not in (UPLOADED, LIFECYCLE):
             continue  # Progress is no lifecycle state.
-        offsets = logged[topic.name, event.file_id]
-        before, status = status, apply(status, event, offsets[ends[topic.name]])
+        placed.append((event, logged[topic.name, event.file_id][ends[topic.name]]))
         ends[topic.name] += 1
-        leads = before is None or status.position != before.position
-        if leads and not is_progress(place(status)):
-            states.append(status)
-    return states
+    return lifecycle_states(placed)

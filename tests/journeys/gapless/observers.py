@@ -11,6 +11,7 @@ import orjson
 import websockets
 
 from services.status.filter import Filter
+from shared.events import utc_now
 from tests.journeys.gapless.checker import Observation, Seen
 
 Message = dict[str, Any]
@@ -47,6 +48,7 @@ class Observer:
         self._patience = patience
         self._cursor: str | None = None
         self.connections = 0
+        self.subscribed = asyncio.Event()
         self.opened = asyncio.Event()
 
     async def run(self) -> None:
@@ -75,6 +77,9 @@ class Observer:
                         self.connections,
                     )
                     self.observation.seen.append(seen)
+                    self.observation.heard_at.append(utc_now())
+                case "subscribed":
+                    self.subscribed.set()
                 case "reset":
                     self.observation.resets += 1
                 case "heartbeat":

@@ -1,0 +1,112 @@
+"""Attempts that the plan does not know, and whether a fault explains them: pure functions."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from services.status.projection import Status
+from shared.events import FileProcessing, FileRetrying, ProcessingData
+from tests.chaos.evidence import Evidence, Logged
+from tests.chaos.faults import BROKER_FAULTS, DISK_FAULTS, POD_FAULTS, Hit, Kind
+from tests.chaos.plan import MAX_ATTEMPTS, PlannedFile
+
+LOST = "The processor that worked on this file died"
+"""How the message begins that tells of an attempt whose pod is gone."""
+
+NO_ROOM = frozenset({"disk_full", "blob_store_unavailable"})
+"""Codes of attempts that failed for want of room on a disk; never of a file."""
+
+
+@dataclass(frozen=True)
+class Extra:
+    """An attempt that the plan does not know."""
+
+    attempt: int
+    pod: str
+    why: str
+    explained: bool
+
+
+def extra_attempts(evidence: Evidence, file_id: str, planned: PlannedFile) -> Iterator[Extra]:
+    """The attempts at a file that were made because of something else than its plan."""
+    history = evidence.histories.get(file_id, ())
+    begun: dict[int, list[Logged]] = defaultdict(list)
+    for logged in history:
+        event = logged.event
+        if not isinstance(event, FileProcessing):
+            continue
+        attempt, pod = event.data.attempt, event.data.pod
+        before = begun[attempt - 1]
+        cause = _retry_before(history, attempt)
+        given_back = event.data.max_attempts > min(
+            (_begin(each).max_attempts for each in before), default=MAX_ATTEMPTS
+        )
+        why, hits, earlier = "", list[Hit](), before
+        if begun[attempt]:
+            # A pod told of an attempt's end and was hit before it could commit that; or it woke up.
+            why = "made twice"
+            if all(begun[each] for each in range(1, attempt)):
+                earlier = [*chain(*begun.values())]
+            # Else there is a pod that did not even come to tell that it began one.
+            hits = _hits_of(evidence, earlier or None, *POD_FAULTS, Kind.END)
+        elif cause is not None and cause.data.error.message.startswith(LOST):
+            # A pod may die before it tells of an attempt; nobody knows then which one it was.
+            why = "cut off"
+            hits = _hits_of(evidence, before or None, Kind.KILL, Kind.PAUSE, Kind.END)
+        elif cause is not None and cause.data.error.code in NO_ROOM:
+            why = f"after {cause.data.error.code}"
+            hits = _hits_of(evidence, None, *DISK_FAULTS)
+        elif cause is not None and cause.data.error.code not in planned.codes:
+            why = f"after {cause.data.error.code}"
+            hits = _hits_of(evidence, before, Kind.PAUSE)
+        elif cause is None and attempt > 1:
+            # Any change of the group may move a partition, also from a pod that nothing hit.
+            why = "given back" if given_back else "without a cause"
+            hits = _hits_of(evidence, None, *Kind) if given_back else []
+        if why:
+            since = min((each.time for each in earlier), default=history[0].time)
+            explained = any(hit.explains(since, logged.time) for hit in hits)
+            yield Extra(attempt, pod, why, explained)
+        begun[attempt].append(logged)
+
+
+def last_attempt_was_cut_off(evidence: Evidence, file_id: str, status: Status) -> bool:
+    """Whether a fault took the last attempt that a file had; it would have failed anyway."""
+    if status.error is None or not status.error.message.startswith(LOST):
+        return False
+    history = evidence.histories.get(file_id, ())
+    last = [
+        each
+        for each in history
+        if isinstance(each.event, FileProcessing) and _begin(each).attempt == status.attempt
+    ]
+    hits = _hits_of(evidence, last or None, Kind.KILL, Kind.PAUSE)
+    since = min((each.time for each in last), default=history[0].time)
+    return any(hit.explains(since, history[-1].time) for hit in hits)
+
+
+def _begin(logged: Logged) -> ProcessingData:
+    assert isinstance(logged.event, FileProcessing)
+    return logged.event.data
+
+
+def _retry_before(history: Sequence[Logged], attempt: int) -> FileRetrying | None:
+    """The event that told that the attempt before this one failed."""
+    for event, _, _ in history:
+        if isinstance(event, FileRetrying) and event.data.attempt == attempt - 1:
+            return event
+    return None
+
+
+def _hits_of(evidence: Evidence, attempts: Iterable[Logged] | None, *kinds: Kind) -> list[Hit]:
+    """The faults of these kinds that hit a pod that made one of these attempts; None for any pod.
+
+    What hits the broker hits every pod.
+    """
+    pods = None if attempts is None else {_begin(each).pod for each in attempts}
+    return [
+        hit
+        for hit in evidence.hits
+        if hit.kind in BROKER_FAULTS or (hit.kind in kinds and (pods is None or hit.pod in pods))
+    ]

@@ -1,0 +1,111 @@
+"""Promises about what watchers are told over SSE and WebSocket, over evidence alone."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from services.status.projection import State, Status
+from shared.events import StatusEvent
+from tests.chaos.evidence import Evidence, Problem
+from tests.chaos.faults import BROKER_FAULTS, Kind
+from tests.journeys.gapless.checker import Observation, check, lifecycle_states, place
+
+BOUND = timedelta(seconds=20)
+"""In which a watcher hears of the end of a file while MongoDB is away; a tenth of that time, and
+far more than even a machine needs that is busy with everything else."""
+
+AFTER_KAFKA = timedelta(seconds=30)
+"""How long after Kafka came back what was told meanwhile may still be on its way."""
+
+
+def states_told_wrong(evidence: Evidence) -> Iterator[Problem]:
+    """Watchers are told every state, in order, none missing, and none twice on one connection."""
+    truth = {file_id: _states(evidence, file_id) for file_id in evidence.accepted}
+    for problem in check(truth, evidence.observations):
+        yield Problem(
+            f"{problem.kind}, {problem.observer}: {problem.detail}", problem.file_id or None
+        )
+
+
+def late_states(evidence: Evidence) -> Iterator[Problem]:
+    """While MongoDB is away, watchers hear of the end of a file within a bound."""
+    for observation, file_id, appended, heard in _ends_without_mongodb(evidence):
+        if heard is None or heard > appended + BOUND:
+            when = f"{heard:%H:%M:%S.%f}" if heard else "never"
+            yield Problem(
+                f"ended at {appended:%H:%M:%S.%f} without MongoDB, {observation.name} heard {when}",
+                file_id,
+            )
+
+
+def told_without_mongodb(evidence: Evidence) -> int:
+    """How many ends `late_states` judges."""
+    return len(list(_ends_without_mongodb(evidence)))
+
+
+def ends_told(evidence: Evidence) -> int:
+    """How many ends of files the watchers were told."""
+    return sum(
+        State(seen.status).is_terminal
+        for observation in evidence.observations
+        for seen in observation.seen
+    )
+
+
+def _ends_without_mongodb(
+    evidence: Evidence,
+) -> Iterator[tuple[Observation, str, datetime, datetime | None]]:
+    """The ends of files that were appended while MongoDB was away, and when each watcher heard."""
+    windows = [
+        (hit.begin, hit.end - BOUND) for hit in evidence.hits if hit.kind is Kind.STOP_MONGODB
+    ]
+    silences = [
+        (hit.begin - BOUND, hit.end + AFTER_KAFKA)
+        for hit in evidence.hits
+        if hit.kind in BROKER_FAULTS
+    ]
+    heard = [_first_heard(each) for each in evidence.observations]
+    for file_id in evidence.accepted:
+        end = _end(evidence, file_id)
+        if end is None:
+            continue
+        status, appended = end
+        if not _within(appended, windows) or _within(appended, silences):
+            continue
+        for observation, times in zip(evidence.observations, heard, strict=True):
+            if observation.wanted.matches(status):
+                yield (
+                    observation,
+                    file_id,
+                    appended,
+                    times.get((file_id, place(status), str(status.status))),
+                )
+
+
+def _first_heard(observation: Observation) -> dict[tuple[str, tuple[int, ...], str], datetime]:
+    heard: dict[tuple[str, tuple[int, ...], str], datetime] = {}
+    for seen, moment in zip(observation.seen, observation.heard_at, strict=False):
+        heard.setdefault((seen.file_id, seen.position, seen.status), moment)
+    return heard
+
+
+def _end(evidence: Evidence, file_id: str) -> tuple[Status, datetime] | None:
+    """The terminal state of a file, and when the event was appended that brought it there."""
+    history = evidence.histories.get(file_id, ())
+    ends = [state for state in _states(evidence, file_id) if state.status.is_terminal]
+    kinds = [f"file.{state.status}" for state in ends[:1]]
+    for logged in history:
+        if kinds and logged.event.type.value == kinds[0]:
+            return ends[0], logged.time
+    return None
+
+
+def _states(evidence: Evidence, file_id: str) -> list[Status]:
+    return lifecycle_states(
+        (each.event, each.offset)
+        for each in evidence.histories.get(file_id, ())
+        if isinstance(each.event, StatusEvent)
+    )
+
+
+def _within(moment: datetime, spans: list[tuple[datetime, datetime]]) -> bool:
+    return any(begin <= moment <= end for begin, end in spans)

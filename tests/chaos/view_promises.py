@@ -1,0 +1,108 @@
+"""Promises about what the services show when all is over, over evidence alone."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+from services.status.projection import Status, fold
+from shared.events import StatusEvent
+from tests.chaos.evidence import Evidence, Logged, Problem
+from tests.chaos.gauges import wrong_gauges
+
+NOT_LISTED = frozenset({"history"})
+"""Members of a file that a list leaves out."""
+
+ROUNDING = timedelta(seconds=1)
+"""What two right clocks of one machine may differ by, and far less than a wrong one."""
+
+OF_THE_MOMENT = frozenset({"queue"})
+"""Members that are about the present of the pod and not about the file."""
+
+
+def views_at_odds(evidence: Evidence) -> Iterator[Problem]:
+    """A fresh pod lists every file as it shows it alone, and both as the log says."""
+    views = evidence.views
+    for file_id in sorted(evidence.histories.keys() | views.listed.keys() | views.single.keys()):
+        folded = folded_status(evidence.histories.get(file_id, ()))
+        logged = json.loads(folded.model_dump_json()) if folded else {}
+        listed, single = views.listed.get(file_id, {}), views.single.get(file_id, {})
+        for what, shown, left_out in (
+            ("the list", listed, NOT_LISTED),
+            ("the file alone", single, OF_THE_MOMENT),
+        ):
+            for name in sorted((logged.keys() | shown.keys()) - left_out):
+                if logged.get(name) != shown.get(name):
+                    yield Problem(
+                        f"{name}: the log says {logged.get(name)!r}, {what} {shown.get(name)!r}",
+                        file_id,
+                    )
+
+
+def times_out_of_order(evidence: Evidence) -> Iterator[Problem]:
+    """No file begins before it was uploaded or ends before it began, whatever the clocks say."""
+    for file_id in evidence.accepted:
+        status = evidence.statuses.get(file_id)
+        if status is None:
+            continue  # Told by `unfinished_files`.
+        times = (status.created_at, status.started_at, status.finished_at)
+        known = [each for each in times if each is not None]
+        if any(after < before - ROUNDING for before, after in pairwise(known)):
+            told = ", ".join(f"{each:%H:%M:%S.%f}" for each in known)
+            yield Problem(f"uploaded, begun and ended at {told}", file_id)
+
+
+def cut_texts(evidence: Evidence) -> Iterator[Problem]:
+    """The extracted text of a completed text is what was uploaded, byte by byte."""
+    for file_id, planned in evidence.accepted.items():
+        status = evidence.statuses.get(file_id)
+        if not planned.text or status is None or status.result is None:
+            continue  # What did not complete is told by others.
+        if evidence.views.texts.get(file_id) != planned.sha256:
+            sizes = [each.size for each in status.result.artifacts]
+            yield Problem(f"of {planned.text} characters, its artifacts have {sizes}", file_id)
+
+
+def numbers_that_are_wrong(evidence: Evidence) -> Iterator[Problem]:
+    """`/api/stats` of every pod counts the files as the log does, and says that nothing waits."""
+    counts = _counts(evidence)
+    for pod, numbers in evidence.views.numbers.items():
+        if "files" not in numbers:
+            yield Problem(f"{pod} has no numbers: {numbers}")
+            continue
+        counted = {state: count for state, count in numbers["files"].items() if count}
+        if counted != counts:
+            yield Problem(f"{pod} counts {counted}, the log {dict(counts)}")
+        lags = {group: sum(topics.values()) for group, topics in numbers["lag"].items()}
+        if any(lags.values()) or numbers["queue"]["length"]:
+            yield Problem(f"{pod} says that something waits: {numbers['queue']}, lags {lags}")
+
+
+def stale_gauges(evidence: Evidence) -> Iterator[Problem]:
+    """The gauges of every service say that nothing waits, that loops go on, and count the files."""
+    files = _counts(evidence)
+    for name, gauges in evidence.views.gauges.items():
+        for what in wrong_gauges(gauges, files=files):
+            yield Problem(f"{name}: {what}")
+
+
+def services_not_ready(evidence: Evidence) -> Iterator[Problem]:
+    """Every service is ready when all faults are over."""
+    for name, reason in evidence.views.not_ready.items():
+        yield Problem(f"{name} is not ready: {reason}")
+
+
+def _counts(evidence: Evidence) -> Counter[str]:
+    folded = map(folded_status, evidence.histories.values())
+    return Counter(str(status.status) for status in folded if status is not None)
+
+
+def folded_status(history: Any) -> Status | None:
+    """What the log says of a file."""
+    events: list[Logged] = list(history)
+    return fold(
+        None,
+        [(each.event, each.offset) for each in events if isinstance(each.event, StatusEvent)],
+    )

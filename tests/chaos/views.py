@@ -1,0 +1,139 @@
+"""What the services say over HTTP when all is over: a fresh status pod, and those that lived on."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import httpx
+
+from tests.chaos.gauges import Gauges, read_gauges
+from tests.chaos.plan import PlannedFile
+
+PAGE = 500
+"""Files of one page of the list: the most that one may ask for."""
+
+AT_ONCE = 8
+"""Questions on their way at the same time."""
+
+SETTLING = 90.0
+"""Seconds in which the pods that lived on have to be well again; some are usual."""
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """What is shown of the same files in different places."""
+
+    listed: Mapping[str, Document] = field(default_factory=dict)
+    """What the list of a fresh pod says of each file."""
+    single: Mapping[str, Document] = field(default_factory=dict)
+    """What a fresh pod says of each file when asked for it alone."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the extracted text of each completed text."""
+    numbers: Mapping[str, Document] = field(default_factory=dict)
+    """What `/api/stats` says, by pod."""
+    not_ready: Mapping[str, str] = field(default_factory=dict)
+    """Why a service is not ready, by name."""
+    gauges: Mapping[str, Gauges] = field(default_factory=dict)
+    """The gauges of each service that answered, by name."""
+
+
+async def look(
+    fresh: str, accepted: Mapping[str, PlannedFile], *, services: Mapping[str, str], status: str
+) -> Views:
+    """Ask for everything.
+
+    Args:
+        fresh: address of a status pod that has just been started.
+        services: the address of each service that runs, by name.
+        status: address of the status pod that has lived through the run.
+    """
+    async with httpx.AsyncClient(base_url=fresh, timeout=60) as http:
+        listed = await _list(http)
+        at_once = asyncio.Semaphore(AT_ONCE)
+
+        async def single(file_id: str) -> Document | None:
+            async with at_once:
+                answer = await http.get(f"/api/files/{file_id}")
+                found: Document = answer.json()
+                return found if answer.status_code == 200 else None
+
+        async def text(file_id: str) -> str:
+            async with at_once:
+                answer = await http.get(f"/api/files/{file_id}/artifacts/text.txt")
+                return sha256(answer.content).hexdigest() if answer.status_code == 200 else ""
+
+        ids = sorted(accepted.keys() | listed.keys())
+        texts = [file_id for file_id, planned in accepted.items() if planned.text]
+        documents = await asyncio.gather(*map(single, ids))
+        contents = await asyncio.gather(*map(text, texts))
+        return Views(
+            listed=listed,
+            single={
+                file_id: document
+                for file_id, document in zip(ids, documents, strict=True)
+                if document is not None
+            },
+            texts=dict(zip(texts, contents, strict=True)),
+            numbers={"fresh": await _numbers(http, fresh), "status": await _numbers(http, status)},
+            not_ready=await _not_ready(http, services),
+            gauges=await _gauges(http, services),
+        )
+
+
+async def _list(http: httpx.AsyncClient) -> dict[str, Document]:
+    """Every file of the list, page by page."""
+    listed: dict[str, Document] = {}
+    parameters: dict[str, Any] = {"limit": PAGE}
+    while True:
+        answer = await http.get("/api/files", params=parameters)
+        answer.raise_for_status()
+        page = answer.json()
+        listed |= {document["file_id"]: document for document in page["items"]}
+        if page["next_cursor"] is None:
+            return listed
+        parameters["cursor"] = page["next_cursor"]
+
+
+async def _numbers(http: httpx.AsyncClient, address: str) -> Document:
+    """`/api/stats` when nothing waits any more, or what it says at last."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + SETTLING
+    while True:
+        answer = await http.get(f"{address}/api/stats")
+        numbers: Document = answer.json()
+        lags = [lag for topics in numbers.get("lag", {}).values() for lag in topics.values()]
+        if (answer.status_code == 200 and lags and not any(lags)) or clock() > deadline:
+            return numbers
+        await asyncio.sleep(0.5)
+
+
+async def _not_ready(http: httpx.AsyncClient, services: Mapping[str, str]) -> dict[str, str]:
+    """What is still not ready when it had the time to become so, and why."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + SETTLING
+    while True:
+        reasons = {}
+        for name, address in services.items():
+            try:
+                answer = await http.get(f"{address}/health/ready", timeout=5)
+            except httpx.HTTPError as error:
+                reasons[name] = repr(error)
+                continue
+            if answer.status_code != 200:
+                reasons[name] = answer.text
+        if not reasons or clock() > deadline:
+            return reasons
+        await asyncio.sleep(0.5)
+
+
+async def _gauges(http: httpx.AsyncClient, services: Mapping[str, str]) -> dict[str, Gauges]:
+    gauges = {}
+    for name, address in services.items():
+        with suppress(httpx.HTTPError):  # `_not_ready` has told it.
+            gauges[name] = await read_gauges(http, address)
+    return gauges
