@@ -12,9 +12,14 @@ TIMEOUT = 3.0
 """Seconds; below the time after which Docker gives up on this process itself."""
 
 
-def trouble(port: int) -> str | None:
-    """Why the service on this port is not ready; None when it is."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+LOOPBACKS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound
+"""Where a service that listens on all addresses is asked."""
+
+
+def trouble(host: str, port: int) -> str | None:
+    """Why the service that listens there is not ready; None when it is."""
+    host = host.strip("[]")
+    connection = HTTPConnection(LOOPBACKS.get(host, host), port, timeout=TIMEOUT)
     try:
         connection.request("GET", "/health/ready")
         answer = connection.getresponse()
@@ -26,4 +31,4 @@ def trouble(port: int) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(trouble(int(os.environ["WAYBILL_PORT"])))
+    sys.exit(trouble(os.environ.get("WAYBILL_HOST", ""), int(os.environ["WAYBILL_PORT"])))

@@ -4,21 +4,36 @@ A page of another site may send requests in the name of whoever looks at it.
 """
 
 from functools import lru_cache
+from ipaddress import IPv6Address
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
 from shared.accesserrors import ForeignOriginError
-from shared.settings import is_loopback
+from shared.addresses import in_url, is_loopback
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing; what they are answered, no page of another origin can read."""
 
 
+DEFAULT_PORTS = {"http": 80, "https": 443}
+"""Ports that browsers leave out of an origin."""
+
+
+@lru_cache(maxsize=256)
 def origin_of(url: str) -> str:
-    """The origin of an address; empty if it has none."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}".lower() if parts.netloc else ""
+    """The origin of an address, as browsers write it (RFC 6454, 6.2); empty if it has none."""
+    try:
+        parts = urlsplit(url.strip())
+        host, port = parts.hostname, parts.port
+        if not host or not parts.scheme or parts.username is not None:
+            return ""
+        if ":" in host:
+            host = IPv6Address(host).compressed
+    except ValueError:
+        return ""
+    default = port is None or port == DEFAULT_PORTS.get(parts.scheme)
+    return f"{parts.scheme}://{in_url(host)}{'' if default else f':{port}'}"
 
 
 def is_own(origin: str, host: str) -> bool:
@@ -26,7 +41,8 @@ def is_own(origin: str, host: str) -> bool:
 
     Behind a proxy that ends TLS we cannot know which of the two schemes the page has.
     """
-    return origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
+    asked = origin_of(origin)
+    return bool(asked) and asked in (origin_of(f"http://{host}"), origin_of(f"https://{host}"))
 
 
 @lru_cache(maxsize=256)
@@ -50,7 +66,7 @@ def check_page(connection: HTTPConnection, trusted: frozenset[str]) -> None:
     headers = connection.headers
     origin = headers.get("origin")
     if origin is not None:
-        is_ours = origin.lower() in trusted or is_own(origin, headers.get("host", ""))
+        is_ours = origin_of(origin) in trusted or is_own(origin, headers.get("host", ""))
     elif connection.scope.get("method") in SAFE:
         # An image or a script may be asked for without an origin, by any page.
         is_ours = headers.get("sec-fetch-site", "none") in ("none", "same-origin")

@@ -121,7 +121,9 @@ class Outbound:
     async def _opened(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> AsyncIterator[Answer]:
-        stream = self._pool.stream(method, url, headers=list(headers.items()), content=body)
+        # httpcore would leave out the brackets of an IPv6 address.
+        sent = [("Host", urlsplit(url).netloc), *headers.items()]
+        stream = self._pool.stream(method, url, headers=sent, content=body)
         with _told():
             response = await stream.__aenter__()
         try:

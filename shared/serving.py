@@ -10,11 +10,15 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from shared.addresses import in_url
 from shared.settings import Settings
 
 CLOSING_TIME = 2
 """Seconds of the grace that are kept for the lifespan to close its connections, after open requests
 have been waited for."""
+
+BACKLOG = 2048
+"""Connections that wait to be accepted: a crowd may come at once."""
 
 GARBAGE_AFTER = 200_000
 """Objects made, and not freed by themselves, before the collector looks for cycles: at most some 30
@@ -40,6 +44,26 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on an IPv4 or IPv6 address, or on the first one of a name.
+
+    `::` is all addresses of both kinds, where the system can do that.
+
+    Raises:
+        OSError: the host is not of this machine, or the port is taken.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # Of a name with both kinds the older one, where clients look for it.
+    family, _, _, _, address = min(found, key=lambda each: each[0] is not socket.AF_INET)
+    return socket.create_server(
+        address,
+        family=family,
+        backlog=BACKLOG,
+        reuse_port=False,
+        dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
+    )
+
+
 def serve(
     app: FastAPI,
     settings: Settings,
@@ -56,7 +80,7 @@ def serve(
         http, ws: what speaks HTTP and WebSocket, if the service needs more of it than ASGI gives.
 
     Raises:
-        OSError: the address cannot be bound.
+        SystemExit: the address cannot be listened on; the message says which.
     """
     collect_seldom()
     config = uvicorn.Config(
@@ -70,7 +94,12 @@ def serve(
         timeout_graceful_shutdown=max(0, int(settings.shutdown_grace) - CLOSING_TIME),
         server_header=False,
     )
-    with socket.create_server(
-        (settings.host, settings.port), backlog=2048, reuse_port=False
-    ) as listener:
+    try:
+        listener = listen(settings.host, settings.port)
+    except OSError as error:
+        place = f"{in_url(settings.host)}:{settings.port}"
+        raise SystemExit(
+            f"Nobody can listen on {place} (WAYBILL_HOST, WAYBILL_PORT): {error}."
+        ) from error
+    with listener:
         _Server(config, on_signal).run(sockets=[listener])

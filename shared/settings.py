@@ -1,17 +1,21 @@
 """Settings that every service shares: each field is the environment variable `WAYBILL_<NAME>`."""
 
 import os
-from ipaddress import ip_address
 from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
     SettingsConfigDict,
 )
+
+from shared.addresses import bare_host, is_loopback, split_address
+
+KAFKA_PORT = 9092
+"""Where Kafka listens if nothing else is said."""
 
 DEMO_TYPE = "application/vnd.waybill.demo+json"
 """The content type of files that say how their own processing goes."""
@@ -43,7 +47,7 @@ class Settings(BaseSettings):
 
     kafka: str = Field(
         default="127.0.0.1:9092",
-        description="Kafka bootstrap servers, comma-separated `host:port`.",
+        description="Kafka bootstrap servers, comma-separated `host:port`; IPv6 as `[::1]:9092`.",
     )
     kafka_tls: bool = Field(default=False, description="Speak TLS with Kafka.")
     kafka_ca: str | None = Field(
@@ -90,7 +94,9 @@ class Settings(BaseSettings):
         default=False,
         description="Accept and process `application/vnd.waybill.demo+json`, for trials and tests.",
     )
-    host: str = Field(default="127.0.0.1", description="Address the service listens on for HTTP.")
+    host: str = Field(
+        default="127.0.0.1", description="Address the service listens on for HTTP, IPv4 or IPv6."
+    )
     port: int = Field(
         default=0,
         ge=0,
@@ -112,6 +118,18 @@ class Settings(BaseSettings):
         description="For trials only: cancel background loops again and again, as "
         "`name:seconds`, comma-separated; [docs/operations.md](docs/operations.md) has the names.",
     )
+
+    @field_validator("host")
+    @classmethod
+    def _without_brackets(cls, host: str) -> str:
+        return bare_host(host)
+
+    @field_validator("kafka")
+    @classmethod
+    def _addresses(cls, kafka: str) -> str:
+        for server in kafka.split(","):
+            split_address(server, default_port=KAFKA_PORT)  # Raises ValueError.
+        return kafka
 
     @model_validator(mode="after")
     def _check_kafka(self) -> Self:
@@ -183,15 +201,6 @@ class AccessSettings(Settings):
             raise ValueError(
                 "WAYBILL_AUTH_JWKS_URL needs WAYBILL_AUTH_ISSUER and WAYBILL_AUTH_AUDIENCE."
             )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens on `host`; a name other than localhost may
-    be anywhere."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 S = TypeVar("S", bound=Settings)

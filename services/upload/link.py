@@ -4,14 +4,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from urllib.parse import urlsplit
 
+from shared.addresses import split_address
 from shared.publishing import Publisher
+from shared.settings import KAFKA_PORT
 
 log = logging.getLogger(__name__)
 
-DEFAULT_PORT = 9092
-"""Kafka's own, where a bootstrap server is named without one."""
 
 RETRY_EVERY = 1.0
 """Seconds between two tries to connect: soon enough after Kafka's start, and no load before it."""
@@ -80,12 +79,10 @@ class KafkaLink:
         """
         refused: Exception | None = None
         for server in self._servers.split(","):
-            address = urlsplit(f"//{server.strip()}")
+            host, port = split_address(server, default_port=KAFKA_PORT)
             try:
                 async with asyncio.timeout(PATIENCE):
-                    _, writer = await asyncio.open_connection(
-                        address.hostname, address.port or DEFAULT_PORT
-                    )
+                    _, writer = await asyncio.open_connection(host, port)
             except (OSError, TimeoutError) as error:
                 refused = error
             else:

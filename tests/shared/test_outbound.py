@@ -56,3 +56,20 @@ async def test_silence_is_an_error_that_says_so() -> None:
         await outbound.post(f"http://127.0.0.1:{port}/", b"", {})
     await outbound.close()
     server.close()
+
+
+async def test_an_ipv6_address_is_asked_by_its_name() -> None:
+    heads: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "::1", 0)
+    port = server.sockets[0].getsockname()[1]
+    outbound = Outbound(private=True, seconds=2)
+    assert await outbound.post(f"http://[::1]:{port}/", b"", {}) == 204
+    await outbound.close()
+    server.close()
+    assert f"\r\nHost: [::1]:{port}\r\n".encode() in heads[0]

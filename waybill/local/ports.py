@@ -21,7 +21,7 @@ _given: set[int] = set()
 """What has been handed out: whoever got a port may not listen on it yet."""
 
 
-def free_port() -> int:
+def free_port(host: str = HOST) -> int:
     """A port that nobody listens on now, and that a service which starts again finds free.
 
     No port is handed out twice by one process.
@@ -30,24 +30,27 @@ def free_port() -> int:
         StackError: there is none.
     """
     for port in random.SystemRandom().sample(LASTING, TRIES):
-        if port not in _given and is_free(port):
+        if port not in _given and is_free(port, host):
             _given.add(port)
             return port
     raise StackError(f"No port from {LASTING[0]} to {LASTING[-1]} is free.")
 
 
-def is_free(port: int) -> bool:
-    """Whether somebody could listen on a port now."""
-    with socket.socket() as probe:
+def is_free(port: int, host: str = HOST) -> bool:
+    """Whether somebody could listen on a port of a host now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
         except OSError:
             return False
         return True
 
 
-def choose_port(given: int | None, preferred: int, tell: Callable[[str], None]) -> int:
+def choose_port(
+    given: int | None, preferred: int, tell: Callable[[str], None], *, host: str = HOST
+) -> int:
     """The port to use: the one given, or the preferred one, or a free one.
 
     Args:
@@ -57,14 +60,14 @@ def choose_port(given: int | None, preferred: int, tell: Callable[[str], None]) 
         StackError: the port that the user asked for is taken.
     """
     if given == 0:
-        return free_port()
+        return free_port(host)
     if given is not None:
-        if not is_free(given):
+        if not is_free(given, host):
             raise StackError(f"Port {given} is taken; give another one, or 0 for a free one.")
         return given
-    if is_free(preferred):
+    if is_free(preferred, host):
         return preferred
-    port = free_port()
+    port = free_port(host)
     tell(f"port {preferred} is taken, using {port} instead")
     return port
 

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 import httpx
 
+from shared.addresses import bare_host, local_url
 from waybill.errors import StackError
 from waybill.local.parts import Parts
 from waybill.local.ports import HOST, choose_port, free_port
@@ -59,7 +60,8 @@ class Supervised:
     @property
     def address(self) -> str:
         """Where a service answers."""
-        return f"http://{HOST}:{self.child.environment['WAYBILL_PORT']}"
+        environment = self.child.environment
+        return local_url(environment.get("WAYBILL_HOST", HOST), environment["WAYBILL_PORT"])
 
 
 class _StopRequested(Exception):  # noqa: N818 - a wish of the user's, not an error
@@ -79,6 +81,11 @@ class Stack:
     processes: dict[str, Supervised] = field(default_factory=dict)
     """All that is ours to keep running, in the order of starting."""
     _stop_requested: bool = False
+
+    @property
+    def host(self) -> str:
+        """Where the services listen."""
+        return bare_host(os.environ.get("WAYBILL_HOST", HOST))
 
     @property
     def file(self) -> Path:
@@ -128,8 +135,8 @@ class Stack:
         return lock
 
     def _start(self) -> None:
-        status_port = choose_port(self.port, STATUS_PORT, self.tell)
-        upload_port = choose_port(self.upload_port, UPLOAD_PORT, self.tell)
+        status_port = choose_port(self.port, STATUS_PORT, self.tell, host=self.host)
+        upload_port = choose_port(self.upload_port, UPLOAD_PORT, self.tell, host=self.host)
         self.tell("starting Kafka and MongoDB …")
         self.parts.start(self.folder)
         self.processes = {name: Supervised(part) for name, part in self.parts.children.items()}
@@ -140,7 +147,7 @@ class Stack:
         self._add("upload", "services.upload", common, upload_port)
         self._add("status", "services.status", common, status_port)
         for number in range(1, self.processors + 1):
-            self._add(f"processor-{number}", "services.processor", common, free_port())
+            self._add(f"processor-{number}", "services.processor", common, free_port(self.host))
         self._wait_until_ready()
         self._write_file()
 
@@ -153,8 +160,8 @@ class Stack:
         fixed = {
             "WAYBILL_KAFKA": self.parts.kafka,
             "WAYBILL_MONGODB": self.parts.mongodb,
-            "WAYBILL_STATUS_URL": f"http://{HOST}:{status_port}",
-            "WAYBILL_UPLOAD_URL": f"http://{HOST}:{upload_port}",
+            "WAYBILL_STATUS_URL": local_url(self.host, status_port),
+            "WAYBILL_UPLOAD_URL": local_url(self.host, upload_port),
             "PYTHONUNBUFFERED": "1",
         }
         return {**defaults, **os.environ, **fixed}

@@ -9,6 +9,8 @@ from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from shared.origins import origin_of
+
 STATIC = Path(__file__).parent / "static"
 
 
@@ -43,9 +45,12 @@ def mount(app: FastAPI, upload_url: str) -> None:
 
 
 def _origin(url: str) -> str:
-    """What a policy is to name: with a path in it, it would allow that path and none below."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
+    """What a policy is to name: with a path in it, it would allow that path and none below.
+
+    Policies have no form for IPv6 addresses (CSP 3, 2.3.1), so the scheme alone is named for one.
+    """
+    origin = origin_of(url)
+    return f"{urlsplit(url).scheme}:" if "[" in origin else origin
 
 
 class _Assets(StaticFiles):
