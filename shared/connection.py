@@ -141,17 +141,17 @@ async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]
             await admin.start()
         yield admin
     finally:
-        await _closed(admin.close())
+        await close_client(admin.close())
 
 
 async def close_consumer(consumer: AIOKafkaConsumer) -> None:
     """Leave the group and close the connections, within seconds also if Kafka is frozen."""
-    if not await _closed(consumer.stop()):
+    if not await close_client(consumer.stop()):
         # It was cut off while it waited for an answer: what is open goes without one.
-        await _closed(consumer._client.close())  # noqa: SLF001
+        await close_client(consumer._client.close())  # noqa: SLF001
 
 
-async def _closed(closing: Awaitable[None]) -> bool:
+async def close_client(closing: Awaitable[None]) -> bool:
     """Close a client; False if that failed, which is logged and of no consequence."""
     try:
         async with asyncio.timeout(deadlines.CLOSES_WITHIN):

@@ -14,6 +14,10 @@ KAFKA_ANSWERS_WITHIN = 15.0
 """Seconds for one request to Kafka. A live broker takes milliseconds, and some seconds while a
 partition changes its leader or a group rebalances."""
 
+JOINS_WITHIN = 30.0
+"""Seconds to join a consumer group: a rebalance waits for members that died, as long as a session
+lasts (6 s), and another one may follow."""
+
 CLOSES_WITHIN = 3.0
 """Seconds to leave a group and to close connections in order; after that they are dropped. What is
 committed is safe already, and Kafka notices by itself that a client has gone."""
@@ -52,6 +56,18 @@ def kafka_answers(request: str) -> AbstractAsyncContextManager[None]:
     seconds = KAFKA_ANSWERS_WITHIN
     return within(
         seconds, KafkaUnavailableError(f"Kafka did not answer within {seconds:g} s: {request}")
+    )
+
+
+def joins_group(group: str) -> AbstractAsyncContextManager[None]:
+    """Give a block in which a consumer joins its group its deadline.
+
+    Raises:
+        KafkaUnavailableError: it did not join within `JOINS_WITHIN` seconds.
+    """
+    seconds = JOINS_WITHIN
+    return within(
+        seconds, KafkaUnavailableError(f"the group {group} was not joined within {seconds:g} s")
     )
 
 

@@ -7,8 +7,15 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.structs import OffsetAndTimestamp
 
-from shared.connection import KAFKA_RETRY_DELAY, admin_client, kafka_options
+from shared.connection import (
+    KAFKA_RETRY_DELAY,
+    admin_client,
+    close_consumer,
+    kafka_options,
+)
+from shared.deadlines import kafka_answers
 from shared.errors import KafkaUnavailableError
 from shared.messaging import topic_names
 from shared.settings import Settings
@@ -48,7 +55,8 @@ async def _partitions_of(settings: Settings, names: list[str]) -> list[TopicPart
     deadline = time.monotonic() + PATIENCE
     async with admin_client(settings) as admin:
         while True:
-            described = await admin.describe_topics(names)
+            async with kafka_answers("the partitions of topics"):
+                described = await admin.describe_topics(names)
             missing = [topic["topic"] for topic in described if not topic["partitions"]]
             if not missing:
                 return [
@@ -71,7 +79,12 @@ async def open_partitions(
     client_id: str,
     wait_ms: int,
 ) -> AsyncIterator[AIOKafkaConsumer]:
-    """The same of partitions that are known to be there."""
+    """The same of partitions that are known to be there.
+
+    Raises:
+        KafkaError: Kafka cannot be reached.
+        KafkaUnavailableError: it does not answer.
+    """
     consumer = AIOKafkaConsumer(
         **kafka_options(settings),
         client_id=client_id,
@@ -79,13 +92,50 @@ async def open_partitions(
         fetch_max_wait_ms=wait_ms,
     )
     try:
-        await consumer.start()
+        async with kafka_answers("the connection of a consumer"):
+            await consumer.start()
         consumer.assign(partitions)
         # aiokafka cannot stop a consumer whose own task has not had its first turn.
         await asyncio.sleep(0)
         yield consumer
     finally:
-        await consumer.stop()
+        await close_consumer(consumer)
+
+
+async def beginning_offsets(
+    consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """The first offset that is kept of each partition; raises as `seek_to` does."""
+    async with kafka_answers("where partitions begin"):
+        found: dict[TopicPartition, int] = await consumer.beginning_offsets(partitions)
+    return found
+
+
+async def end_offsets(
+    consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """The offset after the last of each partition; raises as `seek_to` does."""
+    async with kafka_answers("where partitions end"):
+        found: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+    return found
+
+
+async def offsets_at(
+    consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition], milliseconds: int
+) -> dict[TopicPartition, OffsetAndTimestamp | None]:
+    """The first record of each partition from that Unix time on; raises as `seek_to` does."""
+    async with kafka_answers("the offsets of a time"):
+        found: dict[TopicPartition, OffsetAndTimestamp | None] = await consumer.offsets_for_times(
+            dict.fromkeys(partitions, milliseconds)
+        )
+    return found
+
+
+async def position(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int:
+    """The offset of the next record that the consumer brings; raises as `seek_to` does."""
+    async with kafka_answers("a position"):
+        offset: int = await consumer.position(partition)
+    return offset
 
 
 async def seek_to(
@@ -94,15 +144,16 @@ async def seek_to(
     """Go to where the records of a moment and later begin; returns where each partition ends.
 
     Raises:
-        KafkaError: Kafka does not answer.
+        KafkaError: Kafka refuses to tell.
+        KafkaUnavailableError: it does not answer.
     """
     milliseconds = int(moment.timestamp() * 1000)
-    begins = await consumer.offsets_for_times(dict.fromkeys(partitions, milliseconds))
-    ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+    begins = await offsets_at(consumer, partitions, milliseconds)
+    ends = await end_offsets(consumer, partitions)
     for partition in partitions:
         # None means that nothing came since.
-        begin = begins[partition].offset if begins[partition] else ends[partition]
-        consumer.seek(partition, begin)
+        first = begins.get(partition)
+        consumer.seek(partition, first.offset if first else ends[partition])
     return ends
 
 
@@ -118,7 +169,7 @@ async def read_range(
     consumer.seek(partition, begin)
     clock = asyncio.get_running_loop().time
     last_came = clock()
-    while await consumer.position(partition) < end:
+    while await position(consumer, partition) < end:
         batches = await consumer.getmany(partition, timeout_ms=POLL_TIMEOUT_MS)
         if batches:
             last_came = clock()

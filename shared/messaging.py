@@ -9,6 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
 from shared.connection import KAFKA_RETRY_DELAY, admin_client
+from shared.deadlines import kafka_answers
 from shared.errors import KafkaUnavailableError
 from shared.events import AnyEvent, StatusEvent, tells_of_status
 from shared.reading import UnreadableEventError, parse, parse_once
@@ -36,6 +37,10 @@ PROCESSOR_GROUP = "processor"
 
 CREATED_DELAY = 0.05
 """Seconds between two looks whether Kafka knows what it has created."""
+
+
+class TopicRefusedError(KafkaUnavailableError):
+    """Kafka refuses to create a topic: waiting does not help."""
 
 
 class LoggedEvent(NamedTuple):
@@ -89,7 +94,9 @@ async def create_topics(settings: Settings, *, patience: float = 60.0) -> list[s
                     created |= dict.fromkeys(missing)
                     await asyncio.sleep(CREATED_DELAY)
                 return list(created)
-        except (KafkaError, OSError) as error:
+        except TopicRefusedError:
+            raise
+        except (KafkaError, KafkaUnavailableError, OSError) as error:
             if asyncio.get_running_loop().time() > deadline:
                 raise KafkaUnavailableError(
                     f"Kafka at {settings.kafka} does not answer: {error!r}"
@@ -98,24 +105,25 @@ async def create_topics(settings: Settings, *, patience: float = 60.0) -> list[s
 
 
 async def _create_missing(admin: AIOKafkaAdminClient, settings: Settings) -> list[str]:
-    present = set(await admin.list_topics())
+    async with kafka_answers("the list of topics"):
+        present = set(await admin.list_topics())
     missing = [topic for topic in TOPICS if settings.topic_prefix + topic.name not in present]
     if not missing:
         return []
-    response = await admin.create_topics(
-        [
-            NewTopic(
-                name=settings.topic_prefix + topic.name,
-                num_partitions=topic.partitions,
-                replication_factor=settings.replication,
-                topic_configs=topic.config,
-            )
-            for topic in missing
-        ]
-    )
+    wanted = [
+        NewTopic(
+            name=settings.topic_prefix + topic.name,
+            num_partitions=topic.partitions,
+            replication_factor=settings.replication,
+            topic_configs=topic.config,
+        )
+        for topic in missing
+    ]
+    async with kafka_answers("the creation of topics"):
+        response = await admin.create_topics(wanted)
     for name, code, *message in response.topic_errors:
         if code not in (0, TopicAlreadyExistsError.errno):
-            raise KafkaUnavailableError(f"Kafka refused to create {name}: {message}")
+            raise TopicRefusedError(f"Kafka refused to create {name}: {message}")
     return [settings.topic_prefix + topic.name for topic in missing]
 
 
@@ -126,7 +134,7 @@ async def group_members(settings: Settings, group: str) -> int:
         KafkaUnavailableError: Kafka does not answer.
     """
     try:
-        async with admin_client(settings) as admin:
+        async with admin_client(settings) as admin, kafka_answers("the members of a group"):
             (answer,) = await admin.describe_consumer_groups([group_name(settings, group)])
     except (KafkaError, OSError) as error:
         raise KafkaUnavailableError(f"Kafka does not describe a group: {error!r}") from error

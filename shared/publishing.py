@@ -12,7 +12,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerClosed
 from aiokafka.partitioner import murmur2
 
-from shared.connection import kafka_options
+from shared.connection import close_client, kafka_options
+from shared.deadlines import kafka_answers
 from shared.errors import EventTooLargeError, KafkaUnavailableError, WaybillError
 from shared.events import AccessEvent, Event
 from shared.settings import Settings
@@ -75,7 +76,8 @@ class Publisher:
         """Connect.
 
         Raises:
-            KafkaError: Kafka does not answer.
+            KafkaError: Kafka cannot be reached.
+            KafkaUnavailableError: it does not answer.
         """
         producer = AIOKafkaProducer(
             **kafka_options(self._settings),
@@ -85,15 +87,20 @@ class Publisher:
             request_timeout_ms=self._timeout_ms,
             partitioner=_partition_of,
         )
-        await producer.start()
+        try:
+            async with kafka_answers("the connection of a producer"):
+                await producer.start()
+        except BaseException:
+            await close_client(producer.stop())
+            raise
         self._producer = producer
 
     async def stop(self) -> None:
         """Send what waits and disconnect; from now on events are refused."""
         async with self._starting:
             producer, self._producer = self._producer, None
-        if producer is not None:
-            await producer.stop()
+        if producer is not None and not await close_client(producer.stop()):
+            await close_client(producer.client.close())
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -104,7 +111,14 @@ class Publisher:
 
     async def answers(self) -> bool:
         """Whether Kafka answers within the time it has for an event."""
-        return self._producer is not None and await self._producer.client.force_metadata_update()
+        if self._producer is None:
+            return False
+        try:
+            async with asyncio.timeout(self._timeout_ms / 1000):
+                answered: bool = await self._producer.client.force_metadata_update()
+        except TimeoutError:
+            return False
+        return answered
 
     async def publish(self, event: Event, topic: Topic | None = None) -> None:
         """Return once all in-sync replicas have the event.
@@ -214,7 +228,7 @@ class Publisher:
             if ended is not None and not _is_alive(ended):
                 log.error("the producer has ended; another one is started")
                 await self.start()
-                await ended.stop()
+                await close_client(ended.stop())
 
     def _set_linger(self, producer: AIOKafkaProducer) -> None:
         now = time.monotonic()

@@ -21,7 +21,7 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from shared.connection import KAFKA_OUTAGES
 from shared.errors import UnavailableError
@@ -101,12 +101,27 @@ class Supervisor:
         self._running: dict[str, RunningLoop] = {}
 
     @asynccontextmanager
-    async def running(self, loop: Loop, run: Run) -> AsyncIterator[RunningLoop]:
-        """Run a loop in the background of the `with` block.
+    async def running(self, *loops: tuple[Loop, Run]) -> AsyncIterator[None]:
+        """Run loops in the background of the `with` block, at whose end all of them end together.
 
         Args:
-            run: called again after each failure, with where the loop says how it is doing.
+            loops: each with the function that runs it, which is called again after each failure.
         """
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            for loop, run in loops:
+                tasks += self._start(loop, run)
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+            for loop, _ in loops:
+                self._health.pop(loop.name, None)
+                self._running.pop(loop.name, None)
+
+    def _start(self, loop: Loop, run: Run) -> list[asyncio.Task[None]]:
         if loop.name in self._health:
             raise ValueError(f"the loop {loop.name} runs already")
         health = self._health[loop.name] = LoopHealth(loop, self._clock())
@@ -114,13 +129,7 @@ class Supervisor:
         tasks = [asyncio.create_task(self._supervise(running, health, run), name=loop.name)]
         if (seconds := self._kill.get(loop.name)) is not None:
             tasks.append(asyncio.create_task(_keep_killing(running, seconds)))
-        try:
-            yield running
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-            del self._health[loop.name], self._running[loop.name]
+        return tasks
 
     @property
     def trouble(self) -> str | None:
@@ -240,6 +249,20 @@ async def _end(body: asyncio.Task[BaseException | None], health: LoopHealth) -> 
     if not body.cancelled() and (error := body.result()) is not None:
         log.warning("the loop %s failed while it was ending: %r", health.loop.name, error)
     return True
+
+
+def after(start: asyncio.Event, run: Run) -> Run:
+    """A loop that begins once `start` is set, and says meanwhile that it waits for that."""
+
+    async def run_after(loop: RunningLoop) -> None:
+        while not start.is_set():
+            loop.waits_for("the start of the pod")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY):
+                    await start.wait()
+        await run(loop)
+
+    return run_after
 
 
 def kill_every(text: str) -> dict[str, float]:

@@ -1,18 +1,14 @@
 """The status service's application."""
 
-import asyncio
-import logging
-import os
-import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
-from typing import Any
 
 from fastapi import FastAPI
 
-from services.status import dashboard
+from services.status import dashboard, loops
 from services.status.api import (
     admin,
     asyncapi,
@@ -39,8 +35,10 @@ from services.status.commands import Commands
 from services.status.dead import DeadLetters
 from services.status.deletion import Deletions, Eraser
 from services.status.fanout import FanOut
+from services.status.health import degraded
 from services.status.hub import Hub
 from services.status.monitor import Monitor
+from services.status.preparation import Preparation
 from services.status.projector import Projector
 from services.status.retention import Retention
 from services.status.revocation import Revocations
@@ -56,18 +54,13 @@ from shared import problems
 from shared.apikeys import ApiKeys
 from shared.auth import make_authenticator
 from shared.blobs import open_blob_store
-from shared.errors import UnavailableError
 from shared.head_method import HeadAsGet
-from shared.messaging import create_topics
+from shared.loops import Loop
 from shared.outbound import Outbound
 from shared.publishing import Publisher
 from shared.reading import parse_once
+from shared.supervision import Run, Supervisor, after
 from shared.telemetry import health_router
-
-log = logging.getLogger(__name__)
-
-START_RETRY_DELAY = 0.5
-"""Seconds between two tries to reach a MongoDB that is still starting."""
 
 COMMAND_TIMEOUT = 5.0
 """Seconds to wait for Kafka before a command is answered 503: as long as an upload waits."""
@@ -78,6 +71,7 @@ WEBHOOK_TIMEOUT = 10.0
 
 def create_app(settings: StatusSettings) -> FastAPI:
     """The status service; nothing is connected before it starts."""
+    supervisor = Supervisor(kill=settings.chaos_kill_loop)
     store = FileStore(settings)
     hub = Hub(
         store,
@@ -108,44 +102,51 @@ def create_app(settings: StatusSettings) -> FastAPI:
             outbound=outbound,
             publisher=publisher,
         )
-        tasks = (
-            fanout.run,
-            monitor.run,
-            auditor.run,
-            Eraser(store, blobs, publisher).run,
-            Settler(settings, store, hub, cancellations).run,
-            Revocations(hub, keys).run,
-            Retention(settings.retention, store, deletions).run,
-            courier.run,
-            partial(hub.beat, settings.heartbeat),
-        )
-        running = asyncio.create_task(_run(settings, store, tasks, publisher, projector))
-        running.add_done_callback(_end_process_on_failure)
-        yield State(
-            settings=settings,
-            authenticator=make_authenticator(settings, keys),
-            store=store,
-            hub=hub,
-            blobs=blobs,
-            publisher=publisher,
-            runs=runs,
-            commands=Commands(
-                publisher,
-                cancellations=cancellations,
+        preparation = Preparation(settings, store, publisher)
+        projecting = (loops.PROJECTOR, after(preparation.done, partial(projector.run, settings)))
+        heartbeats = replace(loops.HEARTBEATS, late_after=max(60.0, 3 * settings.heartbeat))
+        others: list[tuple[Loop, Run]] = [
+            (loops.FANOUT, fanout.run),
+            (loops.RECALL, hub.recall),
+            (heartbeats, partial(hub.beat, settings.heartbeat)),
+            (loops.MONITOR, monitor.run),
+            (loops.AUDITOR, auditor.run),
+            (loops.ERASER, Eraser(store, blobs, publisher).run),
+            (loops.REVOCATIONS, Revocations(hub, keys).run),
+            (loops.SETTLER, Settler(settings, store, hub, cancellations).run),
+            (loops.WEBHOOKS, courier.run),
+        ]
+        if settings.retention:
+            others.append((loops.RETENTION, Retention(settings.retention, store, deletions).run))
+        # Who reads a list before the projector has its share may miss what no stream tells.
+        waiting = [(loop, after(projector.started, run)) for loop, run in others]
+        async with (
+            supervisor.running((loops.COMMANDS, preparation.run)),
+            supervisor.running(projecting, *waiting),
+        ):
+            yield State(
+                settings=settings,
+                authenticator=make_authenticator(settings, keys),
+                store=store,
+                hub=hub,
+                blobs=blobs,
+                publisher=publisher,
                 runs=runs,
-                deletions=deletions,
-                sharing=Sharing(hub, publisher),
-            ),
-            letters=DeadLetters(settings),
-            webhooks=webhooks,
-            outbound=outbound,
-            tickets=Tickets(store, keys),
-            monitor=monitor,
-            auditor=auditor,
-        )
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
+                commands=Commands(
+                    publisher,
+                    cancellations=cancellations,
+                    runs=runs,
+                    deletions=deletions,
+                    sharing=Sharing(hub, publisher),
+                ),
+                letters=DeadLetters(settings),
+                webhooks=webhooks,
+                outbound=outbound,
+                tickets=Tickets(store, keys),
+                monitor=monitor,
+                auditor=auditor,
+                supervisor=supervisor,
+            )
         await outbound.close()
         store.close()
 
@@ -176,39 +177,11 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app.include_router(webhook_api.commanding)
     app.include_router(page.router)
     app.include_router(session.router)
-    app.include_router(health_router(lambda: hub.behind and f"waiting for {hub.behind}"))
+    app.include_router(
+        health_router(
+            lambda: f"waiting for {hub.behind}" if hub.behind else supervisor.trouble,
+            degraded=lambda: degraded(supervisor, hub, monitor),
+        )
+    )
     dashboard.mount(app, settings.upload_url)
     return app
-
-
-async def _run(
-    settings: StatusSettings,
-    store: FileStore,
-    tasks: Sequence[Callable[[], Coroutine[Any, Any, None]]],
-    publisher: Publisher,
-    projector: Projector,
-) -> None:
-    """Project, and do all else that goes on all the while, until cancelled."""
-    await create_topics(settings)
-    while True:
-        try:
-            await store.prepare()
-            break
-        except UnavailableError as error:
-            log.warning("waiting for MongoDB: %s", error)
-            await asyncio.sleep(START_RETRY_DELAY)
-    async with publisher:
-        try:
-            await projector.start(settings)
-            async with asyncio.TaskGroup() as group:
-                for task in (projector.watch, *tasks):
-                    group.create_task(task())
-        finally:
-            await projector.stop()
-
-
-def _end_process_on_failure(running: asyncio.Task[None]) -> None:
-    """A pod without projector or fan-out shows the past: end, and be started again."""
-    if not running.cancelled() and (error := running.exception()) is not None:
-        log.critical("projection or fan-out failed", exc_info=error)
-        os.kill(os.getpid(), signal.SIGTERM)

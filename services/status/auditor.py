@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 from pydantic import BaseModel
 
 from services.status import shares
@@ -25,10 +24,10 @@ from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from services.status.stuck import GRACE, StuckFile, stuck
 from services.status.traffic import Traffic
-from shared.errors import UnavailableError
 from shared.events import FileUploaded, StatusEvent, Timestamp, utc_now
-from shared.log import open_log, read_range
+from shared.log import beginning_offsets, end_offsets, offsets_at, open_log, read_range
 from shared.messaging import read_status_event
+from shared.supervision import RunningLoop
 from shared.telemetry import AUDITED, STUCK
 from shared.topics import ACCESS, LIFECYCLE, PARTITIONS, UPLOADED
 
@@ -100,15 +99,17 @@ class Auditor:
         self._traffic = traffic
         self.findings = Findings()
 
-    async def run(self) -> None:
-        """Audit a random partition now and then, until cancelled."""
+    async def run(self, loop: RunningLoop) -> None:
+        """Audit a random partition now and then, until cancelled.
+
+        Raises:
+            KafkaError, UnavailableError: Kafka or MongoDB does not answer.
+        """
         while True:
             await asyncio.sleep(INTERVAL)
-            try:
-                await self.audit(random.randrange(PARTITIONS))  # noqa: S311 - a sample, no secret
-                STUCK.set(len(await self.stuck()))
-            except (KafkaError, UnavailableError, OSError) as error:
-                log.warning("the audit waits: %r", error)
+            await self.audit(random.randrange(PARTITIONS))  # noqa: S311 - a sample, no secret
+            STUCK.set(len(await self.stuck()))
+            loop.succeeded()
 
     async def audit(self, partition: int) -> None:
         """Compare a sample of one partition's files, and remember what differs.
@@ -206,8 +207,8 @@ async def _read_sample(
     lifecycle: TopicPartition,
     access: TopicPartition,
 ) -> _Sample:
-    begin = (await consumer.beginning_offsets([uploads]))[uploads]
-    ends = await consumer.end_offsets([uploads, lifecycle, access])
+    begin = (await beginning_offsets(consumer, [uploads]))[uploads]
+    ends = await end_offsets(consumer, [uploads, lifecycle, access])
     start = random.randint(begin, max(begin, ends[uploads] - SAMPLE))  # noqa: S311
     sample = _Sample({}, utc_now())
     earliest = sample.read_until
@@ -217,7 +218,7 @@ async def _read_sample(
             sample.events[event.file_id] = [(event, record.offset)]
             earliest = min(earliest, event.time)
     moment = int((earliest - SLACK).timestamp() * 1000)
-    found = await consumer.offsets_for_times(dict.fromkeys((lifecycle, access), moment))
+    found = await offsets_at(consumer, (lifecycle, access), moment)
     first, shared = found[lifecycle], found[access]
     if not sample.events or first is None:
         return sample

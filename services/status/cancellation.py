@@ -24,6 +24,7 @@ from shared.events import (
 from shared.messaging import PROCESSOR_GROUP, group_members
 from shared.publishing import Publisher
 from shared.settings import Settings
+from shared.supervision import RunningLoop
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +33,6 @@ SETTLE_INTERVAL = 1.0
 
 SETTLED_AT_ONCE = 200
 """Files that are ended between two looks."""
-
-RETRY_DELAY = 2.0
-"""Seconds before the next look while Kafka or MongoDB is away."""
 
 REASON = "asked for"
 """The reason of a request whose own one is no longer at hand; `file.control` has it."""
@@ -133,15 +131,16 @@ class Settler:
         self._hub = hub
         self._cancellations = cancellations
 
-    async def run(self) -> None:
-        """Settle until cancelled; what fails is tried again for as long as it takes."""
+    async def run(self, loop: RunningLoop) -> None:
+        """Settle until cancelled; what fails is tried again for as long as it takes.
+
+        Raises:
+            UnavailableError: MongoDB or Kafka does not answer.
+        """
         while True:
-            try:
-                await self.settle()
-                await asyncio.sleep(SETTLE_INTERVAL)
-            except UnavailableError as error:
-                log.warning("requests to cancel wait: %s", error)
-                await asyncio.sleep(RETRY_DELAY)
+            await self.settle()
+            loop.succeeded()
+            await asyncio.sleep(SETTLE_INTERVAL)
 
     async def settle(self) -> int:
         """End the files that no attempt holds; returns how many.

@@ -16,10 +16,12 @@ from services.status.hub import Hub
 from services.status.projection import Status, apply
 from services.status.store import FileStore
 from shared.blobs import BlobStore
+from shared.deadlines import blob_store_answers
 from shared.errors import LegalHoldError, UnavailableError
 from shared.events import DeletedData, FileDeleted
 from shared.places import results_prefix
 from shared.publishing import Publisher
+from shared.supervision import RunningLoop
 from shared.topics import ACCESS, UPLOADED
 
 log = logging.getLogger(__name__)
@@ -33,8 +35,9 @@ ERASE_INTERVAL = 1.0
 ERASE_AT_ONCE = 100
 """Files that are erased between two looks."""
 
-RETRY_DELAY = 5.0
-"""Seconds before another try while the blob store, Kafka or MongoDB is away."""
+
+class NotErasedError(Exception):
+    """Some deleted files could not be erased, and no part is away."""
 
 
 class Deletions:
@@ -75,21 +78,34 @@ class Eraser:
         self._blobs = blobs
         self._publisher = publisher
 
-    async def run(self) -> None:
-        """Erase until cancelled; what fails is tried again for as long as it takes."""
+    async def run(self, loop: RunningLoop) -> None:
+        """Erase until cancelled; what fails is tried again for as long as it takes.
+
+        Raises:
+            UnavailableError: MongoDB, Kafka or the blob store does not answer.
+            NotErasedError: files could not be erased for another reason; the others are.
+        """
         while True:
-            try:
-                for status in await self._store.to_erase(ERASE_AT_ONCE):
+            failed = 0
+            for status in await self._store.to_erase(ERASE_AT_ONCE):
+                try:
                     await self._erase(status)
-                await asyncio.sleep(ERASE_INTERVAL)
-            except UnavailableError as error:
-                log.warning("erasing waits: %s", error)
-                await asyncio.sleep(RETRY_DELAY)
+                except UnavailableError:
+                    raise
+                except Exception:
+                    log.exception("%s is not erased; it is tried again", status.file_id)
+                    failed += 1
+            if failed:
+                raise NotErasedError(f"{failed} deleted files could not be erased")
+            loop.succeeded()
+            await asyncio.sleep(ERASE_INTERVAL)
 
     async def _erase(self, status: Status) -> None:
-        results = await self._blobs.keys(results_prefix(status.file_id))
+        async with blob_store_answers():
+            results = await self._blobs.keys(results_prefix(status.file_id))
         for key in (status.source, *results):
-            await self._blobs.delete(key)
+            async with blob_store_answers():
+                await self._blobs.delete(key)
         await self._publisher.forget(status.file_id, UPLOADED)
         for share in status.shares:
             await self._publisher.forget(status.file_id, ACCESS, share.key)

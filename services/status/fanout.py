@@ -8,10 +8,12 @@ MongoDB: the fan-out waits until the projector has passed the place where it beg
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
+from datetime import timedelta
 from itertools import count
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.admin import AIOKafkaAdminClient
 
 from services.status import cursor
 from services.status.cursor import Partition
@@ -19,11 +21,14 @@ from services.status.hub import Hub
 from services.status.overlay import Observed
 from services.status.projector import GROUP
 from services.status.recent import MAX_RECENT
-from shared.connection import admin_client
-from shared.errors import UnavailableError
-from shared.log import open_log
+from shared.connection import Answers, admin_client
+from shared.deadlines import kafka_answers
+from shared.errors import KafkaUnavailableError, UnavailableError
+from shared.events import utc_now
+from shared.log import PATIENCE, beginning_offsets, end_offsets, offsets_at, open_log
 from shared.messaging import group_name, read_status_event, topic_names
 from shared.settings import Settings
+from shared.supervision import RunningLoop
 from shared.topics import EVENT_TOPICS
 
 log = logging.getLogger(__name__)
@@ -47,7 +52,8 @@ CATCH_UP_INTERVAL = 0.2
 """Seconds between two looks at how far the projector has come."""
 
 RETRY_DELAY = 1.0
-"""Seconds between two tries while MongoDB is away; the tail waits in Kafka."""
+"""Seconds between two tries while the hub cannot take more without MongoDB; the tail waits in
+Kafka."""
 
 
 class FanOut:
@@ -62,71 +68,95 @@ class FanOut:
         """Of each partition, the offset of the next record."""
         self._counted: dict[TopicPartition, Partition] = {}
         """What cursors call those partitions that they count."""
+        self._start: dict[TopicPartition, int] = {}
+        """Where the tail began; the projector must have passed it."""
+        self._until: dict[TopicPartition, int] = {}
+        """Where the log ended then: from there on this pod knows the present."""
 
-    async def run(self) -> None:
-        """Feed the hub until cancelled."""
+    async def run(self, loop: RunningLoop) -> None:
+        """Feed the hub until cancelled; another run goes on where the last one was.
+
+        Raises:
+            KafkaError, KafkaUnavailableError: Kafka does not answer.
+        """
         async with open_log(self._settings, EVENT_TOPICS, client_id="fan-out") as (
             consumer,
             partitions,
         ):
-            end = await consumer.end_offsets(partitions)
-            self._counted = {
-                each: Partition(self._topics[each.topic], each.partition)
-                for each in partitions
-                if each.topic in self._topics
-            }
-            self._position = await self._begin(consumer, end)
+            if not self._position:
+                await self._begin(consumer, partitions)
             for partition, offset in self._position.items():
                 consumer.seek(partition, offset)
-            self._hub.begin(self._read())
-            await self._wait_for_projector(consumer, dict(self._position))
-            while any(self._position[partition] < offset for partition, offset in end.items()):
-                self._hub.behind = "its own tail"
-                await self._feed(consumer)
-            self._hub.behind = None
+            await self._wait_for_projector(consumer, loop)
+            answers, answered_at = Answers(consumer), time.monotonic()
             while True:
-                if (fed := await self._feed(consumer)) > 0:
+                self._hub.behind = "its own tail" if self._is_behind() else None
+                fed = await self._feed(consumer, loop)
+                if answers.came() or fed:
+                    loop.succeeded()
+                    answered_at = time.monotonic()
+                elif time.monotonic() - answered_at > PATIENCE:
+                    raise KafkaUnavailableError(f"Kafka answered no fetch for {PATIENCE:g} s")
+                if fed and self._hub.behind is None:
                     await asyncio.sleep(LONG_PAUSE if fed >= CROWD else PAUSE)
 
-    async def _begin(
-        self, consumer: AIOKafkaConsumer, end: dict[TopicPartition, int]
-    ) -> dict[TopicPartition, int]:
-        """Where to begin, so that clients of a pod that has just gone can go on with this one."""
+    async def _begin(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
+        """Choose where to begin, so that clients of a pod that has just gone can go on here."""
+        end = await end_offsets(consumer, partitions)
+        self._counted = {
+            each: Partition(self._topics[each.topic], each.partition)
+            for each in partitions
+            if each.topic in self._topics
+        }
         counted = list(self._counted)
+        start, since = end, utc_now()
         for seconds in LOOK_BACK:
-            since = int((time.time() - seconds) * 1000)
-            found = await consumer.offsets_for_times(dict.fromkeys(counted, since))
+            moment = utc_now() - timedelta(seconds=seconds)
+            found = await offsets_at(consumer, counted, int(moment.timestamp() * 1000))
             begin = end | {partition: at.offset for partition, at in found.items() if at}
             if sum(end[partition] - begin[partition] for partition in counted) <= MAX_RECENT:
-                return begin
-        return end
+                start, since = begin, moment
+                break
+        self._start, self._until, self._position = dict(start), end, dict(start)
+        self._hub.begin(self._cursor(self._position), since)
 
-    async def _wait_for_projector(
-        self, consumer: AIOKafkaConsumer, start: dict[TopicPartition, int]
-    ) -> None:
-        """Return when all that lies before `start` is stored in MongoDB."""
-        begin = await consumer.beginning_offsets(list(start))
-        behind = {partition for partition, end in start.items() if end > begin[partition]}
+    def _is_behind(self) -> bool:
+        """Whether the tail has yet to reach the place that was the end when this pod started."""
+        return any(self._position[partition] < offset for partition, offset in self._until.items())
+
+    async def _wait_for_projector(self, consumer: AIOKafkaConsumer, loop: RunningLoop) -> None:
+        """Return when all that lies before the start is stored in MongoDB."""
+        if not self._start:
+            return
+        begin = await beginning_offsets(consumer, list(self._start))
+        behind = {partition for partition, end in self._start.items() if end > begin[partition]}
         async with admin_client(self._settings) as admin:
             while behind:
                 self._hub.behind = f"the projector, on {len(behind)} partitions"
-                try:
-                    passed = await admin.list_consumer_group_offsets(
-                        group_name(self._settings, GROUP), partitions=list(behind)
-                    )
-                    behind = {
-                        partition
-                        for partition in behind
-                        if partition not in passed or passed[partition].offset < start[partition]
-                    }
-                except KafkaError as error:
-                    log.warning("cannot see how far the projector is: %r", error)
+                behind = await self._not_passed(admin, behind)
+                loop.succeeded()
                 await asyncio.sleep(CATCH_UP_INTERVAL if behind else 0)
+        self._start = {}
 
-    async def _feed(self, consumer: AIOKafkaConsumer) -> int:
+    async def _not_passed(
+        self, admin: AIOKafkaAdminClient, partitions: set[TopicPartition]
+    ) -> set[TopicPartition]:
+        """Those of the partitions on which the projector has yet to pass the start."""
+        async with kafka_answers("how far the projector is"):
+            passed = await admin.list_consumer_group_offsets(
+                group_name(self._settings, GROUP), partitions=list(partitions)
+            )
+        return {
+            each
+            for each in partitions
+            if each not in passed or passed[each].offset < self._start[each]
+        }
+
+    async def _feed(self, consumer: AIOKafkaConsumer, loop: RunningLoop) -> int:
         """Hand on what one poll brings; returns how many events that are."""
         batches = await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS)
         events: list[Observed] = []
+        position = dict(self._position)
         # Uploads first: what comes behind its cause has not to wait for it.
         last = len(self._topics)
         for partition in sorted(batches, key=lambda each: self._topics.get(each.topic, last)):
@@ -137,19 +167,22 @@ class FanOut:
                 for record in records
                 if (event := read_status_event(record)) is not None
             )
-            self._position[partition] = records[-1].offset + 1
+            position[partition] = records[-1].offset + 1
         at_end = all(
-            offset >= (consumer.highwater(partition) or 0)
-            for partition, offset in self._position.items()
+            offset >= (consumer.highwater(partition) or 0) for partition, offset in position.items()
         )
         while True:
             try:
-                await self._hub.observe(events, self._read(), at_end=at_end)
-                return len(events)
+                await self._hub.observe(events, self._cursor(position), at_end=at_end)
+                break
             except UnavailableError as error:
                 log.warning("the fan-out waits: %s", error)
+                loop.waits_for("MongoDB")
                 await asyncio.sleep(RETRY_DELAY)
+        # Only now: should the hub fail, the next run brings the same events once more.
+        self._position = position
+        return len(events)
 
-    def _read(self) -> dict[Partition, int]:
+    def _cursor(self, position: Mapping[TopicPartition, int]) -> dict[Partition, int]:
         """How far the topics are read that cursors count."""
-        return {counted: self._position[each] for each, counted in self._counted.items()}
+        return {counted: position[each] for each, counted in self._counted.items()}

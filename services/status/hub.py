@@ -9,33 +9,38 @@ anew gets a snapshot and all that follows.
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from datetime import datetime
 
 from services.status.access import EVERYTHING, Visibility
 from services.status.cursor import Cursor
+from services.status.document_reader import DocumentReader
 from services.status.filter import Filter, Group, groups_of
-from services.status.overlay import Observed, Overlay
+from services.status.overlay import MAX_HELD, Observed, Overlay
 from services.status.projection import Status
-from services.status.query import Query
 from services.status.recent import Recent, Told
+from services.status.snapshot import Snapshot, take_snapshot
 from services.status.store import FileStore
 from services.status.subscription import Subscription
 from services.status.update import Batches, Update
 from shared.accesserrors import TokenExpiredError
-from shared.errors import OverloadedError
+from shared.errors import MongoUnavailableError, OverloadedError
+from shared.supervision import RunningLoop
 from shared.telemetry import PUSHED, SUBSCRIBERS
 
-MAX_SNAPSHOT = 1000
-"""States of one snapshot; of more files than that a list is better read page by page."""
+RECALL_EVERY = 0.25
+"""Seconds between two looks for events that were set aside: normally there are none."""
 
+RECALLED_AT_ONCE = 1000
+"""Files whose documents are read together."""
 
-class Snapshot(NamedTuple):
-    """The present states of what is followed."""
+MAX_SET_ASIDE = 20_000
+"""Events that may wait for MongoDB, some 20 MB. With more the tail waits in Kafka."""
 
-    updates: list[Update]
-    is_complete: bool
+MAX_HELD_MEANWHILE = 2 * MAX_HELD
+"""States that are held while MongoDB is away, some 300 MB: none may be dropped that the projector
+has not stored. With more the tail waits in Kafka."""
 
 
 class Hub:
@@ -43,6 +48,7 @@ class Hub:
 
     def __init__(self, store: FileStore, *, max_subscribers: int, max_per_client: int) -> None:
         self._store = store
+        self._documents = DocumentReader(store)
         self._max_subscribers = max_subscribers
         self._max_per_client = max_per_client
         self._overlay = Overlay()
@@ -58,9 +64,13 @@ class Hub:
         self.behind: str | None = "Kafka"
         """What this pod waits for before its answers are up to date; None when they are."""
 
-    def begin(self, cursor: Cursor) -> None:
-        """Say where the tail begins: what stands before is in MongoDB."""
-        self._overlay.begin(cursor)
+    def begin(self, cursor: Cursor, since: datetime) -> None:
+        """Say where the tail begins: what stands before is in MongoDB.
+
+        Args:
+            since: the tail has everything that was published from then on.
+        """
+        self._overlay.begin(cursor, since)
         self._recent = Recent(cursor)
 
     @property
@@ -103,15 +113,66 @@ class Hub:
             at_end: whether that is all there is.
 
         Raises:
-            UnavailableError: MongoDB does not answer; nothing was folded.
+            UnavailableError: MongoDB does not answer, and too much waits for it already; nothing
+                was folded.
         """
         now = time.monotonic()
         self.is_at_end = at_end
         overdue = self._overlay.overdue(now, at_end=at_end)
         concerned = {*overdue, *(each.event.file_id for each in events)}
         unknown = self._overlay.unheld(concerned)
-        stored = await self._store.get_many(unknown) if unknown else {}
-        told = self._overlay.fold(events, stored, overdue=overdue, read=read, now=now)
+        stored = await self._stored(unknown) if unknown else {}
+        told = self._overlay.fold(
+            events,
+            stored or {},
+            overdue=overdue,
+            read=read,
+            now=now,
+            unread=unknown if stored is None else (),
+            may_drop=self._documents.is_caught_up(now),
+        )
+        self._publish(told, now)
+
+    @property
+    def degraded(self) -> str | None:
+        """What does not work without MongoDB; None while it answers."""
+        waiting = self._overlay.set_aside
+        if not self._documents.is_away and not waiting:
+            return None
+        return f"MongoDB does not answer: {waiting} events of files not known here wait for it"
+
+    async def recall(self, loop: RunningLoop) -> None:
+        """Tell what was set aside while MongoDB was away, as soon as it answers, until cancelled.
+
+        Raises:
+            UnavailableError: MongoDB does not answer.
+        """
+        while True:
+            while unread := self._overlay.unread(RECALLED_AT_ONCE):
+                stored = await self._store.get_many(unread)
+                now = time.monotonic()
+                self._publish(self._overlay.recall(unread, stored, now), now)
+            if self._documents.is_away:
+                await self._documents.read(())  # Does it answer again?
+            loop.succeeded()
+            await asyncio.sleep(RECALL_EVERY)
+
+    async def _stored(self, file_ids: Collection[str]) -> dict[str, Status] | None:
+        """What MongoDB has of files; None if it does not answer.
+
+        Raises:
+            UnavailableError: it does not answer, and too much waits for it already.
+        """
+        stored = await self._documents.read(file_ids)
+        if stored is None and (
+            self._overlay.set_aside > MAX_SET_ASIDE
+            or self._overlay.held + len(file_ids) > MAX_HELD_MEANWHILE
+        ):
+            raise MongoUnavailableError("Too many events wait for MongoDB, which does not answer.")
+        return stored
+
+    def _publish(self, told: Sequence[Update], now: float) -> None:
+        """Remember states and tell them to the subscribers."""
         self._told_before = self.told.cursor
         self._remember(told)
         if self._subscriptions:
@@ -136,35 +197,15 @@ class Hub:
         )
 
     async def snapshot(self, subscription: Subscription) -> Snapshot:
-        """The present states of the files that are followed; what comes afterwards is newer."""
-        wanted = subscription.filter
-        is_complete = True
-        if wanted.ids is not None:
-            unheld = self._overlay.unheld(wanted.ids)
-            stored = await self._store.get_many(unheld, wanted.visible_to)
-            found = {file_id: Update(status) for file_id, status in stored.items()}
-            concerned: Iterable[str] = wanted.ids
-        elif wanted.is_open:
-            return Snapshot([], is_complete=False)
-        else:
-            query = Query(
-                status=frozenset({wanted.status} if wanted.status else ()),
-                visible_to=wanted.visible_to,
-                owner=wanted.owner,
-                batch_id=wanted.batch_id,
-                labels=frozenset({wanted.label} if wanted.label else ()),
-            )
-            page = await self._store.find(query, limit=MAX_SNAPSHOT, after=None)
-            is_complete = page.next is None
-            found = {status.file_id: Update(status) for status in page.items}
-            concerned = self._overlay.ids
-        for file_id in concerned:
-            if (held := self._overlay.get(file_id)) is not None:
-                found[file_id] = held
-        updates = [update for update in found.values() if wanted.matches(update.status)]
-        for update in updates:
+        """The present states of the files that are followed; what comes afterwards is newer.
+
+        Raises:
+            UnavailableError: as `take_snapshot` does.
+        """
+        snapshot = await take_snapshot(subscription.filter, self._overlay, self._store)
+        for update in snapshot.updates:
             subscription.has_seen(update.status)
-        return Snapshot(updates, is_complete)
+        return snapshot
 
     def admit(self, client: str | None) -> None:
         """Whether one more may subscribe.
@@ -279,13 +320,14 @@ class Hub:
                 return arrived[-1]
             return await self.current(file_id, visible_to)
 
-    async def beat(self, seconds: float) -> None:
+    async def beat(self, seconds: float, loop: RunningLoop) -> None:
         """Let all streams send a heartbeat that often, until cancelled: one timer for all."""
         while True:
             await asyncio.sleep(seconds)
             batches = Batches(self.told.text)
             for subscription in tuple(self._subscriptions):
                 subscription.beat(batches)
+            loop.succeeded()
 
     def audiences(self) -> set[Visibility]:
         """What those who have live connections may know of."""

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 
-from services.status.projection import State
 from services.status.projector import GROUP as PROJECTOR
 from services.status.store import FileStore
 from services.status.traffic import Look, Traffic
 from shared.connection import admin_client
-from shared.errors import UnavailableError
-from shared.log import open_log
+from shared.deadlines import kafka_answers
+from shared.errors import MongoUnavailableError
+from shared.log import beginning_offsets, end_offsets, open_log
 from shared.messaging import PROCESSOR_GROUP, group_name
 from shared.settings import Settings
+from shared.supervision import RunningLoop
 from shared.telemetry import FILES, LAG
 from shared.topics import EVENT_TOPICS, RETRY_TIERS, UPLOADED, WORK_TOPICS
 
@@ -32,8 +32,8 @@ SHARE = 0.05
 LONGEST = 10.0
 """Seconds between two looks, at most: places in the queue that are older tell little."""
 
-RETRY_DELAY = 1.0
-"""Seconds between two tries while Kafka or MongoDB is away; places and rates are unknown then."""
+FRESH = 30.0
+"""Seconds after which a lag says nothing about the present any more."""
 
 GROUPS = {PROCESSOR_GROUP: WORK_TOPICS, PROJECTOR: EVENT_TOPICS}
 """Which group reads what."""
@@ -53,27 +53,43 @@ class Monitor:
         self._settings = settings
         self._store = store
         self.traffic = Traffic()
-        self.lags: Lags = {}
+        self._lags: Lags = {}
+        self._seen_at = float("-inf")
 
-    async def run(self) -> None:
-        """Look again and again, until cancelled."""
-        while True:
-            try:
-                async with (
-                    open_log(self._settings, TOPICS.values(), client_id="monitor") as (
-                        log_end,
-                        all_,
-                    ),
-                    admin_client(self._settings) as admin,
-                ):
-                    while True:
-                        begun = time.monotonic()
-                        await self._look(log_end, all_, admin)
-                        took = time.monotonic() - begun
-                        await asyncio.sleep(min(LONGEST, max(INTERVAL, took / SHARE)))
-            except (KafkaError, UnavailableError, OSError) as error:
-                log.warning("the traffic cannot be seen: %r", error)
-                await asyncio.sleep(RETRY_DELAY)
+    @property
+    def degraded(self) -> str | None:
+        """What is not known at the moment; None if all is."""
+        if self._store.is_away:
+            return "MongoDB does not answer: files are not counted, lists and searches fail"
+        if self.traffic.latest(time.time()) is None:
+            return "this pod has not counted the files yet, or not for a while"
+        return None
+
+    @property
+    def lags(self) -> Lags | None:
+        """The lags as of some seconds ago at most; None if they are not known."""
+        return self._lags if time.monotonic() - self._seen_at <= FRESH else None
+
+    async def run(self, loop: RunningLoop) -> None:
+        """Look again and again, until cancelled.
+
+        Raises:
+            KafkaError, KafkaUnavailableError: Kafka does not answer.
+        """
+        async with (
+            open_log(self._settings, TOPICS.values(), client_id="monitor") as (log_end, all_),
+            admin_client(self._settings) as admin,
+        ):
+            while True:
+                begun = time.monotonic()
+                try:
+                    await self._look(log_end, all_, admin)
+                    loop.succeeded()
+                except MongoUnavailableError as error:
+                    log.warning("files are not counted: %s", error)
+                    loop.waits_for("MongoDB")
+                took = time.monotonic() - begun
+                await asyncio.sleep(min(LONGEST, max(INTERVAL, took / SHARE)))
 
     async def _look(
         self,
@@ -81,23 +97,32 @@ class Monitor:
         partitions: list[TopicPartition],
         admin: AIOKafkaAdminClient,
     ) -> None:
-        ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
-        begins: dict[TopicPartition, int] = await consumer.beginning_offsets(partitions)
+        """Look once; the lags are known also if MongoDB does not answer.
+
+        Raises:
+            MongoUnavailableError: the files could not be counted.
+        """
+        ends = await end_offsets(consumer, partitions)
+        begins = await beginning_offsets(consumer, partitions)
         lags: Lags = {}
         for group, topics in GROUPS.items():
             name = group_name(self._settings, group)
-            committed = await admin.list_consumer_group_offsets(name)
+            async with kafka_answers(f"what the group {group} has committed"):
+                committed = await admin.list_consumer_group_offsets(name)
             passed = begins | {
                 place: told.offset for place, told in committed.items() if told.offset >= 0
             }
             lags[group] = self._lag(ends, passed, {topic.name for topic in topics})
         now = time.time()
+        self._lags, self._seen_at = lags, time.monotonic()
+        LAG.export(
+            {(group, name): n for group, topics in lags.items() for name, n in topics.items()}
+        )
         files = await self._store.counts()
         retrying = sum(lags[PROCESSOR_GROUP][tier.topic.name] for tier in RETRY_TIERS)
         arrived = sum(end for place, end in ends.items() if self._topic(place) == UPLOADED.name)
         self.traffic.note(Look(at=now, arrived=arrived, retrying=retrying, files=files))
-        self.lags = lags
-        self._export(files)
+        FILES.export({(state.value,): count for state, count in files.items()})
 
     def _lag(self, ends: Offsets, passed: Offsets, topics: set[str]) -> dict[str, int]:
         lag = dict.fromkeys(topics, 0)
@@ -109,13 +134,3 @@ class Monitor:
     def _topic(self, place: TopicPartition) -> str:
         name: str = place.topic
         return name.removeprefix(self._settings.topic_prefix)
-
-    def _export(self, files: Mapping[State, int]) -> None:
-        FILES.export({(state.value,): count for state, count in files.items()})
-        LAG.export(
-            {
-                (group, topic): lag
-                for group, topics in self.lags.items()
-                for topic, lag in topics.items()
-            }
-        )

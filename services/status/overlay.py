@@ -2,11 +2,18 @@
 
 It begins with what MongoDB has, and is ahead of it or behind it at times. Every pod's overlay leads
 through the same states of a file in the same order, see `sequence.py`.
+
+While MongoDB does not answer, the overlay goes on with the files that it holds and with those whose
+upload it sees: the tail has the whole of their story. Events of other files are set aside until
+their documents can be read, so that nothing is told that may be wrong, or of a file of which it is
+not known who may see it.
 """
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
 from typing import NamedTuple
 
 from services.status import shares
@@ -15,7 +22,14 @@ from services.status.notices import notice
 from services.status.projection import Status, apply
 from services.status.sequence import is_due, rewind
 from services.status.update import Update, adds_to
-from shared.events import AccessEvent, StatusEvent
+from shared.events import (
+    AccessEvent,
+    FileProgressed,
+    FileUploaded,
+    StatusEvent,
+    first_file_id,
+    utc_now,
+)
 
 MAX_HELD = 50_000
 """States held in memory, ~3 kB each. What is dropped is the least recently changed, which the
@@ -65,10 +79,18 @@ class _Held:
 
 @dataclass
 class _Waiting:
-    """Events of a file that wait for what caused them."""
+    """Events of a file that wait for what caused them, or for the file's document."""
 
     since: float
     events: list[Observed] = field(default_factory=list)
+    is_unread: bool = False
+    """Whether MongoDB could not be asked for the document."""
+
+    def add(self, observed: Observed) -> None:
+        """Keep an event; of progress, which may be left out, only the latest while it is unread."""
+        if self.is_unread and isinstance(observed.event, FileProgressed):
+            self.events = [each for each in self.events if not _is_progress(each)]
+        self.events.append(observed)
 
 
 class Overlay:
@@ -79,10 +101,17 @@ class Overlay:
         self._waiting: dict[str, _Waiting] = {}
         self._read: dict[Partition, int] = {}
         """Of each partition, the offset of the next event that the tail brings."""
+        self._first_new = ""
+        """No id below this one is of a file whose whole story the tail has."""
 
-    def begin(self, cursor: Cursor) -> None:
-        """Say where the tail begins: what stands before is in MongoDB."""
+    def begin(self, cursor: Cursor, since: datetime | None = None) -> None:
+        """Say where the tail begins: what stands before is in MongoDB.
+
+        Args:
+            since: the tail has everything that was published from then on.
+        """
         self._read = dict(cursor)
+        self._first_new = first_file_id(since or utc_now())
 
     def get(self, file_id: str) -> Update | None:
         """The state of a file as of now, if it is held here."""
@@ -113,8 +142,40 @@ class Overlay:
         return [
             file_id
             for file_id, waiting in self._waiting.items()
-            if now - waiting.since > MAX_PATIENCE
+            if now - waiting.since > MAX_PATIENCE and not waiting.is_unread
         ]
+
+    @property
+    def held(self) -> int:
+        """How many states are held."""
+        return len(self._held)
+
+    @property
+    def set_aside(self) -> int:
+        """How many events wait for a document that could not be read."""
+        return sum(len(each.events) for each in self._waiting.values() if each.is_unread)
+
+    def unread(self, limit: int) -> list[str]:
+        """The files with events that were set aside, those that have waited longest first."""
+        unread = (file_id for file_id, each in self._waiting.items() if each.is_unread)
+        return list(islice(unread, limit))
+
+    def recall(
+        self, file_ids: Iterable[str], stored: Mapping[str, Status], now: float
+    ) -> list[Update]:
+        """The states to which the events lead that were set aside, in the order to be told.
+
+        Args:
+            file_ids: the files for whose documents MongoDB was asked.
+            stored: the documents that there are.
+        """
+        told: list[Update] = []
+        for file_id in file_ids:
+            waiting = self._waiting.get(file_id)
+            if waiting is not None and waiting.is_unread:
+                waiting.is_unread, waiting.since = False, now
+                told += self._fold_waiting(file_id, stored)
+        return told
 
     def fold(
         self,
@@ -124,6 +185,8 @@ class Overlay:
         overdue: Sequence[str],
         read: Cursor,
         now: float,
+        unread: Collection[str] = (),
+        may_drop: bool = True,
     ) -> list[Update]:
         """The states to which events lead, in the order in which they are to be told.
 
@@ -132,14 +195,22 @@ class Overlay:
             overdue: files whose waiting events are to be folded now, whatever they wait for.
             read: how far the log is read with these events.
             now: monotonic seconds.
+            unread: those of the files that are not held for which MongoDB could not be asked.
+            may_drop: whether the projector has stored what would be dropped.
         """
         told: list[Update] = []
         for each in events:
-            told += self._fold(each, stored, now)
+            if each.event.subject in unread and not self._is_new(each):
+                self._set_aside(each, now)
+            else:
+                told += self._fold(each, stored, now)
         for file_id in overdue:
-            told += self._fold_waiting(file_id, stored, regardless=True)
+            if file_id in unread:
+                self._waiting[file_id].is_unread = True
+            else:
+                told += self._fold_waiting(file_id, stored, regardless=True)
         self._read.update(read)
-        while len(self._held) > MAX_HELD:
+        while may_drop and len(self._held) > MAX_HELD:
             self._held.popitem(last=False)
         return told
 
@@ -152,6 +223,25 @@ class Overlay:
                     cursor[place.partition] = min(cursor[place.partition], place.offset)
         return cursor
 
+    def _is_new(self, observed: Observed) -> bool:
+        """Whether the tail has the whole story of a file that is not held, or all will be read.
+
+        That is so of an upload whose id is younger than the tail: an earlier record of it would
+        have been read. A repeat of an older one may be of a file that was deleted since.
+        """
+        file_id = observed.event.subject
+        return file_id in self._held or (
+            isinstance(observed.event, FileUploaded) and file_id >= self._first_new
+        )
+
+    def _set_aside(self, observed: Observed, now: float) -> None:
+        """Keep an event until the document of its file can be read."""
+        if observed.partition is not None:
+            self._read[observed.partition] = observed.offset + 1
+        waiting = self._waiting.setdefault(observed.event.subject, _Waiting(now))
+        waiting.is_unread = True
+        waiting.add(observed)
+
     def _fold(self, observed: Observed, stored: Mapping[str, Status], now: float) -> list[Update]:
         """The states to which an event leads; it may be what others have waited for."""
         file_id = observed.event.subject
@@ -163,7 +253,8 @@ class Overlay:
             if is_due(held.status, observed.event):
                 return self._apply(held, observed)
             waiting = self._waiting[file_id] = _Waiting(now)
-        waiting.events.append(observed)
+        waiting.is_unread = False
+        waiting.add(observed)
         return self._fold_waiting(file_id, stored)
 
     def _fold_waiting(
@@ -225,6 +316,10 @@ class Overlay:
             held.ahead = None
         self._held.move_to_end(after.file_id)
         return [update] if before is None or adds_to(after, before) else []
+
+
+def _is_progress(observed: Observed) -> bool:
+    return isinstance(observed.event, FileProgressed)
 
 
 def _contains(status: Status, other: Status) -> bool:

@@ -10,6 +10,7 @@ numbers of all these topics to one pod, so a file has one writer.
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from faststream.kafka import KafkaBroker, KafkaMessage
 
 from services.status.projection import Status, fold
 from services.status.store import FileStore, UnstorableError
-from shared.connection import security_of
+from shared.connection import Answers, close_client, close_consumer, security_of
 from shared.consuming import (
     UNAVAILABLE,
     DeadLetterWriter,
@@ -32,12 +33,15 @@ from shared.consuming import (
     places_of,
     until_done,
 )
+from shared.deadlines import joins_group, kafka_answers
+from shared.errors import KafkaUnavailableError
 from shared.events import AnyEvent, FileUploaded, StatusEvent, tells_of_status
 from shared.facts import DeadCode
 from shared.messaging import SESSION_TIMEOUT_MS, KafkaRecord, group_name, topic_names
 from shared.publishing import Publisher
 from shared.reading import UnreadableEventError, parse
 from shared.settings import Settings
+from shared.supervision import RunningLoop
 from shared.telemetry import PROJECTED, UNREADABLE
 from shared.topics import EVENT_TOPICS
 
@@ -67,6 +71,16 @@ MAX_NAMED = 10
 MAX_RECENT = 5000
 """Files that need not be read again, some 5 kB each."""
 
+LOOK_EVERY = 1.0
+"""Seconds between two looks whether the consumer lives and Kafka answers."""
+
+BUSY_FOR = 10.0
+"""Seconds that a batch may be in hand before it counts as one that waits: it takes some tenths."""
+
+
+class ConsumingEndedError(Exception):
+    """A consumer has ended although nobody had asked it to."""
+
 
 @dataclass(slots=True)
 class FileEvents:
@@ -94,6 +108,10 @@ class Projector:
         self._letters = DeadLetterWriter(publisher, source="/projector")
         self._broker: KafkaBroker | None = None
         self._subscriber: Any = None
+        self._in_hand_since: float | None = None
+        """When the batch in hand came, in monotonic seconds; None between two batches."""
+        self.started = asyncio.Event()
+        """Set once Kafka has given this pod its share."""
         self._recent: OrderedDict[str, Status] = OrderedDict()
         """Files under way as this projector left them. Whether they still are so is for the store
         to say: it refuses to change what somebody else has changed."""
@@ -137,19 +155,57 @@ class Projector:
         # bring nothing, Kafka keeps the question for half a second, and all others with it.
         self._subscriber.consumer._fetcher._prefetch_backoff = UNTIL_TAKEN  # noqa: SLF001
 
-    async def watch(self) -> None:
+    async def run(self, settings: Settings, loop: RunningLoop) -> None:
+        """Project until cancelled.
+
+        Raises:
+            KafkaError, KafkaUnavailableError: Kafka does not answer.
+            ConsumingEndedError: FastStream or aiokafka has ended without being asked to.
+        """
+        try:
+            async with joins_group(GROUP):
+                await self.start(settings)
+            self.started.set()
+            await self.watch(loop)
+        finally:
+            await self.stop()
+
+    async def watch(self, loop: RunningLoop) -> None:
         """Look after what `start` began, until cancelled: FastStream tells nobody of its end.
 
         Raises:
             KafkaError: the consumer will bring nothing any more.
+            ConsumingEndedError: the same, and there is no error that says why.
         """
         consumer = self._subscriber.consumer
-        await asyncio.shield(consumer._coordinator._coordination_task)  # noqa: SLF001
+        coordination = consumer._coordinator._coordination_task  # noqa: SLF001
+        answers = Answers(consumer)
+        while True:
+            await asyncio.wait({coordination}, timeout=LOOK_EVERY)
+            if coordination.done() and not coordination.cancelled():
+                coordination.result()
+            if coordination.done() or all(task.done() for task in self._subscriber.tasks):
+                raise ConsumingEndedError("the consumer of the projector has ended")
+            if self._in_hand_since is None or self._seconds_in_hand() < BUSY_FOR:
+                if answers.came():
+                    loop.succeeded()
+            elif self._store.is_away:
+                loop.waits_for("MongoDB")
+
+    def _seconds_in_hand(self) -> float:
+        return 0.0 if self._in_hand_since is None else time.monotonic() - self._in_hand_since
 
     async def stop(self) -> None:
-        """End what `start` began."""
-        if self._broker is not None:
-            await self._broker.stop()
+        """End what `start` began, within seconds."""
+        if self._broker is None:
+            return
+        broker, self._broker = self._broker, None
+        tasks, consumer = tuple(self._subscriber.tasks), self._subscriber.consumer
+        if not await close_client(broker.stop()):
+            for task in tasks:
+                task.cancel()
+            if consumer is not None:
+                await close_consumer(consumer)
 
     async def _commit(self, records: Sequence[KafkaRecord]) -> None:
         """Commit what lies below the ends of these records, and nothing beyond them.
@@ -164,8 +220,9 @@ class Projector:
         ours = {each: offset for each, offset in offsets.items() if each in consumer.assignment()}
         try:
             if ours:
-                await consumer.commit(ours)
-        except KafkaError as error:
+                async with kafka_answers("the commit of the projector"):
+                    await consumer.commit(ours)
+        except (KafkaError, KafkaUnavailableError) as error:
             log.warning("the commit of %s waits for the next one: %r", places_of(records), error)
         except Exception as error:  # All of it is stored: there is nothing to be done again.
             note_error(GROUP, error, places_of(records))
@@ -175,6 +232,13 @@ class Projector:
 
         Waits for as long as MongoDB, or Kafka for a dead letter, does not answer.
         """
+        self._in_hand_since = time.monotonic()
+        try:
+            await self._project(records)
+        finally:
+            self._in_hand_since = None
+
+    async def _project(self, records: Sequence[KafkaRecord]) -> None:
         events = await self._read(records)
         again = False
         while events:

@@ -17,8 +17,8 @@ from services.status.filter import has_label
 from services.status.projection import State, Status
 from services.status.query import Query, Sort
 from services.status.store import FileStore
-from shared.errors import UnavailableError
 from shared.events import utc_now
+from shared.supervision import RunningLoop
 
 log = logging.getLogger(__name__)
 
@@ -59,19 +59,21 @@ class Retention:
         self._rules = rules
         self._store = store
         self._deletions = deletions
+        self._delay = random.uniform(0, INTERVAL)  # noqa: S311 - spreads the pods, no secret
 
-    async def run(self) -> None:
-        """Apply the rules from time to time, until cancelled."""
-        delay = random.uniform(0, INTERVAL)  # noqa: S311 - spreads the pods, and is no secret
-        while self._rules:
-            await asyncio.sleep(delay)
-            try:
-                if deleted := await self.apply(utc_now()):
-                    log.info("%d files were old enough to be deleted", deleted)
-                delay = INTERVAL
-            except UnavailableError as error:
-                log.warning("retention waits: %s", error)
-                delay = RETRY_DELAY
+    async def run(self, loop: RunningLoop) -> None:
+        """Apply the rules from time to time, until cancelled.
+
+        Raises:
+            UnavailableError: MongoDB or Kafka does not answer; the next run begins after a minute.
+        """
+        while True:
+            await asyncio.sleep(self._delay)
+            self._delay = RETRY_DELAY
+            if deleted := await self.apply(utc_now()):
+                log.info("%d files were old enough to be deleted", deleted)
+            loop.succeeded()
+            self._delay = INTERVAL
 
     async def apply(self, now: datetime) -> int:
         """Delete what is too old now; returns how many files that are.

@@ -5,7 +5,8 @@ import logging
 
 from services.status.hub import Hub
 from shared.apikeys import CACHED_FOR, ApiKeys
-from shared.errors import UnavailableError
+from shared.deadlines import blob_store_answers
+from shared.supervision import RunningLoop
 
 log = logging.getLogger(__name__)
 
@@ -17,14 +18,16 @@ class Revocations:
         self._hub = hub
         self._keys = keys
 
-    async def run(self) -> None:
-        """Look every few seconds, as often as a request would, until cancelled."""
+    async def run(self, loop: RunningLoop) -> None:
+        """Look every few seconds, as often as a request would, until cancelled.
+
+        Raises:
+            UnavailableError: the blob store does not answer.
+        """
         while True:
             await asyncio.sleep(CACHED_FOR)
-            try:
-                await self.look()
-            except UnavailableError as error:
-                log.warning("whether keys were revoked cannot be told: %s", error)
+            await self.look()
+            loop.succeeded()
 
     async def look(self) -> None:
         """End what must not go on.
@@ -34,6 +37,10 @@ class Revocations:
         """
         for audience in self._hub.audiences():
             key_id = audience.api_key
-            if key_id is not None and await self._keys.find(key_id) is None:
+            if key_id is None:
+                continue
+            async with blob_store_answers():
+                key = await self._keys.find(key_id)
+            if key is None:
                 log.info("the API key %s was revoked: its live connections end", key_id)
                 self._hub.end(audience)

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, UpdateOne
 from pymongo.errors import (
     BulkWriteError,
+    ConnectionFailure,
     DocumentTooLarge,
     ExecutionTimeout,
     OperationFailure,
@@ -43,6 +44,15 @@ FILES = "files"
 
 SERVER_SELECTION_TIMEOUT_MS = 3_000
 """How long one operation looks for a MongoDB that answers before the caller is told."""
+
+CONNECT_TIMEOUT_MS = 3_000
+"""How long a connection may take. So long the driver's own look at a server may be silent, too: a
+mongod that is frozen is noticed by that."""
+
+SOCKET_TIMEOUT_MS = 15_000
+"""How long MongoDB may take to answer a request, and how long one may wait for a connection.
+
+A mongod that is frozen keeps its connections open; the largest batch takes about a second."""
 
 BY_CHANGE = [("status", ASCENDING), ("updated_at", DESCENDING), ("_id", DESCENDING)]
 """The index of lists in the order of changes."""
@@ -119,16 +129,24 @@ R = TypeVar("R")
 def translated(
     method: Callable[P, Coroutine[Any, Any, R]],
 ) -> Callable[P, Coroutine[Any, Any, R]]:
-    """Turn the driver's errors into ours."""
+    """Turn the driver's errors into ours, and note whether MongoDB answers."""
 
     @wraps(method)
     async def translated(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return await method(*args, **kwargs)
+            result = await method(*args, **kwargs)
         except PyMongoError as error:
+            _note(args, is_away=isinstance(error, ConnectionFailure))
             raise MongoUnavailableError(f"MongoDB does not answer: {error}") from error
+        _note(args, is_away=False)
+        return result
 
     return translated
+
+
+def _note(args: tuple[object, ...], *, is_away: bool) -> None:
+    if args and isinstance(args[0], FileStore):
+        args[0].is_away = is_away
 
 
 @dataclass(frozen=True)
@@ -151,11 +169,16 @@ class FileStore:
             settings.mongodb,
             tz_aware=True,
             serverSelectionTimeoutMS=SERVER_SELECTION_TIMEOUT_MS,
+            connectTimeoutMS=CONNECT_TIMEOUT_MS,
+            socketTimeoutMS=SOCKET_TIMEOUT_MS,
+            waitQueueTimeoutMS=SOCKET_TIMEOUT_MS,
             # The offsets of a batch are committed when it is stored: a mongod that is killed would
             # otherwise forget what it acknowledged within a tenth of a second.
             journal=True,
         )
         self._settings = settings
+        self.is_away = False
+        """Whether MongoDB did not answer when it was asked last."""
         self._files: AsyncIOMotorCollection[dict[str, Any]] = self._client[settings.database][
             collection
         ]

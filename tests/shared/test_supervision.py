@@ -9,7 +9,7 @@ import pytest
 from shared import loops, supervision
 from shared.errors import KafkaUnavailableError
 from shared.loops import MAX_BUGS, Loop
-from shared.supervision import RunningLoop, Supervisor, kill_every
+from shared.supervision import RunningLoop, Supervisor, after, kill_every
 from shared.telemetry import LOOP_FAILURES
 
 
@@ -120,7 +120,7 @@ async def test_a_loop_that_ends_is_logged_counted_and_started_again(
     end, error = WAYS[way]
     run = Runs(end)
     before = failures("counting")
-    async with asyncio.timeout(10), Supervisor().running(a_loop(), run):
+    async with asyncio.timeout(10), Supervisor().running((a_loop(), run)):
         await run.back.wait()
     assert run.begun == 2
     assert failures("counting") == before + 1
@@ -135,7 +135,7 @@ async def test_a_loop_that_ends_is_logged_counted_and_started_again(
 async def test_the_loop_may_be_cancelled_again_and_again() -> None:
     run = Runs()
     supervisor = Supervisor()
-    async with asyncio.timeout(10), supervisor.running(a_loop(), run):
+    async with asyncio.timeout(10), supervisor.running((a_loop(), run)):
         for _ in range(5):
             await run.back.wait()
             run.back.clear()
@@ -148,9 +148,9 @@ async def test_the_end_of_the_block_ends_the_loop_and_counts_as_no_failure() -> 
     run = Runs()
     before = failures("counting")
     supervisor = Supervisor()
-    async with asyncio.timeout(10), supervisor.running(a_loop(), run) as running:
+    async with asyncio.timeout(10), supervisor.running((a_loop(), run)):
         await run.back.wait()
-        body = running.body
+        body = supervisor._running["counting"].body
     assert body is not None
     assert body.cancelled()
     assert failures("counting") == before
@@ -159,14 +159,14 @@ async def test_the_end_of_the_block_ends_the_loop_and_counts_as_no_failure() -> 
 
 async def test_a_vital_loop_with_one_bug_after_another_ends_the_pod(ended: asyncio.Event) -> None:
     run = Runs(*[raises] * 50)
-    async with asyncio.timeout(10), Supervisor().running(a_loop(vital=True), run):
+    async with asyncio.timeout(10), Supervisor().running((a_loop(vital=True), run)):
         await ended.wait()
     assert run.begun == MAX_BUGS
 
 
 async def test_a_vital_loop_outlives_any_number_of_outages(ended: asyncio.Event) -> None:
     run = Runs(*[outage] * 50)
-    async with asyncio.timeout(10), Supervisor().running(a_loop(vital=True), run):
+    async with asyncio.timeout(10), Supervisor().running((a_loop(vital=True), run)):
         await run.back.wait()
     assert not ended.is_set()
 
@@ -174,7 +174,7 @@ async def test_a_vital_loop_outlives_any_number_of_outages(ended: asyncio.Event)
 async def test_a_loop_that_cannot_be_restarted_ends_the_pod(ended: asyncio.Event) -> None:
     run = Runs(raises)
     loop = a_loop(vital=True, restartable=False)
-    async with asyncio.timeout(10), Supervisor().running(loop, run):
+    async with asyncio.timeout(10), Supervisor().running((loop, run)):
         await ended.wait()
     assert run.begun == 1
 
@@ -186,7 +186,7 @@ async def test_a_loop_that_would_end_the_process_ends_it_in_order(
     async def run(_: RunningLoop) -> None:
         raise error
 
-    async with asyncio.timeout(10), Supervisor().running(a_loop(), run):
+    async with asyncio.timeout(10), Supervisor().running((a_loop(), run)):
         await ended.wait()
 
 
@@ -216,7 +216,7 @@ async def test_a_loop_without_a_sign_of_life_is_cancelled_and_started_again(
     caplog: pytest.LogCaptureFixture, fast: FastClock
 ) -> None:
     run = Runs(hangs)
-    async with asyncio.timeout(10), Supervisor(clock=fast).running(a_loop(), run):
+    async with asyncio.timeout(10), Supervisor(clock=fast).running((a_loop(), run)):
         await run.back.wait()
     assert run.begun == 2
     assert any(
@@ -239,7 +239,7 @@ async def test_a_vital_loop_that_ignores_its_cancellation_ends_the_pod(
             except asyncio.CancelledError:
                 continue
 
-    async with asyncio.timeout(10), Supervisor(clock=fast).running(a_loop(vital=True), ignores):
+    async with asyncio.timeout(10), Supervisor(clock=fast).running((a_loop(vital=True), ignores)):
         await ended.wait()
         released.set()
 
@@ -250,7 +250,7 @@ async def test_a_process_that_was_frozen_itself_takes_no_loop_for_hung(
     monkeypatch.setattr(supervision, "LOOK_EVERY", 0.001)
     clock = FakeClock()
     run = Runs()
-    async with asyncio.timeout(10), Supervisor(clock=clock).running(a_loop(), run):
+    async with asyncio.timeout(10), Supervisor(clock=clock).running((a_loop(), run)):
         await run.back.wait()
         clock.now += 10 * a_loop().hung_after
         await asyncio.sleep(0.05)
@@ -263,8 +263,7 @@ async def test_a_late_vital_loop_is_trouble_and_a_late_other_one_is_a_note() -> 
     vital, other = Runs(), Runs()
     async with (
         asyncio.timeout(10),
-        supervisor.running(a_loop("fan-out", vital=True), vital) as fan_out,
-        supervisor.running(a_loop("auditor"), other),
+        supervisor.running((a_loop("fan-out", vital=True), vital), (a_loop("auditor"), other)),
     ):
         await vital.back.wait()
         await other.back.wait()
@@ -275,6 +274,7 @@ async def test_a_late_vital_loop_is_trouble_and_a_late_other_one_is_a_note() -> 
         assert "fan-out is late: its last success was 25 s ago" in supervisor.trouble
         assert [each.split(":")[0] for each in supervisor.degraded] == ["the loop auditor is late"]
         # One that waits for a part whose outage the pod outlives does not make it red.
+        fan_out = supervisor._running["fan-out"]
         fan_out.waits_for("MongoDB")
         assert supervisor.trouble is None
         assert "it waits for MongoDB" in supervisor.degraded[0]
@@ -288,7 +288,7 @@ async def test_a_loop_can_be_killed_again_and_again_from_outside(
     caplog.set_level(logging.ERROR)
     run = Runs()
     supervisor = Supervisor(kill="counting:0.01,other:5")
-    async with asyncio.timeout(10), supervisor.running(a_loop(), run):
+    async with asyncio.timeout(10), supervisor.running((a_loop(), run)):
         while run.begun < 4:
             await asyncio.sleep(0.01)
 
@@ -301,8 +301,23 @@ def test_what_is_to_be_killed_is_read_from_a_text() -> None:
 
 
 async def test_two_loops_of_one_name_are_refused() -> None:
-    supervisor = Supervisor()
-    async with supervisor.running(a_loop(), Runs()):
-        with pytest.raises(ValueError, match="runs already"):
-            async with supervisor.running(a_loop(), Runs()):
-                pass
+    supervisor, run = Supervisor(), Runs()
+    with pytest.raises(ValueError, match="runs already"):
+        async with supervisor.running((a_loop(), run), (a_loop(), Runs())):
+            pass
+    assert supervisor.names == []
+
+
+async def test_a_loop_that_waits_for_the_start_is_neither_hung_nor_trouble() -> None:
+    start, run = asyncio.Event(), Runs()
+    clock = FakeClock()
+    supervisor = Supervisor(clock=clock)
+    async with asyncio.timeout(10), supervisor.running((a_loop(vital=True), after(start, run))):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        clock.now += 60
+        assert supervisor.trouble is None
+        assert "it waits for the start of the pod" in supervisor.degraded[0]
+        assert not run.begun
+        start.set()
+        await run.back.wait()

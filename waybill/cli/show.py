@@ -53,14 +53,17 @@ def print_stats(stats: dict[str, Any], console: Console) -> None:
     """How all files are doing."""
     facts = Table.grid(padding=(0, 2))
     for status, colour in COLOURS.items():
-        count = Text(str(stats["files"][status]), justify="right")
-        oldest = stats["oldest"].get(status)
+        count = Text(str((stats["files"] or {}).get(status, "?")), justify="right")
+        oldest = (stats["oldest"] or {}).get(status)
         age = f"the oldest for {human_duration(oldest['age_seconds'])}" if oldest else ""
         facts.add_row(Text(status, style=colour), count, Text(age, style="dim"))
     console.print(facts)
-    rates = ", ".join(f"{rate:.1f}/s {what}" for what, rate in stats["rates"].items())
-    console.print(Text(f"over the last minute: {rates}"))
-    for group, topics in stats["lag"].items():
+    if stats["rates"] is not None:
+        rates = ", ".join(f"{rate:.1f}/s {what}" for what, rate in stats["rates"].items())
+        console.print(Text(f"over the last minute: {rates}"))
+    for sentence in stats["degraded"]:
+        console.print(Text(f"degraded: {sentence}", style="yellow"))
+    for group, topics in (stats["lag"] or {}).items():
         behind = ", ".join(f"{topic} {lag}" for topic, lag in topics.items() if lag)
         console.print(Text(f"{group}: {behind or 'nothing left to do'}"))
 

@@ -24,6 +24,7 @@ from shared.origins import is_own
 from shared.outbound import Outbound
 from shared.principal import Scope
 from shared.publishing import Publisher
+from shared.supervision import Supervisor
 
 
 class State(TypedDict):
@@ -43,6 +44,7 @@ class State(TypedDict):
     tickets: Tickets
     monitor: Monitor
     auditor: Auditor
+    supervisor: Supervisor
 
 
 def _fetch(name: str) -> Any:
@@ -131,4 +133,5 @@ TicketsOf = Annotated[Tickets, _fetch("tickets")]
 OutboundOf = Annotated[Outbound, _fetch("outbound")]
 AuditorOf = Annotated[Auditor, _fetch("auditor")]
 MonitorOf = Annotated[Monitor, _fetch("monitor")]
+SupervisorOf = Annotated[Supervisor, _fetch("supervisor")]
 DeadLettersOf = Annotated[DeadLetters, _fetch("letters")]

@@ -95,6 +95,7 @@ STATS: Example = {
     "rates": {"arrived": 5.2, "begun": 4.6, "ended": 4.6},
     "oldest": {"processing": {"file_id": _ID, "age_seconds": 2.0}},
     "lag": {"processor": {"file.uploaded": 15, "file.retry.5s": 1}, "projector": {}},
+    "degraded": [],
 }
 
 

@@ -1,16 +1,32 @@
 """How all files are doing: `GET /api/stats`."""
 
+import logging
+from datetime import datetime
+
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
+from services.status.access import Visibility
 from services.status.api import examples
-from services.status.api.dependencies import MonitorOf, Readable, StoreOf, reader, up_to_date
+from services.status.api.dependencies import (
+    HubOf,
+    MonitorOf,
+    Readable,
+    StoreOf,
+    SupervisorOf,
+    reader,
+    up_to_date,
+)
+from services.status.health import degraded
 from services.status.monitor import Lags
 from services.status.projection import State
-from services.status.traffic import Rates
-from shared.errors import CatchingUpError
+from services.status.store import FileStore
+from services.status.traffic import Look, Rates
+from shared.errors import MongoUnavailableError
 from shared.events import Timestamp, file_id_age, utc_now
 from shared.problems import ERROR_RESPONSES
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(
     prefix="/api",
@@ -37,39 +53,61 @@ class Oldest(BaseModel):
 
 
 class Stats(BaseModel):
-    """Counts, rates and ages, a second old at most, or older where there are millions of files."""
+    """Counts, rates and ages, a second old at most, or older where there are millions of files.
+
+    What is not known at the moment is null, and `degraded` says why.
+    """
 
     time: Timestamp
-    files: dict[State, int]
-    queue: Queue
-    rates: Rates
-    oldest: dict[State, Oldest]
-    lag: Lags = Field(description="Records that each group has yet to finish, by topic.")
+    files: dict[State, int] | None
+    queue: Queue | None
+    rates: Rates | None
+    oldest: dict[State, Oldest] | None
+    lag: Lags | None = Field(description="Records that each group has yet to finish, by topic.")
+    degraded: list[str] = Field(description="What does not work at the moment, in sentences.")
 
 
 @router.get("/stats", responses=examples.answer(examples.STATS))
-async def read_stats(monitor: MonitorOf, store: StoreOf, readable: Readable) -> Stats:
+async def read_stats(
+    monitor: MonitorOf, store: StoreOf, hub: HubOf, supervisor: SupervisorOf, readable: Readable
+) -> Stats:
     """How many files have each status, how fast they come and go, and who is behind.
 
     The files are those that may be seen; queue, rates and lags are of all files, whoever asks.
     """
     now = utc_now()
-    look = monitor.traffic.latest(now.timestamp())
-    if look is None:
-        raise CatchingUpError("This pod has not counted the files yet, or not for a while.")
-    files = look.files if readable.everything else await store.counts(readable)
-    oldest = {
-        state: await store.oldest(state, readable) for state in (State.PENDING, State.PROCESSING)
-    }
+    traffic = monitor.traffic
+    look = traffic.latest(now.timestamp())
+    files, oldest = await _files_and_oldest(store, readable, now, look)
     return Stats(
         time=now,
-        files=dict(files),
-        queue=Queue(length=look.queued, expected_seconds=monitor.traffic.expected(look.queued + 1)),
-        rates=monitor.traffic.rates(),
-        oldest={
-            state: Oldest(file_id=file.file_id, age_seconds=file_id_age(file.file_id, now))
-            for state, file in oldest.items()
-            if file is not None
-        },
+        files=files,
+        queue=look
+        and Queue(length=look.queued, expected_seconds=traffic.expected(look.queued + 1)),
+        rates=traffic.rates() if look else None,
+        oldest=oldest,
         lag=monitor.lags,
+        degraded=degraded(supervisor, hub, monitor),
     )
+
+
+async def _files_and_oldest(
+    store: FileStore, readable: Visibility, now: datetime, look: Look | None
+) -> tuple[dict[State, int] | None, dict[State, Oldest] | None]:
+    """How many files there are, and the oldest of them; None for what MongoDB does not say."""
+    files = dict(look.files) if look is not None and readable.everything else None
+    try:
+        if files is None and not readable.everything:
+            files = await store.counts(readable)
+        found = {
+            state: await store.oldest(state, readable)
+            for state in (State.PENDING, State.PROCESSING)
+        }
+    except MongoUnavailableError as error:
+        log.warning("the statistics go without MongoDB: %s", error)
+        return files, None
+    return files, {
+        state: Oldest(file_id=file.file_id, age_seconds=file_id_age(file.file_id, now))
+        for state, file in found.items()
+        if file is not None
+    }

@@ -15,18 +15,20 @@ from datetime import datetime, timedelta
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import KafkaError
 
 from services.status.access import EVERYTHING
 from services.status.commanding import SOURCE
 from services.status.history import MAX_HISTORY
 from services.status.hub import Hub
+from services.status.loops import WEBHOOKS
 from services.status.projection import State, Status
 from services.status.webhooks.deliveries import Deliveries, Delivery
 from services.status.webhooks.message import body, headers, message_id
 from services.status.webhooks.registry import Webhook, Webhooks
-from shared.connection import kafka_options
-from shared.errors import ForbiddenAddressError, UnavailableError
+from services.status.webhooks.schedule import Waiting, seconds_to_sleep, take_due
+from shared.connection import Answers, close_consumer, kafka_options
+from shared.deadlines import blob_store_answers, joins_group, kafka_answers
+from shared.errors import ForbiddenAddressError, KafkaUnavailableError, UnavailableError
 from shared.events import (
     FileCancelled,
     FileCompleted,
@@ -35,11 +37,14 @@ from shared.events import (
     WebhookScheduledData,
     utc_now,
 )
+from shared.log import PATIENCE, end_offsets, offsets_at
 from shared.messaging import SESSION_TIMEOUT_MS, group_name, read_record, topic_names
 from shared.outbound import Outbound, OutboundError
 from shared.publishing import Publisher
 from shared.reading import UnreadableEventError
 from shared.settings import Settings
+from shared.supervision import RunningLoop
+from shared.telemetry import LOOP_FAILURES
 from shared.topics import LIFECYCLE, RETRY_TIERS, tier_for
 
 log = logging.getLogger(__name__)
@@ -49,6 +54,9 @@ GROUP = "webhooks"
 TOPICS = (LIFECYCLE, *(tier.topic for tier in RETRY_TIERS))
 
 ENDS = FileCompleted | FileFailed | FileCancelled
+
+Told = ENDS | FileWebhookScheduled | None
+"""What a record tells the courier; None for all that does not concern it."""
 
 POLL_TIMEOUT_MS = 500
 MAX_RECORDS = 200
@@ -70,6 +78,10 @@ GONE = 410
 
 UPLOAD_PATIENCE = 10.0
 """Seconds to wait for the upload of a file whose end is known: it says whose the file is."""
+
+
+class WorkingOffCancelledError(Exception):
+    """The work on a partition was cancelled although nobody had asked for it."""
 
 
 class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -94,19 +106,24 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer: AIOKafkaConsumer | None = None
         self._under_way: dict[TopicPartition, asyncio.Task[None]] = {}
 
-    async def run(self) -> None:
-        """Deliver until cancelled."""
-        while True:
-            try:
-                if await self._webhooks.all():
-                    await self._deliveries.prepare()
-                    await self._consume()
-                await asyncio.sleep(IDLE)
-            except (UnavailableError, KafkaError, OSError) as error:
-                log.warning("webhooks wait: %r", error)
-                await asyncio.sleep(RETRY_DELAY)
+    async def run(self, loop: RunningLoop) -> None:
+        """Deliver until cancelled.
 
-    async def _consume(self) -> None:
+        Raises:
+            KafkaError, UnavailableError: Kafka, MongoDB or the blob store does not answer.
+        """
+        while True:
+            if await self._known():
+                await self._deliveries.prepare()
+                await self._consume(loop)
+            loop.succeeded()
+            await asyncio.sleep(IDLE)
+
+    async def _known(self) -> dict[str, Webhook]:
+        async with blob_store_answers():
+            return await self._webhooks.all()
+
+    async def _consume(self, loop: RunningLoop) -> None:
         consumer = AIOKafkaConsumer(
             **kafka_options(self._settings),
             client_id="webhooks",
@@ -121,19 +138,42 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
         consumer.subscribe(topic_names(self._settings, TOPICS), listener=self)
         try:
             # Cancelled on its way into the group, it would stay a member that does nothing.
-            await consumer.start()
-            while await self._webhooks.all():
+            async with joins_group(GROUP):
+                await consumer.start()
+            answers, answered_at = Answers(consumer), time.monotonic()
+            while await self._known():
                 batches = await consumer.getmany(
                     timeout_ms=POLL_TIMEOUT_MS, max_records=MAX_RECORDS
                 )
+                self._check_under_way()
                 for partition, records in batches.items():
                     consumer.pause(partition)
                     self._under_way[partition] = asyncio.create_task(
                         self._work_off(consumer, partition, records)
                     )
+                # Nothing is fetched of partitions that wait for what is due later.
+                if answers.came() or self._under_way.keys() >= consumer.assignment():
+                    loop.succeeded()
+                    answered_at = time.monotonic()
+                elif time.monotonic() - answered_at > PATIENCE:
+                    raise KafkaUnavailableError(f"Kafka answered no fetch for {PATIENCE:g} s")
         finally:
             await self._stop(set(self._under_way))
-            await consumer.stop()
+            await close_consumer(consumer)
+
+    def _check_under_way(self) -> None:
+        """Forget the partitions whose records are worked off.
+
+        Raises:
+            KafkaError, KafkaUnavailableError: a commit failed.
+            WorkingOffCancelledError: the work on a partition was cancelled by a library.
+        """
+        for partition, task in list(self._under_way.items()):
+            if task.done():
+                del self._under_way[partition]
+                if task.cancelled():
+                    raise WorkingOffCancelledError(f"the work on {partition} was cancelled")
+                task.result()
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Another pod goes on with these, from what was committed last."""
@@ -141,18 +181,19 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Begin at what was committed last, and no earlier than the oldest webhook was made."""
-        known = await self._webhooks.all()
+        known = await self._known()
         consumer = self._consumer
         if not (assigned and known and consumer):
             return
         oldest = min(each.created_at for each in known.values())
-        since = int(oldest.timestamp() * 1000)
-        found = await consumer.offsets_for_times(dict.fromkeys(assigned, since))
-        ends = await consumer.end_offsets(assigned)
+        found = await offsets_at(consumer, assigned, int(oldest.timestamp() * 1000))
+        ends = await end_offsets(consumer, assigned)
         for partition in assigned:
             first = found.get(partition)
             begin = first.offset if first else ends[partition]
-            consumer.seek(partition, max(begin, await consumer.committed(partition) or 0))
+            async with kafka_answers("what the webhooks have committed"):
+                committed = await consumer.committed(partition)
+            consumer.seek(partition, max(begin, committed or 0))
 
     async def _stop(self, partitions: set[TopicPartition]) -> None:
         tasks = [self._under_way.pop(each) for each in partitions if each in self._under_way]
@@ -167,27 +208,35 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
         records: Sequence[ConsumerRecord],
     ) -> None:
         """See to the records of one partition, in order, each when it is due."""
-        rest = deque((_due_at(event), record.offset, event) for record, event in _read(records))
-        while rest:
-            due_at, *_ = rest[0]
-            await asyncio.sleep(max(0.0, (due_at - utc_now()).total_seconds()))
-            ready = []
-            while rest and rest[0][0] <= utc_now():
-                ready.append(rest.popleft())
-            await asyncio.gather(*(self._see_through(event) for _, _, event in ready))
-            await consumer.commit({partition: ready[-1][1] + 1})
+        waiting = deque(
+            Waiting(_due_at(event), record.offset, event) for record, event in _read(records)
+        )
+        while waiting:
+            now = utc_now()
+            if due := take_due(waiting, now):
+                await asyncio.gather(*(self._see_through(partition, each) for each in due))
+                async with kafka_answers("the commit of webhooks"):
+                    await consumer.commit({partition: due[-1].offset + 1})
+            else:
+                await asyncio.sleep(seconds_to_sleep(waiting[0].due_at, now))
         consumer.resume(partition)
 
-    async def _see_through(self, event: ENDS | FileWebhookScheduled | None) -> None:
+    async def _see_through(self, partition: TopicPartition, waiting: Waiting[Told]) -> None:
+        """See to one record for as long as it takes; it holds up its own partition alone."""
         while True:
             try:
-                await self._see_to(event)
+                await self._see_to(waiting.event)
                 return
             except UnavailableError as error:
                 log.warning("a webhook waits: %s", error)
-                await asyncio.sleep(RETRY_DELAY)
+            except Exception:
+                LOOP_FAILURES.labels(loop=WEBHOOKS.name).inc()
+                file_id = waiting.event.file_id if waiting.event is not None else None
+                place = f"{partition.topic}:{partition.partition}@{waiting.offset}"
+                log.exception("the webhooks of %s (%s) fail; they are tried again", file_id, place)
+            await asyncio.sleep(RETRY_DELAY)
 
-    async def _see_to(self, event: ENDS | FileWebhookScheduled | None) -> None:
+    async def _see_to(self, event: Told) -> None:
         known = await self._webhooks.all()
         if isinstance(event, FileWebhookScheduled):
             if (webhook := known.get(event.data.webhook_id)) is not None:

@@ -18,6 +18,7 @@ from shared.settings import Settings
 from shared.topics import EVENT_TOPICS
 from tests.services.status.records import records
 from tests.support.builders import about, completed, processing, progressed, uploaded
+from tests.support.loops import one_run
 
 
 async def test_what_another_projector_has_changed_meanwhile_is_not_overwritten(
@@ -51,7 +52,7 @@ async def running(projector: Projector, settings: Settings) -> AsyncIterator[asy
     """A projector to which Kafka brings events for the time of a block."""
     await projector.start(settings)
     assert projector._subscriber.consumer.assignment()
-    task = asyncio.create_task(projector.watch())
+    task = asyncio.create_task(projector.watch(one_run()))
     try:
         yield task
     finally:

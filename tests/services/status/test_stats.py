@@ -18,7 +18,9 @@ async def stats_with(client: httpx.AsyncClient, **files: int) -> dict[str, Any]:
             answer = await client.get("/api/stats")
             if answer.is_success:
                 stats: dict[str, Any] = answer.json()
-                if all(stats["files"][status] == count for status, count in files.items()):
+                if stats["files"] and all(
+                    stats["files"][status] == count for status, count in files.items()
+                ):
                     return stats
             await asyncio.sleep(0.1)
 

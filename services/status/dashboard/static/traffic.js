@@ -31,7 +31,13 @@ async function look() {
   }
 }
 
-function show({ queue, rates }) {
+function show({ queue, rates, degraded }) {
+  if (queue === null || rates === null) {
+    // What is not known now is null; the sentences say why.
+    write(line, degraded.join(" · "));
+    line.hidden = !line.textContent;
+    return;
+  }
   const { length, expected_seconds: expected } = queue;
   const waits = expected === null ? "nothing moves" : `the last begins in ${clock(expected * 1000)}`;
   const words = [

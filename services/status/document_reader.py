@@ -1,0 +1,60 @@
+"""Reading documents for the hub, which must not wait for a MongoDB that is away or frozen."""
+
+import logging
+import time
+from collections.abc import Collection
+
+from services.status.projection import Status
+from services.status.store import FileStore
+from shared.deadlines import within
+from shared.errors import MongoUnavailableError, UnavailableError
+
+log = logging.getLogger(__name__)
+
+READ_WITHIN = 1.0
+"""Seconds in which MongoDB returns documents, or the hub goes on without. It takes milliseconds,
+and a MongoDB that is frozen would hold up all streams."""
+
+ASK_AGAIN_AFTER = 2.0
+"""Seconds after which MongoDB is asked once more when it did not answer."""
+
+CATCH_UP = 60.0
+"""Seconds after an outage for which the projector may not have stored all there is."""
+
+
+class DocumentReader:
+    """Reads documents by id while MongoDB answers, and remembers when it did not."""
+
+    def __init__(self, store: FileStore) -> None:
+        self._store = store
+        self._asks_again_at = float("-inf")
+        """Monotonic seconds."""
+        self._failed_at = float("-inf")
+        self.is_away = False
+        """Whether MongoDB did not answer when it was asked last."""
+
+    def is_caught_up(self, now: float) -> bool:
+        """Whether the projector has had time to store what happened during the last outage.
+
+        Args:
+            now: monotonic seconds.
+        """
+        return not self.is_away and now - self._failed_at > CATCH_UP
+
+    async def read(self, file_ids: Collection[str]) -> dict[str, Status] | None:
+        """Return those of the documents that there are; None if MongoDB does not answer."""
+        if time.monotonic() < self._asks_again_at:
+            return None
+        try:
+            async with within(READ_WITHIN, MongoUnavailableError()):
+                found = await self._store.get_many(file_ids)
+        except UnavailableError as error:
+            if not self.is_away:
+                log.warning("live states go on without MongoDB: %s", error)
+            self.is_away, self._failed_at = True, time.monotonic()
+            self._asks_again_at = self._failed_at + ASK_AGAIN_AFTER
+            return None
+        if self.is_away:
+            log.info("MongoDB answers again")
+            self.is_away = False
+        return found

@@ -1,0 +1,140 @@
+"""What is due is decided by the time alone, whenever a timer fires."""
+
+import asyncio
+from collections import deque
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+
+from services.status.webhooks import courier as couriers
+from services.status.webhooks.courier import Courier
+from services.status.webhooks.schedule import (
+    LONGEST_SLEEP,
+    SHORTEST_SLEEP,
+    Waiting,
+    seconds_to_sleep,
+    take_due,
+)
+
+NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+PARTITION = TopicPartition("file.retry.5s", 3)
+
+
+def waiting(*seconds: float) -> deque[Waiting[str]]:
+    return deque(
+        Waiting(NOON + timedelta(seconds=each), offset, f"event {offset}")
+        for offset, each in enumerate(seconds)
+    )
+
+
+def test_a_timer_that_fires_a_millisecond_early_takes_nothing() -> None:
+    rest = waiting(5)
+    assert take_due(rest, NOON + timedelta(seconds=5) - MILLISECOND) == []
+    assert len(rest) == 1
+    assert [each.offset for each in take_due(rest, NOON + timedelta(seconds=5))] == [0]
+    assert take_due(rest, NOON) == []  # Nothing waits any more.
+
+
+def test_what_is_due_behind_something_that_is_not_waits_for_it() -> None:
+    rest = waiting(0, 0, 9, 0)
+    assert [each.offset for each in take_due(rest, NOON)] == [0, 1]
+    assert [each.offset for each in take_due(rest, NOON + timedelta(seconds=9))] == [2, 3]
+
+
+def test_a_sleep_is_never_nothing_and_never_longer_than_a_clock_may_be_wrong() -> None:
+    assert seconds_to_sleep(NOON, NOON) == SHORTEST_SLEEP
+    assert seconds_to_sleep(NOON - timedelta(hours=1), NOON) == SHORTEST_SLEEP
+    assert seconds_to_sleep(NOON + timedelta(seconds=5), NOON) == 5
+    assert seconds_to_sleep(NOON + timedelta(hours=1), NOON) == LONGEST_SLEEP
+
+
+class Consumer:
+    """What the work on one partition needs of a consumer."""
+
+    def __init__(self) -> None:
+        self.committed: list[int] = []
+        self.resumed = False
+
+    async def commit(self, offsets: dict[TopicPartition, int]) -> None:
+        self.committed += offsets.values()
+
+    def resume(self, _: TopicPartition) -> None:
+        self.resumed = True
+
+
+def a_courier(monkeypatch: pytest.MonkeyPatch, events: list[Waiting[Any]]) -> Courier:
+    """One to which a partition brings these."""
+    made = Courier.__new__(Courier)
+    monkeypatch.setattr(couriers, "_read", lambda _: [(each, each.event) for each in events])
+    monkeypatch.setattr(couriers, "_due_at", lambda event: NOON + timedelta(seconds=event))
+    return made
+
+
+async def test_a_partition_goes_on_where_each_timer_fires_early(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[int] = []
+    clock = NOON
+    made = a_courier(monkeypatch, [Waiting(NOON, number, number) for number in range(100)])
+
+    async def see_to(event: int) -> None:
+        told.append(event)
+
+    async def sleep(seconds: float) -> None:
+        nonlocal clock
+        clock += timedelta(seconds=seconds) - MILLISECOND * (seconds > 0.002)
+
+    monkeypatch.setattr(made, "_see_to", see_to)
+    monkeypatch.setattr(couriers, "utc_now", lambda: clock)
+    monkeypatch.setattr("services.status.webhooks.courier.asyncio.sleep", sleep)
+    consumer = Consumer()
+    await made._work_off(consumer, PARTITION, [])
+    assert told == list(range(100))
+    assert consumer.committed == list(range(1, 101))
+    assert consumer.resumed
+
+
+async def test_an_event_that_fails_is_retried_loudly_and_holds_up_its_partition_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(couriers, "RETRY_DELAY", 0)
+    made = a_courier(monkeypatch, [Waiting(NOON, 41, 0)])
+    attempts = 0
+
+    async def see_to(_: int) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 3:
+            raise KeyError("nobody foresaw this")
+
+    monkeypatch.setattr(made, "_see_to", see_to)
+    monkeypatch.setattr(
+        couriers, "_read", lambda _: [(Waiting(NOON, 41, 0), type("E", (), {"file_id": "f1"})())]
+    )
+    monkeypatch.setattr(couriers, "_due_at", lambda _: NOON)
+    consumer = Consumer()
+    await made._work_off(consumer, PARTITION, [])
+    assert attempts == 3
+    assert consumer.committed == [42]
+    assert caplog.text.count("the webhooks of f1 (file.retry.5s:3@41) fail") == 2
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_work_on_a_partition_that_ends_badly_is_an_error_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch, *, cancelled: bool
+) -> None:
+    made = a_courier(monkeypatch, [])
+
+    async def fail() -> None:
+        raise IndexError("deque index out of range")
+
+    task = asyncio.create_task(fail())
+    if cancelled:
+        task.cancel()
+    await asyncio.wait({task})
+    made._under_way = {PARTITION: task}
+    with pytest.raises((IndexError, couriers.WorkingOffCancelledError)):
+        made._check_under_way()
