@@ -8,6 +8,7 @@ as the answer was lost, gets that one.
 from dataclasses import dataclass
 
 from shared.errors import BadParameterError
+from shared.ids import canonical_id
 
 PARTIAL = "partial"
 FINAL = "final"
@@ -39,7 +40,7 @@ class Concat:
         if header == PARTIAL:
             return cls(header)
         kind, _, addresses = header.partition(";")
-        of = tuple(each.rpartition("/")[2] for each in addresses.split())
+        of = tuple(canonical_id(each.rpartition("/")[2]) for each in addresses.split())
         if kind != FINAL or not all(of) or not 1 <= len(of) <= MOST:
             raise BadParameterError(
                 "Upload-Concat is `partial`, or `final;` and the addresses of 1 to "

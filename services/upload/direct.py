@@ -14,6 +14,7 @@ from services.upload.labels import PREFIX, read_labels
 from services.upload.names import charset, clean_name
 from services.upload.openapi import ACCEPTED_RESPONSE, EXAMPLE_ID, AcceptedFile
 from services.upload.waybills import Accepted
+from shared.ids import CanonicalId
 from shared.problems import ERROR_RESPONSES
 
 router = APIRouter(prefix=f"{api.UPLOAD}/direct", tags=["direct upload"])
@@ -95,7 +96,7 @@ async def begin(
     response_model=AcceptedFile,
     responses={202: ACCEPTED_RESPONSE, **ERROR_RESPONSES},
 )
-async def complete(request: Request, upload_id: str, asker: api.Uploader) -> Response:
+async def complete(request: Request, upload_id: CanonicalId, asker: api.Uploader) -> Response:
     """Hand over what was put.
 
     The answer 202 means the same as that of an upload. Asked again, it is the same.
@@ -111,7 +112,7 @@ async def complete(request: Request, upload_id: str, asker: api.Uploader) -> Res
 
 
 @router.delete("/{upload_id}", status_code=204, responses=ERROR_RESPONSES)
-async def abandon(request: Request, upload_id: str, asker: api.Uploader) -> Response:
+async def abandon(request: Request, upload_id: CanonicalId, asker: api.Uploader) -> Response:
     """Forget what was not completed. A file that it has become stays."""
     deposits = _deposits(request)
     await deposits.abandon(await deposits.find(upload_id, asker), asker)

@@ -27,6 +27,7 @@ from shared.errors import (
     TusVersionError,
     WaybillError,
 )
+from shared.ids import CanonicalId
 from shared.principal import Principal
 from shared.problems import ERROR_RESPONSES
 
@@ -157,7 +158,7 @@ async def create(request: Request, asker: Uploader) -> Response:
 
 
 @router.head("/{upload_id}", status_code=200, responses=ERROR_RESPONSES, openapi_extra=_headers())
-async def look(request: Request, upload_id: str, asker: Uploader) -> Response:
+async def look(request: Request, upload_id: CanonicalId, asker: Uploader) -> Response:
     """How far an upload is. If all of it is there, its file is accepted when this is answered."""
     resumable = _state(request)["resumable"]
     async with resumable.turn(upload_id, asker) as (upload, _):
@@ -180,7 +181,7 @@ async def look(request: Request, upload_id: str, asker: Uploader) -> Response:
     )
     | _BYTES,
 )
-async def append(request: Request, upload_id: str, asker: Uploader) -> Response:
+async def append(request: Request, upload_id: CanonicalId, asker: Uploader) -> Response:
     """Go on with an upload at `Upload-Offset`.
 
     The last bytes are answered when the file is accepted: stored, and its event in Kafka or the
@@ -195,7 +196,7 @@ async def append(request: Request, upload_id: str, asker: Uploader) -> Response:
 
 
 @router.delete("/{upload_id}", status_code=204, responses=ERROR_RESPONSES, openapi_extra=_headers())
-async def terminate(request: Request, upload_id: str, asker: Uploader) -> Response:
+async def terminate(request: Request, upload_id: CanonicalId, asker: Uploader) -> Response:
     """Forget an upload. A file that it has become stays."""
     resumable = _state(request)["resumable"]
     async with resumable.turn(upload_id, asker) as (upload, _):
@@ -209,7 +210,7 @@ async def terminate(request: Request, upload_id: str, asker: Uploader) -> Respon
     responses=ERROR_RESPONSES,
     openapi_extra=_headers(X_HTTP_Method_Override="`PATCH`, `DELETE` or `HEAD`."),
 )
-async def override(request: Request, upload_id: str, asker: Uploader) -> Response:
+async def override(request: Request, upload_id: CanonicalId, asker: Uploader) -> Response:
     """What `X-HTTP-Method-Override` names, where something on the way knows no `PATCH`."""
     methods = {"PATCH": append, "DELETE": terminate, "HEAD": look}
     wanted = request.headers.get("x-http-method-override", "")

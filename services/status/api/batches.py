@@ -15,6 +15,7 @@ from services.status.projection import State
 from services.status.query import Query
 from services.status.store import FileStore
 from shared.errors import UnknownBatchError
+from shared.ids import CanonicalId
 from shared.problems import ERROR_RESPONSES
 
 router = APIRouter(
@@ -42,7 +43,9 @@ class Batch(BaseModel):
 
 @router.get("/{batch_id}", responses=examples.answer(examples.BATCH))
 async def read_batch(
-    batch_id: Annotated[str, Path(max_length=MAX_ID, description="As the upload answered it.")],
+    batch_id: Annotated[
+        CanonicalId, Path(max_length=MAX_ID, description="As the upload answered it.")
+    ],
     store: StoreOf,
     readable: Readable,
 ) -> Batch:

@@ -5,7 +5,15 @@ from enum import StrEnum
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 from pydantic.json_schema import SkipJsonSchema
 
 from services.status.access import Visibility
@@ -28,6 +36,7 @@ from services.status.query import Query
 from services.status.store import FileStore
 from shared.auth import Asker
 from shared.errors import RefusedError, UnavailableError, UnknownFileError
+from shared.ids import CanonicalId, canonical_id
 from shared.principal import Principal
 from shared.problems import ERROR_RESPONSES
 
@@ -54,7 +63,7 @@ class Action(StrEnum):
 
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"^[^\x00]*$")]
-Id = Annotated[str, Field(max_length=MAX_ID)]
+Id = Annotated[CanonicalId, Field(max_length=MAX_ID)]
 Label = Annotated[str, Field(max_length=MAX_TEXT, pattern=r"^[^\x00]*:[^\x00]*$")]
 
 
@@ -75,7 +84,7 @@ class ByFilter(BaseModel):
         default=None, description="Any of these; if it is left out, those that the action is for."
     )
     owner: Text | SkipJsonSchema[None] = None
-    batch_id: Text | SkipJsonSchema[None] = None
+    batch_id: Annotated[Text, AfterValidator(canonical_id)] | SkipJsonSchema[None] = None
     label: (
         Annotated[list[Label], Field(min_length=1, max_length=MAX_LABELS)] | SkipJsonSchema[None]
     ) = Field(default=None, description="`key:value`, all of them.")

@@ -28,6 +28,7 @@ from shared.errors import (
 )
 from shared.events import EventType, file_id_age, utc_now
 from shared.facts import Result
+from shared.ids import CanonicalId
 from shared.problems import ERROR_RESPONSES
 
 router = APIRouter(
@@ -46,7 +47,9 @@ YOUNG_WAIT = 3.0
 MAX_ID = 64
 """Characters of an id: those that we give have 36."""
 
-FileId = Annotated[str, Path(max_length=MAX_ID, description="The id that the upload answered.")]
+FileId = Annotated[
+    CanonicalId, Path(max_length=MAX_ID, description="The id that the upload answered.")
+]
 
 
 class History(BaseModel):

@@ -13,6 +13,7 @@ from services.status.projection import State, Status
 from services.status.query import Cursor, Sort, storable
 from services.status.query import Query as FileQuery
 from shared.errors import BadParameterError
+from shared.ids import canonical_id
 from shared.problems import ERROR_RESPONSES
 
 router = APIRouter(
@@ -86,7 +87,7 @@ async def list_files(
         status=frozenset(status),
         visible_to=readable,
         owner=owner,
-        batch_id=batch_id,
+        batch_id=batch_id and canonical_id(batch_id),
         labels=frozenset(filter(None, map(parse_label, label))),
         name=name,
         created_since=created_since,

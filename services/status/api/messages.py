@@ -14,9 +14,10 @@ from services.status.access import Visibility
 from services.status.api.filters import MAX_IDS, parse_label
 from services.status.filter import Filter
 from services.status.projection import State, Status
+from shared.ids import canonical_id
 
 FINAL_CODES = 4500
-"""From here on, sending the same again does not help."""
+"""From here on, sending the same again does not help; nor does it after a 1003."""
 
 
 class CloseCode(IntEnum):
@@ -25,6 +26,7 @@ class CloseCode(IntEnum):
     meaning: str
 
     GOING_AWAY = 1001, "The pod shuts down (RFC 6455)."
+    BINARY = 1003, "The client sent a binary message; this protocol has text only (RFC 6455)."
     TRY_AGAIN_LATER = (
         1013,
         "The pod does not know the present yet, or has as many connections as it may have.",
@@ -43,7 +45,7 @@ class CloseCode(IntEnum):
     @property
     def reconnects(self) -> bool:
         """Whether it helps to connect again."""
-        return self < FINAL_CODES
+        return self < FINAL_CODES and self is not CloseCode.BINARY
 
 
 class Subscribe(BaseModel):
@@ -66,9 +68,9 @@ class Subscribe(BaseModel):
             BadParameterError: the label is none.
         """
         return Filter(
-            ids=None if self.ids is None else frozenset(self.ids),
+            ids=None if self.ids is None else frozenset(map(canonical_id, self.ids)),
             owner=self.owner,
-            batch_id=self.batch_id,
+            batch_id=self.batch_id and canonical_id(self.batch_id),
             label=parse_label(self.label),
             status=self.status,
             visible_to=visible_to,

@@ -38,6 +38,7 @@ from services.status.update import Update
 from shared.auth import authenticated
 from shared.events import utc_now
 from shared.head_method import is_head
+from shared.ids import canonical_id
 from shared.principal import Principal
 from shared.problems import ERROR_RESPONSES
 
@@ -53,7 +54,7 @@ class PlainFirst(APIRoute):
         in_full = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            file_id: str = request.path_params["file_id"]
+            file_id = canonical_id(request.path_params["file_id"])
             if request.scope["query_string"] or len(file_id) > MAX_ID or _wants_stream(request):
                 return await in_full(request)
             readable = await reader(await authenticated(request))

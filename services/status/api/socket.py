@@ -85,13 +85,15 @@ class _Conversation:
             await self._close(CloseCode.NOTHING_SUBSCRIBED)
         except _TooManyFaultsError:
             await self._close(CloseCode.BAD_MESSAGES)
+        except _BinaryMessageError:
+            await self._close(CloseCode.BINARY)
         finally:
             await self._stop()
 
     async def _next(self) -> tuple[Filter, Cursor | None]:
         """The next subscription; what is none is answered."""
         while True:
-            text = await self._websocket.receive_text()
+            text = await self._receive()
             try:
                 message = Subscribe.model_validate_json(text)
                 wanted = message.to_filter(self._readable)
@@ -101,6 +103,21 @@ class _Conversation:
                 await self._refuse("bad_message", f'Send {{"type": "subscribe", …}}: {faults}')
             except WaybillError as error:
                 await self._refuse(error.code, error.detail)
+
+    async def _receive(self) -> str:
+        """The next message of text.
+
+        Raises:
+            WebSocketDisconnect: the client went.
+            _BinaryMessageError: it sent something else.
+        """
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message["code"], message.get("reason"))
+        text: str | None = message.get("text")
+        if text is None:
+            raise _BinaryMessageError
+        return text
 
     async def _refuse(self, code: str, message: str) -> None:
         await self._websocket.send_text(Fault(code=code, message=message).model_dump_json())
@@ -149,6 +166,10 @@ class _Conversation:
         if self._pushing is not None:
             self._pushing.cancel()
             await asyncio.gather(self._pushing, return_exceptions=True)
+
+
+class _BinaryMessageError(Exception):
+    """The client sent a binary message, of which this protocol has none."""
 
 
 class _TooManyFaultsError(Exception):

@@ -276,6 +276,21 @@ async def test_a_connection_that_wants_nothing_is_closed(
     assert connection.close_code == CloseCode.NOTHING_SUBSCRIBED
 
 
+async def test_a_binary_message_ends_the_conversation_with_a_code(
+    client: httpx.AsyncClient,
+) -> None:
+    for before in ([], ['{"type": "subscribe"}']):
+        async with websockets.connect(ws_url(client)) as connection:
+            for text in before:
+                await connection.send(text)
+                assert json.loads(await connection.recv())["type"] == "subscribed"
+            await connection.send(b'{"type": "subscribe"}')
+            async with asyncio.timeout(20):
+                await connection.wait_closed()
+        assert connection.close_code == 1003
+        assert not CloseCode.BINARY.reconnects
+
+
 async def test_another_sites_page_may_not_listen(client: httpx.AsyncClient) -> None:
     with pytest.raises(websockets.InvalidStatus) as refused:
         await websockets.connect(ws_url(client), origin=websockets.Origin("http://evil.example"))

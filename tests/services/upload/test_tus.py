@@ -100,6 +100,25 @@ async def test_an_upload_that_breaks_off_goes_on_on_another_pod(
     assert await blobs.keys("uploads") == [f"uploads/{event.file_id}/ticket.json"]
 
 
+async def test_the_address_of_an_upload_may_come_in_capital_letters(
+    service: Service, events: UploadedEvents
+) -> None:
+    location = await create(service)
+    folder, _, upload_id = location.rpartition("/")
+    upper = f"{folder}/{upload_id.upper()}"
+    assert await offset_of(service, upper) == 0
+    assert (await patch(service, upper, 0, CONTENT)).status_code == 204
+    assert (await events.one()).file_id == upload_id
+    parts = [await create(service, headers={"Upload-Concat": "partial"}) for _ in range(2)]
+    for part in parts:
+        await patch(service, part, 0, CONTENT)
+    named = " ".join(f"{folder}/{part.rpartition('/')[2].upper()}" for part in parts)
+    headers = {**TUS, "Upload-Concat": f"final;{named}"}
+    assert (await service.client.post("/api/uploads", headers=headers)).status_code == 201
+    for spelling in (f"{{{upload_id}}}", upload_id.replace("-", "")):
+        assert (await service.client.head(f"{folder}/{spelling}", headers=TUS)).status_code == 404
+
+
 async def test_the_first_bytes_can_come_with_the_creation(
     service: Service, events: UploadedEvents
 ) -> None:
