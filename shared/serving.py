@@ -7,10 +7,11 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from shared.addresses import in_url
+from shared.http.limits import MAX_MESSAGE
+from shared.http.protocol import BoundedHttpProtocol
+from shared.http.websocket import BoundedWebSocketProtocol
 from shared.settings import Settings
 
 CLOSING_TIME = 2
@@ -69,8 +70,8 @@ def serve(
     settings: Settings,
     *,
     on_signal: Callable[[], None] = lambda: None,
-    http: type[HttpToolsProtocol] = HttpToolsProtocol,
-    ws: type[WebSocketsSansIOProtocol] = WebSocketsSansIOProtocol,
+    http: type[BoundedHttpProtocol] = BoundedHttpProtocol,
+    ws: type[BoundedWebSocketProtocol] = BoundedWebSocketProtocol,
 ) -> None:
     """Serve `app` until SIGTERM or SIGINT, then end within `shutdown_grace` seconds.
 
@@ -91,6 +92,7 @@ def serve(
         http=http,
         ws=ws,
         ws_per_message_deflate=False,
+        ws_max_size=MAX_MESSAGE,
         timeout_graceful_shutdown=max(0, int(settings.shutdown_grace) - CLOSING_TIME),
         server_header=False,
     )

@@ -136,6 +136,11 @@ SCRIBES_LOST = Counter(
     "waybill_blob_writers_lost_total",
     "Blob writer processes that died and were started again.",
 )
+HTTP_REFUSED = Counter(
+    "waybill_http_refused_total",
+    "Connections refused or ended before an application saw a whole request, by code.",
+    ["code"],
+)
 
 
 _TICKET = re.compile(r"(?<=[?&]ticket=)[^&\s\"']+")

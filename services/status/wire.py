@@ -11,12 +11,12 @@ from collections.abc import Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any, Literal, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
 from services.status.subscription import Outlet
 from services.status.update import Batch
+from shared.http.protocol import BoundedHttpProtocol
+from shared.http.websocket import BoundedWebSocketProtocol
 
 OUTLET = "waybill.outlet"
 SUCCESSION = "waybill.succession"
@@ -65,8 +65,10 @@ def succession_of(scope: MutableMapping[str, Any]) -> Succession | None:
     return succession
 
 
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(BoundedHttpProtocol):
     """HTTP/1.1 that lets go of connections whose answers last."""
+
+    websocket_paths = frozenset({b"/api/ws"})
 
     def on_message_begin(self) -> None:
         """Called when a request begins."""
@@ -84,7 +86,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._let_go()
 
     def _hand_over(self, successor: Successor) -> bool:
-        if self.flow.write_paused or self.transport.is_closing() or self.pipeline:
+        if self.flow.write_paused or self.transport.is_closing() or self._held:
             return False
         self.flow.resume_reading()
         self.connections.discard(self)
@@ -95,6 +97,7 @@ class HttpProtocol(HttpToolsProtocol):
         # For uvicorn the client has gone: it expects no more of the answer.
         self.cycle.disconnected = True
         self.cycle.message_event.set()
+        self._clear_timers()
         self._let_go()
         return True
 
@@ -105,7 +108,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.scope["extensions"] = {}
 
 
-class WebSocketProtocol(WebSocketsSansIOProtocol):
+class WebSocketProtocol(BoundedWebSocketProtocol):
     """A WebSocket whose messages can be written at once."""
 
     writable: "_Gate"

@@ -3,10 +3,11 @@
 from typing import Annotated, Any, TypedDict, cast
 
 import orjson
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 
 from services.upload.deposits import Deposits
 from services.upload.desk import Desk
+from services.upload.idempotency import read_key
 from services.upload.openapi import (
     ACCEPTED_RESPONSE,
     KNOWN_RESPONSE,
@@ -52,6 +53,15 @@ async def uploader(asker: Asker) -> Principal:
     """
     asker.require(Scope.UPLOAD)
     return asker
+
+
+async def checked_key(idempotency_key: Annotated[str | None, Header()] = None) -> None:
+    """Check the Idempotency-Key before the body is read.
+
+    Raises:
+        BadIdempotencyKeyError: it cannot be used.
+    """
+    read_key(idempotency_key)
 
 
 Uploader = Annotated[Principal, Depends(uploader)]

@@ -16,7 +16,6 @@ from services.upload.endings import Endings
 from services.upload.gossip import Gossip
 from services.upload.idempotency import Keys
 from services.upload.intake import Intake
-from services.upload.linger import LingeringClose
 from services.upload.link import KafkaLink
 from services.upload.orphans import Orphans
 from services.upload.outbox import Outbox
@@ -111,7 +110,6 @@ def create_app(settings: UploadSettings) -> FastAPI:
         expose_headers=["Retry-After", *tus.ANSWER_HEADERS],
     )
     app.add_middleware(HeadAsGet)
-    app.add_middleware(LingeringClose)
     problems.install(app)
     app.include_router(api.router)
     app.include_router(tus.router)

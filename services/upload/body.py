@@ -107,7 +107,8 @@ class IncomingBody:
             raise ForbiddenTypeError(
                 f"Content-Encoding {coding[:80]!r} is not read; send the file as it is."
             )
-        kind, parameters = parse_header(self._headers.get(b"content-type", ""))
+        content_type = self._headers.get(b"content-type", "")
+        kind, parameters = parse_header(content_type)
         if kind != "multipart/form-data":
             yield self._raw_file()
             return
@@ -115,6 +116,8 @@ class IncomingBody:
             raise BrokenMultipartError(
                 "The Content-Type names no boundary; let the HTTP client write that header itself."
             )
+        if content_type.lower().count("boundary") > 1:
+            raise BrokenMultipartError("The Content-Type names more than one boundary.")
         parts = Parts(self.bytes(self._settings.request_limit).read, parameters["boundary"])
         while (part := await parts.next()) is not None:
             if (file := await self._file_or_field(part)) is not None:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated, Literal, cast
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from services.upload import api
@@ -14,10 +14,13 @@ from services.upload.labels import PREFIX, read_labels
 from services.upload.names import charset, clean_name
 from services.upload.openapi import ACCEPTED_RESPONSE, EXAMPLE_ID, AcceptedFile
 from services.upload.waybills import Accepted
+from shared.http.head_first import HeadFirstRoute
 from shared.ids import CanonicalId
 from shared.problems import ERROR_RESPONSES
 
-router = APIRouter(prefix=f"{api.UPLOAD}/direct", tags=["direct upload"])
+router = APIRouter(
+    prefix=f"{api.UPLOAD}/direct", tags=["direct upload"], route_class=HeadFirstRoute
+)
 
 
 class DirectRequest(BaseModel):
@@ -56,7 +59,21 @@ def _deposits(request: Request) -> Deposits:
     return _state(request)["deposits"]
 
 
-@router.post("", status_code=201, responses=ERROR_RESPONSES)
+async def directing(request: Request) -> None:
+    """Check that clients may put files into the store themselves.
+
+    Raises:
+        DirectOffError: they may not.
+    """
+    _ = _deposits(request).signer
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses=ERROR_RESPONSES,
+    dependencies=[Depends(api.uploader), Depends(directing), Depends(api.checked_key)],
+)
 async def begin(
     asked: DirectRequest,
     request: Request,
@@ -71,7 +88,6 @@ async def begin(
     `WAYBILL_DIRECT` is set.
     """
     deposits = _deposits(request)
-    _ = deposits.signer
     said = Said(
         name=clean_name(asked.name),
         size=asked.size,

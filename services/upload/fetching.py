@@ -4,20 +4,21 @@ from collections.abc import AsyncIterator
 from typing import Annotated, cast
 from urllib.parse import unquote, urlsplit
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.upload import api
 from services.upload.body import IncomingFile, declared_type
 from services.upload.duplicates import FIELD
-from services.upload.labels import PREFIX
+from services.upload.labels import PREFIX, read_labels
 from services.upload.names import UNNAMED, charset, clean_name
 from services.upload.openapi import ACCEPTED_RESPONSE, KNOWN_RESPONSE, AcceptedFile
 from shared.errors import FetchFailedError, FetchingOffError
+from shared.http.head_first import HeadFirstRoute
 from shared.outbound import Answer, OutboundError
 from shared.problems import ERROR_RESPONSES
 
-router = APIRouter(tags=["upload"])
+router = APIRouter(tags=["upload"], route_class=HeadFirstRoute)
 
 HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "Waybill"}
 
@@ -72,11 +73,22 @@ class FetchedBody:
             raise FetchFailedError(f"The file broke off: {error.detail}") from error
 
 
+async def fetching(request: Request) -> None:
+    """Check that files are fetched at all.
+
+    Raises:
+        FetchingOffError: they are not.
+    """
+    if not cast("api.State", request.scope["state"])["settings"].fetch:
+        raise FetchingOffError("This service fetches no files; set WAYBILL_FETCH=true.")
+
+
 @router.post(
     f"{api.UPLOAD}/from-url",
     status_code=202,
     response_model=AcceptedFile,
     responses={200: KNOWN_RESPONSE, 202: ACCEPTED_RESPONSE, **ERROR_RESPONSES},
+    dependencies=[Depends(api.uploader), Depends(fetching), Depends(api.checked_key)],
 )
 async def fetch(
     asked: FetchRequest,
@@ -90,8 +102,7 @@ async def fetch(
     `WAYBILL_FETCH` is set.
     """
     state = cast("api.State", request.scope["state"])
-    if not state["settings"].fetch:
-        raise FetchingOffError("This service fetches no files; set WAYBILL_FETCH=true.")
+    read_labels((PREFIX + name, value) for name, value in asked.labels.items())
     try:
         async with state["outbound"].get(asked.url, HEADERS) as answer:
             if answer.status != OK:

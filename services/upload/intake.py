@@ -72,6 +72,9 @@ class Intake:
         """
         key = read_key(body.idempotency_key)
         self._outbox.check_room()
+        if body.fields:  # What the head says of labels is judged before the body is read.
+            read_labels(body.fields)
+            self._duplicates.wanted(body.fields)
         stored: list[StoredFile] = []
         try:
             async for file in body.files():

@@ -5,6 +5,7 @@ import unicodedata
 from urllib.parse import unquote_to_bytes
 
 from services.upload.charsets import declared_charset
+from shared.http.refusals import MalformedRequestError
 
 MAX_NAME = 255
 """Characters of a file name that are kept: what the usual file systems can hold."""
@@ -56,12 +57,19 @@ def extension(name: str) -> str:
 
 
 def parse_header(header: str) -> tuple[str, dict[str, str]]:
-    """A header such as Content-Disposition: its first word and its parameters, lower-case names."""
+    """A header such as Content-Disposition: its first word and its parameters, lower-case names.
+
+    Raises:
+        MalformedRequestError: a parameter is there twice, so that two readers would differ.
+    """
     word, semicolon, rest = header.partition(";")
     parameters = {}
     for key, quoted, bare in _PARAMETER.findall(semicolon + rest):
         value = re.sub(r'\\(["\\])', r"\1", quoted) if "\\" in quoted else quoted
-        parameters[key.lower()] = value or bare.strip()
+        name = key.lower()
+        if name in parameters:
+            raise MalformedRequestError(f"A header has the parameter {name[:80]!r} twice.")
+        parameters[name] = value or bare.strip()
     return word.strip().lower(), parameters
 
 

@@ -11,7 +11,6 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from services.upload import api
-from services.upload.linger import LingeringClose
 from shared import problems
 from shared.auth import authenticated
 from shared.errors import WaybillError
@@ -24,7 +23,8 @@ class StraightUploads(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, as ASGI has it."""
         if _is_upload(scope):
-            await _straight(scope, receive, send)
+            response = await _answer(Request(scope, receive))
+            await response(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
@@ -33,14 +33,6 @@ def _is_upload(scope: Scope) -> bool:
     if scope["type"] != "http" or scope["path"] != api.UPLOAD or scope["method"] != "POST":
         return False
     return all(name != b"origin" for name, _ in scope["headers"])
-
-
-async def _upload(scope: Scope, receive: Receive, send: Send) -> None:
-    response = await _answer(Request(scope, receive))
-    await response(scope, receive, send)
-
-
-_straight = LingeringClose(_upload)
 
 
 async def _answer(request: Request) -> Response:

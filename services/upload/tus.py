@@ -295,6 +295,8 @@ def parse_metadata(header: str) -> dict[str, str]:
     metadata = {}
     for pair in filter(None, (each.strip() for each in header.split(","))):
         name, _, encoded = pair.partition(" ")
+        if name in metadata:
+            raise BadParameterError(f"Upload-Metadata names {name[:80]!r} twice.")
         try:
             metadata[name] = base64.b64decode(encoded, validate=True).decode(errors="replace")
         except ValueError as error:

@@ -9,14 +9,15 @@ and their bodies may be a `bytearray`, which nobody writes to any more.
 
 import asyncio
 from collections import deque
-from collections.abc import Collection
 from typing import cast
 
-import httptools
 from starlette.types import Message
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from services.upload.head import BoundedHead
+from shared.http.protocol import BoundedHttpProtocol
+
+UPLOAD, UPLOADS = b"/api/files/upload", b"/api/uploads"
+"""Where files come, whole and in pieces."""
 
 BLOCK = 1 << 20
 """Bytes that are read into one buffer: so many that what each costs in Python does not matter, and
@@ -31,34 +32,42 @@ LINGER = 0.2
 what came."""
 
 
-class LargeBodies(BoundedHead):
+class LargeBodies(BoundedHttpProtocol):
     """HTTP/1.1 that lets go of connections while they bring large bodies."""
+
+    def is_streamed(self) -> bool:
+        """Return whether the body is a file's, which `services.upload.body` bounds."""
+        path = self.url.partition(b"?")[0]
+        return path in (UPLOAD, UPLOADS) or path.startswith(UPLOADS + b"/")
 
     def on_headers_complete(self) -> None:
         """Called when the head of a request is complete; its application has not begun."""
         super().on_headers_complete()
-        size = announced(self.headers)
-        if size > BLOCK and not self.parser.should_upgrade():
-            body = LargeBody(self, self.cycle, size)
+        if self._is_begun and self._framing.length > BLOCK:
+            body = LargeBody(self, self.cycle, self._framing.length)
             self.cycle.receive = body.receive  # type: ignore[assignment, method-assign]
 
-    def on_response_complete(self) -> None:
-        """Called when a request is answered."""
-        super().on_response_complete()
-        if isinstance(self.transport.get_protocol(), LargeBody):
-            self.transport.close()  # The rest of the body would be taken for a request.
+    def linger(self) -> None:
+        """Close after an answer that came before the end of a body: take the connection back."""
+        reader = self.transport.get_protocol()
+        if isinstance(reader, LargeBody):
+            reader.let_go()
+            self.take_back()
+        super().linger()
 
-    def begin_anew(self) -> None:
-        """What comes next is the head of a request."""
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # As uvicorn has it.
+    def take_back(self) -> None:
+        """Have the connection again."""
+        self.flow.pause_reading()  # uvloop asks whom it reads for only when it begins to read.
+        self.transport.set_protocol(self)
+        self.flow.resume_reading()
 
-
-def announced(headers: Collection[tuple[bytes, bytes]]) -> int:
-    """Bytes that a body is to have; 0 if that is not known for sure."""
-    lengths = [value for name, value in headers if name == b"content-length"]
-    is_coded = any(name == b"transfer-encoding" for name, _ in headers)
-    return int(lengths[0]) if len(lengths) == 1 and lengths[0].isdigit() and not is_coded else 0
+    def end_large_body(self) -> None:
+        """Have the connection again after the end of a body: the head of a request comes next."""
+        self.flow.pause_reading()
+        self._left = 0
+        self._end_body()
+        self.cycle.message_event.clear()  # The application is given the end with the last block.
+        self.take_back()
 
 
 class LargeBody(asyncio.BufferedProtocol):
@@ -148,19 +157,13 @@ class LargeBody(asyncio.BufferedProtocol):
             self._block = bytearray()
         if not self._left:
             self._cut()
-            self._let_go()
-            self._give_back()
+            self.let_go()
+            self._http.end_large_body()
         elif len(self._blocks) >= WAITING:
             self._http.flow.pause_reading()
 
-    def _give_back(self) -> None:
-        self._cycle.more_body = False
-        self._http.flow.pause_reading()
-        self._http.begin_anew()
-        self._http.transport.set_protocol(self._http)
-        self._http.flow.resume_reading()
-
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
+        """Read no more."""
         self._has_connection = False
         self._block = bytearray()  # The collector may find this object only in minutes.
         self._filled = 0
@@ -169,7 +172,7 @@ class LargeBody(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called when the client has gone; what it sent is given out before that is told."""
         self._cut()
-        self._let_go()
+        self.let_go()
         if self._cycle.response_complete:
             self._blocks.clear()
         self._http.connection_lost(exc)

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.status.wire import HttpProtocol, WebSocketProtocol
+from shared.http.limits import MAX_MESSAGE
 
 
 @asynccontextmanager
@@ -29,6 +30,7 @@ async def served(
         http=http if past_asgi else "httptools",
         ws=WebSocketProtocol if past_asgi else "websockets-sansio",
         ws_per_message_deflate=False,
+        ws_max_size=MAX_MESSAGE,
         lifespan="on",
     )
     server = uvicorn.Server(config)

@@ -36,6 +36,7 @@ from services.status.query import Query
 from services.status.store import FileStore
 from shared.auth import Asker
 from shared.errors import RefusedError, UnavailableError, UnknownFileError
+from shared.http.head_first import HeadFirstRoute
 from shared.ids import CanonicalId, canonical_id
 from shared.principal import Principal
 from shared.problems import ERROR_RESPONSES
@@ -44,6 +45,7 @@ router = APIRouter(
     prefix="/api/files",
     tags=["commands"],
     responses=ERROR_RESPONSES,
+    route_class=HeadFirstRoute,
     dependencies=[Depends(own_origin), Depends(commander), Depends(up_to_date)],
 )
 

@@ -20,6 +20,7 @@ from services.status.projection import State
 from services.status.webhooks.deliveries import Deliveries, Delivery
 from services.status.webhooks.registry import Webhook
 from shared.events import Timestamp, utc_now
+from shared.http.head_first import HeadFirstRoute
 from shared.problems import ERROR_RESPONSES
 
 reading = APIRouter(
@@ -31,6 +32,7 @@ reading = APIRouter(
 commanding = APIRouter(
     prefix="/api/webhooks",
     tags=["webhooks"],
+    route_class=HeadFirstRoute,
     responses=ERROR_RESPONSES,
     dependencies=[Depends(own_origin), Depends(commander)],
 )

@@ -187,4 +187,4 @@ async def talking(use: Callable[[Outlet], Awaitable[None]]) -> AsyncIterator[htt
 
 
 def ws_url(client: httpx.AsyncClient) -> str:
-    return str(client.base_url).replace("http", "ws", 1)
+    return str(client.base_url.join("/api/ws")).replace("http", "ws", 1)

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
-from services.upload import linger
 from services.upload.settings import UploadSettings
+from shared.http import limits
 from tests.services.upload.service import UPLOAD, Service, UploadedEvents, running
 
 LIMIT = 1_000_000
@@ -162,7 +162,7 @@ class TestRefusalWhileTheClientStillSends:
     async def test_patience_with_the_rest_has_an_end(
         self, bounded: Service, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(linger, "LINGER_BYTES", 1_000_000)
+        monkeypatch.setattr(limits, "LINGER_BYTES", 1_000_000)
         _, writer = await asyncio.open_connection("127.0.0.1", bounded.port)
         writer.write(RAW_HEAD.replace(b"10000000", b"%d" % len(OVERSIZED)))
         writer.write(OVERSIZED)
@@ -173,7 +173,7 @@ class TestRefusalWhileTheClientStillSends:
     async def test_a_silent_client_is_not_waited_for_long(
         self, bounded: Service, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(linger, "LINGER_SECONDS", 0.2)
+        monkeypatch.setattr(limits, "LINGER_SECONDS", 0.2)
         reader, writer = await asyncio.open_connection("127.0.0.1", bounded.port)
         writer.write(RAW_HEAD)
 

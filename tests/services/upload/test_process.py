@@ -16,9 +16,10 @@ import httpx
 import pytest
 import uvicorn
 
-from services.upload import head
 from services.upload.app import create_app
 from services.upload.settings import UploadSettings
+from shared.http import limits
+from shared.http.protocol import BoundedHttpProtocol
 from tests.services.upload.service import UPLOAD, Service, until_connected
 
 MEGABYTE = 1_000_000
@@ -177,8 +178,8 @@ async def test_a_head_without_an_end_is_hung_up_on(settings: UploadSettings) -> 
 async def test_a_head_that_does_not_come_is_not_waited_for(
     settings: UploadSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(head, "HEAD_SECONDS", 0.3)
-    config = uvicorn.Config(create_app(settings), log_config=None, http=head.BoundedHead)
+    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.3)
+    config = uvicorn.Config(create_app(settings), log_config=None, http=BoundedHttpProtocol)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -1,0 +1,95 @@
+"""Bodies in chunks (RFC 9112, 7.1): bytes in, content out, everything around it bounded.
+
+Pure. Lines end with CR LF and nothing else, sizes are hexadecimal digits and nothing else.
+Extensions and trailers are checked, counted and discarded.
+"""
+
+import re
+
+from shared.http.limits import FRAMING_SHARE, MAX_CHUNK_LINE, MAX_FRAMING, MAX_TRAILERS
+from shared.http.refusals import MalformedRequestError
+
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
+
+_SIZE_LINE, _DATA, _DATA_END, _TRAILERS, _COMPLETE = range(5)
+
+
+class ChunkedBody:
+    """One body, fed in pieces."""
+
+    def __init__(self) -> None:
+        self._step = _SIZE_LINE
+        self._left = 0
+        """Bytes of the chunk that are still to come."""
+        self._line = b""
+        """The beginning of a line whose end has not come."""
+        self._content = 0
+        self._framing = 0
+        self._trailers = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """True once the last trailer was read."""
+        return self._step == _COMPLETE
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """Return the content in this piece of the body, and what follows the body.
+
+        Raises:
+            MalformedRequestError: it is not a body in chunks, or has more around its content than
+                the limits allow.
+        """
+        content, at = [], 0
+        while at < len(data) and self._step != _COMPLETE:
+            if self._step == _DATA:
+                piece = data[at : at + self._left]
+                content.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                if not self._left:
+                    self._step = _DATA_END
+                continue
+            end = data.find(b"\n", at) + 1
+            piece = data[at : end or len(data)]
+            at += len(piece)
+            self._line += piece
+            limit = MAX_TRAILERS if self._step == _TRAILERS else MAX_CHUNK_LINE
+            if len(self._line) > limit:
+                raise _malformed(f"a chunk's line or trailer has more than {limit} bytes")
+            if end:
+                line, self._line = self._line, b""
+                self._read_line(line)
+        if content:
+            self._content += sum(map(len, content))
+        if self._framing > MAX_FRAMING + FRAMING_SHARE * self._content:
+            raise _malformed("its chunks have far more around them than in them")
+        return content[0] if len(content) == 1 else b"".join(content), data[at:]
+
+    def _read_line(self, line: bytes) -> None:
+        if not line.endswith(b"\r\n"):
+            raise _malformed("a line ends without a carriage return")
+        text = line[:-2]
+        self._framing += len(line)
+        if self._step == _SIZE_LINE:
+            size = _SIZE.fullmatch(text)
+            if size is None:
+                raise _malformed(f"{text[:80].decode('latin-1')!r} is not the size of a chunk")
+            self._left = int(size[1], 16)
+            self._step = _DATA if self._left else _TRAILERS
+        elif self._step == _DATA_END:
+            if text:
+                raise _malformed("a chunk is longer than its size says")
+            self._step = _SIZE_LINE
+        elif not text:
+            self._step = _COMPLETE
+        else:
+            self._trailers += len(line)
+            if self._trailers > MAX_TRAILERS:
+                raise _malformed(f"its trailers have more than {MAX_TRAILERS} bytes")
+            if not _TRAILER.fullmatch(text):
+                raise _malformed(f"{text[:80].decode('latin-1')!r} is not a trailer")
+
+
+def _malformed(what: str) -> MalformedRequestError:
+    return MalformedRequestError(f"The chunked body cannot be read: {what}.")

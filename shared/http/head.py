@@ -1,0 +1,165 @@
+"""What a request's head says of its body, and which heads can be read in two ways.
+
+Pure. The parser (llhttp, strict) has split the head by then, and has rejected bare line feeds,
+folded lines, control characters and blanks before a colon. Here is the rest of RFC 9110 and 9112
+that two readers of one head could disagree about: two servers in a row must see the same requests.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from shared.http.limits import MAX_HEADERS
+from shared.http.refusals import (
+    HeadTooLargeError,
+    MalformedRequestError,
+    UnsupportedVersionError,
+)
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+SINGLE = frozenset(
+    {
+        *(b"host", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding"),
+        *(b"content-disposition", b"authorization", b"idempotency-key", b"expect", b"origin"),
+        *(b"range", b"if-range", b"if-modified-since", b"if-unmodified-since", b"last-event-id"),
+        *(b"tus-resumable", b"upload-length", b"upload-offset", b"upload-metadata"),
+        *(b"upload-checksum", b"upload-concat", b"x-http-method-override"),
+        *(b"sec-websocket-key", b"sec-websocket-version"),
+    }
+)
+"""Headers that a request may have once: of two, one reader takes the first, another the last."""
+
+MAX_DIGITS = 18
+"""Digits of a `Content-Length`: an exabyte."""
+
+_HOST = re.compile(
+    rb"(\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(:[0-9]{0,5})?"
+)
+
+_TAB = re.compile(rb"\n(?:content-length|transfer-encoding|host):[^\n]*\t", re.IGNORECASE)
+"""The standard allows a tab around a value. nginx takes it for a part of the value, and the parser
+removes it."""
+
+
+@dataclass(frozen=True)
+class Framing:
+    """Where the body ends."""
+
+    length: int = 0
+    """Bytes of a body with a `Content-Length`."""
+    is_chunked: bool = False
+
+    @property
+    def has_body(self) -> bool:
+        return self.is_chunked or self.length > 0
+
+
+BODILESS = Framing()
+
+
+def read_framing(headers: Headers, *, version: str) -> Framing:
+    """Check the headers of a request and return how its body is framed.
+
+    Args:
+        headers: names in lower case, and values.
+        version: of the request line, as `1.1`.
+
+    Raises:
+        RefusedError: the head can be read in two ways, or has more headers than `MAX_HEADERS`.
+    """
+    found: dict[bytes, bytes] = {}
+    count = 0
+    for name, value in headers:
+        count += 1
+        if name in SINGLE:
+            if name in found:
+                raise MalformedRequestError(
+                    f"The request has the header {_shown(name)} twice; send it once."
+                )
+            found[name] = value
+    if count > MAX_HEADERS:
+        raise HeadTooLargeError(f"The request has {count} headers; at most {MAX_HEADERS} fit.")
+    _check_host(found.get(b"host"), version)
+    length, coding = found.get(b"content-length"), found.get(b"transfer-encoding")
+    if coding is not None:
+        _check_coding(coding, version, has_length=length is not None)
+        return Framing(is_chunked=True)
+    return BODILESS if length is None else Framing(_length(length))
+
+
+def _check_host(host: bytes | None, version: str) -> None:
+    if host is None:
+        if version != "1.0":
+            raise MalformedRequestError("The request has no Host header; HTTP/1.1 requires one.")
+    elif not _is_host(host):
+        raise MalformedRequestError(
+            f"The Host {_shown(host)} is not a host name or an address, with a port or without."
+        )
+
+
+@lru_cache(maxsize=64)
+def _is_host(value: bytes) -> bool:
+    return len(value) <= 300 and _HOST.fullmatch(value.strip(b" \t")) is not None
+
+
+def _check_coding(coding: bytes, version: str, *, has_length: bool) -> None:
+    if has_length:
+        raise MalformedRequestError(
+            "The request has both Content-Length and Transfer-Encoding; send one of them."
+        )
+    if version == "1.0":
+        raise MalformedRequestError("Transfer-Encoding does not exist in HTTP/1.0.")
+    if coding.strip(b" \t").lower() != b"chunked":
+        raise MalformedRequestError(
+            f"Transfer-Encoding {_shown(coding)} is not supported; send `chunked` or a "
+            "Content-Length."
+        )
+
+
+def _length(value: bytes) -> int:
+    digits = value.strip(b" ")
+    if not digits.isdigit() or len(digits) > MAX_DIGITS:
+        raise MalformedRequestError(f"Content-Length {_shown(value)} is not a number of bytes.")
+    return int(digits)
+
+
+def check_target(head: bytes, method: bytes, url: bytes, headers: Headers) -> None:
+    """Check the request line.
+
+    Args:
+        head: the whole head, as it came.
+
+    Raises:
+        MalformedRequestError: the target is none that this server has, or can be read in two ways.
+    """
+    if not head.startswith(b"%b %b HTTP/" % (method, url)):
+        if head.startswith(b"%b %b\r\n" % (method, url)):
+            raise UnsupportedVersionError("The request line names no HTTP version; send HTTP/1.1.")
+        raise MalformedRequestError("Put single spaces between method, target and version.")
+    if b"\t" in head and _TAB.search(head):
+        raise MalformedRequestError("A header that frames the request contains a tab.")
+    if b"#" in url:
+        raise MalformedRequestError("The target of a request has no fragment (`#`).")
+    if url.startswith(b"/") or (url == b"*" and method == b"OPTIONS"):
+        return
+    host = next((value for name, value in headers if name == b"host"), b"")
+    parts = urlsplit(url.decode("ascii", errors="replace"))
+    is_absolute = parts.scheme in ("http", "https") and method != b"CONNECT"
+    if not is_absolute or parts.netloc.lower() != host.decode("latin-1").strip().lower():
+        raise MalformedRequestError(
+            f"The target {_shown(url)} must begin with `/`, or be an address of the Host named."
+        )
+
+
+def wants_websocket(method: bytes, version: str, headers: Headers) -> bool:
+    """True if a request asks to become a WebSocket (RFC 6455, 4.1). Other upgrades are ignored,
+    as RFC 9110, 7.8 allows: the request is answered over HTTP/1.1."""
+    upgrades = [value.lower().strip() for name, value in headers if name == b"upgrade"]
+    return method == b"GET" and version == "1.1" and upgrades == [b"websocket"]
+
+
+def _shown(value: bytes) -> str:
+    return repr(value[:80].decode("latin-1"))

@@ -1,0 +1,395 @@
+"""HTTP/1.1 on a connection, bounded in size and time, with one reading of where each request ends.
+
+The parser sees heads only. Where a body ends is decided here, by its `Content-Length` or its
+chunks, so that no upgrade, leniency or trailer of the parser can move it. A connection has one
+request at a time: what a client sends ahead waits until the answer before it is complete. An answer
+that comes before the end of its request's body is marked `Connection: close`; the rest is read and
+discarded for a while, or the client would lose the answer in a connection reset (nginx calls this a
+lingering close).
+"""
+
+import asyncio
+import logging
+from typing import Any, cast
+
+import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from shared.errors import RefusedError
+from shared.http import limits
+from shared.http.chunked import ChunkedBody
+from shared.http.head import BODILESS, Framing, check_target, read_framing, wants_websocket
+from shared.http.refusals import (
+    BodyTooLargeError,
+    HeadTooLargeError,
+    MalformedRequestError,
+    RequestTimeoutError,
+    UnsupportedVersionError,
+)
+from shared.http.slow_reader import SlowReaderWatch
+from shared.problems import problem_response
+from shared.telemetry import HTTP_REFUSED
+
+log = logging.getLogger(__name__)
+
+_HEAD, _LENGTH, _CHUNKS, _ANSWER, _OVER, _WEBSOCKET = range(6)
+"""What the next bytes belong to: a head, a body, a request that waits for the answer before it,
+nobody, or another protocol."""
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """HTTP/1.1 for strangers."""
+
+    websocket_paths: frozenset[bytes] = frozenset()
+    """Where a WebSocket may begin. Elsewhere a request for an upgrade is answered over HTTP."""
+
+    _state = _HEAD
+    _timer: asyncio.TimerHandle | None = None
+    _reader: SlowReaderWatch
+    _partial: bytearray
+    """The beginning of a head whose end has not come."""
+    _held = b""
+    """What was sent ahead of an answer."""
+    _left = 0
+    """Bytes of the body that are still to come, or that are discarded at most."""
+    _received = 0
+    """Bytes of the body that came."""
+    _chunks: ChunkedBody | None = None
+    _framing: Framing = BODILESS
+    _head = b""
+    """The head that is being parsed."""
+    _is_begun = False
+    """Whether the application has it."""
+    _refusal: RefusedError | None = None
+    _is_websocket = False
+    _keeps_alive = True
+
+    def is_streamed(self) -> bool:
+        """Return whether the application bounds the size and the time of this request's body
+        itself. Called when its head is complete."""
+        return False
+
+    def connection_made(self, transport: Any) -> None:
+        """Called when the connection is open: wait for the first head."""
+        super().connection_made(transport)
+        self._partial, self._reader = bytearray(), SlowReaderWatch()
+        self._set_timer(limits.HEAD_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called when the connection has ended."""
+        self._clear_timers()
+        self._partial, self._held = bytearray(), b""
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Called when bytes have come."""
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        try:
+            while data:
+                data = self._read(data)
+        except RefusedError as error:
+            self._refuse(error)
+
+    def _read(self, data: bytes) -> bytes:
+        """Read as far as one thing goes; returns the rest."""
+        if self._state == _HEAD:
+            return self._read_head(data)
+        if self._state == _LENGTH:
+            return self._read_length(data)
+        if self._state == _CHUNKS:
+            return self._read_chunks(data)
+        if self._state == _ANSWER:
+            self._hold(data)
+        elif self._state == _WEBSOCKET:
+            cast("asyncio.Protocol", self.transport.get_protocol()).data_received(data)
+        else:
+            self._left -= len(data)
+            if self._left < 0:
+                self.transport.abort()
+        return b""
+
+    def _read_head(self, data: bytes) -> bytes:
+        if self._partial or data[0] in b"\r\n":
+            return self._read_partial_head(data)
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            return self._read_partial_head(data)
+        if end > limits.MAX_HEAD:
+            raise HeadTooLargeError(f"The head has more than {limits.MAX_HEAD} bytes.")
+        if self._timer is not None:
+            self._clear_timer()
+        self._parse(data[: end + 4])
+        return data[end + 4 :]
+
+    def _read_partial_head(self, data: bytes) -> bytes:
+        """Read what is not a whole head, or begins with empty lines; no byte is read twice."""
+        partial, begun = self._partial, len(self._partial)
+        partial += data
+        if partial.count(b"\n", begun) != partial.count(b"\r\n", max(0, begun - 1)):
+            raise MalformedRequestError("A line of the head ends without a carriage return.")
+        if partial[0] in b"\r\n":
+            blank = len(partial) - len(partial.lstrip(b"\r\n"))
+            if blank > limits.MAX_BLANK:
+                raise MalformedRequestError("The request begins with too many empty lines.")
+            del partial[: blank - (blank == len(partial) and partial.endswith(b"\r"))]
+            begun = 0
+        end = partial.find(b"\r\n\r\n", max(0, begun - 3))
+        if end > limits.MAX_HEAD or (end < 0 and len(partial) > limits.MAX_HEAD):
+            raise HeadTooLargeError(f"The head has more than {limits.MAX_HEAD} bytes.")
+        if end < 0:
+            if self._timer is None:
+                self._set_timer(limits.HEAD_SECONDS)
+            return b""
+        self._clear_timer()
+        self._partial = bytearray()
+        self._parse(bytes(partial[: end + 4]))
+        return bytes(partial[end + 4 :])
+
+    def _parse(self, head: bytes) -> None:
+        """Parse a head; the application begins if it is a good one."""
+        parser = self.parser or httptools.HttpRequestParser(self)
+        self._refusal, self._head, self._is_begun = None, head, False
+        self.parser = parser
+        try:
+            parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            self.parser = cast("Any", None)  # It takes no other head any more.
+        except httptools.HttpParserError as error:
+            raise self._refusal or MalformedRequestError(
+                f"The head cannot be read: {error}."
+            ) from error
+        finally:
+            self._head = b""
+        if self._refusal is not None:
+            raise self._refusal
+        if not self._is_begun:
+            raise MalformedRequestError("The head cannot be read.")
+        if self._is_websocket:
+            self._state = _WEBSOCKET
+            self.handle_websocket_upgrade()
+        elif self._framing.has_body:
+            self.parser = cast("Any", None)
+            self._begin_body()
+        else:
+            self._end_body()
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser: check what it does not, then have the application begin."""
+        version, method = self.parser.get_http_version(), self.parser.get_method()
+        try:
+            check_target(self._head, method, self.url, self.headers)
+            if version not in ("1.1", "1.0"):
+                raise UnsupportedVersionError(f"HTTP/{version} is not supported; send HTTP/1.1.")
+            self._framing = read_framing(self.headers, version=version)
+            self._is_websocket = self.parser.should_upgrade() and self._begins_websocket(
+                method, version
+            )
+            if self._framing.length > limits.MAX_BODY and not self.is_streamed():
+                raise _too_large(self._framing.length)
+        except RefusedError as error:
+            self._refusal = error
+            return
+        if version == "1.0":
+            self.expect_100_continue = False  # RFC 9110, 10.1.1
+        super().on_headers_complete()
+        self._is_begun = True
+
+    def _begins_websocket(self, method: bytes, version: str) -> bool:
+        if not wants_websocket(method, version, self.headers):
+            return False
+        if self.url.partition(b"?")[0] not in self.websocket_paths:
+            return False
+        if self._framing.has_body:
+            raise MalformedRequestError("A request to open a WebSocket has no body.")
+        return True
+
+    def _should_upgrade(self) -> bool:
+        return self._is_websocket
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser, which sees no bodies."""
+
+    def on_message_complete(self) -> None:
+        """Called by the parser, which knows of heads only."""
+
+    def _begin_body(self) -> None:
+        """Read a body. Until its end is here, an answer must close the connection."""
+        cycle = self.cycle
+        self._keeps_alive, cycle.keep_alive = cycle.keep_alive, False
+        cycle.transport = cast("Any", _Lingering(self))
+        self._received, self._left = 0, self._framing.length
+        if self._framing.is_chunked:
+            self._state, self._chunks = _CHUNKS, ChunkedBody()
+        else:
+            self._state = _LENGTH
+        if not self.is_streamed():
+            self._set_timer(limits.BODY_SECONDS)
+
+    def _read_length(self, data: bytes) -> bytes:
+        piece = data if len(data) <= self._left else data[: self._left]
+        self._left -= len(piece)
+        self._deliver(piece)
+        if not self._left:
+            self._end_body()
+        return data[len(piece) :]
+
+    def _read_chunks(self, data: bytes) -> bytes:
+        assert self._chunks is not None  # noqa: S101 - see `_begin_body`
+        content, rest = self._chunks.feed(data)
+        self._received += len(content)
+        if self._received > limits.MAX_BODY and not self.is_streamed():
+            raise _too_large(self._received)
+        if content:
+            self._deliver(content)
+        if self._chunks.is_complete:
+            self._end_body()
+        return rest
+
+    def _deliver(self, content: bytes) -> None:
+        cycle = self.cycle
+        cycle.body += content
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
+
+    def _end_body(self) -> None:
+        """The request is complete; the next one waits for its answer."""
+        cycle = self.cycle
+        if self._timer is not None:
+            self._clear_timer()
+        if self._state != _HEAD:
+            self._chunks = None
+            cycle.transport = self.transport
+            if not cycle.response_started:
+                cycle.keep_alive = self._keeps_alive
+        cycle.more_body = False
+        cycle.message_event.set()
+        self._state = _ANSWER
+        if not cycle.keep_alive:
+            self._state, self._left = _OVER, limits.LINGER_BYTES
+
+    def _hold(self, data: bytes) -> None:
+        self._held += data
+        self.flow.pause_reading()
+        if len(self._held) > limits.MAX_HELD:
+            log.info("a client sent %d bytes ahead of an answer", len(self._held))
+            self.transport.abort()
+
+    def on_response_complete(self) -> None:
+        """Called when a request is answered: go on with the next one."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._reader.begin(self.transport)
+        elif self._state == _ANSWER:
+            self._state = _HEAD
+            if self._held:
+                held, self._held = self._held, b""
+                self.data_received(held)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Called when no other request came for a while."""
+        super().timeout_keep_alive_handler()
+        self._reader.begin(self.transport)
+
+    def shutdown(self) -> None:
+        """Called when the server ends: answer what has begun, then close."""
+        self._keeps_alive = False
+        if self._state == _OVER and self.cycle is not None and self.cycle.response_complete:
+            self.transport.close()
+        else:
+            super().shutdown()
+
+    def linger(self) -> None:
+        """Close the connection after an answer that came before the end of its request."""
+        self._state, self._left = _OVER, limits.LINGER_BYTES
+        if self.transport.is_closing():
+            return
+        self._set_timer(limits.LINGER_SECONDS)
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def _refuse(self, error: RefusedError) -> None:
+        """Answer what is no request that an application can have, and close."""
+        HTTP_REFUSED.labels(code=error.code).inc()
+        log.info("a request from %s was refused: %s", self.client, error)
+        cycle, is_started = self.cycle, False
+        if self._state != _HEAD:
+            is_started, cycle.disconnected = cycle.response_started, True
+            cycle.message_event.set()
+        self._clear_timer()
+        self._partial, self._held = bytearray(), b""
+        if self.transport.is_closing():
+            return
+        if is_started:
+            self.transport.close()
+            self._reader.begin(self.transport)
+            return
+        path = self.url.partition(b"?")[0] if self._state != _HEAD or self._refusal else b""
+        response = problem_response(error, instance=path.decode("ascii", errors="replace"))
+        lines = [STATUS_LINE[error.status]]
+        lines += [b"%b: %b\r\n" % header for header in response.raw_headers]
+        lines += [b"connection: close\r\n\r\n", bytes(response.body)]
+        self.transport.write(b"".join(lines))
+        self.linger()
+
+    def _set_timer(self, seconds: float) -> None:
+        self._clear_timer()
+        self._timer = self.loop.call_later(seconds, self._on_timeout)
+
+    def _clear_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _clear_timers(self) -> None:
+        self._clear_timer()
+        self._reader.end()
+
+    def _on_timeout(self) -> None:
+        self._timer = None
+        if self._state == _OVER:
+            self.transport.close()
+            self._reader.begin(self.transport)
+        elif self._state == _HEAD:
+            self._refuse(_too_late("head", limits.HEAD_SECONDS))
+        else:
+            self._refuse(_too_late("body", limits.BODY_SECONDS))
+
+    def pause_writing(self) -> None:
+        """Called when the client reads more slowly than it is answered: watch that it does read."""
+        super().pause_writing()
+        self._reader.begin(self.transport)
+
+    def resume_writing(self) -> None:
+        """Called when the client has caught up."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._reader.end()
+
+
+class _Lingering:
+    """The transport that an answer has while its request's body is still to come."""
+
+    __slots__ = ("_http", "is_closing", "write")
+
+    def __init__(self, http: BoundedHttpProtocol) -> None:
+        self._http = http
+        self.write = http.transport.write
+        self.is_closing = http.transport.is_closing
+
+    def close(self) -> None:
+        """Called after the answer."""
+        self._http.linger()
+
+
+def _too_large(size: int) -> BodyTooLargeError:
+    return BodyTooLargeError(
+        f"The body has {size} bytes or more; this endpoint accepts {limits.MAX_BODY}."
+    )
+
+
+def _too_late(part: str, seconds: float) -> RequestTimeoutError:
+    return RequestTimeoutError(f"The {part} was not complete after {seconds:g} seconds.")

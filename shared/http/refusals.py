@@ -1,0 +1,56 @@
+"""Why a connection is refused before an application has seen its request.
+
+RefusedError
+├── MalformedRequestError           400
+├── UnsupportedVersionError         505
+├── HeadTooLargeError               431
+├── BodyTooLargeError               413
+├── NotJsonError                    415
+└── RequestTimeoutError             408
+
+Except for `NotJsonError`, the connection is then closed: where the next request begins is not
+known.
+"""
+
+from shared.errors import RefusedError
+
+
+class MalformedRequestError(RefusedError):
+    """The request does not follow HTTP/1.1, or can be read in two ways."""
+
+    code = "malformed_request"
+
+
+class UnsupportedVersionError(RefusedError):
+    """This service speaks HTTP/1.1 and HTTP/1.0."""
+
+    code = "unsupported_http_version"
+    status = 505
+
+
+class HeadTooLargeError(RefusedError):
+    """The head of the request is larger than this service accepts."""
+
+    code = "head_too_large"
+    status = 431
+
+
+class BodyTooLargeError(RefusedError):
+    """The body of the request is larger than this endpoint accepts."""
+
+    code = "body_too_large"
+    status = 413
+
+
+class NotJsonError(RefusedError):
+    """This endpoint reads JSON."""
+
+    code = "not_json"
+    status = 415
+
+
+class RequestTimeoutError(RefusedError):
+    """The request was not complete in time."""
+
+    code = "request_timeout"
+    status = 408

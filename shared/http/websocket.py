@@ -1,0 +1,146 @@
+"""WebSockets whose messages are bounded in size, number of frames, time and rate.
+
+The parser bounds the size of a message (`MAX_MESSAGE`) and knows no compression. It does not bound
+how many empty frames a message has, how long one may take, or how often a client pings: each ping
+is answered, and the answers to a client that does not read would pile up.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+
+from shared.http import limits
+from shared.http.slow_reader import SlowReaderWatch
+from shared.telemetry import HTTP_REFUSED
+
+log = logging.getLogger(__name__)
+
+POLICY_VIOLATION = 1008
+"""RFC 6455, 7.4.1."""
+
+
+class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
+    """A WebSocket for strangers."""
+
+    _allowance = float(limits.FRAMES_AT_ONCE)
+    """Frames that the client may send now."""
+    _counted_at = 0.0
+    _message_timer: asyncio.TimerHandle | None = None
+    _reader: SlowReaderWatch
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called with the connection."""
+        self._reader = SlowReaderWatch()
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called when the connection has ended."""
+        self._clear_message_timer()
+        self._reader.end()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Called when bytes have come: a message that has begun must end in time."""
+        super().data_received(data)
+        if not self.handshake_initiated and self.conn.handshake_exc is not None:
+            # The parser has made its refusal, and uvicorn does not look for one.
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.handshake_complete = self.close_sent = True
+            self.transport.close()
+        elif self.handshake_complete and not self.disconnected:
+            # The parser keeps what is no whole frame yet; `frames` has those of an open message.
+            is_open = bool(self.frames) or self._has_partial_frame()
+            if not is_open:
+                self._clear_message_timer()
+            elif self._message_timer is None:
+                self._message_timer = self.loop.call_later(
+                    limits.MESSAGE_SECONDS,
+                    self._refuse,
+                    f"A message takes more than {limits.MESSAGE_SECONDS:g} seconds.",
+                )
+
+    def _has_partial_frame(self) -> bool:
+        return len(self.conn.reader.buffer) > 0
+
+    def handle_text(self, event: Frame) -> None:
+        """Called with the first frame of a text message."""
+        if self._count():
+            super().handle_text(event)
+
+    def handle_bytes(self, event: Frame) -> None:
+        """Called with the first frame of a binary message."""
+        if self._count():
+            super().handle_bytes(event)
+
+    def handle_cont(self, event: Frame) -> None:
+        """Called with a later frame of a message."""
+        if self._count():
+            super().handle_cont(event)
+            if len(self.frames) > limits.MAX_FRAGMENTS:
+                self._refuse(f"A message has more than {limits.MAX_FRAGMENTS} frames.")
+
+    def handle_ping(self) -> None:
+        """Called with a ping; the answer is dropped if the client does not read."""
+        if not self._count():
+            return
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()
+
+    def handle_pong(self, event: Frame) -> None:
+        """Called with a pong."""
+        if self._count():
+            super().handle_pong(event)
+
+    def _count(self) -> bool:
+        """Count a frame; False if there were too many lately, and the WebSocket is closed."""
+        if self.close_sent:
+            return False
+        now = self.loop.time()
+        earned = (now - self._counted_at) * limits.FRAMES_PER_SECOND
+        self._allowance = min(limits.FRAMES_AT_ONCE, self._allowance + earned) - 1
+        self._counted_at = now
+        if self._allowance < 0:
+            self._refuse(f"More than {limits.FRAMES_PER_SECOND:g} frames a second.")
+            return False
+        return True
+
+    def _refuse(self, why: str) -> None:
+        self._clear_message_timer()
+        self.frames = []
+        if self.close_sent or self.disconnected or self.transport.is_closing():
+            return
+        HTTP_REFUSED.labels(code="websocket_limit").inc()
+        log.info("the WebSocket of %s is closed: %s", self.client, why)
+        self.conn.fail(POLICY_VIOLATION, why)
+        if self.conn.close_sent is None:  # It is not open yet.
+            self.transport.abort()
+            return
+        self.handle_parser_exception()
+        self._reader.begin(self.transport)
+
+    def pause_writing(self) -> None:
+        """Called when the client reads more slowly than it is sent."""
+        super().pause_writing()
+        self._reader.begin(self.transport)
+
+    def resume_writing(self) -> None:
+        """Called when it has caught up."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._reader.end()
+
+    async def send(self, message: Any) -> None:
+        """Send a message; as ASGI has it."""
+        await super().send(message)
+        if self.transport.is_closing():
+            self._reader.begin(self.transport)
+
+    def _clear_message_timer(self) -> None:
+        if self._message_timer is not None:
+            self._message_timer.cancel()
+            self._message_timer = None
