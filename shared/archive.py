@@ -28,6 +28,7 @@ from shared.log import open_log, read_range
 from shared.messaging import PROCESSOR_GROUP, create_topics, group_name
 from shared.settings import Settings
 from shared.topics import TOPICS
+from shared.writing import write_file
 
 FORMAT = 1
 
@@ -105,7 +106,7 @@ async def export_topics(settings: Settings, folder: Path) -> int:
         "records": counts,
         "committed": {_name(settings, each): offset for each, offset in committed.items()},
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    write_file(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
     return sum(counts.values())
 
 

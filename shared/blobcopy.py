@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from shared.bloberrors import BlobMissingError
 from shared.blobinfo import Stored
 from shared.blobs import BlobStore, open_blob_store
-from shared.errors import WaybillError
+from shared.errors import BlobStoreUnavailableError, WaybillError
 from shared.settings import Settings
 
 AT_ONCE = 16
 """Blobs that are copied side by side, each in blocks of some mebibytes."""
+
+
+class _IncompleteError(Exception):
+    """A blob ended before its size."""
 
 
 @dataclass
@@ -60,10 +64,21 @@ async def _copy(
     except BlobMissingError:
         return  # It was deleted meanwhile.
 
-    async def read() -> bytes:
-        return await anext(pieces, b"")
+    received = 0
 
-    await target.put_stream(key, read)
+    async def read() -> bytes:
+        nonlocal received
+        piece = await anext(pieces, b"")
+        received += len(piece)
+        if not piece and received != stored.size:
+            raise _IncompleteError(key)
+        return piece
+
+    try:
+        await target.put_stream(key, read)
+    except _IncompleteError as error:
+        message = f"{key} has {stored.size} bytes, and {received} were read."
+        raise BlobStoreUnavailableError(message) from error
     done.blobs += 1
     done.size += stored.size
 

@@ -216,6 +216,16 @@ class RetryScheduledData(AttemptData):
         le=MAX_INT,
         description="attempts that were handed back: they have numbers, and cost the file nothing",
     )
+    postponed: int = Field(
+        default=0,
+        ge=0,
+        description="of those, the last ones in a row that a full disk or the like has cost",
+    )
+    crash: str | None = Field(
+        default=None,
+        description="how the worker process died over the last attempt that counted: the name of a "
+        "signal, or its exit code",
+    )
 
 
 class WebhookScheduledData(RunData):

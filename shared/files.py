@@ -14,6 +14,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.writing import write_all
+
 STAGED = "staged"
 """The folder of what is not complete yet; in the same file system, so that it can be renamed."""
 
@@ -52,9 +54,7 @@ class StagedFile:
 
     def write(self, data: Piece) -> None:
         """Add to it."""
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
+        write_all(self._descriptor, data)
 
     def begin_to_force(self) -> None:
         """Have the disk begin, without waiting: Linux writes at once what it need not keep."""
@@ -66,13 +66,16 @@ class StagedFile:
         force_content(self._descriptor)
 
     def become_blob(self) -> None:
-        """Take the blob's name. It is durable once its folders are."""
+        """Take the blob's name. It is durable once its folders are.
+
+        The file is closed first: network file systems report a full disk only then.
+        """
+        self._close()
         try:
             os.rename(self._path, self._target)  # noqa: PTH104
         except FileNotFoundError:
             _make_folder_of(self._target)
             os.rename(self._path, self._target)  # noqa: PTH104
-        self._close()
 
     def discard(self) -> None:
         """Leave nothing of it that is not a blob."""

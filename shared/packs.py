@@ -25,6 +25,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from shared.files import Small, force_content, force_folders
+from shared.writing import write_all
 
 PACKS = "packs/"
 """Below this stand the packs."""
@@ -110,7 +111,7 @@ class Packs:
         with self._slice(key, os.O_RDONLY) as (pack, found):
             rest = max(0, found.size - start)
             size = rest if length is None else min(length, rest)
-            content = os.pread(pack, size, found.begin + start)
+            content = _read_at(pack, size, found.begin + start)
         if len(content) < size:
             raise FileNotFoundError(errno.ENOENT, "the pack ends within the slice", key)
         return content
@@ -203,6 +204,16 @@ class Packs:
         finally:
             os.close(pack)
         return False
+
+
+def _read_at(pack: int, size: int, offset: int) -> bytes:
+    """Read `size` bytes, fewer only if the pack ends before: one read may return less."""
+    content = os.pread(pack, size, offset)
+    while len(content) < size and (
+        more := os.pread(pack, size - len(content), offset + len(content))
+    ):
+        content += more
+    return content
 
 
 def _slice_at(pack: int, name: str, offset: int) -> Slice | None:
@@ -302,8 +313,7 @@ class PackWriter:
             size = len(header) + len(blob.data)
             pieces += (header, blob.data, bytes(_rounded(size) - size))
             offset += _rounded(size)
-        if os.writev(self._pack, pieces) < offset - self._end:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_all(self._pack, *pieces)
         if any(blob.durable for blob in blobs):
             force_content(self._pack)
         self._end = offset

@@ -88,6 +88,10 @@ OUTBOX = LoopGauge(
 ATTEMPTS = Counter("waybill_attempts_total", "Attempts that ended, by outcome.", ["outcome"])
 IN_FLIGHT = Gauge("waybill_work_in_flight", "Records taken from Kafka and not yet finished.")
 WORKERS_LOST = Counter("waybill_workers_lost_total", "Worker processes that died or were killed.")
+SCRATCH_FREE = Gauge("waybill_scratch_free_bytes", "Free bytes on the disk for temporary files.")
+SCRATCH_FULL = Gauge(
+    "waybill_scratch_full", "1 while that disk is full and the pod begins no new work, else 0."
+)
 PROJECTED = Counter("waybill_events_projected_total", "Events folded into MongoDB.")
 UNREADABLE = Counter("waybill_unreadable_records_total", "Records sent to the dead letters.")
 DEAD_LETTERS = Counter(

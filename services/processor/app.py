@@ -19,6 +19,7 @@ from services.processor.plugins import load_plugins
 from services.processor.run import Runner
 from services.processor.scratch import Scratch
 from services.processor.settings import ProcessorSettings
+from services.processor.space import ScratchSpace
 from services.processor.workers import WorkerPool, WorkerPools
 from shared.blobs import open_blob_store
 from shared.head_method import HeadAsGet
@@ -45,6 +46,8 @@ class Processor:
         cancels = CancelRequests(settings)
         pace = Pace()
         self._scratch = Scratch(settings.scratch)
+        self.space = ScratchSpace(self._scratch.folder)
+        self._watching: asyncio.Task[None] | None = None
         pipelines = load_plugins(settings.plugins)
         limits = Limits(
             memory=settings.memory_limit,
@@ -68,6 +71,7 @@ class Processor:
             pool("workers", limits),
             pool("networked", replace(limits, network=True)) if pipelines.any_network else None,
         )
+        self.space.on_full = self._pool.renew_idle
         outcomes = Outcomes(
             settings=settings, publisher=self._publisher, cancels=cancels, pace=pace
         )
@@ -78,6 +82,7 @@ class Processor:
             blobs=open_blob_store(settings),
             pool=self._pool,
             scratch=self._scratch,
+            space=self.space,
             pipelines=pipelines,
         )
         self.consumer = WorkConsumer(
@@ -86,10 +91,12 @@ class Processor:
             outcomes=outcomes,
             pace=pace,
             cancels=cancels,
+            space=self.space,
         )
 
     async def run(self) -> None:
         """Work until drained; waits for a Kafka that is still starting."""
+        self._watching = asyncio.create_task(self.space.watch())
         await create_topics(self._settings)
         await self._publisher.start()
         await self._pool.start()
@@ -100,6 +107,8 @@ class Processor:
         await self.consumer.drain(self._settings.shutdown_grace)
         await self._pool.stop()
         await self._publisher.stop()
+        if self._watching is not None:
+            self._watching.cancel()
         self._scratch.remove()
 
 
@@ -122,9 +131,14 @@ def create_app(settings: ProcessorSettings) -> FastAPI:
             return "waiting for Kafka to assign partitions"
         return None
 
+    def note() -> str | None:
+        """Work waits while there is no room; the pod itself is well."""
+        processor: Processor | None = getattr(app.state, "processor", None)
+        return processor.space.trouble if processor is not None else None
+
     app = FastAPI(title="Waybill processor", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_middleware(HeadAsGet)
-    app.include_router(health_router(not_ready))
+    app.include_router(health_router(not_ready, note))
     return app
 
 

@@ -123,7 +123,8 @@ class Done(BaseModel):
         """Each artifact with its content or the file that has it.
 
         Raises:
-            GarbledError: what should be a file is none, but a link to somewhere, say.
+            GarbledError: what should be a file is none, but a link to somewhere, say, or is not
+                as long as the worker told.
         """
         start = 0
         for number, artifact in enumerate(self.artifacts):
@@ -132,8 +133,11 @@ class Done(BaseModel):
                 start += artifact.size
             else:
                 path = artifact_path(scratch, number)
-                if not stat.S_ISREG(path.lstat().st_mode):
+                found = path.lstat()
+                if not stat.S_ISREG(found.st_mode):
                     raise GarbledError(f"artifact {artifact.name} is not a file")
+                if found.st_size != artifact.size:
+                    raise GarbledError(f"artifact {artifact.name} has {found.st_size} bytes")
                 yield artifact, path
 
 
@@ -144,6 +148,12 @@ class Broken(BaseModel):
     error: Failure
     last: bool = False
     """The process has done enough, or is not to be trusted with another file, and ends."""
+    used: int = 0
+    """Bytes of temporary files that the job has left."""
+    crash: str | None = Field(default=None, exclude=True)
+    """How the process died over the job, as the pod saw it: a signal's name or an exit code."""
+    from_outside: bool = Field(default=False, exclude=True)
+    """The process was ended by somebody else, or in an unknown way: not the file's fault."""
 
 
 Report = Ready | Advanced | Done | Broken

@@ -29,6 +29,7 @@ from services.processor.outcomes import Outcomes
 from services.processor.pace import Pace
 from services.processor.run import Runner
 from services.processor.settings import ProcessorSettings
+from services.processor.space import ScratchSpace
 from shared.connection import KAFKA_RETRY_DELAY, admin_client, kafka_options
 from shared.messaging import (
     PROCESSOR_GROUP,
@@ -86,6 +87,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         outcomes: Outcomes,
         pace: Pace,
         cancels: CancelRequests,
+        space: ScratchSpace,
     ) -> None:
         self._settings = settings
         self._cancels = cancels
@@ -112,7 +114,9 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             pace=pace,
             cancels=cancels,
             committer=self._committer,
+            has_room=lambda: space.trouble is None,
         )
+        space.on_room = self._desk.begin_waiting
         cancels.on_request = self._desk.cancel
         self._draining = False
 
@@ -162,6 +166,8 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def drain(self, grace: float) -> None:
         """Finish what ends within `grace` seconds, give back the rest, leave the group."""
         self.begin_drain()
+        # What is killed before the grace is over was given back.
+        self._committer.changed(*self._windows)
         await self._desk.finish_running(grace)
         await self._outcomes.told(REVOKE_TELL_TIMEOUT)
         await self._desk.give_back(self._windows)
@@ -268,7 +274,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     ) -> None:
         assert self._consumer is not None  # noqa: S101 - run() set it
         offsets = {
-            partition: (window.watermark, window.ledger(returning=returning))
+            partition: (window.watermark, window.ledger(returning=returning or self._draining))
             for partition in partitions
             if (window := self._windows.get(partition)) is not None
         }

@@ -15,7 +15,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from services.processor.commits import Committer
 from services.processor.control import CancelRequests
 from services.processor.lanes import Lanes, places
-from services.processor.offsets import Begun, PartitionWindow
+from services.processor.offsets import SUSPICIOUS, Begun, PartitionWindow
 from services.processor.outcomes import Outcomes
 from services.processor.pace import Pace
 from services.processor.run import Runner
@@ -42,7 +42,8 @@ class Taken:
     event: WorkEvent | None = None
     owner: str | None = None
     large: bool = False
-    suspect: bool = False
+    suspect: int = 0
+    """How often a pod died while it worked on it."""
     timer: asyncio.TimerHandle | None = None
     """Wakes a record that is not due yet."""
     task: asyncio.Task[None] | None = None
@@ -78,13 +79,18 @@ class Desk:
         pace: Pace,
         cancels: CancelRequests,
         committer: Committer,
+        has_room: Callable[[], bool],
     ) -> None:
+        """Args:
+        has_room: tells whether the machine has room for work; if not, nothing is begun.
+        """
         self._settings = settings
         self._runner = runner
         self._pace = pace
         self._outcomes = outcomes
         self._cancels = cancels
         self._committer = committer
+        self._has_room = has_room
         self._lanes = Lanes[Taken](large_limit=settings.workers, owner_limit=settings.owner_limit)
         self._taken: dict[tuple[TopicPartition, int], Taken] = {}
         self._of_file: dict[str, set[Taken]] = {}
@@ -123,7 +129,7 @@ class Desk:
         taken.event = event
         taken.large = source_of(event).size >= self._settings.large_file
         taken.owner = None if isinstance(event, FileRetryScheduled) else event.data.owner
-        taken.suspect = taken.window.begun.get(taken.offset, Begun()).cut_off
+        taken.suspect = taken.window.begun.get(taken.offset, Begun()).deaths
         of_file.add(taken)
         if self._cancels.of(event.file_id, event.data.run) is not None:
             self._do(taken, self._cancel, taken)
@@ -145,7 +151,7 @@ class Desk:
     def begin_waiting(self) -> None:
         """Begin as many of the waiting records as there is room for."""
         self._is_called = False
-        if self._draining or not self._lanes:
+        if self._draining or not self._lanes or not self._has_room():
             return
         room = places(
             self._settings.workers,
@@ -173,7 +179,8 @@ class Desk:
         work = self._work_of(taken, before)
         given_up = work.attempt > work.max_attempts
         if before.cut_off or given_up:
-            lost = replace(work, attempt=min(work.attempt - 1, work.max_attempts))
+            tried = work.attempt - 1
+            lost = replace(work, attempt=tried, max_attempts=max(work.max_attempts, tried))
             await self._outcomes.cut_off(lost)
         if given_up:
             return
@@ -181,7 +188,10 @@ class Desk:
 
     def _work_of(self, taken: Taken, before: Begun) -> Work:
         assert taken.event is not None  # noqa: S101 - `_receive` set it
-        return self._runner.work_of(taken.event, taken.record, before)
+        many = before.deaths >= SUSPICIOUS and any(
+            other.suspect >= SUSPICIOUS for other in self._taken.values() if other is not taken
+        )
+        return self._runner.work_of(taken.event, taken.record, before, many_suspects=many)
 
     def cancel(self, file_id: str) -> None:
         """Stop the work on a file, if it is in this pod's hands and a request says so."""

@@ -4,7 +4,6 @@
 here too; what it says of the file itself is better than what stands here, and goes before it.
 """
 
-import errno
 from dataclasses import dataclass
 
 from shared.facts import Failure
@@ -100,7 +99,7 @@ OF_THE_STEP = (
         "The work wrote a temporary file that is larger than it may be.",
         "Send the file in parts, or raise WAYBILL_FILE_LIMIT.",
     ),
-    _for_good(
+    _for_now(
         "too_many_processes",
         "The work started more processes than it may.",
         "Have the step corrected; if it reads files from strangers, treat this one as malicious.",
@@ -148,7 +147,13 @@ OF_THE_STEP = (
     _for_now(
         "segmentation_fault",
         "A native library broke the process of the work.",
-        "If it happens each time, the file is damaged or malicious; report it to the library.",
+        "If the next attempt ends in the same way, the file fails.",
+    ),
+    _for_good(
+        "document_crashes_reader",
+        "The document crashes the program that reads it, twice in the same way.",
+        "It is damaged or malicious. Save it anew with the program that made it, or report it to "
+        "the library.",
     ),
     _for_now(
         "worker_garbled",
@@ -168,6 +173,11 @@ OF_THE_MACHINE = (
         "disk_full",
         "The disk for temporary files is full.",
         "Make room, or name another directory with WAYBILL_SCRATCH.",
+    ),
+    _for_now(
+        "machine_failed",
+        "The machine failed: a disk, or a limit of the whole system.",
+        "Wait for the next attempt; the processor's log says more.",
     ),
     _for_now(
         "blob_store_unavailable", "The blob store does not answer.", "Wait for the next attempt."
@@ -193,8 +203,3 @@ def failure(code: str, meaning: str | None = None) -> Failure:
     kind = KINDS[code]
     message = f"{meaning or kind.meaning} {kind.advice}"
     return Failure(code=code, message=message, retryable=kind.retryable)
-
-
-def is_disk_full(error: OSError) -> bool:
-    """Whether there was no room for a temporary file."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)

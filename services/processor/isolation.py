@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from shared.writing import write_all, write_file
+
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
@@ -113,9 +115,9 @@ def enter_namespaces(*, network: bool) -> bool:
     flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWIPC | (0 if network else CLONE_NEWNET)
     if _libc().unshare(flags) != 0:
         return False
-    Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
-    Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    write_file("/proc/self/setgroups", "deny")
+    write_file("/proc/self/uid_map", f"{user} {user} 1")
+    write_file("/proc/self/gid_map", f"{group} {group} 1")
     told, tell = os.pipe()
     init = os.fork()
     if init != 0:
@@ -159,7 +161,7 @@ def _reap(worker: int, tell: int) -> NoReturn:
     while True:
         ended, status = os.waitpid(-1, 0)
         if ended == worker:
-            os.write(tell, struct.pack("i", status))
+            write_all(tell, struct.pack("i", status))
             os._exit(0)
 
 

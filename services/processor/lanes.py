@@ -5,9 +5,9 @@ with the least work in flight first; within an owner's share small files overtak
 neither the files of one owner nor the large files together may fill the last place, which stays
 for somebody else's or for a small one.
 
-A record whose last attempt was cut off by the death of its pod is a suspect: it may be what killed
-the pod. Suspects are begun one at a time, so that an innocent neighbour is cleared and the guilty
-one takes nobody along but what runs beside it.
+A record is a suspect if a pod died while it worked on it: it may be what killed the pod. Suspects
+are begun one at a time, so that an innocent neighbour is cleared and the guilty one takes nobody
+along but what runs beside it for the first time.
 """
 
 import math
@@ -39,7 +39,8 @@ class Waiting(Protocol):
     def large(self) -> bool: ...
 
     @property
-    def suspect(self) -> bool: ...
+    def suspect(self) -> int:
+        """How often a pod died while it worked on it."""
 
 
 W = TypeVar("W", bound=Waiting)
@@ -97,7 +98,7 @@ class Lanes(Generic[W]):
         self._large_limit = large_limit
         self._owner_limit = owner_limit
         self._shares: OrderedDict[Hashable | None, _Share[W]] = OrderedDict()
-        self._suspects: deque[W] = deque()
+        self._suspects: list[W] = []
         self._waiting: set[W] = set()
         self._begun: set[W] = set()
         self._begun_of: dict[Hashable | None, int] = {}
@@ -142,7 +143,9 @@ class Lanes(Generic[W]):
 
     def _pick(self, places: int) -> W | None:
         if self._suspects and not self._begun_suspects:
-            return self._suspects.popleft()
+            # Those over whom fewer pods died go first: where somebody kills pods, no file is there
+            # each time, and one that kills them itself meets the others only once.
+            return self._suspects.pop(min(range(len(self._suspects)), key=self._deaths_of))
         large_allowed = self._begun_large < self._large_limit
         owner_limit = max(1, places - 1) if self._owner_limit is None else self._owner_limit
         busy: list[tuple[int, int, Hashable | None]] = []
@@ -157,6 +160,9 @@ class Lanes(Generic[W]):
             if (record := self._pop(owner, large_allowed=large_allowed)) is not None:
                 return record
         return None
+
+    def _deaths_of(self, number: int) -> int:
+        return self._suspects[number].suspect
 
     def _pop(self, owner: Hashable | None, *, large_allowed: bool) -> W | None:
         share = self._shares[owner]
@@ -176,4 +182,4 @@ class Lanes(Generic[W]):
         else:
             self._begun_of.pop(record.owner, None)
         self._begun_large += record.large and step
-        self._begun_suspects += record.suspect and step
+        self._begun_suspects += step if record.suspect else 0

@@ -25,6 +25,10 @@ MAX_BEGUN = 250
 pod begins far fewer at a time; those beyond are taken for not begun."""
 
 
+SUSPICIOUS = 2
+"""Deaths of pods over a record from which on they say something of it."""
+
+
 class Begun(NamedTuple):
     """How often work on a record was begun."""
 
@@ -34,6 +38,27 @@ class Begun(NamedTuple):
     """Those of them that a pod gave back in good order; they say nothing against the file."""
     cut_off: bool = False
     """The last attempt was under way when its pod was last heard of."""
+
+    @property
+    def deaths(self) -> int:
+        """How often a pod died while it worked on the record, if nobody works on it now."""
+        return max(0, self.attempts - self.returned)
+
+    def forgiven(self, *, many_suspects: bool) -> int:
+        """Return how many of those deaths do not count as attempts at the file.
+
+        The first one does not: other files were under way as well. It makes the record a suspect,
+        and a pod works on one suspect at a time. A second death is evidence, and makes the first
+        one count too, so that a file that kills each of its pods fails after as many deaths as it
+        may have attempts.
+
+        Args:
+            many_suspects: whether pods also died again over other records. Then somebody kills
+                pods, and the first death stays forgiven.
+        """
+        if self.deaths < SUSPICIOUS:
+            return self.deaths
+        return 1 if many_suspects else 0
 
 
 @dataclass

@@ -6,12 +6,15 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 
 from services.processor.control import CancelRequests
+from services.processor.failures import failure
 from services.processor.pace import Pace
 from services.processor.retry import Backoff, GiveUp, decide
 from services.processor.settings import ProcessorSettings
+from services.processor.verdict import Verdict
 from services.processor.work import Work
 from shared.deadletters import MAX_REASON, dead_letter
 from shared.errors import EventTooLargeError, KafkaUnavailableError
@@ -51,8 +54,13 @@ _attempts = functools.cache(ATTEMPTS.labels)
 
 POD_LOST = Failure(
     code="worker_crashed",
-    message="The processor that worked on this file died or fell silent.",
+    message="The processor that worked on this file died or fell silent. "
+    "The attempt counts only if that happens again.",
     retryable=True,
+)
+
+POD_KILLER = failure(
+    "worker_crashed", "Each processor that worked on this file died or fell silent."
 )
 
 
@@ -98,7 +106,7 @@ class Outcomes:
                 await self._settle(work, FileCompleted.of(work.file_id, data, source=SOURCE))
             _attempts("completed").inc()
         except EventTooLargeError as error:
-            await self.failed(work, _result_too_large(error))
+            await self.failed(work, Verdict(error=_result_too_large(error)))
 
     async def told(self, timeout: float) -> None:  # noqa: ASYNC109 - what is late is left alone
         """Return when the outcomes that are on their way now are told, or after `timeout` seconds.
@@ -108,14 +116,21 @@ class Outcomes:
         if self._on_their_way:
             await asyncio.wait(set(self._on_their_way), timeout=timeout)
 
-    async def failed(self, work: Work, error: Failure, *, progress: Progress | None = None) -> None:
-        """Schedule the next attempt, or give the file up, and tell which."""
-        now = utc_now()
+    async def failed(
+        self, work: Work, verdict: Verdict, *, progress: Progress | None = None
+    ) -> None:
+        """Schedule the next attempt, or give the file up, and tell which.
+
+        An attempt that does not count is handed back: the next one has a new number, and the limit
+        rises by one.
+        """
+        now, error = utc_now(), verdict.error
         decision = decide(
             retryable=error.retryable,
             attempt=work.attempt,
             max_attempts=work.max_attempts,
             returned=work.returned,
+            postponed=None if verdict.counts else work.postponed,
             backoff=self._backoff,
             chance=random.random(),  # noqa: S311 - jitter is no secret
             now=now,
@@ -131,17 +146,21 @@ class Outcomes:
             error.message,
             decision.due_at.isoformat(timespec="seconds"),
         )
-        _attempts("retrying").inc()
+        _attempts("retrying" if verdict.counts else "postponed").inc()
+        handed_back = int(not verdict.counts)
         scheduled = RetryScheduledData(
             run=work.run,
             attempt=work.attempt + 1,
-            max_attempts=work.max_attempts,
+            max_attempts=work.max_attempts + handed_back,
             source=work.source,
             due_at=decision.due_at,
             error=error,
             pipeline=work.pipeline,
-            returned=work.returned,
+            returned=work.returned + handed_back,
+            postponed=0 if verdict.counts else work.postponed + 1,
+            crash=verdict.crash if verdict.counts else work.last_crash,
         )
+        work = replace(work, max_attempts=work.max_attempts + handed_back)
         # In a rebalance, or while this pod was frozen, the record may go to another one. That one
         # makes the next attempt too; with both scheduled, both would go on with all later ones.
         await self.still_ours(work.record)
@@ -154,7 +173,7 @@ class Outcomes:
     async def cut_off(self, lost: Work) -> None:
         """Tell that an attempt was cut off by the death of its pod; give up after the last."""
         if lost.attempt >= lost.max_attempts:
-            await self._give_up(lost, POD_LOST, None)
+            await self._give_up(lost, POD_KILLER, None)
         else:
             _attempts("retrying").inc()
             await self._publish_retrying(lost, POD_LOST, utc_now())

@@ -1,28 +1,30 @@
 """One attempt at one file: tell that it began, have it worked on, store and tell what came out."""
 
 import asyncio
-import hashlib
 import logging
-import os
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from services.processor.channel import Broken, Done, GarbledError, Job, Packed
-from services.processor.failures import failure, is_disk_full
+from services.processor.failures import failure
+from services.processor.machine import fault_of_pod
 from services.processor.offsets import Begun
 from services.processor.outcomes import Outcomes
 from services.processor.plugins import Pipelines
 from services.processor.progress import ProgressReporter
 from services.processor.scratch import Scratch
 from services.processor.settings import ProcessorSettings
+from services.processor.source import ContentChangedError, Sources
+from services.processor.space import ScratchSpace
+from services.processor.verdict import DiskEvidence, Verdict, blame_machine, judge
 from services.processor.work import Work, WorkEvent, work_of
 from services.processor.workers import WorkerPools
 from shared.bloberrors import BlobMissingError
 from shared.blobs import BlobStore
 from shared.errors import BlobStoreUnavailableError
-from shared.facts import Artifact, Failure, Result, Source
+from shared.facts import Artifact, Failure, Result
 from shared.messaging import KafkaRecord
 from shared.places import attempt_prefix
 from shared.publishing import Publisher
@@ -31,7 +33,7 @@ from shared.settings import DEMO_TYPE
 log = logging.getLogger(__name__)
 
 STORE_PATIENCE = 300.0
-"""Seconds that an attempt waits for a blob store that does not answer, before it counts as failed:
+"""Seconds that an attempt waits for a blob store that does not answer, before it is postponed:
 longer than a restart of the store takes. Its place would be of no use to another file meanwhile,
 since that one needs the store too."""
 
@@ -39,10 +41,6 @@ FIRST_STORE_DELAY, LONGEST_STORE_DELAY = 0.5, 15.0
 """Seconds before the store is asked again; doubled each time."""
 
 T = TypeVar("T")
-
-
-class _ChangedError(Exception):
-    """The stored file is not the one that was announced."""
 
 
 class Runner:
@@ -57,6 +55,7 @@ class Runner:
         blobs: BlobStore,
         pool: WorkerPools,
         scratch: Scratch,
+        space: ScratchSpace,
         pipelines: Pipelines,
     ) -> None:
         self._settings = settings
@@ -65,13 +64,18 @@ class Runner:
         self._blobs = blobs
         self._pool = pool
         self._scratch = scratch
+        self._space = space
+        self._sources = Sources(blobs)
         self._pipelines = pipelines
 
-    def work_of(self, event: WorkEvent, record: KafkaRecord, before: Begun) -> Work:
+    def work_of(
+        self, event: WorkEvent, record: KafkaRecord, before: Begun, *, many_suspects: bool = False
+    ) -> Work:
         """The attempt that an event asks for, by the pipeline that is for its file.
 
         Args:
             before: what the ledger tells of attempts at this record.
+            many_suspects: whether pods also died again and again over other files.
         """
         return work_of(
             event,
@@ -79,6 +83,7 @@ class Runner:
             before,
             max_attempts=self._settings.max_attempts,
             pipelines=self._pipelines,
+            many_suspects=many_suspects,
         )
 
     async def make_attempt(self, work: Work) -> None:
@@ -94,26 +99,34 @@ class Runner:
         else:
             await self._outcomes.failed(work, outcome, progress=reporter.latest)
 
-    async def _work_in_scratch(self, work: Work, reporter: ProgressReporter) -> Result | Failure:
+    async def _work_in_scratch(self, work: Work, reporter: ProgressReporter) -> Result | Verdict:
         folder = self._scratch.attempt()
         try:
             return await self._work(work, folder, reporter)
         except Exception as error:
             log.exception("attempt %d at %s", work.attempt, work.file_id)
-            return Failure(code="internal", message=type(error).__name__, retryable=True)
+            if found := fault_of_pod(error):
+                return blame_machine(found, postponed=work.postponed)
+            return Verdict(
+                error=Failure(code="internal", message=type(error).__name__, retryable=True)
+            )
         finally:
             await self._scratch.discard(folder)
 
-    async def _work(self, work: Work, folder: str, reporter: ProgressReporter) -> Result | Failure:
+    async def _work(self, work: Work, folder: str, reporter: ProgressReporter) -> Result | Verdict:
         if work.source.content_type == DEMO_TYPE and not self._settings.demo:
-            return Failure(
-                code="demo_disabled",
-                message="Demo files are not processed here; set WAYBILL_DEMO=true.",
-                retryable=False,
+            return Verdict(
+                error=Failure(
+                    code="demo_disabled",
+                    message="Demo files are not processed here; set WAYBILL_DEMO=true.",
+                    retryable=False,
+                )
             )
+        began = time.monotonic()
         try:
+            fetched = await _patiently(work, lambda: self._sources.fetch(work.source, folder))
             job = Job(
-                source=await _patiently(work, lambda: self._fetch(work.source, folder)),
+                source=fetched,
                 scratch=folder,
                 content_type=work.source.content_type,
                 size=work.source.size,
@@ -126,51 +139,64 @@ class Runner:
                 job, reporter.advance, on_taken=partial(self._outcomes.begun, work)
             )
             if isinstance(outcome, Broken):
-                return outcome.error
+                return await self._judge(work, outcome, fetched, began)
+            self._space.look()
+            if self._space.was_empty_since(began):
+                # What the work wrote may be cut off without anybody having noticed.
+                return blame_machine(failure("disk_full"), postponed=work.postponed)
             return await _patiently(work, lambda: self._store(work, outcome, folder))
         except BlobMissingError:
-            return failure("blob_missing")
-        except _ChangedError:
-            return failure("content_changed")
+            return Verdict(error=failure("blob_missing"))
+        except ContentChangedError:
+            return Verdict(error=failure("content_changed"))
         except BlobStoreUnavailableError as error:
-            return Failure(code=error.code, message=error.detail, retryable=True)
+            return blame_machine(failure(error.code), postponed=work.postponed)
         except GarbledError as error:
             log.warning("attempt %d at %s: %s", work.attempt, work.file_id, error)
-            return failure("worker_garbled")
-        except OSError as error:
-            if is_disk_full(error):
-                return failure("disk_full")
-            raise
+            return Verdict(error=failure("worker_garbled"))
 
-    async def _fetch(self, source: Source, folder: str) -> str | Packed:
-        """The stored file as a file on this machine, or where a worker finds it.
+    async def _judge(
+        self, work: Work, broken: Broken, fetched: str | Packed, began: float
+    ) -> Verdict:
+        """Return what it means that a worker failed.
+
+        Args:
+            fetched: what it worked on.
+            began: moment of `time.monotonic` at which the attempt began.
 
         Raises:
-            BlobMissingError: it is gone.
-            _ChangedError: what comes over the network is not what its hash tells of.
+            ContentChangedError: it did not work on the file that was announced.
+            BlobStoreUnavailableError: the file cannot be read.
         """
-        if packs := self._blobs.packs_of(source.blob):
-            return Packed(root=str(packs.root), key=source.blob, sha256=source.sha256)
-        local = self._blobs.local_path(source.blob)
-        if local is not None:
-            # A path of pathlib takes as long as the look.
-            if not os.path.isfile(local):  # noqa: ASYNC240, PTH113
-                raise BlobMissingError(source.blob)
-            return local
-        path = Path(folder) / "source"
-        await asyncio.to_thread(path.parent.mkdir, exist_ok=True)
-        sha256 = hashlib.sha256()
-        with path.open("wb") as file:
-
-            def write(chunk: bytes) -> None:
-                sha256.update(chunk)
-                file.write(chunk)
-
-            async for chunk in await self._blobs.stream(source.blob):
-                await asyncio.to_thread(write, chunk)
-        if source.sha256 not in (None, sha256.hexdigest()):
-            raise _ChangedError
-        return str(path)
+        self._space.look(thoroughly=True)
+        disk = DiskEvidence(
+            was_full=self._space.was_full_since(began),
+            caused_by_file=broken.used >= self._space.total / 2,
+        )
+        verdict = judge(
+            broken.error,
+            disk=disk,
+            crash=broken.crash,
+            last_crash=work.last_crash,
+            from_outside=broken.from_outside,
+            postponed=work.postponed,
+        )
+        if verdict.error.code != broken.error.code:
+            log.warning(
+                "attempt %d at %s ended with %s, told as %s",
+                work.attempt,
+                work.file_id,
+                broken.error.code,
+                verdict.error.code,
+            )
+        if verdict.error.retryable or isinstance(fetched, Packed):
+            return verdict  # The worker compares what it takes out of a pack.
+        if not await self._sources.check(work.source, fetched):
+            if fetched == self._blobs.local_path(work.source.blob):
+                raise ContentChangedError
+            meaning = "The copy of the file in the scratch directory is damaged."
+            return blame_machine(failure("machine_failed", meaning), postponed=work.postponed)
+        return verdict
 
     async def _store(self, work: Work, done: Done, folder: str) -> Result:
         """Put the artifacts into the blob store, under a prefix of this attempt's own."""
@@ -181,6 +207,8 @@ class Runner:
                 await self._blobs.put(key, content)
             else:
                 await self._blobs.put_file(key, content)
+                if await self._blobs.size(key) != artifact.size:
+                    raise BlobStoreUnavailableError
         return Result(
             prefix=prefix,
             artifacts=tuple(

@@ -26,7 +26,11 @@ class Work:
     pipeline: str | None = None
     """The pipeline of a plugin; None for the built-in one."""
     returned: int = 0
-    """Earlier attempts that pods handed back: they have numbers, and cost the file nothing."""
+    """Earlier attempts that were handed back: they have numbers, and cost the file nothing."""
+    postponed: int = 0
+    """Of those, how many faults of the machine have cost, without another attempt between them."""
+    last_crash: str | None = None
+    """How the worker process died over the last attempt that counted."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -46,31 +50,37 @@ def work_of(
     *,
     max_attempts: int,
     pipelines: Pipelines,
+    many_suspects: bool = False,
 ) -> Work:
     """The attempt that an event asks for.
 
     Args:
         before: what the ledger tells of attempts at this record.
         max_attempts: of files whose pipeline does not say it.
+        many_suspects: whether pods also died again and again over other files.
     """
-    attempt, returned = 1, 0
+    attempt, returned, postponed, last_crash = 1, 0, 0, None
     if isinstance(event, FileRetryScheduled):
         # The file's name and labels are not told again, so the choice is.
         attempt, max_attempts = event.data.attempt, event.data.max_attempts
         pipeline, returned = event.data.pipeline, event.data.returned
+        postponed, last_crash = event.data.postponed, event.data.crash
     else:
         chosen = pipelines.choose(
             content_type=event.data.content_type, name=event.data.name, labels=event.data.labels
         )
         pipeline = chosen.name if chosen else None
         max_attempts = (chosen and chosen.max_attempts) or max_attempts
+    handed_back = before.returned + before.forgiven(many_suspects=many_suspects)
     return Work(
         file_id=event.file_id,
         run=event.data.run,
         attempt=attempt + before.attempts,
-        max_attempts=max_attempts + before.returned,
+        max_attempts=max_attempts + handed_back,
         source=source_of(event),
         record=record,
         pipeline=pipeline,
-        returned=returned + before.returned,
+        returned=returned + handed_back,
+        postponed=postponed,
+        last_crash=last_crash,
     )

@@ -37,7 +37,7 @@ from services.processor.channel import (
     artifact_path,
     encode,
 )
-from services.processor.failures import failure, is_disk_full
+from services.processor.failures import failure
 from services.processor.isolation import (
     Limits,
     clean_environment,
@@ -47,12 +47,14 @@ from services.processor.isolation import (
     keep_only,
     renounce,
 )
+from services.processor.machine import fault, system_error
 from services.processor.reports import MAX_MESSAGE, MAX_NAME, Reports
 from services.processor.steps.document import Document
 from services.processor.steps.pipeline import run_pipeline, run_steps
 from shared.facts import Failure, Progress
 from shared.packs import Packs
 from shared.workerrors import PermanentError, TransientError, WorkError
+from shared.writing import overwrite_file, write_file
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,9 @@ EXIT_OUT_OF_MEMORY = 71
 
 MAX_CODE, MAX_DETAIL = 64, 500
 """Characters of an error's code and of its description: every status carries them."""
+
+BLOCK = 512
+"""Bytes of the blocks in which `stat` reports what a file takes on the disk."""
 
 KIB = 1024
 """Unit in which Linux tells the size of a process (macOS: bytes, and a worker lives shorter)."""
@@ -120,7 +125,7 @@ class WorkerContext:
         else:
             path = artifact_path(self._folder, len(self.artifacts))
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            write_file(path, data)
         self.artifacts.append(
             ProducedArtifact(name=name, content_type=content_type, size=len(data), inline=inline)
         )
@@ -177,6 +182,7 @@ def work(job: Job, channel: socket.socket, folder: Path) -> Done | Broken:
     """
     process = os.getpid()
     context = WorkerContext(job, channel)
+    path: Path | None = None
     try:
         path = _file_of(job.source, folder)
         document = Document(path=path, content_type=job.content_type, size=job.size)
@@ -192,7 +198,14 @@ def work(job: Job, channel: socket.socket, folder: Path) -> Done | Broken:
     except BaseException as error:
         if not isinstance(error, WorkError):
             log.exception("a step raised %s", type(error).__name__)
-        return _broken(error)
+        outcome = _broken(error)
+        if path and not outcome.error.retryable and _is_copy_damaged(job, path):
+            meaning = "The copy of the file in the scratch directory is damaged."
+            outcome.error = failure("machine_failed", meaning)
+        if isinstance(error, MemoryError):
+            return outcome
+        outcome.used = _bytes_in(folder) + _bytes_in(Path(job.scratch))
+        return outcome
     finally:
         if os.getpid() != process:
             os._exit(0)  # A step forked, and this is the copy: the pod waits for one outcome.
@@ -215,11 +228,30 @@ def _file_of(source: str | Packed, folder: Path) -> Path:
     if source.sha256 not in (None, hashlib.sha256(content).hexdigest()):
         raise PermanentError("content_changed", failure("content_changed").message)
     path = folder / "source"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-    with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123
-        file.write(content)
-        file.truncate()
+    overwrite_file(path, content)
     return path
+
+
+def _is_copy_damaged(job: Job, path: Path) -> bool:
+    """True if the file that was copied out of a pack is not what was to be read."""
+    if isinstance(job.source, str):
+        return False  # The pod compares it, which fetched it.
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return True
+    sha256 = job.source.sha256
+    return len(content) != job.size or sha256 not in (None, hashlib.sha256(content).hexdigest())
+
+
+def _bytes_in(folder: Path) -> int:
+    """Return how many bytes the files below a folder take."""
+    sizes = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                sizes += os.lstat(f"{path}/{name}").st_blocks * BLOCK
+    return sizes
 
 
 def _run_plugin(asked: PluginJob, document: Document, context: WorkerContext) -> Document:
@@ -258,6 +290,10 @@ def _memory() -> int:
 
 def _broken(error: BaseException) -> Broken:
     """What an exception means for the attempt."""
+    number = system_error(error)
+    if number is not None:
+        # Libraries remember for good that they could not unpack a part of themselves.
+        return Broken(error=fault(number), last=True)
     match error:
         case WorkError():
             code, detail = error.error_code[:MAX_CODE], error.detail[:MAX_DETAIL]
@@ -270,8 +306,6 @@ def _broken(error: BaseException) -> Broken:
             where = ".".join(map(str, first["loc"]))
             meaning = f"A step gave back what is no result: {where}: {first['msg']}."
             return Broken(error=failure("bad_result", meaning[:MAX_DETAIL]))
-        case OSError() if is_disk_full(error):
-            return Broken(error=failure("disk_full"))
         case OSError() if error.errno == errno.EFBIG:
             return Broken(error=failure("file_too_large"))
         case BlockingIOError() if error.errno == errno.EAGAIN:

@@ -29,9 +29,9 @@ from services.processor.channel import (
     encode_job,
     read_report,
 )
+from services.processor.death import cause_of_death, crash_of, is_from_outside
 from services.processor.failures import failure
 from services.processor.isolation import Limits
-from shared.facts import Failure
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +40,6 @@ OnAdvance = Callable[[Advanced], None]
 _EXIT_CODES = threading.Lock()
 """Held where `multiprocessing` reads exit codes: it reads those of all processes that have ended
 also when it starts another one, and of two threads that read one the second finds nothing."""
-
-UNKNOWN_EXIT = 255
-"""What `multiprocessing` says of a process whose end nobody told it: the fork server has died."""
 
 START_GRACE = 30.0
 """Seconds for a process to be ready: it takes tens of milliseconds on an idle machine."""
@@ -56,9 +53,6 @@ far below, and reading more would keep the pod from its other work."""
 
 LAST_WORDS = 2000
 """Bytes of that output which the log gets of a job that failed: a traceback fits."""
-
-FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
-"""Signals by which the kernel ends a process that broke itself."""
 
 
 class WorkerStartError(Exception):
@@ -136,6 +130,8 @@ class WorkerProcess(asyncio.Protocol):
         self._is_ending = False
         self.died_idle = False
         """Whether it died without a job, so that nobody asks why."""
+        self.is_used = False
+        """Whether it has had a job, which may have left temporary files."""
 
     @classmethod
     async def start(
@@ -206,6 +202,7 @@ class WorkerProcess(asyncio.Protocol):
         """Have a job done when those before it are."""
         self._queue.put(given.document)
         given.holder = self
+        self.is_used = True
         self._given.append(given)
         if len(self._given) == 1:
             self._begin(given)
@@ -260,8 +257,14 @@ class WorkerProcess(asyncio.Protocol):
     async def _post_mortem(self) -> Broken:
         """Why a process is dead, or useless, that had a job."""
         code = await asyncio.to_thread(_exit_code, self._process)
-        error = failure(self._reason) if self._reason else cause_of_death(code)
-        return Broken(error=error, last=True)
+        if self._reason:
+            return Broken(error=failure(self._reason), last=True)
+        return Broken(
+            error=cause_of_death(code),
+            last=True,
+            crash=crash_of(code),
+            from_outside=is_from_outside(code),
+        )
 
     def _condemn(self, reason: str) -> None:
         """Kill it for a reason of the pod's own."""
@@ -327,24 +330,3 @@ def _exit_code(process: ForkServerProcess) -> int | None:
     connection.wait([process.sentinel], EXIT_GRACE)
     with _EXIT_CODES:
         return process.exitcode
-
-
-def cause_of_death(code: int | None) -> Failure:
-    """What the exit code of a process tells that died over a job.
-
-    Args:
-        code: as of `multiprocessing`: negative for a signal, None if the process still lives.
-    """
-    if code is None or code == UNKNOWN_EXIT:
-        # A pod that cannot tell blames itself, and not the file.
-        return failure("worker_crashed", "The worker process is gone; nobody knows what ended it.")
-    if code == worker.EXIT_OUT_OF_MEMORY:
-        return failure("out_of_memory")
-    if code >= 0:
-        return failure("worker_exited", f"The work ended its own process with exit code {code}.")
-    died = signal.Signals(-code)
-    if died in FAULTS:
-        meaning = f"A native library broke the process of the work ({died.name})."
-        return failure("segmentation_fault", meaning)
-    # SIGABRT is what a native library raises that gets no memory, among other reasons.
-    return failure("worker_crashed", f"The worker process was killed by {died.name}.")

@@ -124,6 +124,11 @@ class WorkerPool:
                 await asyncio.shield(self._abandon(given, lost=lost))
             self._hand_out()
 
+    def renew_idle(self) -> None:
+        """Replace the processes that have nothing to do: their temporary files go with them."""
+        for each in [each for each in self._workers if each.is_used and each.load == 0]:
+            self._in_background(self._retire(each, lost=False))
+
     def _hand_out(self) -> None:
         """Give the jobs that wait to the processes that have room."""
         for each in self._workers:
@@ -205,6 +210,12 @@ class WorkerPools:
         await self._usual.stop()
         if self._networked is not None:
             await self._networked.stop()
+
+    def renew_idle(self) -> None:
+        """Replace the processes that have nothing to do, as `WorkerPool.renew_idle` does."""
+        self._usual.renew_idle()
+        if self._networked is not None:
+            self._networked.renew_idle()
 
     async def run(
         self, job: Job, on_advance: OnAdvance, *, on_taken: OnTaken = _nothing_to_tell

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from shared.writing import write_file
 from waybill.errors import StackError
 from waybill.local.ports import HOST, free_port, wait_for_port
 from waybill.local.process import Child
@@ -56,8 +57,9 @@ def start_kafka(folder: Path, logs: Path) -> tuple[Child, str]:
     port, controller_port = free_port(), free_port()
     properties = folder / "server.properties"
     data = folder / "data"
-    properties.write_text(
-        PROPERTIES.format(host=HOST, port=port, controller_port=controller_port, data=data)
+    write_file(
+        properties,
+        PROPERTIES.format(host=HOST, port=port, controller_port=controller_port, data=data),
     )
     log = logs / "kafka.log"
     if not (data / "meta.properties").exists():
@@ -112,7 +114,7 @@ def _format(java: str, classpath: str, properties: Path, log: Path) -> None:
         text=True,
         check=False,
     )
-    log.write_text(done.stdout + done.stderr)
+    write_file(log, done.stdout + done.stderr)
     if done.returncode:
         raise StackError(f"Kafka cannot prepare its data folder: {done.stderr.strip()}")
 

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 import httpx
 
 from shared.addresses import bare_host, local_url
+from shared.writing import write_file
 from waybill.errors import StackError
 from waybill.local.parts import Parts
 from waybill.local.ports import HOST, choose_port, free_port
@@ -226,14 +227,17 @@ class Stack:
                     f"{name} (pid {dead.pid}) {dead.how_it_ended()}; "
                     f"started again as pid {process.child.pid}"
                 )
-                self._write_file()
+                try:
+                    self._write_file()
+                except OSError as error:  # A full disk must not end what still runs.
+                    self.tell(f"cannot write {self.file}: {error}")
 
     def _write_file(self) -> None:
         """Write the addresses and process ids, all or nothing."""
         text = json.dumps(self.describe(), indent=2) + "\n"
         draft = self.file.with_suffix(".tmp")
         draft.touch(mode=0o600)  # A connection string may have a password in it.
-        draft.write_text(text)
+        write_file(draft, text)
         draft.replace(self.file)
 
     def describe(self) -> dict[str, Any]:

@@ -7,10 +7,10 @@ import socket
 import stat
 import sys
 import time
-from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args
 
 from services.processor.steps.document import Context, Document
+from shared.writing import write_file
 
 BadEnd = Literal[
     "crash",
@@ -59,7 +59,7 @@ def end_badly(how: BadEnd, document: Document, context: Context) -> None:
         case "crash":
             os.kill(os.getpid(), signal.SIGKILL)
         case "disk":
-            Path("/dev/full").write_bytes(b"\0")
+            write_file("/dev/full", b"\0")
         case "exit":
             sys.exit(3)
         case "garble":

@@ -1,0 +1,76 @@
+"""Faults of the machine: recognized in errors, so that no file is blamed for them."""
+
+import errno
+import os
+import re
+
+from services.processor.failures import failure
+from shared.facts import Failure
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""There is no room on a disk."""
+
+BROKEN = frozenset(
+    {errno.EIO, errno.EROFS, errno.ENFILE, errno.ESTALE, errno.ENODEV, errno.EUCLEAN}
+)
+"""A disk or the system itself fails, whoever uses it."""
+
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENOMEM, errno.EAGAIN})
+"""Limits that the pod has reached. A worker's own limits are the file's fault instead."""
+
+MAX_CAUSES = 20
+"""Errors behind an error that are looked at."""
+
+_NUMBER = re.compile(r"\(os error (\d+)\)")
+"""How Rust's libraries report a system error: in words only."""
+
+_WORDS = {os.strerror(number): number for number in sorted(FULL | BROKEN)}
+
+
+def system_error(error: BaseException) -> int | None:
+    """Return the number of the machine's fault that is behind an error, or None.
+
+    Libraries wrap a system error into one of their own, as a cause or as a text, and steps wrap
+    that into `corrupt_document`.
+    """
+    seen: BaseException | None = error
+    for _ in range(MAX_CAUSES):
+        if seen is None:
+            break
+        number = seen.errno if isinstance(seen, OSError) else _number_in(_text_of(seen))
+        if number in FULL | BROKEN:
+            return number
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def fault(number: int) -> Failure:
+    """Return the failure that names a fault of the machine."""
+    if number in FULL:
+        return failure("disk_full")
+    meaning = f"The machine failed: {os.strerror(number)} ({errno.errorcode[number]})."
+    return failure("machine_failed", meaning)
+
+
+def fault_of_pod(error: BaseException) -> Failure | None:
+    """Return the failure for an error in the pod's own process, or None if it is no machine's."""
+    if isinstance(error, MemoryError):
+        return fault(errno.ENOMEM)
+    number = error.errno if isinstance(error, OSError) else None
+    if number in EXHAUSTED:
+        return fault(number)
+    number = system_error(error)
+    return None if number is None else fault(number)
+
+
+def _number_in(text: str) -> int | None:
+    if found := _NUMBER.search(text):
+        return int(found[1])
+    return next((number for words, number in _WORDS.items() if words in text), None)
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # An error that cannot say what it is; see `steps.endings`.
+        return ""

@@ -1,0 +1,151 @@
+"""The stored file as a reader gets it: fetched where it is not on this machine, and verified.
+
+A reader that fails on half a copy would blame the document. So a copy has the announced length and
+SHA-256 before a reader sees it, and the file is compared again if a reader finds fault with it.
+"""
+
+import asyncio
+import errno
+import hashlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from services.processor.channel import Packed
+from shared.bloberrors import BlobMissingError, unavailable
+from shared.blobs import BlobStore
+from shared.errors import BlobStoreUnavailableError
+from shared.facts import Source
+from shared.writing import write_all
+
+BLOCK = 1 << 20
+"""Bytes that are hashed at a time."""
+
+
+class ContentChangedError(Exception):
+    """The stored file is not the one that was announced."""
+
+
+class Content(NamedTuple):
+    """What identifies the content of a file."""
+
+    size: int
+    sha256: str
+
+    def is_of(self, source: Source) -> bool:
+        """True if this is the announced content, as far as that is known."""
+        return self.size == source.size and source.sha256 in (None, self.sha256)
+
+
+class Sources:
+    """Brings stored files to this machine."""
+
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs = blobs
+
+    async def fetch(self, source: Source, folder: str) -> str | Packed:
+        """Return the path of the stored file, or the pack in which a worker finds it.
+
+        Args:
+            folder: directory for a copy; it need not exist.
+
+        Raises:
+            BlobMissingError: it is gone.
+            ContentChangedError: it is not the file that was announced.
+            BlobStoreUnavailableError: the store does not answer, or not twice the same.
+            OSError: there is no room for the copy.
+        """
+        if packs := self._blobs.packs_of(source.blob):
+            return Packed(root=str(packs.root), key=source.blob, sha256=source.sha256)
+        local = self._blobs.local_path(source.blob)
+        if local is not None:
+            if _size(local, source.blob) != source.size:
+                raise ContentChangedError
+            return local
+        path = Path(folder) / "source"
+        await asyncio.to_thread(path.parent.mkdir, exist_ok=True)
+        content = await self._download(source.blob, path)
+        if not content.is_of(source):
+            # A change in the store looks the same each time, a fault on the way does not.
+            again = await self._download(source.blob, path)
+            if again == content:
+                raise ContentChangedError
+            if not again.is_of(source):
+                raise BlobStoreUnavailableError
+        if _size(str(path), source.blob) != source.size:
+            raise OSError(errno.EIO, "the copy is shorter than what was written", str(path))
+        return str(path)
+
+    async def check(self, source: Source, path: str) -> bool:
+        """Compare the file that a reader had with what was announced.
+
+        Returns:
+            False if it is another one: then the reader's verdict is not about the document.
+
+        Raises:
+            BlobStoreUnavailableError: it cannot be read on this machine.
+        """
+        try:
+            content = await asyncio.to_thread(content_of, path)
+        except OSError as error:
+            raise unavailable(error) from error
+        return content.is_of(source)
+
+    async def _download(self, key: str, path: Path) -> Content:
+        size, sha256 = 0, hashlib.sha256()
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+
+        def write(chunk: bytes) -> None:
+            sha256.update(chunk)
+            write_all(descriptor, chunk)
+
+        loop = asyncio.get_running_loop()
+        writing: set[asyncio.Future[None]] = set()
+        try:
+            async for chunk in await self._blobs.stream(key):
+                writing = {loop.run_in_executor(None, write, chunk)}
+                await asyncio.wait(writing)
+                for each in writing:
+                    each.result()
+                size += len(chunk)
+        finally:
+            if writing:  # A descriptor must not be closed under a thread that writes to it.
+                await asyncio.wait(writing)
+            os.close(descriptor)
+        return Content(size, sha256.hexdigest())
+
+
+def content_of(path: str | Path) -> Content:
+    """Read a whole file, and return its size in bytes and its hash."""
+    size, sha256 = 0, hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        while block := file.read(BLOCK):
+            sha256.update(block)
+            size += len(block)
+    return Content(size, sha256.hexdigest())
+
+
+def _size(path: str, key: str) -> int:
+    """Return the size of a stored file in bytes.
+
+    Raises:
+        BlobMissingError: it is gone.
+        BlobStoreUnavailableError: the directory cannot be read, or is not mounted.
+    """
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - pathlib takes as long as the look
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if _is_mounted(path.removesuffix(key)):
+            raise BlobMissingError(key) from error
+        raise unavailable(error) from error
+    except OSError as error:
+        raise unavailable(error) from error
+
+
+def _is_mounted(root: str) -> bool:
+    """True if the directory store holds anything: an empty one is a volume that is not mounted."""
+    try:
+        with os.scandir(root) as entries:
+            return next(entries, None) is not None
+    except OSError:
+        return False
