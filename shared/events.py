@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from shared.facts import (
+    Count,
     DeadData,
     Fact,
     Failure,
@@ -188,7 +189,7 @@ class DeletedData(RunData):
 
 class CancelRequestedData(RunData):
     reason: str
-    ended_runs: int = Field(default=0, ge=0, description="runs of the file that have ended")
+    ended_runs: Count = Field(default=0, description="runs of the file that have ended")
 
 
 class CommandedData(Fact):
@@ -210,10 +211,8 @@ class RetryScheduledData(AttemptData):
     due_at: EventTime
     error: Failure
     pipeline: str | None = Field(default=None, description="a plugin's, or none: the built-in one")
-    returned: int = Field(
+    returned: Count = Field(
         default=0,
-        ge=0,
-        le=MAX_INT,
         description="attempts that were handed back: they have numbers, and cost the file nothing",
     )
     postponed: int = Field(
@@ -247,8 +246,8 @@ class Event(Fact):
     source: str
     type: EventType
     subject: str = Field(
-        pattern=r"^[!#-;=@-\[\]-~]{1,200}$",
-        description="the file_id: visible characters of ASCII, without quotes",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:~@+-]{0,199}$",
+        description="the file_id",
     )
     time: EventTime
     datacontenttype: Literal["application/json"] = "application/json"

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from functools import cache
 from hashlib import blake2b
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -53,6 +53,32 @@ class Progress(Fact):
 
     done: Count
     total: Count
+
+
+class Extent(Protocol):
+    """How far something has come: of progress in events as in documents."""
+
+    @property
+    def done(self) -> int: ...
+
+    @property
+    def total(self) -> int: ...
+
+
+E = TypeVar("E", bound=Extent)
+
+
+def furthest(known: E | None, told: E) -> E:
+    """Whichever has come further, so that progress never falls, in whatever order it is told.
+
+    Of two that have come as far, the one that counts in smaller parts.
+    """
+    return told if known is None or _extent(told) >= _extent(known) else known
+
+
+def _extent(progress: Extent) -> tuple[float, int, int]:
+    done, total = progress.done, progress.total
+    return (min(done, total) / total if total else 0.0, total, done)
 
 
 class Failure(Fact):

@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
 
-from shared.facts import Failure, Progress
+from shared.facts import Count, Failure, Progress, Storable
+from shared.storable import sendable_media_type
 
 MAX_FRAME = 8 << 20
 """Bytes of one frame: results are small, and large artifacts go through files."""
@@ -85,8 +86,8 @@ class ProducedArtifact(BaseModel):
     """An artifact for the pod to store."""
 
     name: str = Field(pattern=ARTIFACT_NAME)
-    content_type: str
-    size: int = Field(ge=0)
+    content_type: Annotated[str, AfterValidator(sendable_media_type)]
+    size: Count
     inline: bool
     """Whether its content comes with the frame; else it waits in the scratch directory."""
 
@@ -114,7 +115,7 @@ class Done(BaseModel):
     kind: Literal["done"] = "done"
     last: bool = False
     """The process has done enough, and ends."""
-    statistics: dict[str, int | float | str | bool | None]
+    statistics: Annotated[dict[str, int | float | str | bool | None], Storable]
     artifacts: list[ProducedArtifact]
     content: bytes = Field(default=b"", exclude=True)
     """Of the artifacts without a path, one behind another."""

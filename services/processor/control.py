@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaError
 
 from shared.connection import KAFKA_RETRY_DELAY
+from shared.consuming import note_error, place_of
 from shared.events import CancelRequestedData, FileCancelRequested
 from shared.log import open_log
 from shared.messaging import read_record
@@ -76,7 +77,11 @@ class CancelRequests:
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         for records in (await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS)).values():
             for record in records:
-                self._note(record)
+                try:
+                    self._note(record)
+                except Exception as error:
+                    # The request is noted already, and holds for work that is taken from now on.
+                    note_error("control", error, place_of(record))
 
     def _note(self, record: ConsumerRecord) -> None:
         file_id = (record.key or b"").decode(errors="replace")

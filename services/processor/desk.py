@@ -21,8 +21,9 @@ from services.processor.pace import Pace
 from services.processor.run import Runner
 from services.processor.settings import ProcessorSettings
 from services.processor.work import Work, WorkEvent, source_of
+from shared.consuming import TRIES, UNAVAILABLE, note_error, place_of
 from shared.events import FileRetryScheduled, utc_now
-from shared.messaging import read_record
+from shared.messaging import PROCESSOR_GROUP, read_record
 from shared.reading import UnreadableEventError
 from shared.telemetry import IN_FLIGHT
 
@@ -119,7 +120,11 @@ class Desk:
         if logged is None or not isinstance(logged.event, WorkEvent):
             self._finish(taken)  # A tombstone, or a newer version's event that we know nothing of.
             return
-        self._receive(taken, logged.event)
+        try:
+            self._receive(taken, logged.event)
+        except Exception as error:  # One record must not end the pod, and the next one after it.
+            note_error(PROCESSOR_GROUP, error, place_of(record))
+            self._do(taken, self._outcomes.unprocessable, record, error)
 
     def _receive(self, taken: Taken, event: WorkEvent) -> None:
         of_file = self._of_file.setdefault(event.file_id, set())
@@ -240,20 +245,38 @@ class Desk:
     async def _see_through(
         self, taken: Taken, act: Callable[..., Awaitable[None]], *arguments: object
     ) -> None:
-        delay = FIRST_DELAY
+        delay, failures = FIRST_DELAY, 0
         while True:
             try:
                 await act(*arguments)
                 break
-            except Exception:
-                where = f"{taken.partition.topic}:{taken.partition.partition}@{taken.offset}"
-                log.exception("record %s; trying again in %.0f s", where, delay)
+            except UNAVAILABLE as error:
+                where = place_of(taken.record)
+                log.warning("record %s: %r; trying again in %.0f s", where, error, delay)
+            except Exception as error:
+                note_error(PROCESSOR_GROUP, error, place_of(taken.record))
+                failures += 1
+                if failures >= TRIES:
+                    act, arguments = self._give_up, (taken, error)
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY)
         self._finish(taken)
         if not self._is_called:  # Kafka acknowledges many at a time, whose places are free now.
             self._is_called = True
             asyncio.get_running_loop().call_soon(self.begin_waiting)
+
+    async def _give_up(self, taken: Taken, error: Exception) -> None:
+        """Fail the file of a record on which this pod fails again and again; dead-letter it."""
+        if taken.event is not None:
+            begun = taken.window.begun.get(taken.offset, Begun())
+            try:
+                work = self._work_of(taken, begun._replace(attempts=max(begun.attempts - 1, 0)))
+                await self._outcomes.failed_for_good(work, error)
+            except UNAVAILABLE:
+                raise
+            except Exception as again:  # Its end cannot be told either; the letter remains.
+                note_error(PROCESSOR_GROUP, again, place_of(taken.record))
+        await self._outcomes.unprocessable(taken.record, error)
 
     def _finish(self, taken: Taken) -> None:
         taken.window.finish(taken.offset)

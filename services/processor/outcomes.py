@@ -16,7 +16,8 @@ from services.processor.retry import Backoff, GiveUp, decide
 from services.processor.settings import ProcessorSettings
 from services.processor.verdict import Verdict
 from services.processor.work import Work
-from shared.deadletters import MAX_REASON, dead_letter
+from shared.consuming import TRIES, DeadLetterWriter
+from shared.deadletters import MAX_REASON
 from shared.errors import EventTooLargeError, KafkaUnavailableError
 from shared.events import (
     CancelledData,
@@ -77,6 +78,7 @@ class Outcomes:
     ) -> None:
         self._pod = settings.pod
         self._publisher = publisher
+        self._letters = DeadLetterWriter(publisher, source=SOURCE)
         self._cancels = cancels
         self._acknowledgement = pace.acknowledgement
         self._backoff = Backoff(first=settings.backoff_first, limit=settings.backoff_max)
@@ -186,9 +188,20 @@ class Outcomes:
 
     async def unreadable(self, record: KafkaRecord, error: UnreadableEventError) -> None:
         """Keep an unreadable record, with the reason, where somebody will look at it."""
-        log.warning("unreadable record %s:%d@%d", record.topic, record.partition, record.offset)
         UNREADABLE.inc()
-        await self._publish(dead_letter(record, str(error), source=SOURCE, code=error.code))
+        await self._letters.write(record, str(error), error.code)
+
+    async def unprocessable(self, record: KafkaRecord, error: Exception) -> None:
+        """Keep a record on which the processor itself fails, with the reason."""
+        reason = f"{type(error).__name__}: {error}"
+        await self._letters.write(record, reason, DeadCode.UNPROCESSABLE)
+
+    async def failed_for_good(self, work: Work, error: Exception) -> None:
+        """Tell that the processor itself fails on a file; its record is a dead letter."""
+        _attempts("failed").inc()
+        meaning = f"The processor failed on it {TRIES} times in a row ({type(error).__name__})."
+        data = FailedData(**work.counts, error=failure("internal", meaning))
+        await self._settle(work, FileFailed.of(work.file_id, data, source=SOURCE))
 
     async def _give_up(self, work: Work, error: Failure, progress: Progress | None) -> None:
         log.warning("%s failed: %s: %s", work.file_id, error.code, error.message)

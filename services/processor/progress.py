@@ -4,10 +4,13 @@ import asyncio
 import logging
 
 from services.processor.channel import Advanced
+from services.processor.reports import MAX_MESSAGE, MAX_NAME
+from shared.consuming import note_error
 from shared.errors import WaybillError
 from shared.events import FileProgressed, ProgressedData
-from shared.facts import Progress
+from shared.facts import Progress, furthest
 from shared.publishing import Publisher
+from shared.storable import clean_text
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +37,16 @@ class ProgressReporter:
         self.latest: Progress | None = None
 
     def advance(self, report: Advanced) -> None:
-        """Take note of a report; it is published as soon as the one before it is."""
-        self.latest = report.progress
-        self._waiting = report
+        """Take note of a report; it is published as soon as the one before it is.
+
+        The next phase begins at none of its own parts: what the attempt has reached stays.
+        """
+        self.latest = furthest(self.latest, report.progress)
+        self._waiting = Advanced(
+            phase=clean_text(report.phase, MAX_NAME),
+            progress=self.latest,
+            message=report.message and clean_text(report.message, MAX_MESSAGE),
+        )
         if self._publishing is None:
             self._publishing = asyncio.create_task(self._publish_waiting())
 
@@ -56,4 +66,6 @@ class ProgressReporter:
                 await self._publisher.publish(event)
             except WaybillError as error:
                 log.warning("%s", error)  # The next report tells more; the work goes on.
+            except Exception as error:
+                note_error("progress", error, self._file_id)
         self._publishing = None

@@ -1,4 +1,12 @@
-"""Which reports of progress are worth telling: the first, the last, and a few a second between."""
+"""Which reports of progress are worth telling: the first, the last, and a few a second between.
+
+Reports only advise: whatever a step reports is made a sensible one, or left out, and fails no file.
+"""
+
+import math
+
+from shared.facts import Progress
+from shared.storable import MAX_INT
 
 INTERVAL = 0.25
 """Seconds between two reports of one phase: four a second look live and cost little."""
@@ -8,6 +16,34 @@ BURST = 8
 
 MAX_NAME, MAX_MESSAGE = 64, 200
 """Characters of a phase and of a message: a line on a page."""
+
+
+PARTS = 10_000
+"""Of how many parts a total is made that is no whole number: hundredths of a percent."""
+
+
+def measured(done: object, total: object) -> Progress:
+    """The progress that a step means by any two values; a total of 0 where nobody knows it."""
+    so_far, whole = _number(done) or 0, _number(total) or 0
+    if not whole:
+        return Progress(done=min(int(so_far), MAX_INT), total=0)
+    so_far = min(so_far, whole)
+    if so_far != int(so_far) or whole != int(whole) or whole > MAX_INT:
+        return Progress(done=int(so_far / whole * PARTS), total=PARTS)
+    return Progress(done=int(so_far), total=int(whole))
+
+
+def _number(value: object) -> float | None:
+    """A number not below 0; None of what is none, or not finite."""
+    if isinstance(value, int):
+        return max(0, value)
+    if value is None or isinstance(value, str | bytes | bytearray):
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type] # numpy's numbers, decimals and the like
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return max(0.0, number) if math.isfinite(number) else None
 
 
 class Reports:

@@ -14,6 +14,7 @@ from services.processor.offsets import Begun
 from services.processor.outcomes import Outcomes
 from services.processor.plugins import Pipelines
 from services.processor.progress import ProgressReporter
+from services.processor.results import cleaned
 from services.processor.scratch import Scratch
 from services.processor.settings import ProcessorSettings
 from services.processor.source import ContentChangedError, Sources
@@ -139,6 +140,7 @@ class Runner:
                 job, reporter.advance, on_taken=partial(self._outcomes.begun, work)
             )
             if isinstance(outcome, Broken):
+                outcome.error = cleaned(outcome.error)
                 return await self._judge(work, outcome, fetched, began)
             self._space.look()
             if self._space.was_empty_since(began):

@@ -4,7 +4,6 @@ A job can do no harm beyond its process: it may run out of memory, hang or die, 
 other end of the socket sees it as the end of this attempt.
 """
 
-import contextlib
 import errno
 import gc
 import hashlib
@@ -48,10 +47,17 @@ from services.processor.isolation import (
     renounce,
 )
 from services.processor.machine import fault, system_error
-from services.processor.reports import MAX_MESSAGE, MAX_NAME, Reports
+from services.processor.reports import MAX_MESSAGE, MAX_NAME, Reports, measured
+from services.processor.results import (
+    MAX_CODE,
+    MAX_DETAIL,
+    advisory,
+    checked_artifact,
+    checked_statistics,
+)
 from services.processor.steps.document import Document
 from services.processor.steps.pipeline import run_pipeline, run_steps
-from shared.facts import Failure, Progress
+from shared.facts import Failure
 from shared.packs import Packs
 from shared.workerrors import PermanentError, TransientError, WorkError
 from shared.writing import overwrite_file, write_file
@@ -63,9 +69,6 @@ MAX_INLINE = 256 << 10
 
 EXIT_OUT_OF_MEMORY = 71
 """Exit code of a worker that has no memory left to tell of it."""
-
-MAX_CODE, MAX_DETAIL = 64, 500
-"""Characters of an error's code and of its description: every status carries them."""
 
 BLOCK = 512
 """Bytes of the blocks in which `stat` reports what a file takes on the disk."""
@@ -100,13 +103,21 @@ class WorkerContext:
         self, done: int, total: int, message: str | None = None, *, phase: str | None = None
     ) -> None:
         """Report, if it is worth it and the pod is listening; never waits, and never fails."""
-        phase = (phase or self.step)[:MAX_NAME]
-        if not self._reports.is_due(phase, done=done, total=total, now=time.monotonic()):
+        try:
+            self._report(done, total, message, phase)
+        except Exception as error:  # It only advises: no file fails by it.
+            log.warning("a report of progress is left out: %s", _describe(error))
+
+    def _report(self, done: object, total: object, message: object, phase: object) -> None:
+        progress = measured(done, total)
+        phase = advisory(phase or self.step, MAX_NAME)
+        now = time.monotonic()
+        if not self._reports.is_due(phase, done=progress.done, total=progress.total, now=now):
             return
         report = Advanced(
             phase=phase,
-            progress=Progress(done=max(0, done), total=max(0, total)),
-            message=message[:MAX_MESSAGE] if message else None,
+            progress=progress,
+            message=advisory(message, MAX_MESSAGE) if message else None,
         )
         frame = encode(report)
         try:
@@ -118,7 +129,7 @@ class WorkerContext:
 
     def artifact(self, name: str, content_type: str, content: bytes | str) -> None:
         """Leave an artifact for the pod to store."""
-        data = content.encode() if isinstance(content, str) else content
+        name, content_type, data = checked_artifact(name, content_type, content)
         inline = len(self.content) + len(data) <= MAX_INLINE
         if inline:
             self.content += data
@@ -191,7 +202,7 @@ def work(job: Job, channel: socket.socket, folder: Path) -> Done | Broken:
         else:
             document = _run_plugin(job.plugin, document, context)
         return Done(
-            statistics=document.statistics,
+            statistics=checked_statistics(document.statistics),
             artifacts=context.artifacts,
             content=bytes(context.content),
         )
@@ -281,6 +292,9 @@ def _answer(outcome: Done | Broken) -> bytes:
         return encode(outcome)
     except FrameTooLargeError:
         return encode(Broken(error=failure("result_too_large"), last=outcome.last))
+    except Exception as error:  # It was judged before; should it yet be no JSON, it is no result.
+        log.exception("an outcome that cannot be told")
+        return encode(Broken(error=failure("bad_result", _describe(error)), last=outcome.last))
 
 
 def _memory() -> int:
@@ -296,8 +310,7 @@ def _broken(error: BaseException) -> Broken:
         return Broken(error=fault(number), last=True)
     match error:
         case WorkError():
-            code, detail = error.error_code[:MAX_CODE], error.detail[:MAX_DETAIL]
-            return Broken(error=Failure(code=code, message=detail, retryable=error.retryable))
+            return Broken(error=_told(error))
         case MemoryError():
             gc.collect()
             return Broken(error=failure("out_of_memory"), last=True)
@@ -317,11 +330,18 @@ def _broken(error: BaseException) -> Broken:
     return Broken(error=failure("step_failed", meaning), last=last)
 
 
+def _told(error: WorkError) -> Failure:
+    """What a step says of its own failure, as far as it says it in texts."""
+    code = advisory(getattr(error, "error_code", ""), MAX_CODE) or "step_failed"
+    detail = advisory(getattr(error, "detail", ""), MAX_DETAIL) or type(error).__name__
+    return Failure(code=code, message=detail, retryable=bool(error.retryable))
+
+
 def _describe(error: BaseException) -> str:
     """The error in one line, even if the error itself cannot say it."""
-    with contextlib.suppress(Exception):
-        return f"{type(error).__name__}: {error}"[:MAX_DETAIL]
-    return type(error).__name__
+    name = advisory(type(error).__name__, MAX_CODE)
+    text = advisory(error, MAX_DETAIL)
+    return f"{name}: {text}"[:MAX_DETAIL] if text else name
 
 
 def _redirect(output: Connection) -> None:

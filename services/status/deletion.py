@@ -16,6 +16,7 @@ from services.status.hub import Hub
 from services.status.projection import Status, apply
 from services.status.store import FileStore
 from shared.blobs import BlobStore
+from shared.consuming import note_error
 from shared.deadlines import blob_store_answers
 from shared.errors import LegalHoldError, UnavailableError
 from shared.events import DeletedData, FileDeleted
@@ -92,8 +93,8 @@ class Eraser:
                     await self._erase(status)
                 except UnavailableError:
                     raise
-                except Exception:
-                    log.exception("%s is not erased; it is tried again", status.file_id)
+                except Exception as error:  # It stays marked, and holds up no other.
+                    note_error("eraser", error, status.file_id)
                     failed += 1
             if failed:
                 raise NotErasedError(f"{failed} deleted files could not be erased")

@@ -10,7 +10,7 @@ not known who may see it.
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -96,7 +96,12 @@ class _Waiting:
 class Overlay:
     """What the tail says of the files that it names."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_failure: Callable[[Observed, Exception], None] | None = None) -> None:
+        """Args:
+        on_failure: is told of an event that cannot be folded, which is then left out here, as the
+            projector dead-letters it. Without it the error is raised.
+        """
+        self._on_failure = on_failure
         self._held: OrderedDict[str, _Held] = OrderedDict()
         self._waiting: dict[str, _Waiting] = {}
         self._read: dict[Partition, int] = {}
@@ -298,7 +303,13 @@ class Overlay:
     def _apply(self, held: _Held, observed: Observed) -> list[Update]:
         """Fold an event; the state to which it leads, if it changes anything."""
         before = held.status
-        after = apply(before, observed.event, observed.offset)
+        try:
+            after = apply(before, observed.event, observed.offset)
+        except Exception as error:  # A pure function fails on what it is given.
+            if self._on_failure is None:
+                raise
+            self._on_failure(observed, error)
+            return []
         self._held[after.file_id] = held
         if after is before:
             return []

@@ -40,7 +40,7 @@ from shared.events import (
     Timestamp,
     WorkEvent,
 )
-from shared.facts import Failure, Progress, Result, assembled
+from shared.facts import Failure, Progress, Result, assembled, furthest
 from shared.places import source_key
 
 CANCELLING = "cancelling"
@@ -184,6 +184,8 @@ def _add(draft: Draft, event: WorkEvent, offset: int) -> None:
     if leads:
         _lead(draft, event)
         draft["position"] = position
+    elif isinstance(event, FileProgressed) and _is_of_present_attempt(draft, event):
+        draft["progress"] = furthest(draft["progress"], _view(event.data.progress))
     if draft["cancel_run"] is not None or event.type in _ASKING:
         _note_request(draft, event)
 
@@ -218,6 +220,9 @@ _UNDECIDED: Draft = {
 
 def _lead(draft: Draft, event: WorkEvent) -> None:
     """Let an event decide what the leading event alone decides."""
+    reached: ProgressView | None = None
+    if isinstance(event, FileProgressed) and _is_of_present_attempt(draft, event):
+        reached = draft["progress"]
     draft |= _UNDECIDED
     told = vars(event.data)  # A field that is not there costs pydantic's getattr an exception.
     draft["run"] = told["run"]
@@ -235,7 +240,7 @@ def _lead(draft: Draft, event: WorkEvent) -> None:
         case FileProgressed(data=data):
             draft["status"] = State.PROCESSING
             draft["phase"] = data.phase
-            draft["progress"] = _view(data.progress)
+            draft["progress"] = furthest(reached, _view(data.progress))
         case FileUploaded() | FileRequeued():
             pass
         case FileRetrying(data=data):
@@ -245,7 +250,7 @@ def _lead(draft: Draft, event: WorkEvent) -> None:
         case FileFailed(data=data):
             _end(draft, State.FAILED, event.time)
             draft["error"] = data.error
-            draft["progress"] = _view(data.progress)
+            draft["progress"] = _view(data.progress) if data.progress else None
         case FileCancelled():
             _end(draft, State.CANCELLED, event.time)
         case FileDeleted():
@@ -263,8 +268,17 @@ def _end(draft: Draft, outcome: State, time: datetime) -> None:
     draft["finished_at"] = time
 
 
-def _view(progress: Progress | None) -> ProgressView | None:
-    return ProgressView(done=progress.done, total=progress.total) if progress else None
+def _is_of_present_attempt(draft: Draft, event: FileProgressed) -> bool:
+    """Whether an event tells of the attempt that is being made: its progress never falls."""
+    return (
+        draft["status"] is State.PROCESSING
+        and draft["attempt"] == event.data.attempt
+        and draft["run"] == event.data.run
+    )
+
+
+def _view(progress: Progress) -> ProgressView:
+    return ProgressView(done=progress.done, total=progress.total)
 
 
 def _note_facts(draft: Draft, event: WorkEvent, *, leads: bool) -> None:

@@ -94,5 +94,7 @@ def rewind(document: Status, read: Mapping[Topic, int]) -> Status | None:
             "status": _STATES[last.type],
             "run": last.run,
             "attempt": last.attempt or 0,
+            # It may be what was reached later, and progress does not fall within an attempt.
+            "progress": None,
         }
     )

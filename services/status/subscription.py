@@ -162,6 +162,11 @@ class Subscription:
         """Leave out what is not newer than a state that the subscriber is told by other ways."""
         self._told[status.file_id] = status
 
+    def cut_off(self) -> None:
+        """End a subscription whose subscriber cannot be told; a client comes back by itself."""
+        self._cut()
+        self._wake()
+
     def close(self) -> None:
         """Tell the subscriber that no more comes."""
         self.closed = True

@@ -55,7 +55,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
         )
         keys = Keys(blobs)
         duplicates = Duplicates(settings=settings, blobs=blobs, link=link)
-        endings = Endings(settings, duplicates)
+        endings = Endings(settings, duplicates, publisher)
         intake = Intake(
             settings=settings, blobs=blobs, outbox=outbox, keys=keys, duplicates=duplicates
         )

@@ -9,15 +9,18 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaError
 
 from services.upload.duplicates import Duplicates
 from shared.connection import kafka_options
+from shared.consuming import DeadLetterWriter, RecordHandler
 from shared.errors import UnavailableError
 from shared.events import FileCancelled, FileDeleted, FileFailed
 from shared.messaging import SESSION_TIMEOUT_MS, group_name, read_record, topic_names
+from shared.publishing import Publisher
 from shared.reading import UnreadableEventError
 from shared.settings import Settings
 from shared.topics import LIFECYCLE
@@ -37,9 +40,13 @@ RETRY_DELAY = 2.0
 class Endings:
     """Follows the lifecycle of files."""
 
-    def __init__(self, settings: Settings, duplicates: Duplicates) -> None:
+    def __init__(
+        self, settings: Settings, duplicates: Duplicates, publisher: Publisher | None = None
+    ) -> None:
         self._settings = settings
         self._duplicates = duplicates
+        letters = DeadLetterWriter(publisher, source="/upload")
+        self._handler = RecordHandler(GROUP, letters)
 
     @asynccontextmanager
     async def followed(self) -> AsyncIterator[None]:
@@ -80,7 +87,7 @@ class Endings:
                 )
                 for records in batches.values():
                     for record in records:
-                        await self._see_to(record)
+                        await self._handler.handle(record, partial(self._see_to, record))
                 if batches:
                     await consumer.commit()
         finally:

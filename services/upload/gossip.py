@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from services.upload.link import KafkaLink
 from services.upload.settings import UploadSettings
 from services.upload.usage import DAY, Usage
+from shared.consuming import note_error, place_of
 from shared.errors import KafkaUnavailableError
 from shared.log import POLL_TIMEOUT_MS, open_log, seek_to
 from shared.publishing import Publisher
@@ -106,5 +107,9 @@ class Gossip:
                 )
                 for records in batches.values():
                     for record in records:
-                        self._usage.hear(record.value or b"")
+                        try:
+                            self._usage.hear(record.value or b"")
+                        except Exception as error:
+                            # One report that is not counted; the next one of its pod is.
+                            note_error("quota sync", error, place_of(record))
                 await asyncio.sleep(0)  # What is there comes without a wait, for seconds at first.

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from services.processor.steps.document import Context, Document, Step
+from shared.storable import sendable_media_type
 from shared.workerrors import PermanentError, TransientError
 
 MAX_ANSWER = 64 << 20
@@ -59,10 +60,10 @@ def http_step(
             message = f"{host} does not answer: {type(error).__name__}."
             raise TransientError("http_unavailable", message) from error
         if artifact is not None:
-            kind = response.headers.get("content-type", "application/octet-stream")
+            kind = sendable_media_type(response.headers.get("content-type"))
             context.artifact(artifact, kind, bytes(answer))
         if as_text:
-            document.text = answer.decode(response.encoding or "utf-8", errors="replace")
+            document.text = _decoded(bytes(answer), response.encoding)
         return document
 
     post.__name__ = host
@@ -73,6 +74,15 @@ def http_step(
 def needs_network(step: Step) -> bool:
     """Whether a step cannot do without the network."""
     return getattr(step, _NETWORK, False) is True
+
+
+def _decoded(answer: bytes, encoding: str | None) -> str:
+    try:
+        text = answer.decode(encoding or "utf-8", errors="replace")
+    except LookupError:  # Python has codecs that are of no text, such as `hex`.
+        text = answer.decode(errors="replace")
+    # Some, such as UTF-7, give lone surrogates.
+    return text.encode(errors="replace").decode()
 
 
 def _check(host: str, status: int) -> None:

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
@@ -20,13 +21,13 @@ from services.status.access import EVERYTHING
 from services.status.commanding import SOURCE
 from services.status.history import MAX_HISTORY
 from services.status.hub import Hub
-from services.status.loops import WEBHOOKS
 from services.status.projection import State, Status
 from services.status.webhooks.deliveries import Deliveries, Delivery
 from services.status.webhooks.message import body, headers, message_id
 from services.status.webhooks.registry import Webhook, Webhooks
 from services.status.webhooks.schedule import Waiting, seconds_to_sleep, take_due
 from shared.connection import Answers, close_consumer, kafka_options
+from shared.consuming import DeadLetterWriter, RecordHandler
 from shared.deadlines import blob_store_answers, joins_group, kafka_answers
 from shared.errors import ForbiddenAddressError, KafkaUnavailableError, UnavailableError
 from shared.events import (
@@ -44,7 +45,6 @@ from shared.publishing import Publisher
 from shared.reading import UnreadableEventError
 from shared.settings import Settings
 from shared.supervision import RunningLoop
-from shared.telemetry import LOOP_FAILURES
 from shared.topics import LIFECYCLE, RETRY_TIERS, tier_for
 
 log = logging.getLogger(__name__)
@@ -105,6 +105,7 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
         self._publisher = publisher
         self._consumer: AIOKafkaConsumer | None = None
         self._under_way: dict[TopicPartition, asyncio.Task[None]] = {}
+        self._handler = RecordHandler(GROUP, DeadLetterWriter(publisher, source="/webhooks"))
 
     async def run(self, loop: RunningLoop) -> None:
         """Deliver until cancelled.
@@ -208,33 +209,25 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
         records: Sequence[ConsumerRecord],
     ) -> None:
         """See to the records of one partition, in order, each when it is due."""
+        of_offset = {record.offset: record for record in records}
         waiting = deque(
             Waiting(_due_at(event), record.offset, event) for record, event in _read(records)
         )
         while waiting:
             now = utc_now()
             if due := take_due(waiting, now):
-                await asyncio.gather(*(self._see_through(partition, each) for each in due))
+                await asyncio.gather(
+                    *(self._see_through(of_offset[each.offset], each.event) for each in due)
+                )
                 async with kafka_answers("the commit of webhooks"):
                     await consumer.commit({partition: due[-1].offset + 1})
             else:
                 await asyncio.sleep(seconds_to_sleep(waiting[0].due_at, now))
         consumer.resume(partition)
 
-    async def _see_through(self, partition: TopicPartition, waiting: Waiting[Told]) -> None:
+    async def _see_through(self, record: ConsumerRecord, event: Told) -> None:
         """See to one record for as long as it takes; it holds up its own partition alone."""
-        while True:
-            try:
-                await self._see_to(waiting.event)
-                return
-            except UnavailableError as error:
-                log.warning("a webhook waits: %s", error)
-            except Exception:
-                LOOP_FAILURES.labels(loop=WEBHOOKS.name).inc()
-                file_id = waiting.event.file_id if waiting.event is not None else None
-                place = f"{partition.topic}:{partition.partition}@{waiting.offset}"
-                log.exception("the webhooks of %s (%s) fail; they are tried again", file_id, place)
-            await asyncio.sleep(RETRY_DELAY)
+        await self._handler.handle(record, partial(self._see_to, event))
 
     async def _see_to(self, event: Told) -> None:
         known = await self._webhooks.all()

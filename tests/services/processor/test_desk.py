@@ -2,23 +2,30 @@
 
 import asyncio
 
+import pytest
+
 from services.processor.app import Processor
+from services.processor.outcomes import Outcomes
 from services.processor.settings import ProcessorSettings
+from services.processor.work import Work
 from shared.blobs import BlobStore
+from shared.consuming import TRIES
 from shared.events import (
     AnyEvent,
     CancelRequestedData,
     FileCancelled,
     FileCancelRequested,
+    FileDead,
     FileFailed,
     FileRetrying,
     FileRetryScheduled,
     new_file_id,
 )
+from shared.facts import Result
 from shared.log import open_log
 from shared.publishing import Publisher
 from shared.settings import Settings
-from shared.topics import CONTROL, LIFECYCLE, RETRY_TIERS
+from shared.topics import CONTROL, DEAD, LIFECYCLE, RETRY_TIERS
 from tests.services.processor.pods import processing_pod, types_of, upload
 from tests.support.consuming import consume
 
@@ -187,3 +194,37 @@ async def test_a_scheduled_retry_carries_no_personal_data(
     assert isinstance(scheduled, FileRetryScheduled)
     assert b"ada" not in scheduled.to_json()
     assert b"demo.json" not in scheduled.to_json()
+
+
+async def test_a_record_on_which_the_pod_itself_fails_is_dead_lettered_and_harms_no_other(
+    publisher: Publisher,
+    processor_settings: ProcessorSettings,
+    blobs: BlobStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    poison = await upload(publisher, blobs)
+    completed = Outcomes.completed
+
+    async def fail_on_one(outcomes: Outcomes, work: Work, result: Result) -> None:
+        if work.file_id == poison:
+            raise ZeroDivisionError("nobody foresaw it")
+        await completed(outcomes, work, result)
+
+    monkeypatch.setattr(Outcomes, "completed", fail_on_one)
+    monkeypatch.setattr("services.processor.desk.FIRST_DELAY", 0.01)
+    others = [await upload(publisher, blobs) for _ in range(3)]
+    async with processing_pod(processor_settings):
+        (letter,) = await consume(processor_settings, DEAD, 1)
+        # Of the others a beginning and an end each; of this one a beginning of each try.
+        events = await consume(processor_settings, LIFECYCLE, 2 * len(others) + TRIES + 1)
+    assert {types_of(events, each)[-1] for each in others} == {"completed"}
+    assert isinstance(letter, FileDead)
+    assert (letter.file_id, letter.data.code) == (poison, "unprocessable")
+    assert "ZeroDivisionError: nobody foresaw it" in letter.data.reason
+    failed = outcome(events, poison)
+    assert isinstance(failed, FileFailed)
+    assert (failed.data.error.code, failed.data.error.retryable) == ("internal", True)
+    noted = next(each.message for each in caplog.records if "processor failed" in each.message)
+    assert poison in noted
+    assert "file.uploaded:" in noted

@@ -286,3 +286,22 @@ def test_a_terminal_file_is_the_same_whether_or_not_its_requests_to_cancel_are_s
     settled = status.status.is_terminal and status.cancel_run is None
     assume(settled and len(forgotten) < len(log))
     assert fold(None, data.draw(st.permutations(forgotten))) == status
+
+
+@given(st.permutations([(1, 19, 20), (2, 0, 1), (3, 1, 4), (4, 2, 20)]))
+def test_progress_does_not_fall_within_an_attempt_in_whatever_order_it_comes(
+    told: list[tuple[int, int, int]],
+) -> None:
+    status: Status | None = apply(apply(None, uploaded(), 0), processing(), 1)
+    reached = []
+    for offset, (seq, done, total) in enumerate(told, start=2):
+        status = apply(status, progressed(seq, done=done, total=total), offset)
+        assert status.progress is not None
+        reached.append(status.progress.percent)
+    assert reached == sorted(reached)
+    assert reached[-1] == 95
+    again = apply(status, processing(2, time=30), 20)
+    assert again.progress is None
+    first = apply(again, progressed(1, attempt=2, done=1, total=10), 21)
+    assert first.progress is not None
+    assert first.progress.percent == 10

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -174,3 +175,26 @@ def test_a_reader_sees_no_step_back_while_the_tail_is_behind_mongodb() -> None:
         current = overlay.get(FILE)
         assert current is not None
         assert current.status.status == "completed"
+
+
+def test_an_event_that_cannot_be_folded_is_told_and_skips_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def apply_badly(status: Status | None, event: StatusEvent, offset: int) -> Status:
+        if offset == 1:
+            raise ZeroDivisionError("nobody foresaw it")
+        return apply(status, event, offset)
+
+    monkeypatch.setattr("services.status.overlay.apply", apply_badly)
+    failed: list[int] = []
+    overlay = Overlay(lambda observed, _: failed.append(observed.offset))
+    overlay.begin({})
+    place = Partition(1, 0)
+    events = [
+        Observed(uploaded(), Partition(0, 0), 0, 0),
+        Observed(processing(), place, 0, 1),
+        Observed(completed(), place, 0, 2),
+    ]
+    told = overlay.fold(events, {}, overdue=[], read={}, now=0.0)
+    assert failed == [1]
+    assert [each.status.status.value for each in told] == ["pending", "completed"]
