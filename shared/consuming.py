@@ -66,7 +66,7 @@ def note_error(consumer: str, error: BaseException, where: str) -> None:
     log.error("%s failed on %s: %r", consumer, where, error, exc_info=error)
 
 
-def _raise_if_cancelled() -> None:
+def raise_if_cancelled() -> None:
     """Raise what is handled now if somebody has cancelled this task.
 
     Libraries also raise `CancelledError` where something of their own was cancelled.
@@ -93,7 +93,7 @@ async def until_done(
             log.warning("%s waits: %s", consumer, error or repr(error))
             await asyncio.sleep(WAIT_DELAY)
         except (Exception, asyncio.CancelledError) as error:
-            _raise_if_cancelled()
+            raise_if_cancelled()
             note_error(consumer, error, where())
             await asyncio.sleep(delay)
             delay = min(2 * delay, LONGEST_DELAY)
@@ -148,7 +148,7 @@ class RecordHandler:
                 log.warning("%s waits: %s", self._consumer, error or repr(error))
                 await asyncio.sleep(WAIT_DELAY)
             except (Exception, asyncio.CancelledError) as error:
-                _raise_if_cancelled()
+                raise_if_cancelled()
                 note_error(self._consumer, error, place_of(record))
                 failures += 1
                 if failures >= self._tries:

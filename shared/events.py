@@ -8,10 +8,8 @@ and `.commanded` only.
 
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
-from secrets import randbits
 from time import time_ns
 from typing import Annotated, Any, Literal, Self, TypeGuard
-from uuid import UUID
 
 from pydantic import (
     AfterValidator,
@@ -33,6 +31,9 @@ from shared.facts import (
     Storable,
     assembled,
 )
+from shared.ids import file_id_age as file_id_age
+from shared.ids import first_file_id as first_file_id
+from shared.ids import new_file_id as new_file_id
 from shared.storable import MAX_INT, checked_moment
 
 
@@ -69,36 +70,6 @@ class Rank(IntEnum):
     PROGRESSED = 2
     RETRYING = 3
     TERMINAL = 4
-
-
-def new_file_id() -> str:
-    """A UUIDv7 (RFC 9562): unique, sorted by time, and able to tell its age.
-
-    Beside the milliseconds it has the 4096ths of one (method 3 of the RFC) and 62 random bits. The
-    package uuid6 adds a millisecond for each id instead: beyond a thousand a second, its ids are
-    soon of the future.
-    """
-    milliseconds, rest = divmod(time_ns(), 1_000_000)
-    told = f"{milliseconds:012x}7{rest * 4096 // 1_000_000:03x}"
-    chance = f"{1 << 63 | randbits(62):016x}"
-    return f"{told[:8]}-{told[8:12]}-{told[12:]}-{chance[:4]}-{chance[4:]}"
-
-
-def file_id_age(file_id: str, now: datetime) -> float | None:
-    """Seconds since `file_id` was made, or None if it is not a UUIDv7."""
-    try:
-        parsed = UUID(file_id)
-    except ValueError:
-        return None
-    if parsed.version != 7:
-        return None
-    return now.timestamp() - (parsed.int >> 80) / 1000
-
-
-def first_file_id(moment: datetime) -> str:
-    """Not above any id that is made at `moment` or later, and above all that were made before."""
-    milliseconds = f"{max(0, int(moment.timestamp() * 1000)):012x}"
-    return f"{milliseconds[:8]}-{milliseconds[8:]}"
 
 
 def utc_now() -> datetime:

@@ -21,7 +21,15 @@ from services.processor.pace import Pace
 from services.processor.run import Runner
 from services.processor.settings import ProcessorSettings
 from services.processor.work import Work, WorkEvent, source_of
-from shared.consuming import TRIES, UNAVAILABLE, note_error, place_of
+from shared.consuming import (
+    TRIES,
+    UNAVAILABLE,
+    note_error,
+    place_of,
+    places_of,
+    raise_if_cancelled,
+    until_done,
+)
 from shared.events import FileRetryScheduled, utc_now
 from shared.messaging import PROCESSOR_GROUP, read_record
 from shared.reading import UnreadableEventError
@@ -174,7 +182,11 @@ class Desk:
     async def _begin(self, begun: list[tuple[Taken, Begun]]) -> None:
         """Make an attempt at each, once Kafka knows: so that none can be cut off unnoticed."""
         with self._pace.commit.measure():
-            await self._committer.written({taken.partition for taken, _ in begun})
+            await until_done(
+                lambda: self._committer.written({taken.partition for taken, _ in begun}),
+                consumer=PROCESSOR_GROUP,
+                where=lambda: places_of([taken.record for taken, _ in begun]),
+            )
         for taken, before in begun:
             # Meanwhile it may have been given back, or somebody may have cancelled it.
             if self._taken.get((taken.partition, taken.offset)) is taken and taken.task is None:
@@ -253,7 +265,8 @@ class Desk:
             except UNAVAILABLE as error:
                 where = place_of(taken.record)
                 log.warning("record %s: %r; trying again in %.0f s", where, error, delay)
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                raise_if_cancelled()
                 note_error(PROCESSOR_GROUP, error, place_of(taken.record))
                 failures += 1
                 if failures >= TRIES:
@@ -265,7 +278,7 @@ class Desk:
             self._is_called = True
             asyncio.get_running_loop().call_soon(self.begin_waiting)
 
-    async def _give_up(self, taken: Taken, error: Exception) -> None:
+    async def _give_up(self, taken: Taken, error: BaseException) -> None:
         """Fail the file of a record on which this pod fails again and again; dead-letter it."""
         if taken.event is not None:
             begun = taken.window.begun.get(taken.offset, Begun())

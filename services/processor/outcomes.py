@@ -191,12 +191,12 @@ class Outcomes:
         UNREADABLE.inc()
         await self._letters.write(record, str(error), error.code)
 
-    async def unprocessable(self, record: KafkaRecord, error: Exception) -> None:
+    async def unprocessable(self, record: KafkaRecord, error: BaseException) -> None:
         """Keep a record on which the processor itself fails, with the reason."""
         reason = f"{type(error).__name__}: {error}"
         await self._letters.write(record, reason, DeadCode.UNPROCESSABLE)
 
-    async def failed_for_good(self, work: Work, error: Exception) -> None:
+    async def failed_for_good(self, work: Work, error: BaseException) -> None:
         """Tell that the processor itself fails on a file; its record is a dead letter."""
         _attempts("failed").inc()
         meaning = f"The processor failed on it {TRIES} times in a row ({type(error).__name__})."

@@ -5,7 +5,7 @@ import logging
 
 from services.processor.channel import Advanced
 from services.processor.reports import MAX_MESSAGE, MAX_NAME
-from shared.consuming import note_error
+from shared.consuming import note_error, raise_if_cancelled
 from shared.errors import WaybillError
 from shared.events import FileProgressed, ProgressedData
 from shared.facts import Progress, furthest
@@ -51,21 +51,27 @@ class ProgressReporter:
             self._publishing = asyncio.create_task(self._publish_waiting())
 
     async def _publish_waiting(self) -> None:
-        while self._waiting is not None:
-            report, self._waiting = self._waiting, None
-            self._seq += 1
-            data = ProgressedData(
-                **self._counts,
-                seq=self._seq,
-                phase=report.phase,
-                progress=report.progress,
-                message=report.message,
-            )
-            event = FileProgressed.of(self._file_id, data, source="/processor")
-            try:
-                await self._publisher.publish(event)
-            except WaybillError as error:
-                log.warning("%s", error)  # The next report tells more; the work goes on.
-            except Exception as error:
-                note_error("progress", error, self._file_id)
-        self._publishing = None
+        try:
+            while self._waiting is not None:
+                report, self._waiting = self._waiting, None
+                await self._publish(report)
+        finally:
+            self._publishing = None
+
+    async def _publish(self, report: Advanced) -> None:
+        self._seq += 1
+        data = ProgressedData(
+            **self._counts,
+            seq=self._seq,
+            phase=report.phase,
+            progress=report.progress,
+            message=report.message,
+        )
+        event = FileProgressed.of(self._file_id, data, source="/processor")
+        try:
+            await self._publisher.publish(event)
+        except WaybillError as error:
+            log.warning("%s", error)  # The next report tells more; the work goes on.
+        except (Exception, asyncio.CancelledError) as error:
+            raise_if_cancelled()
+            note_error("progress", error, self._file_id)

@@ -23,7 +23,8 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 
 from services.status.projection import Status, fold
-from services.status.store import FileStore, UnstorableError
+from services.status.store import FileStore
+from services.status.stored_documents import UnstorableError
 from shared.connection import Answers, close_client, close_consumer, security_of
 from shared.consuming import (
     UNAVAILABLE,

@@ -6,8 +6,6 @@ from collections.abc import (
     Callable,
     Collection,
     Coroutine,
-    Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
@@ -17,8 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from bson.errors import BSONError
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
-from pydantic import ValidationError
-from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, UpdateOne
+from pymongo import ASCENDING, DESCENDING, InsertOne, UpdateOne
 from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
@@ -30,12 +27,21 @@ from pymongo.errors import (
 
 from services.status.access import EVERYTHING, Visibility
 from services.status.conditions import conditions
-from services.status.position import as_integers
+from services.status.indexes import BY_CHANGE, INDEXES, OF_ALL
 from services.status.projection import State, Status
 from services.status.query import Cursor, Query, Sort
+from services.status.stored_documents import (
+    PRESENT,
+    UnreadableDocumentError,
+    UnstorableError,
+    as_read,
+    compared,
+    readable,
+    to_document,
+    to_status,
+)
 from shared.errors import MongoUnavailableError, TooWideSearchError
 from shared.settings import Settings
-from shared.telemetry import UNREADABLE_DOCUMENTS
 
 log = logging.getLogger(__name__)
 
@@ -54,41 +60,6 @@ SOCKET_TIMEOUT_MS = 15_000
 
 A mongod that is frozen keeps its connections open; the largest batch takes about a second."""
 
-BY_CHANGE = [("status", ASCENDING), ("updated_at", DESCENDING), ("_id", DESCENDING)]
-"""The index of lists in the order of changes."""
-
-BY_STATE = [("status", ASCENDING), ("_id", DESCENDING)]
-"""The index of lists by status, in the order of uploads."""
-
-
-OF_ALL = {field: f"{field}_1__id_-1" for field in ("owner", "batch_id", "label_index")}
-"""The indexes of earlier versions that had all files in them, by field."""
-
-
-def _of_those_who_have(field: str) -> IndexModel:
-    """The index of a list by a field that many files have not: those do not pay for it."""
-    # What MongoDB would name it is the name of an index of all files, if there was one.
-    name = {"name": f"by_{field}"} if field in OF_ALL else {}
-    return IndexModel(
-        [(field, ASCENDING), ("_id", DESCENDING)],
-        partialFilterExpression={field: {"$gt": ""}},
-        **name,
-    )
-
-
-INDEXES = [
-    IndexModel(BY_STATE),
-    IndexModel(BY_CHANGE),
-    *map(_of_those_who_have, ("owner", "tenant", "batch_id", "label_index", "shares.reader")),
-    IndexModel("to_erase", sparse=True),
-    IndexModel("cancel_run", name="to_cancel", partialFilterExpression={"cancel_run": {"$gt": 0}}),
-]
-"""Those of the lists, and those that find the few files to be erased or to be cancelled.
-
-Of a list each ends with what it is sorted by, so that MongoDB neither sorts nor reads a collection
-from end to end. Few of these fields change while a file is worked on, since the projector pays for
-an index at each change: with the status in the indexes of all fields it wrote a third less."""
-
 FIND_WITHIN_MS = 3_000
 """How long MongoDB looks for the files of one page: a filter that matches few of millions may have
 no index of its own, and nobody waits longer for a list."""
@@ -103,23 +74,6 @@ itself. No other part of a write raises one of these."""
 REFUSED = frozenset({2, 9, 14, 15, 22, 52, 53, 55, 56, 57, 121, 171, 10334, 17280, 17419, 17420})
 """Codes by which MongoDB refuses a document for what it is: a bad value, key or type, too large or
 deep, invalid by the collection's rules. All others tell of MongoDB's own state, and may pass."""
-
-
-class UnstorableError(Exception):
-    """MongoDB does not take some documents, for what they are; all others are written."""
-
-    def __init__(self, refused: Mapping[str, str], conflicts: Collection[str] = ()) -> None:
-        """Args:
-        refused: by file, why MongoDB does not take its document.
-        conflicts: files that somebody else changed, among the others.
-        """
-        super().__init__("; ".join(f"{file}: {why}" for file, why in refused.items()))
-        self.refused = dict(refused)
-        self.conflicts = set(conflicts)
-
-
-class UnreadableDocumentError(Exception):
-    """A document in MongoDB is not one of this version; a refold of the log replaces it."""
 
 
 P = ParamSpec("P")
@@ -218,7 +172,7 @@ class FileStore:
             UnreadableDocumentError: its document is none of this version.
         """
         document = await self._files.find_one({"_id": file_id, **visible_to.conditions()})
-        return None if document is None else _to_status(document)
+        return None if document is None else to_status(document)
 
     @translated
     async def get_many(
@@ -226,7 +180,7 @@ class FileStore:
     ) -> dict[str, Status]:
         """Those of the files that are known, and whose documents can be read."""
         cursor = self._files.find({"_id": {"$in": list(file_ids)}, **visible_to.conditions()})
-        return {status.file_id: status for status in _readable([each async for each in cursor])}
+        return {status.file_id: status for status in readable([each async for each in cursor])}
 
     @translated
     async def save(self, changes: Sequence[tuple[Status | None, Status]]) -> set[str]:
@@ -323,7 +277,7 @@ class FileStore:
             documents = await found.to_list(None)
         except ExecutionTimeout as error:
             raise TooWideSearchError from error
-        items = list(_readable(documents[:limit]))
+        items = list(readable(documents[:limit]))
         more = len(documents) > limit and items
         return Page(items, Cursor.behind(items[-1], sort) if more else None)
 
@@ -365,30 +319,30 @@ class FileStore:
         wanted = {"status": state.value, "deleted_at": None, **visible_to.conditions()}
         found = self._files.find(wanted, {"history": 0})
         documents = await found.sort("_id", ASCENDING).limit(1).to_list(None)
-        return next(_readable(documents), None)
+        return next(readable(documents), None)
 
     @translated
     async def to_erase(self, limit: int) -> list[Status]:
         """Files that were deleted, and that something may be stored of."""
         found = self._files.find({"to_erase": True}).limit(limit)
-        return list(_readable([document async for document in found]))
+        return list(readable([document async for document in found]))
 
     @translated
     async def to_cancel(self, limit: int) -> list[Status]:
         """Files under way whose present run somebody wants to stop."""
         found = self._files.find({"cancel_run": {"$gt": 0}}).limit(limit)
-        return [_to_status(document) async for document in found]
+        return [to_status(document) async for document in found]
 
     @translated
     async def erased(self, read: Status) -> None:
         """Note that nothing is stored of a file, unless something has happened to it meanwhile."""
-        await self._files.update_one(_as_read(read), {"$unset": {"to_erase": ""}})
+        await self._files.update_one(as_read(read), {"$unset": {"to_erase": ""}})
 
     async def scan(self) -> AsyncIterator[Status]:
         """Every file, in the order of the ids."""
         try:
             async for document in self._files.find().sort("_id", ASCENDING):
-                for status in _readable([document]):
+                for status in readable([document]):
                     yield status
         except PyMongoError as error:
             raise MongoUnavailableError(f"MongoDB does not answer: {error}") from error
@@ -402,7 +356,7 @@ class FileStore:
         """
         conflicts: set[str] = set()
         for status in read:
-            result = await self._files.delete_one(_as_read(status))
+            result = await self._files.delete_one(as_read(status))
             if not result.deleted_count:
                 conflicts.add(status.file_id)
         return conflicts
@@ -412,7 +366,7 @@ class FileStore:
         """Delete those of these documents that are none of this version, to be folded anew."""
         async for document in self._files.find({"_id": {"$in": list(file_ids)}}):
             try:
-                _to_status(document)
+                to_status(document)
             except UnreadableDocumentError as error:
                 log.error("removed, to be folded anew from the log: %s", error)
                 as_found = {"_id": document["_id"], "position": document.get("position")}
@@ -431,90 +385,8 @@ def _compare_and_set(read: Status | None, new: Status) -> InsertOne[dict[str, An
     condition stood in the filter: that took half the time of a write.
     """
     if read is None:
-        return InsertOne(_to_document(new))
-    compared = _compared(read)
-    is_as_read = {"$eq": [_PRESENT, {"$literal": list(compared.values())}]}
-    written = {"$cond": [is_as_read, {"$literal": _to_document(new)}, "$$ROOT"]}
+        return InsertOne(to_document(new))
+    as_it_was = compared(read)
+    is_as_read = {"$eq": [PRESENT, {"$literal": list(as_it_was.values())}]}
+    written = {"$cond": [is_as_read, {"$literal": to_document(new)}, "$$ROOT"]}
     return UpdateOne({"_id": read.file_id}, [{"$replaceWith": written}])
-
-
-def _shares(status: Status) -> list[dict[str, Any]] | None:
-    """Who else may read a file; None where there never was anybody."""
-    return [vars(share) for share in status.shares] or None
-
-
-def _compared(read: Status) -> dict[str, Any]:
-    """What tells whether a document is as it was read.
-
-    These are the fields that any event must change one of, and nothing that depends on how the
-    events came in batches: a replay gives the very same documents.
-    """
-    return {
-        "position": as_integers(read.position),
-        "history": len(read.history),
-        "created_at": read.created_at,
-        "started_at": read.started_at,
-        "deleted_at": read.deleted_at,
-        "cancel_run": read.cancel_run,
-        "shares": _shares(read),
-    }
-
-
-_PRESENT = [
-    {"$size": "$history"} if field == "history" else f"${field}"
-    for field in _compared(Status(file_id=""))
-]
-"""The same of a document, where a field that is not there is null."""
-
-
-def _as_read(read: Status) -> dict[str, Any]:
-    """What finds a document if it is as it was read."""
-    return {"_id": read.file_id, **_compared(read), "history": {"$size": len(read.history)}}
-
-
-def _to_document(status: Status) -> dict[str, Any]:
-    """The fields of a status as the driver takes them: it knows no models."""
-    result = status.result
-    document = {
-        **vars(status),
-        "_id": status.file_id,
-        "progress": status.progress and vars(status.progress),
-        "error": status.error and vars(status.error),
-        "result": result
-        and {**vars(result), "artifacts": [vars(artifact) for artifact in result.artifacts]},
-        "history": [vars(line) for line in status.history],
-        "position": as_integers(status.position),
-        "label_index": [f"{key}:{value}" for key, value in status.labels.items()],
-    }
-    del document["file_id"]
-    del document["shares"]
-    if status.blob is None:  # So it is of a large file, and of each in an object store.
-        del document["blob"]
-    if status.charset is None:  # So it is of all that is no text.
-        del document["charset"]
-    if status.shares:
-        document["shares"] = _shares(status)
-    if status.deleted_at is not None:
-        document["to_erase"] = True
-    return document
-
-
-def _to_status(document: Mapping[str, Any]) -> Status:
-    try:
-        return Status.model_validate({**document, "file_id": document["_id"]})
-    except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False, include_context=False)
-        where = ", ".join(".".join(map(str, fault["loc"])) for fault in faults[:5])
-        raise UnreadableDocumentError(
-            f"the document of {document['_id']!r:.200} cannot be read: {where}"
-        ) from error
-
-
-def _readable(documents: Iterable[Mapping[str, Any]]) -> Iterator[Status]:
-    """The statuses in those documents that can be read: one that cannot hides no other."""
-    for document in documents:
-        try:
-            yield _to_status(document)
-        except UnreadableDocumentError as error:
-            UNREADABLE_DOCUMENTS.inc()
-            log.error("%s; `waybill replay` folds it anew", error)

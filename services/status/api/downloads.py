@@ -1,6 +1,7 @@
 """Stored content as a download: whole, in part, or not at all if the client has it already."""
 
 import hashlib
+import re
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
@@ -16,6 +17,7 @@ from shared.errors import RangeNotSatisfiableError, UnknownArtifactError
 from shared.events import utc_now
 from shared.head_method import is_head
 from shared.problems import problem_response
+from shared.storable import sendable_media_type
 
 CONDITIONS = (
     *("if-match", "if-none-match", "if-modified-since", "if-unmodified-since"),
@@ -33,6 +35,9 @@ HEADERS = {
 }
 
 
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
 async def download(
     request: Request,
     blobs: BlobStore,
@@ -48,7 +53,7 @@ async def download(
     Args:
         key: where it is stored.
         name: the name that a client may save it under, as the user gave it.
-        content_type: as it is sent; nothing is added to it.
+        content_type: as it is sent; what cannot be a header is of no type.
         sha256: of the content, in hexadecimal digits, if it is known.
         modified: when the content was made; by default when it was stored.
 
@@ -74,7 +79,10 @@ async def download(
                 refusal = problem_response(error, instance=request.url.path)
                 refusal.headers.update({"Content-Range": f"bytes */{info.size}", **HEADERS})
                 return refusal
-        headers |= {"Content-Type": content_type, "Content-Disposition": attachment(name)}
+        headers |= {
+            "Content-Type": sendable_media_type(content_type),
+            "Content-Disposition": attachment(name),
+        }
         start, end = (part.start, part.end) if part else (0, info.size)
         headers["Content-Length"] = str(end - start)
         if is_head(request.scope):
@@ -89,5 +97,6 @@ async def download(
 
 def _etag(key: str, info: BlobInfo, sha256: str | None) -> str:
     """Return a strong entity tag: that of the content, or of this one time that it was stored."""
-    tag = sha256 or hashlib.sha256(f"{key}\0{info.tag}\0{info.size}".encode()).hexdigest()
-    return f'"{tag}"'
+    if sha256 is None or not _SHA256.fullmatch(sha256):
+        sha256 = hashlib.sha256(f"{key}\0{info.tag}\0{info.size}".encode()).hexdigest()
+    return f'"{sha256}"'

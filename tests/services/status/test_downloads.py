@@ -195,3 +195,31 @@ async def test_curl_saves_a_download_under_the_name_of_the_file(
     address = str(stored.client.base_url.join("/source"))
     assert await run("curl", "-fsSOJ", address, folder=folder) == 0
     assert [path.name for path in folder.iterdir()] == ["Prufung.bin"]
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain\r\nSet-Cookie: a=b", "text/\x00", "text/\u2028", "", "x" * 9000]
+)
+async def test_what_cannot_be_a_header_is_not_sent_as_one(
+    content_type: str, tmp_path: Path
+) -> None:
+    blobs = open_blob_store(Settings(blobs=str(tmp_path / "blobs"), blobs_fsync=False))
+    key = await blobs.put("sources/one", SMALL)
+    app = FastAPI()
+
+    @app.get("/artifact")
+    async def artifact(request: Request) -> Response:
+        return await downloads.download(
+            request,
+            blobs,
+            key=key,
+            name="a\r\nb\x00\u2028.txt",
+            content_type=content_type,
+            sha256='"\r\nSet-Cookie: a=b',
+        )
+
+    async with served(app) as client:
+        answer = await client.get("/artifact")
+    assert (answer.status_code, answer.content) == (200, SMALL)
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert "set-cookie" not in answer.headers

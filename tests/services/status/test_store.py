@@ -7,9 +7,10 @@ from uuid import UUID
 
 import pytest
 
+from services.status.indexes import INDEXES
 from services.status.projection import State, Status, fold
 from services.status.query import Cursor, Query, Sort
-from services.status.store import INDEXES, FileStore
+from services.status.store import FileStore
 from shared.errors import MongoUnavailableError, TooWideSearchError
 from shared.events import StatusEvent, new_file_id
 from shared.facts import Result

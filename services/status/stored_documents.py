@@ -1,0 +1,112 @@
+"""Statuses as documents of MongoDB, and back: plain mappings that no driver is needed for."""
+
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from services.status.position import as_integers
+from services.status.projection import Status
+from shared.telemetry import UNREADABLE_DOCUMENTS
+
+log = logging.getLogger(__name__)
+
+
+class UnstorableError(Exception):
+    """MongoDB does not take some documents, for what they are; all others are written."""
+
+    def __init__(self, refused: Mapping[str, str], conflicts: Collection[str] = ()) -> None:
+        """Args:
+        refused: by file, why MongoDB does not take its document.
+        conflicts: files that somebody else changed, among the others.
+        """
+        super().__init__("; ".join(f"{file}: {why}" for file, why in refused.items()))
+        self.refused = dict(refused)
+        self.conflicts = set(conflicts)
+
+
+class UnreadableDocumentError(Exception):
+    """A document in MongoDB is not one of this version; a refold of the log replaces it."""
+
+
+def _shares(status: Status) -> list[dict[str, Any]] | None:
+    """Who else may read a file; None where there never was anybody."""
+    return [vars(share) for share in status.shares] or None
+
+
+def compared(read: Status) -> dict[str, Any]:
+    """What tells whether a document is as it was read.
+
+    These are the fields that any event must change one of, and nothing that depends on how the
+    events came in batches: a replay gives the very same documents.
+    """
+    return {
+        "position": as_integers(read.position),
+        "history": len(read.history),
+        "created_at": read.created_at,
+        "started_at": read.started_at,
+        "deleted_at": read.deleted_at,
+        "cancel_run": read.cancel_run,
+        "shares": _shares(read),
+    }
+
+
+PRESENT = [
+    {"$size": "$history"} if field == "history" else f"${field}"
+    for field in compared(Status(file_id=""))
+]
+"""The same of a document, where a field that is not there is null."""
+
+
+def as_read(read: Status) -> dict[str, Any]:
+    """What finds a document if it is as it was read."""
+    return {"_id": read.file_id, **compared(read), "history": {"$size": len(read.history)}}
+
+
+def to_document(status: Status) -> dict[str, Any]:
+    """The fields of a status as the driver takes them: it knows no models."""
+    result = status.result
+    document = {
+        **vars(status),
+        "_id": status.file_id,
+        "progress": status.progress and vars(status.progress),
+        "error": status.error and vars(status.error),
+        "result": result
+        and {**vars(result), "artifacts": [vars(artifact) for artifact in result.artifacts]},
+        "history": [vars(line) for line in status.history],
+        "position": as_integers(status.position),
+        "label_index": [f"{key}:{value}" for key, value in status.labels.items()],
+    }
+    del document["file_id"]
+    del document["shares"]
+    if status.blob is None:  # So it is of a large file, and of each in an object store.
+        del document["blob"]
+    if status.charset is None:  # So it is of all that is no text.
+        del document["charset"]
+    if status.shares:
+        document["shares"] = _shares(status)
+    if status.deleted_at is not None:
+        document["to_erase"] = True
+    return document
+
+
+def to_status(document: Mapping[str, Any]) -> Status:
+    try:
+        return Status.model_validate({**document, "file_id": document["_id"]})
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        where = ", ".join(".".join(map(str, fault["loc"])) for fault in faults[:5])
+        raise UnreadableDocumentError(
+            f"the document of {document['_id']!r:.200} cannot be read: {where}"
+        ) from error
+
+
+def readable(documents: Iterable[Mapping[str, Any]]) -> Iterator[Status]:
+    """The statuses in those documents that can be read: one that cannot hides no other."""
+    for document in documents:
+        try:
+            yield to_status(document)
+        except UnreadableDocumentError as error:
+            UNREADABLE_DOCUMENTS.inc()
+            log.error("%s; `waybill replay` folds it anew", error)
