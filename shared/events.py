@@ -6,17 +6,12 @@ Names of people and files, and labels, are in `file.uploaded`, `.requeued`, `.sh
 and `.commanded` only.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import IntEnum, StrEnum
-from time import time_ns
 from typing import Annotated, Any, Literal, Self, TypeGuard
 
 from pydantic import (
-    AfterValidator,
-    AwareDatetime,
     Field,
-    PlainSerializer,
-    WithJsonSchema,
 )
 
 from shared.facts import (
@@ -34,7 +29,10 @@ from shared.facts import (
 from shared.ids import file_id_age as file_id_age
 from shared.ids import first_file_id as first_file_id
 from shared.ids import new_file_id as new_file_id
-from shared.storable import MAX_INT, checked_moment
+from shared.moments import EventTime as EventTime
+from shared.moments import Timestamp as Timestamp
+from shared.moments import utc_now as utc_now
+from shared.storable import MAX_INT
 
 
 class EventType(StrEnum):
@@ -71,25 +69,6 @@ class Rank(IntEnum):
     RETRYING = 3
     TERMINAL = 4
 
-
-def utc_now() -> datetime:
-    """The present, in UTC, to the millisecond: the precision that MongoDB keeps."""
-    return datetime.fromtimestamp(time_ns() // 1_000_000 / 1000, UTC)
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-Timestamp = Annotated[
-    AwareDatetime,
-    PlainSerializer(_rfc3339, when_used="json"),
-    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
-]
-
-
-EventTime = Annotated[Timestamp, AfterValidator(checked_moment)]
-"""A moment in an event: to the millisecond, and within what can be stored."""
 
 Ordinal = Annotated[int, Field(ge=1, le=MAX_INT)]
 """The number of a run, an attempt or a report."""

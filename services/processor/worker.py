@@ -4,6 +4,7 @@ A job can do no harm beyond its process: it may run out of memory, hang or die, 
 other end of the socket sees it as the end of this attempt.
 """
 
+import contextlib
 import errno
 import gc
 import hashlib

@@ -23,21 +23,15 @@ from services.status.recent import Recent, Told
 from services.status.snapshot import Snapshot, take_snapshot
 from services.status.store import FileStore
 from services.status.subscription import Subscription
+from services.status.telling import beat_each, note_unfoldable, tell_each
 from services.status.update import Batches, Update
 from shared.accesserrors import TokenExpiredError
-from shared.consuming import note_error
 from shared.errors import MongoUnavailableError, OverloadedError
 from shared.supervision import RunningLoop
 from shared.telemetry import PUSHED, SUBSCRIBERS
 
 RECALL_EVERY = 0.25
 """Seconds between two looks for events that were set aside: normally there are none."""
-
-CONSUMER = "fan-out"
-"""The name of what feeds the hub, in logs and metrics."""
-
-MAX_NAMED = 5
-"""Files that a log line of a failed subscriber names."""
 
 RECALLED_AT_ONCE = 1000
 """Files whose documents are read together."""
@@ -58,7 +52,7 @@ class Hub:
         self._documents = DocumentReader(store)
         self._max_subscribers = max_subscribers
         self._max_per_client = max_per_client
-        self._overlay = Overlay(on_failure=_note_unfoldable)
+        self._overlay = Overlay(on_failure=note_unfoldable)
         self._recent = Recent({})
         self._told_before: Cursor = {}
         """How far was told before what is told now."""
@@ -332,12 +326,7 @@ class Hub:
         while True:
             await asyncio.sleep(seconds)
             batches = Batches(self.told.text)
-            for subscription in tuple(self._subscriptions):
-                try:
-                    subscription.beat(batches)
-                except Exception as error:
-                    note_error(CONSUMER, error, "the heartbeat of a subscriber; it is cut off")
-                    subscription.cut_off()
+            beat_each(tuple(self._subscriptions), batches)
             loop.succeeded()
 
     def audiences(self) -> set[Visibility]:
@@ -364,15 +353,7 @@ class Hub:
                     if subscription.wants(update):
                         wanted[subscription].append(update)
         batches = Batches(self.told.text)
-        at_once = 0
-        for subscription, updates in wanted.items():
-            try:
-                at_once += subscription.tell(tuple(updates), batches, now)
-            except Exception as error:
-                files = ", ".join(each.status.file_id for each in updates[:MAX_NAMED])
-                note_error(CONSUMER, error, f"a subscriber to {files}; it is cut off")
-                subscription.cut_off()  # It comes back with its cursor, and misses nothing.
-        PUSHED.inc(at_once)
+        PUSHED.inc(tell_each(wanted, batches, now))
 
     def _remember(self, told: Sequence[Update]) -> None:
         """Keep lifecycle states for those who come back; of a deleted file, the deletion alone."""
@@ -389,13 +370,6 @@ class Hub:
             and (each.status.deleted_at is not None or each.status.file_id not in deleted)
         ]
         self._recent.add(kept, self._overlay.cursor())
-
-
-def _note_unfoldable(observed: Observed, error: Exception) -> None:
-    """Log an event that no state follows from; the projector dead-letters its record."""
-    event = observed.event
-    where = f"{event.type} of {event.file_id} at {observed.number}@{observed.offset}"
-    note_error(CONSUMER, error, where)
 
 
 def _close_at_end_of(
