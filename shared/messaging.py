@@ -127,8 +127,8 @@ async def _create_missing(admin: AIOKafkaAdminClient, settings: Settings) -> lis
     return [settings.topic_prefix + topic.name for topic in missing]
 
 
-async def group_members(settings: Settings, group: str) -> int:
-    """How many members a consumer group has; 0 for one that Kafka does not know.
+async def is_group_deserted(settings: Settings, group: str) -> bool:
+    """Whether a consumer group has worked, and has no member any more.
 
     Raises:
         KafkaUnavailableError: Kafka does not answer.
@@ -138,11 +138,12 @@ async def group_members(settings: Settings, group: str) -> int:
             (answer,) = await admin.describe_consumer_groups([group_name(settings, group)])
     except (KafkaError, OSError) as error:
         raise KafkaUnavailableError(f"Kafka does not describe a group: {error!r}") from error
-    return sum(len(described[_MEMBERS]) for described in answer.groups)
+    # One that it does not know, since nobody has ever been its member, is "Dead".
+    return all(described[_STATE] == "Empty" for described in answer.groups)
 
 
-_MEMBERS = 5
-"""Where Kafka's description of a group has its members."""
+_STATE = 2
+"""Where Kafka's description of a group has its state."""
 
 
 def topic_names(settings: Settings, topics: Iterable[Topic]) -> list[str]:

@@ -58,7 +58,7 @@ LIFECYCLE = Topic(
         EventType.CANCELLED,
         EventType.DELETED,
     ),
-    writers=("processor", "status"),
+    writers=("processor", "status", "upload"),
     readers=("projector", "fan-out"),
 )
 PROGRESS = Topic(
@@ -74,7 +74,7 @@ CONTROL = Topic(
     purpose="Wishes of users, followed by every processor; a tombstone settles one.",
     carries=(EventType.CANCEL_REQUESTED,),
     compact=True,
-    writers=("status",),
+    writers=("status", "upload", "processor"),
     readers=("processor", "projector", "fan-out"),
 )
 ACCESS = Topic(
@@ -92,7 +92,7 @@ COMMANDS = Topic(
     carries=(EventType.COMMANDED,),
     partitions=3,
     retention=timedelta(days=365),
-    writers=("status",),
+    writers=("status", "upload"),
     readers=("an auditor's own tools",),
 )
 USAGE = Topic(

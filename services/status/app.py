@@ -47,6 +47,7 @@ from services.status.settings import StatusSettings
 from services.status.sharing import Sharing
 from services.status.store import FileStore
 from services.status.tickets import Tickets
+from services.status.waiting import WaitingUploads
 from services.status.webhooks.courier import Courier
 from services.status.webhooks.deliveries import Deliveries
 from services.status.webhooks.registry import Webhooks
@@ -91,6 +92,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
         cancellations = Cancellations(hub, publisher)
         deletions = Deletions(hub, publisher)
         blobs = open_blob_store(settings)
+        hub.outbox = uploads_waiting = WaitingUploads(blobs)
         keys = ApiKeys(blobs)
         webhooks = Webhooks(blobs)
         outbound = Outbound(private=settings.webhooks_private, seconds=WEBHOOK_TIMEOUT)
@@ -114,6 +116,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
             (loops.ERASER, Eraser(store, blobs, publisher).run),
             (loops.REVOCATIONS, Revocations(hub, keys).run),
             (loops.SETTLER, Settler(settings, store, hub, cancellations).run),
+            (loops.OUTBOX_COMMANDS, partial(uploads_waiting.run, publisher)),
             (loops.WEBHOOKS, courier.run),
         ]
         if settings.retention:
@@ -138,6 +141,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
                     runs=runs,
                     deletions=deletions,
                     sharing=Sharing(hub, publisher),
+                    waiting=uploads_waiting,
                 ),
                 letters=DeadLetters(settings),
                 webhooks=webhooks,

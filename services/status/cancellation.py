@@ -21,7 +21,7 @@ from shared.events import (
     FileCancelled,
     FileCancelRequested,
 )
-from shared.messaging import PROCESSOR_GROUP, group_members
+from shared.messaging import PROCESSOR_GROUP, is_group_deserted
 from shared.publishing import Publisher
 from shared.settings import Settings
 from shared.supervision import RunningLoop
@@ -148,21 +148,18 @@ class Settler:
         Raises:
             UnavailableError: MongoDB or Kafka does not answer.
         """
-        wanted = await self._store.to_cancel(SETTLED_AT_ONCE)
-        is_worked_on = any(each.status is State.PROCESSING for each in wanted)
-        nobody_works = is_worked_on and not await self._processors()
+        wanted = await self._store.to_cancel(State.PENDING, SETTLED_AT_ONCE)
+        begun = await self._store.to_cancel(State.PROCESSING, SETTLED_AT_ONCE)
+        # An attempt begins after its commit, so there is a group for each that has begun.
+        deserted = bool(begun) and await is_group_deserted(self._settings, PROCESSOR_GROUP)
         settled = 0
-        for stored in wanted:
+        for stored in [*wanted, *(begun if deserted else ())]:
             # Meanwhile it may have ended, or begun: the tail knows more than MongoDB.
             current = await self._hub.current(stored.file_id)
             status = current.status if current else stored
             if status.cancel_run != status.run or status.deleted_at is not None:
                 continue
-            if status.status is State.PENDING or nobody_works:
+            if status.status is State.PENDING or deserted:
                 await self._cancellations.end(status, reason=REASON)
                 settled += 1
         return settled
-
-    async def _processors(self) -> int:
-        """How many members the group of the processors has."""
-        return await group_members(self._settings, PROCESSOR_GROUP)

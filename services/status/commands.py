@@ -7,10 +7,11 @@ from enum import StrEnum
 
 from services.status.cancellation import Cancellations
 from services.status.commanding import SOURCE
-from services.status.deletion import Deletions
+from services.status.deletion import Deletions, check_deletable
 from services.status.projection import Status
 from services.status.runs import Runs
 from services.status.sharing import Sharing
+from services.status.waiting import WaitingUploads
 from shared.events import CommandedData, FileCommanded, new_file_id
 from shared.principal import Principal
 from shared.publishing import Publisher
@@ -38,7 +39,9 @@ class Commands:
         runs: Runs,
         deletions: Deletions,
         sharing: Sharing,
+        waiting: WaitingUploads,
     ) -> None:
+        self._waiting = waiting
         self._publisher = publisher
         self._cancellations = cancellations
         self._runs = runs
@@ -46,7 +49,13 @@ class Commands:
         self._sharing = sharing
 
     async def cancel(self, status: Status, by: Principal, *, reason: str) -> Status:
-        """Stop the work on a file; raises what `Cancellations.request` does."""
+        """Stop the work on a file; raises what `Cancellations.request` does.
+
+        Where its upload waits for Kafka, the command waits beside it.
+        """
+        if self._waiting.holds(status.file_id):
+            command = _noted(Command.CANCEL, status.file_id, by, reason=reason)
+            return await self._waiting.cancel(status, command)
         await self.note(Command.CANCEL, status.file_id, by, reason=reason)
         return await self._cancellations.request(status, reason=reason)
 
@@ -56,7 +65,14 @@ class Commands:
         await self._runs.start(status, force=force, reason=reason)
 
     async def delete(self, status: Status, by: Principal, *, reason: str) -> Status:
-        """Delete a file; raises what `Deletions.delete` does."""
+        """Delete a file; raises what `Deletions.delete` does.
+
+        Where its upload waits for Kafka, the command waits beside it.
+        """
+        if self._waiting.holds(status.file_id):
+            check_deletable(status)
+            command = _noted(Command.DELETE, status.file_id, by, reason=reason)
+            return await self._waiting.delete(status, command)
         await self.note(Command.DELETE, status.file_id, by, reason=reason)
         return await self._deletions.delete(status, reason=reason)
 
@@ -89,14 +105,22 @@ class Commands:
         Raises:
             KafkaUnavailableError: it has not.
         """
-        data = CommandedData(
-            command_id=new_file_id(),
-            command=command.value,
-            by=by.owner,
-            tenant=by.tenant,
-            api_key=by.api_key,
-            reason=reason,
-            reader=reader,
-        )
-        await self._publisher.publish(FileCommanded.of(file_id, data, source=SOURCE))
-        return data.command_id
+        command_noted = _noted(command, file_id, by, reason=reason, reader=reader)
+        await self._publisher.publish(command_noted)
+        return command_noted.data.command_id
+
+
+def _noted(
+    command: Command, file_id: str, by: Principal, *, reason: str, reader: str | None = None
+) -> FileCommanded:
+    """That somebody asked for something."""
+    data = CommandedData(
+        command_id=new_file_id(),
+        command=command.value,
+        by=by.owner,
+        tenant=by.tenant,
+        api_key=by.api_key,
+        reason=reason,
+        reader=reader,
+    )
+    return FileCommanded.of(file_id, data, source=SOURCE)

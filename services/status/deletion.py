@@ -41,6 +41,14 @@ class NotErasedError(Exception):
     """Some deleted files could not be erased, and no part is away."""
 
 
+def check_deletable(status: Status) -> None:
+    """Raises:
+    LegalHoldError: a label of the file forbids its deletion.
+    """
+    if LEGAL_HOLD in status.labels:
+        raise LegalHoldError(f"The file has the label {LEGAL_HOLD!r} and must not be deleted.")
+
+
 class Deletions:
     """Deletes files for good."""
 
@@ -56,10 +64,7 @@ class Deletions:
             LegalHoldError: a label of the file forbids it.
             UnavailableError: Kafka or MongoDB does not answer.
         """
-        if LEGAL_HOLD in status.labels:
-            raise LegalHoldError(
-                f"The file has the label {LEGAL_HOLD!r} and must not be deleted.",
-            )
+        check_deletable(status)
         if not status.status.is_terminal:
             await self._cancellations.request(status, reason=reason)
         data = DeletedData(run=status.run, reason=reason)

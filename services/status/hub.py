@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Protocol
 
 from services.status.access import EVERYTHING, Visibility
 from services.status.cursor import Cursor
@@ -44,10 +45,23 @@ MAX_HELD_MEANWHILE = 2 * MAX_HELD
 has not stored. With more the tail waits in Kafka."""
 
 
+class Outbox(Protocol):
+    """What the hub needs to know of the uploads that wait for Kafka."""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether files may be on their way from there to Kafka."""
+
+    async def find(self, file_id: str) -> Status | None:
+        """A file whose upload waits there."""
+
+
 class Hub:
     """Current states of files, and the subscriptions to them."""
 
     def __init__(self, store: FileStore, *, max_subscribers: int, max_per_client: int) -> None:
+        self.outbox: Outbox | None = None
+        """Where files are looked for that neither MongoDB nor the tail knows."""
         self._store = store
         self._documents = DocumentReader(store)
         self._max_subscribers = max_subscribers
@@ -64,6 +78,7 @@ class Hub:
         """Whether the log was read to its end when something was last read."""
         self.behind: str | None = "Kafka"
         """What this pod waits for before its answers are up to date; None when they are."""
+        self._at_end_at = time.monotonic()
 
     def begin(self, cursor: Cursor, since: datetime) -> None:
         """Say where the tail begins: what stands before is in MongoDB.
@@ -79,6 +94,22 @@ class Hub:
         """What was told last, and how far in the log that went."""
         return self._recent.last
 
+    @property
+    def seconds_behind(self) -> float:
+        """Seconds since this pod had read all that there was."""
+        return time.monotonic() - self._at_end_at
+
+    def batch(self, batch_id: str, visible_to: Visibility) -> list[Status]:
+        """The files of a batch that this pod knows by itself, whatever MongoDB has of them."""
+        held = (self._overlay.get(file_id) for file_id in tuple(self._overlay.ids))
+        return [
+            update.status
+            for update in held
+            if update is not None
+            and update.status.batch_id == batch_id
+            and visible_to.permits(update.audience)
+        ]
+
     async def current(self, file_id: str, visible_to: Visibility = EVERYTHING) -> Update | None:
         """The state of a file as of now, or None if it is not known.
 
@@ -88,7 +119,11 @@ class Hub:
         if held is not None and visible_to.permits(held.audience):
             return held
         stored = await self._store.get(file_id, visible_to)
-        # The tail may have brought something newer while MongoDB answered.
+        if stored is None and self.outbox is not None:
+            waiting = await self.outbox.find(file_id)
+            if waiting is not None and visible_to.permits(waiting):
+                stored = waiting
+        # The tail may have brought something newer while the stores answered.
         held = self._overlay.get(file_id)
         if held is not None and visible_to.permits(held.audience):
             return held
@@ -119,6 +154,8 @@ class Hub:
         """
         now = time.monotonic()
         self.is_at_end = at_end
+        if at_end:
+            self._at_end_at = now
         overdue = self._overlay.overdue(now, at_end=at_end)
         concerned = {*overdue, *(each.event.file_id for each in events)}
         unknown = self._overlay.unheld(concerned)

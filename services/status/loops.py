@@ -82,6 +82,14 @@ SETTLER = Loop(
     when_late="A cancelled file that no processor holds stays under way.",
 )
 
+OUTBOX_COMMANDS = Loop(
+    name="outbox-commands",
+    late_after=60.0,
+    vital=False,
+    purpose="Publishes commands about files that were accepted while Kafka was away.",
+    when_late="A command about a file that waits in the outbox takes effect later; none is lost.",
+)
+
 RETENTION = Loop(
     name="retention",
     late_after=3 * 3600.0,
@@ -109,6 +117,7 @@ LOOPS = (
     ERASER,
     REVOCATIONS,
     SETTLER,
+    OUTBOX_COMMANDS,
     RETENTION,
     WEBHOOKS,
 )

@@ -328,9 +328,9 @@ class FileStore:
         return list(readable([document async for document in found]))
 
     @translated
-    async def to_cancel(self, limit: int) -> list[Status]:
-        """Files under way whose present run somebody wants to stop."""
-        found = self._files.find({"cancel_run": {"$gt": 0}}).limit(limit)
+    async def to_cancel(self, state: State, limit: int) -> list[Status]:
+        """Files of a status whose present run somebody wants to stop."""
+        found = self._files.find({"cancel_run": {"$gt": 0}, "status": state.value}).limit(limit)
         return [to_status(document) async for document in found]
 
     @translated

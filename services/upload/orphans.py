@@ -9,8 +9,8 @@ import logging
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
-from services.upload import outbox
 from services.upload.idempotency import KEPT
+from shared import outbox
 from shared.bloberrors import BlobMissingError
 from shared.blobs import BlobStore
 from shared.events import file_id_age, first_file_id
@@ -97,7 +97,7 @@ class Orphans:
 
     async def _without_event(self, ids: Collection[str]) -> set[str]:
         """Those that neither the outbox nor the log has."""
-        kept = await self._blobs.keys(f"{outbox.PREFIX}/")
+        kept = await self._blobs.keys(f"{outbox.UPLOADS}/")
         unknown = set(ids).difference(map(outbox.file_id_of, kept))
         now = datetime.now(UTC)
         oldest = max((file_id_age(each, now) or 0.0 for each in unknown), default=0.0)

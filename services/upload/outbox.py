@@ -17,13 +17,14 @@ from shared.bloberrors import BlobMissingError
 from shared.blobs import BlobStore
 from shared.errors import BlobStoreUnavailableError, KafkaUnavailableError
 from shared.events import FileUploaded
+from shared.outbox import UPLOADS, file_id_of, relay_commands, upload_key
 from shared.publishing import Publisher
 from shared.telemetry import OUTBOX
 from shared.topics import UPLOADED
 
 log = logging.getLogger(__name__)
 
-PREFIX = "outbox"
+PREFIX = UPLOADS
 
 VERDICT_GRACE = 1.0
 """Seconds that Kafka's client may overrun the time it was given: its own verdict says more than
@@ -43,11 +44,6 @@ NO_ROOM = "Kafka does not answer, and too many files wait for it; send this one 
 
 AT_ONCE = 50
 """Events that are on their way to Kafka together."""
-
-
-def file_id_of(key: str) -> str:
-    """The file that what waits under this key tells of."""
-    return key.removeprefix(f"{PREFIX}/").removesuffix(".json")
 
 
 class Outbox:
@@ -111,7 +107,7 @@ class Outbox:
         if self.trouble is not None:
             raise KafkaUnavailableError(NO_ROOM)
         try:
-            await self._blobs.put(f"{PREFIX}/{event.file_id}.json", event.to_json())
+            await self._blobs.put(upload_key(event.file_id), event.to_json())
             self._count(self._waiting + 1)
         finally:  # It may be there although the store did not say so.
             self._kept.set()
@@ -145,6 +141,8 @@ class Outbox:
                         await self._kept.wait()
 
     async def _publish_waiting(self) -> None:
+        # First what users want no more: a processor that finds the request begins nothing.
+        await relay_commands(self._blobs, self._publisher)
         keys = await self._blobs.keys(f"{PREFIX}/")  # The ids are sorted by time.
         self._count(len(keys))
         for begin in range(0, len(keys), AT_ONCE):

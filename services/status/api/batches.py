@@ -9,13 +9,15 @@ from pydantic import BaseModel, Field
 
 from services.status.access import Visibility
 from services.status.api import examples
-from services.status.api.dependencies import Readable, StoreOf, reader, up_to_date
-from services.status.api.files import MAX_ID, YOUNG_WAIT, is_young
+from services.status.api.dependencies import HubOf, Readable, StoreOf, reader, up_to_date
+from services.status.api.files import MAX_ID, YOUNG_WAIT, is_late, is_young
+from services.status.hub import Hub
 from services.status.projection import State
 from services.status.query import Query
 from services.status.store import FileStore
-from shared.errors import UnknownBatchError
+from shared.errors import CatchingUpError, UnknownBatchError
 from shared.ids import CanonicalId
+from shared.outbox import is_file_id
 from shared.problems import ERROR_RESPONSES
 
 router = APIRouter(
@@ -47,10 +49,11 @@ async def read_batch(
         CanonicalId, Path(max_length=MAX_ID, description="As the upload answered it.")
     ],
     store: StoreOf,
+    hub: HubOf,
     readable: Readable,
 ) -> Batch:
     """How many files of a batch have each status, and how far it is as a whole."""
-    counts = await _counts(store, batch_id, readable)
+    counts = await _counts(store, hub, batch_id, readable)
     total = sum(counts.values())
     ended = sum(count for state, count in counts.items() if state.is_terminal)
     filtered = f"?batch_id={quote(batch_id, safe='')}"
@@ -65,17 +68,26 @@ async def read_batch(
     )
 
 
-async def _counts(store: FileStore, batch_id: str, readable: Visibility) -> dict[State, int]:
+async def _counts(
+    store: FileStore, hub: Hub, batch_id: str, readable: Visibility
+) -> dict[State, int]:
     """The counts of a batch; one that was just handed out is waited for.
 
     Raises:
         UnknownBatchError: no file that may be known of belongs to it.
+        CatchingUpError: its files may wait for Kafka, or this pod lags: it cannot know yet.
     """
     query = Query(batch_id=batch_id, visible_to=readable)
     clock = asyncio.get_running_loop().time
     deadline = clock() + (YOUNG_WAIT if is_young(batch_id) else 0)
     while not any((counts := await store.counts_of(query)).values()):
+        # The projector may be behind this pod's own tail.
+        if held := hub.batch(batch_id, readable):
+            return {state: sum(each.status is state for each in held) for state in State}
         if clock() > deadline:
+            is_relayed = hub.outbox is not None and hub.outbox.is_active and is_file_id(batch_id)
+            if is_relayed or is_late(hub, batch_id):
+                raise CatchingUpError(f"This pod cannot know yet whether {batch_id!r} is a batch.")
             raise UnknownBatchError(
                 f"No batch has the id {batch_id!r}; check the id that the upload gave."
             )

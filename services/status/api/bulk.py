@@ -27,7 +27,7 @@ from services.status.api.dependencies import (
     own_origin,
     up_to_date,
 )
-from services.status.api.files import MAX_ID, existing
+from services.status.api.files import MAX_ID, find_own
 from services.status.api.listing import MAX_LABELS, MAX_TEXT
 from services.status.commands import Commands
 from services.status.hub import Hub
@@ -35,7 +35,7 @@ from services.status.projection import State
 from services.status.query import Query
 from services.status.store import FileStore
 from shared.auth import Asker
-from shared.errors import RefusedError, UnavailableError, UnknownFileError
+from shared.errors import RefusedError, UnavailableError
 from shared.http.head_first import HeadFirstRoute
 from shared.ids import CanonicalId, canonical_id
 from shared.principal import Principal
@@ -223,11 +223,8 @@ class _Command:
             return Outcome(file_id=file_id, accepted=True)
 
     async def _act(self, file_id: str) -> None:
-        known = await self._hub.current(file_id, self._commandable)
-        if known is None:
-            raise UnknownFileError(f"No file has the id {file_id!r}.")
-        status, reason = existing(known).status, self._asked.reason
-        self._commandable.require_own(status)
+        status = await find_own(self._hub, file_id, self._commandable)
+        reason = self._asked.reason
         match self._asked.action:
             case Action.CANCEL:
                 await self._commands.cancel(status, self._asker, reason=reason)

@@ -21,6 +21,7 @@ from services.status.hub import Hub
 from services.status.projection import Status
 from services.status.update import Update
 from shared.errors import (
+    CatchingUpError,
     DeletedFileError,
     NoResultYetError,
     UnknownArtifactError,
@@ -29,6 +30,7 @@ from shared.errors import (
 from shared.events import EventType, file_id_age, utc_now
 from shared.facts import Result
 from shared.ids import CanonicalId
+from shared.outbox import is_file_id
 from shared.problems import ERROR_RESPONSES
 
 router = APIRouter(
@@ -43,6 +45,13 @@ YOUNG = 30.0
 
 YOUNG_WAIT = 3.0
 """Seconds to wait for the event of a young id before it is answered 404."""
+
+RELAYED_WAIT = 0.5
+"""Seconds to wait for the event of an older id while the outbox is in use: it may just have gone
+from there to Kafka, whose tail brings it within milliseconds."""
+
+MAX_BEHIND = 5.0
+"""Seconds for which a pod may not have read all there is before it calls no young id unknown."""
 
 MAX_ID = 64
 """Characters of an id: those that we give have 36."""
@@ -62,20 +71,35 @@ class History(BaseModel):
 
 
 async def find(hub: Hub, file_id: str, visible_to: Visibility) -> Update:
-    """The current state of a file; an id that was just handed out is waited for.
+    """The current state of a file; one that may be on its way here is waited for.
 
     Raises:
         UnknownFileError: no file that may be known of has this id.
         DeletedFileError: the file was deleted.
+        CatchingUpError: this pod lags by more than the age of the id: it cannot know yet.
     """
     update = await hub.current(file_id, visible_to)
-    if update is None and is_young(file_id):
-        update = await hub.next_change(
-            file_id, known=None, seconds=YOUNG_WAIT, visible_to=visible_to
-        )
+    if update is None and (seconds := _wait_for(hub, file_id)):
+        update = await hub.next_change(file_id, known=None, seconds=seconds, visible_to=visible_to)
     if update is None:
+        if is_late(hub, file_id):
+            raise CatchingUpError(f"This pod cannot know yet whether {file_id!r} is a file.")
         raise unknown(file_id)
     return existing(update)
+
+
+def is_late(hub: Hub, handed_out: str) -> bool:
+    """Whether this pod lags by more than the age of an id, and so cannot know it yet."""
+    behind = hub.seconds_behind
+    return behind > MAX_BEHIND and is_young(handed_out, YOUNG + behind)
+
+
+def _wait_for(hub: Hub, file_id: str) -> float:
+    """Seconds to wait for a file that is not known; 0 if it cannot be on its way."""
+    if is_young(file_id):
+        return YOUNG_WAIT
+    is_relayed = hub.outbox is not None and hub.outbox.is_active and is_file_id(file_id)
+    return RELAYED_WAIT if is_relayed else 0.0
 
 
 async def find_own(hub: Hub, file_id: str, visible_to: Visibility) -> Status:
@@ -95,10 +119,10 @@ def unknown(file_id: str) -> UnknownFileError:
     return UnknownFileError(f"No file has the id {file_id!r}; check the id that the upload gave.")
 
 
-def is_young(handed_out: str) -> bool:
+def is_young(handed_out: str, seconds: float = YOUNG) -> bool:
     """Whether an id may be one just handed out, of which nobody can know yet."""
     age = file_id_age(handed_out, utc_now())
-    return age is not None and age < YOUNG
+    return age is not None and age < seconds
 
 
 def status_location(file_id: str) -> str:

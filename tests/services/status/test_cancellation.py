@@ -49,14 +49,17 @@ async def test_a_file_that_waits_is_cancelled_by_the_answer_without_any_processo
 
 
 async def test_a_file_whose_processors_are_all_gone_is_cancelled(
-    client: httpx.AsyncClient, publisher: Publisher
+    client: httpx.AsyncClient, publisher: Publisher, settings: Settings
 ) -> None:
-    file_id = new_file_id()
-    await publish(publisher, file_id, uploaded(), processing())
-    await wait_for(client, file_id, "processing")
+    blobs = open_blob_store(settings)
+    pod = ProcessorSettings(**settings.model_dump(), workers=1, pod="gone")
+    async with processing_pod(pod, shutdown_grace=0.0):
+        file_id = await upload(publisher, blobs, seconds=60)
+        await wait_for(client, file_id, "processing")
+    assert (await client.get(status_path(file_id))).json()["status"] == "processing"
     assert (await cancel(client, file_id)).json()["phase"] == "cancelling"
-    ended = (await wait_for(client, file_id, "cancelled")).json()
-    assert ended["attempt"] == 1
+    cancelled = (await wait_for(client, file_id, "cancelled")).json()
+    assert cancelled["attempt"] == 1
 
 
 async def test_a_processor_that_comes_later_does_nothing_and_tells_the_same_end(

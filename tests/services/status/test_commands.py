@@ -6,7 +6,6 @@ import httpx
 import pytest
 
 from services.status.app import create_app
-from services.status.cancellation import Settler
 from services.status.settings import StatusSettings
 from shared.events import (
     FileCancelRequested,
@@ -34,10 +33,6 @@ from tests.support.kafka_line import line_to
 from tests.support.serving import served, until_ready
 
 
-async def _one_processor(_: Settler) -> int:
-    return 1
-
-
 @pytest.mark.parametrize(
     ("events", "run"),
     [
@@ -50,11 +45,9 @@ async def test_a_file_under_way_is_cancelled_in_its_present_run(
     client: httpx.AsyncClient,
     publisher: Publisher,
     settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
     events: list[StatusEvent],
     run: int,
 ) -> None:
-    monkeypatch.setattr(Settler, "_processors", _one_processor)
     file_id = new_file_id()
     await publish(publisher, file_id, *events)
     await wait_for_history(client, file_id, len(events))

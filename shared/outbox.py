@@ -1,0 +1,116 @@
+"""What waits in the blob store for Kafka: events of uploads, and commands about these files.
+
+The upload service keeps the event of an upload that Kafka does not take in time, and publishes it
+as soon as Kafka answers. Until then the status service finds the file here. A command about such a
+file is kept beside it, one object for each, and is published before the upload where possible, so
+that no processor begins what nobody wants any more. All of it may be published twice: a repeat has
+the same id.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from uuid import UUID
+
+from shared.bloberrors import BlobMissingError
+from shared.blobs import BlobStore
+from shared.events import AnyEvent, Event, FileUploaded
+from shared.publishing import Publisher
+from shared.reading import UnreadableEventError, parse
+
+log = logging.getLogger(__name__)
+
+UPLOADS = "outbox"
+COMMANDS = "outbox-commands"
+
+
+def upload_key(file_id: str) -> str:
+    """Where the event of an upload waits."""
+    return f"{UPLOADS}/{file_id}.json"
+
+
+def file_id_of(key: str) -> str:
+    """The file whose upload waits under this key."""
+    return key.removeprefix(f"{UPLOADS}/").removesuffix(".json")
+
+
+def is_file_id(text: str) -> bool:
+    """Whether this may be the id of a file of ours, and so part of a key."""
+    try:
+        parsed = UUID(text)
+    except ValueError:
+        return False
+    return parsed.version == 7 and str(parsed) == text
+
+
+async def waiting_upload(blobs: BlobStore, file_id: str) -> FileUploaded | None:
+    """The upload of a file, if it waits here.
+
+    Raises:
+        BlobStoreUnavailableError: the blob store does not answer.
+    """
+    try:
+        content = await blobs.get(upload_key(file_id))
+    except BlobMissingError:
+        return None
+    event = parse(content)
+    return event if isinstance(event, FileUploaded) else None
+
+
+async def keep_command(
+    blobs: BlobStore, file_id: str, command_id: str, events: Sequence[Event]
+) -> None:
+    """Keep the events of a command about a file whose upload waits; in their order.
+
+    Raises:
+        BlobStoreUnavailableError: the blob store does not answer; it may be kept all the same.
+    """
+    lines = b"\n".join(event.to_json() for event in events)
+    await blobs.put(f"{COMMANDS}/{file_id}/{command_id}.json", lines)
+
+
+async def waiting_commands(blobs: BlobStore, file_id: str) -> list[AnyEvent]:
+    """The events of the commands about a file that wait here, in their order.
+
+    Raises:
+        BlobStoreUnavailableError: the blob store does not answer.
+    """
+    keys = await blobs.keys(f"{COMMANDS}/{file_id}/")  # Ids of commands are sorted by time.
+    return [event for key in keys for event in await _read(blobs, key)]
+
+
+async def relay_commands(blobs: BlobStore, publisher: Publisher) -> int:
+    """Publish the commands that wait; returns about how many files they were.
+
+    Raises:
+        BlobStoreUnavailableError, KafkaUnavailableError: what was not published goes on waiting.
+    """
+    of_files: dict[str, list[str]] = defaultdict(list)
+    for key in await blobs.keys(f"{COMMANDS}/"):
+        of_files[key.split("/")[1]].append(key)
+    for file_id, keys in of_files.items():
+        for key in keys:
+            for event in await _read(blobs, key):
+                await publisher.publish(event)
+            await blobs.delete(key)
+        log.info("published %d commands about %s that had waited for Kafka", len(keys), file_id)
+    return len(of_files)
+
+
+async def _read(blobs: BlobStore, key: str) -> list[AnyEvent]:
+    """The events under a key; none if another pod has published them meanwhile."""
+    try:
+        content = await blobs.get(key)
+    except BlobMissingError:
+        return []
+    events = []
+    for line in content.splitlines():
+        try:
+            event = parse(line)
+        except UnreadableEventError as error:
+            # A newer version wrote it; it stays in the blob store's own history at most.
+            log.error("a line of %s is no event: %s", key, error)
+            continue
+        if event is not None:
+            events.append(event)
+    return events
