@@ -18,7 +18,7 @@ import uvloop
 
 from benchmarks.harness import percentile, report, usage, usage_of_children
 from services.processor.channel import Advanced, Broken, Job
-from services.processor.isolation import Limits
+from services.processor.isolation.limits import Limits
 from services.processor.scratch import Scratch
 from services.processor.workers import WorkerPool
 from shared.settings import DEMO_TYPE

@@ -39,6 +39,40 @@ force_content = getattr(os, "fdatasync", os.fsync)
 """Has the disk take what stands in a file. macOS has only `fsync`."""
 
 
+_NO_WAIT = getattr(os, "RWF_NOWAIT", None)
+"""Has Linux read what is in memory only."""
+
+
+def pread_from_memory(descriptor: int, size: int, offset: int) -> bytes | None:
+    """Return `size` bytes of an open file, or None if that would wait for the disk.
+
+    For an event loop, which must not wait: to have a thread read takes longer than reading.
+    """
+    if _NO_WAIT is None:
+        return None
+    buffer = bytearray(size)
+    try:
+        read = os.preadv(descriptor, [buffer], offset, _NO_WAIT) if size else 0
+    except OSError:  # It is not in memory, or this file system knows no such call.
+        return None
+    return bytes(buffer) if read == size else None
+
+
+def read_from_memory(path: str, size: int) -> bytes | None:
+    """Return a whole file of `size` bytes, or None if it has another size or must be waited for.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if os.fstat(descriptor).st_size != size:
+            return None
+        return pread_from_memory(descriptor, size, 0)
+    finally:
+        os.close(descriptor)
+
+
 class StagedFile:
     """A file that is to become a blob. Its methods wait for the disk."""
 

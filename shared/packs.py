@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from shared.files import Small, force_content, force_folders
+from shared.files import Small, force_content, force_folders, pread_from_memory
 from shared.writing import write_all
 
 PACKS = "packs/"
@@ -120,6 +120,11 @@ class Packs:
         """A slice, by its key."""
         with self._slice(key, os.O_RDONLY) as (_, found):
             return found
+
+    def read_from_memory(self, key: str) -> bytes | None:
+        """The content of a slice, or None if that would wait for the disk."""
+        with self._slice(key, os.O_RDONLY) as (pack, found):
+            return pread_from_memory(pack, found.size, found.begin)
 
     def size(self, key: str) -> int:
         """Bytes of a slice's content."""

@@ -92,6 +92,11 @@ SCRATCH_FREE = Gauge("waybill_scratch_free_bytes", "Free bytes on the disk for t
 SCRATCH_FULL = Gauge(
     "waybill_scratch_full", "1 while that disk is full and the pod begins no new work, else 0."
 )
+ISOLATION_RUNG = Gauge(
+    "waybill_isolation_rung",
+    "How well the workers of this processor are isolated: 1 for the rung that is active.",
+    ["rung"],
+)
 PROJECTED = Counter("waybill_events_projected_total", "Events folded into MongoDB.")
 UNREADABLE = Counter("waybill_unreadable_records_total", "Records sent to the dead letters.")
 DEAD_LETTERS = Counter(

@@ -63,7 +63,7 @@ def overwrite_file(path: Path | str, content: Data, *, mode: int = 0o600) -> Non
     Raises:
         OSError: not everything could be written.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, mode)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, mode)
     try:
         write_all(descriptor, content)
         os.ftruncate(descriptor, len(content))

@@ -12,7 +12,9 @@ from fastapi import FastAPI
 
 from services.processor.consumer import WorkConsumer
 from services.processor.control import CancelRequests
-from services.processor.isolation import Limits
+from services.processor.isolation.configured import isolation_of
+from services.processor.isolation.limits import Limits
+from services.processor.isolation.rung import Layer, rung_of
 from services.processor.outcomes import Outcomes
 from services.processor.pace import Pace
 from services.processor.plugins import load_plugins
@@ -58,6 +60,8 @@ class Processor:
         # One more than is worked by large files or for one owner; see `lanes.places`.
         size = settings.workers + 1
 
+        isolation = isolation_of(settings, self._scratch.folder)
+
         def pool(name: str, limits: Limits) -> WorkerPool:
             return WorkerPool(
                 size=size,
@@ -65,6 +69,7 @@ class Processor:
                 limits=limits,
                 time_limit=settings.time_limit,
                 pace=pace,
+                isolation=isolation,
             )
 
         self._pool = WorkerPools(
@@ -102,6 +107,11 @@ class Processor:
         await self._pool.start()
         await self.consumer.run()
 
+    @property
+    def missing_isolation(self) -> tuple[Layer, ...]:
+        """Layers of the isolation of workers that this machine does not allow."""
+        return self._pool.missing
+
     async def stop(self) -> None:
         """Drain: finish what ends within the grace, give back the rest."""
         await self.consumer.drain(self._settings.shutdown_grace)
@@ -132,9 +142,14 @@ def create_app(settings: ProcessorSettings) -> FastAPI:
         return None
 
     def note() -> str | None:
-        """Work waits while there is no room; the pod itself is well."""
+        """What an operator should know, though the pod works: no room, or workers less isolated."""
         processor: Processor | None = getattr(app.state, "processor", None)
-        return processor.space.trouble if processor is not None else None
+        if processor is None:
+            return None
+        missing = processor.missing_isolation
+        isolation = f"isolation of workers: {rung_of(missing)}; missing: {', '.join(missing)}"
+        notes = [processor.space.trouble, isolation if missing else None]
+        return "; ".join(each for each in notes if each) or None
 
     app = FastAPI(title="Waybill processor", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_middleware(HeadAsGet)

@@ -10,22 +10,29 @@ taken over by one.
 
 import contextlib
 import socket
-import stat
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
 
+from services.processor.isolation.rung import Layer
+from services.processor.leftfiles import LeftFile, LeftFileError, open_left_file
 from shared.facts import Count, Failure, Progress, Storable
 from shared.storable import sendable_media_type
 
 MAX_FRAME = 8 << 20
 """Bytes of one frame: results are small, and large artifacts go through files."""
 
-MAX_JOB = 128 << 10
+MAX_JOB = 160 << 10
 """Bytes of one job; the kernel takes messages of up to 208 KiB."""
+
+MAX_CONTENT = 64 << 10
+"""Bytes of a file that goes with its job: the settings of a plugin have room beside it."""
+
+BUFFER = 1 << 20
+"""Bytes of jobs that may wait for a worker; the kernel grants less (`net.core.wmem_max`),
+416 KiB by default, which is some fifteen small files."""
 
 _LENGTHS = struct.Struct(">II")
 
@@ -60,7 +67,7 @@ class Packed(BaseModel):
     """A stored file that is none on its own, but a slice of a pack."""
 
     root: str
-    """The directory that has the packs."""
+    """The directory that has the packs; no worker may read it."""
     key: str
     sha256: str | None
     """Hash of its content, if that is known."""
@@ -70,9 +77,11 @@ class Job(BaseModel):
     """One attempt at one file, as the pod hands it over."""
 
     source: str | Packed
-    """The file itself is told by its path: pydantic takes 2 µs to make a `Path`."""
+    """The file itself is told by its path: pydantic takes 2 µs to make a `Path`. The worker
+    gets the name of a link in its own folder."""
     scratch: str
-    """A directory of this attempt's own; whoever needs it makes it."""
+    """A directory of this attempt's own, for what the pod takes from the worker; whoever needs it
+    makes it."""
     content_type: str
     size: int
     run: int
@@ -80,6 +89,8 @@ class Job(BaseModel):
     ocr: bool
     plugin: PluginJob | None = None
     """None for the built-in pipeline."""
+    content: bytes = Field(default=b"", exclude=True)
+    """Content of a slice, which goes with the job."""
 
 
 class ProducedArtifact(BaseModel):
@@ -105,8 +116,10 @@ class Ready(BaseModel):
     """The process can take jobs."""
 
     kind: Literal["ready"] = "ready"
-    namespaces: bool
-    """Whether it has a network and processes of its own, as the kernel allowed it."""
+    missing: tuple[Layer, ...] = ()
+    """Layers of its isolation that this machine does not allow."""
+    own_processes: bool = False
+    """Whether it has processes of its own, which end with the first of them."""
 
 
 class Done(BaseModel):
@@ -120,8 +133,8 @@ class Done(BaseModel):
     content: bytes = Field(default=b"", exclude=True)
     """Of the artifacts without a path, one behind another."""
 
-    def contents(self, scratch: str) -> Iterator[tuple[ProducedArtifact, Path | bytes]]:
-        """Each artifact with its content or the file that has it.
+    def contents(self, scratch: str) -> Iterator[tuple[ProducedArtifact, bytes | LeftFile]]:
+        """Yield each artifact with its content or the file that has it.
 
         Raises:
             GarbledError: what should be a file is none, but a link to somewhere, say, or is not
@@ -133,13 +146,11 @@ class Done(BaseModel):
                 yield artifact, self.content[start : start + artifact.size]
                 start += artifact.size
             else:
-                path = artifact_path(scratch, number)
-                found = path.lstat()
-                if not stat.S_ISREG(found.st_mode):
-                    raise GarbledError(f"artifact {artifact.name} is not a file")
-                if found.st_size != artifact.size:
-                    raise GarbledError(f"artifact {artifact.name} has {found.st_size} bytes")
-                yield artifact, path
+                try:
+                    with open_left_file(scratch, str(number), size=artifact.size) as left:
+                        yield artifact, left
+                except LeftFileError as error:
+                    raise GarbledError(f"artifact {artifact.name}: {error}") from error
 
 
 class Broken(BaseModel):
@@ -162,11 +173,6 @@ Report = Ready | Advanced | Done | Broken
 _REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator="kind")])
 
 
-def artifact_path(scratch: str, number: int) -> Path:
-    """Where an artifact waits that does not come with the frame; the worker does not say it."""
-    return Path(scratch) / "artifacts" / str(number)
-
-
 class Frame(NamedTuple):
     """One message as it is on the socket."""
 
@@ -175,15 +181,25 @@ class Frame(NamedTuple):
 
 
 def encode_job(job: Job) -> bytes:
-    """The message of a job.
+    """The message of a job: two lengths as in a frame, the job as JSON, and the content.
 
     Raises:
         FrameTooLargeError: nobody would read it.
     """
     document = job.model_dump_json().encode()
-    if len(document) > MAX_JOB:
-        raise FrameTooLargeError(f"a job of {len(document)} bytes")
-    return document
+    size = _LENGTHS.size + len(document) + len(job.content)
+    if size > MAX_JOB:
+        raise FrameTooLargeError(f"a job of {size} bytes")
+    return b"".join((_LENGTHS.pack(len(document), len(job.content)), document, job.content))
+
+
+def decode_job(message: bytes | memoryview) -> Job:
+    """The job of a message."""
+    length, _ = _LENGTHS.unpack_from(message)
+    end = _LENGTHS.size + length
+    job = Job.model_validate_json(bytes(message[_LENGTHS.size : end]))
+    job.content = bytes(message[end:])
+    return job
 
 
 def encode(message: BaseModel) -> bytes:
@@ -225,20 +241,25 @@ class JobQueue:
 
     def __init__(self) -> None:
         self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
 
-    def put(self, job: bytes) -> None:
-        """Give the worker one more.
+    def put(self, job: bytes) -> bool:
+        """Give the worker one more; False if there is no room for it.
 
         Raises:
-            BlockingIOError: there are too many.
+            OSError: the worker is gone.
         """
-        self._ours.send(job, socket.MSG_DONTWAIT)
+        try:
+            self._ours.send(job, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        return True
 
     def take_back(self) -> int:
         """Take back all that the worker has not taken; returns how many they were."""
         number = 0
         with contextlib.suppress(OSError):  # There is none, or it is closed.
-            while self.theirs.recv(MAX_JOB, socket.MSG_DONTWAIT):
+            while self.theirs.recv(1, socket.MSG_DONTWAIT):
                 number += 1
         return number
 

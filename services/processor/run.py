@@ -208,9 +208,7 @@ class Runner:
             if isinstance(content, bytes):
                 await self._blobs.put(key, content)
             else:
-                await self._blobs.put_file(key, content)
-                if await self._blobs.size(key) != artifact.size:
-                    raise BlobStoreUnavailableError
+                await self._blobs.put_stream(key, content.read_block)
         return Result(
             prefix=prefix,
             artifacts=tuple(

@@ -2,13 +2,17 @@
 
 import asyncio
 import fcntl
+import logging
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 PREFIX = "waybill-pod-"
 LOCK = "lock"
@@ -23,6 +27,7 @@ class Scratch:
         with _one_pod_at_a_time(root):  # Or one would sweep away what another has not locked yet.
             _sweep(root)
             self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
+            self.folder.chmod(0o711)  # Workers of other users pass through to their own folders.
             self._lock = (self.folder / LOCK).open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._numbers = count(1)
@@ -38,18 +43,34 @@ class Scratch:
         """Remove the directory of an attempt that is over."""
         # A path of pathlib takes as long as the look.
         if os.path.exists(folder):  # noqa: ASYNC240, PTH110
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await asyncio.to_thread(remove_tree, folder)
 
     def subfolder(self, name: str) -> Path:
         """A directory of this name, which goes with the rest."""
         folder = self.folder / name
         folder.mkdir()
+        folder.chmod(0o711)
         return folder
 
     def remove(self) -> None:
         """Remove everything; the pod ends."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_tree(self.folder)
         self._lock.close()
+
+
+def remove_tree(folder: str | Path) -> None:
+    """Remove a directory with all that is in it, as far as that is possible.
+
+    Whoever took over a worker may have made directories deeper than Python's own function goes, or
+    may still be making some.
+    """
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except RecursionError:
+        command = ["rm", "-rf", "--", os.fspath(folder)]
+        subprocess.run(command, check=False, stderr=subprocess.DEVNULL)  # noqa: S603
+    if os.path.lexists(folder):
+        log.warning("%s cannot be removed altogether", folder)
 
 
 @contextmanager
@@ -69,6 +90,6 @@ def _sweep(root: Path) -> None:
         try:
             with (folder / LOCK).open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder)
         except OSError:
             continue  # Held by a living pod, or another user's.

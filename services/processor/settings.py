@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
+from services.processor.isolation.rung import Policy
 from shared.settings import Settings
 
 
@@ -63,6 +64,17 @@ class ProcessorSettings(Settings):
         gt=0,
         description="Bytes of memory beyond which a worker process is replaced after a file.",
     )
+    isolation: Policy = Field(
+        default=Policy.REQUIRE,
+        description="`require`: start only if workers can be kept from the network, other files "
+        "and secrets. `prefer`: isolate as well as this machine allows. `off`: do not isolate "
+        "workers. The local stack defaults to `prefer`; see [docs/security.md](docs/security.md).",
+    )
+    worker_paths: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Files and directories that workers may read, comma-separated, beside "
+        "programs, libraries and Python code: models of a plugin, say.",
+    )
     backoff_first: float = Field(
         default=2.0,
         gt=0,
@@ -84,7 +96,7 @@ class ProcessorSettings(Settings):
         description="Name of this pod in events and logs. Default: host and process id.",
     )
 
-    @field_validator("plugins", mode="before")
+    @field_validator("plugins", "worker_paths", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [each.strip() for each in value.split(",")] if isinstance(value, str) else value

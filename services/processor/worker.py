@@ -30,23 +30,22 @@ from services.processor.channel import (
     Done,
     FrameTooLargeError,
     Job,
-    Packed,
     PluginJob,
     ProducedArtifact,
     Ready,
-    artifact_path,
+    decode_job,
     encode,
 )
 from services.processor.failures import failure
-from services.processor.isolation import (
+from services.processor.isolation.cell import Cell
+from services.processor.isolation.limits import (
     Limits,
     clean_environment,
     die_with_parent,
-    end_others,
-    enter_namespaces,
     keep_only,
-    renounce,
 )
+from services.processor.isolation.namespaces import end_others
+from services.processor.leftovers import has_children, remove_leftovers
 from services.processor.machine import fault, system_error
 from services.processor.reports import MAX_MESSAGE, MAX_NAME, Reports, measured
 from services.processor.results import (
@@ -56,10 +55,10 @@ from services.processor.results import (
     checked_artifact,
     checked_statistics,
 )
+from services.processor.scratch import remove_tree
 from services.processor.steps.document import Document
 from services.processor.steps.pipeline import run_pipeline, run_steps
 from shared.facts import Failure
-from shared.packs import Packs
 from shared.workerrors import PermanentError, TransientError, WorkError
 from shared.writing import overwrite_file, write_file
 
@@ -67,6 +66,9 @@ log = logging.getLogger(__name__)
 
 MAX_INLINE = 256 << 10
 """Bytes of artifacts that go over the socket; more goes through files of the scratch directory."""
+
+SOURCE, SCRATCH = "source", "scratch"
+"""Names in the folder for temporary files: the file to work on, the directory of the attempt."""
 
 EXIT_OUT_OF_MEMORY = 71
 """Exit code of a worker that has no memory left to tell of it."""
@@ -81,13 +83,17 @@ KIB = 1024
 class WorkerContext:
     """What the steps of one job may use; the `Context` of the pipeline."""
 
-    def __init__(self, job: Job, channel: socket.socket) -> None:
+    def __init__(self, job: Job, channel: socket.socket, cell: Cell, number: int) -> None:
+        """Args:
+        number: how many jobs the process has taken, with this one.
+        """
         self.run = job.run
         self.attempt = job.attempt
         self.ocr = job.ocr
         self.artifacts: list[ProducedArtifact] = []
         self.content = bytearray()
-        self._folder = job.scratch
+        self._scratch = cell.temporary / SCRATCH
+        self._outbox = cell.outbox / str(number)
         self._channel = channel
         self._reports = Reports()
         self.settings: Any = None
@@ -96,9 +102,8 @@ class WorkerContext:
     @property
     def scratch(self) -> Path:
         """An empty directory of this attempt's own, removed afterwards."""
-        folder = Path(self._folder) / "work"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        self._scratch.mkdir(exist_ok=True)
+        return self._scratch
 
     def progress(
         self, done: int, total: int, message: str | None = None, *, phase: str | None = None
@@ -135,16 +140,15 @@ class WorkerContext:
         if inline:
             self.content += data
         else:
-            path = artifact_path(self._folder, len(self.artifacts))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_file(path, data)
+            self._outbox.mkdir(exist_ok=True)
+            write_file(self._outbox / str(len(self.artifacts)), data)
         self.artifacts.append(
             ProducedArtifact(name=name, content_type=content_type, size=len(data), inline=inline)
         )
 
 
 def main(
-    channel: socket.socket, queue: socket.socket, output: Connection, folder: Path, limits: Limits
+    channel: socket.socket, queue: socket.socket, output: Connection, cell: Cell, limits: Limits
 ) -> None:
     """Work until the pod closes the queue, or until the limits have this process replaced.
 
@@ -152,27 +156,32 @@ def main(
         channel: to the pod.
         queue: brings one job a message.
         output: takes the place of standard output and standard error.
-        folder: where temporary files go.
+        cell: where this process works, and as whom.
     """
     die_with_parent()
     os.setsid()  # The pod kills the whole group.
     _redirect(output)
     channel, queue = keep_only(channel, queue)
-    clean_environment(folder)
-    in_namespace = enter_namespaces(network=limits.network)
-    renounce(limits, in_namespace=in_namespace)
+    clean_environment(cell.temporary)
+    keeper = os.getpid()
+    missing = cell.enter(limits)
+    own_processes = os.getpid() != keeper
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     channel.setblocking(True)
     queue.setblocking(True)
     try:
-        channel.sendall(encode(Ready(namespaces=in_namespace)))
+        channel.sendall(encode(Ready(missing=missing, own_processes=own_processes)))
         for number, job in enumerate(_jobs(queue), start=1):
-            outcome = work(job, channel, folder)
+            outcome = work(job, channel, cell, number)
             if number >= limits.files or _memory() > limits.growth:
                 outcome.last = True
-            if in_namespace:
-                end_others()
+            if not end_others() if own_processes else has_children():
+                outcome.last = True  # The pod kills them with this process.
+            if isinstance(outcome, Broken):
+                remove_tree(cell.outbox / str(number))
+            if not remove_leftovers(cell.temporary, kept=SOURCE):
+                outcome.last = True
             channel.sendall(_answer(outcome))
             if outcome.last:
                 return
@@ -182,21 +191,24 @@ def main(
 
 
 def _jobs(queue: socket.socket) -> Iterator[Job]:
-    while document := queue.recv(MAX_JOB):
-        yield Job.model_validate_json(document)
+    # Memory for the longest job, taken anew for each, costs more than all else for a small file.
+    buffer = bytearray(MAX_JOB)
+    message = memoryview(buffer)
+    while size := queue.recv_into(buffer):
+        yield decode_job(message[:size])
 
 
-def work(job: Job, channel: socket.socket, folder: Path) -> Done | Broken:
+def work(job: Job, channel: socket.socket, cell: Cell, number: int) -> Done | Broken:
     """Do one job; whatever happens becomes the outcome of the attempt.
 
     Args:
-        folder: of this process's own.
+        number: how many jobs this process has taken, with this one.
     """
     process = os.getpid()
-    context = WorkerContext(job, channel)
+    context = WorkerContext(job, channel, cell, number)
     path: Path | None = None
     try:
-        path = _file_of(job.source, folder)
+        path = _file_of(job, cell)
         document = Document(path=path, content_type=job.content_type, size=job.size)
         if job.plugin is None:
             document = run_pipeline(document, context)
@@ -216,31 +228,27 @@ def work(job: Job, channel: socket.socket, folder: Path) -> Done | Broken:
             outcome.error = failure("machine_failed", meaning)
         if isinstance(error, MemoryError):
             return outcome
-        outcome.used = _bytes_in(folder) + _bytes_in(Path(job.scratch))
+        outcome.used = _bytes_in(cell.folder)
         return outcome
     finally:
         if os.getpid() != process:
             os._exit(0)  # A step forked, and this is the copy: the pod waits for one outcome.
 
 
-def _file_of(source: str | Packed, folder: Path) -> Path:
-    """The file to work on; one that was packed takes the place of the last one, since to make
-    another takes longer than a small file's work. Nor is that one emptied first: what is written to
-    a file that was, ext4 puts on the disk at once.
+def _file_of(job: Job, cell: Cell) -> Path:
+    """The file to work on; content that came with the job takes the place of the last one, since to
+    make another takes longer than a small file's work. Nor is that one emptied first: what is
+    written to a file that was, ext4 puts on the disk at once.
 
     Raises:
-        PermanentError: `blob_missing` or `content_changed`.
+        PermanentError: `content_changed`.
     """
-    if isinstance(source, str):
-        return Path(source)
-    try:
-        content = Packs(Path(source.root)).read(source.key)
-    except FileNotFoundError as error:
-        raise PermanentError("blob_missing", failure("blob_missing").message) from error
-    if source.sha256 not in (None, hashlib.sha256(content).hexdigest()):
+    if isinstance(job.source, str):
+        return cell.inbox / job.source
+    if job.source.sha256 not in (None, hashlib.sha256(job.content).hexdigest()):
         raise PermanentError("content_changed", failure("content_changed").message)
-    path = folder / "source"
-    overwrite_file(path, content)
+    path = cell.temporary / SOURCE
+    overwrite_file(path, job.content)
     return path
 
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import socket
 import threading
@@ -12,7 +11,6 @@ from collections import deque
 from collections.abc import Callable
 from multiprocessing import connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
-from pathlib import Path
 from typing import cast
 
 from services.processor import worker
@@ -31,7 +29,12 @@ from services.processor.channel import (
 )
 from services.processor.death import cause_of_death, crash_of, is_from_outside
 from services.processor.failures import failure
-from services.processor.isolation import Limits
+from services.processor.handover import Handover
+from services.processor.isolation.cell import Cell
+from services.processor.isolation.limits import Limits
+from services.processor.isolation.rung import Layer
+from services.processor.leftfiles import FOLDER
+from services.processor.scratch import remove_tree
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +95,12 @@ class Given:
         FrameTooLargeError: it is longer than `MAX_JOB`.
         """
         loop = asyncio.get_running_loop()
-        self.document = encode_job(job)
+        self.handover = Handover(job)
+        if isinstance(job.source, str):
+            self.document = encode_job(job.model_copy(update={"source": self.handover.name}))
+        else:
+            self.document = encode_job(job)
+        self.scratch = job.scratch
         self.on_advance = on_advance
         self.begun: asyncio.Future[WorkerProcess] = loop.create_future()
         """Done when it is its turn, with the process that does it."""
@@ -117,12 +125,13 @@ class WorkerProcess(asyncio.Protocol):
     It does one job at a time, in the order in which they were given.
     """
 
-    def __init__(self, process: ForkServerProcess, folder: Path, queue: JobQueue) -> None:
+    def __init__(self, process: ForkServerProcess, cell: Cell, queue: JobQueue) -> None:
         self._process = process
-        self._folder = folder
+        self._cell = cell
         self._queue = queue
         self._given: deque[Given] = deque()
-        self._ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._done = 0
+        self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self._frames = Frames()
         self.output = Output(lambda: self._condemn("too_much_output"))
         self._transport: asyncio.Transport | None = None
@@ -134,28 +143,23 @@ class WorkerProcess(asyncio.Protocol):
         """Whether it has had a job, which may have left temporary files."""
 
     @classmethod
-    async def start(
-        cls, context: ForkServerContext, folder: Path, limits: Limits
-    ) -> "WorkerProcess":
-        """Start a process; it shares nothing with the pod but sockets and where it may write.
-
-        Args:
-            folder: where its temporary files go; does not exist yet.
+    async def start(cls, context: ForkServerContext, cell: Cell, limits: Limits) -> "WorkerProcess":
+        """Start a process; it shares nothing with the pod but sockets and the folders of its cell.
 
         Raises:
             WorkerStartError: it is not ready in time, or has died.
         """
-        await asyncio.to_thread(folder.mkdir)
+        await asyncio.to_thread(cell.make_folders)
         ours, theirs = socket.socketpair()
         queue = JobQueue()
         read_end, write_end = context.Pipe(duplex=False)
-        arguments = (theirs, queue.theirs, write_end, folder, limits)
+        arguments = (theirs, queue.theirs, write_end, cell, limits)
         process = context.Process(target=worker.main, args=arguments, daemon=True)
         await asyncio.to_thread(_start, process)
         theirs.close()
         write_end.close()
         loop = asyncio.get_running_loop()
-        _, started = await loop.create_connection(lambda: cls(process, folder, queue), sock=ours)
+        _, started = await loop.create_connection(lambda: cls(process, cell, queue), sock=ours)
         await loop.connect_read_pipe(lambda: started.output, read_end)
         await started.wait_until_ready()
         return started
@@ -185,9 +189,14 @@ class WorkerProcess(asyncio.Protocol):
         return self.alive and not self._is_ending
 
     @property
+    def missing(self) -> tuple[Layer, ...]:
+        """Layers of its isolation that this machine does not allow."""
+        return self._ready.result().missing
+
+    @property
     def in_namespace(self) -> bool:
-        """Whether the kernel gives it a network and processes of its own."""
-        return self._ready.result()
+        """Whether it has processes of its own, which end with the first of them."""
+        return self._ready.result().own_processes
 
     @property
     def pid(self) -> int | None:
@@ -198,14 +207,22 @@ class WorkerProcess(asyncio.Protocol):
         """How many jobs it has: the one that it does, and those that wait behind it."""
         return len(self._given)
 
-    def give(self, given: Given) -> None:
-        """Have a job done when those before it are."""
-        self._queue.put(given.document)
+    def give(self, given: Given) -> bool:
+        """Have a job done when those before it are; False if there is no room for it.
+
+        Raises:
+            OSError: its file is gone, or the disk is full.
+        """
+        given.handover.enter(self._cell.inbox)
+        if not self._queue.put(given.document):
+            given.handover.leave()
+            return False
         given.holder = self
         self.is_used = True
         self._given.append(given)
         if len(self._given) == 1:
             self._begin(given)
+        return True
 
     def take_back(self) -> list[Given]:
         """Take back the jobs that it has not taken up, to have another process do them."""
@@ -224,6 +241,7 @@ class WorkerProcess(asyncio.Protocol):
         returned = [given for given in jobs if not given.has_begun]
         for given in returned:
             given.holder = None
+            given.handover.leave()
             self._given.remove(given)
         return [given for given in returned if not given.begun.cancelled()]
 
@@ -242,7 +260,7 @@ class WorkerProcess(asyncio.Protocol):
         self._kill()
         if await asyncio.to_thread(_exit_code, self._process) is None:
             self._process.kill()
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        await asyncio.to_thread(remove_tree, self._cell.folder)
 
     def _kill(self) -> None:
         if self._ready.done() and not self._ready.exception() and self.in_namespace:
@@ -297,7 +315,7 @@ class WorkerProcess(asyncio.Protocol):
     def _receive(self, report: Report) -> None:
         if isinstance(report, Ready):
             if not self._ready.done():
-                self._ready.set_result(report.namespaces)
+                self._ready.set_result(report)
             return
         if not self._given or self._is_ending:
             raise GarbledError("it speaks without a job")
@@ -314,10 +332,22 @@ class WorkerProcess(asyncio.Protocol):
     def _settle(self, outcome: Done | Broken | None) -> None:
         self._is_ending = outcome is None or outcome.last
         ended = self._given.popleft()
+        ended.handover.leave()
+        self._done += 1
+        if isinstance(outcome, Done) and not all(each.inline for each in outcome.artifacts):
+            self._take_files(ended.scratch)
         if not ended.outcome.done():
             ended.outcome.set_result(outcome)
         if self._given and self.takes_jobs:
             self._begin(self._given[0])
+
+    def _take_files(self, scratch: str) -> None:
+        """Move what the job left to where no worker reaches it; `Done.contents` checks it there."""
+        try:
+            os.makedirs(scratch, exist_ok=True)  # noqa: PTH103
+            os.rename(f"{self._cell.outbox}/{self._done}", f"{scratch}/{FOLDER}")  # noqa: PTH104
+        except OSError as error:
+            log.warning("worker %s left no files of job %d: %s", self.pid, self._done, error)
 
 
 def _start(process: ForkServerProcess) -> None:

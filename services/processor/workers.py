@@ -11,10 +11,14 @@ from pathlib import Path
 from services.processor import worker
 from services.processor.channel import Broken, Done, Job
 from services.processor.failures import failure
-from services.processor.isolation import Limits
+from services.processor.handover import prepare
+from services.processor.isolation.cell import Isolation, prepare_isolation
+from services.processor.isolation.limits import Limits
+from services.processor.isolation.rung import REMEDIES, Layer, Policy, Rung, refusal, rung_of
 from services.processor.pace import Pace
 from services.processor.worker_process import Given, OnAdvance, WorkerProcess, WorkerStartError
-from shared.telemetry import WORKERS_LOST
+from shared.bloberrors import BlobMissingError
+from shared.telemetry import ISOLATION_RUNG, WORKERS_LOST
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +34,14 @@ OnTaken = Callable[[float], Awaitable[None]]
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0
 """Seconds before another try to start a process, where the machine has no room; doubled."""
+
+
+HARDENED = "services.processor.isolation.hardened"
+"""What the fork server imports first."""
+
+
+class NotIsolatedError(WorkerStartError):
+    """Workers cannot be isolated as the settings require."""
 
 
 async def _nothing_to_tell(_: float) -> None:
@@ -52,17 +64,20 @@ class WorkerPool:
         limits: Limits,
         time_limit: float,
         pace: Pace | None = None,
+        isolation: Isolation | None = None,
     ) -> None:
         """Args:
         folder: where each process gets a directory of its own.
         time_limit: seconds that one job may take.
+        isolation: as well as the machine allows, if it is not given.
         """
         self.size = size
         self._folder = folder
         self._limits = limits
         self._time_limit = time_limit
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([worker.__name__])
+        self._context.set_forkserver_preload([HARDENED, worker.__name__])
+        self._isolation = isolation or prepare_isolation(hidden=[folder])
         self._numbers = itertools.count(1)
         self._waiting: deque[Given] = deque()
         self._workers: set[WorkerProcess] = set()
@@ -73,15 +88,35 @@ class WorkerPool:
         """Start the processes.
 
         Raises:
+            NotIsolatedError: they cannot be isolated as required.
             WorkerStartError: one does not come up.
         """
         for _ in range(self.size):
             await self._launch()
-        if any(not each.in_namespace for each in self._workers):
-            log.warning(
-                "The kernel or the container forbids namespaces: worker processes can reach the "
-                "network and see other processes."
+        self._report_rung()
+
+    def _report_rung(self) -> None:
+        """Log and count how well the processes are isolated; they are all alike."""
+        policy, missing = self._isolation.policy, self.missing
+        rung = rung_of(missing)
+        for each in Rung:
+            ISOLATION_RUNG.labels(each).set(each is rung)
+        if policy is Policy.OFF:
+            log.critical(
+                "WAYBILL_ISOLATION=off: workers are NOT isolated. Whoever sends a file that takes "
+                "over its reader can read all files, keys and secrets of this processor."
             )
+        elif missing:
+            level = logging.WARNING if rung is Rung.LANDLOCK else logging.ERROR
+            remedies = "; ".join(f"{each}: {REMEDIES[each]}" for each in missing)
+            log.log(level, "isolation of workers: %s. Missing: %s", rung, remedies)
+        else:
+            log.info("isolation of workers: %s", rung)
+
+    @property
+    def missing(self) -> tuple[Layer, ...]:
+        """Layers of the isolation that this machine does not allow the workers."""
+        return tuple({layer: None for each in self._workers for layer in each.missing})
 
     async def stop(self) -> None:
         """End the processes; jobs in work are lost."""
@@ -101,7 +136,11 @@ class WorkerPool:
         else.
         """
         limit = (job.plugin and job.plugin.seconds) or self._time_limit
-        given = Given(job, on_advance)
+        try:
+            prepared = await prepare(job)
+        except BlobMissingError:
+            return Broken(error=failure("blob_missing"))
+        given = Given(prepared, on_advance)
         self._waiting.append(given)
         self._hand_out()
         reusable, lost = False, True
@@ -143,7 +182,17 @@ class WorkerPool:
                 self._waiting.extend(busiest.take_back())
         room = 1 + (AHEAD if self._work.seconds < SHORT else 0)
         while self._waiting and (freest := min(takers, key=_load)).load < room:
-            freest.give(self._waiting.popleft())
+            if not self._give(self._waiting[0], freest):
+                return  # It is busy enough.
+            self._waiting.popleft()
+
+    def _give(self, given: Given, taker: WorkerProcess) -> bool:
+        try:
+            return taker.give(given)
+        except OSError as error:  # Its file is gone, or the disk is full.
+            if not given.begun.done():
+                given.begun.set_exception(error)
+            return True
 
     async def _abandon(self, given: Given, *, lost: bool) -> None:
         """See that a job is not done any more, if need be by ending the process that does it."""
@@ -182,8 +231,11 @@ class WorkerPool:
             delay = min(delay * 2, LONGEST_DELAY)
 
     async def _launch(self) -> None:
-        folder = self._folder / f"worker-{next(self._numbers)}"
-        started = await WorkerProcess.start(self._context, folder, self._limits)
+        cell = self._isolation.cell(self._folder / f"worker-{next(self._numbers)}")
+        started = await WorkerProcess.start(self._context, cell, self._limits)
+        if refused := refusal(self._isolation.policy, started.missing):
+            await started.kill()
+            raise NotIsolatedError(refused)
         self._workers.add(started)
         self._hand_out()
 
@@ -195,10 +247,16 @@ class WorkerPools:
         self._usual = usual
         self._networked = networked
 
+    @property
+    def missing(self) -> tuple[Layer, ...]:
+        """Layers of the isolation that this machine does not allow the workers."""
+        return self._usual.missing
+
     async def start(self) -> None:
         """Start the processes.
 
         Raises:
+            NotIsolatedError: they cannot be isolated as required.
             WorkerStartError: one does not come up.
         """
         await self._usual.start()

@@ -178,6 +178,34 @@ def stuck(url: Url = None, folder: Folder = DEFAULT_FOLDER) -> None:
 
 
 @app.command()
+def doctor(
+    processor: Annotated[
+        list[str] | None,
+        typer.Option(help="Address of a processor, such as http://10.0.0.7:8002; may be repeated."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
+    url: Url = None,
+    folder: Folder = DEFAULT_FOLDER,
+) -> None:
+    """Check this machine and the running services; exit with 1 if a check fails."""
+    from waybill.cli import doctor as checks
+
+    found = find_addresses(status=url, folder=folder)
+    around = checks.surroundings(
+        stack_description(folder),
+        status=found.status,
+        upload=found.upload,
+        processors=processor or [],
+    )
+    findings = checks.examine(around)
+    if as_json:
+        console.print_json(data=[vars(each) for each in findings])
+    else:
+        checks.print_findings(findings, console)
+    raise typer.Exit(1 if any(each.state == "failed" for each in findings) else 0)
+
+
+@app.command()
 def watch(
     file_ids: Annotated[list[str] | None, typer.Argument(metavar="ID")] = None,
     url: Url = None,

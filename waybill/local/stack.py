@@ -156,6 +156,7 @@ class Stack:
         defaults = {
             "WAYBILL_BLOBS": str((self.folder / "blobs").resolve()),
             "WAYBILL_DEMO": "true",
+            "WAYBILL_ISOLATION": "prefer",
             "WAYBILL_SHUTDOWN_GRACE": str(SERVICE_GRACE),
         }
         fixed = {
@@ -250,6 +251,11 @@ class Stack:
             "status_url": self.processes["status"].address,
             "kafka": self.parts.kafka,
             "mongodb": self.parts.mongodb,
+            "processor_urls": [
+                process.address
+                for name, process in self.processes.items()
+                if name.startswith("processor-")
+            ],
             "blobs": upload.child.environment["WAYBILL_BLOBS"],
             "pids": {**pids, "processor": processors},
         }

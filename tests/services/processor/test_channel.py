@@ -1,5 +1,7 @@
 """What pod and worker tell each other survives any way in which a socket cuts it."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,10 @@ from services.processor.channel import (
     FrameTooLargeError,
     GarbledError,
     ProducedArtifact,
-    artifact_path,
     encode,
     read_report,
 )
+from services.processor.leftfiles import FOLDER, LeftFile, LeftFileError, open_left_file
 from shared.facts import Failure, Progress
 
 REPORTS = [
@@ -54,21 +56,74 @@ def test_reports_arrive_as_they_were_sent_however_they_are_cut(
 def test_each_artifact_has_its_own_content_or_its_file(tmp_path: Path) -> None:
     done = REPORTS[2]
     assert isinstance(done, Done)
-    file = artifact_path(str(tmp_path), 1)
+    file = tmp_path / FOLDER / "1"
     file.parent.mkdir()
     file.write_bytes(b"123456789")
-    contents = [(artifact.name, content) for artifact, content in done.contents(str(tmp_path))]
-    assert contents == [("a.txt", b"\x00\xffa"), ("b.bin", file), ("c.txt", b"cc")]
+    contents = [
+        (artifact.name, content.read(99) if isinstance(content, LeftFile) else content)
+        for artifact, content in done.contents(str(tmp_path))
+    ]
+    assert contents == [("a.txt", b"\x00\xffa"), ("b.bin", b"123456789"), ("c.txt", b"cc")]
 
 
-def test_a_link_in_place_of_an_artifact_is_refused(tmp_path: Path) -> None:
+def _symbolic_link(path: Path) -> None:
+    path.symlink_to("/etc/passwd")
+
+
+def _hard_link(path: Path) -> None:
+    (path.parent / "other").write_bytes(b"123456789")
+    path.hardlink_to(path.parent / "other")
+
+
+def _folder_elsewhere(path: Path) -> None:
+    elsewhere = path.parent.with_name("elsewhere")
+    path.parent.rename(elsewhere)
+    (elsewhere / path.name).write_bytes(b"123456789")
+    path.parent.symlink_to(elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("leave", "why"),
+    [
+        (_symbolic_link, "symbolic links"),
+        (_hard_link, "hard link"),
+        (_folder_elsewhere, "Not a directory|symbolic links"),
+        (os.mkfifo, "not a regular file"),
+        (lambda path: path.mkdir(), "not a regular file"),
+        (lambda path: path.write_bytes(b"1234"), "4 bytes"),
+        (lambda _: None, "No such file"),
+    ],
+)
+def test_what_is_left_in_place_of_an_artifact_is_refused(
+    tmp_path: Path, leave: Callable[[Path], object], why: str
+) -> None:
     done = REPORTS[2]
     assert isinstance(done, Done)
-    file = artifact_path(str(tmp_path), 1)
+    file = tmp_path / FOLDER / "1"
     file.parent.mkdir()
-    file.symlink_to("/etc/passwd")
-    with pytest.raises(GarbledError, match="not a file"):
+    leave(file)
+    with pytest.raises(GarbledError, match=why):
         list(done.contents(str(tmp_path)))
+
+
+def test_an_artifact_that_shrinks_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / FOLDER / "1"
+    file.parent.mkdir()
+    file.write_bytes(b"123456789")
+    with open_left_file(str(tmp_path), "1", size=9) as left:
+        os.truncate(file, 3)
+        assert left.read(99) == b"123"
+        with pytest.raises(LeftFileError, match="6 bytes before"):
+            left.read(99)
+
+
+def test_an_artifact_that_grows_while_it_is_read_keeps_its_announced_size(tmp_path: Path) -> None:
+    file = tmp_path / FOLDER / "1"
+    file.parent.mkdir()
+    file.write_bytes(b"123")
+    with open_left_file(str(tmp_path), "1", size=3) as left:
+        file.write_bytes(b"123456789")
+        assert (left.read(99), left.read(99)) == (b"123", b"")
 
 
 def test_a_frame_that_is_too_long_is_refused_before_it_is_kept() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.processor.channel import Broken, Done, Job, Packed
-from services.processor.isolation import Limits
+from services.processor.isolation.limits import Limits
 from services.processor.settings import ProcessorSettings
 from services.processor.steps.media_types import PDF, PLAIN_TEXT
 from services.processor.workers import WorkerPool

@@ -2,19 +2,25 @@
 
 import asyncio
 import ctypes
+import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from services.processor.channel import Done
-from services.processor.isolation import MAX_DESCRIPTORS, MAX_PROCESSES, Limits
+from services.processor.isolation.limits import MAX_DESCRIPTORS, MAX_PROCESSES, Limits
+from services.processor.isolation.rung import REMEDIES, Layer, Policy, Rung, refusal, rung_of
 from services.processor.workers import WorkerPool
 from tests.services.processor.jobs import demo, ignore
+from tests.services.processor.stranger.attacks import HARMLESS
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -105,16 +111,16 @@ async def test_a_worker_has_given_up_every_privilege(pool: WorkerPool) -> None:
 
 
 async def test_a_worker_has_its_limits(pool: WorkerPool) -> None:
-    pid = int(worker_of(pool).name)
-    limits = {
-        psutil.RLIMIT_CORE: 0,
-        psutil.RLIMIT_DATA: 512 << 20,
-        psutil.RLIMIT_FSIZE: Limits(memory=0).file,
-        psutil.RLIMIT_NOFILE: MAX_DESCRIPTORS,
-        psutil.RLIMIT_NPROC: MAX_PROCESSES,
-    }
-    for kind, most in limits.items():
-        assert psutil.Process(pid).rlimit(kind) == (most, most)
+    lines = (worker_of(pool) / "limits").read_text().splitlines()
+    limits = {line[:26].strip(): tuple(line[26:].split()[:2]) for line in lines}
+    for name, most in {
+        "Max core file size": 0,
+        "Max data size": 512 << 20,
+        "Max file size": Limits(memory=0).file,
+        "Max open files": MAX_DESCRIPTORS,
+        "Max processes": MAX_PROCESSES,
+    }.items():
+        assert limits[name] == (str(most), str(most)), name
 
 
 async def test_a_worker_has_a_directory_of_its_own_that_goes_with_it(
@@ -122,7 +128,7 @@ async def test_a_worker_has_a_directory_of_its_own_that_goes_with_it(
 ) -> None:
     worker = worker_of(pool)
     (folder,) = (tmp_path / "pool").iterdir()
-    assert (worker / "cwd").readlink() == folder
+    assert (worker / "cwd").readlink() == folder / "tmp"
     await pool.stop()
     assert list((tmp_path / "pool").iterdir()) == []
 
@@ -187,26 +193,137 @@ async def test_a_worker_that_is_killed_leaves_nobody_to_bury(
     assert [each.status() for each in orphans] == []
 
 
-FORKS = """
-import ctypes, os, sys, time
-from services.processor.isolation import MAX_PROCESSES, Limits, enter_namespaces, renounce
-if os.getuid() == 0:
-    os.setgid(65534)
-    os.setuid(65534)
-    ctypes.CDLL(None).prctl(4, 1)  # PR_SET_DUMPABLE: /proc/self is this user's again
-os.chdir("/")
-renounce(Limits(memory=1 << 30), in_namespace=enter_namespaces(network=False))
-for number in range(2 * MAX_PROCESSES):
+KINDS = {
+    "root": "namespaces",
+    "user": "namespaces",
+    "docker-root": "landlock",
+    "docker-user": "landlock",
+}
+"""Surroundings of a pod, and the rung that its workers reach there; see `stranger.contained`."""
+
+
+def found_in(kind: str) -> dict[str, Any]:
+    """What the plugin that tries everything found in such surroundings."""
+    if os.getuid() != 0:
+        pytest.skip("only root can make these surroundings")
+    command = [sys.executable, "-m", "tests.services.processor.stranger.contained", kind]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_stranger_gets_nothing(kind: str) -> None:
+    found = await asyncio.to_thread(found_in, kind)
+    assert found["rung"] == KINDS[kind], found["missing"]
+    assert found["succeeded"] == {}
+    assert found["tried"] > 60
+    assert found["uid"] > 0
+    assert found["source_is_whole"]
+    assert list(found["keys"].values()) == ["an API ke"]
+    assert all(said.startswith("refused") for said in found["left"].values()), found["left"]
+    assert found["lingering"] == {"found": [], "alive": []}
+
+
+async def test_a_stranger_who_is_not_isolated_gets_all_of_it() -> None:
+    found = await asyncio.to_thread(found_in, "open")
+    assert found["rung"] == "none"
+    assert found["succeeded"].keys() == set(HARMLESS)
+
+
+FILTERED = """
+import os, resource, signal
+from services.processor.isolation import seccomp
+pod = os.getppid()
+for network in (True, False):
+    seccomp.install(
+        seccomp.Filter(
+            network=network,
+            has_own_processes=False,
+            shares_user=True,
+            has_own_signals=False,
+            may_truncate=False,
+        )
+    )
+os.kill(os.getpid(), 0)
+resource.getrlimit(resource.RLIMIT_CORE)
+os.sched_setaffinity(0, os.sched_getaffinity(0))
+os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+for refused in (
+    lambda: os.kill(pod, 0),
+    lambda: os.kill(-1, 0),
+    lambda: resource.prlimit(pod, resource.RLIMIT_CORE),
+    lambda: os.sched_setaffinity(pod, {0}),
+    lambda: os.setpriority(os.PRIO_USER, 0, 19),
+    lambda: os.chmod("/", 0o755),
+    lambda: os.truncate("/dev/null", 0),
+    lambda: os.setsid(),
+):
     try:
-        if os.fork() == 0:
-            time.sleep(60)
-    except BlockingIOError:
-        sys.exit(7)
+        refused()
+    except PermissionError:
+        continue
+    raise SystemExit("one call was not refused")
+try:
+    signal.raise_signal(signal.SIGTERM)
+finally:
+    raise SystemExit("the signal to itself was refused")
 """
 
 
-async def test_a_fork_bomb_of_an_ordinary_user_is_stopped_by_the_kernel(pool: WorkerPool) -> None:
-    worker_of(pool)  # skips where there are no namespaces
-    command = [sys.executable, "-c", FORKS]
-    ended = await asyncio.to_thread(subprocess.run, command, check=False, timeout=30)
-    assert ended.returncode == 7
+def test_a_filter_stands_in_for_what_an_old_kernel_lacks() -> None:
+    ended = subprocess.run([sys.executable, "-c", FILTERED], check=False, capture_output=True)
+    assert ended.returncode == -signal.SIGTERM, ended
+
+
+@pytest.mark.parametrize(
+    ("missing", "rung", "starts"),
+    [
+        ((), Rung.NAMESPACES, True),
+        ((Layer.NAMESPACES,), Rung.LANDLOCK, True),
+        ((Layer.LANDLOCK,), Rung.NONE, False),
+        ((Layer.SECCOMP,), Rung.NONE, False),
+        ((Layer.USER,), Rung.NONE, False),
+        (tuple(Layer), Rung.NONE, False),
+    ],
+)
+def test_a_pod_starts_only_if_strangers_can_be_kept_out(
+    missing: tuple[Layer, ...], rung: Rung, starts: bool
+) -> None:
+    assert rung_of(missing) is rung
+    refused = refusal(Policy.REQUIRE, missing)
+    assert (refused is None) is starts
+    if refused:
+        assert all(REMEDIES[layer] in refused for layer in missing)
+    assert refusal(Policy.PREFER, missing) is None
+    assert refusal(Policy.OFF, missing) is None
+
+
+async def test_a_pod_that_cannot_isolate_workers_does_not_start(
+    tmp_path: Path,
+) -> None:
+    missing = await asyncio.to_thread(found_without_landlock, tmp_path)
+    assert "landlock" in missing["missing"]
+    assert not missing["starts"]
+
+
+def found_without_landlock(folder: Path) -> dict[str, Any]:
+    """What the check says where the system calls of Landlock are refused."""
+    program = (
+        "import runpy, sys\n"
+        "from services.processor.isolation import landlock\n"
+        "landlock._RESTRICT_SELF = 9999\n"
+        "sys.argv[1:] = ['--check']\n"
+        "runpy.run_module('services.processor.isolation', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "WAYBILL_SCRATCH": str(folder)},
+    )
+    assert done.returncode == 1, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report

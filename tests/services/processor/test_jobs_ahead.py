@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.processor.channel import Broken, Done
-from services.processor.isolation import Limits
+from services.processor.isolation.limits import Limits
 from services.processor.pace import Pace, RunningGeometricMean
 from services.processor.steps.endings import BadEnd
 from services.processor.workers import AHEAD, SHORT, WorkerPool

@@ -12,7 +12,7 @@ import pytest
 
 from services.processor import plugins
 from services.processor.channel import Advanced, Broken, Done, Job
-from services.processor.isolation import Limits
+from services.processor.isolation.limits import Limits
 from services.processor.plugins import (
     MAX_SETTINGS,
     Pipeline,

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.processor.channel import Advanced, Frames, read_report
+from services.processor.isolation.cell import Cell
 from services.processor.reports import BURST, INTERVAL, MAX_MESSAGE, Reports
 from services.processor.worker import WorkerContext
 from tests.services.processor.jobs import demo
@@ -57,7 +58,7 @@ def heard(ours: socket.socket) -> list[Advanced]:
 def test_the_phase_is_the_name_of_the_step_unless_it_is_given(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        context = WorkerContext(demo(tmp_path), theirs)
+        context = WorkerContext(demo(tmp_path), theirs, Cell(folder=tmp_path), 1)
         context.step = "translate"
         context.progress(1, 3, "page 1")
         context.progress(0, 3, phase="resting")
@@ -74,7 +75,7 @@ def test_the_phase_is_the_name_of_the_step_unless_it_is_given(tmp_path: Path) ->
 def test_a_pod_that_does_not_listen_costs_reports_and_never_time(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        context = WorkerContext(demo(tmp_path), theirs)
+        context = WorkerContext(demo(tmp_path), theirs, Cell(folder=tmp_path), 1)
         theirs.setblocking(False)
         try:
             while True:

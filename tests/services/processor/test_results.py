@@ -21,7 +21,7 @@ from services.processor.channel import (
     encode,
     read_report,
 )
-from services.processor.isolation import Limits
+from services.processor.isolation.limits import Limits
 from services.processor.progress import ProgressReporter
 from services.processor.reports import PARTS, measured
 from services.processor.results import checked_statistics

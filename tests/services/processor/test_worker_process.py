@@ -13,7 +13,7 @@ import pytest
 from services.processor import worker
 from services.processor.channel import Broken, Done
 from services.processor.death import cause_of_death
-from services.processor.isolation import Limits
+from services.processor.isolation.limits import Limits
 from services.processor.worker_process import _exit_code, _start
 from services.processor.workers import WorkerPool
 from tests.services.processor.jobs import demo, ignore

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.processor.channel import Advanced, Broken, Done, Job, Packed
-from services.processor.isolation import Limits
+from services.processor.isolation.limits import Limits
 from services.processor.workers import WorkerPool
 from shared.packs import Packs, PackWriter
 from tests.services.processor.jobs import demo, ignore, packed

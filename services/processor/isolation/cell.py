@@ -1,0 +1,211 @@
+"""The isolation of one worker process: the pod decides on a cell, and the worker enters it."""
+
+import logging
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.processor.isolation import identity, landlock, namespaces, paths, seccomp, tree
+from services.processor.isolation.kernel import (
+    IS_LINUX,
+    PR_SET_CHILD_SUBREAPER,
+    prctl,
+    set_dumpable,
+)
+from services.processor.isolation.limits import (
+    MAX_PROCESSES,
+    Limits,
+    kill_with_parent,
+    processes_of_user,
+    renounce,
+)
+from services.processor.isolation.rung import Layer, Policy
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Isolation:
+    """What a pod does to isolate its workers; the same for all of them."""
+
+    policy: Policy = Policy.PREFER
+    readable: tuple[str, ...] = ()
+    """paths that a worker may read"""
+    changes_user: bool = False
+    """whether every worker runs as a user of its own"""
+
+    def cell(self, folder: Path) -> "Cell":
+        """Return the cell of one worker.
+
+        Args:
+            folder: of this worker's own; does not exist yet.
+        """
+        user = identity.next_user() if self.changes_user else None
+        return Cell(
+            folder=folder,
+            readable=self.readable,
+            user=user,
+            is_open=self.policy is Policy.OFF,
+        )
+
+
+def prepare_isolation(
+    policy: Policy = Policy.PREFER,
+    *,
+    hidden: Iterable[str | Path] = (),
+    more: Iterable[str] = (),
+) -> Isolation:
+    """Decide how workers are isolated on this machine.
+
+    Args:
+        hidden: what no worker may read, although it lies where code lies.
+        more: paths that workers may read beside programs, libraries and code.
+    """
+    return Isolation(
+        policy=policy,
+        readable=paths.readable_paths(hidden, more),
+        changes_user=policy is not Policy.OFF and _can_change_user(),
+    )
+
+
+def _can_change_user() -> bool:
+    """Return whether workers can run as other users: this pod may, and they can read their code."""
+    if not identity.has_capabilities():
+        return False
+    needs_parents = not namespaces.can_make(with_user_namespace=False)
+    code = (os.__file__, __file__)
+    if identity.can_be_read_by_others(code, with_parents=needs_parents):
+        return True
+    log.warning(
+        "Workers run as the user of the pod, since others cannot read %s.", " or ".join(code)
+    )
+    return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """Where one worker process works, and who it is."""
+
+    folder: Path
+    """`in` in it is for files that it gets, `out` for what it leaves, `tmp` for all else"""
+    readable: tuple[str, ...] = ()
+    user: int | None = None
+    """None for the user of the pod"""
+    is_open: bool = False
+    """whether it is not isolated at all"""
+
+    @property
+    def temporary(self) -> Path:
+        return self.folder / "tmp"
+
+    @property
+    def outbox(self) -> Path:
+        return self.folder / "out"
+
+    @property
+    def inbox(self) -> Path:
+        return self.folder / "in"
+
+    def make_folders(self) -> None:
+        """Make the folders; those that the worker writes to belong to it alone.
+
+        Raises:
+            OSError: the disk is full, for example.
+        """
+        self.folder.mkdir()
+        self.folder.chmod(0o711)
+        for name, mode in (("in", 0o711), ("root", 0o755), ("out", 0o700), ("tmp", 0o700)):
+            each = self.folder / name
+            each.mkdir()
+            each.chmod(mode)
+            if self.user is not None and name in ("out", "tmp"):
+                os.chown(each, self.user, self.user)
+
+    def enter(self, limits: Limits) -> tuple[Layer, ...]:
+        """Isolate this process for good; may return in another process.
+
+        Returns:
+            The layers that this machine does not allow.
+        """
+        if self.is_open or not IS_LINUX:
+            renounce(limits, processes=None)
+            return tuple(Layer)
+        missing: list[Layer] = []
+        root = _Tree(self)
+        has_namespaces = namespaces.enter_namespaces(
+            network=limits.network, user=self.user, prepare=root.enter
+        )
+        if not has_namespaces and self.user is not None:
+            identity.become(self.user)
+            kill_with_parent()
+            has_namespaces = namespaces.enter_namespaces(network=limits.network, prepare=root.enter)
+        if not has_namespaces:
+            missing.append(Layer.NAMESPACES)
+            # Orphans come to this process, which can see that a job has left some.
+            prctl(PR_SET_CHILD_SUBREAPER, 1)
+        elif not root.is_entered:
+            missing.append(Layer.NAMESPACES)
+        if os.getuid() == 0:
+            missing.append(Layer.USER)
+        shares_user = self.user is None and not root.is_entered
+        # Its own files in `/proc` are its own; all that keeps others out follows.
+        set_dumpable(dumpable=True)
+        os.chdir(self.temporary)
+        shares_count = self.user is None and not has_namespaces
+        renounce(limits, processes=MAX_PROCESSES + (processes_of_user() if shares_count else 0))
+        _try(Layer.LANDLOCK, missing, lambda: self._restrict_files(root, network=limits.network))
+        wanted = seccomp.Filter(
+            network=limits.network,
+            has_own_processes=has_namespaces,
+            shares_user=shares_user,
+            has_own_signals=landlock.abi() >= landlock.ABI_SCOPES and Layer.LANDLOCK not in missing,
+            may_truncate=landlock.abi() >= landlock.ABI_TRUNCATE,
+        )
+        _try(Layer.SECCOMP, missing, lambda: seccomp.install(wanted))
+        return tuple(missing)
+
+    def _restrict_files(self, root: "_Tree", *, network: bool) -> None:
+        rules = [(path, landlock.READ) for path in self.readable]
+        rules += [(device, landlock.DEVICE) for device in tree.DEVICES]
+        rules += [(str(self.inbox), landlock.READ_FILE)]
+        rules += [(str(each), landlock.READ | landlock.CHANGE) for each in self._own_folders]
+        if root.is_entered:
+            rules += [(tree.SHARED_MEMORY, landlock.CHANGE), ("/", landlock.READ_DIR)]
+        if root.has_own_proc:
+            rules += [("/proc", landlock.READ)]
+        else:
+            rules += [(path, landlock.READ) for path in paths.PROC_FACTS]
+        landlock.restrict(rules, network=network)
+
+    @property
+    def _own_folders(self) -> tuple[Path, Path]:
+        return self.outbox, self.temporary
+
+
+class _Tree:
+    """The root directory of the worker's own, once it is entered."""
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+        self.is_entered = False
+        self.has_own_proc = False
+
+    def enter(self) -> None:
+        """Enter it, where the kernel allows it."""
+        cell = self._cell
+        try:
+            self.has_own_proc = tree.enter_tree(
+                cell.folder / "root", readable=cell.readable, folder=cell.folder
+            )
+            self.is_entered = True
+        except OSError as error:
+            log.warning("no root directory of its own: %s", error)
+
+
+def _try(layer: Layer, missing: list[Layer], act: Callable[[], None]) -> None:
+    try:
+        act()
+    except OSError as error:
+        log.warning("%s is missing: %s", layer.name.lower(), error)
+        missing.append(layer)

@@ -1,0 +1,48 @@
+"""The isolation of workers as the settings of the processor ask for it."""
+
+import os
+import sys
+from pathlib import Path
+
+from services.processor.isolation.cell import Isolation, prepare_isolation
+from services.processor.isolation.probe import missing_here
+from services.processor.isolation.rung import Layer, Policy, refusal
+from services.processor.settings import ProcessorSettings
+
+
+def isolation_of(settings: ProcessorSettings, *hidden: str | os.PathLike[str]) -> Isolation:
+    """Return how workers are isolated.
+
+    Args:
+        hidden: paths of the pod that no worker may read, beside the blob store and secrets.
+    """
+    own = [os.fspath(each) for each in hidden]
+    if "://" not in settings.blobs:
+        own.append(os.path.expanduser(settings.blobs))  # noqa: PTH111
+    if secrets := os.environ.get("WAYBILL_SECRETS"):
+        own.append(secrets)
+    own += [each for each in (settings.kafka_ca, settings.kafka_certificate) if each]
+    return prepare_isolation(settings.isolation, hidden=own, more=settings.worker_paths)
+
+
+def missing_layers(settings: ProcessorSettings) -> tuple[Layer, ...]:
+    """Return the layers that this machine does not allow a worker; to be called without threads.
+
+    Raises:
+        OSError: the directory for temporary files cannot be used.
+    """
+    if settings.scratch is not None:
+        Path(settings.scratch).mkdir(parents=True, exist_ok=True)
+    return missing_here(isolation_of(settings), settings.scratch)
+
+
+def refuse_unless_isolated(settings: ProcessorSettings) -> None:
+    """End this process before it takes any work, if its workers cannot be isolated as required.
+
+    Raises:
+        SystemExit: the message says what is missing and what to do.
+    """
+    if settings.isolation is Policy.REQUIRE:
+        refused = refusal(settings.isolation, missing_layers(settings))
+        if refused is not None:
+            sys.exit(refused)

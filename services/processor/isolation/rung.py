@@ -1,0 +1,68 @@
+"""How well a worker is isolated, and whether that is enough."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+
+class Rung(StrEnum):
+    """How well the workers of a pod are isolated, best first."""
+
+    NAMESPACES = "namespaces"
+    """Processes, network and root directory of its own, Landlock and a system call filter."""
+    LANDLOCK = "landlock"
+    """Landlock and a system call filter, in the namespaces of the pod."""
+    NONE = "none"
+    """Something is missing that files from strangers require."""
+
+
+class Policy(StrEnum):
+    """What a pod does about a rung."""
+
+    REQUIRE = "require"
+    """Start only if no worker can reach the network, other files or secrets."""
+    PREFER = "prefer"
+    """Isolate as well as the machine allows, and log what is missing."""
+    OFF = "off"
+    """Do not isolate workers at all."""
+
+
+class Layer(StrEnum):
+    """One thing that protects the pod from its workers."""
+
+    NAMESPACES = "namespaces"
+    LANDLOCK = "landlock"
+    SECCOMP = "seccomp"
+    USER = "user"
+
+
+REMEDIES = {
+    Layer.NAMESPACES: "allow `unshare` with user, PID, network, IPC and mount namespaces, and "
+    "`mount` in them; a seccomp profile or AppArmor may forbid them",
+    Layer.LANDLOCK: "run on Linux 5.13 or later with `landlock` among its security modules "
+    "(boot parameter `lsm=`), and allow the landlock_* system calls",
+    Layer.SECCOMP: "run on a kernel with CONFIG_SECCOMP_FILTER, on x86-64 or ARM64",
+    Layer.USER: "run the processor as an ordinary user; or as root with the capabilities CHOWN, "
+    "DAC_OVERRIDE, FOWNER, KILL, SETGID and SETUID, and with Python code that every user can read",
+}
+"""What to do about a layer that is missing."""
+
+
+def rung_of(missing: Iterable[Layer]) -> Rung:
+    """Return the rung of a worker that lacks these layers."""
+    lacking = set(missing)
+    if not lacking:
+        return Rung.NAMESPACES
+    return Rung.LANDLOCK if lacking == {Layer.NAMESPACES} else Rung.NONE
+
+
+def refusal(policy: Policy, missing: Iterable[Layer]) -> str | None:
+    """Return why a pod may not start with workers that lack these layers, or None if it may."""
+    lacking = list(missing)
+    if policy is not Policy.REQUIRE or rung_of(lacking) is not Rung.NONE:
+        return None
+    remedies = "; ".join(f"{layer}: {REMEDIES[layer]}" for layer in lacking)
+    return (
+        "WAYBILL_ISOLATION=require, and workers cannot be isolated here from the network, other "
+        f"files and secrets. Missing: {remedies}. If you trust everybody who uploads files, set "
+        "WAYBILL_ISOLATION=prefer."
+    )

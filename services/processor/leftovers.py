@@ -1,0 +1,37 @@
+"""What a job leaves behind in its process, and must not be there for the next one."""
+
+import os
+import stat
+from pathlib import Path
+
+from services.processor.scratch import remove_tree
+
+
+def remove_leftovers(folder: Path, *, kept: str) -> bool:
+    """Remove everything from a folder but one regular file.
+
+    Returns:
+        False if something could not be removed.
+    """
+    clean = True
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            found = entry.stat(follow_symlinks=False)
+            if entry.name == kept and stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+                continue
+            if stat.S_ISDIR(found.st_mode):
+                remove_tree(entry.path)
+                clean &= not os.path.lexists(entry.path)
+            else:
+                os.unlink(entry.path)  # noqa: PTH108
+    return clean
+
+
+def has_children() -> bool:
+    """Return whether this process still has children, after burying those that have ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""A plugin that tries everything, and the surroundings in which it does."""
