@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from services.processor.verdict import UNCOUNTED
 from services.status.projection import Status
 from shared.events import FileProcessing, FileRetrying, ProcessingData
 from tests.chaos.evidence import Evidence, Logged
@@ -13,9 +14,6 @@ from tests.chaos.plan import MAX_ATTEMPTS, PlannedFile
 
 LOST = "The processor that worked on this file died"
 """How the message begins that tells of an attempt whose pod is gone."""
-
-NO_ROOM = frozenset({"disk_full", "blob_store_unavailable"})
-"""Codes of attempts that failed for want of room on a disk; never of a file."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def extra_attempts(evidence: Evidence, file_id: str, planned: PlannedFile) -> It
             # A pod may die before it tells of an attempt; nobody knows then which one it was.
             why = "cut off"
             hits = _hits_of(evidence, before or None, Kind.KILL, Kind.PAUSE, Kind.END)
-        elif cause is not None and cause.data.error.code in NO_ROOM:
+        elif cause is not None and cause.data.error.code in UNCOUNTED:
             why = f"after {cause.data.error.code}"
             hits = _hits_of(evidence, None, *DISK_FAULTS)
         elif cause is not None and cause.data.error.code not in planned.codes:

@@ -178,14 +178,15 @@ def summary(evidence: Evidence) -> list[str]:
     ]
 
 
-def check(evidence: Evidence) -> list[Problem]:
-    """All broken promises."""
-    return [problem for promise in PROMISES for problem in promise(evidence)]
+def broken_promises(evidence: Evidence) -> dict[str, list[Problem]]:
+    """The promises that were broken, by name, each with how."""
+    found = {promise.__name__: list(promise(evidence)) for promise in PROMISES}
+    return {name: problems for name, problems in found.items() if problems}
 
 
 def tell(evidence: Evidence, problems: Iterable[Problem]) -> str:
-    """The problems, what was done, and the whole history of every file they are about."""
-    lines = [*summary(evidence), "", "what was done:"]
+    """What was done, the problems, and the whole history of every file they are about."""
+    lines = ["what was done:"]
     lines += [
         f"  {hit.begin:%H:%M:%S.%f} to {hit.end:%H:%M:%S.%f} {hit.kind} {hit.pod or ''}"
         for hit in evidence.hits

@@ -73,6 +73,7 @@ class Children:
             "WAYBILL_MEMORY_LIMIT": str(MEMORY_LIMIT),
             "WAYBILL_BACKOFF_FIRST": "0.2",
             "WAYBILL_SHUTDOWN_GRACE": str(GRACE),
+            "WAYBILL_PLUGINS": "tests.support.poison",
             "WAYBILL_SCRATCH": str(self._folder / "scratch"),
             "WAYBILL_HEARTBEAT": str(HEARTBEAT),
             "PYTHONUNBUFFERED": "1",

@@ -1,32 +1,36 @@
-"""Wrong clocks: libfaketime, put before the C library of one process and its children."""
+"""Wrong clocks: a library of ours that is put before the C library of a process."""
 
+import shutil
+import subprocess
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 
-PATTERN = "usr/lib/*/faketime/libfaketimeMT.so.1"
-"""Where Debian's package `faketime` puts the library."""
+SOURCE = Path(__file__).with_name("clock.c")
 
 
-def library() -> Path | None:
-    """The library, or None where it is not installed."""
-    return next(iter(sorted(Path("/").glob(PATTERN))), None)
+def can_be_wrong() -> bool:
+    """Whether there is a C compiler, which makes the library."""
+    return shutil.which("cc") is not None
 
 
 def environment(skew: timedelta) -> dict[str, str]:
     """Environment variables of a process whose clock is so far ahead; behind if negative.
 
-    The monotonic clock stays right, and so do the times of files.
-
     Raises:
-        FileNotFoundError: the library is not installed.
+        subprocess.CalledProcessError: the library cannot be compiled.
+        FileNotFoundError: there is no C compiler.
     """
-    found = library()
-    if found is None:
-        raise FileNotFoundError("no libfaketime; on Debian: apt-get install faketime")
     return {
-        "LD_PRELOAD": str(found),
-        "FAKETIME": f"{skew.total_seconds():+.0f}",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "FAKETIME_DISABLE_SHM": "1",
-        "NO_FAKE_STAT": "1",
+        "LD_PRELOAD": str(_library()),
+        "WRONG_CLOCK_SECONDS": f"{skew.total_seconds():.0f}",
     }
+
+
+@cache
+def _library() -> Path:
+    library = Path(mkdtemp(prefix="waybill-clock-")) / "clock.so"
+    command = ["cc", "-shared", "-fPIC", "-O2", "-o", str(library), str(SOURCE), "-ldl"]
+    subprocess.run(command, check=True)
+    return library

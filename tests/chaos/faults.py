@@ -67,11 +67,11 @@ POD_FAULTS = (
 BROKER_FAULTS = (Kind.KILL_BROKER, Kind.STOP_BROKER, Kind.FREEZE_BROKER, Kind.FILL_LOG)
 MONGODB_FAULTS = (Kind.KILL_MONGODB, Kind.STOP_MONGODB)
 STATUS_FAULTS = (Kind.KILL_STATUS, Kind.KILL_SERVICE_LOOPS)
-"""A status service cannot start while MongoDB or Kafka is away."""
+"""A status service cannot start while MongoDB is away, and streams are judged meanwhile."""
 DISK_FAULTS = (Kind.FILL_SCRATCH, Kind.FILL_BLOBS, Kind.FILL_LOG)
 """What needs file systems of our own, which only root may mount."""
 CLOCK_FAULTS = (Kind.SLOW_CLOCK, Kind.FAST_CLOCK)
-"""What needs libfaketime (Debian: `faketime`)."""
+"""What needs a library that is compiled for it."""
 PART_FAULTS = (*BROKER_FAULTS, *MONGODB_FAULTS, Kind.FILL_SCRATCH, Kind.FILL_BLOBS)
 
 LOOPS_KILLED = 30.0
@@ -103,7 +103,7 @@ RECOVERY = {
     **{kind: AWAY[kind] + 15.0 for kind in MONGODB_FAULTS},
     Kind.KILL_STATUS: 30.0,
     Kind.KILL_LOOPS: 15.0,
-    Kind.KILL_SERVICE_LOOPS: LOOPS_KILLED + 30.0,
+    Kind.KILL_SERVICE_LOOPS: LOOPS_KILLED + 45.0,
 }
 """Seconds after which the same is hit again at the earliest; before, there may be nothing to hit.
 A pod cannot become ready, or end in good order, while Kafka is away, so the broker has longer."""
@@ -160,7 +160,6 @@ def make_schedule(
     chance = random.Random(f"faults {seed}")
     well_from = dict.fromkeys(range(slots), 0.0)
     broker_well_from = mongodb_well_from = 0.0
-    status_starts: list[tuple[float, float]] = []
     faults: list[Fault] = []
     at = 0.0
     for kind in _order(chance, kinds):
@@ -173,18 +172,12 @@ def make_schedule(
         elif kind is Kind.ADD:
             well_from[len(well_from)] = at + RECOVERY[kind]
         elif kind in BROKER_FAULTS:
-            at = max(at, broker_well_from)
-            for begin, end in status_starts if kind in LONG_OUTAGES else ():
-                if begin <= at + RECOVERY[kind] and at <= end:
-                    at = end
-            when = at
+            when = at = max(at, broker_well_from)
             broker_well_from = at + RECOVERY[kind]
         elif kind in MONGODB_FAULTS or kind in STATUS_FAULTS:
             # These wait for one another; the others need not wait for them.
             when = max(at, mongodb_well_from)
             mongodb_well_from = when + RECOVERY[kind]
-            if kind in STATUS_FAULTS:
-                status_starts.append((when, mongodb_well_from))
         faults.append(Fault(round(when, 2), kind, slot))
         if kind in LONG_OUTAGES:
             at = broker_well_from

@@ -12,6 +12,7 @@ from services.status.projection import State
 from shared.settings import DEMO_TYPE
 from shared.topics import LIFECYCLE, UPLOADED, Topic
 from tests.chaos.poison import NO_JSON, POISONS
+from tests.support.poison import HARMLESS, RESULTS
 
 MAX_ATTEMPTS = 5
 """Attempts at a file. More than the faults that can hit one file of the short form, so that none is
@@ -27,7 +28,15 @@ MEMORY_LIMIT = 256 * 1024**2
 LENGTHS = ((0.0, 0.0), (0.01, 0.1), (0.1, 0.5), (0.5, 1.2))
 """Seconds of work, shortest and longest, of the kinds of files; each kind is as frequent."""
 
-ENDS = {"complete": 80, "fail": 6, "retry": 8, "crash": 2, "hang": 1, "memory": 3}
+ENDS = {
+    "complete": 79,
+    "fail": 6,
+    "retry": 8,
+    "crash": 2,
+    "segfault": 1,
+    "hang": 1,
+    "memory": 3,
+}
 """How files end, and how many of a hundred do."""
 
 TEXT_LENGTHS = (1_000, 400_000)
@@ -51,7 +60,7 @@ class PlannedFile:
     at: float
     """Seconds after the beginning of the run."""
     spec: dict[str, Any]
-    """The demo file; empty for a text."""
+    """The demo file; empty for a text or a script."""
     status: State
     codes: frozenset[str] = frozenset()
     """How its attempts may fail by themselves."""
@@ -59,6 +68,8 @@ class PlannedFile:
     """How many it takes if nothing disturbs it."""
     text: int = 0
     """Characters of a plain text that is uploaded in place of a demo file; 0 for none."""
+    script: str = ""
+    """What the plugin of `tests/support/poison.py` does with it, in place of a demo file."""
 
     @property
     def group(self) -> str:
@@ -67,15 +78,18 @@ class PlannedFile:
 
     @property
     def name(self) -> str:
-        return f"{self.number}.{'txt' if self.text else 'json'}"
+        kind = "txt" if self.text else "poison" if self.script else "json"
+        return f"{self.number}.{kind}"
 
     @property
     def content_type(self) -> str:
-        return "text/plain" if self.text else DEMO_TYPE
+        return "text/plain" if self.text or self.script else DEMO_TYPE
 
     @property
     def content(self) -> bytes:
         """The bytes that are uploaded."""
+        if self.script:
+            return self.script.encode()
         if not self.text:
             return json.dumps(self.spec).encode()
         chance = random.Random(f"text {self.number}")
@@ -109,19 +123,26 @@ class Plan:
     poison: tuple[PlannedPoison, ...]
 
 
-def make_plan(seed: int, *, files: int, seconds: float, texts: int = 0, poison: int = 0) -> Plan:
+def make_plan(
+    seed: int, *, files: int, seconds: float, texts: int = 0, scripts: int = 0, poison: int = 0
+) -> Plan:
     """Files of mixed lengths and ends.
 
     Args:
         files: how many; a hundred or more.
         seconds: over which they are spread.
         texts: of a hundred files, how many are plain texts.
+        scripts: of a hundred files, how many leave results that cannot be stored, or are odd.
         poison: how many records that cannot be stored are put among the outcomes.
     """
     chance = random.Random(f"plan {seed}")
     ends = [end for end, share in ENDS.items() for _ in range(max(1, files * share // 100))]
     ends += ["complete"] * (files - len(ends))
-    ends = ["text" if end == "complete" and chance.random() * 80 < texts else end for end in ends]
+    others = {"text": texts, "script": scripts, "complete": ENDS["complete"] - texts - scripts}
+    ends = [
+        chance.choices([*others], [*others.values()])[0] if end == "complete" else end
+        for end in ends
+    ]
     chance.shuffle(ends)
     times = [chance.uniform(0, seconds / 3 if end in EARLY else seconds) for end in ends]
     coming = sorted(zip(times, ends, strict=True))
@@ -155,6 +176,8 @@ def _file(number: int, at: float, end: str, chance: random.Random) -> PlannedFil
     if end == "text":
         length = chance.randint(*TEXT_LENGTHS)
         return PlannedFile(number=number, at=at, spec={}, status=State.COMPLETED, text=length)
+    if end == "script":
+        return _script(number, at, chance)
     spec: dict[str, Any] = {
         "seconds": round(chance.uniform(*chance.choice(LENGTHS)), 3),
         "steps": chance.choice((1, 4)),
@@ -170,6 +193,9 @@ def _file(number: int, at: float, end: str, chance: random.Random) -> PlannedFil
             status, codes = State.COMPLETED, {"demo_retry"}
         case "crash":
             status, codes, attempts = State.FAILED, {"worker_crashed"}, MAX_ATTEMPTS
+        case "segfault":
+            codes, attempts = {"segmentation_fault", "document_crashes_reader"}, 2
+            status = State.FAILED
         case "hang":
             spec["seconds"] = 0.0
             status, codes, attempts = State.FAILED, {"timed_out"}, MAX_ATTEMPTS
@@ -186,4 +212,21 @@ def _file(number: int, at: float, end: str, chance: random.Random) -> PlannedFil
         status=status,
         codes=frozenset(codes),
         attempts=attempts,
+    )
+
+
+def _script(number: int, at: float, chance: random.Random) -> PlannedFile:
+    script = chance.choice([*RESULTS, *HARMLESS])
+    if script in HARMLESS:
+        return PlannedFile(number=number, at=at, spec={}, status=State.COMPLETED, script=script)
+    code = RESULTS[script]
+    is_transient = code == "step_failed" or "TransientError" in script
+    return PlannedFile(
+        number=number,
+        at=at,
+        spec={},
+        status=State.FAILED,
+        codes=frozenset({code}),
+        attempts=MAX_ATTEMPTS if is_transient else 1,
+        script=script,
     )

@@ -140,12 +140,13 @@ class Pods:
             await self._end(self._services["status"], signal.SIGKILL)
             await self._until_ready(self._again("status"))
             return
-        for further in (killed_loops, lambda _: NOTHING):
-            for name in SERVICES:
-                await self._end(self._services[name], signal.SIGTERM)
-                await self._until_ready(self._again(name, further(name)))
-            if further is killed_loops:
-                await asyncio.sleep(LOOPS_KILLED)
+        await asyncio.gather(*(self._renew(name, killed_loops(name)) for name in SERVICES))
+        await asyncio.sleep(LOOPS_KILLED)
+        await asyncio.gather(*map(self._renew, SERVICES))
+
+    async def _renew(self, name: str, further: Mapping[str, str] = NOTHING) -> None:
+        await self._end(self._services[name], signal.SIGTERM)
+        await self._until_ready(self._again(name, further))
 
     async def _until_ready(self, child: Child) -> None:
         """Wait for a service, unless it ends while it is still starting, or takes too long.

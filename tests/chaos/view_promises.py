@@ -15,6 +15,9 @@ from tests.chaos.gauges import wrong_gauges
 NOT_LISTED = frozenset({"history"})
 """Members of a file that a list leaves out."""
 
+SHOWN = 300
+"""Characters that are shown of what differs."""
+
 ROUNDING = timedelta(seconds=1)
 """What two right clocks of one machine may differ by, and far less than a wrong one."""
 
@@ -35,10 +38,8 @@ def views_at_odds(evidence: Evidence) -> Iterator[Problem]:
         ):
             for name in sorted((logged.keys() | shown.keys()) - left_out):
                 if logged.get(name) != shown.get(name):
-                    yield Problem(
-                        f"{name}: the log says {logged.get(name)!r}, {what} {shown.get(name)!r}",
-                        file_id,
-                    )
+                    there, here = (repr(each.get(name))[:SHOWN] for each in (logged, shown))
+                    yield Problem(f"{name}: the log says {there}, {what} {here}", file_id)
 
 
 def times_out_of_order(evidence: Evidence) -> Iterator[Problem]:

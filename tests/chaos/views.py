@@ -71,6 +71,9 @@ async def look(
         texts = [file_id for file_id, planned in accepted.items() if planned.text]
         documents = await asyncio.gather(*map(single, ids))
         contents = await asyncio.gather(*map(text, texts))
+        numbers, old_numbers, not_ready = await asyncio.gather(
+            _numbers(http, fresh), _numbers(http, status), _not_ready(http, services)
+        )
         return Views(
             listed=listed,
             single={
@@ -79,8 +82,8 @@ async def look(
                 if document is not None
             },
             texts=dict(zip(texts, contents, strict=True)),
-            numbers={"fresh": await _numbers(http, fresh), "status": await _numbers(http, status)},
-            not_ready=await _not_ready(http, services),
+            numbers={"fresh": numbers, "status": old_numbers},
+            not_ready=not_ready,
             gauges=await _gauges(http, services),
         )
 
