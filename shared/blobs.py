@@ -26,6 +26,8 @@ from shared.settings import Settings
 if TYPE_CHECKING:
     from obstore import GetOptions
 
+    from shared.supervision import Supervisor
+
 BLOCK = 1 << 20
 """Bytes handed on at a time: large enough to be cheap, small enough to hold many. What is smaller
 altogether is stored by a single request."""
@@ -73,13 +75,13 @@ class BlobStore:
         self._packs = None if root is None else Packs(root)
 
     @asynccontextmanager
-    async def scribe(self) -> AsyncIterator[None]:
+    async def scribe(self, supervisor: "Supervisor | None" = None) -> AsyncIterator[None]:
         """Have a process of its own write small blobs into a directory during the `with` block: for
         a service that stores hundreds a second."""
         if self._directory is None:
             yield
         else:
-            async with self._directory.scribe():
+            async with self._directory.scribe(supervisor):
                 yield
 
     async def put_stream(

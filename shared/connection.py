@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 
 from shared import deadlines
 from shared.deadlines import kafka_answers
+from shared.errors import KafkaUnavailableError
 from shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -162,12 +164,18 @@ async def close_client(closing: Awaitable[None]) -> bool:
     return True
 
 
+SILENT_FOR = 30.0
+"""Seconds without an answer to a fetch, of which Kafka answers two a second also if it has nothing,
+after which a consumer is made anew."""
+
+
 class Answers:
     """Tells whether Kafka answers the fetches of a consumer: `getmany` alone does not say so."""
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         self._consumer = consumer
         self._last = 0
+        self._came_at = time.monotonic()
 
     def came(self) -> bool:
         """Whether one has come since the last call. Without partitions there is none to come."""
@@ -175,3 +183,20 @@ class Answers:
         times = [self._consumer.last_poll_timestamp(each) or 0 for each in assigned]
         last, self._last = self._last, max(times, default=0)
         return not assigned or self._last != last
+
+    def check(self, *, brought: bool) -> bool:
+        """Whether the consumer works.
+
+        Args:
+            brought: whether it brought something, or had nothing to ask for.
+
+        Raises:
+            KafkaUnavailableError: Kafka has not answered for `SILENT_FOR` seconds.
+        """
+        now = time.monotonic()
+        if self.came() or brought:
+            self._came_at = now
+            return True
+        if now - self._came_at > SILENT_FOR:
+            raise KafkaUnavailableError(f"Kafka answered no fetch for {SILENT_FOR:g} s")
+        return False

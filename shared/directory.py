@@ -5,15 +5,19 @@ Small ones are written by threads, or by a process of their own while there is a
 
 import asyncio
 import errno
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shared.dictation import Dictation, dictating
 from shared.files import Piece, Small, StagedFile, Writers, copy_blob, force_folders
+from shared.loops import Loop
+from shared.telemetry import SCRIBES_LOST
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from shared.supervision import RunningLoop, Supervisor
 
 Read = Callable[[], Awaitable[Piece]]
 """Gives the next piece of some content; b"" at its end."""
@@ -22,8 +26,20 @@ FORCE_EVERY = 4 << 20
 """Bytes of a large blob after which the disk is to begin with them: little is left for the end."""
 
 
-SCRIBE_DELAY = 5.0
-"""Seconds before another scribe is started in place of one that died; threads write meanwhile."""
+SCRIBE_LOOK_EVERY = 5.0
+"""Seconds between two signs that the scribe lives."""
+
+BLOB_WRITER = Loop(
+    name="blob-writer",
+    late_after=60.0,
+    vital=False,
+    purpose="Keeps the process that writes small blobs into a directory.",
+    when_late="Small uploads are slower: threads of the pod write them.",
+)
+
+
+class ScribeDiedError(Exception):
+    """The process that writes small blobs has died."""
 
 
 class Directory:
@@ -42,35 +58,44 @@ class Directory:
         self._scribe: Dictation | None = None
 
     @asynccontextmanager
-    async def scribe(self) -> AsyncIterator[None]:
+    async def scribe(self, supervisor: "Supervisor | None" = None) -> AsyncIterator[None]:
         """Have a process of its own write the small blobs of the `with` block.
 
         A thread asks for the interpreter after each of its calls to the system, a dozen for a blob,
         and a busy loop gives it away in milliseconds only.
+
+        Args:
+            supervisor: starts another process when one dies; one of its own if none is given.
         """
+        from shared.supervision import Supervisor
+
         begun = asyncio.Event()
-        keeping = asyncio.create_task(self._keep_scribe(begun))
-        try:
+        supervisor = supervisor or Supervisor()
+        async with supervisor.running((BLOB_WRITER, partial(self._run_scribe, begun))):
             await begun.wait()
             yield
-        finally:
-            keeping.cancel()
-            await asyncio.wait({keeping})
 
-    async def _keep_scribe(self, begun: asyncio.Event) -> None:
-        """Have a scribe until cancelled: another one if one dies."""
-        while True:
-            try:
-                async with dictating(self._root, self._end, self._write) as self._scribe:
-                    begun.set()
-                    await self._scribe.ended.wait()
-                log.error("the scribe has died; another one begins in %g s", SCRIBE_DELAY)
-            except OSError as error:
-                log.error("no scribe can be started: %r; again in %g s", error, SCRIBE_DELAY)
-            finally:
-                self._scribe = None
+    async def _run_scribe(self, begun: asyncio.Event, loop: "RunningLoop") -> None:
+        """Have a scribe until it dies, or cannot be started.
+
+        Raises:
+            ScribeDiedError: it has died.
+            OSError: it cannot be started.
+        """
+        try:
+            async with dictating(self._root, self._end, self._write) as self._scribe:
                 begun.set()
-            await asyncio.sleep(SCRIBE_DELAY)
+                ended = self._scribe.ended
+                while not ended.is_set():
+                    loop.succeeded()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(SCRIBE_LOOK_EVERY):
+                            await ended.wait()
+            SCRIBES_LOST.inc()
+            raise ScribeDiedError("the process that writes small blobs has died")
+        finally:
+            self._scribe = None
+            begun.set()
 
     async def put(
         self, key: str, data: bytes, *, durable: bool = True, anywhere: bool = False

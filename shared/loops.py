@@ -79,8 +79,8 @@ class LoopHealth:
         """Note that the loop lives and waits for a part whose outage the pod outlives."""
         self.waits_for, self.last_sign = part, now
 
-    def started(self, now: float) -> None:
-        """Note that the loop starts again."""
+    def alive(self, now: float) -> None:
+        """Note a sign of life: the loop is not hung, whether or not it succeeds."""
         self.last_sign = now
 
     def excuse(self, seconds: float) -> None:

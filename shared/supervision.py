@@ -75,6 +75,10 @@ class RunningLoop:
         self._health.succeeded(self._clock())
         LOOP_SUCCESS.labels(loop=self._health.loop.name).set_to_current_time()
 
+    def alive(self) -> None:
+        """Say that the loop is not hung, while it does not succeed: it gets late all the same."""
+        self._health.alive(self._clock())
+
     def waits_for(self, part: str) -> None:
         """Say that the loop lives, and waits for a part whose outage the pod outlives.
 
@@ -167,7 +171,7 @@ class Supervisor:
         """Run the loop again and again until cancelled, or until the pod ends."""
         name = health.loop.name
         while True:
-            health.started(self._clock())
+            health.alive(self._clock())
             error = await self._run_once(running, health, run)
             LOOP_FAILURES.labels(loop=name).inc()
             verdict = health.failed(type(error).__name__, is_outage=isinstance(error, OUTAGES))

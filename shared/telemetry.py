@@ -47,7 +47,6 @@ class LoopGauge(Collector):
         clock: monotonic seconds.
         """
         self._gauge = Gauge(name, documentation, tuple(labels), registry=None)
-        self._has_labels = bool(tuple(labels))
         self._fresh_for = interval * STALE_AFTER_INTERVALS
         self._clock = clock
         self._exported_at: float | None = None
@@ -88,9 +87,13 @@ OUTBOX = LoopGauge(
 ATTEMPTS = Counter("waybill_attempts_total", "Attempts that ended, by outcome.", ["outcome"])
 IN_FLIGHT = Gauge("waybill_work_in_flight", "Records taken from Kafka and not yet finished.")
 WORKERS_LOST = Counter("waybill_workers_lost_total", "Worker processes that died or were killed.")
-SCRATCH_FREE = Gauge("waybill_scratch_free_bytes", "Free bytes on the disk for temporary files.")
-SCRATCH_FULL = Gauge(
-    "waybill_scratch_full", "1 while that disk is full and the pod begins no new work, else 0."
+SCRATCH_FREE = LoopGauge(
+    "waybill_scratch_free_bytes", "Free bytes on the disk for temporary files.", interval=5
+)
+SCRATCH_FULL = LoopGauge(
+    "waybill_scratch_full",
+    "1 while that disk is full and the pod begins no new work, else 0.",
+    interval=5,
 )
 ISOLATION_RUNG = Gauge(
     "waybill_isolation_rung",

@@ -1,15 +1,13 @@
 """The processor's application: a consumer with health and metrics beside it."""
 
 import asyncio
-import logging
-import os
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from fastapi import FastAPI
 
+from services.processor import loops
 from services.processor.consumer import WorkConsumer
 from services.processor.control import CancelRequests
 from services.processor.isolation.configured import isolation_of
@@ -27,14 +25,20 @@ from shared.blobs import open_blob_store
 from shared.head_method import HeadAsGet
 from shared.messaging import create_topics
 from shared.publishing import Publisher
+from shared.supervision import RunningLoop, Supervisor, after
 from shared.telemetry import health_router
-
-log = logging.getLogger(__name__)
 
 CROWD_LINGER = 0.01
 """Seconds that the events of many files wait to go to Kafka together; a lone one leaves at once.
 Twice as long as usual saves Kafka a sixth of its processor time, and as many files may be begun
 ahead of the workers as that takes, see `lanes`."""
+
+
+START_PATIENCE = 20.0
+"""Seconds in which a Kafka that is still starting is asked again without a line of log."""
+
+LOOK_EVERY = 2.0
+"""Seconds between two looks whether Kafka answers the publisher."""
 
 
 class Processor:
@@ -45,11 +49,12 @@ class Processor:
         self._publisher = Publisher(
             settings, client_id=f"processor-{settings.pod}", crowd_linger=CROWD_LINGER
         )
-        cancels = CancelRequests(settings)
+        self.supervisor = Supervisor(kill=settings.chaos_kill_loop)
+        self._prepared = asyncio.Event()
+        cancels = self._cancels = CancelRequests(settings)
         pace = Pace()
         self._scratch = Scratch(settings.scratch)
         self.space = ScratchSpace(self._scratch.folder)
-        self._watching: asyncio.Task[None] | None = None
         pipelines = load_plugins(settings.plugins)
         limits = Limits(
             memory=settings.memory_limit,
@@ -99,27 +104,59 @@ class Processor:
             space=self.space,
         )
 
-    async def run(self) -> None:
-        """Work until drained; waits for a Kafka that is still starting."""
-        self._watching = asyncio.create_task(self.space.watch())
-        await create_topics(self._settings)
-        await self._publisher.start()
-        await self._pool.start()
-        await self.consumer.run()
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Work during the `with` block, and drain at its end."""
+        async with self.supervisor.running(
+            (loops.PUBLISHER, self._keep_connected),
+            (loops.CANCELS, after(self._prepared, self._cancels.follow)),
+            (loops.COMMITTER, self.consumer.committer.run),
+            (loops.CONSUMER, after(self._prepared, self._consume)),
+            (loops.SCRATCH, self.space.watch),
+        ):
+            try:
+                yield
+            finally:
+                await self._stop()
+        self._scratch.remove()
 
     @property
     def missing_isolation(self) -> tuple[Layer, ...]:
         """Layers of the isolation of workers that this machine does not allow."""
         return self._pool.missing
 
-    async def stop(self) -> None:
+    async def _keep_connected(self, loop: RunningLoop) -> None:
+        """Create the topics, connect the publisher, and say whether Kafka answers it.
+
+        Raises:
+            KafkaError, KafkaUnavailableError: Kafka does not answer at the start.
+        """
+        if not self._prepared.is_set():
+            await create_topics(self._settings, patience=START_PATIENCE)
+            await self._publisher.start()
+            self._prepared.set()
+        while True:
+            if await self._publisher.answers():
+                loop.succeeded()
+            else:
+                loop.waits_for("Kafka")  # The producer finds it again by itself.
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def _consume(self, loop: RunningLoop) -> None:
+        """Start the worker processes, and work.
+
+        Raises:
+            WorkerStartError: a process does not come up.
+            KafkaError: Kafka said something that waiting does not mend.
+        """
+        await self._pool.start()
+        await self.consumer.run(loop)
+
+    async def _stop(self) -> None:
         """Drain: finish what ends within the grace, give back the rest."""
         await self.consumer.drain(self._settings.shutdown_grace)
         await self._pool.stop()
         await self._publisher.stop()
-        if self._watching is not None:
-            self._watching.cancel()
-        self._scratch.remove()
 
 
 def create_app(settings: ProcessorSettings) -> FastAPI:
@@ -128,18 +165,19 @@ def create_app(settings: ProcessorSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         processor = app.state.processor = Processor(settings)
-        running = asyncio.create_task(processor.run())
-        running.add_done_callback(_end_process_on_failure)
-        yield
-        processor.consumer.begin_drain()
-        await processor.stop()
-        running.cancel()
+        async with processor.working():
+            yield
+            processor.consumer.begin_drain()
 
     def not_ready() -> str | None:
         processor: Processor | None = getattr(app.state, "processor", None)
         if processor is None or not processor.consumer.ready:
             return "waiting for Kafka to assign partitions"
-        return None
+        return processor.supervisor.trouble
+
+    def degraded() -> list[str]:
+        processor: Processor | None = getattr(app.state, "processor", None)
+        return processor.supervisor.degraded if processor is not None else []
 
     def note() -> str | None:
         """What an operator should know, though the pod works: no room, or workers less isolated."""
@@ -153,12 +191,5 @@ def create_app(settings: ProcessorSettings) -> FastAPI:
 
     app = FastAPI(title="Waybill processor", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_middleware(HeadAsGet)
-    app.include_router(health_router(not_ready, note))
+    app.include_router(health_router(not_ready, note, degraded))
     return app
-
-
-def _end_process_on_failure(running: asyncio.Task[None]) -> None:
-    """A pod that cannot consume is of no use: end, and be started again."""
-    if not running.cancelled() and (error := running.exception()) is not None:
-        log.critical("the consumer failed", exc_info=error)
-        os.kill(os.getpid(), signal.SIGTERM)

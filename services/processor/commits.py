@@ -3,11 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from shared.connection import KAFKA_RETRY_DELAY
+from shared.errors import KafkaUnavailableError
+from shared.supervision import RunningLoop
 
 PAUSE = 0.005
 """Seconds between two commits: what changes meanwhile is told in one go."""
@@ -15,9 +18,18 @@ PAUSE = 0.005
 CROWD, CROWD_PAUSE = 10, 0.01
 """Changes in one commit from which on it pays to wait longer for the next ones, and how long."""
 
+IDLE = 1.0
+"""Seconds between two signs of life while there is nothing to commit, or nothing to commit to."""
+
 log = logging.getLogger(__name__)
 
-COMMIT_ERRORS = (CommitFailedError, IllegalStateError, KafkaError, OSError)
+COMMIT_ERRORS = (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaError,
+    KafkaUnavailableError,
+    OSError,
+)
 """A rebalance, or Kafka is away: what is still ours then is committed then."""
 
 
@@ -41,6 +53,11 @@ class Committer:
         """Since the last commit."""
         self._wanted = asyncio.Event()
         self._waiters: list[asyncio.Future[None]] = []
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Begin no commit any more."""
+        self._is_closed = True
 
     def changed(self, *partitions: TopicPartition) -> None:
         """The windows of these partitions are not as Kafka has them."""
@@ -55,24 +72,45 @@ class Committer:
         self.changed(*partitions)
         await waiter
 
-    async def run(self) -> None:
-        """Commit until cancelled."""
+    async def run(self, loop: RunningLoop) -> None:
+        """Commit until cancelled; another run goes on where this one fails."""
         while True:
-            await self._wanted.wait()
-            await self._settled.wait()
+            if self._is_closed:
+                loop.succeeded()
+                await asyncio.sleep(IDLE)
+                continue
+            if not self._wanted.is_set():
+                loop.succeeded()  # There is nothing to commit.
+                await set_within(self._wanted, IDLE)
+                continue
+            if not self._settled.is_set():
+                loop.alive()
+                await set_within(self._settled, IDLE)
+                continue
             self._wanted.clear()
             partitions, self._changed = self._changed, set()
             changes, self._changes = self._changes, 0
             waiters, self._waiters = self._waiters, []
             try:
                 await self._commit(partitions)
-            except COMMIT_ERRORS as error:
-                log.info("commit put off: %r", error)
-                self._waiters += waiters
+            except BaseException as error:
+                self._waiters = waiters + self._waiters
                 self.changed(*partitions)
+                if not isinstance(error, COMMIT_ERRORS):
+                    raise
+                log.info("commit put off: %r", error)
+                loop.alive()
                 await asyncio.sleep(KAFKA_RETRY_DELAY)
                 continue
+            loop.succeeded()
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
             await asyncio.sleep(CROWD_PAUSE if changes >= CROWD else PAUSE)
+
+
+async def set_within(event: asyncio.Event, seconds: float) -> None:
+    """Return when the event is set, and after so many seconds in any case."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

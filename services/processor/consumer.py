@@ -19,9 +19,9 @@ from aiokafka import (
     TopicPartition,
 )
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import CommitFailedError, KafkaError
+from aiokafka.errors import CommitFailedError
 
-from services.processor.commits import COMMIT_ERRORS, Committer
+from services.processor.commits import COMMIT_ERRORS, Committer, set_within
 from services.processor.control import CancelRequests
 from services.processor.desk import Desk, cancelled
 from services.processor.offsets import PartitionWindow
@@ -30,7 +30,15 @@ from services.processor.pace import Pace
 from services.processor.run import Runner
 from services.processor.settings import ProcessorSettings
 from services.processor.space import ScratchSpace
-from shared.connection import KAFKA_RETRY_DELAY, admin_client, kafka_options
+from shared import deadlines
+from shared.connection import (
+    KAFKA_RETRY_DELAY,
+    Answers,
+    admin_client,
+    close_consumer,
+    kafka_options,
+)
+from shared.deadlines import joins_group, kafka_answers
 from shared.messaging import (
     PROCESSOR_GROUP,
     SESSION_TIMEOUT_MS,
@@ -38,9 +46,13 @@ from shared.messaging import (
     group_name,
     topic_names,
 )
+from shared.supervision import OUTAGES, RunningLoop
 from shared.topics import WORK_TOPICS
 
 log = logging.getLogger(__name__)
+
+LOOK_EVERY = 1.0
+"""Seconds between two signs of life while there is nothing to take."""
 
 HEARTBEAT_MS = 300
 """How late a pod may learn that another one comes or goes: until all know, none takes new work."""
@@ -101,24 +113,24 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._commits: set[asyncio.Task[None]] = set()
         self._outcomes = outcomes
         self._settled = asyncio.Event()
-        self._background: set[asyncio.Task[None]] = set()
         outcomes.still_ours = self._still_ours
         outcomes.confirmed = self._confirmed
         self._heard = -math.inf
         """When this pod last sent something that the group took, in seconds of `_clock`."""
-        self._committer = Committer(self._commit, settled=self._settled)
+        self.committer = Committer(self._commit, settled=self._settled)
         self._desk = Desk(
             settings=settings,
             runner=runner,
             outcomes=outcomes,
             pace=pace,
             cancels=cancels,
-            committer=self._committer,
+            committer=self.committer,
             has_room=lambda: space.trouble is None,
         )
         space.on_room = self._desk.begin_waiting
         cancels.on_request = self._desk.cancel
         self._draining = False
+        self._is_full = False
 
     @property
     def ready(self) -> bool:
@@ -130,13 +142,39 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """How many partitions this pod has."""
         return len(self._windows)
 
-    async def run(self) -> None:
-        """Take records and work on them until `drain` is called.
+    async def run(self, loop: RunningLoop) -> None:
+        """Take records and have them worked on, until `drain` is called; then wait to be cancelled.
 
         Raises:
             KafkaError: Kafka said something that waiting does not mend.
         """
-        self._consumer = AIOKafkaConsumer(
+        while not self._cancels.loaded.is_set():
+            loop.waits_for("the requests to cancel")
+            await set_within(self._cancels.loaded, LOOK_EVERY)
+        consumer = await self._join(loop)
+        self._note_heartbeats(consumer)
+        await self._poll_until_drained(consumer, loop)
+        while True:  # What is being done now is committed, and may be cancelled.
+            loop.succeeded()
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def _join(self, loop: RunningLoop) -> AIOKafkaConsumer:
+        """Join the group, for as long as it takes: nothing is in hand yet."""
+        while True:
+            consumer = self._consumer = self._new_consumer()
+            consumer.subscribe(topic_names(self._settings, WORK_TOPICS), listener=self)
+            try:
+                async with joins_group(PROCESSOR_GROUP):
+                    await consumer.start()
+                return consumer
+            except OUTAGES as error:
+                log.warning("the group %s cannot be joined: %r", PROCESSOR_GROUP, error)
+            await close_consumer(consumer)
+            loop.waits_for("Kafka")
+            await asyncio.sleep(KAFKA_RETRY_DELAY)
+
+    def _new_consumer(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
             **kafka_options(self._settings),
             client_id=f"processor-{self._settings.pod}",
             group_id=group_name(self._settings, PROCESSOR_GROUP),
@@ -147,17 +185,6 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             max_partition_fetch_bytes=MAX_PARTITION_FETCH,
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
         )
-        async with asyncio.TaskGroup() as group:
-            self._background = {
-                group.create_task(self._cancels.follow()),
-                group.create_task(self._committer.run()),
-            }
-            await self._cancels.loaded.wait()
-            self._consumer.subscribe(topic_names(self._settings, WORK_TOPICS), listener=self)
-            await self._consumer.start()
-            self._note_heartbeats(self._consumer)
-            await self._poll_until_drained(self._consumer)
-            # What is being done now is committed, and may be cancelled, until `drain` is over.
 
     def begin_drain(self) -> None:
         """Take no more records; may be called from a signal handler."""
@@ -171,10 +198,11 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._desk.finish_running(grace)
         await self._outcomes.told(REVOKE_TELL_TIMEOUT)
         await self._desk.give_back(self._windows)
-        await cancelled(self._background)
+        self.committer.close()
+        await cancelled(self._commits)
         if self._consumer is not None:
             await self._commit_returning()
-            await self._consumer.stop()
+            await close_consumer(self._consumer)
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """A rebalance begins: note that running work is given back, in case it is.
@@ -202,7 +230,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         for partition in lost:
             del self._windows[partition]
         # Those kept were written as given back; the next commit takes that back.
-        self._committer.changed(*self._windows)
+        self.committer.changed(*self._windows)
         new = await self._ledgers(set(assigned) - kept)
         for partition, ledger in new.items():
             offset, metadata = ledger
@@ -217,20 +245,31 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """What was last committed of these partitions, by whichever pod."""
         while partitions:
             try:
-                async with admin_client(self._settings) as admin:
+                async with (
+                    admin_client(self._settings) as admin,
+                    kafka_answers("the ledgers of partitions"),
+                ):
                     committed = await admin.list_consumer_group_offsets(
                         group_name(self._settings, PROCESSOR_GROUP), partitions=list(partitions)
                     )
                 return {each: (found.offset, found.metadata) for each, found in committed.items()}
-            except (KafkaError, OSError) as error:
+            except OUTAGES as error:
                 log.warning("cannot read the ledgers of %d partitions: %r", len(partitions), error)
                 await asyncio.sleep(KAFKA_RETRY_DELAY)
         return {}
 
-    async def _poll_until_drained(self, consumer: AIOKafkaConsumer) -> None:
+    async def _poll_until_drained(self, consumer: AIOKafkaConsumer, loop: RunningLoop) -> None:
+        answers = Answers(consumer)
         while not self._draining:
             batches = await self._poll(consumer)
-            await self._settled.wait()
+            while not self._settled.is_set():  # A rebalance is under way.
+                loop.alive()
+                await set_within(self._settled, LOOK_EVERY)
+            # A full window needs no answer of Kafka's.
+            if answers.came() or batches or self._is_full:
+                loop.succeeded()
+            else:
+                loop.alive()
             for partition, records in batches.items():
                 window = self._windows.get(partition)
                 if window is None:
@@ -259,7 +298,8 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         ready = {
             partition: room for partition, room in rooms.items() if room >= enough and not too_heavy
         }
-        if rooms and not ready:
+        self._is_full = bool(rooms) and not ready
+        if self._is_full:
             await asyncio.sleep(FULL_POLL_TIMEOUT_MS / 1000)
             return {}
         records: Mapping[TopicPartition, Sequence[ConsumerRecord]] = await consumer.getmany(
@@ -290,9 +330,11 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._commits.add(commit)
         commit.add_done_callback(self._commits.discard)
         try:
-            await asyncio.wait({commit})
+            await asyncio.wait({commit}, timeout=deadlines.KAFKA_ANSWERS_WITHIN)
         finally:
             commit.cancel()
+        if not commit.done():
+            raise CommitFailedError("Kafka does not answer")
         if commit.cancelled():
             raise CommitFailedError("a rebalance came first")
         commit.result()
@@ -308,7 +350,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _still_ours(self, record: KafkaRecord) -> None:
         """Return once a commit was taken: the group refuses those of a pod that it gave up."""
-        await self._committer.written({TopicPartition(record.topic, record.partition)})
+        await self.committer.written({TopicPartition(record.topic, record.partition)})
 
     async def _confirmed(self, record: KafkaRecord) -> None:
         """Return once it is certain that no other pod may have a record.

@@ -9,15 +9,16 @@ import logging
 from collections.abc import Callable
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
-from aiokafka.errors import KafkaError
 
-from shared.connection import KAFKA_RETRY_DELAY
+from shared.connection import Answers
 from shared.consuming import note_error, place_of
+from shared.deadlines import kafka_answers
 from shared.events import CancelRequestedData, FileCancelRequested
-from shared.log import open_log
+from shared.log import end_offsets, open_log, position
 from shared.messaging import read_record
 from shared.reading import UnreadableEventError
 from shared.settings import Settings
+from shared.supervision import RunningLoop
 from shared.topics import CONTROL
 
 log = logging.getLogger(__name__)
@@ -55,24 +56,28 @@ class CancelRequests:
         request = self._requested.get(file_id)
         return request is not None and request.run == run
 
-    async def follow(self) -> None:
-        """Take note of requests until cancelled."""
-        while True:
-            try:
-                async with open_log(self._settings, (CONTROL,), client_id="processor-control") as (
-                    consumer,
-                    partitions,
-                ):
-                    await consumer.seek_to_beginning(*partitions)
-                    ends = await consumer.end_offsets(partitions)
-                    while [p for p in partitions if await consumer.position(p) < ends[p]]:
-                        await self._poll(consumer)
-                    self.loaded.set()
-                    while True:
-                        await self._poll(consumer)
-            except (KafkaError, OSError) as error:
-                log.warning("cannot follow the wishes of users: %r; trying again", error)
-                await asyncio.sleep(KAFKA_RETRY_DELAY)
+    async def follow(self, loop: RunningLoop) -> None:
+        """Take note of requests until cancelled.
+
+        Raises:
+            KafkaError, KafkaUnavailableError: Kafka does not answer; another run reads all again.
+        """
+        async with open_log(self._settings, (CONTROL,), client_id="processor-control") as (
+            consumer,
+            partitions,
+        ):
+            async with kafka_answers("where the requests to cancel begin"):
+                await consumer.seek_to_beginning(*partitions)
+            ends = await end_offsets(consumer, partitions)
+            answers = Answers(consumer)
+            while [p for p in partitions if await position(consumer, p) < ends[p]]:
+                await self._poll(consumer)
+                answers.check(brought=False)
+            self.loaded.set()
+            while True:
+                await self._poll(consumer)
+                if answers.check(brought=False):
+                    loop.succeeded()
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         for records in (await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS)).values():

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from shared.supervision import RunningLoop
 from shared.telemetry import SCRATCH_FREE, SCRATCH_FULL
 from shared.writing import write_file
 
@@ -116,12 +117,13 @@ class ScratchSpace:
         full = (None, errno.ENOSPC, errno.EDQUOT)
         return None if self._refused in full else self._refused
 
-    async def watch(self) -> None:
+    async def watch(self, loop: RunningLoop) -> None:
         """Look until cancelled."""
         looks = 0
         while True:
             await asyncio.sleep(LOOK_EVERY)
             looks += 1
             self.look(thoroughly=looks % TRY_EVERY == 0)
+            loop.succeeded()
             if self.trouble is not None and looks % TRY_EVERY == 0:
                 self.on_full()

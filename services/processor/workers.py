@@ -217,7 +217,12 @@ class WorkerPool:
     def _in_background(self, act: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(act)
         self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a worker process was not ended in order", exc_info=error)
 
     async def _replace(self) -> None:
         delay = FIRST_DELAY
@@ -227,6 +232,8 @@ class WorkerPool:
                 return
             except (OSError, EOFError, WorkerStartError) as error:
                 log.error("a worker process did not start: %r; again in %.0f s", error, delay)
+            except Exception:  # A pool that shrinks for good would stand still in the end.
+                log.exception("a worker process did not start; again in %.0f s", delay)
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY)
 

@@ -161,6 +161,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.hub = hub
+    app.state.supervisor = supervisor
     app.add_middleware(HeadAsGet)
     problems.install(app)
     app.include_router(polling.router)

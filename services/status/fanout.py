@@ -7,7 +7,6 @@ MongoDB: the fan-out waits until the projector has passed the place where it beg
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 from datetime import timedelta
 from itertools import count
@@ -23,9 +22,9 @@ from services.status.projector import GROUP
 from services.status.recent import MAX_RECENT
 from shared.connection import Answers, admin_client
 from shared.deadlines import kafka_answers
-from shared.errors import KafkaUnavailableError, UnavailableError
+from shared.errors import UnavailableError
 from shared.events import utc_now
-from shared.log import PATIENCE, beginning_offsets, end_offsets, offsets_at, open_log
+from shared.log import beginning_offsets, end_offsets, offsets_at, open_log
 from shared.messaging import group_name, read_status_event, topic_names
 from shared.settings import Settings
 from shared.supervision import RunningLoop
@@ -88,15 +87,12 @@ class FanOut:
             for partition, offset in self._position.items():
                 consumer.seek(partition, offset)
             await self._wait_for_projector(consumer, loop)
-            answers, answered_at = Answers(consumer), time.monotonic()
+            answers = Answers(consumer)
             while True:
                 self._hub.behind = "its own tail" if self._is_behind() else None
                 fed = await self._feed(consumer, loop)
-                if answers.came() or fed:
+                if answers.check(brought=fed > 0):
                     loop.succeeded()
-                    answered_at = time.monotonic()
-                elif time.monotonic() - answered_at > PATIENCE:
-                    raise KafkaUnavailableError(f"Kafka answered no fetch for {PATIENCE:g} s")
                 if fed and self._hub.behind is None:
                     await asyncio.sleep(LONG_PAUSE if fed >= CROWD else PAUSE)
 

@@ -7,7 +7,7 @@ from functools import partial
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from services.upload import api, direct, fetching, tus
+from services.upload import api, direct, fetching, loops, tus
 from services.upload.api import State
 from services.upload.deposits import Deposits
 from services.upload.desk import Desk
@@ -22,16 +22,18 @@ from services.upload.outbox import Outbox
 from services.upload.resumable import Resumable
 from services.upload.settings import UploadSettings
 from services.upload.straight import StraightUploads
-from services.upload.sweep import sweep_staged, sweeping
+from services.upload.sweep import sweep_all, sweep_staged
 from services.upload.usage import Usage
 from shared import problems
 from shared.apikeys import ApiKeys
 from shared.auth import make_authenticator
 from shared.blobs import open_blob_store
 from shared.head_method import HeadAsGet
+from shared.loops import Loop
 from shared.outbound import Outbound
 from shared.publishing import Publisher
 from shared.signing import open_signer
+from shared.supervision import Run, Supervisor
 from shared.telemetry import health_router
 
 
@@ -46,6 +48,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
         crowd_linger=0.0,
     )
     link = KafkaLink(publisher, settings.kafka)
+    supervisor = Supervisor(kill=settings.chaos_kill_loop)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
@@ -78,15 +81,20 @@ def create_app(settings: UploadSettings) -> FastAPI:
         usage = Usage(settings)
         gossip = Gossip(settings=settings, usage=usage, publisher=publisher, link=link)
         outbound = Outbound(private=settings.fetch_private, seconds=settings.fetch_timeout)
-        following = endings.followed() if settings.deduplicate != "off" else nullcontext()
-        telling = gossip.going_on() if usage.is_limited else nullcontext()
+        background: list[tuple[Loop, Run]] = [
+            (loops.OUTBOX, outbox.relay),
+            (loops.SWEEPS, partial(sweep_all, sweeps)),
+        ]
+        if settings.deduplicate != "off":
+            background.append((loops.OUTCOMES, endings.follow))
+        if usage.is_limited:
+            background.append((loops.USAGE_REPORTS, gossip.tell))
+            background.append((loops.USAGE_LISTENER, gossip.listen))
         async with (
-            blobs.scribe(),
-            link.held(),
-            outbox.relaying(),
-            sweeping(sweeps),
-            following,
-            telling,
+            blobs.scribe(supervisor),
+            supervisor.running((loops.KAFKA, link.run)),
+            gossip.last_word() if usage.is_limited else nullcontext(),
+            supervisor.running(*background),
         ):
             desk = Desk(settings=settings, intake=intake, usage=usage)
             yield State(
@@ -101,6 +109,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
 
     app = StraightUploads(title="Waybill upload", lifespan=lifespan)
     asks = settings.auth == "jwt"
+    app.state.supervisor = supervisor
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.trusted_pages if asks else settings.cors_origins,
@@ -116,6 +125,10 @@ def create_app(settings: UploadSettings) -> FastAPI:
     app.include_router(fetching.router)
     app.include_router(direct.router)
     app.include_router(
-        health_router(lambda: app.state.outbox.trouble, lambda: app.state.outbox.note)
+        health_router(
+            lambda: app.state.outbox.trouble or supervisor.trouble,
+            lambda: app.state.outbox.note,
+            lambda: supervisor.degraded,
+        )
     )
     return app

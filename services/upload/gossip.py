@@ -10,15 +10,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
-from aiokafka.errors import KafkaError
-
 from services.upload.link import KafkaLink
 from services.upload.settings import UploadSettings
 from services.upload.usage import DAY, Usage
+from shared.connection import Answers
 from shared.consuming import note_error, place_of
 from shared.errors import KafkaUnavailableError
 from shared.log import POLL_TIMEOUT_MS, open_log, seek_to
 from shared.publishing import Publisher
+from shared.supervision import RunningLoop
 from shared.topics import USAGE
 
 log = logging.getLogger(__name__)
@@ -32,9 +32,6 @@ LAST_WORD = 1.0
 
 MAX_RECORDS = 300
 """Reports that are heard in one go: a millisecond, for which uploads wait."""
-
-RETRY_DELAY = 2.0
-"""Seconds before Kafka is asked again."""
 
 
 class Gossip:
@@ -54,46 +51,45 @@ class Gossip:
         self._link = link
 
     @asynccontextmanager
-    async def going_on(self) -> AsyncIterator[None]:
-        """Tell and listen in the background of the `with` block."""
-        tasks = [asyncio.create_task(each) for each in (self._tell_always(), self._listen_always())]
+    async def last_word(self) -> AsyncIterator[None]:
+        """Report at the end of the `with` block what this pod took at last."""
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             with suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WORD):
                     for _ in range(2):  # What was on its way, and what came since.
                         await self._tell()
 
-    async def _tell_always(self) -> None:
+    async def tell(self, loop: RunningLoop) -> None:
+        """Tell what is new, twice a second, until cancelled."""
         while True:
             await asyncio.sleep(EVERY)
-            await self._tell()
+            if await self._tell():
+                loop.succeeded()
+            else:
+                loop.waits_for("Kafka")
 
-    async def _tell(self) -> None:
-        """Tell what is new. What Kafka does not take is told again; it may have it after all."""
-        if self._link.trouble is not None or (report := self._usage.report()) is None:
-            return
+    async def _tell(self) -> bool:
+        """Tell what is new; False if Kafka did not take it. It is told again, and may be there."""
+        if self._link.trouble is not None:
+            return False
+        if (report := self._usage.report()) is None:
+            return True
         try:
             await self._publisher.tell(USAGE, report.pod, report.model_dump_json().encode())
         except KafkaUnavailableError as error:
             log.warning("the other pods are not told what owners use: %s", error)
-        else:
-            self._usage.sent()
+            return False
+        self._usage.sent()
+        return True
 
-    async def _listen_always(self) -> None:
-        while True:
-            try:
-                await self._listen()
-            except (KafkaUnavailableError, KafkaError, OSError) as error:
-                log.warning("what owners use on other pods is not heard: %r", error)
-                await asyncio.sleep(RETRY_DELAY)
+    async def listen(self, loop: RunningLoop) -> None:
+        """Hear the reports of the last day, and all that come, until cancelled.
 
-    async def _listen(self) -> None:
-        """Hear the reports of the last day, and all that come."""
+        Raises:
+            KafkaError, KafkaUnavailableError: Kafka does not answer.
+        """
         async with open_log(self._settings, (USAGE,), client_id="upload-usage") as (
             consumer,
             partitions,
@@ -101,6 +97,7 @@ class Gossip:
             if not partitions:
                 raise KafkaUnavailableError(f"there is no topic {USAGE.name}")
             await seek_to(consumer, partitions, datetime.now(UTC) - timedelta(seconds=DAY))
+            answers = Answers(consumer)
             while True:
                 batches = await consumer.getmany(
                     timeout_ms=POLL_TIMEOUT_MS, max_records=MAX_RECORDS
@@ -112,4 +109,6 @@ class Gossip:
                         except Exception as error:
                             # One report that is not counted; the next one of its pod is.
                             note_error("quota sync", error, place_of(record))
+                if answers.check(brought=bool(batches)):
+                    loop.succeeded()
                 await asyncio.sleep(0)  # What is there comes without a wait, for seconds at first.

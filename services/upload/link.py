@@ -1,13 +1,12 @@
 """The connection to Kafka: made in the background, watched, and made again when it is lost."""
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator
 
 from shared.addresses import split_address
 from shared.publishing import Publisher
 from shared.settings import KAFKA_PORT
+from shared.supervision import OUTAGES, RunningLoop
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +21,6 @@ PATIENCE = 6.0
 """Seconds without an answer after which Kafka counts as gone; above its own short pauses, such as
 the election of another leader."""
 
-STOP_WITHIN = 2.0
-"""Seconds to close the connection at the end; by then no request waits for it any more."""
-
 
 class KafkaLink:
     """Keeps a publisher connected for as long as the service runs, whether or not Kafka does."""
@@ -35,40 +31,41 @@ class KafkaLink:
         self.trouble: str | None = f"Kafka at {servers} has not answered yet"
         """Why nothing can be published now; None when it can."""
 
-    @contextlib.asynccontextmanager
-    async def held(self) -> AsyncIterator[None]:
-        """Hold the connection in the background of the `with` block."""
-        holding = asyncio.create_task(self._hold())
+    async def run(self, loop: RunningLoop) -> None:
+        """Hold the connection until cancelled. That Kafka is away is no failure of the loop."""
         try:
-            yield
+            while True:
+                try:
+                    await self._hold(loop)
+                except OUTAGES as error:
+                    self._report(f"Kafka at {self._servers} does not answer: {error!r}")
+                loop.waits_for("Kafka")
+                await asyncio.sleep(RETRY_EVERY)
         finally:
-            holding.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await holding
-            await self._close()
+            self._report(self.trouble or f"the connection to Kafka at {self._servers} has ended")
+            await self._publisher.stop()
 
-    async def _hold(self) -> None:
-        while True:
-            try:
-                await self._look_for_server()
-                await self._publisher.start()
-                self.trouble = None
-                log.info("connected to Kafka at %s", self._servers)
-                await self._watch()
-                await self._publisher.stop()
-            except Exception as error:
-                # Whatever it is, trying again is all there is to do.
-                self._report(f"Kafka at {self._servers} does not answer: {error!r}")
-            await asyncio.sleep(RETRY_EVERY)
+    async def _hold(self, loop: RunningLoop) -> None:
+        """Connect, and return when Kafka does not answer any more."""
+        await self._look_for_server()
+        await self._publisher.start()
+        try:
+            self.trouble = None
+            log.info("connected to Kafka at %s", self._servers)
+            await self._watch(loop)
+        finally:
+            await self._publisher.stop()
 
-    async def _watch(self) -> None:
+    async def _watch(self, loop: RunningLoop) -> None:
         """Return when Kafka does not answer any more."""
         last = now = asyncio.get_running_loop().time()
         while now - last < PATIENCE:
             await asyncio.sleep(LOOK_EVERY)
             answers = await self._publisher.answers()
             now = asyncio.get_running_loop().time()
-            last = now if answers else last
+            if answers:
+                loop.succeeded()
+                last = now
         self._report(f"Kafka at {self._servers} does not answer any more")
 
     async def _look_for_server(self) -> None:
@@ -89,14 +86,6 @@ class KafkaLink:
                 writer.close()
                 return
         raise refused or ValueError("no bootstrap server is configured")
-
-    async def _close(self) -> None:
-        try:
-            async with asyncio.timeout(STOP_WITHIN):
-                await self._publisher.stop()
-        except Exception as error:
-            # The process ends anyway, and Kafka notices by itself that a client has gone.
-            log.warning("the connection to Kafka was not closed in order: %r", error)
 
     def _report(self, trouble: str) -> None:
         if self.trouble != trouble:

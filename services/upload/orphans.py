@@ -14,7 +14,7 @@ from shared import outbox
 from shared.bloberrors import BlobMissingError
 from shared.blobs import BlobStore
 from shared.events import file_id_age, first_file_id
-from shared.log import POLL_TIMEOUT_MS, open_log, seek_to
+from shared.log import POLL_TIMEOUT_MS, open_log, position, seek_to
 from shared.places import SOURCES, file_id_of, source_key
 from shared.settings import Settings
 from shared.topics import UPLOADED
@@ -107,7 +107,7 @@ class Orphans:
             partitions,
         ):
             ends = await seek_to(consumer, partitions, made)
-            while unknown and [p for p in partitions if await consumer.position(p) < ends[p]]:
+            while unknown and [p for p in partitions if await position(consumer, p) < ends[p]]:
                 for records in (await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS)).values():
                     unknown.difference_update((record.key or b"").decode() for record in records)
         return unknown

@@ -7,18 +7,19 @@ repeat is harmless, since its id is the same.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
 from services.upload.link import KafkaLink
 from services.upload.patience import Patience
 from services.upload.settings import UploadSettings
 from shared.bloberrors import BlobMissingError
 from shared.blobs import BlobStore
-from shared.errors import BlobStoreUnavailableError, KafkaUnavailableError
+from shared.deadlines import blob_store_answers
+from shared.errors import KafkaUnavailableError, UnavailableError
 from shared.events import FileUploaded
 from shared.outbox import UPLOADS, file_id_of, relay_commands, upload_key
 from shared.publishing import Publisher
+from shared.supervision import RunningLoop
 from shared.telemetry import OUTBOX
 from shared.topics import UPLOADED
 
@@ -112,26 +113,24 @@ class Outbox:
         finally:  # It may be there although the store did not say so.
             self._kept.set()
 
-    @asynccontextmanager
-    async def relaying(self) -> AsyncIterator[None]:
-        """Publish what waits, in the background of the `with` block."""
-        relaying = asyncio.create_task(self._relay())
-        try:
-            yield
-        finally:
-            relaying.cancel()
-            with suppress(asyncio.CancelledError):
-                await relaying
+    async def relay(self, loop: RunningLoop) -> None:
+        """Publish what waits, until cancelled.
 
-    async def _relay(self) -> None:
+        Raises:
+            BlobStoreUnavailableError: the blob store does not answer.
+        """
         while True:
             if self._link.trouble is not None:
+                loop.waits_for("Kafka")
+                self._count(self._waiting)  # As long as nobody can relay, what is known is true.
                 await asyncio.sleep(LOOK_EVERY)
                 continue
             self._kept.clear()
             try:
                 await self._publish_waiting()
-            except (BlobStoreUnavailableError, KafkaUnavailableError) as error:
+                loop.succeeded()
+            except KafkaUnavailableError as error:
+                loop.waits_for("Kafka")
                 log.warning("%d events wait in the outbox: %s", self._waiting, error)
             if self._waiting:
                 await asyncio.sleep(LOOK_EVERY)
@@ -142,19 +141,33 @@ class Outbox:
 
     async def _publish_waiting(self) -> None:
         # First what users want no more: a processor that finds the request begins nothing.
-        await relay_commands(self._blobs, self._publisher)
-        keys = await self._blobs.keys(f"{PREFIX}/")  # The ids are sorted by time.
+        async with blob_store_answers():
+            await relay_commands(self._blobs, self._publisher)
+        async with blob_store_answers():
+            keys = await self._blobs.keys(f"{PREFIX}/")  # The ids are sorted by time.
         self._count(len(keys))
+        failure: BaseException | None = None
         for begin in range(0, len(keys), AT_ONCE):
-            await asyncio.gather(*map(self._relay_one, keys[begin : begin + AT_ONCE]))
+            some = keys[begin : begin + AT_ONCE]
+            results = await asyncio.gather(*map(self._relay_one, some), return_exceptions=True)
+            for key, result in zip(some, results, strict=True):
+                if isinstance(result, BaseException):
+                    failure = failure or result
+                    if not isinstance(result, UnavailableError):
+                        log.error("%s stays in the outbox", key, exc_info=result)
+        if failure is not None:
+            raise failure
         if keys:
             log.info("published %d events that had waited for Kafka", len(keys))
 
     async def _relay_one(self, key: str) -> None:
         file_id = file_id_of(key)
         with suppress(BlobMissingError):  # Another pod was faster.
-            await self._publisher.put_back(self._topic, file_id, await self._blobs.get(key))
-            await self._blobs.delete(key)
+            async with blob_store_answers():
+                event = await self._blobs.get(key)
+            await self._publisher.put_back(self._topic, file_id, event)
+            async with blob_store_answers():
+                await self._blobs.delete(key)
         self._count(self._waiting - 1)
 
     def _count(self, waiting: int) -> None:

@@ -2,20 +2,24 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
-from aiokafka.errors import KafkaError
-
+from services.upload.loops import SWEEPS
 from shared.blobs import BlobStore
-from shared.errors import BlobStoreUnavailableError, KafkaUnavailableError
+from shared.deadlines import within
+from shared.errors import BlobStoreUnavailableError
 from shared.files import STAGED
+from shared.supervision import OUTAGES, RunningLoop
+from shared.telemetry import LOOP_FAILURES
 
 log = logging.getLogger(__name__)
 
 EVERY = 3600.0
 """Seconds between two sweeps: what is swept was kept for a day, and listing it takes a while."""
+
+SWEPT_WITHIN = 1800.0
+"""Seconds that one sweep may take: it lists what may be millions of objects."""
 
 STAGED_FOR = timedelta(days=1)
 """Since its last write; an upload that does not go on is given up within minutes."""
@@ -55,28 +59,30 @@ async def sweep_folders(blobs: BlobStore, prefix: str) -> int:
     return len(expired)
 
 
-@asynccontextmanager
-async def sweeping(sweeps: Mapping[str, Callable[[], Awaitable[int]]]) -> AsyncIterator[None]:
-    """Sweep in the background of the `with` block, each by itself.
+async def sweep_all(sweeps: Mapping[str, Callable[[], Awaitable[int]]], loop: RunningLoop) -> None:
+    """Sweep once an hour until cancelled. A sweep that fails keeps no other from its turn.
 
     Args:
         sweeps: what each sweeps away, and how; it returns how many.
     """
-    task = asyncio.create_task(_sweep(sweeps))
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-async def _sweep(sweeps: Mapping[str, Callable[[], Awaitable[int]]]) -> None:
     while True:
-        for what, sweep in sweeps.items():
-            try:
-                if swept := await sweep():
-                    log.info("swept %d %s", swept, what)
-            except (BlobStoreUnavailableError, KafkaUnavailableError, KafkaError) as error:
-                log.warning("%s are not swept: %s", what, error)
+        failed = [what for what, sweep in sweeps.items() if not await _sweep(what, sweep)]
+        if not failed:
+            loop.succeeded()
         await asyncio.sleep(EVERY)
+
+
+async def _sweep(what: str, sweep: Callable[[], Awaitable[int]]) -> bool:
+    """Do one sweep; False if it failed."""
+    try:
+        async with within(SWEPT_WITHIN, BlobStoreUnavailableError()):
+            if swept := await sweep():
+                log.info("swept %d %s", swept, what)
+    except OUTAGES as error:
+        log.warning("%s are not swept: %s", what, error)
+        return False
+    except Exception:
+        LOOP_FAILURES.labels(loop=SWEEPS.name).inc()
+        log.exception("%s are not swept", what)
+        return False
+    return True

@@ -1,7 +1,8 @@
 """A gauge that no loop refreshes any more disappears, and comes back with the loop."""
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from shared import telemetry
 from shared.telemetry import STALE_AFTER_INTERVALS, LoopGauge
 
 
@@ -40,3 +41,11 @@ def test_a_gauge_without_labels_does_the_same() -> None:
     assert b"waiting 0.0" in generate_latest(registry)
     clock.now += STALE_AFTER_INTERVALS + 0.1
     assert b"waiting" not in generate_latest(registry)
+
+
+def test_every_gauge_is_one_that_disappears_or_is_set_where_its_value_changes() -> None:
+    by_event = {"waybill_work_in_flight", "waybill_subscribers"}
+    # The time of the last success is what tells that a loop is still.
+    last_success = {"waybill_loop_last_success_seconds"}
+    plain = {each._name for each in vars(telemetry).values() if isinstance(each, Gauge)}
+    assert plain == by_event | last_success

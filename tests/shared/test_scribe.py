@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shared import directory
+from shared import loops
 from shared.bloberrors import BlobMissingError
 from shared.blobs import BlobStore, open_blob_store
 from shared.errors import BlobStoreUnavailableError, StorageFullError
@@ -20,6 +20,7 @@ from shared.packs import PACKS
 from shared.places import source_key
 from shared.scribe import BLOB, WRITERS
 from shared.settings import Settings
+from shared.telemetry import SCRIBES_LOST
 from tests.support.scribes import scribes_of
 from tests.support.small_disk import small_disk
 from tests.support.stored import stored_files
@@ -114,7 +115,8 @@ async def test_what_a_scribe_that_dies_had_to_write_is_written_without_it(
 async def test_after_a_scribe_that_dies_comes_another(
     monkeypatch: pytest.MonkeyPatch, store: BlobStore, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(directory, "SCRIBE_DELAY", 0.1)
+    monkeypatch.setattr(loops, "FIRST_DELAY", 0.1)
+    before = SCRIBES_LOST._value.get()
     for _ in range(2):
         dead = await scribe_of(tmp_path)
         dead.kill()
@@ -125,6 +127,7 @@ async def test_after_a_scribe_that_dies_comes_another(
             while not (key := await store.put(KEY, b"x", anywhere=True)).startswith(PACKS):
                 await asyncio.sleep(0.01)
         assert await store.get(key) == b"x"
+    assert SCRIBES_LOST._value.get() == before + 2
 
 
 async def test_a_store_without_a_scribe_stores_all_the_same(

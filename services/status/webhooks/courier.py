@@ -29,7 +29,7 @@ from services.status.webhooks.schedule import Waiting, seconds_to_sleep, take_du
 from shared.connection import Answers, close_consumer, kafka_options
 from shared.consuming import DeadLetterWriter, RecordHandler
 from shared.deadlines import blob_store_answers, joins_group, kafka_answers
-from shared.errors import ForbiddenAddressError, KafkaUnavailableError, UnavailableError
+from shared.errors import ForbiddenAddressError, UnavailableError
 from shared.events import (
     FileCancelled,
     FileCompleted,
@@ -38,7 +38,7 @@ from shared.events import (
     WebhookScheduledData,
     utc_now,
 )
-from shared.log import PATIENCE, end_offsets, offsets_at
+from shared.log import end_offsets, offsets_at
 from shared.messaging import SESSION_TIMEOUT_MS, group_name, read_record, topic_names
 from shared.outbound import Outbound, OutboundError
 from shared.publishing import Publisher
@@ -141,7 +141,7 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
             # Cancelled on its way into the group, it would stay a member that does nothing.
             async with joins_group(GROUP):
                 await consumer.start()
-            answers, answered_at = Answers(consumer), time.monotonic()
+            answers = Answers(consumer)
             while await self._known():
                 batches = await consumer.getmany(
                     timeout_ms=POLL_TIMEOUT_MS, max_records=MAX_RECORDS
@@ -153,11 +153,8 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
                         self._work_off(consumer, partition, records)
                     )
                 # Nothing is fetched of partitions that wait for what is due later.
-                if answers.came() or self._under_way.keys() >= consumer.assignment():
+                if answers.check(brought=self._under_way.keys() >= consumer.assignment()):
                     loop.succeeded()
-                    answered_at = time.monotonic()
-                elif time.monotonic() - answered_at > PATIENCE:
-                    raise KafkaUnavailableError(f"Kafka answered no fetch for {PATIENCE:g} s")
         finally:
             await self._stop(set(self._under_way))
             await close_consumer(consumer)

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import Mock, patch
 
 from aiokafka.partitioner import murmur2
 
@@ -23,16 +24,14 @@ from shared.topics import UPLOADED
 async def processing_pod(settings: ProcessorSettings, **changes: Any) -> AsyncIterator[Processor]:
     """A pod that works while the block runs, and is drained at its end."""
     pod = Processor(settings.model_copy(update=changes))
-    running = asyncio.create_task(pod.run())
-    try:
-        async with asyncio.timeout(30):
-            while not pod.consumer.ready:
-                await asyncio.sleep(0.05)
-        yield pod
-        assert not running.done(), running
-    finally:
-        await pod.stop()
-        running.cancel()
+    ended = Mock()
+    with patch("shared.supervision.end_pod", ended):
+        async with pod.working():
+            async with asyncio.timeout(30):
+                while not pod.consumer.ready:
+                    await asyncio.sleep(0.05)
+            yield pod
+            ended.assert_not_called()
 
 
 async def upload(

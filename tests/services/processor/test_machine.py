@@ -24,6 +24,7 @@ from shared.errors import BlobStoreUnavailableError
 from shared.facts import Source
 from shared.settings import Settings
 from shared.workerrors import PermanentError
+from tests.support.loops import one_run
 
 FINE, FULL = DiskEvidence(), DiskEvidence(was_full=True)
 CORRUPT = failure("corrupt_document")
@@ -224,7 +225,7 @@ class TestScratchSpace:
 
     async def test_is_watched(self, disk: dict[str, int], tmp_path: Path) -> None:
         space = ScratchSpace(tmp_path)
-        watching = asyncio.create_task(space.watch())
+        watching = asyncio.create_task(space.watch(one_run()))
         disk["f_bavail"] = 0
         async with asyncio.timeout(10):
             while space.trouble is None:

@@ -113,7 +113,7 @@ WITH_SCRIBE: dict[str, Patch] = {
 
 
 @asynccontextmanager
-async def without_scribe(_: Directory) -> AsyncIterator[None]:
+async def without_scribe(_: Directory, __: object = None) -> AsyncIterator[None]:
     """All steps are taken by the service itself, so that it can die at them."""
     yield
 

@@ -1,0 +1,28 @@
+"""Killing each background loop of a service by its name, and waiting until it is back."""
+
+import asyncio
+from collections.abc import Iterable
+
+from shared.loops import Loop
+from shared.supervision import Supervisor
+from shared.telemetry import LOOP_FAILURES
+
+
+def failures(name: str) -> float:
+    """How often a loop has failed in this process."""
+    value: float = LOOP_FAILURES.labels(loop=name)._value.get()
+    return value
+
+
+async def kill_each(supervisor: Supervisor, loops: Iterable[Loop]) -> None:
+    """Cancel each loop as a library's stray `CancelledError` does; return once all are back."""
+    for loop in loops:
+        if not loop.restartable:
+            continue
+        before, killed = failures(loop.name), supervisor._running[loop.name].body
+        assert killed is not None
+        supervisor.kill(loop.name)
+        async with asyncio.timeout(30):
+            while (now := supervisor._running[loop.name].body) is killed or now is None:
+                await asyncio.sleep(0.02)
+        assert failures(loop.name) >= before + 1
