@@ -1,8 +1,8 @@
 """Write the generated parts of the documentation: `make docs`.
 
 `docs/events.md` comes from the models and the topic table, the configuration table in `README.md`
-from the settings, the errors in `docs/formats.md` and the close codes in `docs/stream.md` from
-their tables. A test says whether all are current.
+from the settings, the loops in `docs/operations.md`, the errors in `docs/formats.md` and the close
+codes in `docs/stream.md` from their tables. A test says whether all are current.
 """
 
 import json
@@ -14,9 +14,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from services.processor.failures import OF_THE_FILE, OF_THE_MACHINE, OF_THE_STEP, Kind
+from services.processor.loops import LOOPS as PROCESSOR_LOOPS
 from services.processor.settings import ProcessorSettings
 from services.status.api.messages import CloseCode
+from services.status.loops import LOOPS as STATUS_LOOPS
 from services.status.settings import StatusSettings
+from services.upload.loops import LOOPS as UPLOAD_LOOPS
 from services.upload.settings import UploadSettings
 from shared.events import EVENT_CLASSES, Event
 from shared.settings import AccessSettings, Settings
@@ -27,6 +30,7 @@ EVENTS = ROOT / "docs" / "events.md"
 README = ROOT / "README.md"
 FORMATS = ROOT / "docs" / "formats.md"
 STREAM = ROOT / "docs" / "stream.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
 EXAMPLES = ROOT / "tests" / "contracts"
 CONFIGURATION_BEGIN = "<!-- configuration: begin, written by `make docs` -->"
 CONFIGURATION_END = "<!-- configuration: end -->"
@@ -34,6 +38,8 @@ ERRORS_BEGIN = "<!-- errors: begin, written by `make docs` -->"
 ERRORS_END = "<!-- errors: end -->"
 CLOSE_CODES_BEGIN = "<!-- close codes: begin, written by `make docs` -->"
 CLOSE_CODES_END = "<!-- close codes: end -->"
+LOOPS_BEGIN = "<!-- loops: begin, written by `make docs` -->"
+LOOPS_END = "<!-- loops: end -->"
 
 
 def events_page() -> str:
@@ -135,6 +141,30 @@ def readme(current: str) -> str:
     return _between(current, CONFIGURATION_BEGIN, configuration_table(), CONFIGURATION_END)
 
 
+def loops_table() -> str:
+    """The background loops of all services, for `docs/operations.md`."""
+    of_services = {"status": STATUS_LOOPS, "processor": PROCESSOR_LOOPS, "upload": UPLOAD_LOOPS}
+    lines = [
+        "| loop | service | vital | late after | what it does | what a user sees when it is late |",
+        "|---|---|---|---|---|---|",
+    ]
+    for service, loops in of_services.items():
+        for loop in loops:
+            vital = "yes" if loop.vital else "no"
+            if not loop.restartable:
+                vital += ", not restartable"
+            lines.append(
+                f"| `{loop.name}` | {service} | {vital} | {loop.late_after:g} s "
+                f"| {loop.purpose} | {loop.when_late} |"
+            )
+    return "\n".join(lines)
+
+
+def operations(current: str) -> str:
+    """`docs/operations.md` with its table of loops brought up to date."""
+    return _between(current, LOOPS_BEGIN, loops_table(), LOOPS_END)
+
+
 def errors_tables() -> str:
     """Every way in which the work on a file may end badly, for `docs/formats.md`."""
     groups: list[tuple[str, tuple[Kind, ...]]] = [
@@ -205,6 +235,7 @@ def main() -> None:
     README.write_text(readme(README.read_text()))
     FORMATS.write_text(formats(FORMATS.read_text()))
     STREAM.write_text(stream(STREAM.read_text()))
+    OPERATIONS.write_text(operations(OPERATIONS.read_text()))
 
 
 if __name__ == "__main__":

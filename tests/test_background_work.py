@@ -41,7 +41,9 @@ ALLOWED = {
     "services/status/runs.py:start": "one new run, awaited by all who ask for it",
     "services/status/webhooks/courier.py:_consume": "one partition; the loop sees its failure",
     "services/upload/appending.py:_read_unless_asked": "reads one request, awaited by it",
-    "services/upload/head.py:_wait": "ends one connection whose head does not come",
+    "shared/http/protocol.py:_set_timer": "ends one connection that is too slow",
+    "shared/http/slow_reader.py:begin": "ends one connection whose client does not read",
+    "shared/http/websocket.py:data_received": "ends one connection that says nothing",
     "services/upload/patience.py:_look_later": "ends waits that take too long; stops with the last",
 }
 """By file and function, why that is no loop."""

@@ -1,6 +1,17 @@
 """The generated parts of the documentation are current."""
 
-from docs.generate import EVENTS, FORMATS, README, STREAM, events_page, formats, readme, stream
+from docs.generate import (
+    EVENTS,
+    FORMATS,
+    OPERATIONS,
+    README,
+    STREAM,
+    events_page,
+    formats,
+    operations,
+    readme,
+    stream,
+)
 
 HINT = "run `make docs` and commit what it writes"
 
@@ -19,3 +30,7 @@ def test_the_errors_of_files_are_those_of_the_table() -> None:
 
 def test_the_close_codes_are_those_of_the_table() -> None:
     assert STREAM.read_text() == stream(STREAM.read_text()), HINT
+
+
+def test_the_background_loops_are_those_of_the_tables() -> None:
+    assert OPERATIONS.read_text() == operations(OPERATIONS.read_text()), HINT

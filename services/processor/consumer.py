@@ -194,7 +194,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """Finish what ends within `grace` seconds, give back the rest, leave the group."""
         self.begin_drain()
         # What is killed before the grace is over was given back.
-        self._committer.changed(*self._windows)
+        self.committer.changed(*self._windows)
         await self._desk.finish_running(grace)
         await self._outcomes.told(REVOKE_TELL_TIMEOUT)
         await self._desk.give_back(self._windows)
