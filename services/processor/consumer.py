@@ -236,6 +236,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             offset, metadata = ledger
             self._own_ledgers[partition] = {ledger}
             self._windows[partition] = PartitionWindow.restore(max(offset, 0), metadata)
+        self._desk.take_over({each: self._windows[each] for each in new})
         log.info("working on %d partitions, lost %d", len(self._windows), len(lost))
         self._settled.set()
 

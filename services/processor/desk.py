@@ -7,7 +7,7 @@ acknowledged. A wish to cancel ends it wherever it stands on this way.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -36,6 +36,10 @@ from shared.reading import UnreadableEventError
 from shared.telemetry import IN_FLIGHT
 
 log = logging.getLogger(__name__)
+
+ALL_HERE_AFTER = 1.0
+"""Seconds after a takeover in which the suspects of all partitions should be here: those over whom
+fewer pods died go first, whichever come first."""
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0
 """Seconds before something that must not fail is tried again; doubled each time."""
@@ -103,11 +107,28 @@ class Desk:
         self._lanes = Lanes[Taken](large_limit=settings.workers, owner_limit=settings.owner_limit)
         self._taken: dict[tuple[TopicPartition, int], Taken] = {}
         self._of_file: dict[str, set[Taken]] = {}
+        self._suspicious: set[tuple[TopicPartition, int]] = set()
+        """Records over which pods died more than once, also those that are finished by now."""
+        self._suspects_from = 0.0
+        """Time of the loop at which suspects may be begun."""
         self._beginnings: set[asyncio.Task[None]] = set()
         self._is_called = False
         """Whether `begin_waiting` will be called before anything else happens."""
         self._draining = False
         self.bytes_in_hand = 0
+
+    def take_over(self, windows: Mapping[TopicPartition, PartitionWindow]) -> None:
+        """Take note of what is known of partitions whose records will come."""
+        begun = [
+            (partition, offset, begun.deaths)
+            for partition, window in windows.items()
+            for offset, begun in window.begun.items()
+        ]
+        self._suspicious |= {(where, at) for where, at, deaths in begun if deaths >= SUSPICIOUS}
+        if any(deaths for _, _, deaths in begun):
+            loop = asyncio.get_running_loop()
+            self._suspects_from = loop.time() + ALL_HERE_AFTER
+            loop.call_later(ALL_HERE_AFTER, self.begin_waiting)
 
     def take(
         self, window: PartitionWindow, partition: TopicPartition, record: ConsumerRecord
@@ -172,7 +193,8 @@ class Desk:
             overhead=self._pace.overhead,
         )
         begun: list[tuple[Taken, Begun]] = []
-        while (taken := self._lanes.begin(room)) is not None:
+        suspects = asyncio.get_running_loop().time() >= self._suspects_from
+        while (taken := self._lanes.begin(room, suspects=suspects)) is not None:
             begun.append((taken, taken.window.begin(taken.offset)))
         if begun:
             beginning = asyncio.create_task(self._begin(begun))
@@ -205,9 +227,7 @@ class Desk:
 
     def _work_of(self, taken: Taken, before: Begun) -> Work:
         assert taken.event is not None  # noqa: S101 - `_receive` set it
-        many = before.deaths >= SUSPICIOUS and any(
-            other.suspect >= SUSPICIOUS for other in self._taken.values() if other is not taken
-        )
+        many = bool(self._suspicious - {(taken.partition, taken.offset)})
         return self._runner.work_of(taken.event, taken.record, before, many_suspects=many)
 
     def cancel(self, file_id: str) -> None:

@@ -117,14 +117,15 @@ class Lanes(Generic[W]):
         share = self._shares.setdefault(record.owner, _Share())
         (share.large if record.large else share.small).append(record)
 
-    def begin(self, places: int) -> W | None:
+    def begin(self, places: int, *, suspects: bool = True) -> W | None:
         """The next record to be begun, or None if there is none or no place for it.
 
         Args:
             places: how many may be begun at once.
+            suspects: whether suspects may be begun yet.
         """
         while len(self._begun) < places:
-            record = self._pick(places)
+            record = self._pick(places, suspects=suspects)
             if record is None:
                 return None
             if record in self._waiting:  # Otherwise it was discarded while it waited.
@@ -141,8 +142,8 @@ class Lanes(Generic[W]):
             self._begun.remove(record)
             self._count(record, -1)
 
-    def _pick(self, places: int) -> W | None:
-        if self._suspects and not self._begun_suspects:
+    def _pick(self, places: int, *, suspects: bool) -> W | None:
+        if suspects and self._suspects and not self._begun_suspects:
             # Those over whom fewer pods died go first: where somebody kills pods, no file is there
             # each time, and one that kills them itself meets the others only once.
             return self._suspects.pop(min(range(len(self._suspects)), key=self._deaths_of))

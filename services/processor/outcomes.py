@@ -61,7 +61,7 @@ POD_LOST = Failure(
 )
 
 POD_KILLER = failure(
-    "worker_crashed", "Each processor that worked on this file died or fell silent."
+    "worker_crashed", "The processor that worked on this file died or fell silent, each time."
 )
 
 

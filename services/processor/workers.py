@@ -82,6 +82,7 @@ class WorkerPool:
         self._waiting: deque[Given] = deque()
         self._workers: set[WorkerProcess] = set()
         self._background: set[asyncio.Task[None]] = set()
+        self._is_stopped = False
         self._work = (pace or Pace()).work
 
     async def start(self) -> None:
@@ -120,6 +121,7 @@ class WorkerPool:
 
     async def stop(self) -> None:
         """End the processes; jobs in work are lost."""
+        self._is_stopped = True
         for task in self._background:
             task.cancel()
         if self._background:
@@ -226,7 +228,7 @@ class WorkerPool:
 
     async def _replace(self) -> None:
         delay = FIRST_DELAY
-        while True:
+        while not self._is_stopped:
             try:
                 await self._launch()
                 return

@@ -34,6 +34,28 @@ async def processing_pod(settings: ProcessorSettings, **changes: Any) -> AsyncIt
             ended.assert_not_called()
 
 
+async def die(pod: Processor) -> None:
+    """What is left when a pod is killed: nothing is finished, given back or committed any more."""
+    consumer = pod.consumer
+    for task in [each.task for each in consumer._desk._taken.values() if each.task]:
+        task.cancel()
+    consumer._desk._taken.clear()
+    consumer._windows.clear()
+
+
+async def upload_content(
+    publisher: Publisher, blobs: BlobStore, content: bytes, content_type: str
+) -> str:
+    """Store a file of any type, whose hash nobody knows, and record it; returns its id."""
+    file_id = new_file_id()
+    blob = await blobs.put(source_key(file_id), content)
+    data = UploadedData(
+        blob=blob, content_type=content_type, size=len(content), sha256=None, name="a"
+    )
+    await publisher.publish(FileUploaded.of(file_id, data, source="/upload"))
+    return file_id
+
+
 async def upload(
     publisher: Publisher,
     blobs: BlobStore,

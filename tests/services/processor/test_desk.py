@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from services.processor.app import Processor
 from services.processor.outcomes import Outcomes
 from services.processor.settings import ProcessorSettings
 from services.processor.work import Work
@@ -26,7 +25,7 @@ from shared.log import open_log
 from shared.publishing import Publisher
 from shared.settings import Settings
 from shared.topics import CONTROL, DEAD, LIFECYCLE, RETRY_TIERS
-from tests.services.processor.pods import processing_pod, types_of, upload
+from tests.services.processor.pods import die, processing_pod, types_of, upload
 from tests.support.consuming import consume
 
 
@@ -149,15 +148,6 @@ async def test_a_repeat_of_what_is_in_hand_is_worked_on_once(
         events = await consume(processor_settings, LIFECYCLE, 4)
     assert types_of(events, twice) == ["processing", "completed"]
     assert types_of(events, last) == ["processing", "completed"]
-
-
-async def die(pod: Processor) -> None:
-    """What is left when a pod is killed: nothing is finished, given back or committed any more."""
-    consumer = pod.consumer
-    for task in [each.task for each in consumer._desk._taken.values() if each.task]:
-        task.cancel()
-    consumer._desk._taken.clear()
-    consumer._windows.clear()
 
 
 async def test_an_attempt_that_was_cut_off_is_told_with_its_reason_and_the_last_one_fails(

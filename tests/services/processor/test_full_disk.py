@@ -18,9 +18,6 @@ from shared.events import (
     FileCompleted,
     FileFailed,
     FileRetrying,
-    FileUploaded,
-    UploadedData,
-    new_file_id,
 )
 from shared.files import Small
 from shared.packs import PackWriter
@@ -28,7 +25,7 @@ from shared.publishing import Publisher
 from shared.settings import DEMO_TYPE
 from shared.topics import LIFECYCLE
 from tests.services.processor.jobs import ignore
-from tests.services.processor.pods import processing_pod, types_of, upload
+from tests.services.processor.pods import processing_pod, types_of, upload, upload_content
 from tests.support.consuming import consume, count
 from tests.support.small_disk import SmallDisk, small_disk
 from waybill.samples.pdf import write_pdf
@@ -115,18 +112,6 @@ class TestWorker:
         assert (outcome.error.code, outcome.error.retryable) == ("disk_full", True)
 
 
-async def upload_packed(
-    publisher: Publisher, blobs: BlobStore, content: bytes, content_type: str
-) -> str:
-    file_id = new_file_id()
-    blob = await blobs.put(f"sources/{file_id}", content)
-    data = UploadedData(
-        blob=blob, content_type=content_type, size=len(content), sha256=None, name="a"
-    )
-    await publisher.publish(FileUploaded.of(file_id, data, source="/upload"))
-    return file_id
-
-
 def outcomes(events: list[AnyEvent]) -> list[AnyEvent]:
     return [each for each in events if isinstance(each, FileCompleted | FileFailed)]
 
@@ -139,9 +124,9 @@ async def test_while_the_disk_is_full_a_pod_begins_nothing_and_says_so(
         async with asyncio.timeout(10):
             while pod.space.trouble is None:
                 await asyncio.sleep(0.02)
-        files = [await upload_packed(publisher, blobs, TEXT, PLAIN_TEXT) for _ in range(10)]
+        files = [await upload_content(publisher, blobs, TEXT, PLAIN_TEXT) for _ in range(10)]
         pdf = write_pdf(["Some text."], title="Short")
-        files += [await upload_packed(publisher, blobs, pdf, PDF) for _ in range(5)]
+        files += [await upload_content(publisher, blobs, pdf, PDF) for _ in range(5)]
         await asyncio.sleep(1)
         assert await count(processor_settings, LIFECYCLE) == 0
         assert "cannot be used" in pod.space.trouble
@@ -185,7 +170,7 @@ async def test_a_fetched_file_waits_for_room_through_any_number_of_attempts(
     """The store is remote as far as the pod knows, so that each file is copied into scratch."""
     monkeypatch.setattr(BlobStore, "local_path", lambda *_: None)
     content = b'{"padding": "' + b"x" * ROOM + b'"}'
-    file_id = await upload_packed(publisher, blobs, content, DEMO_TYPE)
+    file_id = await upload_content(publisher, blobs, content, DEMO_TYPE)
     async with processing_pod(
         processor_settings, scratch=str(disk.path), max_attempts=1, backoff_max=0.2
     ):

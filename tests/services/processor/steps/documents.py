@@ -173,3 +173,35 @@ def _rc4(key: bytes, data: bytes) -> bytes:
         state[one], state[other] = state[other], state[one]
         out.append(byte ^ state[(state[one] + state[other]) % 256])
     return bytes(out)
+
+
+def boundless_xlsx() -> bytes:
+    """A workbook of 1.4 KB whose two cells span a sheet that takes 549 GB of memory."""
+    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    package = "http://schemas.openxmlformats.org/package/2006"
+    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+
+    def relation(target: str, kind: str) -> str:
+        return (
+            f'<Relationships xmlns="{package}/relationships"><Relationship Id="rId1" '
+            f'Type="{office}/{kind}" Target="{target}"/></Relationships>'
+        )
+
+    return zipped(
+        {
+            "[Content_Types].xml": f'<Types xmlns="{package}/content-types">'
+            '<Default Extension="rels" '
+            'ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+            f'<Override PartName="/xl/workbook.xml" ContentType="{kind}.sheet.main+xml"/>'
+            f'<Override PartName="/xl/worksheets/sheet1.xml" ContentType="{kind}.worksheet+xml"/>'
+            "</Types>",
+            "_rels/.rels": relation("xl/workbook.xml", "officeDocument"),
+            "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{office}">'
+            '<sheets><sheet name="S" sheetId="1" r:id="rId1"/></sheets></workbook>',
+            "xl/_rels/workbook.xml.rels": relation("worksheets/sheet1.xml", "worksheet"),
+            "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}">'
+            '<dimension ref="A1:XFD1048576"/><sheetData><row r="1"><c r="A1"><v>1</v></c></row>'
+            '<row r="1048576"><c r="XFD1048576"><v>2</v></c></row></sheetData></worksheet>',
+        }
+    )
