@@ -5,7 +5,6 @@ means another machine a moment later nor a redirect leads inside.
 """
 
 import asyncio
-import ipaddress
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ from urllib.parse import urljoin, urlsplit
 import httpcore
 
 from shared.errors import ForbiddenAddressError, WaybillError
+from shared.public_address import is_public, looks_inside
 
 MAX_CONNECTIONS = 50
 """Open at once; what is beyond waits."""
@@ -82,10 +82,10 @@ class Outbound:
         schemes = ("https", "http") if self._private else ("https",)
         if parts.scheme not in schemes or not host or port == 0:
             raise ForbiddenAddressError(f"{url!r} is no address that begins with https://.")
-        if parts.username is not None or not url.isascii() or not url.isprintable():
+        if parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
             raise ForbiddenAddressError("An address has no password and ASCII characters only.")
-        if not self._private and _is_number(host):
-            _require_public([host], host)
+        if not self._private and looks_inside(host):
+            raise ForbiddenAddressError(f"{host} is not on the public internet.")
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         """Send something; returns the status of the answer, whose body is not read.
@@ -175,18 +175,6 @@ class _Guarded(httpcore.AnyIOBackend):
         return await super().connect_tcp(addresses[0], port, *args, **kwargs)
 
 
-def _is_number(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def _require_public(addresses: Iterable[str], host: str) -> None:
-    for text in addresses:
-        address = ipaddress.ip_address(text)
-        inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
-        for each in (address, inner) if inner else (address,):
-            if not each.is_global or each.is_multicast:
-                raise ForbiddenAddressError(f"{host} is not on the public internet.")
+    if not all(map(is_public, addresses)):
+        raise ForbiddenAddressError(f"{host} is not on the public internet.")
