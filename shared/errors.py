@@ -66,13 +66,25 @@ class WaybillError(Exception):
     challenge: ClassVar[str | None] = None
     """What `WWW-Authenticate` says to who must prove who they are (RFC 6750)."""
 
+    detail_is_public: ClassVar[bool] = False
+    """Whether clients are told the detail. Where it is not, it may name hosts, ports and paths of
+    the installation: it goes to the log, and clients are told the title."""
+
     def __init__(
-        self, detail: str | None = None, *, members: Mapping[str, object] | None = None
+        self,
+        detail: str | None = None,
+        *,
+        members: Mapping[str, object] | None = None,
+        public: bool | None = None,
     ) -> None:
+        """`public` says whether clients are told this detail; by default the class says so."""
         self.title = (type(self).__doc__ or "").split("\n", 1)[0]
         self.detail = detail or self.title
         self.members = dict(members or {})
         """What the problem document says beyond its usual members."""
+        is_public = public if public is not None else self.detail_is_public or bool(members)
+        self.public_detail = self.detail if is_public else self.title
+        """What clients are told."""
         super().__init__(self.detail)
 
 
@@ -81,6 +93,7 @@ class RefusedError(WaybillError):
 
     code = "refused"
     status = 400
+    detail_is_public = True
 
 
 class NoFileError(RefusedError):
@@ -369,6 +382,7 @@ class CatchingUpError(UnavailableError):
     """This pod has just started and does not know the present yet."""
 
     code = "catching_up"
+    detail_is_public = True
     retry_after = 1
 
 
@@ -376,6 +390,7 @@ class OverloadedError(UnavailableError):
     """The service has as many requests in work as it can bear."""
 
     code = "overloaded"
+    detail_is_public = True
 
 
 class EventTooLargeError(WaybillError):

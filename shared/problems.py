@@ -38,7 +38,7 @@ def problem_response(error: WaybillError, *, instance: str) -> JSONResponse:
         title=error.title,
         status=error.status,
         code=error.code,
-        detail=error.detail,
+        detail=error.public_detail,
         instance=instance,
     )
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
@@ -69,7 +69,7 @@ def answer_bug(request: Request, error: Exception) -> JSONResponse:
     """The answer to a request that ended in an error that nobody foresaw, which the log tells."""
     log.error("%s %s", request.method, request.url.path, exc_info=error)
     return problem_response(
-        WaybillError("Something went wrong in Waybill; its log tells what."),
+        WaybillError("Something went wrong in Waybill; its log tells what.", public=True),
         instance=request.url.path,
     )
 

@@ -104,7 +104,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
             outbound=outbound,
             publisher=publisher,
         )
-        preparation = Preparation(settings, store, publisher)
+        preparation = Preparation(settings, store, publisher, hub.seal)
         projecting = (loops.PROJECTOR, after(preparation.done, partial(projector.run, settings)))
         heartbeats = replace(loops.HEARTBEATS, late_after=max(60.0, 3 * settings.heartbeat))
         others: list[tuple[Loop, Run]] = [

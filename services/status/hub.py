@@ -16,6 +16,7 @@ from typing import Protocol
 
 from services.status.access import EVERYTHING, Visibility
 from services.status.cursor import Cursor
+from services.status.cursor_seal import CursorSeal
 from services.status.document_reader import DocumentReader
 from services.status.filter import Filter, Group, groups_of
 from services.status.overlay import MAX_HELD, Observed, Overlay
@@ -67,7 +68,8 @@ class Hub:
         self._max_subscribers = max_subscribers
         self._max_per_client = max_per_client
         self._overlay = Overlay(on_failure=note_unfoldable)
-        self._recent = Recent({})
+        self.seal = CursorSeal()
+        self._recent = Recent({}, self.seal)
         self._told_before: Cursor = {}
         """How far was told before what is told now."""
         self._subscriptions: set[Subscription] = set()
@@ -87,7 +89,7 @@ class Hub:
             since: the tail has everything that was published from then on.
         """
         self._overlay.begin(cursor, since)
-        self._recent = Recent(cursor)
+        self._recent = Recent(cursor, self.seal)
 
     @property
     def told(self) -> Told:
@@ -228,7 +230,7 @@ class Hub:
             None
             if batches is None
             else (
-                Told(missed, told.cursor)
+                Told(missed, told.cursor, self.seal)
                 for told in batches
                 if (missed := [each for each in told.updates if subscription.wants(each)])
             )

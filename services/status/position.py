@@ -26,6 +26,14 @@ def as_integers(position: Position) -> list[int]:
     return [+part for part in position]  # A plain number of each, sooner than `int` does.
 
 
+def as_told(position: Position) -> list[int]:
+    """The position as clients have it: without the offset, which counts the events of all owners.
+
+    Of two events that differ in nothing else the first leads, so no client misses a state.
+    """
+    return [*as_integers(position)[:-1], 0]
+
+
 RANK = {
     EventType.UPLOADED: Rank.QUEUED,
     EventType.REQUEUED: Rank.QUEUED,

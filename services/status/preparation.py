@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+from services.status.cursor_seal import CursorSeal, installation_key
 from services.status.store import FileStore
 from shared.errors import KafkaUnavailableError
 from shared.messaging import create_topics
@@ -21,10 +22,13 @@ Kafka elects another leader."""
 class Preparation:
     """Creates topics and indexes once, and keeps the publisher connected."""
 
-    def __init__(self, settings: Settings, store: FileStore, publisher: Publisher) -> None:
+    def __init__(
+        self, settings: Settings, store: FileStore, publisher: Publisher, seal: CursorSeal
+    ) -> None:
         self._settings = settings
         self._store = store
         self._publisher = publisher
+        self._seal = seal
         self.done = asyncio.Event()
         """Set once topics and indexes are there and the publisher is connected."""
 
@@ -37,6 +41,7 @@ class Preparation:
         if not self.done.is_set():
             await create_topics(self._settings, patience=PATIENCE)
             await self._store.prepare()
+            self._seal.use(await installation_key(self._store))
         async with self._publisher:
             self.done.set()
             answered_at = time.monotonic()

@@ -20,7 +20,7 @@ from typing import Annotated, Any, assert_never
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, computed_field
 
 from services.status.history import HistoryEntry, with_events
-from services.status.position import NOWHERE, Position, as_integers, position_of
+from services.status.position import NOWHERE, Position, as_told, position_of
 from services.status.shares import SHARING, Shares, with_event, without_names
 from shared.events import (
     AccessEvent,
@@ -125,7 +125,7 @@ class Status(BaseModel):
     """Who else may read the file: for its owner to know, and not part of the document."""
     blob: str | None = Field(default=None, exclude=True)
     """Where the file is stored, if not where its id tells: nobody else's business."""
-    position: Annotated[Position, PlainSerializer(as_integers, when_used="json")] = NOWHERE
+    position: Annotated[Position, PlainSerializer(as_told, when_used="json")] = NOWHERE
     """Of two states of a file the one with the greater position is the later one."""
 
     @property

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from services.status.cursor import Cursor, encode
+from services.status.cursor import Cursor
+from services.status.cursor_seal import CursorSeal
 from services.status.update import Update
 
 MAX_RECENT = 20_000
@@ -24,21 +25,24 @@ class Told:
 
     updates: Sequence[Update]
     cursor: Cursor
+    seal: CursorSeal
 
     @cached_property
     def text(self) -> str:
         """The cursor as clients get it."""
-        return encode(self.cursor)
+        return self.seal.seal(self.cursor)
 
 
 class Recent:
     """The latest lifecycle states that were told, in order."""
 
-    def __init__(self, begin: Cursor) -> None:
+    def __init__(self, begin: Cursor, seal: CursorSeal | None = None) -> None:
         """Args:
         begin: where the tail begins: what follows is told.
+        seal: seals the cursors that clients get.
         """
-        self._batches = deque([Told((), begin)])
+        self._seal = seal or CursorSeal()
+        self._batches = deque([Told((), begin, self._seal)])
         """The first only says where what is kept begins."""
         self._count = 0
 
@@ -53,13 +57,13 @@ class Recent:
             return
         if not updates and not self.last.updates and len(self._batches) > 1:
             self._batches.pop()
-        self._batches.append(Told(updates, cursor))
+        self._batches.append(Told(updates, cursor, self._seal))
         self._count += len(updates)
         while self._count > MAX_RECENT:
             self._batches.popleft()
             begin = self._batches[0]
             self._count -= len(begin.updates)
-            self._batches[0] = Told((), begin.cursor)
+            self._batches[0] = Told((), begin.cursor, self._seal)
 
     def readdress(self, notice: Update) -> None:
         """Tell of a file to those who come back and may know of it now, whoever might before.
@@ -78,7 +82,7 @@ class Recent:
                 kept.append(update)
             if len(kept) < len(told.updates):
                 self._count -= len(told.updates) - len(kept)
-                self._batches[number] = Told(kept, told.cursor)
+                self._batches[number] = Told(kept, told.cursor, self._seal)
 
     def forget(self, file_id: str) -> None:
         """Keep nothing of a deleted file: it carries personal data."""
@@ -86,7 +90,7 @@ class Recent:
             kept = [update for update in told.updates if update.status.file_id != file_id]
             if len(kept) < len(told.updates):
                 self._count -= len(told.updates) - len(kept)
-                self._batches[number] = Told(kept, told.cursor)
+                self._batches[number] = Told(kept, told.cursor, self._seal)
 
     def since(self, cursor: Cursor) -> Iterator[Told] | None:
         """The batches that hold all that follows the cursor, and more; None if it is too old."""

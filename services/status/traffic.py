@@ -55,11 +55,19 @@ class Look:
 class QueuePlace(BaseModel):
     """Where a pending file stands in the queue; an estimate."""
 
-    position: int = Field(ge=1, description="1: the next one.")
-    length: int = Field(ge=1, description="Files in the queue.")
+    position: int | None = Field(
+        ge=1, description="1: the next one. Null for users who may not see all files."
+    )
+    length: int | None = Field(
+        ge=1, description="Files in the queue. Null for users who may not see all files."
+    )
     expected_seconds: float | None = Field(
         description="Until its work begins, at the pace of the last minute; null if nothing moves."
     )
+
+    def without_others(self) -> "QueuePlace":
+        """Return what says how long this file waits, and not how many files others have."""
+        return QueuePlace(position=None, length=None, expected_seconds=self.expected_seconds)
 
 
 class Rates(BaseModel):

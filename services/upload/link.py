@@ -28,7 +28,7 @@ class KafkaLink:
     def __init__(self, publisher: Publisher, servers: str) -> None:
         self._publisher = publisher
         self._servers = servers
-        self.trouble: str | None = f"Kafka at {servers} has not answered yet"
+        self.trouble: str | None = "Kafka has not answered yet"
         """Why nothing can be published now; None when it can."""
 
     async def run(self, loop: RunningLoop) -> None:
@@ -38,11 +38,11 @@ class KafkaLink:
                 try:
                     await self._hold(loop)
                 except OUTAGES as error:
-                    self._report(f"Kafka at {self._servers} does not answer: {error!r}")
+                    self._report("Kafka does not answer", repr(error))
                 loop.waits_for("Kafka")
                 await asyncio.sleep(RETRY_EVERY)
         finally:
-            self._report(self.trouble or f"the connection to Kafka at {self._servers} has ended")
+            self._report(self.trouble or "the connection to Kafka has ended", "the loop ends")
             await self._publisher.stop()
 
     async def _hold(self, loop: RunningLoop) -> None:
@@ -66,7 +66,7 @@ class KafkaLink:
             if answers:
                 loop.succeeded()
                 last = now
-        self._report(f"Kafka at {self._servers} does not answer any more")
+        self._report("Kafka does not answer any more", f"for {PATIENCE:g} s")
 
     async def _look_for_server(self) -> None:
         """Fail early while nobody listens.
@@ -87,7 +87,8 @@ class KafkaLink:
                 return
         raise refused or ValueError("no bootstrap server is configured")
 
-    def _report(self, trouble: str) -> None:
+    def _report(self, trouble: str, reason: str) -> None:
+        """Note the trouble, which clients may be told; the log has the address and the reason."""
         if self.trouble != trouble:
-            log.warning("%s; trying again", trouble)
+            log.warning("%s at %s: %s; trying again", trouble, self._servers, reason)
         self.trouble = trouble

@@ -81,7 +81,7 @@ class Outbox:
         KafkaUnavailableError: events can neither be published nor wait.
         """
         if self._link.trouble is not None and self.trouble is not None:
-            raise KafkaUnavailableError(NO_ROOM)
+            raise KafkaUnavailableError(NO_ROOM, public=True)
 
     async def publish(self, event: FileUploaded) -> None:
         """Have an event durable: in Kafka, or here until Kafka takes it.
@@ -106,7 +106,7 @@ class Outbox:
 
     async def _keep(self, event: FileUploaded) -> None:
         if self.trouble is not None:
-            raise KafkaUnavailableError(NO_ROOM)
+            raise KafkaUnavailableError(NO_ROOM, public=True)
         try:
             await self._blobs.put(upload_key(event.file_id), event.to_json())
             self._count(self._waiting + 1)

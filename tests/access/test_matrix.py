@@ -421,6 +421,8 @@ async def test_files_are_counted_that_may_be_seen(installation: Installation) ->
         stats = answer.json()
         assert sum(stats["files"].values()) == (2 if who in SEES else 0), who
         assert stats["oldest"].keys() == ({"processing"} if who in SEES else set()), who
+        assert stats["queue"]["length"] == 0, who
+        assert (stats["rates"], stats["lag"]) == (None, None), who  # They count those of others.
 
 
 async def test_what_is_for_operators_is_told_to_no_user(installation: Installation) -> None:

@@ -1,5 +1,6 @@
 """Every error over HTTP is a problem document."""
 
+import json
 import logging
 from collections.abc import AsyncIterator
 
@@ -9,7 +10,15 @@ from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
 
 from shared import problems
-from shared.errors import KafkaUnavailableError, TooLargeError, WaybillError
+from shared.errors import (
+    BlobStoreUnavailableError,
+    KafkaUnavailableError,
+    MongoUnavailableError,
+    OverloadedError,
+    TooLargeError,
+    WaybillError,
+)
+from shared.problems import problem_response
 
 
 def application() -> FastAPI:
@@ -116,3 +125,28 @@ async def test_a_client_that_went_away_is_no_error(
     await client.get("/gone")
 
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KafkaUnavailableError("Kafka at 10.0.0.7:9092 does not answer: ConnectionRefusedError()"),
+        MongoUnavailableError("MongoDB does not answer: mongo.internal:27017: timed out"),
+        BlobStoreUnavailableError("/srv/blobs is not there"),
+        WaybillError("/opt/waybill/shared/secrets.py"),
+    ],
+)
+def test_what_is_wrong_inside_is_for_the_log_and_not_for_clients(error: WaybillError) -> None:
+    problem = json.loads(bytes(problem_response(error, instance="/").body))
+
+    assert problem["detail"] == error.title
+    assert not any(part in problem["detail"] for part in ("10.0.0.7", "internal", "/"))
+
+
+def test_what_helps_a_client_is_told() -> None:
+    full = OverloadedError("64 uploads are in work")
+    half = KafkaUnavailableError("1 of 2 files were accepted", members={"accepted": []})
+
+    for error in (full, half):
+        problem = json.loads(bytes(problem_response(error, instance="/").body))
+        assert problem["detail"] == error.detail

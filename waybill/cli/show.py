@@ -160,6 +160,8 @@ def _queue(document: Status) -> str | None:
         begins = "begins any moment"
     else:
         begins = f"begins in about {human_duration(expected)}"
+    if place["position"] is None:
+        return begins
     return f"{place['position']} of {place['length']}, {begins}"
 
 

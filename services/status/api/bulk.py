@@ -218,7 +218,7 @@ class _Command:
                 if isinstance(error, UnavailableError):
                     self._unavailable = error
                 return Outcome(
-                    file_id=file_id, accepted=False, code=error.code, detail=error.detail
+                    file_id=file_id, accepted=False, code=error.code, detail=error.public_detail
                 )
             return Outcome(file_id=file_id, accepted=True)
 

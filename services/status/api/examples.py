@@ -61,7 +61,7 @@ STATUS: Example = {
             "superseded": False,
         },
     ],
-    "position": [1, 0, 1, 2, 3, -512],
+    "position": [1, 0, 1, 2, 3, 0],
     "queue": None,
 }
 

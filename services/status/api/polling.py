@@ -34,6 +34,8 @@ from services.status.api.files import MAX_ID, FileId, existing, find, unknown
 from services.status.api.sse import EventStream, status_frames
 from services.status.api.tickets import Following, documented, has_ticket
 from services.status.hub import Hub
+from services.status.monitor import Monitor
+from services.status.traffic import QueuePlace
 from services.status.update import Update
 from shared.auth import authenticated
 from shared.events import utc_now
@@ -60,7 +62,7 @@ class PlainFirst(APIRoute):
             readable = await reader(await authenticated(request))
             await up_to_date(request)
             current = await find(request.state.hub, file_id, readable)
-            place = request.state.monitor.traffic.place(current.status, utc_now())
+            place = _place(request.state.monitor, current, readable)
             return status_answer(current, place, request.headers.get("if-none-match"))
 
         return handle
@@ -179,8 +181,14 @@ async def read_file(
     if wait and (if_none_match is None or is_known(current, if_none_match)):
         seconds = min(wait, settings.max_wait, readable.seconds_left(time.time()))
         current = await next_after(hub, current, readable, seconds=seconds)
-    place = monitor.traffic.place(current.status, utc_now())
+    place = _place(monitor, current, readable)
     return status_answer(current, place, if_none_match, wanted)
+
+
+def _place(monitor: Monitor, current: Update, readable: Visibility) -> QueuePlace | None:
+    """Where a file stands in the queue, as far as that tells nothing of files of others."""
+    place = monitor.traffic.place(current.status, utc_now())
+    return place if place is None or readable.everything else place.without_others()
 
 
 def _wants_stream(connection: HTTPConnection) -> bool:

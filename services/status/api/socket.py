@@ -14,7 +14,7 @@ from services.status.api.feed import feed
 from services.status.api.lasting import leave
 from services.status.api.messages import Bye, CloseCode, Fault, Subscribe
 from services.status.api.tickets import follower, following, has_ticket
-from services.status.cursor import Cursor, decode
+from services.status.cursor import Cursor
 from services.status.filter import Filter
 from services.status.hub import Hub
 from services.status.update import Batch
@@ -97,12 +97,13 @@ class _Conversation:
             try:
                 message = Subscribe.model_validate_json(text)
                 wanted = message.to_filter(self._readable)
-                return wanted, decode(message.cursor) if message.cursor else None
+                cursor = self._hub.seal.open(message.cursor) if message.cursor else None
+                return wanted, cursor
             except ValidationError as error:
                 faults = "; ".join(f"{fault['loc']}: {fault['msg']}" for fault in error.errors())
                 await self._refuse("bad_message", f'Send {{"type": "subscribe", …}}: {faults}')
             except WaybillError as error:
-                await self._refuse(error.code, error.detail)
+                await self._refuse(error.code, error.public_detail)
 
     async def _receive(self) -> str:
         """The next message of text.
@@ -148,7 +149,7 @@ class _Conversation:
                     raise
                 await self._close(CloseCode.SLOW)
             except WaybillError as error:
-                await self._refuse(error.code, error.detail)
+                await self._refuse(error.code, error.public_detail)
                 if isinstance(error, OverloadedError):
                     await self._close(CloseCode.TRY_AGAIN_LATER)
                 elif isinstance(error, TokenExpiredError):

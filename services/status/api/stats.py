@@ -21,7 +21,7 @@ from services.status.health import degraded
 from services.status.monitor import Lags
 from services.status.projection import State
 from services.status.store import FileStore
-from services.status.traffic import Look, Rates
+from services.status.traffic import Look, Rates, Traffic
 from shared.errors import MongoUnavailableError
 from shared.events import Timestamp, file_id_age, utc_now
 from shared.problems import ERROR_RESPONSES
@@ -73,7 +73,8 @@ async def read_stats(
 ) -> Stats:
     """How many files have each status, how fast they come and go, and who is behind.
 
-    The files are those that may be seen; queue, rates and lags are of all files, whoever asks.
+    The files are those that may be seen. Who may not see all files is told their own waiting files
+    as the queue, and neither rates nor lags: these would tell how much others upload.
     """
     now = utc_now()
     traffic = monitor.traffic
@@ -82,13 +83,20 @@ async def read_stats(
     return Stats(
         time=now,
         files=files,
-        queue=look
-        and Queue(length=look.queued, expected_seconds=traffic.expected(look.queued + 1)),
-        rates=traffic.rates() if look else None,
+        queue=_queue(traffic, look, None if readable.everything else files),
+        rates=traffic.rates() if look and readable.everything else None,
         oldest=oldest,
-        lag=monitor.lags,
+        lag=monitor.lags if readable.everything else None,
         degraded=degraded(supervisor, hub, monitor),
     )
+
+
+def _queue(traffic: Traffic, look: Look | None, own: dict[State, int] | None) -> Queue | None:
+    """The queue of all files, or of those that may be seen."""
+    if look is None:
+        return None
+    length = look.queued if own is None else own.get(State.PENDING, 0)
+    return Queue(length=length, expected_seconds=traffic.expected(look.queued + 1))
 
 
 async def _files_and_oldest(

@@ -13,7 +13,7 @@ from services.status.api.line import StreamLine
 from services.status.api.messages import Subscribe
 from services.status.api.sse import BYE, EventStream, Frames, render
 from services.status.api.tickets import Followable, documented, follower, has_ticket
-from services.status.cursor import Cursor, decode
+from services.status.cursor import Cursor
 from services.status.filter import Filter
 from services.status.hub import Hub
 from services.status.projection import State
@@ -64,7 +64,7 @@ async def stream(
     client = request.client.host if request.client else ""
     hub.admit(client)
     told = _frames(
-        hub, wanted, decode(given) if given else None, client, succession_of(request.scope)
+        hub, wanted, hub.seal.open(given) if given else None, client, succession_of(request.scope)
     )
     return EventStream(told, by_ticket=has_ticket(request))
 

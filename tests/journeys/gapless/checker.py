@@ -59,7 +59,7 @@ Truth = Mapping[str, Sequence[Status]]
 
 def place(status: Status) -> Position:
     """The position of a state as observers are told it."""
-    return tuple(int(part) for part in status.position)
+    return (*(int(part) for part in status.position[:-1]), 0)  # As clients are told it.
 
 
 def is_progress(position: Position) -> bool:

@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 
 from services.status import recent
 from services.status.cursor import TOPICS, Partition, Place, decode, encode
+from services.status.cursor_seal import TOO_OLD, CursorSeal
 from services.status.projection import fold
 from services.status.recent import MAX_AHEAD, Recent
 from services.status.update import Update
 from shared.errors import BadParameterError
 from tests.support.builders import about, uploaded
 
+SEAL = CursorSeal()
 ONE, TWO = Partition(0, 3), Partition(1, 3)
 
 PARTITIONS = st.builds(
@@ -41,6 +43,34 @@ def test_what_is_no_cursor_is_refused_and_breaks_nothing(text: str) -> None:
 def test_a_broken_cursor_is_refused(text: str) -> None:
     with pytest.raises(BadParameterError):
         decode(text)
+
+
+@given(st.dictionaries(PARTITIONS, st.integers(1, (1 << 63) - 1), max_size=40))
+def test_a_sealed_cursor_comes_back_as_it_went(cursor: dict[Partition, int]) -> None:
+    assert SEAL.open(SEAL.seal(cursor)) == cursor
+
+
+def test_a_sealed_cursor_says_nothing_to_who_carries_it() -> None:
+    few, many = ({ONE: offset, TWO: offset} for offset in (3, 3_000_000_000))
+
+    assert len(SEAL.seal(few)) == len(SEAL.seal(many))
+    assert SEAL.seal(few) != SEAL.seal(few)
+    with pytest.raises(BadParameterError):
+        decode(SEAL.seal(many))
+
+
+def test_a_cursor_that_nobody_sealed_or_somebody_else_is_too_old() -> None:
+    assert SEAL.open(encode({ONE: 5})) == TOO_OLD
+    assert SEAL.open(CursorSeal().seal({ONE: 5})) == TOO_OLD
+    changed = SEAL.seal({ONE: 5})
+    changed = changed[:-8] + ("A" if changed[-8] != "A" else "B") + changed[-7:]
+    assert SEAL.open(changed) == TOO_OLD
+
+
+@given(st.text(max_size=40) | st.binary(max_size=40).map(lambda each: each.hex()))
+def test_what_is_no_sealed_cursor_is_refused_and_breaks_nothing(text: str) -> None:
+    with suppress(BadParameterError):
+        assert SEAL.open(text) == TOO_OLD
 
 
 def told(file_id: str, partition: Partition, offset: int) -> Update:

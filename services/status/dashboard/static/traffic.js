@@ -32,7 +32,7 @@ async function look() {
 }
 
 function show({ queue, rates, degraded }) {
-  if (queue === null || rates === null) {
+  if (queue === null) {
     // What is not known now is null; the sentences say why.
     write(line, degraded.join(" · "));
     line.hidden = !line.textContent;
@@ -42,7 +42,7 @@ function show({ queue, rates, degraded }) {
   const waits = expected === null ? "nothing moves" : `the last begins in ${clock(expected * 1000)}`;
   const words = [
     length > 0 && `${length.toLocaleString()} waiting, ${waits}`,
-    rates.ended > 0 && `${rates.ended.toFixed(1)} files/s done`,
+    rates !== null && rates.ended > 0 && `${rates.ended.toFixed(1)} files/s done`,
   ];
   write(line, words.filter(Boolean).join(" · "));
   line.hidden = !line.textContent;
