@@ -51,6 +51,15 @@ def text_fault(text: str, *, blanks: bool = True) -> str | None:
     return None
 
 
+def unstorable_text(text: str) -> str | None:
+    """Say why a text can be neither stored nor sent, or return None."""
+    if "\x00" in text:
+        return "has a NUL character"
+    if not text.isascii() and (found := _SURROGATE.search(text)):
+        return f"has a lone surrogate (U+{ord(found[0]):04X})"
+    return None
+
+
 def clean_text(text: str, limit: int) -> str:
     """A text that only advises, with U+FFFD in place of what cannot be kept or shown, and cut.
 
@@ -71,10 +80,8 @@ def number_fault(number: float) -> str | None:
 
 def key_fault(key: str) -> str | None:
     """Say why MongoDB, or its driver, takes no such key, or return None."""
-    if "\x00" in key:
-        return "has a NUL character"
-    if _SURROGATE.search(key):
-        return "has a lone surrogate"
+    if fault := unstorable_text(key):
+        return fault
     return "is reserved by MongoDB" if key == DBREF_KEY else None
 
 

@@ -9,6 +9,7 @@ from typing import Self
 
 from services.status.access import EVERYTHING, Visibility
 from services.status.projection import State, Status
+from shared.storable import unstorable_text
 
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 """Times that MongoDB, ids and every time zone can tell; nothing happened outside of them."""
@@ -92,4 +93,6 @@ class Cursor:
             moment = storable(datetime.fromisoformat(updated_at)) if order.is_by_change else None
         except (TypeError, RecursionError) as error:
             raise ValueError("no cursor") from error
-        return cls(order, str(file_id), moment)
+        if not isinstance(file_id, str) or unstorable_text(file_id):
+            raise ValueError("no cursor")
+        return cls(order, file_id, moment)

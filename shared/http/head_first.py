@@ -5,6 +5,7 @@ a megabyte of JSON parsed before they are asked who they are. A `HeadFirstRoute`
 first, without the body: authentication, scopes, origin, parameters and headers.
 """
 
+import json
 from collections.abc import Callable, Coroutine
 from copy import copy
 from email.message import Message
@@ -15,7 +16,9 @@ from fastapi.dependencies.utils import solve_dependencies
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
+from shared.errors import BadParameterError
 from shared.http.refusals import NotJsonError
+from shared.storable import unstorable_text
 
 
 class HeadFirstRoute(APIRoute):
@@ -40,6 +43,7 @@ class HeadFirstRoute(APIRoute):
             if solved.errors:
                 raise RequestValidationError(solved.errors)
             check_json(request.headers.get("content-type"))
+            check_texts(await request.body())
             return await handle(request)
 
         return handle_head_first
@@ -61,3 +65,30 @@ def check_json(content_type: str | None) -> None:
             f"The Content-Type is {(content_type or 'missing')[:80]!r}; send JSON with "
             "`Content-Type: application/json`."
         )
+
+
+def check_texts(body: bytes) -> None:
+    """Check that the texts of a JSON body can be stored: that none has a NUL or a lone surrogate.
+
+    What is no JSON at all is for the parser to refuse.
+
+    Raises:
+        BadParameterError: one of them does; the message names the member.
+    """
+    if body.isascii() and b"\\u" not in body and b"\x00" not in body:
+        return
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return
+    places: list[tuple[str, object]] = [("body", document)]
+    while places:
+        where, value = places.pop()
+        if isinstance(value, str) and (fault := unstorable_text(value)):
+            raise BadParameterError(f"{where}: the text {fault}; leave that out.")
+        if isinstance(value, dict):
+            if any(map(unstorable_text, value)):
+                raise BadParameterError(f"{where}: a name has a NUL or a lone surrogate.")
+            places += ((f"{where}.{name}", each) for name, each in value.items())
+        elif isinstance(value, list):
+            places += ((f"{where}.{number}", each) for number, each in enumerate(value))

@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from services.status.access import Visibility
-from services.status.api.commands import MAX_REASON
+from services.status.api.commands import MAX_REASON, ONE_LINE
 from services.status.api.dependencies import (
     Commandable,
     CommandsOf,
@@ -115,7 +115,7 @@ class BulkRequest(BaseModel):
     ]
     limit: int = Field(default=MAX_FILES, ge=1, le=MAX_FILES, description="Files of a filter.")
     force: bool = Field(default=False, description="Work on completed files once more, too.")
-    reason: str = Field(default="asked for", min_length=1, max_length=MAX_REASON)
+    reason: str = Field(default="asked for", min_length=1, max_length=MAX_REASON, pattern=ONE_LINE)
 
     @property
     def usual_states(self) -> set[State]:

@@ -33,8 +33,17 @@ router = APIRouter(
 MAX_REASON = 200
 """Characters: a sentence, which is shown in the file's history."""
 
+ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
+"""A text without control characters."""
+
 Reason = Annotated[
-    str, Query(max_length=MAX_REASON, min_length=1, description="Why, for the file's history.")
+    str,
+    Query(
+        max_length=MAX_REASON,
+        min_length=1,
+        pattern=ONE_LINE,
+        description="Why, for the file's history.",
+    ),
 ]
 
 
