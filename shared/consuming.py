@@ -13,7 +13,7 @@ times in a row                   single records (`RecordHandler`); the next reco
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from shared.connection import KAFKA_OUTAGES
 from shared.deadletters import dead_letter, without_payload
@@ -97,6 +97,13 @@ async def until_done(
             note_error(consumer, error, where())
             await asyncio.sleep(delay)
             delay = min(2 * delay, LONGEST_DELAY)
+
+
+class LetterWriter(Protocol):
+    """Whatever takes the records that are put aside."""
+
+    async def write(self, record: KafkaRecord, reason: str, code: DeadCode) -> None:
+        """Put a record aside; returns once it is safe."""
 
 
 class DeadLetterWriter:

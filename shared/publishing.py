@@ -254,11 +254,16 @@ def _partition_of(key: bytes, partitions: Sequence[int], _: Sequence[int]) -> in
     return partitions[number]
 
 
+def partition_of_key(key: str) -> int:
+    """The partition, in each topic of events, in which the records of a file stand."""
+    return _partition_of(key.encode(), range(PARTITIONS), ())
+
+
 def _placed(key: str, part: str | None) -> tuple[bytes, int | None]:
     """The key of a record, and its partition if it is that of another key: of the file's own."""
     if part is None:
         return key.encode(), None
-    return f"{key}:{part}".encode(), _partition_of(key.encode(), range(PARTITIONS), ())
+    return f"{key}:{part}".encode(), partition_of_key(key)
 
 
 def _not_taken(event: Event, error: Exception) -> WaybillError:

@@ -40,6 +40,7 @@ from services.status.hub import Hub
 from services.status.monitor import Monitor
 from services.status.preparation import Preparation
 from services.status.projector import Projector
+from services.status.refold import Refolder
 from services.status.retention import Retention
 from services.status.revocation import Revocations
 from services.status.runs import Runs
@@ -81,9 +82,9 @@ def create_app(settings: StatusSettings) -> FastAPI:
     )
     fanout = FanOut(settings, hub)
     monitor = Monitor(settings, store)
-    auditor = Auditor(settings, store, monitor.traffic)
     # As for uploads: a command that was answered 503 must not be given later on.
     publisher = Publisher(settings, client_id="status", publish_timeout=COMMAND_TIMEOUT)
+    auditor = Auditor(settings, store, monitor.traffic, Refolder(settings, store, publisher))
     projector = Projector(store, publisher, parse=parse_once)
 
     @asynccontextmanager

@@ -1,14 +1,16 @@
-"""The auditor: looks for documents that are not what the log says, and for files that are stuck.
+"""The auditor: finds and mends documents that are not what the log says, and finds stuck files.
 
 A round takes a random place of one partition: the files that were uploaded there, and what the log
 has of them, which is found by time. A file is judged once its end is in what was read, or in its
-document. What differs is looked at again a moment later, since the projector may just be at it.
+document. What differs is looked at again a moment later, since the projector may just be at it, and
+is then folded anew from the whole of its log and replaced (`refold.py`).
 """
 
 import asyncio
 import logging
 import random
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -20,13 +22,16 @@ from services.status.access import EVERYTHING, Visibility
 from services.status.drift import differing_fields
 from services.status.projection import FIRST_RUN, State, Status, fold
 from services.status.query import Query, Sort
+from services.status.refold import LogTooLongError, Refold, Refolder
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from services.status.stuck import GRACE, StuckFile, stuck
 from services.status.traffic import Traffic
-from shared.events import FileUploaded, StatusEvent, Timestamp, utc_now
+from shared.events import FileRequeued, FileUploaded, StatusEvent, Timestamp, utc_now
+from shared.ids import file_id_age
 from shared.log import beginning_offsets, end_offsets, offsets_at, open_log, read_range
 from shared.messaging import read_status_event
+from shared.storable import FIRST_MOMENT
 from shared.supervision import RunningLoop
 from shared.telemetry import AUDITED, STUCK
 from shared.topics import ACCESS, LIFECYCLE, PARTITIONS, UPLOADED
@@ -51,6 +56,9 @@ SETTLING = 2.0
 MAX_SILENT = 1000
 """Files of one status that are looked at, longest silent first: more tell an operator no more."""
 
+LATER_RUNS = 5
+"""Files with later runs that one round compares: all of the log since their upload is read."""
+
 KEPT = 20
 """Files that differed which are remembered, to be looked at by somebody."""
 
@@ -62,6 +70,8 @@ class DriftedFile(BaseModel):
     found_at: Timestamp
     fields: list[str]
     """What differs; empty if the file is not in MongoDB at all."""
+    mended: bool = False
+    """Whether the document was replaced by a fresh fold of the log."""
 
 
 @dataclass
@@ -69,6 +79,7 @@ class Findings:
     """What the rounds since the pod's start have found."""
 
     compared: int = 0
+    mended: int = 0
     drifted: deque[DriftedFile] = field(default_factory=lambda: deque(maxlen=KEPT))
 
 
@@ -79,6 +90,8 @@ class _Sample:
     events: dict[str, list[tuple[StatusEvent, int]]]
     read_until: datetime
     """Of what happened before this, everything was read."""
+    later: dict[str, datetime] = field(default_factory=dict)
+    """When files were uploaded of which the log keeps a later run's record alone."""
     shared_until: int = 0
     """Of whom files are shared with, everything before this offset was read."""
 
@@ -93,10 +106,20 @@ class _Sample:
 class Auditor:
     """Audits one installation."""
 
-    def __init__(self, settings: StatusSettings, store: FileStore, traffic: Traffic) -> None:
+    def __init__(
+        self,
+        settings: StatusSettings,
+        store: FileStore,
+        traffic: Traffic,
+        refolder: Refolder | None = None,
+    ) -> None:
+        """Args:
+        refolder: mends what differs; without it that is only noted.
+        """
         self._settings = settings
         self._store = store
         self._traffic = traffic
+        self._refolder = refolder
         self.findings = Findings()
 
     async def run(self, loop: RunningLoop) -> None:
@@ -112,7 +135,7 @@ class Auditor:
             loop.succeeded()
 
     async def audit(self, partition: int) -> None:
-        """Compare a sample of one partition's files, and remember what differs.
+        """Compare a sample of one partition's files; remember what differs, and mend it.
 
         Raises:
             KafkaError: Kafka does not answer.
@@ -133,13 +156,81 @@ class Auditor:
             suspicious = await self._differing(
                 {file_id: expected[file_id] for file_id in suspicious}, sample
             )
+        refolds = await self._refolds(
+            {file_id: expected[file_id].created_at for file_id in suspicious}
+            | await self._of_later_runs(expected, sample)
+        )
+        for file_id, refold in refolds.items():
+            if file_id in suspicious and refold.differs is None:
+                del suspicious[file_id]  # It lacks what cannot be stored, and nothing else.
+            elif file_id not in suspicious and refold.differs is not None and refold.may_mend:
+                suspicious[file_id] = refold.differs
         for file_id, fields in suspicious.items():
             log.error("%s has drifted from the log: %s", file_id, ", ".join(fields) or "missing")
-            drifted = DriftedFile(file_id=file_id, found_at=utc_now(), fields=fields)
+            mended = await self._mend(file_id, refolds.get(file_id))
+            drifted = DriftedFile(file_id=file_id, found_at=utc_now(), fields=fields, mended=mended)
             self.findings.drifted.append(drifted)
+            self.findings.mended += mended
             AUDITED.labels(outcome="different" if fields else "missing").inc()
-        AUDITED.labels(outcome="equal").inc(len(expected) - len(suspicious))
-        self.findings.compared += len(expected)
+            AUDITED.labels(outcome="mended").inc(mended)
+        compared = expected.keys() | refolds.keys()
+        AUDITED.labels(outcome="equal").inc(len(compared - suspicious.keys()))
+        self.findings.compared += len(compared)
+
+    async def fold_anew(self, file_id: str) -> Refold | None:
+        """Fold one file anew and mend its document; None if that cannot be done.
+
+        Raises:
+            KafkaError, UnavailableError: Kafka or MongoDB does not answer.
+        """
+        now = utc_now()
+        age = file_id_age(file_id, now)
+        uploaded = FIRST_MOMENT if age is None else now - timedelta(seconds=max(age, 0.0))
+        refold = (await self._refolds({file_id: max(uploaded, FIRST_MOMENT)})).get(file_id)
+        if await self._mend(file_id, refold):
+            self.findings.mended += 1
+            AUDITED.labels(outcome="mended").inc()
+        return refold
+
+    async def _refolds(self, since: Mapping[str, datetime | None]) -> dict[str, Refold]:
+        """Files folded anew, to be compared and mended; none if too much would have to be read."""
+        known = {file_id: moment for file_id, moment in since.items() if moment is not None}
+        if self._refolder is None or not known:
+            return {}
+        try:
+            return await self._refolder.refold(known)
+        except LogTooLongError as error:
+            log.warning("%d files are not folded anew: %s", len(known), error)
+            return {}
+
+    async def _mend(self, file_id: str, refold: Refold | None) -> bool:
+        return (
+            self._refolder is not None
+            and refold is not None
+            and await self._refolder.mend(file_id, refold)
+        )
+
+    async def _of_later_runs(
+        self, expected: Mapping[str, Status], sample: _Sample
+    ) -> dict[str, datetime]:
+        """Some files that have ended in a later run, and when they were uploaded.
+
+        What the sample has of them is not all, so they are compared with a fold of all of it.
+        """
+        if self._refolder is None:
+            return {}
+        stored = await self._store.get_many([*expected, *sample.later])
+        ended = [
+            file_id
+            for file_id, found in stored.items()
+            if found.run != FIRST_RUN and found.status.is_terminal and found.deleted_at is None
+        ]
+        chosen = random.sample(ended, min(LATER_RUNS, len(ended)))
+        return {
+            file_id: moment
+            for file_id in chosen
+            if (moment := sample.later.get(file_id) or stored[file_id].created_at) is not None
+        }
 
     async def stuck(self, visible_to: Visibility = EVERYTHING) -> list[StuckFile]:
         """Files that do not go on, longest silent first.
@@ -214,6 +305,8 @@ async def _read_sample(
     earliest = sample.read_until
     async for record in read_range(consumer, uploads, start, min(ends[uploads], start + SAMPLE)):
         event = read_status_event(record)
+        if isinstance(event, FileRequeued):
+            sample.later[event.file_id] = event.data.created_at
         if isinstance(event, FileUploaded):
             sample.events[event.file_id] = [(event, record.offset)]
             earliest = min(earliest, event.time)

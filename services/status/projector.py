@@ -29,6 +29,7 @@ from shared.connection import Answers, close_client, close_consumer, security_of
 from shared.consuming import (
     UNAVAILABLE,
     DeadLetterWriter,
+    LetterWriter,
     note_error,
     place_of,
     places_of,
@@ -103,10 +104,11 @@ class Projector:
         publisher: Publisher | None = None,
         *,
         parse: Callable[[bytes], AnyEvent | None] = parse,
+        letters: LetterWriter | None = None,
     ) -> None:
         self._store = store
         self._parse = parse
-        self._letters = DeadLetterWriter(publisher, source="/projector")
+        self._letters: LetterWriter = letters or DeadLetterWriter(publisher, source="/projector")
         self._broker: KafkaBroker | None = None
         self._subscriber: Any = None
         self._in_hand_since: float | None = None

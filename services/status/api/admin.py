@@ -25,7 +25,7 @@ from services.status.api.dependencies import (
     up_to_date,
 )
 from services.status.api.files import find, status_location
-from services.status.auditor import DriftedFile
+from services.status.auditor import Auditor, DriftedFile
 from services.status.commands import Command
 from services.status.dead import DeadLetter
 from services.status.stuck import StuckFile
@@ -65,6 +65,7 @@ class Audit(BaseModel):
     """What this pod's audits have found since it started."""
 
     compared: int = Field(description="Files compared with a fresh fold of the log.")
+    mended: int = Field(description="Those that differed and were replaced by such a fold.")
     drifted: list[DriftedFile] = Field(description="The latest that differed, oldest first.")
 
 
@@ -78,9 +79,11 @@ async def list_stuck(auditor: AuditorOf, readable: Readable) -> StuckFiles:
 async def read_audit(auditor: AuditorOf) -> Audit:
     """Whether samples of MongoDB's documents are what the log says.
 
-    Each pod compares a hundred files a minute; `waybill replay` mends what has drifted.
+    Each pod compares a hundred files a minute and mends what has drifted; `waybill replay` compares
+    all of them.
     """
-    return Audit(compared=auditor.findings.compared, drifted=list(auditor.findings.drifted))
+    found = auditor.findings
+    return Audit(compared=found.compared, mended=found.mended, drifted=list(found.drifted))
 
 
 @router.get("/dead")
@@ -133,14 +136,16 @@ async def redrive(
     publisher: PublisherOf,
     commandable: Commandable,
     commands: CommandsOf,
+    auditor: AuditorOf,
     asker: Asker,
     partition: int,
     offset: int,
 ) -> DeadLetter:
     """Give what is dead another chance, once its cause is mended.
 
-    A file that was given up starts its next run. A record that could not be read is put back
-    unchanged into the topic that it came from.
+    A file that was given up starts its next run. A file of whose log something could not be stored
+    is folded anew. A record that could not be read is put back unchanged into the topic that it
+    came from.
     """
     letter = await read_dead(letters, store, commandable, partition, offset)
     reason = f"redriven from dead letter {letter.id}"
@@ -153,11 +158,31 @@ async def redrive(
             )
         await runs.start(status, force=False, reason=reason)
         response.headers["Location"] = status_location(letter.file_id)
+    elif letter.data.code == DeadCode.UNSTORABLE:
+        await _fold_anew(auditor, letter)
+        response.headers["Location"] = status_location(letter.file_id)
     else:
         value = _payload(letter, topic_names(settings, TOPICS))
         await publisher.put_back(letter.data.topic, letter.file_id, value)
     log.info("dead letter %s of %s was redriven", letter.id, letter.file_id)
     return letter.without_payload()
+
+
+async def _fold_anew(auditor: Auditor, letter: DeadLetter) -> None:
+    """Fold a letter's file anew: its record is in the log, and is not put there once more.
+
+    Raises:
+        NotRedrivableError: the record still cannot be stored, or the log has no such file.
+    """
+    refold = await auditor.fold_anew(letter.file_id)
+    if refold is None:
+        raise NotRedrivableError(
+            "The file cannot be folded anew from the log here; `waybill replay` reads all of it."
+        )
+    origin = (letter.data.topic, letter.data.partition, letter.data.offset)
+    for record, reason, _ in refold.put_aside:
+        if (record.topic, record.partition, record.offset) == origin:
+            raise NotRedrivableError(f"The record still cannot be stored: {reason[:500]}")
 
 
 def _payload(letter: DeadLetter, known: list[str]) -> bytes:

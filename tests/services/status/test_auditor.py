@@ -7,16 +7,19 @@ import pytest
 
 from services.status.auditor import Auditor
 from services.status.projection import State
+from services.status.refold import Refolder
 from services.status.replay import replay
 from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from services.status.traffic import Look, Traffic
 from shared.events import new_file_id, utc_now
-from shared.publishing import Publisher
+from shared.publishing import Publisher, partition_of_key
 from shared.telemetry import AUDITED
-from shared.topics import PARTITIONS
+from shared.topics import DEAD, PARTITIONS
 from tests.services.status.asking import publish, wait_for
-from tests.support.builders import completed, failed, processing, uploaded
+from tests.services.status.test_poison import long_story
+from tests.support.builders import about, completed, failed, processing, requeued, uploaded
+from tests.support.consuming import consume
 
 
 def audited(outcome: str) -> float:
@@ -63,6 +66,68 @@ async def test_documents_that_are_not_what_the_log_says_are_found(
     }
 
 
+async def test_what_has_drifted_is_folded_anew_and_put_right(
+    status_settings: StatusSettings,
+    store: FileStore,
+    publisher: Publisher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ids = forged, lost, behind, broken, again, good = [new_file_id() for _ in range(6)]
+    for file_id in (forged, lost, behind, broken, good):
+        await publish(publisher, file_id, uploaded(), processing(), completed())
+    await publish(publisher, again, uploaded(), failed(), about(again, requeued(2)))
+    await publish(publisher, again, about(again, completed(run=2, time=60)))
+    await replay(status_settings)
+    right = await store.get_many(ids)
+    monkeypatch.setattr("services.status.auditor.SETTLING", 0.01)
+    auditor = Auditor(
+        status_settings, store, Traffic(), Refolder(status_settings, store, publisher)
+    )
+    await audit_all(auditor)
+    assert (auditor.findings.mended, list(auditor.findings.drifted)) == (0, [])
+    for file_id in (forged, again):
+        changed = right[file_id].model_copy(update={"name": "forged.pdf"})
+        await store.save([(right[file_id], changed)])
+    began = right[behind].model_copy(update={"status": State.PROCESSING, "result": None})
+    await store.save([(right[behind], began)])
+    await store._files.delete_one({"_id": lost})
+    await store._files.update_one({"_id": broken}, {"$set": {"status": "nonsense"}})
+    before = audited("mended")
+    await audit_all(auditor)
+    assert audited("mended") - before == auditor.findings.mended == 5
+    assert {each.file_id: each.mended for each in auditor.findings.drifted} == dict.fromkeys(
+        (forged, lost, behind, broken, again), True
+    )
+    assert await store.get_many(ids) == right
+    await audit_all(auditor)
+    assert auditor.findings.mended == 5
+    names = await store._files.database.list_collection_names()
+    assert not [name for name in names if "refold" in name]
+
+
+async def test_what_cannot_be_stored_is_put_aside_once_by_whoever_mends(
+    status_settings: StatusSettings,
+    store: FileStore,
+    publisher: Publisher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file_id = new_file_id()
+    await publish(publisher, file_id, uploaded(), *long_story(20, size=900_000), completed(21))
+    monkeypatch.setattr("services.status.auditor.SETTLING", 0.01)
+    auditor = Auditor(
+        status_settings, store, Traffic(), Refolder(status_settings, store, publisher)
+    )
+    for _ in range(2):
+        await auditor.audit(partition_of_key(file_id))
+    found = await store.get(file_id)
+    assert found is not None
+    assert found.status is State.COMPLETED
+    # The projector has skipped this file, as far as anybody knows: what did not fit is told once.
+    letters = await consume(status_settings, DEAD, 21 - (len(found.history) - 1))
+    assert {letter.file_id for letter in letters} == {file_id}
+    assert auditor.findings.mended == 1
+
+
 async def test_files_that_do_not_go_on_are_listed_longest_silent_first(
     status_settings: StatusSettings, store: FileStore, publisher: Publisher
 ) -> None:
@@ -95,4 +160,8 @@ async def test_what_is_stuck_and_what_has_drifted_is_answered(
             for each in (await client.get("/api/admin/stuck")).json()["items"]
         ] != [(file_id, "processing")]:
             await asyncio.sleep(0.05)
-    assert (await client.get("/api/admin/audit")).json() == {"compared": 0, "drifted": []}
+    assert (await client.get("/api/admin/audit")).json() == {
+        "compared": 0,
+        "mended": 0,
+        "drifted": [],
+    }

@@ -15,6 +15,7 @@ from shared.publishing import Publisher
 from shared.settings import Settings
 from shared.topics import LIFECYCLE
 from tests.services.status.asking import publish, status_path, wait_for
+from tests.services.status.test_poison import long_story
 from tests.support.builders import at, completed, failed, processing, uploaded
 
 DEAD = "/api/admin/dead"
@@ -175,3 +176,21 @@ async def test_a_letter_that_is_not_there_and_a_foreign_command_are_refused(
         f"{DEAD}/{found['id']}/redrive", headers={"Origin": "https://elsewhere.example"}
     )
     assert (foreign.status_code, foreign.json()["code"]) == (403, "foreign_origin")
+
+
+async def test_what_cannot_be_stored_is_folded_anew_and_never_put_into_the_log_again(
+    client: httpx.AsyncClient, publisher: Publisher, settings: Settings
+) -> None:
+    file_id = new_file_id()
+    await publish(publisher, file_id, uploaded(), *long_story(20, size=900_000), completed(21))
+    await wait_for(client, file_id, "completed")
+    found = (await listed(client, 1, code="unstorable"))[0]
+    records = len(await records_of(settings))
+    refused = await client.post(f"{DEAD}/{found['id']}/redrive")
+    assert (refused.status_code, refused.json()["code"]) == (409, "not_redrivable")
+    assert "still cannot be stored" in refused.json()["detail"]
+    assert len(await records_of(settings)) == records
+    letters = len(await listed(client, 1, code="unstorable", limit=100))
+    again = await client.post(f"{DEAD}/{found['id']}/redrive")
+    assert again.status_code == 409
+    assert len(await listed(client, 1, code="unstorable", limit=100)) == letters

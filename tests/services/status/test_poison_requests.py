@@ -78,11 +78,12 @@ PATHS = (
 )
 
 
+ODD_IDS: tuple[Any, ...] = ("\ud800", "a\x00", 2**70, [], {"$gt": ""})
 GETS += [
     f"/api/files?sort={sort}&cursor="
     + urlsafe_b64encode(json.dumps([sort, file_id, moment]).encode()).decode()
     for sort in (*Sort, "other", 2**63)
-    for file_id in ("\ud800", "a\x00", 2**70, [], {"$gt": ""})
+    for file_id in ODD_IDS
     for moment in (None, FAR, "9999-12-31T23:59:59-14:00", 2**63)
 ]
 
