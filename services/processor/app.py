@@ -149,6 +149,9 @@ class Processor:
             WorkerStartError: a process does not come up.
             KafkaError: Kafka said something that waiting does not mend.
         """
+        while self.space.trouble is not None:  # No process could be started.
+            loop.waits_for("room on the scratch disk")
+            await asyncio.sleep(LOOK_EVERY)
         await self._pool.start()
         await self.consumer.run(loop)
 
@@ -172,7 +175,8 @@ def create_app(settings: ProcessorSettings) -> FastAPI:
     def not_ready() -> str | None:
         processor: Processor | None = getattr(app.state, "processor", None)
         if processor is None or not processor.consumer.ready:
-            return "waiting for Kafka to assign partitions"
+            trouble = processor.space.trouble if processor is not None else None
+            return trouble or "waiting for Kafka to assign partitions"
         return processor.supervisor.trouble
 
     def degraded() -> list[str]:

@@ -57,6 +57,10 @@ LOOK_EVERY = 1.0
 HEARTBEAT_MS = 300
 """How late a pod may learn that another one comes or goes: until all know, none takes new work."""
 
+MAX_POLL_INTERVAL_MS = 24 * 3600 * 1000
+"""How long a pod may take no record and stay in the group. It takes none while its hands are full,
+which may last with a full disk or long files; after aiokafka's five minutes it would leave."""
+
 POLL_TIMEOUT_MS = 500
 """How long a poll waits for records."""
 
@@ -182,6 +186,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             auto_offset_reset="earliest",
             session_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=HEARTBEAT_MS,
+            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
             max_partition_fetch_bytes=MAX_PARTITION_FETCH,
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
         )

@@ -6,12 +6,15 @@ where the file system allows no second name. Nothing here lets a worker see the 
 """
 
 import asyncio
+import errno
+import hashlib
 import itertools
 import os
 import stat
 from pathlib import Path
 
 from services.processor.channel import MAX_CONTENT, Job, Packed
+from services.processor.source import COPY, ContentChangedError
 from shared.bloberrors import BlobMissingError, missing_or_unavailable
 from shared.files import read_from_memory
 from shared.packs import Packs
@@ -31,17 +34,18 @@ async def prepare(job: Job) -> Job:
 
     Raises:
         BlobMissingError: the file is gone.
+        ContentChangedError: it is not the one that was announced.
         BlobStoreUnavailableError: it cannot be read.
         OSError: it cannot be copied.
     """
-    source, path = job.source, f"{job.scratch}/source"
+    source, path = job.source, f"{job.scratch}/{COPY}"
     if isinstance(source, Packed):
         with missing_or_unavailable(source.key):
             content = await _slice(source)
         if len(content) <= MAX_CONTENT:
             loose = Packed(root="", key="", sha256=source.sha256)
             return job.model_copy(update={"content": content, "source": loose})
-        await asyncio.to_thread(_write, path, content)
+        await asyncio.to_thread(_write, path, content, source.sha256)
         return job.model_copy(update={"source": path})
     if job.size <= MAX_CONTENT:
         with missing_or_unavailable(source):
@@ -63,7 +67,9 @@ async def _slice(source: Packed) -> bytes:
     return await asyncio.to_thread(packs.read, source.key) if content is None else content
 
 
-def _write(path: str, content: bytes) -> None:
+def _write(path: str, content: bytes, sha256: str | None) -> None:
+    if sha256 not in (None, hashlib.sha256(content).hexdigest()):
+        raise ContentChangedError
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_file(path, content, mode=0o444)
 
@@ -92,6 +98,8 @@ def _copy(source: str, target: str) -> None:
         with open(source, "rb", buffering=0) as content:  # noqa: PTH123
             while block := content.read(BLOCK):
                 write_all(descriptor, block)
+            if os.fstat(descriptor).st_size != os.fstat(content.fileno()).st_size:
+                raise OSError(errno.EIO, "the copy is not as long as the file", target)
     finally:
         os.close(descriptor)
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
-from services.processor.channel import Broken, Done, GarbledError, Job, Packed
+from services.processor.channel import Broken, Done, GarbledError, Job
 from services.processor.failures import failure
 from services.processor.machine import fault_of_pod
 from services.processor.offsets import Begun
@@ -141,7 +141,7 @@ class Runner:
             )
             if isinstance(outcome, Broken):
                 outcome.error = cleaned(outcome.error)
-                return await self._judge(work, outcome, fetched, began)
+                return await self._judge(work, outcome, folder, began)
             self._space.look()
             if self._space.was_empty_since(began):
                 # What the work wrote may be cut off without anybody having noticed.
@@ -157,13 +157,11 @@ class Runner:
             log.warning("attempt %d at %s: %s", work.attempt, work.file_id, error)
             return Verdict(error=failure("worker_garbled"))
 
-    async def _judge(
-        self, work: Work, broken: Broken, fetched: str | Packed, began: float
-    ) -> Verdict:
+    async def _judge(self, work: Work, broken: Broken, folder: str, began: float) -> Verdict:
         """Return what it means that a worker failed.
 
         Args:
-            fetched: what it worked on.
+            folder: directory of the attempt.
             began: moment of `time.monotonic` at which the attempt began.
 
         Raises:
@@ -191,14 +189,10 @@ class Runner:
                 broken.error.code,
                 verdict.error.code,
             )
-        if verdict.error.retryable or isinstance(fetched, Packed):
-            return verdict  # The worker compares what it takes out of a pack.
-        if not await self._sources.check(work.source, fetched):
-            if fetched == self._blobs.local_path(work.source.blob):
-                raise ContentChangedError
-            meaning = "The copy of the file in the scratch directory is damaged."
-            return blame_machine(failure("machine_failed", meaning), postponed=work.postponed)
-        return verdict
+        if verdict.error.retryable or await self._sources.is_intact(work.source, folder):
+            return verdict
+        meaning = "The copy of the file in the scratch directory is damaged."
+        return blame_machine(failure("machine_failed", meaning), postponed=work.postponed)
 
     async def _store(self, work: Work, done: Done, folder: str) -> Result:
         """Put the artifacts into the blob store, under a prefix of this attempt's own."""

@@ -18,6 +18,9 @@ from shared.errors import BlobStoreUnavailableError
 from shared.facts import Source
 from shared.writing import write_all
 
+COPY = "source"
+"""Name of a file, or of the link to it, in the directory of an attempt."""
+
 BLOCK = 1 << 20
 """Bytes that are hashed at a time."""
 
@@ -62,7 +65,7 @@ class Sources:
             if _size(local, source.blob) != source.size:
                 raise ContentChangedError
             return local
-        path = Path(folder) / "source"
+        path = Path(folder) / COPY
         await asyncio.to_thread(path.parent.mkdir, exist_ok=True)
         content = await self._download(source.blob, path)
         if not content.is_of(source):
@@ -76,15 +79,27 @@ class Sources:
             raise OSError(errno.EIO, "the copy is shorter than what was written", str(path))
         return str(path)
 
-    async def check(self, source: Source, path: str) -> bool:
-        """Compare the file that a reader had with what was announced.
+    async def is_intact(self, source: Source, folder: str) -> bool:
+        """Compare the file that a reader had, and blames, with what was announced.
+
+        Args:
+            folder: directory of the attempt. A small file is not there: it went with the job, and
+                the worker compares it.
 
         Returns:
-            False if it is another one: then the reader's verdict is not about the document.
+            False if the copy is damaged: then the reader's verdict is not about the document.
 
         Raises:
+            ContentChangedError: the stored file is another one.
             BlobStoreUnavailableError: it cannot be read on this machine.
         """
+        stored = self._blobs.local_path(source.blob)
+        if stored is not None and not await self._is_of(source, stored):
+            raise ContentChangedError
+        copy = f"{folder}/{COPY}"
+        return not await asyncio.to_thread(os.path.exists, copy) or await self._is_of(source, copy)
+
+    async def _is_of(self, source: Source, path: str) -> bool:
         try:
             content = await asyncio.to_thread(content_of, path)
         except OSError as error:

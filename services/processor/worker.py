@@ -228,7 +228,7 @@ def work(job: Job, channel: socket.socket, cell: Cell, number: int) -> Done | Br
             outcome.error = failure("machine_failed", meaning)
         if isinstance(error, MemoryError):
             return outcome
-        outcome.used = _bytes_in(cell.folder)
+        outcome.used = _bytes_in(cell.temporary) + _bytes_in(cell.outbox)
         return outcome
     finally:
         if os.getpid() != process:

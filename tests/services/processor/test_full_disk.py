@@ -139,6 +139,22 @@ async def test_while_the_disk_is_full_a_pod_begins_nothing_and_says_so(
     assert len(whole) == 10
 
 
+async def test_a_pod_that_starts_on_a_full_disk_waits_for_room(
+    publisher: Publisher,
+    processor_settings: ProcessorSettings,
+    blobs: BlobStore,
+    disk: SmallDisk,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    file_id = await upload(publisher, blobs)
+    disk.fill()
+    asyncio.get_running_loop().call_later(2, disk.clear)
+    async with processing_pod(processor_settings, scratch=str(disk.path)):
+        events = await consume(processor_settings, LIFECYCLE, 2)
+    assert "no new work is begun" in caplog.text
+    assert types_of(events, file_id) == ["processing", "completed"]
+
+
 async def test_what_was_under_way_when_the_disk_filled_up_waits_and_spends_no_attempt(
     publisher: Publisher, processor_settings: ProcessorSettings, blobs: BlobStore, disk: SmallDisk
 ) -> None:

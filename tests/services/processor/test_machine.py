@@ -308,15 +308,21 @@ class TestSource:
     async def test_that_a_reader_blamed_is_compared(
         self, blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        path = tmp_path / "copy"
-        path.write_bytes(b"content")
-        assert await Sources(blobs).check(announced(), str(path))
-        path.write_bytes(b"c0ntent")
-        assert not await Sources(blobs).check(announced(), str(path))
+        sources, folder = Sources(blobs), tmp_path / "attempt"
+        await blobs.put("sources/x", b"content")
+        assert await sources.is_intact(announced(), str(folder)), "it went with the job"
+        folder.mkdir()
+        (folder / "source").write_bytes(b"content")
+        assert await sources.is_intact(announced(), str(folder))
+        (folder / "source").write_bytes(b"c0nt")
+        assert not await sources.is_intact(announced(), str(folder))
+        await blobs.put("sources/x", b"c0ntent")
+        with pytest.raises(ContentChangedError):
+            await sources.is_intact(announced(), str(folder))
 
         def fail(_: str) -> Content:
             raise OSError(errno.EIO, "x")
 
         monkeypatch.setattr(sources_module, "content_of", fail)
         with pytest.raises(BlobStoreUnavailableError):
-            await Sources(blobs).check(announced(), str(path))
+            await sources.is_intact(announced(), str(folder))

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from services.processor.channel import Advanced, Broken, Done, Job, Packed
+from services.processor.channel import MAX_CONTENT, Advanced, Broken, Done, Job, Packed
 from services.processor.isolation.limits import Limits
+from services.processor.source import ContentChangedError
 from services.processor.workers import WorkerPool
 from shared.packs import Packs, PackWriter
 from tests.services.processor.jobs import demo, ignore, packed
@@ -104,6 +105,13 @@ class TestPackedFile:
     ) -> None:
         job = packed(demo(tmp_path), writer, sha256="0" * 64)
         assert await broken_code(pool, job) == ("content_changed", False)
+
+    async def test_that_is_large_and_not_what_its_hash_tells_of_is_not_worked_on(
+        self, pool: WorkerPool, tmp_path: Path, writer: PackWriter
+    ) -> None:
+        job = packed(demo(tmp_path, padding="x" * MAX_CONTENT), writer, sha256="0" * 64)
+        with pytest.raises(ContentChangedError):
+            await pool.run(job, ignore)
 
 
 def test_a_worker_imports_nothing_of_what_only_the_pod_needs() -> None:
