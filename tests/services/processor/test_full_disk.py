@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from services.processor import run
 from services.processor.channel import Broken, Done, Job, Packed
 from services.processor.isolation.limits import Limits
 from services.processor.settings import ProcessorSettings
 from services.processor.steps.media_types import PDF, PLAIN_TEXT
 from services.processor.workers import WorkerPool
-from shared.blobs import BlobStore
+from shared.blobs import BlobStore, open_blob_store
 from shared.events import (
     AnyEvent,
     FileCompleted,
@@ -203,3 +204,24 @@ async def test_a_fetched_file_waits_for_room_through_any_number_of_attempts(
     # It is no demo file of a sensible kind, which the pod finds out once it has it.
     assert isinstance(failed, FileFailed)
     assert failed.data.error.code == "bad_demo"
+
+
+async def test_a_full_blob_store_is_waited_for_through_any_number_of_attempts(
+    publisher: Publisher,
+    processor_settings: ProcessorSettings,
+    disk: SmallDisk,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run, "STORE_PATIENCE", 0.1)
+    settings = processor_settings.model_copy(update={"blobs": str(disk.path)})
+    file_id = await upload(publisher, open_blob_store(settings))
+    disk.fill()
+    async with processing_pod(settings, max_attempts=1, backoff_max=0.2):
+        events = await consume(settings, LIFECYCLE, 6)
+        assert types_of(events, file_id) == ["processing", "retrying"] * 3
+        told = [each for each in events if isinstance(each, FileRetrying)]
+        assert {each.data.error.code for each in told} == {"storage_full"}
+        disk.clear()
+        while not outcomes(events):
+            events = await consume(settings, LIFECYCLE, len(events) + 1)
+    assert isinstance(outcomes(events)[0], FileCompleted)
