@@ -130,7 +130,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
         ):
             yield State(
                 settings=settings,
-                authenticator=make_authenticator(settings, keys),
+                authenticator=make_authenticator(settings, keys, trusted=settings.trusted_pages),
                 store=store,
                 hub=hub,
                 blobs=blobs,
@@ -163,6 +163,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     )
     app.state.hub = hub
     app.state.supervisor = supervisor
+    app.cors = settings.cors_policy
     app.add_middleware(HeadAsGet)
     problems.install(app)
     app.include_router(polling.router)

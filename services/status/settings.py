@@ -1,8 +1,12 @@
 """Settings of the status service."""
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
 
 from services.status.retention import Rule
+from shared.cors import ANY, CorsPolicy, read_origins
 from shared.settings import AccessSettings
 
 
@@ -15,6 +19,11 @@ class StatusSettings(AccessSettings):
     upload_url: str = Field(
         default="http://127.0.0.1:8001",
         description="Public address of the upload service, told to the page.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Origins of pages elsewhere that may use this service like its own page, "
+        "comma-separated; `*` is none.",
     )
     max_wait: float = Field(
         default=60.0, gt=0, description="Seconds a long poll (`?wait=`) may last at most."
@@ -45,3 +54,20 @@ class StatusSettings(AccessSettings):
         default=False,
         description="Let webhooks have addresses that are not public, and HTTP: for trials only.",
     )
+
+    @property
+    def trusted_pages(self) -> frozenset[str]:
+        """Origins of pages elsewhere that may read and command in the name of who looks at them."""
+        return frozenset(self.cors_origins) - {ANY}
+
+    @property
+    def cors_policy(self) -> CorsPolicy | None:
+        """Which pages elsewhere may use this service; None if there are none."""
+        if not self.trusted_pages:
+            return None
+        return CorsPolicy(origins=self.trusted_pages, credentials=self.auth == "jwt")
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: object) -> object:
+        return read_origins(value)

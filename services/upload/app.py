@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 
 from services.upload import api, direct, fetching, loops, tus
 from services.upload.api import State
@@ -28,6 +28,7 @@ from shared import problems
 from shared.apikeys import ApiKeys
 from shared.auth import make_authenticator
 from shared.blobs import open_blob_store
+from shared.cors import EXPOSED, Cors
 from shared.head_method import HeadAsGet
 from shared.loops import Loop
 from shared.outbound import Outbound
@@ -108,16 +109,9 @@ def create_app(settings: UploadSettings) -> FastAPI:
             )
 
     app = StraightUploads(title="Waybill upload", lifespan=lifespan)
-    asks = settings.auth == "jwt"
     app.state.supervisor = supervisor
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origins=settings.trusted_pages if asks else settings.cors_origins,
-        allow_credentials=asks,
-        allow_methods=["POST", "HEAD", "PATCH", "DELETE"],
-        allow_headers=["*"],
-        expose_headers=["Retry-After", *tus.ANSWER_HEADERS],
-    )
+    exposed = (*EXPOSED, *tus.ANSWER_HEADERS)
+    app.add_middleware(Cors, policy=replace(settings.cors_policy, exposed=exposed))
     app.add_middleware(HeadAsGet)
     problems.install(app)
     app.include_router(api.router)

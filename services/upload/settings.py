@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
+from shared.cors import ANY, CorsPolicy, read_origins
 from shared.origins import origin_of
 from shared.settings import AccessSettings
 
@@ -116,15 +117,27 @@ class UploadSettings(AccessSettings):
     def trusted_pages(self) -> frozenset[str]:
         """Origins of pages that may upload in the name of who looks at them: the status service's,
         and those that are named."""
-        named = {origin.lower() for origin in self.cors_origins} - {"*"}
+        named = set(self.cors_origins) - {ANY}
         return frozenset({origin_of(self.status_url), *named} - {""})
+
+    @property
+    def cors_policy(self) -> CorsPolicy:
+        """Which pages of other origins may upload; where we ask who one is, with their cookie."""
+        asks = self.auth == "jwt"
+        origins = self.trusted_pages if asks else frozenset(self.cors_origins)
+        return CorsPolicy(origins=origins, credentials=asks)
 
     @property
     def request_limit(self) -> int:
         """Bytes of the largest multipart body: its files and what wraps them."""
         return max(self.max_request_size, self.max_file_size) + WRAPPING
 
-    @field_validator("forbidden_types", "cors_origins", mode="before")
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: object) -> object:
+        return read_origins(value)
+
+    @field_validator("forbidden_types", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

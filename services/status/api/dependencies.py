@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, TypedDict
 
-from fastapi import Depends, Header
+from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from services.status.access import Visibility
@@ -20,7 +20,7 @@ from shared.accesserrors import ForeignOriginError
 from shared.auth import Asker, Authenticator
 from shared.blobs import BlobStore
 from shared.errors import CatchingUpError
-from shared.origins import is_own
+from shared.origins import is_own, origin_of
 from shared.outbound import Outbound
 from shared.principal import Scope
 from shared.publishing import Publisher
@@ -106,16 +106,17 @@ async def up_to_date(connection: HTTPConnection) -> None:
         raise CatchingUpError(f"This pod is catching up, it waits for {behind}: ask again.")
 
 
-async def own_origin(
-    host: Annotated[str, Header(include_in_schema=False)],
-    origin: Annotated[str | None, Header(include_in_schema=False)] = None,
-) -> None:
-    """Take a command from our own page, or from what is no browser, which sends no `Origin`.
+async def own_origin(connection: HTTPConnection) -> None:
+    """Take a command from our own page, from one that is named in the settings, or from what is no
+    browser, which sends no `Origin`.
 
     Raises:
         ForeignOriginError: another site's page sends it, in the name of whoever looks at it.
     """
-    if origin is not None and not is_own(origin, host):
+    host = connection.headers.get("host", "")
+    origin = connection.headers.get("origin")
+    trusted: frozenset[str] = connection.state.settings.trusted_pages
+    if origin is not None and not (is_own(origin, host) or origin_of(origin) in trusted):
         raise ForeignOriginError(f"Commands are taken from the page at {host}, not from {origin}.")
 
 

@@ -8,6 +8,8 @@ leaves the rest of the work, and returns; the application goes on with that by i
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from shared.cors import Cors, CorsPolicy
+
 _LEFT = "waybill.left"
 
 
@@ -23,8 +25,15 @@ def leave(scope: Scope, rest: ASGIApp) -> None:
 class LastingApp(FastAPI):
     """An application whose endpoints may leave work."""
 
+    cors: CorsPolicy | None = None
+    """Which pages of other origins may read the answers, what is left to be done among them."""
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; as ASGI has it."""
+        answer = self._answer if self.cors is None else Cors(self._answer, self.cors)
+        await answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         left: list[ASGIApp] = []
         # A copy: what the framework puts into it goes when the framework has returned.
         await super().__call__({**scope, _LEFT: left}, receive, send)

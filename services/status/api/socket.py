@@ -39,7 +39,7 @@ async def socket(websocket: WebSocket, hub: HubOf) -> None:
         # Browsers let any page open a WebSocket here: without this it could read what it likes. A
         # ticket is no page's but that which was given it.
         if not has_ticket(websocket):
-            await own_origin(websocket.headers["host"], websocket.headers.get("origin"))
+            await own_origin(websocket)
     except ForeignOriginError:
         await websocket.close()  # Before it is accepted: the answer is 403.
         return
