@@ -38,6 +38,7 @@ from services.status.fanout import FanOut
 from services.status.health import degraded
 from services.status.hub import Hub
 from services.status.monitor import Monitor
+from services.status.naming import NameIndexer
 from services.status.preparation import Preparation
 from services.status.projector import Projector
 from services.status.refold import Refolder
@@ -118,6 +119,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
             (loops.REVOCATIONS, Revocations(hub, keys).run),
             (loops.SETTLER, Settler(settings, store, hub, cancellations).run),
             (loops.OUTBOX_COMMANDS, partial(uploads_waiting.run, publisher)),
+            (loops.NAME_INDEX, NameIndexer(store).run),
             (loops.WEBHOOKS, courier.run),
         ]
         if settings.retention:

@@ -1,9 +1,9 @@
 """What a list asks of its files, in MongoDB's words; the driver is not needed to say it."""
 
-import re
 from datetime import datetime
 from typing import Any
 
+from services.status.names import named
 from services.status.projection import State
 from services.status.query import FIRST, Cursor, Query, Sort
 from shared.events import first_file_id
@@ -15,9 +15,9 @@ def conditions(query: Query, sort: Sort, after: Cursor | None) -> list[dict[str,
         "owner": query.owner,
         "batch_id": query.batch_id,
         "label_index": {"$all": sorted(query.labels)} if query.labels else None,
-        "name": query.name and {"$regex": re.escape(query.name), "$options": "i"},
     }
     asked = [{field: value} for field, value in wanted.items() if value is not None]
+    asked += [] if query.name is None else [named(query.name)]
     # In the order of changes the index is walked once for each status and merged.
     states = query.status or (set(State) if sort.is_by_change else set())
     asked += [{"status": {"$in": sorted(states)}}] if states else []

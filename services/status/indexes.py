@@ -2,6 +2,9 @@
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
+from services.status.name_search import BY_NAME
+from services.status.names import KEYS
+
 BY_CHANGE = [("status", ASCENDING), ("updated_at", DESCENDING), ("_id", DESCENDING)]
 """The index of lists in the order of changes."""
 
@@ -29,6 +32,7 @@ INDEXES = [
     IndexModel(BY_CHANGE),
     *map(_of_those_who_have, ("owner", "tenant", "batch_id", "label_index", "shares.reader")),
     IndexModel("to_erase", sparse=True),
+    IndexModel(KEYS, name=BY_NAME),
     IndexModel("cancel_run", name="to_cancel", partialFilterExpression={"cancel_run": {"$gt": 0}}),
 ]
 """Those of the lists, and those that find the few files to be erased or to be cancelled.

@@ -90,6 +90,14 @@ OUTBOX_COMMANDS = Loop(
     when_late="A command about a file that waits in the outbox takes effect later; none is lost.",
 )
 
+NAME_INDEX = Loop(
+    name="name-index",
+    late_after=120.0,
+    vital=False,
+    purpose="Gives documents the keys by which their names are found.",
+    when_late="Searches by name are slow among the latest files.",
+)
+
 RETENTION = Loop(
     name="retention",
     late_after=3 * 3600.0,
@@ -116,6 +124,7 @@ LOOPS = (
     AUDITOR,
     ERASER,
     REVOCATIONS,
+    NAME_INDEX,
     SETTLER,
     OUTBOX_COMMANDS,
     RETENTION,

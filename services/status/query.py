@@ -96,3 +96,12 @@ class Cursor:
         if not isinstance(file_id, str) or unstorable_text(file_id):
             raise ValueError("no cursor")
         return cls(order, file_id, moment)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a list."""
+
+    items: list[Status]
+    next: Cursor | None
+    """Where the next page begins; None if this is the last one."""

@@ -9,7 +9,6 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -28,8 +27,10 @@ from pymongo.errors import (
 from services.status.access import EVERYTHING, Visibility
 from services.status.conditions import conditions
 from services.status.indexes import BY_CHANGE, INDEXES, OF_ALL
+from services.status.name_search import NameSearch
+from services.status.names import KEPT
 from services.status.projection import State, Status
-from services.status.query import Cursor, Query, Sort
+from services.status.query import Cursor, Page, Query, Sort
 from services.status.stored_documents import (
     PRESENT,
     UnreadableDocumentError,
@@ -103,15 +104,6 @@ def _note(args: tuple[object, ...], *, is_away: bool) -> None:
         args[0].is_away = is_away
 
 
-@dataclass(frozen=True)
-class Page:
-    """One page of a list."""
-
-    items: list[Status]
-    next: Cursor | None
-    """Where the next page begins; None if this is the last one."""
-
-
 class FileStore:
     """The projected statuses, one document a file, `_id` = file_id.
 
@@ -136,6 +128,8 @@ class FileStore:
         self._files: AsyncIOMotorCollection[dict[str, Any]] = self._client[settings.database][
             collection
         ]
+
+        self._names = NameSearch(self._files, UpdateOne, within_ms=lambda: FIND_WITHIN_MS)
 
     def close(self) -> None:
         """Close the connections."""
@@ -266,20 +260,29 @@ class FileStore:
         Raises:
             TooWideSearchError: it would take MongoDB longer than a reader shall wait.
         """
+        wanted = conditions(query, sort, after)
         direction = DESCENDING if sort.descends else ASCENDING
         keys = ("updated_at", "_id") if sort.is_by_change else ("_id",)
-        found = self._files.find({"$and": conditions(query, sort, after)}, {"history": 0})
+        found = self._files.find({"$and": wanted}, {"history": 0})
         found = found.sort([(key, direction) for key in keys])
         found = found.limit(limit + 1).max_time_ms(FIND_WITHIN_MS)
         if sort.is_by_change:
             found = found.hint(BY_CHANGE)
         try:
-            documents = await found.to_list(None)
+            few = None
+            if query.name is not None:
+                few = await self._names.find(query.name, wanted, sort=sort, limit=limit)
+            documents, more = few or (await found.to_list(None), False)
         except ExecutionTimeout as error:
             raise TooWideSearchError from error
         items = list(readable(documents[:limit]))
-        more = len(documents) > limit and items
-        return Page(items, Cursor.behind(items[-1], sort) if more else None)
+        has_next = bool(items) and (more or len(documents) > limit)
+        return Page(items, Cursor.behind(items[-1], sort) if has_next else None)
+
+    @translated
+    async def index_names(self, limit: int) -> int:
+        """Give search keys to documents that have none; returns how many it found."""
+        return await self._names.index_some(limit)
 
     @translated
     async def counts(self, visible_to: Visibility = EVERYTHING) -> dict[State, int]:
@@ -388,5 +391,8 @@ def _compare_and_set(read: Status | None, new: Status) -> InsertOne[dict[str, An
         return InsertOne(to_document(new))
     as_it_was = compared(read)
     is_as_read = {"$eq": [PRESENT, {"$literal": list(as_it_was.values())}]}
-    written = {"$cond": [is_as_read, {"$literal": to_document(new)}, "$$ROOT"]}
+    # The keys of a name stay as long as it does; those of a new one are not made here.
+    kept = KEPT if read.name == new.name else {}
+    document = {"$mergeObjects": [{"$literal": to_document(new)}, kept]}
+    written = {"$cond": [is_as_read, document, "$$ROOT"]}
     return UpdateOne({"_id": read.file_id}, [{"$replaceWith": written}])

@@ -80,7 +80,8 @@ async def list_files(
     however many files come and go meanwhile. In the order of changes a file that changes moves:
     with `sort=updated` towards the end, so that it is shown again and nothing is missed.
 
-    `name` is a part of the name, in any case of letters. `created_…` is when the upload began.
+    `name` is a part of the name, in any case and form of letters. `created_…` is when the upload
+    began.
     The address of the next page is in the header `Link` as well.
     """
     query = FileQuery(

@@ -1,0 +1,191 @@
+"""Files are found by a part of their names, in whatever letters, and by an index."""
+
+import unicodedata
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from motor.motor_asyncio import AsyncIOMotorClient
+
+from services.status import name_search
+from services.status.access import Visibility
+from services.status.names import KEY, KEYS, LAST, STRIDE, folded, name_fields, windows
+from services.status.names import by_keys as condition_of
+from services.status.projection import Status, fold
+from services.status.query import Cursor, Query, Sort
+from services.status.store import FileStore
+from shared.events import StatusEvent, new_file_id
+from shared.settings import Settings
+from tests.support.builders import about, deleted, processing, uploaded
+
+LETTERS = st.text("ab.é\u0301ÀßΣς漢 \U0001f600", max_size=40)
+
+
+def found_by_keys(window: str, name: str) -> bool:
+    """What MongoDB would say of a condition on the keys."""
+    keys = name_fields(name)[KEYS]
+    ranges = [each[KEYS] for each in condition_of(window)["$or"] if each[KEYS] is not None]
+    return any(
+        each["$elemMatch"]["$gte"] <= key <= each["$elemMatch"]["$lte"]
+        for each in ranges
+        for key in keys
+    )
+
+
+@given(LETTERS, st.integers(0, 40), st.integers(1, 40))
+def test_the_keys_of_a_name_find_each_of_its_parts(name: str, start: int, length: int) -> None:
+    text = folded(name)
+    part = text[start : start + length]
+    if folded(part) != part:
+        return  # Cut within a character, it is another text.
+    for window in windows(part):
+        assert window in part
+        assert found_by_keys(window, name), (window, name_fields(name)[KEYS])
+
+
+def test_a_part_that_is_too_short_for_the_index_has_no_window() -> None:
+    assert list(windows("a" * (STRIDE - 1))) == []
+    assert list(windows("a" * STRIDE)) == ["a" * STRIDE]
+    assert len(LAST) == KEY
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Prüfung", "pru\u0308fung"), ("STRASSE", "straße"), ("ΣΊΣΥΦΟΣ", "σίσυφος"), ("Ǆ", "ǆ")],
+)
+def test_spellings_of_a_name_are_the_same(one: str, other: str) -> None:
+    assert folded(one) == folded(other)
+
+
+def test_a_long_name_has_a_bounded_number_of_keys() -> None:
+    name = "".join(chr(0x4E00 + number) for number in range(255))
+    keys = name_fields(name)[KEYS]
+    assert len(keys) == 128
+    assert found_by_keys(name[-3:], name)
+
+
+def named(name: str, *more: StatusEvent, **facts: Any) -> Status:
+    file_id = new_file_id()
+    events: list[StatusEvent] = [uploaded(name=name, **facts), *more]
+    status = fold(None, [(about(file_id, event), place) for place, event in enumerate(events)])
+    assert status is not None
+    return status
+
+
+async def names(store: FileStore, part: str, **asked: Any) -> list[str | None]:
+    """Of all pages of a search, two files each."""
+    sort = asked.pop("sort", Sort.OLDEST_FIRST)
+    found: list[str | None] = []
+    after = None
+    while True:
+        page = await store.find(Query(name=part, **asked), sort=sort, limit=2, after=after)
+        found += [status.name for status in page.items]
+        if page.next is None:
+            return found
+        after = Cursor.from_text(page.next.to_text())
+
+
+@pytest.fixture(params=["few", "many"])
+def number(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the files that may match count as few, or are looked for in the order of the list."""
+    monkeypatch.setattr(name_search, "MAX_NAMED", 2000 if request.param == "few" else -1)
+
+
+@pytest.mark.usefixtures("number")
+async def test_a_file_is_found_by_a_part_of_its_name_in_any_spelling(store: FileStore) -> None:
+    given = ["Prüfung 1.pdf", unicodedata.normalize("NFD", "PRÜFUNG 2.pdf"), "report.4", "Straße"]
+    files = [named(name, time=place) for place, name in enumerate(given)]
+    files += [named("prüfung 3.pdf", deleted()), named("other")]
+    await store.save([(None, status) for status in files])
+    await store.index_names(limit=4)  # Some have keys, and some have none.
+    for part in ("prüf", unicodedata.normalize("NFD", "PRÜF"), "üfung", "r\u00fc", "UNG", "ng "):
+        assert await names(store, part) == given[:2], part
+        for sort in Sort:
+            backwards = sort.descends
+            assert await names(store, part, sort=sort) == given[:2][:: -1 if backwards else 1]
+    assert await names(store, "STRASSE") == ["Straße"]
+    assert await names(store, "rt.4") == ["report.4"]
+    assert await names(store, "rt?4") == []
+    assert await names(store, "^rep") == []
+    assert await names(store, "e") == ["report.4", "Straße", "other"]
+    assert await names(store, "no such name, however long it is, and so on") == []
+
+
+@pytest.mark.usefixtures("number")
+async def test_only_the_files_that_may_be_seen_are_found(store: FileStore) -> None:
+    owners = [("acme", "ada"), ("acme", "bob"), ("other", "ada")]
+    files = [named(f"report {n}", tenant=t, owner=o) for n, (t, o) in enumerate(owners)]
+    await store.save([(None, status) for status in files])
+    for visible_to, found in (
+        (Visibility(tenant="acme", owner="ada"), ["report 0"]),
+        (Visibility(tenant="acme"), ["report 0", "report 1"]),
+        (Visibility(tenant="nobody"), []),
+        (Visibility(everything=True), ["report 0", "report 1", "report 2"]),
+    ):
+        assert await names(store, "port", visible_to=visible_to) == found
+
+
+async def test_a_change_of_the_status_keeps_the_keys_of_the_name(store: FileStore) -> None:
+    file_id = new_file_id()
+    events: list[StatusEvent] = [uploaded(name="Größe.txt"), processing(), deleted()]
+    log = [(about(file_id, event), place) for place, event in enumerate(events)]
+    states = [fold(None, log[:length]) for length in (1, 2, 3)]
+    before: Status | None = None
+    for state, found in zip(states, ([file_id], [file_id], []), strict=True):
+        assert state is not None
+        assert await store.save([(before, state)]) == set()
+        if before is None:
+            assert await store.index_names(limit=2) == 1
+            keys = name_fields("Größe.txt")[KEYS]
+        document = await store._files.find_one({"_id": file_id})
+        assert document is not None
+        assert document.get(KEYS) == (keys if found else None)
+        page = await store.find(Query(name="größe"), limit=2, after=None)
+        assert [each.file_id for each in page.items] == found
+        before = state
+    assert await store.index_names(limit=2) == 1
+    document = await store._files.find_one({"_id": file_id})
+    assert document is not None
+    assert (document[KEYS], document.get("name_folded")) == ([], None)
+
+
+@pytest.mark.usefixtures("number")
+async def test_documents_without_keys_are_found_and_given_them(store: FileStore) -> None:
+    old = [named("Prüfung.pdf"), named(unicodedata.normalize("NFD", "prüfung"))]
+    await store.save([(None, status) for status in old])
+    nameless = fold(None, [(about(new_file_id(), processing()), 0)])
+    assert nameless is not None
+    await store.save([(None, nameless)])
+    found = [status.name for status in old]
+    for part in ("prüf", unicodedata.normalize("NFD", "PRÜF")):
+        assert await names(store, part) == found
+    assert await store.index_names(limit=2) == 2
+    assert await names(store, "prüf") == found
+    assert await store.index_names(limit=2) == 1
+    assert await store.index_names(limit=2) == 0
+    assert await names(store, "ÜFUNG") == found
+    assert await store._files.count_documents({KEYS: None}) == 0
+
+
+@pytest.fixture
+async def profiled(settings: Settings) -> AsyncIterator[Any]:
+    client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(settings.mongodb)
+    yield client[settings.database]
+    client.close()
+
+
+async def test_the_search_reads_only_what_the_index_finds(store: FileStore, profiled: Any) -> None:
+    files = [named(f"report {number:03}.pdf", time=number) for number in range(200)]
+    await store.save([(None, status) for status in files])
+    assert await store.index_names(limit=500) == 200
+    await profiled.command("profile", 2)
+    assert await names(store, "rt 123") == ["report 123.pdf"]
+    await profiled.command("profile", 0)
+    seen = [each async for each in profiled["system.profile"].find({"ns": store._files.full_name})]
+    plans = {each["planSummary"] for each in seen}
+    assert any("name_keys" in plan for plan in plans)
+    assert not any("COLLSCAN" in plan for plan in plans)
+    # Parts of three numbers, "123" and "23", begin at either of two places.
+    assert max(each["docsExamined"] for each in seen) <= 20
