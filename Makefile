@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PEERS := $(VENV)/.peers-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check chaos gapless bench lock docs clean
+.PHONY: help setup run test check chaos gapless fuzz bench lock docs clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -43,6 +43,9 @@ chaos: setup  ## break pods, broker and MongoDB on purpose: make chaos [SEED=…
 
 gapless: setup  ## 500 observers, pods that die, connections that break: make gapless [SEED=…]
 	$(BIN)/python -m tests.journeys.gapless $(if $(SEED),--seed $(SEED))
+
+fuzz: setup  ## raw requests to all services, judged by h11: make fuzz [SEED=…] [REQUESTS=100000]
+	$(BIN)/python -m tests.fuzz --requests $(or $(REQUESTS),100000) $(if $(SEED),--seed $(SEED))
 
 bench: setup $(PEERS)  ## measure, in some fifteen minutes; see benchmarks/README.md
 	$(BIN)/python -m benchmarks.upload

@@ -122,7 +122,7 @@ class LoopHealth:
         )
         if self.waits_for is not None:
             return f"{text}; it waits for {self.waits_for}"
-        return f"{text}; its log tells how it failed" if self.last_failure is not None else text
+        return f"{text}; {self.last_failure}" if self.last_failure is not None else text
 
 
 def backoff(failures: int, chance: float) -> float:

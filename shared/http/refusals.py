@@ -2,7 +2,7 @@
 
 RefusedError
 ├── MalformedRequestError           400
-├── UnsupportedVersionError         505
+├── UnsupportedVersionError         400
 ├── HeadTooLargeError               431
 ├── BodyTooLargeError               413
 ├── NotJsonError                    415
@@ -25,7 +25,6 @@ class UnsupportedVersionError(RefusedError):
     """This service speaks HTTP/1.1 and HTTP/1.0."""
 
     code = "unsupported_http_version"
-    status = 505
 
 
 class HeadTooLargeError(RefusedError):

@@ -27,35 +27,63 @@ class Understood(NamedTuple):
 
     method: str
     path: str
-    body: bytes
+    body: bytes | None
 
 
 def understood_by_h11(raw: bytes) -> list[Understood]:
     """Return the requests that h11 finds before it rejects something or needs more."""
-    connection = h11.Connection(h11.SERVER)
-    connection.receive_data(raw)
+    return [request for request in begun_by_h11(raw) if request.body is not None]
+
+
+def begun_by_h11(raw: bytes) -> list[Understood]:
+    """Return the same, and the one whose head is whole and whose body is not: without a body."""
     found: list[Understood] = []
+    while raw:
+        # h11 rejects the empty lines before a request that RFC 9112, 2.2 asks a server to ignore.
+        connection = h11.Connection(h11.SERVER)
+        connection.receive_data(_without_empty_lines(raw))
+        request = _next_request(connection)
+        if request is None:
+            return found
+        found.append(request)
+        if request.body is None:
+            return found
+        connection.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
+        connection.send(h11.EndOfMessage())
+        if connection.our_state is not h11.DONE:
+            return found
+        raw = bytes(connection.trailing_data[0])
+    return found
+
+
+def _without_empty_lines(raw: bytes) -> bytes:
+    while raw.startswith(b"\r\n"):
+        raw = raw[2:]
+    return raw
+
+
+def _next_request(connection: h11.Connection) -> Understood | None:
     head: h11.Request | None = None
     body = b""
     try:
         while True:
             event = connection.next_event()
             if isinstance(event, h11.Request):
-                head, body = event, b""
+                head = event
             elif isinstance(event, h11.Data):
                 body += bytes(event.data)
-            elif isinstance(event, h11.EndOfMessage) and head is not None:
-                target = head.target.decode("latin-1")
-                found.append(Understood(head.method.decode(), _path(target), body))
-                connection.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
-                connection.send(h11.EndOfMessage())
-                if connection.our_state is not h11.DONE:
-                    return found
-                connection.start_next_cycle()
+            elif isinstance(event, h11.EndOfMessage):
+                return _understood(head, body)
             else:
-                return found
+                return _understood(head, None)
     except h11.ProtocolError:
-        return found
+        return _understood(head, None)
+
+
+def _understood(head: h11.Request | None, body: bytes | None) -> Understood | None:
+    if head is None:
+        return None
+    return Understood(head.method.decode(), _path(head.target.decode("latin-1")), body)
 
 
 def _path(target: str) -> str:
