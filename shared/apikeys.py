@@ -1,8 +1,8 @@
 """API keys for machines: small objects in the blob store, which every service reads.
 
 A key is `wb_<id>_<secret>`. Who has the blob store cannot use it, since the object `keys/<id>.json`
-has a hash of the secret alone. To revoke a key is to delete its object; a service notices within
-`CACHED_FOR` seconds.
+has a hash of the secret alone; nor can they make one where records are sealed (`shared/sealed.py`).
+To revoke a key is to delete its object; a service notices within `CACHED_FOR` seconds.
 """
 
 import argparse
@@ -25,7 +25,8 @@ from shared.blobs import BlobStore, open_blob_store
 from shared.errors import WaybillError
 from shared.events import utc_now
 from shared.principal import Principal, Role, Scope
-from shared.settings import Settings, from_environment
+from shared.sealed import SEALED_FOLDERS, UNSEALED, Seal, seal_of
+from shared.settings import SealSettings, from_environment
 
 PREFIX = "wb_"
 """What a key begins with, and no other token."""
@@ -116,8 +117,15 @@ class ApiKeys:
     Every method raises `BlobStoreUnavailableError` when the blob store does not answer.
     """
 
-    def __init__(self, blobs: BlobStore, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        blobs: BlobStore,
+        *,
+        seal: Seal = UNSEALED,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._blobs = blobs
+        self._seal = seal
         self._clock = clock
         self._cache: dict[str, tuple[float, ApiKey | None]] = {}
 
@@ -154,18 +162,24 @@ class ApiKeys:
         return key
 
     async def _read(self, key_id: str) -> ApiKey | None:
+        place = place_of(key_id)
         try:
-            return ApiKey.model_validate_json(await self._blobs.get(place_of(key_id)))
+            record = self._seal.open(place, await self._blobs.get(place))
+            key = None if record is None else ApiKey.model_validate_json(record)
         except (BlobMissingError, ValidationError):
             return None
+        return key if key is not None and key.id == key_id else None
 
     async def add(self, key: ApiKey) -> None:
         """Have a key be one."""
-        await self._blobs.put(key.place, key.model_dump_json().encode())
+        record = self._seal.close(key.place, key.model_dump_json().encode())
+        await self._blobs.put(key.place, record)
 
     async def revoke(self, key_id: str) -> bool:
         """Have a key be none any more; False if it is none."""
-        if await self._read(key_id) is None:
+        try:
+            await self._blobs.size(place_of(key_id))
+        except BlobMissingError:
             return False
         await self._blobs.delete(place_of(key_id))
         self._cache.pop(key_id, None)
@@ -179,6 +193,22 @@ class ApiKeys:
         ]
         found = [key for key_id in ids if (key := await self._read(key_id)) is not None]
         return sorted(found, key=lambda key: key.created_at)
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether only sealed keys count."""
+        return self._seal.is_set
+
+    async def seal_all(self) -> list[str]:
+        """Seal what an earlier version has stored; returns the places of what had no valid seal."""
+        sealed = []
+        for folder in SEALED_FOLDERS:
+            for place in await self._blobs.keys(folder):
+                record = await self._blobs.get(place)
+                if not self._seal.is_intact(place, record):
+                    await self._blobs.put(place, self._seal.close(place, record))
+                    sealed.append(place)
+        return sealed
 
 
 async def _create(keys: ApiKeys, asked: argparse.Namespace) -> str:
@@ -205,6 +235,17 @@ def _line(key: ApiKey) -> str:
     return f"{key.id}  {who}  {' '.join(sorted(key.scopes))}  {ends}  {key.note}".rstrip() + "\n"
 
 
+async def _sign(keys: ApiKeys, _: argparse.Namespace) -> str:
+    if not keys.is_sealed:
+        sys.exit("Set WAYBILL_SEAL_SECRET (or WAYBILL_AUTH_SECRET), as the services have it.")
+    sealed = await keys.seal_all()
+    if not sealed:
+        return "Every record has its seal already.\n"
+    return "".join(f"sealed {place}\n" for place in sealed) + (
+        "These records count from now on. Revoke or delete those that you do not know.\n"
+    )
+
+
 async def _revoke(keys: ApiKeys, asked: argparse.Namespace) -> str:
     if not await keys.revoke(asked.id):
         sys.exit(f"There is no key {asked.id}.")
@@ -212,7 +253,7 @@ async def _revoke(keys: ApiKeys, asked: argparse.Namespace) -> str:
 
 
 def main() -> None:
-    """The commands `python -m shared.apikeys create`, `list` and `revoke`."""
+    """The commands `python -m shared.apikeys create`, `list`, `sign` and `revoke`."""
     parser = argparse.ArgumentParser(prog="waybill keys", description="API keys for machines.")
     commands = parser.add_subparsers(required=True)
     create = commands.add_parser("create", help="make a key and print it, this once")
@@ -224,11 +265,16 @@ def main() -> None:
     create.add_argument("--note", default="", help="what it is for")
     create.set_defaults(act=_create)
     commands.add_parser("list", help="list the keys, not their secrets").set_defaults(act=_list)
+    sign = commands.add_parser(
+        "sign", help="seal the keys and webhooks of an earlier version, and name them"
+    )
+    sign.set_defaults(act=_sign)
     revoke = commands.add_parser("revoke", help="have a key be none any more")
     revoke.add_argument("id")
     revoke.set_defaults(act=_revoke)
     asked = parser.parse_args()
-    keys = ApiKeys(open_blob_store(from_environment(Settings)))
+    settings = from_environment(SealSettings)
+    keys = ApiKeys(open_blob_store(settings), seal=seal_of(settings))
     try:
         sys.stdout.write(asyncio.run(asked.act(keys, asked)))
     except WaybillError as error:

@@ -148,7 +148,31 @@ MIN_SECRET = 32
 """Bytes of the secret that tokens are signed with: as many as the hash has (RFC 7518, 3.2)."""
 
 
-class AccessSettings(Settings):
+class SealSettings(Settings):
+    """The secret of the installation, which no processor has."""
+
+    auth_secret: SecretStr | None = Field(
+        default=None,
+        description="With `jwt`, for development: the key of HS256 tokens, 32 bytes or more, in "
+        "place of a JWKS. Who has it can be anybody.",
+    )
+    seal_secret: SecretStr | None = Field(
+        default=None,
+        description="Seals API keys and webhooks in the blob store, 32 bytes or more; see "
+        "[docs/security.md](docs/security.md). Default: `WAYBILL_AUTH_SECRET`, or no seals.",
+    )
+
+    @model_validator(mode="after")
+    def _check_seal(self) -> Self:
+        if self.seal_secret and len(self.seal_secret.get_secret_value().encode()) < MIN_SECRET:
+            raise ValueError(
+                f"WAYBILL_SEAL_SECRET has less than {MIN_SECRET} bytes; make one by "
+                "`openssl rand -hex 32`."
+            )
+        return self
+
+
+class AccessSettings(SealSettings):
     """Who may use a service that tells of files, or takes them."""
 
     auth: Literal["none", "open", "jwt"] = Field(
@@ -164,11 +188,6 @@ class AccessSettings(Settings):
     )
     auth_audience: str | None = Field(
         default=None, description="With `jwt`: the `aud` of tokens. Required with a JWKS."
-    )
-    auth_secret: SecretStr | None = Field(
-        default=None,
-        description="With `jwt`, for development: the key of HS256 tokens, 32 bytes or more, in "
-        "place of a JWKS. Who has it can be anybody.",
     )
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """What `Dockerfile`, `docker-compose.yml` and `.dockerignore` promise, read without Docker."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from services.processor.isolation import seccomp
+from services.processor.isolation.limits import MAX_PROCESSES
 from services.processor.settings import ProcessorSettings
 from services.status.settings import StatusSettings
 from services.upload.settings import UploadSettings
@@ -127,3 +130,32 @@ def test_the_image_holds_no_mongod_and_nothing_else_of_the_local_stack() -> None
 
 def test_the_image_does_not_run_as_root() -> None:
     assert int(instructions("USER")[-1]) > 0
+
+
+def test_no_processor_is_given_the_secrets_that_make_keys() -> None:
+    secrets = {"WAYBILL_SEAL_SECRET", "WAYBILL_AUTH_SECRET"}
+    assert secrets.isdisjoint(SERVICES["processor"]["environment"])
+    assert secrets <= set(SERVICES["status"]["environment"])
+    assert secrets <= set(SERVICES["upload"]["environment"])
+
+
+def test_a_processor_bounds_its_processes() -> None:
+    assert SERVICES["processor"]["pids_limit"] >= 2 * MAX_PROCESSES
+
+
+def test_the_profile_for_processors_allows_what_isolates_and_refuses_the_rest() -> None:
+    """It is read, not loaded: the isolation itself is tested with a profile like Docker's."""
+    profile = json.loads((ROOT / "deploy" / "seccomp-processor.json").read_text())
+    rules = [rule for rule in profile["syscalls"] if "args" not in rule]
+    assert all(rule["action"] == "SCMP_ACT_ERRNO" for rule in profile["syscalls"])
+    refused = {name for rule in rules for name in rule["names"]}
+    needed = {
+        *("unshare", "mount", "umount2", "pivot_root", "mount_setattr", "clone", "clone3"),
+        *("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "seccomp"),
+        *("prctl", "capset", "setuid", "setresuid", "setgroups", "socket", "kill"),
+    }
+    assert refused.isdisjoint(needed)
+    for_workers_alone = {"chroot", "personality", "pidfd_open", "pidfd_send_signal", "unshare"}
+    for_workers_alone |= {"get_robust_list", "process_mrelease", "shmget", "shmat", "semget"}
+    for_workers_alone |= {"msgget", "mq_open", "adjtimex"}
+    assert set(seccomp.ALWAYS) - needed - for_workers_alone <= refused

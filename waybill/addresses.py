@@ -7,6 +7,9 @@ from pathlib import Path
 
 DEFAULT_FOLDER = Path(".waybill")
 
+SEAL_FILE = "seal.secret"
+"""In the folder of a stack: what seals its API keys and webhooks."""
+
 
 @dataclass(frozen=True)
 class Addresses:
@@ -23,6 +26,24 @@ def stack_description(folder: Path) -> dict[str, object]:
     except (OSError, ValueError):
         return {}
     return description if isinstance(description, dict) else {}
+
+
+def stack_environment(folder: Path) -> dict[str, str]:
+    """Return the environment of the stack that runs in `folder`, for commands beside it.
+
+    What is in this process's environment goes before it.
+    """
+    running = stack_description(folder)
+    known = {
+        f"WAYBILL_{name.upper()}": str(running[name])
+        for name in ("kafka", "mongodb", "blobs")
+        if name in running
+    }
+    environment = {**known, **os.environ}
+    seal = folder / SEAL_FILE
+    if "blobs" in running and environment["WAYBILL_BLOBS"] == running["blobs"] and seal.exists():
+        environment.setdefault("WAYBILL_SEAL_SECRET", seal.read_text())
+    return environment
 
 
 def find_addresses(

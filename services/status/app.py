@@ -62,6 +62,7 @@ from shared.loops import Loop
 from shared.outbound import Outbound
 from shared.publishing import Publisher
 from shared.reading import parse_once
+from shared.sealed import seal_of
 from shared.supervision import Run, Supervisor, after
 from shared.telemetry import health_router
 
@@ -95,8 +96,8 @@ def create_app(settings: StatusSettings) -> FastAPI:
         deletions = Deletions(hub, publisher)
         blobs = open_blob_store(settings)
         hub.outbox = uploads_waiting = WaitingUploads(blobs)
-        keys = ApiKeys(blobs)
-        webhooks = Webhooks(blobs)
+        keys = ApiKeys(blobs, seal=seal_of(settings))
+        webhooks = Webhooks(blobs, seal=seal_of(settings))
         outbound = Outbound(private=settings.webhooks_private, seconds=WEBHOOK_TIMEOUT)
         courier = Courier(
             settings=settings,

@@ -33,6 +33,7 @@ from shared.head_method import HeadAsGet
 from shared.loops import Loop
 from shared.outbound import Outbound
 from shared.publishing import Publisher
+from shared.sealed import seal_of
 from shared.signing import open_signer
 from shared.supervision import Run, Supervisor
 from shared.telemetry import health_router
@@ -63,7 +64,8 @@ def create_app(settings: UploadSettings) -> FastAPI:
         intake = Intake(
             settings=settings, blobs=blobs, outbox=outbox, keys=keys, duplicates=duplicates
         )
-        authenticator = make_authenticator(settings, ApiKeys(blobs), trusted=settings.trusted_pages)
+        api_keys = ApiKeys(blobs, seal=seal_of(settings))
+        authenticator = make_authenticator(settings, api_keys, trusted=settings.trusted_pages)
         resumable = Resumable(settings=settings, blobs=blobs, intake=intake)
         deposits = Deposits(
             settings=settings,

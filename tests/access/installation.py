@@ -23,12 +23,15 @@ from shared.facts import DeadCode, DeadData
 from shared.messaging import create_topics
 from shared.places import source_key
 from shared.publishing import Publisher
+from shared.sealed import Seal
 from shared.settings import Settings
 from tests.access.people import EVERYBODY, KEYS, SECRET, bearer
 from tests.services.status.asking import wait_for
 from tests.support.builders import about, completed, processing, shared, unshared, uploaded
 from tests.support.serving import served, until_ready
 from waybill.local.parts import Parts
+
+SEAL = Seal(SECRET.encode())
 
 JWT: dict[str, Any] = {"auth": "jwt", "auth_secret": SECRET}
 
@@ -94,7 +97,8 @@ async def running(settings: Settings) -> AsyncIterator[Installation]:
         served(create_upload(UploadSettings(**settings.model_dump(), **JWT))) as upload,
     ):
         await until_ready(upload)
-        installation = Installation(status, upload, publisher, ApiKeys(open_blob_store(settings)))
+        keys = ApiKeys(open_blob_store(settings), seal=SEAL)
+        installation = Installation(status, upload, publisher, keys)
         await installation.tell(RUNNING, ours(), processing(), *SHARED)
         await publisher.publish(dead_letter(RUNNING))
         status.headers.update(bearer(EVERYBODY["admin"]))
@@ -126,7 +130,7 @@ async def _store(settings: Settings) -> None:
     store.close()
     blobs = open_blob_store(settings)
     for key, _ in KEYS.values():
-        await ApiKeys(blobs).add(key)
+        await ApiKeys(blobs, seal=SEAL).add(key)
     await blobs.put(source_key(STORED), b"s" * 1234)
     await blobs.put(source_key(RUNNING), b"s" * 1234)
     await blobs.put(f"{folded.result.prefix}/text.txt", b"a text.")

@@ -4,7 +4,6 @@ A new check is a function that takes the surroundings and yields findings, and o
 """
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -105,26 +104,26 @@ CHECKS: tuple[Check, ...] = (isolation_here, isolation_of_processors, readiness)
 
 
 def surroundings(
-    running: Mapping[str, object], *, status: str, upload: str, processors: list[str]
+    running: Mapping[str, object],
+    *,
+    environment: Mapping[str, str],
+    status: str,
+    upload: str,
+    processors: list[str],
 ) -> Surroundings:
     """Return what to look at.
 
     Args:
         running: what `stack.json` says of a running local stack.
+        environment: of commands beside it.
         processors: addresses of processors that are no part of it.
     """
-    known = {
-        f"WAYBILL_{name.upper()}": str(running[name])
-        for name in ("kafka", "mongodb", "blobs")
-        if name in running
-    }
-    if running:
-        known["WAYBILL_ISOLATION"] = "prefer"
+    defaults = {"WAYBILL_ISOLATION": "prefer"} if running else {}
     found = running.get("processor_urls", [])
     addresses = [*(found if isinstance(found, list) else []), *processors]
     named = {f"processor {number}": str(each) for number, each in enumerate(addresses, start=1)}
     return Surroundings(
-        environment={**known, **os.environ},
+        environment={**defaults, **environment},
         services={"status": status, "upload": upload, **named},
         processors=named,
     )

@@ -1,6 +1,5 @@
 """The commands of `waybill`, as a table of contents."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from waybill.addresses import DEFAULT_FOLDER, find_addresses, stack_description
+from waybill.addresses import DEFAULT_FOLDER, find_addresses, stack_description, stack_environment
 from waybill.cli import commands, dead, files, show
 from waybill.cli.options import Folder, Ids, Reason, Url, console, errors, service
 from waybill.client import Client
@@ -193,6 +192,7 @@ def doctor(
     found = find_addresses(status=url, folder=folder)
     around = checks.surroundings(
         stack_description(folder),
+        environment=stack_environment(folder),
         status=found.status,
         upload=found.upload,
         processors=processor or [],
@@ -328,7 +328,7 @@ def token(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
 
 @app.command(context_settings=PASSED_ON)
 def keys(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
-    """Make, list and revoke API keys: `keys create SUBJECT`, `keys list`, `keys revoke ID`."""
+    """Manage API keys: `keys create SUBJECT`, `keys list`, `keys revoke ID`, `keys sign`."""
     raise typer.Exit(_run_module("shared.apikeys", folder, *context.args))
 
 
@@ -364,14 +364,8 @@ def copy_blobs(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
 
 def _run_module(module: str, folder: Path, *arguments: str) -> int:
     """Run a service's command with the environment of the local stack."""
-    running = stack_description(folder)
-    known = {
-        f"WAYBILL_{name.upper()}": str(running[name])
-        for name in ("kafka", "mongodb", "blobs")
-        if name in running
-    }
     command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, env={**known, **os.environ}, check=False).returncode
+    return subprocess.run(command, env=stack_environment(folder), check=False).returncode
 
 
 def main() -> None:

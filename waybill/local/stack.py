@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -17,10 +18,14 @@ import httpx
 
 from shared.addresses import bare_host, local_url
 from shared.writing import write_file
+from waybill.addresses import SEAL_FILE
 from waybill.errors import StackError
 from waybill.local.parts import Parts
 from waybill.local.ports import HOST, choose_port, free_port
 from waybill.local.process import Child
+
+SECRETS_OF_OTHERS = ("WAYBILL_SEAL_SECRET", "WAYBILL_AUTH_SECRET")
+"""What no processor needs, and no worker must find."""
 
 STATUS_PORT = 8000
 UPLOAD_PORT = 8001
@@ -157,6 +162,7 @@ class Stack:
             "WAYBILL_BLOBS": str((self.folder / "blobs").resolve()),
             "WAYBILL_DEMO": "true",
             "WAYBILL_ISOLATION": "prefer",
+            "WAYBILL_SEAL_SECRET": self._seal_secret(),
             "WAYBILL_SHUTDOWN_GRACE": str(SERVICE_GRACE),
         }
         fixed = {
@@ -167,6 +173,22 @@ class Stack:
             "PYTHONUNBUFFERED": "1",
         }
         return {**defaults, **os.environ, **fixed}
+
+    def _seal_secret(self) -> str:
+        """The secret that seals API keys and webhooks; made at the first start."""
+        file = self.folder / SEAL_FILE
+        if not file.exists():
+            if any(any((self.folder / "blobs" / each).glob("*")) for each in ("keys", "webhooks")):
+                self.tell(
+                    "API keys and webhooks of an earlier version are refused until you run "
+                    "`waybill keys sign`"
+                )
+            draft = file.with_suffix(".tmp")
+            draft.unlink(missing_ok=True)
+            draft.touch(mode=0o600)
+            write_file(draft, secrets.token_hex(32))
+            draft.replace(file)
+        return file.read_text()
 
     def _create_topics(self, environment: Mapping[str, str]) -> None:
         command = [sys.executable, "-m", "shared.messaging"]
@@ -179,6 +201,8 @@ class Stack:
     def _add(self, name: str, module: str, common: Mapping[str, str], port: int) -> None:
         environment = {**common, "WAYBILL_PORT": str(port)}
         if module == "services.processor":
+            for name_of_secret in SECRETS_OF_OTHERS:
+                environment.pop(name_of_secret, None)
             environment.setdefault("WAYBILL_POD", name)
         command = [sys.executable, "-m", module]
         log = self.folder / "logs" / f"{name}.log"

@@ -20,6 +20,7 @@ from shared.bloberrors import BlobMissingError
 from shared.blobs import BlobStore
 from shared.errors import OverloadedError, UnknownWebhookError
 from shared.events import utc_now
+from shared.sealed import UNSEALED, Seal
 
 FOLDER = "webhooks/"
 
@@ -128,8 +129,15 @@ class Webhooks:
     Every method raises `BlobStoreUnavailableError` when the blob store does not answer.
     """
 
-    def __init__(self, blobs: BlobStore, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        blobs: BlobStore,
+        *,
+        seal: Seal = UNSEALED,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._blobs = blobs
+        self._seal = seal
         self._clock = clock
         self._known: dict[str, Webhook] = {}
         self._read_at = float("-inf")
@@ -168,7 +176,9 @@ class Webhooks:
 
     async def change(self, webhook: Webhook) -> None:
         """Keep it as it is now."""
-        await self._blobs.put(_place(webhook.id), webhook.model_dump_json().encode())
+        place = _place(webhook.id)
+        record = self._seal.close(place, webhook.model_dump_json().encode())
+        await self._blobs.put(place, record)
         self._known[webhook.id] = webhook
 
     async def remove(self, webhook: Webhook) -> None:
@@ -178,9 +188,10 @@ class Webhooks:
 
     async def _read(self, key: str) -> Webhook | None:
         try:
-            return Webhook.model_validate_json(await self._blobs.get(key))
+            record = self._seal.open(key, await self._blobs.get(key))
         except BlobMissingError:
             return None  # It was deleted a moment ago.
+        return None if record is None else Webhook.model_validate_json(record)
 
 
 def _place(webhook_id: str) -> str:
