@@ -43,7 +43,7 @@ _NO_WAIT = getattr(os, "RWF_NOWAIT", None)
 """Has Linux read what is in memory only."""
 
 
-def pread_from_memory(descriptor: int, size: int, offset: int) -> bytes | None:
+def pread_from_memory(descriptor: int, size: int, offset: int) -> bytearray | None:
     """Return `size` bytes of an open file, or None if that would wait for the disk.
 
     For an event loop, which must not wait: to have a thread read takes longer than reading.
@@ -55,10 +55,10 @@ def pread_from_memory(descriptor: int, size: int, offset: int) -> bytes | None:
         read = os.preadv(descriptor, [buffer], offset, _NO_WAIT) if size else 0
     except OSError:  # It is not in memory, or this file system knows no such call.
         return None
-    return bytes(buffer) if read == size else None
+    return buffer if read == size else None
 
 
-def read_from_memory(path: str, size: int) -> bytes | None:
+def read_from_memory(path: str, size: int) -> bytearray | None:
     """Return a whole file of `size` bytes, or None if it has another size or must be waited for.
 
     Raises:

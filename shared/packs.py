@@ -121,7 +121,7 @@ class Packs:
         with self._slice(key, os.O_RDONLY) as (_, found):
             return found
 
-    def read_from_memory(self, key: str) -> bytes | None:
+    def read_from_memory(self, key: str) -> bytearray | None:
         """The content of a slice, or None if that would wait for the disk."""
         with self._slice(key, os.O_RDONLY) as (pack, found):
             return pread_from_memory(pack, found.size, found.begin)

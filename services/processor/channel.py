@@ -77,8 +77,7 @@ class Job(BaseModel):
     """One attempt at one file, as the pod hands it over."""
 
     source: str | Packed
-    """The file itself is told by its path: pydantic takes 2 µs to make a `Path`. The worker
-    gets the name of a link in its own folder."""
+    """The file itself is told by its path: pydantic takes 2 µs to make a `Path`."""
     scratch: str
     """A directory of this attempt's own, for what the pod takes from the worker; whoever needs it
     makes it."""
@@ -90,7 +89,9 @@ class Job(BaseModel):
     plugin: PluginJob | None = None
     """None for the built-in pipeline."""
     content: bytes = Field(default=b"", exclude=True)
-    """Content of a slice, which goes with the job."""
+    """What goes with the job; as the worker has it."""
+    link: int = Field(default=0, exclude=True)
+    """Name of the file in the worker's folder; 0 if the content goes with the job."""
 
 
 class ProducedArtifact(BaseModel):
@@ -180,25 +181,28 @@ class Frame(NamedTuple):
     content: bytes
 
 
-def encode_job(job: Job) -> bytes:
-    """The message of a job: two lengths as in a frame, the job as JSON, and the content.
+def encode_job(job: Job, *, link: int = 0, content: bytes | bytearray = b"") -> bytes:
+    """The message of a job: how long its JSON is, the name of a link, the JSON, and the content.
+
+    Args:
+        link: name of the file in the worker's folder; 0 if the content goes with the job.
 
     Raises:
         FrameTooLargeError: nobody would read it.
     """
     document = job.model_dump_json().encode()
-    size = _LENGTHS.size + len(document) + len(job.content)
+    size = _LENGTHS.size + len(document) + len(content)
     if size > MAX_JOB:
         raise FrameTooLargeError(f"a job of {size} bytes")
-    return b"".join((_LENGTHS.pack(len(document), len(job.content)), document, job.content))
+    return b"".join((_LENGTHS.pack(len(document), link), document, content))
 
 
-def decode_job(message: bytes | memoryview) -> Job:
+def decode_job(message: memoryview) -> Job:
     """The job of a message."""
-    length, _ = _LENGTHS.unpack_from(message)
+    length, link = _LENGTHS.unpack_from(message)
     end = _LENGTHS.size + length
     job = Job.model_validate_json(bytes(message[_LENGTHS.size : end]))
-    job.content = bytes(message[end:])
+    job.link, job.content = link, bytes(message[end:])
     return job
 
 

@@ -11,9 +11,10 @@ import hashlib
 import itertools
 import os
 import stat
+from functools import cache
 from pathlib import Path
 
-from services.processor.channel import MAX_CONTENT, Job, Packed
+from services.processor.channel import MAX_CONTENT, Job, Packed, encode_job
 from services.processor.source import COPY, ContentChangedError
 from shared.bloberrors import BlobMissingError, missing_or_unavailable
 from shared.files import read_from_memory
@@ -23,51 +24,53 @@ from shared.writing import write_all, write_file
 BLOCK = 1 << 20
 """Bytes that are copied at a time."""
 
-_LOOSE = Packed(root="", key="", sha256=None)
-"""Where the content comes from that goes with a job: no concern of the worker's."""
-
 _numbers = itertools.count(1)
 
 
-async def prepare(job: Job) -> Job:
+async def prepare(job: Job) -> "Handover":
     """Return the job as it can be handed to any worker.
 
     Raises:
         BlobMissingError: the file is gone.
         ContentChangedError: it is not the one that was announced.
         BlobStoreUnavailableError: it cannot be read.
-        OSError: it cannot be copied.
+        FrameTooLargeError: the job is longer than `MAX_JOB`.
+        OSError: the file cannot be copied.
     """
     source, path = job.source, f"{job.scratch}/{COPY}"
     if isinstance(source, Packed):
         with missing_or_unavailable(source.key):
             content = await _slice(source)
         if len(content) <= MAX_CONTENT:
-            loose = Packed(root="", key="", sha256=source.sha256)
-            return job.model_copy(update={"content": content, "source": loose})
+            return Handover(job, content)
         await asyncio.to_thread(_write, path, content, source.sha256)
-        return job.model_copy(update={"source": path})
+        return Handover(job, path)
     if job.size <= MAX_CONTENT:
         with missing_or_unavailable(source):
             small = read_from_memory(source, job.size)
             content = await asyncio.to_thread(Path(source).read_bytes) if small is None else small
         if len(content) <= MAX_CONTENT:
-            return job.model_copy(update={"content": content, "source": _LOOSE})
+            return Handover(job, content)
     try:
         await asyncio.to_thread(_link_or_copy, source, path)
     except FileNotFoundError as error:
         raise BlobMissingError(source) from error
-    return job.model_copy(update={"source": path})
+    return Handover(job, path)
 
 
-async def _slice(source: Packed) -> bytes:
+async def _slice(source: Packed) -> bytes | bytearray:
     """Return the content; what was stored just now is in memory, and a thread takes longer."""
-    packs = Packs(Path(source.root))
+    packs = _packs(source.root)
     content = packs.read_from_memory(source.key)
     return await asyncio.to_thread(packs.read, source.key) if content is None else content
 
 
-def _write(path: str, content: bytes, sha256: str | None) -> None:
+@cache
+def _packs(root: str) -> Packs:
+    return Packs(Path(root))
+
+
+def _write(path: str, content: bytes | bytearray, sha256: str | None) -> None:
     if sha256 not in (None, hashlib.sha256(content).hexdigest()):
         raise ContentChangedError
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -105,13 +108,18 @@ def _copy(source: str, target: str) -> None:
 
 
 class Handover:
-    """A prepared job's file on its way into a worker's folder."""
+    """A job on its way to a worker, with its content or its file in the attempt's folder."""
 
-    def __init__(self, job: Job) -> None:
-        self._path = job.source if isinstance(job.source, str) else None
-        self._link: str | None = None
-        self.name = "" if self._path is None else str(next(_numbers))
-        """Of the file in the worker's folder."""
+    def __init__(self, job: Job, file: bytes | bytearray | str) -> None:
+        """Args:
+        file: the content, or the path of the file.
+        """
+        self._path = file if isinstance(file, str) else None
+        self._entered: str | None = None
+        self._name = 0 if self._path is None else next(_numbers)
+        content = b"" if isinstance(file, str) else file
+        self.message = encode_job(job, link=self._name, content=content)
+        self.scratch = job.scratch
 
     def enter(self, folder: Path) -> None:
         """Give the file a name in a worker's folder.
@@ -120,11 +128,11 @@ class Handover:
             OSError: it is gone, or the disk is full.
         """
         if self._path is not None:
-            self._link = f"{folder}/{self.name}"
-            os.link(self._path, self._link)
+            self._entered = f"{folder}/{self._name}"
+            os.link(self._path, self._entered)
 
     def leave(self) -> None:
         """Take that name away again."""
-        if self._link is not None:
-            Path(self._link).unlink(missing_ok=True)
-            self._link = None
+        if self._entered is not None:
+            Path(self._entered).unlink(missing_ok=True)
+            self._entered = None

@@ -30,6 +30,7 @@ from services.processor.channel import (
     Done,
     FrameTooLargeError,
     Job,
+    Packed,
     PluginJob,
     ProducedArtifact,
     Ready,
@@ -37,7 +38,7 @@ from services.processor.channel import (
     encode,
 )
 from services.processor.failures import failure
-from services.processor.isolation.cell import Cell
+from services.processor.isolation.cell import SOURCE, Cell
 from services.processor.isolation.limits import (
     Limits,
     clean_environment,
@@ -67,8 +68,8 @@ log = logging.getLogger(__name__)
 MAX_INLINE = 256 << 10
 """Bytes of artifacts that go over the socket; more goes through files of the scratch directory."""
 
-SOURCE, SCRATCH = "source", "scratch"
-"""Names in the folder for temporary files: the file to work on, the directory of the attempt."""
+SCRATCH = "scratch"
+"""Name of the directory of the attempt, among the temporary files."""
 
 EXIT_OUT_OF_MEMORY = 71
 """Exit code of a worker that has no memory left to tell of it."""
@@ -92,8 +93,8 @@ class WorkerContext:
         self.ocr = job.ocr
         self.artifacts: list[ProducedArtifact] = []
         self.content = bytearray()
-        self._scratch = cell.temporary / SCRATCH
-        self._outbox = cell.outbox / str(number)
+        self._cell = cell
+        self._number = number
         self._channel = channel
         self._reports = Reports()
         self.settings: Any = None
@@ -102,8 +103,9 @@ class WorkerContext:
     @property
     def scratch(self) -> Path:
         """An empty directory of this attempt's own, removed afterwards."""
-        self._scratch.mkdir(exist_ok=True)
-        return self._scratch
+        folder = self._cell.temporary / SCRATCH
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def progress(
         self, done: int, total: int, message: str | None = None, *, phase: str | None = None
@@ -140,8 +142,9 @@ class WorkerContext:
         if inline:
             self.content += data
         else:
-            self._outbox.mkdir(exist_ok=True)
-            write_file(self._outbox / str(len(self.artifacts)), data)
+            outbox = self._cell.outbox / str(self._number)
+            outbox.mkdir(exist_ok=True)
+            write_file(outbox / str(len(self.artifacts)), data)
         self.artifacts.append(
             ProducedArtifact(name=name, content_type=content_type, size=len(data), inline=inline)
         )
@@ -243,25 +246,23 @@ def _file_of(job: Job, cell: Cell) -> Path:
     Raises:
         PermanentError: `content_changed`.
     """
-    if isinstance(job.source, str):
-        return cell.inbox / job.source
-    if job.source.sha256 not in (None, hashlib.sha256(job.content).hexdigest()):
+    if job.link:
+        return cell.inbox / str(job.link)
+    sha256 = job.source.sha256 if isinstance(job.source, Packed) else None
+    if sha256 not in (None, hashlib.sha256(job.content).hexdigest()):
         raise PermanentError("content_changed", failure("content_changed").message)
-    path = cell.temporary / SOURCE
-    overwrite_file(path, job.content)
-    return path
+    overwrite_file(cell.source, job.content)
+    return cell.source
 
 
 def _is_copy_damaged(job: Job, path: Path) -> bool:
-    """True if the file that was copied out of a pack is not what was to be read."""
-    if isinstance(job.source, str):
+    """True if the file that was written here is not what was to be read."""
+    if job.link:
         return False  # The pod compares it, which fetched it.
     try:
-        content = path.read_bytes()
+        return path.read_bytes() != job.content
     except OSError:
         return True
-    sha256 = job.source.sha256
-    return len(content) != job.size or sha256 not in (None, hashlib.sha256(content).hexdigest())
 
 
 def _bytes_in(folder: Path) -> int:

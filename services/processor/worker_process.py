@@ -20,11 +20,9 @@ from services.processor.channel import (
     Done,
     Frames,
     GarbledError,
-    Job,
     JobQueue,
     Ready,
     Report,
-    encode_job,
     read_report,
 )
 from services.processor.death import cause_of_death, crash_of, is_from_outside
@@ -90,17 +88,9 @@ class Output(asyncio.Protocol):
 class Given:
     """A job on its way through a worker process."""
 
-    def __init__(self, job: Job, on_advance: OnAdvance) -> None:
-        """Raises:
-        FrameTooLargeError: it is longer than `MAX_JOB`.
-        """
+    def __init__(self, handover: Handover, on_advance: OnAdvance) -> None:
         loop = asyncio.get_running_loop()
-        self.handover = Handover(job)
-        if isinstance(job.source, str):
-            self.document = encode_job(job.model_copy(update={"source": self.handover.name}))
-        else:
-            self.document = encode_job(job)
-        self.scratch = job.scratch
+        self.handover = handover
         self.on_advance = on_advance
         self.begun: asyncio.Future[WorkerProcess] = loop.create_future()
         """Done when it is its turn, with the process that does it."""
@@ -214,7 +204,7 @@ class WorkerProcess(asyncio.Protocol):
             OSError: its file is gone, or the disk is full.
         """
         given.handover.enter(self._cell.inbox)
-        if not self._queue.put(given.document):
+        if not self._queue.put(given.handover.message):
             given.handover.leave()
             return False
         given.holder = self
@@ -229,7 +219,7 @@ class WorkerProcess(asyncio.Protocol):
         unread = self._queue.take_back()
         latest = list(self._given)[len(self._given) - unread :]
         if latest and latest[0].has_begun:
-            self._queue.put(latest[0].document)  # Its turn has come, just now.
+            self._queue.put(latest[0].handover.message)  # Its turn has come, just now.
         return self._return(latest)
 
     def give_up(self) -> list[Given]:
@@ -335,7 +325,7 @@ class WorkerProcess(asyncio.Protocol):
         ended.handover.leave()
         self._done += 1
         if isinstance(outcome, Done) and not all(each.inline for each in outcome.artifacts):
-            self._take_files(ended.scratch)
+            self._take_files(ended.handover.scratch)
         if not ended.outcome.done():
             ended.outcome.set_result(outcome)
         if self._given and self.takes_jobs:

@@ -139,10 +139,9 @@ class WorkerPool:
         """
         limit = (job.plugin and job.plugin.seconds) or self._time_limit
         try:
-            prepared = await prepare(job)
+            given = Given(await prepare(job), on_advance)
         except BlobMissingError:
             return Broken(error=failure("blob_missing"))
-        given = Given(prepared, on_advance)
         self._waiting.append(given)
         self._hand_out()
         reusable, lost = False, True

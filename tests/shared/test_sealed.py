@@ -77,13 +77,13 @@ def test_without_a_secret_everything_counts_as_in_earlier_versions() -> None:
 
 
 def test_the_secret_is_its_own_or_that_of_tokens() -> None:
-    own = SealSettings(seal_secret="s" * 32)  # type: ignore[arg-type]
-    other = SealSettings(auth_secret="s" * 32)  # type: ignore[arg-type]
+    own = SealSettings(seal_secret="s" * 32)
+    other = SealSettings(auth_secret="s" * 32)
     record = seal_of(own).close("keys/a.json", b'{"a":1}')
     assert seal_of(other).is_intact("keys/a.json", record)
     assert not seal_of(SealSettings()).is_set
     with pytest.raises(ValidationError, match="openssl rand"):
-        SealSettings(seal_secret="short")  # type: ignore[arg-type] # noqa: S106
+        SealSettings(seal_secret="short")  # noqa: S106
 
 
 async def test_a_key_that_a_stranger_wrote_is_none(blobs: BlobStore) -> None:

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from services.processor.isolation import identity, landlock, namespaces, paths, seccomp, tree
@@ -23,6 +24,9 @@ from services.processor.isolation.limits import (
 from services.processor.isolation.rung import Layer, Policy
 
 log = logging.getLogger(__name__)
+
+SOURCE = "source"
+"""Name of the file to work on, among the temporary files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,15 +99,20 @@ class Cell:
     is_open: bool = False
     """whether it is not isolated at all"""
 
-    @property
+    @cached_property  # A path takes as long as a system call.
     def temporary(self) -> Path:
         return self.folder / "tmp"
 
-    @property
+    @cached_property
+    def source(self) -> Path:
+        """Where the worker writes content that comes with a job."""
+        return self.temporary / SOURCE
+
+    @cached_property
     def outbox(self) -> Path:
         return self.folder / "out"
 
-    @property
+    @cached_property
     def inbox(self) -> Path:
         return self.folder / "in"
 
