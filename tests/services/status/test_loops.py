@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.status import loops, monitor, traffic
+from services.status import loops, monitor, preparation, traffic
 from services.status.app import create_app
 from services.status.settings import StatusSettings
 from shared import connection, deadlines
@@ -24,7 +24,8 @@ from shared.telemetry import FILES, LAG
 from tests.services.status.asking import publish, status_path, wait_for
 from tests.services.status.test_stats import stats_with
 from tests.support.builders import completed, processing, uploaded
-from tests.support.killing import kill_each
+from tests.support.kafka_line import KafkaLine
+from tests.support.killing import failures, kill_each
 from tests.support.serving import served, until_ready
 from waybill.local.mongodb import start_mongodb, wait_for_mongodb
 from waybill.local.parts import Parts
@@ -50,6 +51,31 @@ async def test_every_loop_that_is_killed_is_back_and_does_its_work(
         await until_ready(client)
         metrics = (await client.get("/metrics")).text
         assert 'waybill_loop_last_success_seconds{loop="monitor"}' in metrics
+
+
+async def test_a_pod_that_starts_without_kafka_waits_for_it(
+    status_settings: StatusSettings,
+    publisher: Publisher,
+    kafka_line: KafkaLine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(preparation, "PATIENCE", 0.1)
+    before = failures(loops.COMMANDS.name)
+    await kafka_line.cut()
+    settings = status_settings.model_copy(update={"kafka": kafka_line.address})
+    async with served(create_app(settings)) as client:
+        async with asyncio.timeout(30):
+            while failures(loops.COMMANDS.name) < before + 2:
+                await asyncio.sleep(0.05)
+        answer = await client.get("/health/ready")
+        assert answer.status_code == 503
+        assert "waiting for" in answer.json()["reason"]
+        monkeypatch.setattr(preparation, "PATIENCE", 20.0)
+        await kafka_line.open()
+        await until_ready(client, seconds=60)
+        file_id = new_file_id()
+        await publish(publisher, file_id, uploaded(), processing(), completed())
+        await wait_for(client, file_id, "completed")
 
 
 @pytest.fixture
