@@ -20,6 +20,7 @@ from prometheus_client import (
 )
 from prometheus_client.registry import Collector
 
+from shared.repeated_logs import RepeatedLines
 from shared.settings import Settings
 
 STALE_AFTER_INTERVALS = 3
@@ -193,6 +194,7 @@ def configure_logging(settings: Settings) -> None:
     )
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
     handler.addFilter(_WithoutTickets())
+    handler.addFilter(RepeatedLines("aiokafka"))
     for noisy in ("aiokafka", "httpx", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

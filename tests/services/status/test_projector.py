@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.fetch import FetchRequest
 
 from services.status.projection import State, Status, fold
-from services.status.projector import Projector
+from services.status.projector import ConsumingEndedError, Projector
 from services.status.store import FileStore
 from shared.events import new_file_id
 from shared.publishing import Publisher
@@ -78,6 +78,22 @@ async def test_the_end_of_its_consumer_is_told(
         monkeypatch.setattr(coordinator, "ensure_coordinator_known", fail)
         coordinator.request_rejoin()
         with pytest.raises(KafkaError, match="nobody foresaw"):
+            await task
+
+
+@pytest.mark.parametrize("who", ["aiokafka", "FastStream"])
+async def test_a_consumer_that_is_cancelled_from_within_is_an_error(
+    who: str, store: FileStore, publisher: Publisher, settings: Settings
+) -> None:
+    projector = Projector(store, publisher)
+    async with running(projector, settings) as task, asyncio.timeout(20):
+        subscriber = projector._subscriber
+        if who == "aiokafka":
+            subscriber.consumer._coordinator._coordination_task.cancel()
+        else:
+            for consuming in subscriber.tasks:
+                consuming.cancel()
+        with pytest.raises(ConsumingEndedError):
             await task
 
 

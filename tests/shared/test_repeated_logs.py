@@ -1,0 +1,46 @@
+"""A library that repeats itself is heard now and then, with how often it did."""
+
+import logging
+
+import pytest
+
+from shared.repeated_logs import INTERVAL, RepeatedLines
+
+
+class FakeClock:
+    """Monotonic seconds that only a test moves."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def lines(clock: FakeClock) -> RepeatedLines:
+    return RepeatedLines("aiokafka", clock=clock)
+
+
+def record(logger: str, line: int, text: str) -> logging.LogRecord:
+    return logging.LogRecord(logger, logging.ERROR, "conn.py", line, "%s", (text,), None)
+
+
+def test_lines_of_one_kind_are_counted_and_not_written(
+    lines: RepeatedLines, clock: FakeClock
+) -> None:
+    assert lines.filter(record("aiokafka.conn", 7, "to node 1"))
+    assert not any(lines.filter(record("aiokafka.conn", 7, f"to node {n}")) for n in range(300))
+    assert lines.filter(record("aiokafka.conn", 8, "another"))
+    clock.now += INTERVAL
+    again = record("aiokafka.conn", 7, "to node 2")
+    assert lines.filter(again)
+    assert again.getMessage() == "to node 2 (and 300 lines like it since the last one)"
+
+
+def test_lines_of_our_own_are_all_written(lines: RepeatedLines) -> None:
+    assert all(lines.filter(record("shared.supervision", 7, "waits")) for _ in range(50))
