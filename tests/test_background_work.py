@@ -30,6 +30,7 @@ ALLOWED = {
     "services/processor/desk.py:_receive": "wakes one record; what is due is decided then",
     "services/processor/desk.py:begin_waiting": "the beginning of records, which the desk holds",
     "services/processor/desk.py:_do": "the work on one record, retried until it is done",
+    "services/processor/desk.py:take_over": "wakes suspects; with none due nothing happens",
     "services/processor/progress.py:advance": "progress of one attempt, which may be left out",
     "services/processor/workers.py:run": "ends one job that takes too long",
     "services/processor/workers.py:_in_background": "ends or replaces one process; logs failures",

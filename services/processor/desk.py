@@ -37,6 +37,10 @@ from shared.telemetry import IN_FLIGHT
 
 log = logging.getLogger(__name__)
 
+TIMER_SLACK = 0.05
+"""Seconds by which a timer is set late: one that fires a millisecond early would find nothing due,
+and none comes after it."""
+
 ALL_HERE_AFTER = 1.0
 """Seconds after a takeover in which the suspects of all partitions should be here: those over whom
 fewer pods died go first, whichever come first."""
@@ -128,7 +132,7 @@ class Desk:
         if any(deaths for _, _, deaths in begun):
             loop = asyncio.get_running_loop()
             self._suspects_from = loop.time() + ALL_HERE_AFTER
-            loop.call_later(ALL_HERE_AFTER, self.begin_waiting)
+            loop.call_later(ALL_HERE_AFTER + TIMER_SLACK, self.begin_waiting)
 
     def take(
         self, window: PartitionWindow, partition: TopicPartition, record: ConsumerRecord
