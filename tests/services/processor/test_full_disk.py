@@ -214,7 +214,7 @@ async def test_a_full_blob_store_is_waited_for_through_any_number_of_attempts(
 ) -> None:
     monkeypatch.setattr(run, "STORE_PATIENCE", 0.1)
     settings = processor_settings.model_copy(update={"blobs": str(disk.path)})
-    file_id = await upload(publisher, open_blob_store(settings))
+    file_id = await upload(publisher, open_blob_store(settings), steps=2, seconds=0.01)
     disk.fill()
     async with processing_pod(settings, max_attempts=1, backoff_max=0.2):
         events = await consume(settings, LIFECYCLE, 6)
