@@ -20,6 +20,7 @@ from shared.jwks import Keys, PublishedKeys, SharedSecret
 from shared.origins import check_page, is_this_machine
 from shared.principal import EVERYBODY, Principal, Role, Scope
 from shared.settings import AccessSettings
+from shared.storable import LAST_MOMENT
 
 LEEWAY = 30.0
 """Seconds that the clocks of the issuer and of this machine may differ by."""
@@ -158,7 +159,7 @@ class Tokens:
             )
         except ExpiredSignatureError as error:
             raise TokenExpiredError from error
-        except (PyJWTError, RecursionError) as error:
+        except (PyJWTError, RecursionError, OverflowError) as error:
             raise InvalidTokenError(f"The token cannot be used: {error}.") from error
         return _principal(claims)
 
@@ -176,7 +177,8 @@ def _principal(claims: dict[str, Any]) -> Principal:
         roles=frozenset({Role.USER}) | _known(Role, claims.get("roles", ())),
         # Only a token that names scopes of ours is meant to be less than its subject.
         scopes=_known(Scope, str(claims.get("scope", "")).split()) or frozenset(Scope),
-        expires_at=float(claims["exp"]) + LEEWAY,
+        # A timer takes no more, and what lies beyond lasts for ever.
+        expires_at=min(float(claims["exp"]), LAST_MOMENT.timestamp()) + LEEWAY,
     )
 
 

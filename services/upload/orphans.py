@@ -109,5 +109,9 @@ class Orphans:
             ends = await seek_to(consumer, partitions, made)
             while unknown and [p for p in partitions if await position(consumer, p) < ends[p]]:
                 for records in (await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS)).values():
-                    unknown.difference_update((record.key or b"").decode() for record in records)
+                    unknown.difference_update(
+                        # A foreign record with any key must not end the sweep.
+                        (record.key or b"").decode(errors="replace")
+                        for record in records
+                    )
         return unknown

@@ -347,3 +347,12 @@ async def test_no_other_page_uses_somebodys_cookie(method: str, headers: dict[st
     cookie = f"{SESSION}={signed(SECRET, 'HS256')}"
     with pytest.raises(ForeignOriginError):
         await bearers.authenticate(asking(None, method, cookie=cookie, **headers))
+
+
+@pytest.mark.parametrize("expires", [1e300, 10**40], ids=["1e300", "10**40"])
+async def test_a_token_that_outlasts_every_timer_is_one_that_lasts(
+    issuer: Issuer, expires: float
+) -> None:
+    principal = await issuer.tokens().verify(signed(exp=expires))
+    assert principal.expires_at is not None
+    assert principal.expires_at < 1e12

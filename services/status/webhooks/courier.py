@@ -27,7 +27,7 @@ from services.status.webhooks.message import body, headers, message_id
 from services.status.webhooks.registry import Webhook, Webhooks
 from services.status.webhooks.schedule import Waiting, seconds_to_sleep, take_due
 from shared.connection import Answers, close_consumer, kafka_options
-from shared.consuming import DeadLetterWriter, RecordHandler
+from shared.consuming import DeadLetterWriter, RecordHandler, note_error
 from shared.deadlines import blob_store_answers, joins_group, kafka_answers
 from shared.errors import ForbiddenAddressError, UnavailableError
 from shared.events import (
@@ -283,6 +283,8 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._deliveries.add(delivery)
         except UnavailableError as unavailable:  # To deliver it again would be worse.
             log.warning("a delivery is not in the log: %s", unavailable)
+        except Exception as unforeseen:
+            note_error(GROUP, unforeseen, f"the log of deliveries, {event.file_id}")
 
     async def _schedule(self, event: FileWebhookScheduled) -> datetime:
         """Put the next attempt into a delay tier; returns when it is due."""

@@ -25,10 +25,24 @@ from services.processor.isolation.limits import Limits
 from services.processor.progress import ProgressReporter
 from services.processor.reports import PARTS, measured
 from services.processor.results import checked_statistics
+from services.processor.settings import ProcessorSettings
 from services.processor.workers import WorkerPool, WorkerPools
-from shared.events import Event, FileProgressed
+from shared.blobs import BlobStore
+from shared.events import (
+    Event,
+    FileFailed,
+    FileProgressed,
+    FileUploaded,
+    UploadedData,
+    new_file_id,
+)
 from shared.facts import Progress, furthest
+from shared.places import source_key
+from shared.publishing import Publisher
+from shared.topics import LIFECYCLE
 from tests.services.processor.jobs import ignore
+from tests.services.processor.pods import processing_pod, types_of
+from tests.support.consuming import consume
 from tests.support.poison import HARMLESS, RESULTS
 
 MODULE = "tests.support.poison"
@@ -91,6 +105,27 @@ async def test_each_result_that_cannot_be_kept_ends_with_its_code_and_every_othe
     assert r"statistics['a\x00b']: the key has a NUL" in messages[next(iter(RESULTS))]
     assert "statistics.n is an integer of more than 64 bits" in "".join(messages.values())
     assert r"the content type 'text/plain\r\nSet-Cookie: a=b'" in "".join(messages.values())
+
+
+async def test_a_file_with_a_bad_result_fails_at_its_first_attempt_and_says_why(
+    publisher: Publisher, processor_settings: ProcessorSettings, blobs: BlobStore
+) -> None:
+    codes = {new_file_id(): code for code in (*list(RESULTS)[:3], *HARMLESS[:3])}
+    for file_id, code in codes.items():
+        blob = await blobs.put(source_key(file_id), code.encode())
+        data = UploadedData(
+            blob=blob, content_type="text/x-python", size=len(code), name="a.poison"
+        )
+        await publisher.publish(FileUploaded.of(file_id, data, source="/upload"))
+    async with processing_pod(processor_settings, plugins=(MODULE,)):
+        events = await consume(processor_settings, LIFECYCLE, 2 * len(codes), seconds=60)
+    for file_id, code in codes.items():
+        ended = "failed" if code in RESULTS else "completed"
+        assert types_of(events, file_id) == ["processing", ended], code
+    for event in events:
+        if isinstance(event, FileFailed):
+            assert (event.data.attempt, event.data.error.code) == (1, "bad_result")
+            assert "statistics[" in event.data.error.message
 
 
 def test_numbers_of_other_types_are_kept_as_plain_ones() -> None:

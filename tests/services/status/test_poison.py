@@ -11,6 +11,8 @@ from pymongo import MongoClient
 from services.status.drift import find_drift
 from services.status.projection import State, Status, fold
 from services.status.projector import Projector
+from services.status.replay import replay
+from services.status.settings import StatusSettings
 from services.status.store import FileStore
 from shared.errors import EventTooLargeError
 from shared.events import Event, FileDead, StatusEvent, new_file_id
@@ -224,8 +226,13 @@ async def test_a_letter_that_kafka_finds_too_large_is_written_without_the_payloa
 
 @pytest.mark.parametrize("statistics", [{"a\x00b": 1}, {"a": 2**63}], ids=["NUL", "2**63"])
 async def test_sixty_files_are_completed_beside_one_whose_result_cannot_be_stored(
-    client: httpx.AsyncClient, publisher: Publisher, settings: Settings, statistics: dict[str, Any]
+    client: httpx.AsyncClient,
+    publisher: Publisher,
+    status_settings: StatusSettings,
+    store: FileStore,
+    statistics: dict[str, Any],
 ) -> None:
+    settings = status_settings
     ids = [new_file_id() for _ in range(ORDINARY)]
     poison = new_file_id()
     topic = settings.topic_prefix + LIFECYCLE.name
@@ -251,3 +258,9 @@ async def test_sixty_files_are_completed_beside_one_whose_result_cannot_be_store
         for each in (await client.get("/api/files", params={"limit": 200})).json()["items"]
     }
     assert listed == dict.fromkeys(ids, "completed") | {poison: "processing"}
+    # A fresh projector, and a replay, come to the same.
+    before = await store.get_many([*ids, poison])
+    assert (await replay(settings, verify_only=True)).files == 0
+    await store.drop()
+    await replay(settings)
+    assert await store.get_many([*ids, poison]) == before
