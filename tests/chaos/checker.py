@@ -36,6 +36,12 @@ MAX_LOG = 4 << 20
 """Bytes; in a run of 2,000 files some hundred thousand are usual, with each failure in a line."""
 
 
+def forgotten_files(evidence: Evidence) -> Iterator[Problem]:
+    """Whoever got a 202 is never answered 404, also while Kafka or MongoDB is away."""
+    for file_id in evidence.unknown:
+        yield Problem("was answered 202, and 404 a moment later", file_id)
+
+
 def unfinished_files(evidence: Evidence) -> Iterator[Problem]:
     """Every accepted file is terminal."""
     for file_id in evidence.accepted:
@@ -134,6 +140,7 @@ def drifted_files(evidence: Evidence) -> Iterator[Problem]:
 
 
 PROMISES: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
+    forgotten_files,
     unfinished_files,
     unplanned_outcomes,
     ambiguous_outcomes,

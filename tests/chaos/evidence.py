@@ -74,6 +74,8 @@ class Evidence:
     """Records that the group `processor` has not finished."""
     drift: str = ""
     """What the replay says differs between the log and MongoDB; empty if nothing does."""
+    unknown: Sequence[str] = ()
+    """Files that were answered 202, and 404 a moment later."""
     observations: Sequence[Observation] = ()
     """What watchers were told over SSE and WebSocket."""
     views: Views = field(default_factory=Views)
@@ -87,6 +89,7 @@ class Feed:
     accepted: dict[str, PlannedFile] = field(default_factory=dict)
     unreadable: list[Origin] = field(default_factory=list)
     """Where records were put that are no events or cannot be stored."""
+    unknown: list[str] = field(default_factory=list)
 
 
 async def collect(
@@ -114,6 +117,7 @@ async def collect(
         letters=[letter for letter in letters if isinstance(letter, FileDead)],
         lag=await group_lag(settings),
         drift=await _drift(settings),
+        unknown=feed.unknown,
         observations=observations,
     )
 

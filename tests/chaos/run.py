@@ -65,7 +65,7 @@ async def run(
                 striking = group.create_task(
                     _strike_all(schedule, began, installation, strike_part or installation.suffer)
                 )
-                group.create_task(_upload_all(plan, began, installation.upload_url, feed))
+                group.create_task(_upload_all(plan, began, installation, feed))
                 group.create_task(_spoil(settings, plan, began, feed))
             await _until_calm(settings, feed, seconds=calm)
             views, evidence = await asyncio.gather(
@@ -113,16 +113,18 @@ async def _strike(fault: Fault, began: float, installation: Pods, strike_part: S
     return await (strike_part(fault) if fault.concerns_part else installation.suffer(fault))
 
 
-async def _upload_all(plan: Plan, began: float, address: str, feed: Feed) -> None:
+async def _upload_all(plan: Plan, began: float, installation: Pods, feed: Feed) -> None:
     at_once = asyncio.Semaphore(AT_ONCE)
 
     async def upload(file: PlannedFile, http: httpx.AsyncClient) -> None:
         async with at_once:
             file_id = await _upload(file, http)
         feed.accepted[file_id] = file
+        if await _is_unknown(file_id, installation.status_url, http):
+            feed.unknown.append(file_id)
 
     async with (
-        httpx.AsyncClient(base_url=address, timeout=30) as http,
+        httpx.AsyncClient(base_url=installation.upload_url, timeout=30) as http,
         asyncio.TaskGroup() as group,
     ):
         for file in plan.files:
@@ -150,6 +152,15 @@ async def _upload(file: PlannedFile, http: httpx.AsyncClient) -> str:
             assert answer.status_code in TURNED_AWAY, why
         assert time.monotonic() < deadline, why
         await asyncio.sleep(1)
+
+
+async def _is_unknown(file_id: str, status_url: str, http: httpx.AsyncClient) -> bool:
+    """Whether the status service knows no file that upload has just accepted."""
+    try:
+        answer = await http.get(f"{status_url}/api/files/{file_id}")
+    except httpx.TransportError:
+        return False  # It was killed: who asks again is answered.
+    return answer.status_code == 404
 
 
 async def _spoil(settings: Settings, plan: Plan, began: float, feed: Feed) -> None:

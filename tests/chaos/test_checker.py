@@ -27,6 +27,7 @@ from tests.chaos.checker import (
     drifted_files,
     endless_logs,
     fallen_services,
+    forgotten_files,
     lost_letters,
     outcomes_that_moved,
     records_left_over,
@@ -207,6 +208,7 @@ def test_an_attempt_that_failed_for_want_of_room_is_explained_by_a_full_disk_alo
 
 def test_what_is_left_over_lost_fallen_flooded_or_drifted_is_found() -> None:
     run = evidence(uploaded(), completed())
+    assert list(forgotten_files(replace(run, unknown=[FILE])))
     assert list(records_left_over(replace(run, lag=1)))
     assert list(lost_letters(replace(run, unreadable=[Origin("file.uploaded", 0, 7)])))
     assert list(fallen_services(replace(run, fallen=["pod-1 ended with exit code 1"])))
