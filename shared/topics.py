@@ -107,11 +107,11 @@ USAGE = Topic(
 )
 DEAD = Topic(
     name="file.dead",
-    purpose="Records that could not be read or were given up, with reason and origin.",
+    purpose="Records that could not be read or stored, or were given up, with reason and origin.",
     carries=(EventType.DEAD,),
     partitions=3,
     retention=timedelta(days=30),
-    writers=("processor", "projector"),
+    writers=("processor", "projector", "upload", "status"),
     readers=("status",),
 )
 

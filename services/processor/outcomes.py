@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -94,7 +95,8 @@ class Outcomes:
         Args:
             time_limit: seconds that the attempt may take.
         """
-        data = ProcessingData(**work.counts, pod=self._pod, time_limit=time_limit)
+        told = time_limit if math.isfinite(time_limit) else None  # JSON has no infinity.
+        data = ProcessingData(**work.counts, pod=self._pod, time_limit=told)
         try:
             await self._publisher.post(FileProcessing.of(work.file_id, data, source=SOURCE))
         except KafkaUnavailableError as error:

@@ -1,10 +1,13 @@
 """What waits for a subscriber is bounded: progress is left out first, then it is cut off."""
 
 import asyncio
+from typing import Any
+
+import pytest
 
 from services.status.cursor import Partition, Place
 from services.status.filter import Filter
-from services.status.projection import fold
+from services.status.projection import apply, fold
 from services.status.subscription import (
     AT_ONCE,
     CONFLATE_ABOVE,
@@ -12,6 +15,7 @@ from services.status.subscription import (
     MAX_DELAY,
     Subscription,
 )
+from services.status.telling import beat_each, tell_each
 from services.status.update import Batch, Batches, Update
 from shared.events import StatusEvent
 from tests.support.builders import about, processing, progressed, uploaded
@@ -293,3 +297,35 @@ async def test_a_line_that_takes_nothing_is_cut_and_one_that_is_closed_is_told()
     other, line = detached()
     other.close()
     assert line.ends == ["goodbye"]
+
+
+class Broken:
+    """A subscriber whose connection fails in a way that nobody foresaw."""
+
+    def __init__(self) -> None:
+        self.is_cut = False
+
+    def tell(self, *_: object) -> int:
+        raise ZeroDivisionError("nobody foresaw it")
+
+    def beat(self, _: object) -> None:
+        raise ZeroDivisionError("nobody foresaw it")
+
+    def cut_off(self) -> None:
+        self.is_cut = True
+
+
+def test_a_subscriber_that_cannot_be_told_is_cut_off_and_keeps_nothing_from_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    broken: Any = Broken()
+    sound = Subscription(Filter())
+    update = Update(apply(None, uploaded(), 0))
+    tell_each({broken: [update], sound: [update]}, Batches(""), 0.0)
+    assert broken.is_cut
+    assert not sound.is_cut
+    assert sound._backlog == [update]
+    assert update.status.file_id in caplog.text
+    broken.is_cut = False
+    beat_each([broken, sound], Batches(""))
+    assert broken.is_cut
