@@ -10,7 +10,7 @@ import hmac
 import logging
 import re
 
-from shared.settings import SealSettings
+from shared.settings import AccessSettings, SealSettings
 
 log = logging.getLogger(__name__)
 
@@ -91,4 +91,9 @@ UNSEALED = Seal(None)
 def seal_of(settings: SealSettings) -> Seal:
     """Return the seal of the installation that the settings describe."""
     secret = settings.seal_secret or settings.auth_secret
+    if secret is None and isinstance(settings, AccessSettings) and settings.auth == "jwt":
+        log.warning(
+            "API keys and webhooks are not sealed: whoever can write to the blob store can make "
+            "some. Set WAYBILL_SEAL_SECRET and run `waybill keys sign`."
+        )
     return Seal(None if secret is None else secret.get_secret_value().encode())

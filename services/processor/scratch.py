@@ -88,8 +88,15 @@ def _sweep(root: Path) -> None:
     """Remove the directories of pods that are gone: nobody holds their locks."""
     for folder in root.glob(f"{PREFIX}*"):
         try:
-            with (folder / LOCK).open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                remove_tree(folder)
+            if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+                continue  # Everybody may make a directory of this name in `/tmp`.
+            lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError:
-            continue  # Held by a living pod, or another user's.
+            continue  # It has just been removed, or is no directory of a pod.
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_tree(folder)
+        except BlockingIOError:
+            continue  # Held by a living pod.
+        finally:
+            os.close(lock)

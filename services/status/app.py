@@ -96,8 +96,9 @@ def create_app(settings: StatusSettings) -> FastAPI:
         deletions = Deletions(hub, publisher)
         blobs = open_blob_store(settings)
         hub.outbox = uploads_waiting = WaitingUploads(blobs)
-        keys = ApiKeys(blobs, seal=seal_of(settings))
-        webhooks = Webhooks(blobs, seal=seal_of(settings))
+        seal = seal_of(settings)
+        keys = ApiKeys(blobs, seal=seal)
+        webhooks = Webhooks(blobs, seal=seal)
         outbound = Outbound(private=settings.webhooks_private, seconds=WEBHOOK_TIMEOUT)
         courier = Courier(
             settings=settings,

@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -14,8 +15,10 @@ from typing import Any
 
 import psutil
 import pytest
+from prometheus_client import REGISTRY
 
 from services.processor.channel import Done
+from services.processor.isolation.cell import prepare_isolation
 from services.processor.isolation.limits import MAX_DESCRIPTORS, MAX_PROCESSES, Limits
 from services.processor.isolation.rung import REMEDIES, Layer, Policy, Rung, refusal, rung_of
 from services.processor.workers import WorkerPool
@@ -327,3 +330,27 @@ def found_without_landlock(folder: Path) -> dict[str, Any]:
     assert done.returncode == 1, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     return report
+
+
+@pytest.mark.parametrize(
+    ("policy", "rung", "said"),
+    [(Policy.OFF, Rung.NONE, "NOT isolated"), (Policy.PREFER, Rung.NAMESPACES, "namespaces")],
+)
+async def test_the_log_and_a_metric_tell_how_well_workers_are_isolated(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, policy: Policy, rung: Rung, said: str
+) -> None:
+    isolation = prepare_isolation(policy, hidden=[tmp_path])
+    limits = Limits(memory=512 << 20)
+    pool = WorkerPool(size=1, folder=tmp_path, limits=limits, time_limit=10, isolation=isolation)
+    with caplog.at_level(logging.INFO):
+        await pool.start()
+    reached = rung_of(pool.missing)
+    await pool.stop()
+    if policy is Policy.PREFER and reached is not rung:
+        pytest.skip(f"this machine allows the rung {reached} only")
+    assert said in caplog.text
+    told = {each: REGISTRY.get_sample_value(METRIC, {"rung": each}) for each in Rung}
+    assert told == {each: float(each is rung) for each in Rung}
+
+
+METRIC = "waybill_isolation_rung"

@@ -5,7 +5,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from services.processor.scratch import Scratch
+from services.processor.scratch import LOCK, PREFIX, Scratch
 
 
 async def test_the_directory_of_an_attempt_is_removed_with_what_is_in_it(tmp_path: Path) -> None:
@@ -33,6 +33,18 @@ def test_a_new_pod_removes_what_a_killed_one_left_and_spares_the_living(tmp_path
     living.remove()
     new.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_somebody_made_for_a_pod_is_left_alone(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("x")
+    trap = tmp_path / f"{PREFIX}trap"
+    trap.mkdir()
+    (trap / LOCK).symlink_to(precious)
+    (tmp_path / f"{PREFIX}link").symlink_to(tmp_path)
+    Scratch(str(tmp_path)).remove()
+    assert precious.read_text() == "x"
+    assert trap.is_dir()
 
 
 def test_pods_that_start_at_the_same_moment_leave_each_other_alone(tmp_path: Path) -> None:
