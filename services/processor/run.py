@@ -142,7 +142,7 @@ class Runner:
             if isinstance(outcome, Broken):
                 outcome.error = cleaned(outcome.error)
                 return await self._judge(work, outcome, folder, began)
-            self._space.look()
+            self._space.glance()
             if self._space.was_empty_since(began):
                 # What the work wrote may be cut off without anybody having noticed.
                 return blame_machine(failure("disk_full"), postponed=work.postponed)

@@ -29,6 +29,9 @@ NOTHING, NOTHING_SHARE = 64 << 10, 1 / 100
 LOOK_EVERY = 0.25
 """Seconds between two looks, each a few microseconds: temporary files come and go."""
 
+GLANCE_EVERY = 0.01
+"""Seconds within which a look need not be repeated."""
+
 TRY_EVERY = 8
 """Looks after which a file is written, as quotas show in no other way."""
 
@@ -39,6 +42,7 @@ class ScratchSpace:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._full_at = self._empty_at = float("-inf")
+        self._looked_at = float("-inf")
         self._refused: int | None = None
         """Number of the error with which the disk refused a file."""
         self.trouble: str | None = None
@@ -68,13 +72,18 @@ class ScratchSpace:
             no_names = disk.f_files > 0 and disk.f_favail == 0
         except OSError as error:
             self._refused, no_names = error.errno, False
-        now = time.monotonic()
+        self._looked_at = now = time.monotonic()
         is_empty = no_names or bool(self._refused)
         if is_empty or self.free < min(NOTHING, self.total * NOTHING_SHARE):
             self._empty_at = now
         if is_empty or self.free < min(LOW, self.total * LOW_SHARE):
             self._full_at = now
         self._change(is_full=self._full_at == now)
+
+    def glance(self) -> None:
+        """Look, unless that was done just now: thousands of short files may end in a second."""
+        if time.monotonic() - self._looked_at > GLANCE_EVERY:
+            self.look()
 
     def _write_a_file(self) -> None:
         path = self._folder / "room"

@@ -223,6 +223,19 @@ class TestScratchSpace:
         disk["f_blocks"] = disk["f_bavail"] = 8
         assert ScratchSpace(tmp_path).trouble is None
 
+    def test_is_not_looked_at_for_each_of_many_short_files(
+        self, disk: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        space, now = ScratchSpace(tmp_path), time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+        space.look()
+        disk["f_bavail"] = 0
+        space.glance()
+        assert space.trouble is None
+        now += 1
+        space.glance()
+        assert space.trouble is not None
+
     async def test_is_watched(self, disk: dict[str, int], tmp_path: Path) -> None:
         space = ScratchSpace(tmp_path)
         watching = asyncio.create_task(space.watch(one_run()))
