@@ -81,6 +81,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._clear_timers()
         self._partial, self._held = bytearray(), b""
         super().connection_lost(exc)
+        # What would keep us alive until the garbage collector looks, which it does seldom.
+        self.cycle = self._refusal = self._chunks = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """Called when bytes have come."""

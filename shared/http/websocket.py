@@ -83,10 +83,10 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
                 self._refuse(f"A message has more than {limits.MAX_FRAGMENTS} frames.")
 
     def handle_ping(self) -> None:
-        """Called with a ping; the answer is dropped if the client does not read."""
+        """Called with a ping; not answered if the client does not read, or before it is open."""
         if not self._count():
             return
-        if self.writable.is_set():
+        if self.handshake_complete and self.writable.is_set():
             super().handle_ping()
         else:
             self.conn.data_to_send()

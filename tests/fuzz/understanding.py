@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from services.upload.wire import LargeBodies
 from shared.http.protocol import BoundedHttpProtocol
 from tests.fuzz.heads import Sample
+from tests.support.serving import listening
 
 QUIET = 0.5
 """Seconds of silence after which a server is taken to say no more. What is cut off by that can only
@@ -123,12 +124,8 @@ async def recorded(http: type[BoundedHttpProtocol] | str) -> AsyncIterator[tuple
     """A recorder behind a protocol of ours, or uvicorn's h11, and its port."""
     recorder = Recorder()
     config = uvicorn.Config(recorder, log_config=None, http=http, lifespan="off")
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        yield recorder, listener.getsockname()[1]
-        server.should_exit = True
-        await serving
+    async with listening(config) as port:
+        yield recorder, port
 
 
 async def answered(port: int, raw: bytes) -> bytes:

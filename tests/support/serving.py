@@ -48,6 +48,19 @@ async def served(
                 await serving
 
 
+@asynccontextmanager
+async def listening(config: uvicorn.Config) -> AsyncIterator[int]:
+    """Serve what a configuration names; yields the port."""
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            await serving
+
+
 async def until_ready(client: httpx.AsyncClient, *, seconds: float = 30.0) -> None:
     """Wait until the service says that it can serve."""
     async with asyncio.timeout(seconds):

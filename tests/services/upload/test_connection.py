@@ -27,6 +27,7 @@ FORM_HEAD = (
     f"POST {UPLOAD} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n"
     "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
 ).encode()
+FORM = "Content-Type: multipart/form-data"
 PART_HEAD = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
 
 
@@ -205,3 +206,66 @@ async def test_a_connection_serves_many_uploads(service: Service) -> None:
         for number in range(20):
             answer = await client.post(UPLOAD, content=os.urandom(1 + 1000 * number))
             assert answer.status_code == 202
+
+
+class TestRefusalByTheHead:
+    """It comes before the body is asked for."""
+
+    @pytest.mark.parametrize(
+        ("target", "header", "code"),
+        [
+            (f"{UPLOAD}?label.=x", "X: y", "bad_parameter"),
+            (f"{UPLOAD}?label.a={'x' * 300}", "X: y", "bad_parameter"),
+            (f"{UPLOAD}?deduplicate=maybe", "X: y", "bad_parameter"),
+            (UPLOAD, "Idempotency-Key: ", "bad_idempotency_key"),
+            (UPLOAD, "Content-Encoding: gzip", "forbidden_type"),
+            (UPLOAD, FORM, "broken_multipart"),
+            (
+                UPLOAD,
+                f"{FORM}; boundary=a; boundary=b",
+                "malformed_request",
+            ),
+            (f"{UPLOAD}/from-url", "Content-Type: application/json", "fetching_off"),
+            (f"{UPLOAD}/direct", "Content-Type: application/json", "direct_off"),
+            ("/api/uploads", "Upload-Length: 5", "tus_version"),
+            ("/api/uploads/none", "Tus-Resumable: 1.0.0", "bad_parameter"),
+        ],
+    )
+    async def test_and_no_100_is_sent(
+        self, service: Service, target: str, header: str, code: str
+    ) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        head = f"POST {target} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n"
+        writer.write(f"{head}Content-Length: 500000\r\nExpect: 100-continue\r\n\r\n".encode())
+        async with asyncio.timeout(20):
+            answer = await reader.read()
+
+        assert b" 100 " not in answer
+        assert f'"code":"{code}"'.encode() in answer
+        assert b"connection: close" in answer
+        writer.close()
+
+    async def test_two_keys_are_none(self, service: Service) -> None:
+        two = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
+        answer = await service.post(content=b"x", headers=two)
+
+        assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request")
+
+    async def test_a_websocket_is_answered(self, service: Service) -> None:
+        headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        answer = await service.client.get(UPLOAD, headers=headers)
+
+        assert answer.status_code == 405
+
+    @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+    async def test_curl_that_offers_http2_is_served(self, service: Service) -> None:
+        curl = await asyncio.create_subprocess_exec(
+            *("curl", "--silent", "--http2", "--max-time", "20", "--data-binary", "some words"),
+            *("--header", "Content-Type: text/plain", "--write-out", "%{http_code}"),
+            *("--next", "--silent", f"http://127.0.0.1:{service.port}/health/live"),
+            f"http://127.0.0.1:{service.port}{UPLOAD}",
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await curl.communicate()
+
+        assert b'"status"' in out

@@ -1,6 +1,7 @@
 """A connection of ours, on a real socket: bounded, and never read in two ways."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 
@@ -9,7 +10,7 @@ from prometheus_client import REGISTRY
 
 from shared.http import limits
 from shared.http.protocol import BoundedHttpProtocol
-from tests.fuzz.understanding import Recorder, Understood, recorded
+from tests.fuzz.understanding import Recorder, Understood, answered, recorded
 
 SECOND = b"GET /second HTTP/1.1\r\nHost: a\r\n\r\n"
 CHUNKED = b"POST /first HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -278,3 +279,36 @@ async def test_a_client_that_reads_nothing_is_let_go(server: tuple[Recorder, int
         while not recorder.is_gone:
             await asyncio.sleep(0.05)
     writer.transport.abort()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        SECOND,
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        CHUNKED + b"x\r\n",
+        CHUNKED + b"5\r\nhello\r\n0\r\n\r\n" + SECOND,
+        b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx",
+        b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\nx",
+        SECOND.replace(b"Host", b"Connection: Upgrade\r\nUpgrade: h2c\r\nHost"),
+    ],
+)
+async def test_nothing_of_a_connection_is_left_for_the_garbage_collector(
+    server: tuple[Recorder, int], raw: bytes
+) -> None:
+    def alive() -> int:
+        return sum(isinstance(each, BoundedHttpProtocol) for each in gc.get_objects())
+
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        for _ in range(5):
+            await answered(server[1], raw)
+        async with asyncio.timeout(5):
+            while alive() > before:
+                await asyncio.sleep(0.05)
+    finally:
+        gc.enable()
