@@ -1,5 +1,6 @@
 """The isolation of one worker process: the pod decides on a cell, and the worker enters it."""
 
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -38,6 +39,8 @@ class Isolation:
     """paths that a worker may read"""
     changes_user: bool = False
     """whether every worker runs as a user of its own"""
+    needs_tree: bool = False
+    """whether such a user reaches its code only in a root directory of its own"""
 
     def cell(self, folder: Path) -> "Cell":
         """Return the cell of one worker.
@@ -50,6 +53,7 @@ class Isolation:
             folder=folder,
             readable=self.readable,
             user=user,
+            needs_tree=self.needs_tree,
             is_open=self.policy is Policy.OFF,
         )
 
@@ -66,25 +70,20 @@ def prepare_isolation(
         hidden: what no worker may read, although it lies where code lies.
         more: paths that workers may read beside programs, libraries and code.
     """
-    return Isolation(
-        policy=policy,
-        readable=paths.readable_paths(hidden, more),
-        changes_user=policy is not Policy.OFF and _can_change_user(),
-    )
-
-
-def _can_change_user() -> bool:
-    """Return whether workers can run as other users: this pod may, and they can read their code."""
-    if not identity.has_capabilities():
-        return False
-    needs_parents = not namespaces.can_make(with_user_namespace=False)
+    readable = paths.readable_paths(hidden, more)
+    if policy is Policy.OFF or not identity.has_capabilities():
+        return Isolation(policy=policy, readable=readable)
     code = (os.__file__, __file__)
-    if identity.can_be_read_by_others(code, with_parents=needs_parents):
-        return True
+    is_reachable = identity.can_be_read_by_others(code, with_parents=True)
+    is_readable = identity.can_be_read_by_others(code, with_parents=False)
+    if is_reachable or (is_readable and namespaces.can_make(with_user_namespace=False)):
+        return Isolation(
+            policy=policy, readable=readable, changes_user=True, needs_tree=not is_reachable
+        )
     log.warning(
         "Workers run as the user of the pod, since others cannot read %s.", " or ".join(code)
     )
-    return False
+    return Isolation(policy=policy, readable=readable)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +95,8 @@ class Cell:
     readable: tuple[str, ...] = ()
     user: int | None = None
     """None for the user of the pod"""
+    needs_tree: bool = False
+    """whether the user reaches its code only in a root directory of its own"""
     is_open: bool = False
     """whether it is not isolated at all"""
 
@@ -136,6 +137,9 @@ class Cell:
 
         Returns:
             The layers that this machine does not allow.
+
+        Raises:
+            OSError: the worker could not work, or a limit cannot be set.
         """
         if self.is_open or not IS_LINUX:
             renounce(limits, processes=None)
@@ -155,6 +159,8 @@ class Cell:
             prctl(PR_SET_CHILD_SUBREAPER, 1)
         elif not root.is_entered:
             missing.append(Layer.NAMESPACES)
+        if self.needs_tree and not root.is_entered:
+            raise OSError(errno.EACCES, "this user reaches its code only in a root of its own")
         if os.getuid() == 0:
             missing.append(Layer.USER)
         shares_user = self.user is None and not root.is_entered
