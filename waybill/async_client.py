@@ -68,11 +68,12 @@ class AsyncClient:
         content_type: str | None = None,
         labels: Mapping[str, str] | None = None,
         deduplicate: bool | None = None,
+        allow_empty: bool = False,
     ) -> Status:
         """Hand over a file; it is streamed from the disk, read by a thread, again if need be.
 
         Args:
-            deduplicate: as `Client.upload`.
+            deduplicate, allow_empty: as `Client.upload`.
 
         Raises:
             OSError: the file cannot be read.
@@ -81,7 +82,12 @@ class AsyncClient:
         try:
             size = (await asyncio.to_thread(path.stat)).st_size
             call = self._calls.upload(
-                path.name, size, content_type, labels, deduplicate=deduplicate
+                path.name,
+                size,
+                content_type,
+                labels,
+                deduplicate=deduplicate,
+                allow_empty=allow_empty,
             )
             return await self._upload(call, _blocks(file))
         finally:
@@ -94,6 +100,7 @@ class AsyncClient:
         content_type: str | None = None,
         labels: Mapping[str, str] | None = None,
         sha256: str | None = None,
+        allow_empty: bool = False,
     ) -> Status:
         """Hand over a file by putting it into the object store oneself: as `Client`'s.
 
@@ -103,7 +110,9 @@ class AsyncClient:
         file = await asyncio.to_thread(path.open, "rb")
         try:
             size = (await asyncio.to_thread(path.stat)).st_size
-            call, asked = self._calls.direct(path.name, size, content_type, labels, sha256)
+            call, asked = self._calls.direct(
+                path.name, size, content_type, labels, sha256, allow_empty=allow_empty
+            )
             address = await self._upload(call, lambda: asked)
             try:
                 await self._put(address["url"], size, _blocks(file))
@@ -124,12 +133,15 @@ class AsyncClient:
         content_type: str | None = None,
         labels: Mapping[str, str] | None = None,
         deduplicate: bool | None = None,
+        allow_empty: bool = False,
     ) -> Status:
         """Hand over a file of `size` bytes, at once or in blocks.
 
         In blocks it can be sent only once: what fails then is not tried again.
         """
-        call = self._calls.upload(name, size, content_type, labels, deduplicate=deduplicate)
+        call = self._calls.upload(
+            name, size, content_type, labels, deduplicate=deduplicate, allow_empty=allow_empty
+        )
         if isinstance(content, bytes):
             return await self._upload(call, lambda: content)
         return await self._answer(call, content=content)

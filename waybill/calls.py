@@ -73,11 +73,14 @@ class Calls:
         labels: Mapping[str, str] | None,
         *,
         deduplicate: bool | None,
+        allow_empty: bool = False,
     ) -> Call:
         guessed = content_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
         params = {"name": name} | {f"label.{key}": value for key, value in (labels or {}).items()}
         if deduplicate is not None:
             params["deduplicate"] = str(deduplicate).lower()
+        if allow_empty:
+            params["allow_empty"] = "true"
         headers = {
             "Content-Type": guessed,
             "Content-Length": str(size),
@@ -92,11 +95,16 @@ class Calls:
         content_type: str | None,
         labels: Mapping[str, str] | None,
         sha256: str | None,
+        *,
+        allow_empty: bool = False,
     ) -> tuple[Call, bytes]:
         """Asks for an address to put a file to; with the body."""
-        asked = {"name": name, "size": size, "labels": dict(labels or {})} | _given(
-            content_type=content_type or mimetypes.guess_type(name)[0], sha256=sha256
+        asked: dict[str, Any] = {"name": name, "size": size, "labels": dict(labels or {})} | _given(
+            content_type=content_type or mimetypes.guess_type(name)[0],
+            sha256=sha256,
         )
+        if allow_empty:
+            asked["allow_empty"] = True
         headers = {"Content-Type": "application/json", "Idempotency-Key": f'"{uuid4()}"'}
         url = f"{self._addresses.upload}/api/files/upload/direct"
         return Call("POST", url, headers=headers), json.dumps(asked).encode()

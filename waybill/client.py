@@ -80,6 +80,7 @@ class Client:
         content_type: str | None = None,
         labels: Mapping[str, str] | None = None,
         deduplicate: bool | None = None,
+        allow_empty: bool = False,
         on_sent: Callable[[int], None] = lambda _: None,
     ) -> Status:
         """Hand over a file; it is streamed from the disk, again if need be.
@@ -87,6 +88,7 @@ class Client:
         Args:
             deduplicate: whether an earlier file with the same content will do, which is marked
                 `deduplicated` then; by default as the service has it.
+            allow_empty: whether a file without content is accepted.
             on_sent: called with the number of bytes, each time some were sent; with a negative
                 number when the file is sent again from its beginning.
 
@@ -96,7 +98,12 @@ class Client:
         with path.open("rb") as file:
             size = path.stat().st_size
             call = self._calls.upload(
-                path.name, size, content_type, labels, deduplicate=deduplicate
+                path.name,
+                size,
+                content_type,
+                labels,
+                deduplicate=deduplicate,
+                allow_empty=allow_empty,
             )
             return self._upload(call, _blocks(file, on_sent))
 
@@ -107,20 +114,23 @@ class Client:
         content_type: str | None = None,
         labels: Mapping[str, str] | None = None,
         sha256: str | None = None,
+        allow_empty: bool = False,
         on_sent: Callable[[int], None] = lambda _: None,
     ) -> Status:
         """Hand over a file by putting it into the object store oneself, where that is allowed.
 
         Args:
             sha256: in hexadecimal digits, lower case; the file is worked on only if it is its.
-            on_sent: as for `upload`.
+            allow_empty, on_sent: as for `upload`.
 
         Raises:
             OSError: the file cannot be read.
         """
         with path.open("rb") as file:
             size = path.stat().st_size
-            call, asked = self._calls.direct(path.name, size, content_type, labels, sha256)
+            call, asked = self._calls.direct(
+                path.name, size, content_type, labels, sha256, allow_empty=allow_empty
+            )
             address = self._upload(call, lambda: asked)
             try:
                 self._put(address["url"], size, _blocks(file, on_sent))
@@ -139,12 +149,15 @@ class Client:
         content_type: str | None = None,
         labels: Mapping[str, str] | None = None,
         deduplicate: bool | None = None,
+        allow_empty: bool = False,
     ) -> Status:
         """Hand over a file of `size` bytes, at once or in blocks.
 
         In blocks it can be sent only once: what fails then is not tried again.
         """
-        call = self._calls.upload(name, size, content_type, labels, deduplicate=deduplicate)
+        call = self._calls.upload(
+            name, size, content_type, labels, deduplicate=deduplicate, allow_empty=allow_empty
+        )
         if isinstance(content, bytes):
             return self._upload(call, lambda: content)
         return self._answer(call, content=content)

@@ -1,5 +1,7 @@
 """The indexes of the files in MongoDB: every list of the API walks one of them in order."""
 
+from datetime import UTC, datetime
+
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from services.status.name_search import BY_NAME
@@ -27,15 +29,27 @@ def _of_those_who_have(field: str) -> IndexModel:
     )
 
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""Before every deletion."""
+
+LAST = datetime(9999, 1, 1, tzinfo=UTC)
+"""After every deletion."""
+
 INDEXES = [
     IndexModel(BY_STATE),
     IndexModel(BY_CHANGE),
     *map(_of_those_who_have, ("owner", "tenant", "batch_id", "label_index", "shares.reader")),
     IndexModel("to_erase", sparse=True),
     IndexModel(KEYS, name=BY_NAME),
+    IndexModel(
+        [("status", ASCENDING), ("deleted_at", ASCENDING)],
+        name="deleted",
+        partialFilterExpression={"deleted_at": {"$gt": EPOCH}},
+    ),
     IndexModel("cancel_run", name="to_cancel", partialFilterExpression={"cancel_run": {"$gt": 0}}),
 ]
-"""Those of the lists, and those that find the few files to be erased or to be cancelled.
+"""Those of the lists, those that find the few files to be erased or to be cancelled, and the one
+that counts deleted files.
 
 Of a list each ends with what it is sorted by, so that MongoDB neither sorts nor reads a collection
 from end to end. Few of these fields change while a file is worked on, since the projector pays for

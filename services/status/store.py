@@ -26,7 +26,7 @@ from pymongo.errors import (
 
 from services.status.access import EVERYTHING, Visibility
 from services.status.conditions import conditions
-from services.status.indexes import BY_CHANGE, INDEXES, OF_ALL
+from services.status.indexes import BY_CHANGE, EPOCH, INDEXES, LAST, OF_ALL
 from services.status.name_search import NameSearch
 from services.status.names import KEPT
 from services.status.projection import State, Status
@@ -286,10 +286,10 @@ class FileStore:
 
     @translated
     async def counts(self, visible_to: Visibility = EVERYTHING) -> dict[State, int]:
-        """How many files have each status.
+        """How many files have each status; deleted files are not counted.
 
         Of all files those that are completed are most, so they are what the others leave of
-        MongoDB's own count; deleted files are among them.
+        MongoDB's own count.
         """
         if not visible_to.everything:
             return await self.counts_of(Query(visible_to=visible_to))
@@ -297,7 +297,12 @@ class FileStore:
         for state in set(State) - {State.COMPLETED}:
             counts[state] = await self._count({"status": state.value})
         whole = await self._files.estimated_document_count()
-        counts[State.COMPLETED] = max(0, whole - sum(counts.values()))
+        counts[State.COMPLETED] = whole - sum(counts.values())
+        for state in State:
+            deleted = await self._count(
+                {"status": state.value, "deleted_at": {"$gt": EPOCH, "$lt": LAST}}
+            )
+            counts[state] = max(0, counts[state] - deleted)
         return counts
 
     @translated

@@ -5,6 +5,7 @@ from typing import Annotated, Any, TypedDict, cast
 import orjson
 from fastapi import APIRouter, Depends, Header, Request, Response
 
+from services.upload.batch import described
 from services.upload.deposits import Deposits
 from services.upload.desk import Desk
 from services.upload.idempotency import read_key
@@ -26,6 +27,9 @@ from shared.problems import ERROR_RESPONSES
 
 RETRY_AFTER = "1"
 """Seconds after which a first look at the status is worth while."""
+
+REPLAYED = "Idempotent-Replayed"
+"""The header that says that an earlier request with the same `Idempotency-Key` was answered so."""
 
 
 class State(TypedDict):
@@ -78,11 +82,13 @@ async def upload(request: Request, asker: Uploader) -> Response:
     """Hand over one or several files.
 
     The answer 202 means that each file is stored and its event is in Kafka, or waits in the blob
-    store until Kafka answers: nothing accepted is lost. Files of one request are accepted together
-    or not at all. Sent again with the same `Idempotency-Key`, they stay the same files. Labels are
-    form fields, or for a raw body query parameters, named `label.<key>`. With `deduplicate=true`,
-    where `WAYBILL_DEDUPLICATE` allows it, the answer has the earlier file of the same owner,
-    content and type if there is one, marked `deduplicated`.
+    store until Kafka answers: nothing accepted is lost. A file that is not acceptable is told of
+    under `refused`, beside those that are; with `atomic=true` all files of a request are accepted
+    or none. With `allow_empty=true` files without content are accepted. Sent again with the same
+    `Idempotency-Key`, they stay the same files. Labels are form fields, or for a raw body query
+    parameters, named `label.<key>`. With `deduplicate=true`, where `WAYBILL_DEDUPLICATE` allows it,
+    the answer has the earlier file of the same owner, content and type if there is one, marked
+    `deduplicated`.
     """
     return await take(request, asker)
 
@@ -101,12 +107,20 @@ def answer(accepted: Accepted, status_service: str) -> Response:
     if accepted.batch_id is None:
         content, location = files[0], files[0]["status_url"]
     else:
-        content = {"batch_id": accepted.batch_id, "status": "pending", "files": files}
+        content = {
+            "batch_id": accepted.batch_id,
+            "status": "pending",
+            "files": files,
+            "refused": described(accepted.refused),
+        }
         location = f"{status_service}/api/files?batch_id={accepted.batch_id}"
+    headers = {"Location": location, "Retry-After": RETRY_AFTER}
+    if accepted.replayed:
+        headers[REPLAYED] = "true"
     return Response(
         orjson.dumps(content),
         202 if is_new else 200,
-        headers={"Location": location, "Retry-After": RETRY_AFTER},
+        headers=headers,
         media_type="application/json",
     )
 

@@ -56,6 +56,8 @@ class IncomingFile:
     declared_charset: str | None = None
     read: Read
     """The next piece of the content; b"" at its end."""
+    chosen: bool = True
+    """Whether there is a file at all: a browser sends a nameless part where none was chosen."""
 
 
 class Body(Protocol):
@@ -168,6 +170,7 @@ class IncomingBody:
                 declared_type=declared_type(part.headers.get("content-type")),
                 declared_charset=charset(part.headers.get("content-type")),
                 read=part.read,
+                chosen=bool(given),
             )
         if given:
             raise BadParameterError(

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import TypeAdapter
 
+from services.upload.batch import EMPTY
 from services.upload.charsets import CharsetProbe
 from services.upload.idempotency import Keys
 from services.upload.intake import Intake
@@ -54,6 +55,7 @@ class Said:
     declared_charset: str | None = None
     sha256: str | None
     labels: dict[str, str]
+    allow_empty: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,8 @@ class Deposit:
     said: Said
     file: StoredFile | None = None
     """What it became."""
+    is_repeated: bool = False
+    """Whether it was asked for before, with the same Idempotency-Key."""
 
 
 _DEPOSIT = TypeAdapter(Deposit)
@@ -125,8 +129,8 @@ class Deposits:
                 f"The file has {said.size} bytes; at most {self._settings.max_file_size} are "
                 "accepted."
             )
-        if said.size == 0:
-            raise EmptyFileError("The file is empty; send a file with content.")
+        if said.size == 0 and not said.allow_empty:
+            raise EmptyFileError(EMPTY)
         deposit = Deposit(id=new_file_id(), said=said)
         if key is not None:
             deposit = await self._of_key(Keys.place(key, asker, "direct"), deposit)
@@ -166,7 +170,7 @@ class Deposits:
                 raise ReusedIdempotencyKeyError(
                     "Another file was announced with this Idempotency-Key; take a new key for it."
                 )
-            return first
+            return replace(first, is_repeated=True)
         return deposit
 
     async def find(self, deposit_id: str, asker: Principal) -> Deposit:
@@ -248,6 +252,10 @@ class Deposits:
 
     async def _judge(self, deposit: Deposit) -> StoredFile:
         place, said = source_key(deposit.id), deposit.said
+        if said.size == 0:
+            return self._intake.empty_file(
+                deposit.id, name=said.name, declared_type=said.declared_type
+            )
         head = await self._blobs.start(place, HEAD)
         try:
             content_type = accepted_type(

@@ -37,6 +37,7 @@ class DirectRequest(BaseModel):
         description="If given, the file is not worked on unless this is its hash.",
     )
     labels: dict[str, str] = Field(default={})
+    allow_empty: bool = Field(default=False, description="Accept a file without content.")
 
 
 class DirectUpload(BaseModel):
@@ -77,6 +78,7 @@ async def directing(request: Request) -> None:
 async def begin(
     asked: DirectRequest,
     request: Request,
+    response: Response,
     asker: api.Uploader,
     idempotency_key: Annotated[str | None, Header()] = None,
 ) -> DirectUpload:
@@ -95,9 +97,12 @@ async def begin(
         declared_charset=charset(asked.content_type),
         sha256=asked.sha256,
         labels=read_labels((PREFIX + name, value) for name, value in asked.labels.items()),
+        allow_empty=asked.allow_empty,
     )
     _state(request)["desk"].check_allowance(asker, announced=asked.size)
     deposit, url = await deposits.begin(said, asker, key=read_key(idempotency_key))
+    if deposit.is_repeated:
+        response.headers[api.REPLAYED] = "true"
     return DirectUpload(
         file_id=deposit.id,
         url=url,

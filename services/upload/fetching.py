@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.upload import api
+from services.upload.batch import ALLOW_EMPTY
 from services.upload.body import IncomingFile, declared_type
 from services.upload.duplicates import FIELD
 from services.upload.labels import PREFIX, read_labels
@@ -38,6 +39,7 @@ class FetchRequest(BaseModel):
     deduplicate: bool | None = Field(
         default=None, description="Give me the earlier file, if there is one with that content."
     )
+    allow_empty: bool = Field(default=False, description="Accept a file without content.")
 
 
 class FetchedBody:
@@ -50,6 +52,8 @@ class FetchedBody:
         self.fields = [(PREFIX + name, value) for name, value in asked.labels.items()]
         if asked.deduplicate is not None:
             self.fields.append((FIELD, str(asked.deduplicate).lower()))
+        if asked.allow_empty:
+            self.fields.append((ALLOW_EMPTY, "true"))
 
     @property
     def announced(self) -> int | None:

@@ -66,8 +66,10 @@ def fingerprint(accepted: Accepted) -> str:
     """What two requests have in common that ask for the same: their files' content, names, types
     and labels, however they are wrapped."""
     files = [(file.name, file.content_type, file.sha256) for file in accepted.files]
-    told = json.dumps([files, sorted(accepted.labels.items())])
-    return hashlib.sha256(told.encode()).hexdigest()
+    told: list[object] = [files, sorted(accepted.labels.items())]
+    if accepted.refused:
+        told.append([(file.index, file.name, file.code) for file in accepted.refused])
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

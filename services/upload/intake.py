@@ -1,24 +1,25 @@
 """Taking files in: store each one, then record them all as facts, or leave no trace.
 
-A request is accepted as a whole or not at all: every file is stored before the first event is
-published, and if any of them is refused, all are deleted again. An event that Kafka does not take
-in time waits in the outbox. One case cannot be undone: some of several events are published or
-wait, and others can do neither. The refusal then says which files were accepted.
+Every file of a request is stored before the first event is published. A file that is not acceptable
+is told of, and the others are accepted; with `atomic=true` all of them are, or none. An event that
+Kafka does not take in time waits in the outbox. One case cannot be undone: some of several events
+are published or wait, and others can do neither. The refusal then says which files were accepted.
 """
 
 import asyncio
 import hashlib
 import logging
 from contextlib import suppress
+from dataclasses import replace
 
+from services.upload.batch import ALLOW_EMPTY, ATOMIC, EMPTY, PER_FILE, Batch, is_set
 from services.upload.body import Body, IncomingFile
 from services.upload.charsets import CharsetProbe
 from services.upload.duplicates import Duplicates
 from services.upload.idempotency import Keys, read_key
 from services.upload.labels import read_labels
-from services.upload.names import UNNAMED
 from services.upload.outbox import Outbox
-from services.upload.rules import HEAD, accepted_type
+from services.upload.rules import HEAD, accepted_type, check_type
 from services.upload.settings import UploadSettings
 from services.upload.waybills import Accepted, StoredFile
 from shared.blobs import BlobStore
@@ -26,7 +27,6 @@ from shared.directory import Read
 from shared.errors import (
     BlobStoreUnavailableError,
     EmptyFileError,
-    NoFileError,
     RefusedError,
     TooLargeError,
     UnavailableError,
@@ -39,6 +39,9 @@ from shared.principal import Principal
 log = logging.getLogger(__name__)
 
 SOURCE = "/upload"
+
+EMPTY_TYPE = "text/plain"
+"""The type of an empty file that nobody gave one: an empty text."""
 
 
 class Intake:
@@ -75,28 +78,29 @@ class Intake:
         if body.fields:  # What the head says of labels is judged before the body is read.
             read_labels(body.fields)
             self._duplicates.wanted(body.fields)
-        stored: list[StoredFile] = []
+            for option in (ALLOW_EMPTY, ATOMIC):
+                is_set(option, body.fields)
+        batch = Batch()
         try:
             async for file in body.files():
-                await self._store(file, stored)
-            if not stored:
-                raise NoFileError(
-                    "Send the file in a multipart part named `file`, or as the whole body."
-                )
+                await self._take_one(file, batch, body)
+            await self._keep_empty(batch, allowed=is_set(ALLOW_EMPTY, body.fields))
+            batch.check(atomic=is_set(ATOMIC, body.fields))
             labels = read_labels(body.fields)
             deduplicates = self._duplicates.wanted(body.fields)
         except BaseException:
-            await self._discard(stored)
+            await self._discard(batch.stored)
             raise
+        stored = batch.stored
         if deduplicates:
             stored = await self._without_duplicates(stored, asker)
-        batch_id = new_file_id() if len(stored) > 1 else None
         accepted = Accepted(
             files=stored,
             tenant=asker.tenant,
             owner=asker.owner,
             labels=labels,
-            batch_id=batch_id,
+            batch_id=new_file_id() if batch.is_batch else None,
+            refused=tuple(batch.refused_files),
         )
         if key is None:
             await self._record(accepted)
@@ -106,6 +110,28 @@ class Intake:
             await self._duplicates.remember(accepted, asker)
         return accepted
 
+    async def _take_one(self, file: IncomingFile, batch: Batch, body: Body) -> None:
+        """Store one file of a request, or note why it is not acceptable.
+
+        What concerns the whole request, such as a body that breaks off, is raised.
+        """
+        try:
+            stored = await self._store(file)
+        except EmptyFileError as error:
+            batch.found_empty(file, error)
+        except PER_FILE as error:
+            batch.refuse(file, error, announced=body.announced)
+        else:
+            batch.accept(stored)
+
+    async def _keep_empty(self, batch: Batch, *, allowed: bool) -> None:
+        """Store the empty files if they are to be accepted, now that all fields are read."""
+        for place, file in batch.take_empty(allowed=allowed):
+            stored = await self.store_empty(
+                new_file_id(), name=file.name, declared_type=file.declared_type
+            )
+            batch.accept(stored, place)
+
     async def store_known(self, file_id: str, file: IncomingFile) -> StoredFile:
         """Store a file that has its id already; harmless to repeat.
 
@@ -113,9 +139,20 @@ class Intake:
             RefusedError: the file is not acceptable.
             UnavailableError: the blob store does not answer.
         """
-        stored: list[StoredFile] = []
-        await self._store(file, stored, file_id)
-        return stored[0]
+        return await self._store(file, file_id)
+
+    async def store_empty(
+        self, file_id: str, *, name: str, declared_type: str | None
+    ) -> StoredFile:
+        """Store a file without content; harmless to repeat.
+
+        Raises:
+            ForbiddenTypeError: this service does not accept its type.
+            UnavailableError: the blob store does not answer.
+        """
+        stored = self.empty_file(file_id, name=name, declared_type=declared_type)
+        await self._blobs.put(stored.key, b"")
+        return stored
 
     async def record(self, accepted: Accepted) -> None:
         """Record files that are stored; harmless to repeat. Whatever fails, they stay stored.
@@ -126,14 +163,10 @@ class Intake:
         for error in filter(None, await self._publish_all(accepted)):
             raise error
 
-    async def _store(
-        self, file: IncomingFile, stored: list[StoredFile], file_id: str | None = None
-    ) -> None:
+    async def _store(self, file: IncomingFile, file_id: str | None = None) -> StoredFile:
         head = await _head_of(file.read)
         if not head:
-            if file.name == UNNAMED:
-                return  # a form without a file chosen: browsers send a nameless, empty part
-            raise EmptyFileError(f"{file.name!r} is empty; send a file with content.")
+            raise EmptyFileError(EMPTY.replace("The file", repr(file.name), 1))
         content_type = accepted_type(
             bytes(head[:HEAD]),
             name=file.name,
@@ -148,16 +181,30 @@ class Intake:
         blob = await self._blobs.put_stream(
             source_key(file_id), meter.read, see=meter.see, anywhere=is_new
         )
-        stored.append(
-            StoredFile(
-                file_id=file_id,
-                name=file.name,
-                size=meter.size,
-                content_type=content_type,
-                charset=probe.charset(),
-                sha256=meter.sha256.hexdigest(),
-                blob=blob,
-            )
+        return StoredFile(
+            file_id=file_id,
+            name=file.name,
+            size=meter.size,
+            content_type=content_type,
+            charset=probe.charset(),
+            sha256=meter.sha256.hexdigest(),
+            blob=blob,
+        )
+
+    def empty_file(self, file_id: str, *, name: str, declared_type: str | None) -> StoredFile:
+        """A file without content: of the type that its client says, or an empty text.
+
+        Raises:
+            ForbiddenTypeError: this service does not accept the type.
+        """
+        content_type = declared_type or EMPTY_TYPE
+        check_type(content_type, name=name, forbidden=self._settings.forbidden_types)
+        return StoredFile(
+            file_id=file_id,
+            name=name,
+            size=0,
+            content_type=content_type,
+            sha256=hashlib.sha256().hexdigest(),
         )
 
     async def _without_duplicates(
@@ -186,7 +233,7 @@ class Intake:
             await self.record(first)
             with suppress(BlobStoreUnavailableError):  # A repeat would publish once more.
                 await self._keys.published(place, first)
-        return first
+        return first if first is accepted else replace(first, replayed=True)
 
     async def _record(self, accepted: Accepted) -> None:
         outcomes = await self._publish_all(accepted)

@@ -34,12 +34,25 @@ class KnownFile(BaseModel):
     status_url: str = Field(description="what became of it")
 
 
+class RefusedFile(BaseModel):
+    """A file of the request that is not acceptable; nothing of it is kept."""
+
+    index: int = Field(description="its place among the files of the request, from 0")
+    name: str
+    type: str = Field(examples=["urn:waybill:problem:empty_file"])
+    title: str
+    status: int = Field(description="what the answer would be if it had come alone")
+    code: str = Field(examples=["empty_file"])
+    detail: str
+
+
 class AcceptedBatch(BaseModel):
     """Several files that came in one request; earlier ones do not belong to the batch."""
 
     batch_id: str
     status: Literal["pending"] = "pending"
-    files: list[AcceptedFile | KnownFile]
+    files: list[AcceptedFile | KnownFile] = Field(description="those that are accepted")
+    refused: list[RefusedFile] = Field(default=[], description="those that are not")
 
 
 ACCEPTED_RESPONSE: dict[str, Any] = {
@@ -73,6 +86,8 @@ REQUEST_BODY: dict[str, Any] = {
                 "properties": {
                     "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
                     "label.project": {"type": "string", "description": "A label, key `project`."},
+                    "allow_empty": {"type": "string", "enum": ["true", "false"]},
+                    "atomic": {"type": "string", "enum": ["true", "false"]},
                 },
             },
             "examples": {
@@ -111,11 +126,26 @@ PARAMETERS: list[dict[str, Any]] = [
         "schema": {"type": "string", "enum": ["true", "false"]},
     },
     {
+        "name": "allow_empty",
+        "in": "query",
+        "required": False,
+        "description": "Accept files without content. In a form it may be a field as well.",
+        "schema": {"type": "string", "enum": ["true", "false"]},
+    },
+    {
+        "name": "atomic",
+        "in": "query",
+        "required": False,
+        "description": "Accept all files of the request or none. In a form it may be a field.",
+        "schema": {"type": "string", "enum": ["true", "false"]},
+    },
+    {
         "name": "Idempotency-Key",
         "in": "header",
         "required": False,
         "description": "Makes it safe to send the request again: for a day all requests with this "
-        "key are one, and have one answer. Other files or labels under it are refused (422).",
+        "key are one, and have one answer; a repeat has `Idempotent-Replayed: true` in its head. "
+        "Other files or labels under it are refused (422).",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255},
         "example": '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
     },

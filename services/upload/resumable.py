@@ -17,6 +17,7 @@ from uuid import uuid4
 from pydantic import TypeAdapter
 
 from services.upload.appending import Incoming
+from services.upload.batch import ALLOW_EMPTY, EMPTY, is_set
 from services.upload.body import IncomingFile
 from services.upload.charsets import CharsetProbe
 from services.upload.concatenation import Concat
@@ -152,8 +153,8 @@ class Resumable:
         limit = self._settings.max_file_size
         if length > limit:
             raise TooLargeError(f"The file has {length} bytes; at most {limit} are accepted.")
-        if length == 0:
-            raise EmptyFileError("The file is empty; send a file with content.")
+        if length == 0 and not is_set(ALLOW_EMPTY, metadata.items()):
+            raise EmptyFileError(EMPTY)
         read_labels(metadata.items())
         upload_id = upload_id or new_file_id()
         ticket = Ticket(
@@ -298,6 +299,8 @@ class Resumable:
         name = clean_name(metadata.get("filename") or metadata.get("name") or UNNAMED)
         filetype = metadata.get("filetype") or metadata.get("type")
         declared_type, declared_charset = media_type(filetype), charset(filetype)
+        if upload.ticket.length == 0:
+            return await self._intake.store_empty(upload.id, name=name, declared_type=declared_type)
         if len(upload.parts) > 1 or upload.sha256 is None:
             read = self._reading(upload)
             file = IncomingFile(

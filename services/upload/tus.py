@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 
 from services.upload.api import State, Uploader
 from services.upload.appending import ALGORITHMS, Checksum, Incoming
+from services.upload.batch import ALLOW_EMPTY
 from services.upload.concatenation import Concat
 from services.upload.resumable import Upload
 from services.upload.sweep import KEPT
@@ -148,7 +149,12 @@ async def create(request: Request, asker: Uploader) -> Response:
         return await _concatenate(request, concat, metadata, asker)
     length = _number(request, "upload-length")
     resumable = _state(request)["resumable"]
+    if allow_empty := request.query_params.get(ALLOW_EMPTY):
+        metadata |= {ALLOW_EMPTY: allow_empty}
     upload_id = await resumable.create(length, metadata, asker, concat=concat)
+    if length == 0:  # There is nothing to bring.
+        async with resumable.turn(upload_id, asker) as (upload, _):
+            await resumable.complete(upload)
     headers = {"Location": f"{PATH}/{upload_id}"}
     if request.headers.get("content-type") == CONTENT_TYPE:
         headers |= await _append(request, upload_id, asker, offset=0)

@@ -29,6 +29,19 @@ class StoredFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RefusedFile:
+    """A file of a batch that was not acceptable, beside others that were."""
+
+    index: int
+    """Its place among the files of the request, from 0."""
+    name: str
+    status: int
+    code: str
+    title: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Accepted:
     """Files of one request that are stored, to be recorded together."""
 
@@ -39,3 +52,7 @@ class Accepted:
     labels: dict[str, str]
     batch_id: str | None
     """What several files of one request share; None for a single one."""
+    refused: tuple[RefusedFile, ...] = ()
+    """Files of the same request that were not acceptable; nothing of them is kept."""
+    replayed: bool = False
+    """Whether an earlier request with the same Idempotency-Key was accepted as this."""

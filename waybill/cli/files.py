@@ -36,6 +36,7 @@ def upload_all(
     content_type: str | None,
     wait: bool,
     direct: bool,
+    allow_empty: bool = False,
     console: Console,
 ) -> bool:
     """Upload each file; what fails holds up no other. True if all went well."""
@@ -49,6 +50,7 @@ def upload_all(
                     path,
                     content_type=content_type,
                     labels=labels,
+                    allow_empty=allow_empty,
                     on_sent=lambda count, bar=bar: bars.advance(bar, count),  # type: ignore[misc]
                 )
             except (OSError, RefusedError) as error:

@@ -65,6 +65,9 @@ def upload(
     direct: Annotated[
         bool, typer.Option("--direct", help="Put them straight into the object store.")
     ] = False,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Hand over files without content, too.")
+    ] = False,
     url: Annotated[str | None, typer.Option("--url", help="Address of the upload service.")] = None,
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
@@ -78,6 +81,7 @@ def upload(
             content_type=content_type,
             wait=wait,
             direct=direct,
+            allow_empty=allow_empty,
             console=console,
         )
     raise typer.Exit(0 if done else 1)

@@ -51,6 +51,9 @@ def run_pipeline(document: Document, context: Context) -> Document:
     """
     # A demo is what it is declared to be: it has no content to be known by.
     if document.content_type != DEMO_TYPE:
+        if document.size == 0:  # There is nothing to read, whatever it is called.
+            document.text = ""
+            return run_steps((count,), document, context)
         document = identify(document, context)
     return run_steps(pipeline_for(document.content_type), document, context)
 

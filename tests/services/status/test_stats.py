@@ -8,7 +8,7 @@ import httpx
 from shared.events import new_file_id
 from shared.publishing import Publisher
 from tests.services.status.asking import publish, status_path, wait_for
-from tests.support.builders import completed, failed, processing, retrying, uploaded
+from tests.support.builders import completed, deleted, failed, processing, retrying, uploaded
 
 
 async def stats_with(client: httpx.AsyncClient, **files: int) -> dict[str, Any]:
@@ -75,3 +75,18 @@ async def test_a_file_that_waits_is_told_its_place_and_no_other_is(
         answer = await client.get(status_path(other))
         assert answer.json()["queue"] is None
         assert answer.headers["etag"].startswith('"')
+
+
+async def test_deleted_files_are_not_counted(
+    client: httpx.AsyncClient, publisher: Publisher
+) -> None:
+    for events in (
+        [uploaded()],
+        [uploaded(), processing(), completed()],
+        [uploaded(), processing(), failed()],
+    ):
+        await publish(publisher, new_file_id(), *events)
+        await publish(publisher, new_file_id(), *events, deleted())
+        await publish(publisher, new_file_id(), deleted(), *events)
+    stats = await stats_with(client, pending=1, processing=0, completed=1, failed=1, cancelled=0)
+    assert sum(stats["files"].values()) == 3

@@ -34,6 +34,8 @@ async def test_a_repeated_request_is_one_file_with_one_answer(
     assert first.status_code == again.status_code == 202
     assert first.json() == again.json()
     assert first.headers["location"] == again.headers["location"]
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
     assert (await events.one()).file_id == first.json()["file_id"]
     assert len(service.files()) == 1
 

@@ -134,7 +134,9 @@ class TestTooLarge:
         await assert_refused(bounded, events, answer, 413, "too_large", "1000")
 
     async def test_as_one_file_of_a_form(self, bounded: Service, events: UploadedEvents) -> None:
-        answer = await bounded.send(("fits.txt", b"x" * 1000), ("large.txt", b"x" * 1001))
+        answer = await bounded.send(
+            ("fits.txt", b"x" * 1000), ("large.txt", b"x" * 1001), atomic="true"
+        )
 
         await assert_refused(bounded, events, answer, 413, "too_large", "'large.txt'", "1000")
 
@@ -235,10 +237,11 @@ async def test_labels_are_bounded(
     [("empty.txt", b""), ("setup.exe", EXECUTABLE)],
     ids=["an empty file", "a forbidden type"],
 )
-async def test_one_bad_file_refuses_all_of_its_request(
+async def test_one_bad_file_refuses_all_of_an_atomic_request(
     service: Service, events: UploadedEvents, last: tuple[str, bytes]
 ) -> None:
-    answer = await service.send(("a.txt", b"one"), ("b.txt", b"two" * 1_000_000), last)
+    files = ("a.txt", b"one"), ("b.txt", b"two" * 1_000_000), last
+    answer = await service.send(*files, atomic="true")
 
     assert answer.status_code in (415, 422)
     assert last[0] in answer.json()["detail"]

@@ -119,6 +119,8 @@ export class Client {
       labels?: Record<string, string>;
       /** Whether an earlier file with the same content will do; by default as the service has it. */
       deduplicate?: boolean;
+      /** Whether a file without content is accepted. */
+      allowEmpty?: boolean;
       signal?: AbortSignal;
     },
   ): Promise<

@@ -50,12 +50,12 @@ export class Client {
   // Sent again where the answer was lost, it stays one file.
   async upload(
     body,
-    { name = body.name, type = body.type, labels = {}, deduplicate, signal } = {},
+    { name = body.name, type = body.type, labels = {}, deduplicate, allowEmpty, signal } = {},
   ) {
     const named = Object.entries(labels).map(([key, value]) => [`label.${key}`, value]);
     const headers = { "Idempotency-Key": `"${randomKey()}"` };
     if (type) headers["Content-Type"] = type;
-    const params = { name, deduplicate, ...Object.fromEntries(named) };
+    const params = { name, deduplicate, allow_empty: allowEmpty, ...Object.fromEntries(named) };
     for (let tries = 1; ; tries += 1) {
       try {
         const options = { method: "POST", headers, body, signal };

@@ -159,3 +159,15 @@ def test_errors_tell_what_to_do_and_show_no_internals(processing: Processing) ->
         "The file is damaged: it cannot be read as image/png. "
         "Open it with the program that made it, save it anew and send that."
     )
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/pdf", "image/png", "application/octet-stream"]
+)
+def test_an_empty_file_has_an_empty_text_whatever_its_type(
+    processing: Processing, content_type: str
+) -> None:
+    document = processing.run(b"", content_type)
+    assert document.text == ""
+    assert document.statistics == {"characters": 0, "words": 0, "lines": 0}
+    assert processing.context.artifacts == {}
