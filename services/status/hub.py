@@ -61,6 +61,8 @@ class Hub:
     """Current states of files, and the subscriptions to them."""
 
     def __init__(self, store: FileStore, *, max_subscribers: int, max_per_client: int) -> None:
+        self.on_told: Callable[[Sequence[Update], float], None] = lambda _, __: None
+        """Called with the states that are told, and with monotonic seconds."""
         self.outbox: Outbox | None = None
         """Where files are looked for that neither MongoDB nor the tail knows."""
         self._store = store
@@ -214,6 +216,7 @@ class Hub:
     def _publish(self, told: Sequence[Update], now: float) -> None:
         """Remember states and tell them to the subscribers."""
         self._told_before = self.told.cursor
+        self.on_told(told, now)
         self._remember(told)
         if self._subscriptions:
             self._tell(told, now)

@@ -5,18 +5,22 @@ many files MongoDB has in each status. What left the queue between two looks is 
 what it grew by; the place of a file is the length of the queue less what arrived after it.
 
 A look is a second old, a few where counting takes long, and files overtake each other (small ones,
-those of other owners), so places and waits are estimates.
+those of other owners), so places and waits are estimates. Of a file that this pod has seen come,
+its own line tells the place (`line.py`).
 """
 
+import time
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
 from pydantic import BaseModel, Field
 
+from services.status.line import ENOUGH, WINDOWS, WaitingLine
 from services.status.projection import State, Status
+from services.status.update import Update
 
 WINDOW = 60.0
 """Seconds that rates are measured over: shorter ones jump, longer ones are late."""
@@ -56,18 +60,23 @@ class QueuePlace(BaseModel):
     """Where a pending file stands in the queue; an estimate."""
 
     position: int | None = Field(
-        ge=1, description="1: the next one. Null for users who may not see all files."
+        ge=1,
+        description="1: the first of those that wait. It never grows. Owners take turns, so a file "
+        "of another owner may be begun before. Null for users who may not see all files.",
     )
     length: int | None = Field(
         ge=1, description="Files in the queue. Null for users who may not see all files."
     )
     expected_seconds: float | None = Field(
-        description="Until its work begins, at the pace of the last minute; null if nothing moves."
+        description="Until its work begins, at the recent pace; null if nothing tells it."
+    )
+    age_seconds: float | None = Field(
+        default=None, ge=0, description="How old the estimate is; null if that is not known."
     )
 
     def without_others(self) -> "QueuePlace":
         """Return what says how long this file waits, and not how many files others have."""
-        return QueuePlace(position=None, length=None, expected_seconds=self.expected_seconds)
+        return self.model_copy(update={"position": None, "length": None})
 
 
 class Rates(BaseModel):
@@ -82,6 +91,8 @@ class Traffic:
     """The looks of the last hour."""
 
     def __init__(self) -> None:
+        self.line = WaitingLine()
+        """The files that this pod has seen come, in their order."""
         self._looks: list[Look] = []
         self._times: list[float] = []
 
@@ -89,8 +100,17 @@ class Traffic:
         """Remember what was counted; looks come in the order of time."""
         self._looks.append(look)
         self._times.append(look.at)
+        self.line.count(look.queued)
         if len(self._looks) > 2 * KEPT:
             del self._looks[:KEPT], self._times[:KEPT]
+
+    def follow(self, told: Sequence[Update], now: float) -> None:
+        """Follow the states that this pod tells.
+
+        Args:
+            now: monotonic seconds.
+        """
+        self.line.observe((update.status for update in told), now)
 
     def latest(self, now: float) -> Look | None:
         """What was counted last; None if that is long ago."""
@@ -120,10 +140,21 @@ class Traffic:
             return True
         return False if look.at - looks[0].at >= WINDOW / 2 else None
 
-    def place(self, status: Status, now: datetime) -> QueuePlace | None:
-        """Where a file stands; None if it is not in the queue or the counts are old."""
+    def place(self, status: Status, now: datetime, *, behind: float = 0.0) -> QueuePlace | None:
+        """Where a file stands; None if it is not in the queue or that is not known.
+
+        Args:
+            behind: seconds since this pod had read all of the log.
+        """
         if not is_queued(status) or status.updated_at is None:
             return None
+        if (position := self.line.place(status.file_id)) is not None and behind <= FRESH:
+            return QueuePlace(
+                position=position,
+                length=max(position, self.line.length),
+                expected_seconds=self.line.expected(position, time.monotonic()),
+                age_seconds=round(behind, 1),
+            )
         look = self.latest(now.timestamp())
         if look is None:
             return None
@@ -133,19 +164,28 @@ class Traffic:
             position=position,
             length=max(position, look.queued),
             expected_seconds=self.expected(position),
+            age_seconds=round(max(0.0, now.timestamp() - look.at), 1),
         )
 
     def expected(self, position: int) -> float | None:
         """Seconds until so many files are begun, at the pace of when there were files to begin."""
-        looks = self._recent()
-        begun, seconds = 0, 0.0
-        for before, after in pairwise(looks):
-            if before.queued and after.queued:
-                begun += max(0, after.arrived - before.arrived - (after.queued - before.queued))
-                seconds += after.at - before.at
+        seconds = 0.0
+        for window in WINDOWS:
+            begun, seconds = self._begun_within(window)
+            if begun >= ENOUGH:
+                break
         if seconds == 0:
             return 0.0  # The queue was empty a moment ago.
         return round(position * seconds / begun, 1) if begun else None
+
+    def _begun_within(self, window: float) -> tuple[int, float]:
+        """How many were begun within the last seconds, and in how many of them some waited."""
+        begun, seconds = 0, 0.0
+        for before, after in pairwise(self._recent(window)):
+            if before.queued and after.queued:
+                begun += max(0, after.arrived - before.arrived - (after.queued - before.queued))
+                seconds += after.at - before.at
+        return begun, seconds
 
     def _arrived_until(self, moment: float) -> float:
         """How many had arrived at a moment, between two looks in proportion."""
@@ -156,10 +196,10 @@ class Traffic:
         share = (moment - before.at) / (after.at - before.at)
         return before.arrived + share * (after.arrived - before.arrived)
 
-    def _recent(self) -> list[Look]:
+    def _recent(self, window: float = WINDOW) -> list[Look]:
         if not self._times:
             return []
-        return self._looks[bisect_left(self._times, self._times[-1] - WINDOW) :]
+        return self._looks[bisect_left(self._times, self._times[-1] - window) :]
 
 
 def is_queued(status: Status) -> bool:

@@ -62,7 +62,7 @@ class PlainFirst(APIRoute):
             readable = await reader(await authenticated(request))
             await up_to_date(request)
             current = await find(request.state.hub, file_id, readable)
-            place = _place(request.state.monitor, current, readable)
+            place = _place(request.state.monitor, request.state.hub, current, readable)
             return status_answer(current, place, request.headers.get("if-none-match"))
 
         return handle
@@ -181,13 +181,13 @@ async def read_file(
     if wait and (if_none_match is None or is_known(current, if_none_match)):
         seconds = min(wait, settings.max_wait, readable.seconds_left(time.time()))
         current = await next_after(hub, current, readable, seconds=seconds)
-    place = _place(monitor, current, readable)
+    place = _place(monitor, hub, current, readable)
     return status_answer(current, place, if_none_match, wanted)
 
 
-def _place(monitor: Monitor, current: Update, readable: Visibility) -> QueuePlace | None:
+def _place(monitor: Monitor, hub: Hub, current: Update, readable: Visibility) -> QueuePlace | None:
     """Where a file stands in the queue, as far as that tells nothing of files of others."""
-    place = monitor.traffic.place(current.status, utc_now())
+    place = monitor.traffic.place(current.status, utc_now(), behind=hub.seconds_behind)
     return place if place is None or readable.everything else place.without_others()
 
 
