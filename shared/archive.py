@@ -27,12 +27,16 @@ from shared.errors import WaybillError
 from shared.log import open_log, read_range
 from shared.messaging import PROCESSOR_GROUP, create_topics, group_name
 from shared.settings import Settings
+from shared.topic_times import APPENDED, GIVEN, use_times
 from shared.topics import TOPICS
 from shared.writing import write_file
 
 FORMAT = 1
 
 MANIFEST = "archive.json"
+
+SETTLING = 0.2
+"""Seconds between two looks whether Kafka has taken over new settings."""
 
 AT_ONCE = 500
 """Records on their way to Kafka."""
@@ -145,6 +149,8 @@ async def import_topics(settings: Settings, folder: Path) -> int:
             f"There are records in {', '.join(filled)} already; import into an empty Kafka, or "
             "under another WAYBILL_TOPIC_PREFIX."
         )
+    # The records keep their times, which the brokers would else replace by the present.
+    await _use_times(settings, GIVEN)
     producer = AIOKafkaProducer(**kafka_options(settings), acks="all", enable_idempotence=True)
     finished: dict[TopicPartition, int] = {}
     try:
@@ -156,8 +162,16 @@ async def import_topics(settings: Settings, folder: Path) -> int:
             finished[partition] = await _import(producer, partition, records, committed)
     finally:
         await producer.stop()
+        await _use_times(settings, APPENDED)
     await _commit(settings, {each: count for each, count in finished.items() if count})
     return sum(manifest["records"].values())
+
+
+async def _use_times(settings: Settings, kind: str) -> None:
+    """Set whose times the records of all topics have, and wait until that holds."""
+    async with admin_client(settings) as admin:
+        while await use_times(admin, settings, kind):  # noqa: ASYNC110 - Kafka has no event for it
+            await asyncio.sleep(SETTLING)
 
 
 async def _import(

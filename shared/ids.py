@@ -3,11 +3,12 @@
 import re
 from datetime import datetime
 from secrets import randbits
-from time import time_ns
 from typing import Annotated
 from uuid import UUID
 
 from pydantic import AfterValidator
+
+from shared.clock import now_ns
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -31,7 +32,7 @@ def new_file_id() -> str:
     package uuid6 adds a millisecond for each id instead: beyond a thousand a second, its ids are
     soon of the future.
     """
-    milliseconds, rest = divmod(time_ns(), 1_000_000)
+    milliseconds, rest = divmod(now_ns(), 1_000_000)
     told = f"{milliseconds:012x}7{rest * 4096 // 1_000_000:03x}"
     chance = f"{1 << 63 | randbits(62):016x}"
     return f"{told[:8]}-{told[8:12]}-{told[12:]}-{chance[:4]}-{chance[4:]}"

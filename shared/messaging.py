@@ -2,18 +2,22 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
+from aiokafka import ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
+from shared.clock import CLOCK, LOG_APPEND_TIME
 from shared.connection import KAFKA_RETRY_DELAY, admin_client
 from shared.deadlines import kafka_answers
 from shared.errors import KafkaUnavailableError
 from shared.events import AnyEvent, StatusEvent, tells_of_status
 from shared.reading import UnreadableEventError, parse, parse_once
 from shared.settings import Settings
+from shared.topic_times import use_times
 from shared.topics import TOPICS, Topic
 
 
@@ -74,6 +78,12 @@ def read_status_event(record: KafkaRecord) -> StatusEvent | None:
     return event if event is not None and tells_of_status(event) else None
 
 
+def learn_time(record: ConsumerRecord) -> None:
+    """Learn from a record that was read what time it is at the brokers at least."""
+    if record.timestamp_type == LOG_APPEND_TIME:
+        CLOCK.was_read(record.timestamp / 1000, at=time.time())
+
+
 async def create_topics(settings: Settings, *, patience: float = 60.0) -> list[str]:
     """Create the topics that are missing; harmless to repeat. Returns the names created.
 
@@ -93,6 +103,7 @@ async def create_topics(settings: Settings, *, patience: float = 60.0) -> list[s
                 while missing := await _create_missing(admin, settings):
                     created |= dict.fromkeys(missing)
                     await asyncio.sleep(CREATED_DELAY)
+                await use_times(admin, settings)
                 return list(created)
         except TopicRefusedError:
             raise

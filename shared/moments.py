@@ -1,17 +1,17 @@
 """Moments as events and documents have them: in UTC, to the millisecond."""
 
 from datetime import UTC, datetime
-from time import time_ns
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, PlainSerializer, WithJsonSchema
 
+from shared.clock import now_ns
 from shared.storable import checked_moment
 
 
 def utc_now() -> datetime:
     """The present, in UTC, to the millisecond: the precision that MongoDB keeps."""
-    return datetime.fromtimestamp(time_ns() // 1_000_000 / 1000, UTC)
+    return datetime.fromtimestamp(now_ns() // 1_000_000 / 1000, UTC)
 
 
 def _rfc3339(moment: datetime) -> str:

@@ -11,7 +11,9 @@ from typing import Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerClosed
 from aiokafka.partitioner import murmur2
+from aiokafka.structs import RecordMetadata
 
+from shared.clock import CLOCK, LOG_APPEND_TIME
 from shared.connection import close_client, kafka_options
 from shared.deadlines import kafka_answers
 from shared.errors import EventTooLargeError, KafkaUnavailableError, WaybillError
@@ -196,7 +198,10 @@ class Publisher:
     async def _send(
         self, topic: str, key: str, value: bytes | None, part: str | None = None
     ) -> None:
-        await (await self._enqueue(topic, key, value, part))
+        sent = time.time()
+        stored = await (await self._enqueue(topic, key, value, part))
+        if stored.timestamp_type == LOG_APPEND_TIME:
+            CLOCK.acknowledged(stored.timestamp / 1000, sent=sent, received=time.time())
 
     async def _enqueue(
         self,
@@ -206,7 +211,7 @@ class Publisher:
         part: str | None = None,
         *,
         headers: Sequence[tuple[str, bytes]] = _HEADERS,
-    ) -> asyncio.Future[None]:
+    ) -> asyncio.Future[RecordMetadata]:
         producer = self._producer
         if producer is None:
             raise ProducerClosed
@@ -216,7 +221,7 @@ class Publisher:
         if self._crowd_linger:
             self._set_linger(producer)
         placed, partition = _placed(key, part)
-        future: asyncio.Future[None] = await producer.send(
+        future: asyncio.Future[RecordMetadata] = await producer.send(
             topic, value, key=placed, partition=partition, headers=headers
         )
         return future

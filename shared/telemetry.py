@@ -20,6 +20,7 @@ from prometheus_client import (
 )
 from prometheus_client.registry import Collector
 
+from shared.clock import CLOCK
 from shared.repeated_logs import RepeatedLines
 from shared.settings import Settings
 
@@ -101,6 +102,12 @@ ISOLATION_RUNG = Gauge(
     "How well the workers of this processor are isolated: 1 for the rung that is active.",
     ["rung"],
 )
+CLOCK_SKEW = Gauge(
+    "waybill_clock_skew_seconds",
+    "Seconds by which this machine's clock is ahead of Kafka's, for which times are corrected; 0 "
+    "while it is right within a second.",
+)
+CLOCK_SKEW.set_function(lambda: CLOCK.skew)
 PROJECTED = Counter("waybill_events_projected_total", "Events folded into MongoDB.")
 UNREADABLE = Counter("waybill_unreadable_records_total", "Records sent to the dead letters.")
 DEAD_LETTERS = Counter(
@@ -233,7 +240,7 @@ def health_router(
         if (reason := not_ready()) is not None:
             response.status_code = 503
             answer = {"status": "not ready", "reason": reason}
-        elif noted := note():
+        elif noted := "; ".join(filter(None, (note(), CLOCK.note))):
             answer["note"] = noted
         if missing := degraded():
             answer["degraded"] = missing

@@ -11,6 +11,10 @@ PARTITIONS = 12
 evenly over 1, 2, 3, 4, 6 and 12 pods."""
 
 
+TIMESTAMP_TYPE = "message.timestamp.type"
+"""The setting by which the brokers, and not the pods, tell the time of each record."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Topic:
     """One topic: what it carries, how long it is kept, and who touches it."""
@@ -31,12 +35,14 @@ class Topic:
     @property
     def config(self) -> dict[str, str]:
         """The topic's configuration in Kafka's own words."""
+        # The brokers' time, whatever the clocks of the pods say.
+        config = {TIMESTAMP_TYPE: "LogAppendTime"}
         if self.compact:
-            return {"cleanup.policy": "compact"}
+            return config | {"cleanup.policy": "compact"}
         retention_ms = -1
         if self.retention is not None:
             retention_ms = int(self.retention.total_seconds() * 1000)
-        return {"cleanup.policy": "delete", "retention.ms": str(retention_ms)}
+        return config | {"cleanup.policy": "delete", "retention.ms": str(retention_ms)}
 
 
 UPLOADED = Topic(

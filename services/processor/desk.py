@@ -31,7 +31,7 @@ from shared.consuming import (
     until_done,
 )
 from shared.events import FileRetryScheduled, utc_now
-from shared.messaging import PROCESSOR_GROUP, read_record
+from shared.messaging import PROCESSOR_GROUP, learn_time, read_record
 from shared.reading import UnreadableEventError
 from shared.telemetry import IN_FLIGHT
 
@@ -141,6 +141,7 @@ class Desk:
         if not window.take(record.offset):
             self._committer.changed(partition)
             return
+        learn_time(record)
         taken = Taken(window, partition, record)
         self._taken[partition, record.offset] = taken
         self.bytes_in_hand += taken.size

@@ -120,6 +120,11 @@ def _with_lines(
     return tuple(longer[-MAX_HISTORY:])
 
 
+def is_end(line: HistoryEntry, run: int) -> bool:
+    """Whether a line tells of the end of a run."""
+    return line.type in _ENDS and line.run == run and not line.superseded
+
+
 def _mark_superseded(lines: list[HistoryEntry]) -> bool:
     """Mark what was told of an attempt after its run had ended; returns whether anything was.
 
@@ -152,7 +157,12 @@ class HistoryLine(HistoryEntry):
 
 
 def with_durations(history: Sequence[HistoryEntry]) -> Iterator[HistoryLine]:
-    """The lines with their durations; where clocks of two machines disagree, nothing takes long."""
+    """The lines with their durations, in an order of time as well.
+
+    Where clocks of two machines disagree, nothing takes long, and no line is earlier than the one
+    before it.
+    """
+    latest: datetime | None = None
     begun: dict[tuple[int, int | None], datetime] = {}
     ready: datetime | None = None
     for entry in history:
@@ -163,7 +173,9 @@ def with_durations(history: Sequence[HistoryEntry]) -> Iterator[HistoryLine]:
         elif entry.attempt is not None:
             took = _between(begun.get(attempt), entry.time)
         ready = entry.next_attempt_at or entry.time
-        yield HistoryLine(**vars(entry), waited_seconds=waited, took_seconds=took)
+        latest = max(latest or entry.time, entry.time)
+        shown = vars(entry) | {"time": latest}
+        yield HistoryLine(**shown, waited_seconds=waited, took_seconds=took)
 
 
 def _between(earlier: datetime | None, later: datetime) -> float | None:

@@ -19,7 +19,7 @@ from typing import Annotated, Any, assert_never
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, computed_field
 
-from services.status.history import HistoryEntry, with_events
+from services.status.history import HistoryEntry, is_end, with_events
 from services.status.position import NOWHERE, Position, as_told, position_of
 from services.status.shares import SHARING, Shares, with_event, without_names
 from shared.events import (
@@ -155,7 +155,23 @@ def fold(status: Status | None, events: Sequence[tuple[StatusEvent, int]]) -> St
         else:
             _add(draft, event, offset)  # type: ignore[arg-type]
     draft["history"] = with_events(draft["history"], events)
+    _order_times(draft)
     return status if status and draft == vars(status) else assembled(Status, draft)
+
+
+def _order_times(draft: Draft) -> None:
+    """Have a file begin no earlier than it came, and end no earlier than it began.
+
+    The machines that told it may have had clocks that disagreed. The time of the end is that of its
+    line, so that the result does not depend on what came first.
+    """
+    created, started = draft["created_at"], draft["started_at"]
+    if created is not None and started is not None:
+        started = draft["started_at"] = max(created, started)
+    if draft["finished_at"] is not None:
+        told = (line.time for line in draft["history"] if is_end(line, draft["run"]))
+        finished = next(told, draft["finished_at"])
+        draft["finished_at"] = max(filter(None, (finished, started, created)))
 
 
 def apply(status: Status | None, event: StatusEvent, offset: int) -> Status:

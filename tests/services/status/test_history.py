@@ -6,6 +6,7 @@ from services.status.history import HistoryEntry, with_durations
 from services.status.projection import State, fold
 from shared.events import StatusEvent
 from tests.support.builders import (
+    START,
     cancelled,
     completed,
     deleted,
@@ -128,3 +129,19 @@ def test_of_a_cancelled_and_a_completed_run_one_end_is_told() -> None:
             "completed 1.1 superseded",
             "requeued 2.None",
         ]
+
+
+def test_a_file_that_was_told_of_by_clocks_that_disagree_begins_and_ends_in_order() -> None:
+    slow = -3000.0
+    log: list[StatusEvent] = [
+        uploaded(time=0),
+        processing(time=slow + 1),
+        completed(time=slow + 9),
+    ]
+    for order in permutations(range(3)):
+        status = fold(None, [(log[at], at) for at in order])
+        assert status is not None
+        assert status.created_at is not None
+        assert status.created_at <= (status.started_at or START) <= (status.finished_at or START)
+        times = [line.time for line in with_durations(status.history)]
+        assert times == sorted(times)
