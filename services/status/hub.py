@@ -12,12 +12,12 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Protocol
 
 from services.status.access import EVERYTHING, Visibility
 from services.status.cursor import Cursor
 from services.status.cursor_seal import CursorSeal
 from services.status.document_reader import DocumentReader
+from services.status.elsewhere import Outbox, close_at_end_of
 from services.status.filter import Filter, Group, groups_of
 from services.status.overlay import MAX_HELD, Observed, Overlay
 from services.status.projection import Status
@@ -27,7 +27,6 @@ from services.status.store import FileStore
 from services.status.subscription import Subscription
 from services.status.telling import beat_each, note_unfoldable, tell_each
 from services.status.update import Batches, Update
-from shared.accesserrors import TokenExpiredError
 from shared.errors import MongoUnavailableError, OverloadedError
 from shared.supervision import RunningLoop
 from shared.telemetry import PUSHED, SUBSCRIBERS
@@ -46,25 +45,14 @@ MAX_HELD_MEANWHILE = 2 * MAX_HELD
 has not stored. With more the tail waits in Kafka."""
 
 
-class Outbox(Protocol):
-    """What the hub needs to know of the uploads that wait for Kafka."""
-
-    @property
-    def is_active(self) -> bool:
-        """Whether files may be on their way from there to Kafka."""
-
-    async def find(self, file_id: str) -> Status | None:
-        """A file whose upload waits there."""
-
-
 class Hub:
     """Current states of files, and the subscriptions to them."""
 
     def __init__(self, store: FileStore, *, max_subscribers: int, max_per_client: int) -> None:
+        # Called with the states that are told, and with monotonic seconds.
         self.on_told: Callable[[Sequence[Update], float], None] = lambda _, __: None
-        """Called with the states that are told, and with monotonic seconds."""
+        # Where files are looked for that neither MongoDB nor the tail knows.
         self.outbox: Outbox | None = None
-        """Where files are looked for that neither MongoDB nor the tail knows."""
         self._store = store
         self._documents = DocumentReader(store)
         self._max_subscribers = max_subscribers
@@ -105,14 +93,9 @@ class Hub:
 
     def batch(self, batch_id: str, visible_to: Visibility) -> list[Status]:
         """The files of a batch that this pod knows by itself, whatever MongoDB has of them."""
-        held = (self._overlay.get(file_id) for file_id in tuple(self._overlay.ids))
-        return [
-            update.status
-            for update in held
-            if update is not None
-            and update.status.batch_id == batch_id
-            and visible_to.permits(update.audience)
-        ]
+        held = self._overlay.held_updates()
+        mine = (each for each in held if visible_to.permits(each.audience))
+        return [each.status for each in mine if each.status.batch_id == batch_id]
 
     async def current(self, file_id: str, visible_to: Visibility = EVERYTHING) -> Update | None:
         """The state of a file as of now, or None if it is not known.
@@ -125,8 +108,7 @@ class Hub:
         stored = await self._store.get(file_id, visible_to)
         if stored is None and self.outbox is not None:
             waiting = await self.outbox.find(file_id)
-            if waiting is not None and visible_to.permits(waiting):
-                stored = waiting
+            stored = waiting if waiting and visible_to.permits(waiting) else None
         # The tail may have brought something newer while the stores answered.
         held = self._overlay.get(file_id)
         if held is not None and visible_to.permits(held.audience):
@@ -285,7 +267,7 @@ class Hub:
         subscription = Subscription(wanted, client=client, on_cut=on_cut)
         if self.closing:
             subscription.close()
-        subscription.expiry = _close_at_end_of(wanted.visible_to, subscription)
+        subscription.expiry = close_at_end_of(wanted.visible_to, subscription)
         for group in wanted.groups():
             self._groups.setdefault(group, set()).add(subscription)
         self._subscriptions.add(subscription)
@@ -412,22 +394,6 @@ class Hub:
             and (each.status.deleted_at is not None or each.status.file_id not in deleted)
         ]
         self._recent.add(kept, self._overlay.cursor())
-
-
-def _close_at_end_of(
-    visible_to: Visibility, subscription: Subscription
-) -> asyncio.TimerHandle | None:
-    """Have a subscription end when it is no longer known who subscribed.
-
-    Raises:
-        TokenExpiredError: that is not known now.
-    """
-    if visible_to.until is None:
-        return None
-    seconds = visible_to.seconds_left(time.time())
-    if not seconds:
-        raise TokenExpiredError
-    return asyncio.get_running_loop().call_later(seconds, subscription.close)
 
 
 def _is_over(status: Status) -> bool:

@@ -32,8 +32,8 @@ def _of_those_who_have(field: str) -> IndexModel:
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 """Before every deletion."""
 
-LAST = datetime(9999, 1, 1, tzinfo=UTC)
-"""After every deletion."""
+AT_ANY_TIME = {"$gt": EPOCH, "$lt": datetime(9999, 1, 1, tzinfo=UTC)}
+"""What the time of a deletion fulfils, and that of a file which is there does not."""
 
 INDEXES = [
     IndexModel(BY_STATE),

@@ -128,6 +128,10 @@ class Overlay:
         """The files that are held here."""
         return self._held.keys()
 
+    def held_updates(self) -> list[Update]:
+        """The states of all files that are held here."""
+        return [held.current for held in self._held.values() if held.current is not None]
+
     def unheld(self, file_ids: Iterable[str]) -> set[str]:
         """Those of these files that are not held here."""
         # `set.difference` would walk through all that is held, for each batch of events.

@@ -26,7 +26,7 @@ from pymongo.errors import (
 
 from services.status.access import EVERYTHING, Visibility
 from services.status.conditions import conditions
-from services.status.indexes import BY_CHANGE, EPOCH, INDEXES, LAST, OF_ALL
+from services.status.indexes import AT_ANY_TIME, BY_CHANGE, INDEXES, OF_ALL
 from services.status.name_search import NameSearch
 from services.status.names import KEPT
 from services.status.projection import State, Status
@@ -286,10 +286,9 @@ class FileStore:
 
     @translated
     async def counts(self, visible_to: Visibility = EVERYTHING) -> dict[State, int]:
-        """How many files have each status; deleted files are not counted.
+        """How many files have each status, without deleted ones.
 
-        Of all files those that are completed are most, so they are what the others leave of
-        MongoDB's own count.
+        Most files are completed: these are what the others leave of MongoDB's own count.
         """
         if not visible_to.everything:
             return await self.counts_of(Query(visible_to=visible_to))
@@ -299,9 +298,7 @@ class FileStore:
         whole = await self._files.estimated_document_count()
         counts[State.COMPLETED] = whole - sum(counts.values())
         for state in State:
-            deleted = await self._count(
-                {"status": state.value, "deleted_at": {"$gt": EPOCH, "$lt": LAST}}
-            )
+            deleted = await self._count({"status": state.value, "deleted_at": AT_ANY_TIME})
             counts[state] = max(0, counts[state] - deleted)
         return counts
 
