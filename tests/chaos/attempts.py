@@ -16,6 +16,10 @@ LOST = "The processor that worked on this file died"
 """How the message begins that tells of an attempt whose pod is gone."""
 
 
+OF_THE_MACHINE = UNCOUNTED | {"machine_failed"}
+"""Codes of attempts that failed for what a full disk does."""
+
+
 @dataclass(frozen=True)
 class Extra:
     """An attempt that the plan does not know."""
@@ -52,7 +56,7 @@ def extra_attempts(evidence: Evidence, file_id: str, planned: PlannedFile) -> It
             # A pod may die before it tells of an attempt; nobody knows then which one it was.
             why = "cut off"
             hits = _hits_of(evidence, before or None, Kind.KILL, Kind.PAUSE, Kind.END)
-        elif cause is not None and cause.data.error.code in UNCOUNTED:
+        elif cause is not None and cause.data.error.code in OF_THE_MACHINE:
             why = f"after {cause.data.error.code}"
             hits = _hits_of(evidence, None, *DISK_FAULTS)
         elif cause is not None and cause.data.error.code not in planned.codes:

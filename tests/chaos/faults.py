@@ -56,6 +56,8 @@ class Kind(StrEnum):
     """SIGTERM to a pod; in its next life each background loop is killed every few seconds."""
     KILL_SERVICE_LOOPS = "kill-service-loops"
     """The same with upload and status, which are started once more after half a minute."""
+    WRONG_SERVICE_CLOCKS = "wrong-service-clocks"
+    """SIGTERM to upload and status; for half a minute one is 50 minutes slow and one fast."""
     END = "end"
     """No fault: a pod whose loop cannot be restarted says so in its log and ends."""
 
@@ -66,16 +68,16 @@ POD_FAULTS = (
 )
 BROKER_FAULTS = (Kind.KILL_BROKER, Kind.STOP_BROKER, Kind.FREEZE_BROKER, Kind.FILL_LOG)
 MONGODB_FAULTS = (Kind.KILL_MONGODB, Kind.STOP_MONGODB)
-STATUS_FAULTS = (Kind.KILL_STATUS, Kind.KILL_SERVICE_LOOPS)
+STATUS_FAULTS = (Kind.KILL_STATUS, Kind.KILL_SERVICE_LOOPS, Kind.WRONG_SERVICE_CLOCKS)
 """A status service cannot start while MongoDB is away, and streams are judged meanwhile."""
 DISK_FAULTS = (Kind.FILL_SCRATCH, Kind.FILL_BLOBS, Kind.FILL_LOG)
 """What needs file systems of our own, which only root may mount."""
-CLOCK_FAULTS = (Kind.SLOW_CLOCK, Kind.FAST_CLOCK)
+CLOCK_FAULTS = (Kind.SLOW_CLOCK, Kind.FAST_CLOCK, Kind.WRONG_SERVICE_CLOCKS)
 """What needs a library that is compiled for it."""
 PART_FAULTS = (*BROKER_FAULTS, *MONGODB_FAULTS, Kind.FILL_SCRATCH, Kind.FILL_BLOBS)
 
-LOOPS_KILLED = 30.0
-"""Seconds for which the loops of upload and status are killed."""
+STRANGE_LIFE = 30.0
+"""Seconds for which the loops of upload and status are killed, or their clocks are wrong."""
 
 SKEW = timedelta(minutes=50)
 """How wrong a wrong clock is."""
@@ -103,7 +105,8 @@ RECOVERY = {
     **{kind: AWAY[kind] + 15.0 for kind in MONGODB_FAULTS},
     Kind.KILL_STATUS: 30.0,
     Kind.KILL_LOOPS: 15.0,
-    Kind.KILL_SERVICE_LOOPS: LOOPS_KILLED + 45.0,
+    Kind.KILL_SERVICE_LOOPS: STRANGE_LIFE + 45.0,
+    Kind.WRONG_SERVICE_CLOCKS: STRANGE_LIFE + 45.0,
 }
 """Seconds after which the same is hit again at the earliest; before, there may be nothing to hit.
 A pod cannot become ready, or end in good order, while Kafka is away, so the broker has longer."""

@@ -19,11 +19,11 @@ from tests.chaos.children import (
     wrong_clock,
 )
 from tests.chaos.faults import (
-    LOOPS_KILLED,
     PAUSE,
     RESTART_AFTER,
     SKEW,
     STATUS_FAULTS,
+    STRANGE_LIFE,
     Fault,
     Hit,
     Kind,
@@ -37,6 +37,9 @@ MIND_EVERY = 0.2
 """Seconds between two looks whether something ended."""
 
 SERVICES = ("upload", "status")
+
+SERVICE_CLOCKS = {"upload": -SKEW, "status": SKEW}
+"""How far ahead the clocks of upload and status are when both are wrong."""
 
 
 class Pods:
@@ -140,8 +143,11 @@ class Pods:
             await self._end(self._services["status"], signal.SIGKILL)
             await self._until_ready(self._again("status"))
             return
-        await asyncio.gather(*(self._renew(name, killed_loops(name)) for name in SERVICES))
-        await asyncio.sleep(LOOPS_KILLED)
+        lives = {name: killed_loops(name) for name in SERVICES}
+        if fault.kind is Kind.WRONG_SERVICE_CLOCKS:
+            lives = {name: wrong_clock(skew) for name, skew in SERVICE_CLOCKS.items()}
+        await asyncio.gather(*(self._renew(name, further) for name, further in lives.items()))
+        await asyncio.sleep(STRANGE_LIFE)
         await asyncio.gather(*map(self._renew, SERVICES))
 
     async def _renew(self, name: str, further: Mapping[str, str] = NOTHING) -> None:

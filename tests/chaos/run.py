@@ -7,30 +7,17 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
-from aiokafka import AIOKafkaProducer
-
 from services.status.store import FileStore
-from shared.events import new_file_id
 from shared.messaging import create_topics
 from shared.settings import Settings
-from tests.chaos.evidence import Evidence, Feed, Origin, collect, group_lag
+from tests.chaos.evidence import Evidence, Feed, collect, group_lag
 from tests.chaos.faults import Fault, Hit
-from tests.chaos.plan import Plan, PlannedFile
+from tests.chaos.feeding import put_poison, sleep_until, upload_all
+from tests.chaos.plan import Plan
 from tests.chaos.pods import Pods
-from tests.chaos.poison import POISONS
 from tests.chaos.stream_promises import states_told_wrong
 from tests.chaos.views import Views, look
 from tests.chaos.watching import watchers
-
-AT_ONCE = 8
-"""Uploads on their way at the same time."""
-
-PATIENCE = 240.0
-"""Seconds in which what is turned away is sent again: twice as long as Kafka is away."""
-
-TURNED_AWAY = (503, 507)
-"""Answers to an upload that is welcome later: Kafka or MongoDB is away, or a disk is full."""
 
 TELLING = 30.0
 """Seconds in which the last states reach the watchers."""
@@ -65,8 +52,8 @@ async def run(
                 striking = group.create_task(
                     _strike_all(schedule, began, installation, strike_part or installation.suffer)
                 )
-                group.create_task(_upload_all(plan, began, installation, feed))
-                group.create_task(_spoil(settings, plan, began, feed))
+                group.create_task(upload_all(plan, began, installation, feed))
+                group.create_task(put_poison(settings, plan, began, feed))
             await _until_calm(settings, feed, seconds=calm)
             views, evidence = await asyncio.gather(
                 _look(installation, feed),
@@ -109,79 +96,8 @@ async def _strike_all(
 
 
 async def _strike(fault: Fault, began: float, installation: Pods, strike_part: Strike) -> Hit:
-    await _sleep_until(began + fault.at)
+    await sleep_until(began + fault.at)
     return await (strike_part(fault) if fault.concerns_part else installation.suffer(fault))
-
-
-async def _upload_all(plan: Plan, began: float, installation: Pods, feed: Feed) -> None:
-    at_once = asyncio.Semaphore(AT_ONCE)
-
-    async def upload(file: PlannedFile, http: httpx.AsyncClient) -> None:
-        async with at_once:
-            file_id = await _upload(file, http)
-        feed.accepted[file_id] = file
-        if await _is_unknown(file_id, installation.status_url, http):
-            feed.unknown.append(file_id)
-
-    async with (
-        httpx.AsyncClient(base_url=installation.upload_url, timeout=30) as http,
-        asyncio.TaskGroup() as group,
-    ):
-        for file in plan.files:
-            await _sleep_until(began + file.at)
-            group.create_task(upload(file, http))
-
-
-async def _upload(file: PlannedFile, http: httpx.AsyncClient) -> str:
-    """Hand a file over; again while it is turned away. Returns its id."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            answer = await http.post(
-                "/api/files/upload",
-                files={"file": (file.name, file.content, file.content_type)},
-                params={"label.group": file.group},
-                headers={"Idempotency-Key": f"chaos-{file.number}"},
-            )
-        except httpx.TransportError as error:
-            why = repr(error)  # It ends, or is not there: the key makes another try harmless.
-        else:
-            if answer.status_code == 202:
-                return str(answer.json()["file_id"])
-            why = answer.text
-            assert answer.status_code in TURNED_AWAY, why
-        assert time.monotonic() < deadline, why
-        await asyncio.sleep(1)
-
-
-async def _is_unknown(file_id: str, status_url: str, http: httpx.AsyncClient) -> bool:
-    """Whether the status service knows no file that upload has just accepted."""
-    try:
-        answer = await http.get(f"{status_url}/api/files/{file_id}")
-    except httpx.TransportError:
-        return False  # It was killed: who asks again is answered.
-    return answer.status_code == 404
-
-
-async def _spoil(settings: Settings, plan: Plan, began: float, feed: Feed) -> None:
-    """Put records that cannot be read or stored among the others."""
-    producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka, acks="all", request_timeout_ms=int(PATIENCE * 1000)
-    )
-    await producer.start()
-    try:
-        for planned in sorted(plan.poison, key=lambda each: each.at):
-            await _sleep_until(began + planned.at)
-            latest = next(reversed(feed.accepted), None) if planned.strikes_file else None
-            file_id = latest or new_file_id()
-            sent = await producer.send_and_wait(
-                settings.topic_prefix + planned.topic.name,
-                POISONS[planned.what](file_id),
-                key=file_id.encode(),
-            )
-            feed.unreadable.append(Origin(sent.topic, sent.partition, sent.offset))
-    finally:
-        await producer.stop()
 
 
 async def _until_calm(settings: Settings, feed: Feed, *, seconds: float) -> None:
@@ -211,7 +127,3 @@ async def _until_told(evidence: Evidence) -> None:
     deadline = time.monotonic() + TELLING
     while any(states_told_wrong(evidence)) and time.monotonic() < deadline:
         await asyncio.sleep(1)
-
-
-async def _sleep_until(moment: float) -> None:
-    await asyncio.sleep(max(0.0, moment - time.monotonic()))
