@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.stack import RunningStack
@@ -33,6 +34,27 @@ def test_the_doctor_names_a_service_that_does_not_answer(tmp_path: Path) -> None
     )
     assert done.returncode == 1
     assert "does not answer" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("skew", "state", "said"),
+    [
+        ("0.0", "ok", "within 5 s"),
+        ("-3000.0", "warning", "3000 s behind Kafka's clock"),
+        ("12.0", "warning", "12 s ahead of Kafka's clock"),
+    ],
+)
+def test_a_clock_that_is_off_is_a_finding(
+    monkeypatch: pytest.MonkeyPatch, skew: str, state: str, said: str
+) -> None:
+    metrics = f"# TYPE waybill_clock_skew_seconds gauge\nwaybill_clock_skew_seconds {skew}\n"
+    answer = httpx.Response(200, text=metrics)
+    monkeypatch.setattr(httpx, "get", lambda *_, **__: answer)
+    around = surroundings({}, environment={}, status="here", upload="there", processors=[])
+    found = list(doctor.clocks(around))
+    assert [each.check for each in found] == ["clock of status", "clock of upload"]
+    assert {each.state for each in found} == {state}
+    assert all(said in each.detail for each in found)
 
 
 def test_a_check_is_a_function_and_a_line_in_a_table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,11 @@ TIMEOUT = 5.0
 
 _RUNG = re.compile(r'^waybill_isolation_rung\{rung="(\w+)"\} 1\.0$', re.MULTILINE)
 
+_SKEW = re.compile(r"^waybill_clock_skew_seconds (\S+)$", re.MULTILINE)
+
+MAX_SKEW = 5.0
+"""Seconds that a clock may be off, as for the note in `/health/ready`."""
+
 STATE_OF_RUNG: Mapping[str, State] = {"namespaces": "ok", "landlock": "warning"}
 """Any other rung is a failure."""
 
@@ -100,7 +105,25 @@ def readiness(around: Surroundings) -> Iterator[Finding]:
             yield Finding(check=name, state="ok", detail="ready")
 
 
-CHECKS: tuple[Check, ...] = (isolation_here, isolation_of_processors, readiness)
+def clocks(around: Surroundings) -> Iterator[Finding]:
+    """Check how far the clock of each service is off Kafka's, by their metrics."""
+    for name, address in around.services.items():
+        try:
+            told = _SKEW.search(httpx.get(f"{address}/metrics", timeout=TIMEOUT).text)
+        except httpx.HTTPError:
+            continue  # `readiness` says so.
+        if told is None:
+            continue  # It has not written to Kafka yet.
+        skew = float(told[1])
+        detail = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} Kafka's clock"
+        if abs(skew) < MAX_SKEW:
+            yield Finding(check=f"clock of {name}", state="ok", detail=f"within {MAX_SKEW:g} s")
+        else:
+            detail += "; have the machine's clock set, by NTP for example"
+            yield Finding(check=f"clock of {name}", state="warning", detail=detail)
+
+
+CHECKS: tuple[Check, ...] = (isolation_here, isolation_of_processors, readiness, clocks)
 
 
 def surroundings(
