@@ -7,8 +7,8 @@ that two readers of one head could disagree about: two servers in a row must see
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from shared.http.limits import MAX_HEADERS
@@ -44,8 +44,7 @@ _TAB = re.compile(rb"\n(?:content-length|transfer-encoding|host):[^\n]*\t", re.I
 removes it."""
 
 
-@dataclass(frozen=True)
-class Framing:
+class Framing(NamedTuple):
     """Where the body ends."""
 
     length: int = 0

@@ -122,7 +122,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             raise HeadTooLargeError(f"The head has more than {limits.MAX_HEAD} bytes.")
         if self._timer is not None:
             self._clear_timer()
-        self._parse(data[: end + 4])
+        self._parse(data[: end + 4], ahead=len(data) - end - 4)
         return data[end + 4 :]
 
     def _read_partial_head(self, data: bytes) -> bytes:
@@ -146,11 +146,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return b""
         self._clear_timer()
         self._partial = bytearray()
-        self._parse(bytes(partial[: end + 4]))
+        self._parse(bytes(partial[: end + 4]), ahead=len(partial) - end - 4)
         return bytes(partial[end + 4 :])
 
-    def _parse(self, head: bytes) -> None:
-        """Parse a head; the application begins if it is a good one."""
+    def _parse(self, head: bytes, *, ahead: int) -> None:
+        """Parse a head, after which so many bytes came; the application begins if it is good."""
         parser = self.parser or httptools.HttpRequestParser(self)
         self._refusal, self._head, self._is_begun = None, head, False
         self.parser = parser
@@ -173,7 +173,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.handle_websocket_upgrade()
         elif self._framing.has_body:
             self.parser = cast("Any", None)
-            self._begin_body()
+            self._begin_body(ahead)
         else:
             self._end_body()
 
@@ -216,12 +216,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Called by the parser, which knows of heads only."""
 
-    def _begin_body(self) -> None:
+    def _begin_body(self, ahead: int) -> None:
         """Read a body. Until its end is here, an answer must close the connection."""
         cycle = self.cycle
-        self._keeps_alive, cycle.keep_alive = cycle.keep_alive, False
-        cycle.transport = cast("Any", _Lingering(self))
+        self._keeps_alive = cycle.keep_alive
         self._received, self._left = 0, self._framing.length
+        if 0 < self._left <= ahead:  # It is all here, as that of a small upload.
+            self._state = _LENGTH
+            return
+        cycle.keep_alive = False
+        cycle.transport = cast("Any", _Lingering(self))
         if self._framing.is_chunked:
             self._state, self._chunks = _CHUNKS, ChunkedBody()
         else:
