@@ -28,6 +28,7 @@ from tests.chaos.view_promises import (
     stale_gauges,
     times_out_of_order,
     views_at_odds,
+    wrong_times,
 )
 
 Outcome = FileCompleted | FileFailed | FileCancelled
@@ -153,6 +154,7 @@ PROMISES: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
     drifted_files,
     views_at_odds,
     times_out_of_order,
+    wrong_times,
     cut_texts,
     numbers_that_are_wrong,
     stale_gauges,

@@ -52,12 +52,14 @@ from tests.chaos.plan import PlannedFile, make_plan
 from tests.chaos.poison import POISONS
 from tests.chaos.stream_promises import late_states, states_told_wrong, told_without_mongodb
 from tests.chaos.view_promises import (
+    FIRST_ONES,
     cut_texts,
     numbers_that_are_wrong,
     services_not_ready,
     stale_gauges,
     times_out_of_order,
     views_at_odds,
+    wrong_times,
 )
 from tests.chaos.views import Views
 from tests.journeys.gapless.checker import Observation, Seen, lifecycle_states, place
@@ -240,9 +242,27 @@ def test_a_list_may_leave_out_the_history_and_a_file_alone_may_tell_its_place_in
 
 
 def test_a_file_that_ends_before_it_began_is_found() -> None:
-    assert not list(times_out_of_order(evidence(uploaded(), processing(time=1), completed(time=2))))
-    assert list(times_out_of_order(evidence(uploaded(), processing(time=9), completed(time=2))))
-    assert list(times_out_of_order(evidence(uploaded(time=9), processing(), completed(time=12))))
+    run = evidence(uploaded(), processing(time=1), completed(time=2))
+    assert not list(times_out_of_order(run))
+    for wrong in ({"finished_at": at(-9)}, {"started_at": at(9)}, {"created_at": at(9)}):
+        status = run.statuses[FILE].model_copy(update=wrong)
+        assert list(times_out_of_order(replace(run, statuses={FILE: status}))), wrong
+
+
+def test_events_that_tell_a_wrong_time_are_found_but_for_the_first_ones_of_a_wrong_clock() -> None:
+    def told(wrong: int) -> Evidence:
+        run = evidence(uploaded(), processing(), completed())
+        history = [
+            each._replace(appended=each.event.time + SKEW * (number < wrong))
+            for number, each in enumerate(list(run.histories[FILE]) * 10)
+        ]
+        return replace(run, histories={FILE: history})
+
+    assert not list(wrong_times(told(0)))
+    assert list(wrong_times(told(1)))
+    hit = replace(KILLED, kind=Kind.FAST_CLOCK)
+    assert not list(wrong_times(replace(told(1), hits=[hit])))
+    assert list(wrong_times(replace(told(FIRST_ONES + 1), hits=[hit])))
 
 
 def test_a_text_that_was_cut_is_found() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from services.status.projection import Status, fold
 from shared.events import StatusEvent
 from tests.chaos.evidence import Evidence, Logged, Problem
+from tests.chaos.faults import CLOCK_FAULTS, SKEW
 from tests.chaos.gauges import wrong_gauges
 
 NOT_LISTED = frozenset({"history"})
@@ -20,6 +21,9 @@ SHOWN = 300
 
 ROUNDING = timedelta(seconds=1)
 """What two right clocks of one machine may differ by, and far less than a wrong one."""
+
+FIRST_ONES = 4
+"""Events that a pod may tell before it knows from Kafka that its clock is wrong."""
 
 OF_THE_MOMENT = frozenset({"queue"})
 """Members that are about the present of the pod and not about the file."""
@@ -53,6 +57,20 @@ def times_out_of_order(evidence: Evidence) -> Iterator[Problem]:
         if any(after < before - ROUNDING for before, after in pairwise(known)):
             told = ", ".join(f"{each:%H:%M:%S.%f}" for each in known)
             yield Problem(f"uploaded, begun and ended at {told}", file_id)
+
+
+def wrong_times(evidence: Evidence) -> Iterator[Problem]:
+    """A pod with a wrong clock tells the right time once it knows it from Kafka."""
+    wrong = [
+        (file_id, each)
+        for file_id in evidence.accepted
+        for each in evidence.histories.get(file_id, ())
+        if abs(each.time - each.event.time) > SKEW / 2
+    ]
+    clocks = sum(hit.kind in CLOCK_FAULTS for hit in evidence.hits)
+    if len(wrong) > FIRST_ONES * clocks:
+        for file_id, each in wrong:
+            yield Problem(f"{each.event.type} says {each.event.time:%H:%M:%S}", file_id)
 
 
 def cut_texts(evidence: Evidence) -> Iterator[Problem]:
