@@ -20,6 +20,7 @@ from shared.errors import RefusedError
 from shared.http import limits
 from shared.http.chunked import ChunkedBody
 from shared.http.head import BODILESS, Framing, check_target, read_framing, wants_websocket
+from shared.http.lingering import LingeringTransport
 from shared.http.refusals import (
     BodyTooLargeError,
     HeadTooLargeError,
@@ -225,7 +226,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._state = _LENGTH
             return
         cycle.keep_alive = False
-        cycle.transport = cast("Any", _Lingering(self))
+        cycle.transport = cast("Any", LingeringTransport(self.transport, self.linger))
         if self._framing.is_chunked:
             self._state, self._chunks = _CHUNKS, ChunkedBody()
         else:
@@ -374,21 +375,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().resume_writing()
         if not self.transport.is_closing():
             self._reader.end()
-
-
-class _Lingering:
-    """The transport that an answer has while its request's body is still to come."""
-
-    __slots__ = ("_http", "is_closing", "write")
-
-    def __init__(self, http: BoundedHttpProtocol) -> None:
-        self._http = http
-        self.write = http.transport.write
-        self.is_closing = http.transport.is_closing
-
-    def close(self) -> None:
-        """Called after the answer."""
-        self._http.linger()
 
 
 def _too_large(size: int) -> BodyTooLargeError:
