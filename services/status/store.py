@@ -41,6 +41,7 @@ from services.status.stored_documents import (
     to_document,
     to_status,
 )
+from services.status.whole_count import WholeCount
 from shared.errors import MongoUnavailableError, TooWideSearchError
 from shared.settings import Settings
 
@@ -129,6 +130,7 @@ class FileStore:
             collection
         ]
 
+        self._whole = WholeCount(self._files)
         self._names = NameSearch(self._files, UpdateOne, within_ms=lambda: FIND_WITHIN_MS)
 
     def close(self) -> None:
@@ -288,15 +290,14 @@ class FileStore:
     async def counts(self, visible_to: Visibility = EVERYTHING) -> dict[State, int]:
         """How many files have each status, without deleted ones.
 
-        Most files are completed: these are what the others leave of MongoDB's own count.
+        Most files are completed: these are what the others leave of all there are.
         """
         if not visible_to.everything:
             return await self.counts_of(Query(visible_to=visible_to))
         counts: dict[State, int] = {}
         for state in set(State) - {State.COMPLETED}:
             counts[state] = await self._count({"status": state.value})
-        whole = await self._files.estimated_document_count()
-        counts[State.COMPLETED] = whole - sum(counts.values())
+        counts[State.COMPLETED] = await self._whole.read() - sum(counts.values())
         for state in State:
             deleted = await self._count({"status": state.value, "deleted_at": AT_ANY_TIME})
             counts[state] = max(0, counts[state] - deleted)

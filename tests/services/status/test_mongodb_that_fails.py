@@ -115,3 +115,24 @@ async def test_a_primary_that_steps_down_in_mid_work_loses_no_event(
     assert {each.status for each in found.values()} == {State.COMPLETED}
     assert {len(each.history) for each in found.values()} == {len(STORY)}
     assert len(found) == len(ids)
+
+
+async def test_the_files_are_counted_right_after_mongodb_was_killed(
+    settings: Settings, tmp_path: Path
+) -> None:
+    child, address = start_mongodb(tmp_path / "data", tmp_path)
+    wait_for_mongodb(child, address)
+    store = FileStore(settings.model_copy(update={"mongodb": address}))
+    try:
+        await store.prepare()
+        assert (await store.counts())[State.COMPLETED] == 0
+        for _ in range(3):
+            await Projector(store).project(records(new_file_id(), *STORY))
+        assert (await store.counts())[State.COMPLETED] == 3
+        child.finish(time.monotonic())  # SIGKILL: it forgets how many documents it had.
+        child = child.again()
+        wait_for_mongodb(child, address)
+        assert (await store.counts())[State.COMPLETED] == 3
+    finally:
+        store.close()
+        child.finish(time.monotonic())
