@@ -62,6 +62,8 @@ class LoopHealth:
         """When the loop last showed that it lives: a success, a restart, or a wait for a part."""
         self.waits_for: str | None = None
         """The part that is away, if the loop says that it waits for one the pod outlives."""
+        self.waited_at = now
+        """When it said so last."""
         self.failures = 0
         """In a row, since the last success."""
         self.bugs = 0
@@ -77,7 +79,7 @@ class LoopHealth:
 
     def waits(self, part: str, now: float) -> None:
         """Note that the loop lives and waits for a part whose outage the pod outlives."""
-        self.waits_for, self.last_sign = part, now
+        self.waits_for, self.waited_at, self.last_sign = part, now, now
 
     def alive(self, now: float) -> None:
         """Note a sign of life: the loop is not hung, whether or not it succeeds."""
@@ -95,7 +97,7 @@ class LoopHealth:
             is_outage: whether a part that the loop leans on did not answer. Another process would
                 get no answer either, so an outage never ends the pod.
         """
-        self.last_failure = error
+        self.last_failure, self.waits_for = error, None
         self.failures += 1
         self.bugs = 0 if is_outage else self.bugs + 1
         if not self.loop.restartable:
@@ -110,6 +112,10 @@ class LoopHealth:
         """Whether the loop is late."""
         return self.silence(now) > self.loop.late_after
 
+    def is_waiting(self, now: float) -> bool:
+        """Whether the loop waits for a part, and has said so lately: it may wait no longer."""
+        return self.waits_for is not None and now - self.waited_at <= self.loop.hung_after
+
     def hangs_at(self) -> float:
         """When the loop counts as hung, if it gives no sign of life until then."""
         return self.last_sign + self.loop.hung_after
@@ -120,7 +126,7 @@ class LoopHealth:
             f"the loop {self.loop.name} is late: its last success was {self.silence(now):.0f} s"
             f" ago, expected within {self.loop.late_after:g} s"
         )
-        if self.waits_for is not None:
+        if self.is_waiting(now):
             return f"{text}; it waits for {self.waits_for}"
         return f"{text}; {self.last_failure}" if self.last_failure is not None else text
 

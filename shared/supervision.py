@@ -139,14 +139,14 @@ class Supervisor:
     def trouble(self) -> str | None:
         """The vital loops that are late; None while all are on time."""
         now = self._clock()
-        late = [each.describe(now) for each in self._late(now) if _makes_red(each)]
+        late = [each.describe(now) for each in self._late(now) if _makes_red(each, now)]
         return "; ".join(late) or None
 
     @property
     def degraded(self) -> list[str]:
         """The loops that are late and that the pod can do without for now."""
         now = self._clock()
-        return [each.describe(now) for each in self._late(now) if not _makes_red(each)]
+        return [each.describe(now) for each in self._late(now) if not _makes_red(each, now)]
 
     def is_late(self, loop: Loop) -> bool:
         """Whether a loop is late, or does not run at all."""
@@ -224,8 +224,8 @@ class _StuckError(Exception):
     """The loop does not end when it is cancelled."""
 
 
-def _makes_red(health: LoopHealth) -> bool:
-    return health.loop.vital and health.waits_for is None
+def _makes_red(health: LoopHealth, now: float) -> bool:
+    return health.loop.vital and not health.is_waiting(now)
 
 
 async def _contained(run: Run, running: RunningLoop) -> BaseException | None:

@@ -27,6 +27,7 @@ from services.status.store import FileStore
 from services.status.subscription import Subscription
 from services.status.telling import beat_each, note_unfoldable, tell_each
 from services.status.update import Batches, Update
+from shared.consuming import note_error
 from shared.errors import MongoUnavailableError, OverloadedError
 from shared.supervision import RunningLoop
 from shared.telemetry import PUSHED, SUBSCRIBERS
@@ -198,10 +199,14 @@ class Hub:
     def _publish(self, told: Sequence[Update], now: float) -> None:
         """Remember states and tell them to the subscribers."""
         self._told_before = self.told.cursor
-        self.on_told(told, now)
         self._remember(told)
         if self._subscriptions:
             self._tell(told, now)
+        # The overlay has these states already: whatever fails here, they are told only now.
+        try:
+            self.on_told(told, now)
+        except Exception as error:
+            note_error("traffic", error, f"{len(told)} states")
 
     def missed(self, subscription: Subscription, cursor: Cursor) -> Iterator[Told] | None:
         """What a subscriber missed since it was given the cursor; None if that is too long ago.

@@ -131,7 +131,7 @@ class WaitingLine:
         if number is None:
             return  # It has left already, or is one of the older ones, which the next count tells.
         self._counts.add(number, -1)
-        if status.status is State.PROCESSING or status.status.is_terminal:
+        if status.status in _TOOK_THEIR_TURN:
             second = int(now)
             if self._begun and self._begun[-1][0] == second:
                 self._begun[-1][1] += 1
@@ -146,6 +146,10 @@ class WaitingLine:
             self._number[file_id] = number
             self._counts.add(number, 1)
         self._next = len(self._number)
+
+
+_TOOK_THEIR_TURN = (State.PROCESSING, State.COMPLETED, State.FAILED)
+"""A short file may have ended when it is seen next. One that was cancelled made way, no more."""
 
 
 def _waits(status: Status) -> bool:

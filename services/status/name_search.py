@@ -34,8 +34,8 @@ class NameSearch:
 
     async def find(
         self, part: str, wanted: Sequence[Mapping[str, Any]], *, sort: Sort, limit: int
-    ) -> tuple[list[dict[str, Any]], bool] | None:
-        """Return the documents of a page in order, and whether there are more.
+    ) -> tuple[list[dict[str, Any]], dict[str, Any] | None] | None:
+        """Return the documents of a page in order, and the place of the last one if there are more.
 
         None if too many files may match; those who ask look in the order of the list then.
 
@@ -56,7 +56,7 @@ class NameSearch:
         found = self._files.find(shown, {"history": 0}).hint("_id_")
         documents: list[dict[str, Any]] = await found.max_time_ms(self._within_ms()).to_list(None)
         documents.sort(key=lambda each: order[each["_id"]])
-        return documents, len(places) > limit
+        return documents, places[limit - 1] if len(places) > limit else None
 
     async def _few(self, part: str) -> Mapping[str, Any] | None:
         """Return the condition that finds the files that may match, if they are few."""

@@ -19,8 +19,12 @@ a part of two characters is still found."""
 KEY = 8
 """Characters of a key: with fewer, one key is in too many names; with more, the index grows."""
 
-MAX_KEYS = 128
-"""Keys of one name, whose 255 characters are all in them."""
+MAX_KEYS = 384
+"""Keys of one name. It has 255 characters, and folding makes up to three of one."""
+
+NO_KEYS = [""]
+"""The keys of a file without a name. An index finds an empty list where it looks for documents that
+have none, and would have all of them read again and again."""
 
 FOLDED, KEYS = "name_folded", "name_keys"
 """The fields of a document. One without keys is not indexed yet."""
@@ -42,7 +46,7 @@ def folded(name: str) -> str:
 def name_fields(name: str | None) -> dict[str, Any]:
     """Return what a document has for the search by its name; a file without one has no keys."""
     if name is None:
-        return {KEYS: []}
+        return {KEYS: NO_KEYS}
     text = folded(name)
     starts = range(0, min(len(text), MAX_KEYS * STRIDE), STRIDE)
     return {FOLDED: text, KEYS: list(dict.fromkeys(text[start : start + KEY] for start in starts))}

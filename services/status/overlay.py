@@ -35,6 +35,9 @@ MAX_HELD = 50_000
 """States held in memory, ~3 kB each. What is dropped is the least recently changed, which the
 projector stored long before."""
 
+LEAST = "\x00"
+"""A text with this at its end is the next one after the same text without it."""
+
 MAX_PATIENCE = 1.0
 """Seconds that an event waits for what caused it. Between two topics it is milliseconds; a cause
 that does not come by then was unreadable, or its record was compacted away."""
@@ -214,13 +217,16 @@ class Overlay:
             else:
                 told += self._fold(each, stored, now)
         for file_id in overdue:
-            if file_id in unread:
-                self._waiting[file_id].is_unread = True
+            if file_id not in self._held and file_id in unread:
+                if (waiting := self._waiting.get(file_id)) is not None:
+                    waiting.is_unread = True
             else:
                 told += self._fold_waiting(file_id, stored, regardless=True)
         self._read.update(read)
         while may_drop and len(self._held) > MAX_HELD:
-            self._held.popitem(last=False)
+            dropped, _ = self._held.popitem(last=False)
+            # Of a repeat of its upload, nothing here tells that it is one.
+            self._first_new = max(self._first_new, dropped + LEAST)
         return told
 
     def cursor(self) -> Cursor:

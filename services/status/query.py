@@ -2,10 +2,11 @@
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 from services.status.access import EVERYTHING, Visibility
 from services.status.projection import State, Status
@@ -70,9 +71,10 @@ class Cursor:
     """None where the order does not need it."""
 
     @classmethod
-    def behind(cls, status: Status, sort: Sort) -> Self:
-        """The place behind a file."""
-        return cls(sort, status.file_id, status.updated_at if sort.is_by_change else None)
+    def behind(cls, document: Mapping[str, Any], sort: Sort) -> Self:
+        """The place behind a file, by its document: that may be one that cannot be read."""
+        moment = document["updated_at"] if sort.is_by_change else None
+        return cls(sort, document["_id"], moment)
 
     def to_text(self) -> str:
         """The cursor as clients hand it on, which is no promise of what is in it."""

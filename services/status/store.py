@@ -274,12 +274,16 @@ class FileStore:
             few = None
             if query.name is not None:
                 few = await self._names.find(query.name, wanted, sort=sort, limit=limit)
-            documents, more = few or (await found.to_list(None), False)
+            if few is not None:
+                documents, last = few
+            else:
+                documents = await found.to_list(None)
+                last = documents[limit - 1] if len(documents) > limit else None
         except ExecutionTimeout as error:
             raise TooWideSearchError from error
-        items = list(readable(documents[:limit]))
-        has_next = bool(items) and (more or len(documents) > limit)
-        return Page(items, Cursor.behind(items[-1], sort) if has_next else None)
+        # However few of the page can be read, the next one begins behind it.
+        behind = None if last is None else Cursor.behind(last, sort)
+        return Page(list(readable(documents[:limit])), behind)
 
     @translated
     async def index_names(self, limit: int) -> int:
@@ -336,8 +340,9 @@ class FileStore:
     @translated
     async def to_cancel(self, state: State, limit: int) -> list[Status]:
         """Files of a status whose present run somebody wants to stop."""
-        found = self._files.find({"cancel_run": {"$gt": 0}, "status": state.value}).limit(limit)
-        return [to_status(document) async for document in found]
+        wanted = {"cancel_run": {"$gt": 0}, "status": state.value, "deleted_at": None}
+        found = self._files.find(wanted).limit(limit)
+        return list(readable([document async for document in found]))
 
     @translated
     async def erased(self, read: Status) -> None:

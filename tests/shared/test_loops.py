@@ -72,6 +72,21 @@ def test_a_loop_that_waits_for_a_part_lives_and_is_late_all_the_same() -> None:
     assert health.is_late(25)
 
 
+def test_a_loop_waits_only_as_long_as_it_says_so() -> None:
+    health = LoopHealth(loop(), now=0)
+    health.waits("MongoDB", 25)
+    assert health.is_waiting(25 + loop().hung_after)
+    assert not health.is_waiting(25.1 + loop().hung_after)
+    assert "MongoDB" not in health.describe(25.1 + loop().hung_after)
+
+
+def test_a_failure_ends_what_a_loop_waited_for() -> None:
+    health = LoopHealth(loop(), now=0)
+    health.waits("MongoDB", 25)
+    health.failed("TypeError", is_outage=False)
+    assert not health.is_waiting(25)
+
+
 @pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
 def test_delays_double_up_to_the_longest_and_carry_jitter(chance: float) -> None:
     delays = [backoff(failures, chance) for failures in range(1, 50)]

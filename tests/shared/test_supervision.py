@@ -315,7 +315,7 @@ async def test_a_loop_that_waits_for_the_start_is_neither_hung_nor_trouble() -> 
     async with asyncio.timeout(10), supervisor.running((a_loop(vital=True), after(start, run))):
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        clock.now += 60
+        clock.now += 25
         assert supervisor.trouble is None
         assert "it waits for the start of the pod" in supervisor.degraded[0]
         assert not run.begun

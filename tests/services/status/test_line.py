@@ -105,3 +105,10 @@ def test_the_line_is_bounded_and_the_oldest_are_counted_only(
     assert places(line, 15) == [None] * 15
     assert [line.place(f"file-{number:06}") for number in (15, 24)] == [16, 25]
     assert line.length == 25
+
+
+def test_files_that_are_cancelled_while_they_wait_tell_no_pace() -> None:
+    line = line_of(50)
+    line.observe((file(number, CANCELLED) for number in range(40)), now=1.0)
+    assert line.length == 10
+    assert line.expected(10, now=1.0) is None

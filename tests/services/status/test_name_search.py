@@ -11,7 +11,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from services.status import name_search
 from services.status.access import Visibility
-from services.status.names import KEY, KEYS, LAST, STRIDE, folded, name_fields, windows
+from services.status.names import KEY, KEYS, LAST, NO_KEYS, STRIDE, folded, name_fields, windows
 from services.status.names import by_keys as condition_of
 from services.status.projection import Status, fold
 from services.status.query import Cursor, Query, Sort
@@ -64,6 +64,11 @@ def test_a_long_name_has_a_bounded_number_of_keys() -> None:
     keys = name_fields(name)[KEYS]
     assert len(keys) == 128
     assert found_by_keys(name[-3:], name)
+
+
+def test_the_end_of_a_name_that_folding_makes_longer_has_keys() -> None:
+    name = "ﬃ" * 250 + "x.pdf"
+    assert found_by_keys("x.pdf", name)
 
 
 def named(name: str, *more: StatusEvent, **facts: Any) -> Status:
@@ -148,7 +153,7 @@ async def test_a_change_of_the_status_keeps_the_keys_of_the_name(store: FileStor
     assert await store.index_names(limit=2) == 1
     document = await store._files.find_one({"_id": file_id})
     assert document is not None
-    assert (document[KEYS], document.get("name_folded")) == ([], None)
+    assert (document[KEYS], document.get("name_folded")) == (NO_KEYS, None)
 
 
 @pytest.mark.usefixtures("number")
@@ -189,3 +194,17 @@ async def test_the_search_reads_only_what_the_index_finds(store: FileStore, prof
     assert not any("COLLSCAN" in plan for plan in plans)
     # Parts of three numbers, "123" and "23", begin at either of two places.
     assert max(each["docsExamined"] for each in seen) <= 20
+
+
+async def test_files_without_a_name_are_not_read_again_and_again(
+    store: FileStore, profiled: Any
+) -> None:
+    deleted_ones = [named("gone.txt", deleted()) for _ in range(30)]
+    await store.save([(None, status) for status in [*deleted_ones, named("here.txt")]])
+    assert await store.index_names(limit=500) == 31
+    await profiled.command("profile", 2)
+    assert await store.index_names(limit=500) == 0
+    assert await names(store, "here") == ["here.txt"]
+    await profiled.command("profile", 0)
+    seen = [each async for each in profiled["system.profile"].find({"ns": store._files.full_name})]
+    assert sum(each.get("docsExamined", 0) for each in seen) <= 6

@@ -153,3 +153,23 @@ def test_nothing_is_dropped_that_the_projector_has_not_stored(
 
 def test_a_status_without_an_upload_is_shown_to_nobody() -> None:
     assert not Visibility(owner=None).permits(Status(file_id=new_file_id()))
+
+
+def test_an_upload_that_comes_with_mongodb_away_frees_an_event_that_is_overdue() -> None:
+    overlay, file_id = an_overlay(), new_file_id()
+    assert states(overlay, [observed(file_id, processing(), ENDS, 100)], away=False) == []
+    late = overlay.overdue(10.0, at_end=True)
+    upload = [observed(file_id, uploaded(), UPLOADS, 10)]
+    told = overlay.fold(upload, {}, overdue=late, read={}, now=10.0, unread={file_id})
+    assert [each.status.status for each in told] == [State.PENDING, State.PROCESSING]
+
+
+def test_a_repeat_of_the_upload_of_a_file_that_was_dropped_is_set_aside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.status.overlay.MAX_HELD", 0)
+    overlay, file_id = an_overlay(), new_file_id()
+    states(overlay, [observed(file_id, uploaded(), UPLOADS, 10)])
+    assert overlay.held == 0
+    assert states(overlay, [observed(file_id, uploaded(), UPLOADS, 11)]) == []
+    assert overlay.set_aside == 1

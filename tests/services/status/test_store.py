@@ -210,3 +210,35 @@ async def test_a_mongodb_that_does_not_answer_is_a_clear_error(settings: Setting
     with pytest.raises(MongoUnavailableError, match="does not answer"):
         await away.get("x")
     away.close()
+
+
+@pytest.mark.parametrize("sort", Sort)
+async def test_a_page_of_documents_that_cannot_be_read_ends_no_list(
+    store: FileStore, sort: Sort
+) -> None:
+    ids = [new_file_id() for _ in range(5)]
+    await store.save([(None, status_of(file_id, uploaded())) for file_id in ids])
+    broken = ids[1:4]
+    await store._files.update_many({"_id": {"$in": broken}}, {"$set": {"size": "large"}})
+    for name in (None, "report"):
+        found: list[str] = []
+        page = await store.find(Query(name=name), sort=sort, limit=1, after=None)
+        for _ in range(5):
+            found += [each.file_id for each in page.items]
+            if page.next is None:
+                break
+            after = Cursor.from_text(page.next.to_text())
+            page = await store.find(Query(name=name), sort=sort, limit=1, after=after)
+        assert sorted(found) == [ids[0], ids[4]]
+
+
+async def test_a_document_that_cannot_be_read_keeps_no_other_file_from_being_cancelled(
+    store: FileStore,
+) -> None:
+    ids = [new_file_id() for _ in range(3)]
+    asked = [status_of(file_id, uploaded(), cancel_requested()) for file_id in ids[:2]]
+    gone = status_of(ids[2], uploaded(), cancel_requested(), deleted())
+    await store.save([(None, status) for status in [*asked, gone]])
+    await store._files.update_one({"_id": ids[0]}, {"$set": {"size": "large"}})
+    found = await store.to_cancel(State.PENDING, 10)
+    assert [each.file_id for each in found] == [ids[1]]
