@@ -33,12 +33,12 @@ def cause_of_death(code: int | None) -> Failure:
         return failure("out_of_memory")
     if code >= 0:
         return failure("worker_exited", f"The work ended its own process with exit code {code}.")
-    died = signal.Signals(-code)
-    if died in FAULTS:
-        meaning = f"A native library broke the process of the work ({died.name})."
+    name = _signal_name(-code)
+    if -code in FAULTS:
+        meaning = f"A native library broke the process of the work ({name})."
         return failure("segmentation_fault", meaning)
     # SIGABRT is what a native library raises that gets no memory, among other reasons.
-    return failure("worker_crashed", f"The worker process was killed by {died.name}.")
+    return failure("worker_crashed", f"The worker process was killed by {name}.")
 
 
 def crash_of(code: int | None) -> str | None:
@@ -51,8 +51,7 @@ def crash_of(code: int | None) -> str | None:
         return None
     if code >= 0:
         return f"exit code {code}"
-    died = signal.Signals(-code)
-    return died.name if died in CRASHES else None
+    return _signal_name(-code) if -code in CRASHES else None
 
 
 def is_from_outside(code: int | None) -> bool:
@@ -61,4 +60,11 @@ def is_from_outside(code: int | None) -> bool:
     Args:
         code: as of `cause_of_death`.
     """
-    return code is None or code == UNKNOWN_EXIT or (code < 0 and signal.Signals(-code) in OUTSIDE)
+    return code is None or code == UNKNOWN_EXIT or -code in OUTSIDE
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # Most real-time signals have no name.
+        return f"signal {number}"

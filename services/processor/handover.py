@@ -9,20 +9,23 @@ import asyncio
 import errno
 import hashlib
 import itertools
+import logging
 import os
 import stat
 from functools import cache
 from pathlib import Path
 
 from services.processor.channel import MAX_CONTENT, Job, Packed, encode_job
-from services.processor.source import COPY, ContentChangedError
+from services.processor.source import BLOCK, COPY, ContentChangedError, read_from_store
 from shared.bloberrors import BlobMissingError, missing_or_unavailable
 from shared.files import read_from_memory
 from shared.packs import Packs
 from shared.writing import write_all, write_file
 
-BLOCK = 1 << 20
-"""Bytes that are copied at a time."""
+log = logging.getLogger(__name__)
+
+READABLE = 0o444
+"""Mode of a file for workers, which may run as other users, whatever the pod's umask is."""
 
 _numbers = itertools.count(1)
 
@@ -39,7 +42,7 @@ async def prepare(job: Job) -> "Handover":
     """
     source, path = job.source, f"{job.scratch}/{COPY}"
     if isinstance(source, Packed):
-        with missing_or_unavailable(source.key):
+        with read_from_store(source.root, source.key):
             content = await _slice(source)
         if len(content) <= MAX_CONTENT:
             return Handover(job, content)
@@ -74,12 +77,13 @@ def _write(path: str, content: bytes | bytearray, sha256: str | None) -> None:
     if sha256 not in (None, hashlib.sha256(content).hexdigest()):
         raise ContentChangedError
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, content, mode=0o444)
+    write_file(path, content)
+    os.chmod(path, READABLE)  # noqa: PTH101
 
 
 def _link_or_copy(source: str, target: str) -> None:
     if source == target:
-        os.chmod(target, 0o444)  # noqa: PTH101 - it was copied from an object store
+        os.chmod(target, READABLE)  # noqa: PTH101 - it was copied from an object store
         return
     Path(target).parent.mkdir(parents=True, exist_ok=True)
     Path(target).unlink(missing_ok=True)
@@ -96,8 +100,9 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def _copy(source: str, target: str) -> None:
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
+        os.fchmod(descriptor, READABLE)
         with open(source, "rb", buffering=0) as content:  # noqa: PTH123
             while block := content.read(BLOCK):
                 write_all(descriptor, block)
@@ -133,6 +138,9 @@ class Handover:
 
     def leave(self) -> None:
         """Take that name away again."""
-        if self._entered is not None:
-            Path(self._entered).unlink(missing_ok=True)
-            self._entered = None
+        entered, self._entered = self._entered, None
+        if entered is not None:
+            try:
+                Path(entered).unlink(missing_ok=True)
+            except OSError as error:  # It goes with the worker; the outcome must not be lost.
+                log.warning("%s stays until its worker ends: %s", entered, error)

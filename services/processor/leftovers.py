@@ -1,10 +1,13 @@
 """What a job leaves behind in its process, and must not be there for the next one."""
 
+import logging
 import os
 import stat
 from pathlib import Path
 
 from services.processor.scratch import remove_tree
+
+log = logging.getLogger(__name__)
 
 
 def remove_leftovers(folder: Path, *, kept: str) -> bool:
@@ -13,6 +16,16 @@ def remove_leftovers(folder: Path, *, kept: str) -> bool:
     Returns:
         False if something could not be removed.
     """
+    try:
+        return _remove_leftovers(folder, kept=kept)
+    except (
+        OSError
+    ) as error:  # A step changed the mode of the folder, or a thread still works in it.
+        log.warning("the temporary files of a job cannot be removed: %s", error)
+        return False
+
+
+def _remove_leftovers(folder: Path, *, kept: str) -> bool:
     if os.listdir(folder) == [kept] and _is_plain(f"{folder}/{kept}"):  # noqa: PTH208
         return True  # As after most jobs.
     clean = True

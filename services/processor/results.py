@@ -92,7 +92,10 @@ def _plain(where: str, value: object) -> Statistic:
     if isinstance(value, numbers.Integral):
         number: int | float = int(value)
     elif isinstance(value, numbers.Real):
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # a fraction
+            raise bad_result(f"{where} is beyond the range of a float") from None
     else:
         raise bad_result(
             f"{where} is of type {type(value).__name__}: give a number, a str, a bool or None"
@@ -155,5 +158,8 @@ def advisory(value: object, limit: int) -> str:
 
 
 def _shown(value: object) -> str:
-    shown = ascii(value) if isinstance(value, str | int | float | None) else "of no text"
+    shown = "of no text"
+    if isinstance(value, str | int | float | None):
+        with contextlib.suppress(ValueError):  # Python writes no number of more than 4,300 digits.
+            shown = ascii(value)
     return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}…"

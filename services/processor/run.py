@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from services.processor.channel import Broken, Done, GarbledError, Job
 from services.processor.failures import failure
+from services.processor.leftfiles import LeftFileError
 from services.processor.machine import fault_of_pod
 from services.processor.offsets import Begun
 from services.processor.outcomes import Outcomes
@@ -19,7 +20,7 @@ from services.processor.scratch import Scratch
 from services.processor.settings import ProcessorSettings
 from services.processor.source import ContentChangedError, Sources
 from services.processor.space import ScratchSpace
-from services.processor.verdict import DiskEvidence, Verdict, blame_machine, judge
+from services.processor.verdict import DiskEvidence, Verdict, blame_disk, blame_machine, judge
 from services.processor.work import Work, WorkEvent, work_of
 from services.processor.workers import WorkerPools
 from shared.bloberrors import BlobMissingError
@@ -116,13 +117,7 @@ class Runner:
 
     async def _work(self, work: Work, folder: str, reporter: ProgressReporter) -> Result | Verdict:
         if work.source.content_type == DEMO_TYPE and not self._settings.demo:
-            return Verdict(
-                error=Failure(
-                    code="demo_disabled",
-                    message="Demo files are not processed here; set WAYBILL_DEMO=true.",
-                    retryable=False,
-                )
-            )
+            return Verdict(error=failure("demo_disabled"))
         began = time.monotonic()
         try:
             fetched = await _patiently(work, lambda: self._sources.fetch(work.source, folder))
@@ -145,7 +140,8 @@ class Runner:
             self._space.glance()
             if self._space.was_empty_since(began):
                 # What the work wrote may be cut off without anybody having noticed.
-                return blame_machine(failure("disk_full"), postponed=work.postponed)
+                disk = self._disk_since(began)
+                return blame_disk(failure("disk_full"), disk=disk, postponed=work.postponed)
             return await _patiently(work, lambda: self._store(work, outcome, folder))
         except BlobMissingError:
             return Verdict(error=failure("blob_missing"))
@@ -153,7 +149,7 @@ class Runner:
             return Verdict(error=failure("content_changed"))
         except BlobStoreUnavailableError as error:
             return blame_machine(failure(error.code), postponed=work.postponed)
-        except GarbledError as error:
+        except (GarbledError, LeftFileError) as error:
             log.warning("attempt %d at %s: %s", work.attempt, work.file_id, error)
             return Verdict(error=failure("worker_garbled"))
 
@@ -169,13 +165,9 @@ class Runner:
             BlobStoreUnavailableError: the file cannot be read.
         """
         self._space.look(thoroughly=True)
-        disk = DiskEvidence(
-            was_full=self._space.was_full_since(began),
-            caused_by_file=broken.used >= self._space.total / 2,
-        )
         verdict = judge(
             broken.error,
-            disk=disk,
+            disk=self._disk_since(began, used=broken.used),
             crash=broken.crash,
             last_crash=work.last_crash,
             from_outside=broken.from_outside,
@@ -193,6 +185,14 @@ class Runner:
             return verdict
         meaning = "The copy of the file in the scratch directory is damaged."
         return blame_machine(failure("machine_failed", meaning), postponed=work.postponed)
+
+    def _disk_since(self, began: float, *, used: int = 0) -> DiskEvidence:
+        was_full = self._space.was_full_since(began)
+        return DiskEvidence(
+            was_full=was_full,
+            has_room_again=was_full and self._space.trouble is None,
+            caused_by_file=used > self._space.total / 2,
+        )
 
     async def _store(self, work: Work, done: Done, folder: str) -> Result:
         """Put the artifacts into the blob store, under a prefix of this attempt's own."""

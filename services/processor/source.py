@@ -8,6 +8,8 @@ import asyncio
 import errno
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +24,7 @@ COPY = "source"
 """Name of a file, or of the link to it, in the directory of an attempt."""
 
 BLOCK = 1 << 20
-"""Bytes that are hashed at a time."""
+"""Bytes that are hashed or copied at a time."""
 
 
 class ContentChangedError(Exception):
@@ -140,21 +142,28 @@ def content_of(path: str | Path) -> Content:
     return Content(size, sha256.hexdigest())
 
 
-def _size(path: str, key: str) -> int:
-    """Return the size of a stored file in bytes.
+@contextmanager
+def read_from_store(root: str, key: str) -> Iterator[None]:
+    """Raise what the system says of a file in a directory store as one of our errors.
 
     Raises:
         BlobMissingError: it is gone.
-        BlobStoreUnavailableError: the directory cannot be read, or is not mounted.
+        BlobStoreUnavailableError: it cannot be read, or the store is not there.
     """
     try:
-        return os.stat(path).st_size  # noqa: PTH116 - pathlib takes as long as the look
+        yield
     except (FileNotFoundError, NotADirectoryError) as error:
-        if _is_mounted(path.removesuffix(key)):
+        if _is_mounted(root):
             raise BlobMissingError(key) from error
         raise unavailable(error) from error
     except OSError as error:
         raise unavailable(error) from error
+
+
+def _size(path: str, key: str) -> int:
+    """Return the size of a stored file in bytes."""
+    with read_from_store(path.removesuffix(key), key):
+        return os.stat(path).st_size  # noqa: PTH116 - pathlib takes as long as the look
 
 
 def _is_mounted(root: str) -> bool:

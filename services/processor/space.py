@@ -6,7 +6,6 @@ begins nothing while there is no room, and remembers when that was.
 """
 
 import asyncio
-import errno
 import logging
 import os
 import time
@@ -119,12 +118,6 @@ class ScratchSpace:
     def was_empty_since(self, moment: float) -> bool:
         """True if, since then, there was no room for even a small file."""
         return self._empty_at >= moment
-
-    @property
-    def is_broken(self) -> int | None:
-        """Number of the error, if the disk fails in another way than by being full."""
-        full = (None, errno.ENOSPC, errno.EDQUOT)
-        return None if self._refused in full else self._refused
 
     async def watch(self, loop: RunningLoop) -> None:
         """Look until cancelled."""

@@ -35,8 +35,8 @@ class DiskEvidence:
     """What the disk for temporary files was like during an attempt."""
 
     was_full: bool = False
-    was_empty_handed: bool = False
-    """There was no room even for a small file."""
+    has_room_again: bool = False
+    """It was full, and has room now that the work is over."""
     caused_by_file: bool = False
     """The temporary files of the attempt itself took most of the disk."""
 
@@ -49,6 +49,20 @@ def blame_machine(error: Failure, *, postponed: int) -> Verdict:
     """
     counts = error.code not in UNCOUNTED and postponed >= MAX_POSTPONED
     return Verdict(error=error, counts=counts)
+
+
+def blame_disk(error: Failure, *, disk: DiskEvidence, postponed: int) -> Verdict:
+    """Return the verdict on a disk that was full.
+
+    Work that fills the disk and then removes what it wrote leaves no other trace than the room that
+    is back when it ends. After `MAX_POSTPONED` attempts in a row that is evidence enough.
+
+    Args:
+        postponed: attempts at this file that faults of the machine have cost in a row.
+    """
+    has_room = disk.has_room_again or not disk.was_full
+    is_suspicious = has_room and postponed >= MAX_POSTPONED
+    return Verdict(error=error, counts=disk.caused_by_file or is_suspicious)
 
 
 def judge(
@@ -71,12 +85,10 @@ def judge(
     if error.code == "machine_failed":
         return blame_machine(error, postponed=postponed)
     if error.code == "disk_full":
-        # With room before and after, another file's work may have filled it for a moment.
-        is_seen = disk.was_full or postponed < MAX_POSTPONED
-        return Verdict(error=error, counts=disk.caused_by_file or not is_seen)
+        return blame_disk(error, disk=disk, postponed=postponed)
     if disk.was_full:
         full = failure("disk_full", f"The disk was full, and the work ended with {error.code}.")
-        return Verdict(error=full, counts=disk.caused_by_file)
+        return blame_disk(full, disk=disk, postponed=postponed)
     if from_outside:
         return blame_machine(error, postponed=postponed)
     if crash is not None and crash == last_crash:

@@ -267,11 +267,15 @@ def _is_copy_damaged(job: Job, path: Path) -> bool:
 
 def _bytes_in(folder: Path) -> int:
     """Return how many bytes the files below a folder take."""
-    sizes = 0
-    for path, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):
-                sizes += os.lstat(f"{path}/{name}").st_blocks * BLOCK
+    sizes, folders = 0, [os.fspath(folder)]
+    while folders:  # `os.walk` of Python 3.11 calls itself, and a file may unpack to any depth.
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    with contextlib.suppress(OSError):
+                        sizes += entry.stat(follow_symlinks=False).st_blocks * BLOCK
     return sizes
 
 

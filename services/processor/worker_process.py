@@ -127,6 +127,8 @@ class WorkerProcess(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reason: str | None = None
         self._is_ending = False
+        self._is_killed = False
+        """Whether the pod has ended it, whatever it was doing."""
         self.died_idle = False
         """Whether it died without a job, so that nobody asks why."""
         self.is_used = False
@@ -139,6 +141,16 @@ class WorkerProcess(asyncio.Protocol):
         Raises:
             WorkerStartError: it is not ready in time, or has died.
         """
+        try:
+            return await cls._launch(context, cell, limits)
+        except BaseException:
+            await asyncio.to_thread(remove_tree, cell.folder)
+            raise
+
+    @classmethod
+    async def _launch(
+        cls, context: ForkServerContext, cell: Cell, limits: Limits
+    ) -> "WorkerProcess":
         await asyncio.to_thread(cell.make_folders)
         ours, theirs = socket.socketpair()
         queue = JobQueue()
@@ -244,6 +256,7 @@ class WorkerProcess(asyncio.Protocol):
 
     async def kill(self) -> None:
         """End the process at once, with all that it started and the files that it left."""
+        self._is_killed = True
         if self._transport is not None:
             self._transport.abort()
         self._queue.close()
@@ -264,6 +277,11 @@ class WorkerProcess(asyncio.Protocol):
 
     async def _post_mortem(self) -> Broken:
         """Why a process is dead, or useless, that had a job."""
+        if self._is_killed and self._reason is None:
+            # The pod ended it over another job, before it knew that this one had begun.
+            meaning = "The worker process was ended over another file."
+            error = failure("worker_crashed", meaning)
+            return Broken(error=error, last=True, from_outside=True)
         code = await asyncio.to_thread(_exit_code, self._process)
         if self._reason:
             return Broken(error=failure(self._reason), last=True)

@@ -135,6 +135,21 @@ async def test_a_process_that_has_ended_before_anybody_looks_leaves_none_undone(
         assert all(isinstance(each, Done) for each in outcomes)
 
 
+async def test_a_process_that_the_pod_ends_says_nothing_of_the_file_it_has_begun(
+    running: Pool, tmp_path: Path
+) -> None:
+    async with running(1) as pool:
+        (process,) = pool._workers
+        task = begin(pool, tmp_path / "job", seconds=60)
+        while not process.load:
+            await asyncio.sleep(0)
+        # As if a job before or behind it had been cancelled just now.
+        await pool._retire(process, lost=False)
+        outcome = await task
+        assert isinstance(outcome, Broken)
+        assert (outcome.error.code, outcome.from_outside) == ("worker_crashed", True)
+
+
 async def test_a_process_that_dies_while_it_waits_is_replaced(
     running: Pool, tmp_path: Path
 ) -> None:

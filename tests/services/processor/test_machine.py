@@ -105,6 +105,14 @@ class TestVerdict:
         assert not judge(failure("disk_full"), disk=FINE).counts
         assert judge(failure("disk_full"), disk=FINE, postponed=MAX_POSTPONED).counts
 
+    def test_work_that_fills_the_disk_and_tidies_up_must_end(self) -> None:
+        tidy = DiskEvidence(was_full=True, has_room_again=True)
+        for error in (failure("disk_full"), CORRUPT):
+            assert not judge(error, disk=tidy, postponed=MAX_POSTPONED - 1).counts
+            verdict = judge(error, disk=tidy, postponed=MAX_POSTPONED)
+            assert (verdict.error.code, verdict.counts) == ("disk_full", True)
+            assert not judge(error, disk=FULL, postponed=MAX_POSTPONED).counts
+
     def test_a_file_that_provokes_faults_of_the_machine_must_end(self) -> None:
         broken = failure("machine_failed")
         assert not judge(broken, disk=FINE, postponed=MAX_POSTPONED - 1).counts
@@ -141,6 +149,7 @@ class TestVerdict:
         (-31, "SIGSYS", False),
         (-9, None, False),
         (-15, None, True),
+        (-35, None, False),
         (127, "exit code 127", False),
         (255, None, True),
         (None, None, True),

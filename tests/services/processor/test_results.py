@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from services.processor.channel import (
 from services.processor.isolation.limits import Limits
 from services.processor.progress import ProgressReporter
 from services.processor.reports import PARTS, measured
-from services.processor.results import checked_statistics
+from services.processor.results import checked_artifact, checked_statistics
 from services.processor.settings import ProcessorSettings
 from services.processor.workers import WorkerPool, WorkerPools
 from shared.blobs import BlobStore
@@ -40,6 +41,7 @@ from shared.facts import Progress, furthest
 from shared.places import source_key
 from shared.publishing import Publisher
 from shared.topics import LIFECYCLE
+from shared.workerrors import PermanentError
 from tests.services.processor.jobs import ignore
 from tests.services.processor.pods import processing_pod, types_of
 from tests.support.consuming import consume
@@ -223,3 +225,16 @@ async def test_a_new_phase_of_an_attempt_begins_where_the_last_one_ended() -> No
     assert told == [("ocr", 19, 20), ("counting", 19, 20), ("counting", 1, 1)]
     assert publisher.events[0].data.message == "a\ufffd"
     assert reporter.latest == Progress(done=1, total=1)
+
+
+@pytest.mark.parametrize(
+    "statistics",
+    [{10**5000: 1}, {"a": 10**5000}, {"a": Fraction(10**400)}],
+)
+def test_numbers_beyond_what_python_writes_are_no_result(statistics: dict[Any, Any]) -> None:
+    with pytest.raises(PermanentError) as refused:
+        checked_statistics(statistics)
+    assert refused.value.error_code == "bad_result"
+    with pytest.raises(PermanentError) as refused:
+        checked_artifact(10**5000, "text/plain", b"")
+    assert refused.value.error_code == "bad_result"

@@ -1,6 +1,7 @@
 """What the pod sees of the end of its worker processes."""
 
 import asyncio
+import errno
 import multiprocessing
 import os
 import sys
@@ -10,10 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.processor import worker
+from services.processor import worker, worker_process
 from services.processor.channel import Broken, Done
 from services.processor.death import cause_of_death
 from services.processor.isolation.limits import Limits
+from services.processor.leftovers import remove_leftovers
+from services.processor.scratch import remove_tree
 from services.processor.worker_process import _exit_code, _start
 from services.processor.workers import WorkerPool
 from tests.services.processor.jobs import demo, ignore
@@ -42,6 +45,46 @@ def test_an_unknown_cause_of_death_is_not_blamed_on_the_file(code: int | None) -
     error = cause_of_death(code)
     assert (error.code, error.retryable) == ("worker_crashed", True)
     assert "nobody knows" in error.message
+
+
+async def test_a_process_that_does_not_start_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise OSError(errno.EAGAIN, "there are too many processes")
+
+    monkeypatch.setattr(worker_process, "_start", fail)
+    pool = WorkerPool(size=1, folder=tmp_path, limits=Limits(memory=512 << 20), time_limit=10)
+    with pytest.raises(OSError, match="too many processes"):
+        await pool.start()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_counted_however_deep_they_lie(tmp_path: Path) -> None:
+    path = tmp_path / "deep"
+    path.mkdir()
+    deepest = str(path)
+    for _ in range(sys.getrecursionlimit() + 100):
+        deepest += "/a"
+        os.mkdir(deepest)  # noqa: PTH102 - `Path` calls itself as well
+    try:
+        Path(deepest, "file").write_bytes(bytes(100_000))
+        assert worker._bytes_in(path) >= 100_000
+    finally:
+        remove_tree(path)
+
+
+@pytest.mark.parametrize("error", [errno.ENOENT, errno.EACCES])
+def test_leftovers_that_cannot_be_removed_cost_the_process_and_not_the_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    (tmp_path / "left").touch()
+
+    def refuse(path: str) -> None:
+        raise OSError(error, os.strerror(error), path)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    assert not remove_leftovers(tmp_path, kept="source")
 
 
 async def test_the_death_of_the_fork_server_costs_one_attempt_and_it_is_started_again(
