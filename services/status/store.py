@@ -66,7 +66,6 @@ FIND_WITHIN_MS = 3_000
 """How long MongoDB looks for the files of one page: a filter that matches few of millions may have
 no index of its own, and nobody waits longer for a list."""
 
-
 DUPLICATE_KEY = 11000
 
 UNENCODABLE = (BSONError, DocumentTooLarge, OverflowError, RecursionError, TypeError, ValueError)
