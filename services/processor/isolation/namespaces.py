@@ -109,10 +109,13 @@ def _keep(init: int, told: int) -> NoReturn:
     """The keeper: wait for the end, and end the same way, so that the pod sees it.
 
     SIGTERM has it end all: if it were killed itself, nobody would bury its child where the pod is
-    the first process of a container.
+    the first process of a container. It then dies by SIGTERM too, as the work did not end itself.
     """
+    is_asked = False
 
     def end_all(*_: object) -> None:
+        nonlocal is_asked
+        is_asked = True
         with contextlib.suppress(ProcessLookupError):  # It may have ended just now.
             os.kill(init, signal.SIGKILL)
 
@@ -122,9 +125,14 @@ def _keep(init: int, told: int) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if text := os.read(told, 4):
         (status,) = struct.unpack("i", text)
+    elif is_asked:
+        status = signal.SIGTERM
     if os.WIFSIGNALED(status):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        os.kill(os.getpid(), os.WTERMSIG(status))
+        died_by = os.WTERMSIG(status)
+        if died_by != signal.SIGKILL:
+            signal.signal(died_by, signal.SIG_DFL)  # Python handles or ignores some signals.
+        os.kill(os.getpid(), died_by)
     os._exit(os.waitstatus_to_exitcode(status))
 
 

@@ -87,6 +87,29 @@ def test_leftovers_that_cannot_be_removed_cost_the_process_and_not_the_outcome(
     assert not remove_leftovers(tmp_path, kept="source")
 
 
+@pytest.mark.parametrize("whom", ["all", "worker", "keeper"])
+async def test_a_worker_that_somebody_asks_to_end_says_nothing_of_the_file(
+    tmp_path: Path, whom: str
+) -> None:
+    """systemd, for one, sends SIGTERM to every process of a service."""
+    pool = WorkerPool(size=1, folder=tmp_path, limits=Limits(memory=512 << 20), time_limit=10)
+    await pool.start()
+    try:
+        job = asyncio.create_task(pool.run(demo(tmp_path / "job", seconds=9), ignore))
+        await asyncio.sleep(0.2)
+        keeper = psutil.Process(next(iter(pool._workers)).pid)
+        processes = [keeper, *keeper.children(recursive=True)]
+        chosen = {"all": processes, "worker": processes[-1:], "keeper": processes[:1]}[whom]
+        for each in chosen:
+            each.terminate()
+        outcome = await job
+        assert isinstance(outcome, Broken)
+        assert (outcome.error.code, outcome.crash) == ("worker_crashed", None)
+        assert outcome.from_outside
+    finally:
+        await pool.stop()
+
+
 async def test_the_death_of_the_fork_server_costs_one_attempt_and_it_is_started_again(
     tmp_path: Path,
 ) -> None:
