@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.structs import OffsetAndTimestamp
@@ -23,6 +23,9 @@ from shared.topics import Topic
 
 POLL_TIMEOUT_MS = 500
 """How long one poll waits; what is there comes at once."""
+
+NEWEST_WITHIN = 5.0
+"""Seconds to read the last record of each partition; what came by then is enough."""
 
 PATIENCE = 30.0
 """Seconds without a record that must be there, after which Kafka counts as gone."""
@@ -129,6 +132,32 @@ async def offsets_at(
             dict.fromkeys(partitions, milliseconds)
         )
     return found
+
+
+async def newest_time(
+    consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]
+) -> datetime | None:
+    """When the latest record of these partitions was appended; None if they have none.
+
+    The consumer reads on elsewhere: seek before you read with it. Raises as `seek_to` does.
+
+    Args:
+        ends: the offset after the last record of each partition.
+    """
+    begins = await beginning_offsets(consumer, list(ends))
+    waiting = {partition for partition, end in ends.items() if end > begins[partition]}
+    for partition in waiting:
+        consumer.seek(partition, ends[partition] - 1)
+    newest: datetime | None = None
+    deadline = time.monotonic() + NEWEST_WITHIN
+    while waiting and time.monotonic() < deadline:
+        for partition, records in (
+            await consumer.getmany(*waiting, timeout_ms=POLL_TIMEOUT_MS)
+        ).items():
+            waiting.discard(partition)
+            moment = datetime.fromtimestamp(records[-1].timestamp / 1000, UTC)
+            newest = max(newest or moment, moment)
+    return newest
 
 
 async def position(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int:

@@ -24,7 +24,7 @@ from shared.connection import Answers, admin_client
 from shared.deadlines import kafka_answers
 from shared.errors import UnavailableError
 from shared.events import utc_now
-from shared.log import beginning_offsets, end_offsets, offsets_at, open_log
+from shared.log import beginning_offsets, end_offsets, newest_time, offsets_at, open_log
 from shared.messaging import group_name, read_status_event, topic_names
 from shared.settings import Settings
 from shared.supervision import RunningLoop
@@ -44,8 +44,8 @@ LONG_PAUSE = 0.02
 whatever they bring."""
 
 LOOK_BACK = (300.0, 120.0, 60.0, 45.0, 30.0, 20.0, 10.0, 5.0)
-"""Seconds before its start from which a pod reads the log: the longest in which there were no more
-events than it remembers. A client that was cut off comes back within seconds."""
+"""Seconds before the latest event from which a pod that starts reads the log: the longest in which
+there were no more events than it remembers. A client that was cut off comes back within seconds."""
 
 CATCH_UP_INTERVAL = 0.2
 """Seconds between two looks at how far the projector has come."""
@@ -105,9 +105,11 @@ class FanOut:
             if each.topic in self._topics
         }
         counted = list(self._counted)
-        start, since = end, utc_now()
+        # By the log's own time: this pod's clock may be wrong, and it knows of no other yet.
+        newest = await newest_time(consumer, {each: end[each] for each in counted}) or utc_now()
+        start, since = end, newest
         for seconds in LOOK_BACK:
-            moment = utc_now() - timedelta(seconds=seconds)
+            moment = newest - timedelta(seconds=seconds)
             found = await offsets_at(consumer, counted, int(moment.timestamp() * 1000))
             begin = end | {partition: at.offset for partition, at in found.items() if at}
             if sum(end[partition] - begin[partition] for partition in counted) <= MAX_RECENT:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -17,7 +18,7 @@ from services.status.api import socket
 from services.status.api.messages import CloseCode
 from services.status.app import create_app
 from services.status.settings import StatusSettings
-from shared.events import new_file_id
+from shared.events import new_file_id, utc_now
 from shared.publishing import Publisher
 from tests.services.status.asking import publish, wait_for
 from tests.support.builders import completed, failed, processing, progressed, retrying, uploaded
@@ -202,6 +203,30 @@ async def test_whoever_comes_back_with_a_cursor_gets_what_was_missed_from_any_po
             await opening(messages)
             await publish(publisher, file_id, completed(2))
             assert (await states_until(messages, "completed"))[0] == [("completed", "completed")]
+
+
+@pytest.mark.parametrize("minutes", [-50, 50])
+async def test_a_pod_that_starts_with_a_wrong_clock_knows_what_was_told_before(
+    client: httpx.AsyncClient,
+    publisher: Publisher,
+    status_settings: StatusSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    minutes: int,
+) -> None:
+    file_id = new_file_id()
+    async with following(client, "ws", ids=[file_id]) as messages:
+        cursor = (await opening(messages))[-1]["cursor"]
+    await publish(publisher, file_id, uploaded(), processing(), completed())
+    await wait_for(client, file_id, "completed")
+    wrong = utc_now() + timedelta(minutes=minutes)
+    monkeypatch.setattr("services.status.fanout.utc_now", lambda: wrong)
+    monkeypatch.setattr("services.status.fanout.LOOK_BACK", (300.0,))
+    async with served(create_app(status_settings)) as later_pod:
+        await until_ready(later_pod)
+        async with following(later_pod, "ws", ids=[file_id], cursor=cursor) as messages:
+            told = await opening(messages)
+    states = [each["status"]["status"] for each in told if each["type"] == "status"]
+    assert states == ["pending", "processing", "completed"]
 
 
 @TRANSPORTS
