@@ -90,6 +90,8 @@ class _Sample:
     events: dict[str, list[tuple[StatusEvent, int]]]
     read_until: datetime
     """Of what happened before this, everything was read."""
+    since: dict[str, datetime] = field(default_factory=dict)
+    """By file, a time since which Kafka has all of it."""
     later: dict[str, datetime] = field(default_factory=dict)
     """When files were uploaded of which the log keeps a later run's record alone."""
     shared_until: int = 0
@@ -157,7 +159,7 @@ class Auditor:
                 {file_id: expected[file_id] for file_id in suspicious}, sample
             )
         refolds = await self._refolds(
-            {file_id: expected[file_id].created_at for file_id in suspicious}
+            {file_id: sample.since[file_id] for file_id in suspicious}
             | await self._of_later_runs(expected, sample)
         )
         for file_id, refold in refolds.items():
@@ -178,7 +180,7 @@ class Auditor:
         self.findings.compared += len(compared)
 
     async def fold_anew(self, file_id: str) -> Refold | None:
-        """Fold one file anew and mend its document; None if that cannot be done.
+        """Fold one file anew and mend its document; None if it cannot be mended by that.
 
         Raises:
             KafkaError, UnavailableError: Kafka or MongoDB does not answer.
@@ -190,17 +192,18 @@ class Auditor:
         if await self._mend(file_id, refold):
             self.findings.mended += 1
             AUDITED.labels(outcome="mended").inc()
+        elif refold is not None and refold.differs is not None:
+            return None
         return refold
 
-    async def _refolds(self, since: Mapping[str, datetime | None]) -> dict[str, Refold]:
+    async def _refolds(self, since: Mapping[str, datetime]) -> dict[str, Refold]:
         """Files folded anew, to be compared and mended; none if too much would have to be read."""
-        known = {file_id: moment for file_id, moment in since.items() if moment is not None}
-        if self._refolder is None or not known:
+        if self._refolder is None or not since:
             return {}
         try:
-            return await self._refolder.refold(known)
+            return await self._refolder.refold(since)
         except LogTooLongError as error:
-            log.warning("%d files are not folded anew: %s", len(known), error)
+            log.warning("%d files are not folded anew: %s", len(since), error)
             return {}
 
     async def _mend(self, file_id: str, refold: Refold | None) -> bool:
@@ -226,11 +229,7 @@ class Auditor:
             if found.run != FIRST_RUN and found.status.is_terminal and found.deleted_at is None
         ]
         chosen = random.sample(ended, min(LATER_RUNS, len(ended)))
-        return {
-            file_id: moment
-            for file_id in chosen
-            if (moment := sample.later.get(file_id) or stored[file_id].created_at) is not None
-        }
+        return {file_id: (sample.later | sample.since)[file_id] for file_id in chosen}
 
     async def stuck(self, visible_to: Visibility = EVERYTHING) -> list[StuckFile]:
         """Files that do not go on, longest silent first.
@@ -309,7 +308,10 @@ async def _read_sample(
             sample.later[event.file_id] = event.data.created_at
         if isinstance(event, FileUploaded):
             sample.events[event.file_id] = [(event, record.offset)]
-            earliest = min(earliest, event.time)
+            # Kafka finds by its own time: the clock of who told of the upload may be wrong.
+            appended = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+            begun = sample.since[event.file_id] = min(event.time, appended)
+            earliest = min(earliest, begun)
     moment = int((earliest - SLACK).timestamp() * 1000)
     found = await offsets_at(consumer, (lifecycle, access), moment)
     first, shared = found[lifecycle], found[access]

@@ -14,6 +14,7 @@ from services.status.traffic import Look, Traffic
 from shared.connection import admin_client
 from shared.deadlines import kafka_answers
 from shared.errors import MongoUnavailableError
+from shared.events import utc_now
 from shared.log import beginning_offsets, end_offsets, open_log
 from shared.messaging import PROCESSOR_GROUP, group_name
 from shared.settings import Settings
@@ -61,7 +62,7 @@ class Monitor:
         """What is not known at the moment; None if all is."""
         if self._store.is_away:
             return "MongoDB does not answer: files are not counted, lists and searches fail"
-        if self.traffic.latest(time.time()) is None:
+        if self.traffic.latest(utc_now().timestamp()) is None:
             return "this pod has not counted the files yet, or not for a while"
         return None
 
@@ -113,7 +114,7 @@ class Monitor:
                 place: told.offset for place, told in committed.items() if told.offset >= 0
             }
             lags[group] = self._lag(ends, passed, {topic.name for topic in topics})
-        now = time.time()
+        now = utc_now().timestamp()
         self._lags, self._seen_at = lags, time.monotonic()
         LAG.export(
             {(group, name): n for group, topics in lags.items() for name, n in topics.items()}

@@ -10,17 +10,19 @@ import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from uuid import uuid4
 
 from aiokafka import TopicPartition
 
+from services.status import shares
 from services.status.drift import differing_fields
 from services.status.projection import Status
 from services.status.projector import Projector
 from services.status.store import FileStore
 from services.status.stored_documents import UnstorableError
 from shared.consuming import DeadLetterWriter, note_error
-from shared.events import EventType
+from shared.deadlines import within
+from shared.errors import MongoUnavailableError, UnavailableError
+from shared.events import EventType, first_file_id, new_file_id, utc_now
 from shared.facts import DeadCode
 from shared.log import end_offsets, offsets_at, open_partitions, read_range
 from shared.messaging import KafkaRecord, topic_names
@@ -39,6 +41,15 @@ SLACK = timedelta(seconds=60)
 """How far the clocks of two machines may be apart."""
 
 WAIT_MS = 50
+
+SHADOWS = "files_refold_"
+"""How the names of the collections begin that are folded into; an id made at that time follows."""
+
+ABANDONED_AFTER = timedelta(hours=1)
+"""Age from which on such a collection belongs to nobody: its pod was killed."""
+
+DROPS_WITHIN = 5.0
+"""Seconds for MongoDB to drop one, or the next refold does; it takes milliseconds."""
 
 
 class LogTooLongError(Exception):
@@ -63,10 +74,22 @@ class Refold:
 
     @property
     def may_mend(self) -> bool:
-        """Whether the log knows all that the document does: Kafka keeps progress for an hour."""
-        if self.folded.created_at is None or self.folded.deleted_at is not None:
+        """Whether what was read of the log knows all that the document does.
+
+        Kafka keeps progress for an hour, and an upload that a clock tells wrong is not found.
+        """
+        live, folded = self.live, self.folded
+        if folded.created_at is None or folded.deleted_at is not None:
             return False
-        return self.live is None or self.live.position <= self.folded.position
+        if live is None:
+            return True
+        lines = {line.id for line in folded.history}
+        return (
+            live.deleted_at is None
+            and live.position <= folded.position
+            and shares.end(live.shares) <= shares.end(folded.shares)
+            and all(line.id in lines for line in live.history)
+        )
 
 
 class _Collected:
@@ -101,14 +124,15 @@ class Refolder:
             return {}
         live = await self._store.get_many(since)
         records = await self._records(since)
-        shadow = self._store.sibling(f"files_refold_{uuid4().hex[:12]}")
+        abandoned_since = first_file_id(utc_now() - ABANDONED_AFTER)
+        await self._store.drop_older(SHADOWS, SHADOWS + abandoned_since)
+        shadow = self._store.sibling(SHADOWS + new_file_id())
         collected = _Collected()
         try:
             await Projector(shadow, letters=collected).project(records)
             folded = await shadow.get_many(since)
-            await shadow.drop()
         finally:
-            shadow.close()
+            await _drop(shadow)
         return {
             file_id: Refold(
                 live.get(file_id),
@@ -166,6 +190,17 @@ class Refolder:
                         found.append(record)  # noqa: PERF401 - extend takes no async generator
         found.sort(key=lambda record: getattr(record, "timestamp", 0))
         return found
+
+
+async def _drop(shadow: FileStore) -> None:
+    """Remove a collection whose documents name people; what cannot be now, a later refold does."""
+    try:
+        async with within(DROPS_WITHIN, MongoUnavailableError()):
+            await shadow.drop()
+    except UnavailableError as error:
+        log.warning("the collection %s is dropped later: %s", shadow.name, error)
+    finally:
+        shadow.close()
 
 
 def _file_of(record: KafkaRecord) -> str:

@@ -383,6 +383,15 @@ class FileStore:
                 await self._files.delete_one(as_found)
 
     @translated
+    async def drop_older(self, prefix: str, than: str) -> None:
+        """Remove the collections of the same database whose names begin so and stand before one."""
+        database = self._files.database
+        named = {"name": {"$gte": prefix, "$lt": than}}
+        for name in await database.list_collection_names(filter=named):
+            log.warning("the collection %s was left behind and is dropped", name)
+            await database.drop_collection(name)
+
+    @translated
     async def drop(self) -> None:
         """Remove the collection."""
         await self._files.drop()

@@ -97,7 +97,9 @@ class Traffic:
         self._times: list[float] = []
 
     def note(self, look: Look) -> None:
-        """Remember what was counted; looks come in the order of time."""
+        """Remember what was counted, and forget what a clock that was set back calls later."""
+        while self._times and self._times[-1] >= look.at:
+            del self._looks[-1], self._times[-1]
         self._looks.append(look)
         self._times.append(look.at)
         self.line.count(look.queued)

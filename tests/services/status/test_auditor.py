@@ -18,7 +18,15 @@ from shared.telemetry import AUDITED
 from shared.topics import DEAD, PARTITIONS
 from tests.services.status.asking import publish, wait_for
 from tests.services.status.test_poison import long_story
-from tests.support.builders import about, completed, failed, processing, requeued, uploaded
+from tests.support.builders import (
+    START,
+    about,
+    completed,
+    failed,
+    processing,
+    requeued,
+    uploaded,
+)
 from tests.support.consuming import consume
 
 
@@ -103,6 +111,31 @@ async def test_what_has_drifted_is_folded_anew_and_put_right(
     assert auditor.findings.mended == 5
     names = await store._files.database.list_collection_names()
     assert not [name for name in names if "refold" in name]
+
+
+async def test_an_upload_by_a_clock_that_is_ahead_is_no_drift_and_is_mended(
+    status_settings: StatusSettings,
+    store: FileStore,
+    publisher: Publisher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file_id = new_file_id()
+    ahead = (utc_now() - START).total_seconds() + 3000
+    upload, begun = uploaded(time=ahead), processing(time=ahead + 1)
+    await publish(publisher, file_id, upload, begun, completed(time=ahead + 2))
+    await replay(status_settings)
+    right = await store.get(file_id)
+    assert right is not None
+    monkeypatch.setattr("services.status.auditor.SETTLING", 0.01)
+    auditor = Auditor(
+        status_settings, store, Traffic(), Refolder(status_settings, store, publisher)
+    )
+    await auditor.audit(partition_of_key(file_id))
+    assert (auditor.findings.compared, list(auditor.findings.drifted)) == (1, [])
+    await store.save([(right, right.model_copy(update={"name": "forged.pdf"}))])
+    await auditor.audit(partition_of_key(file_id))
+    assert auditor.findings.mended == 1
+    assert await store.get(file_id) == right
 
 
 async def test_what_cannot_be_stored_is_put_aside_once_by_whoever_mends(

@@ -90,3 +90,16 @@ def test_the_looks_of_an_hour_are_kept_and_no_more() -> None:
     traffic = traffic_of(look(second, arrived=second, pending=0) for second in range(10_000))
     assert 3600 <= len(traffic._looks) <= 7200
     assert traffic.latest(EPOCH + 9_999) is not None
+
+
+def test_looks_of_a_clock_that_was_set_back_tell_no_rates_below_zero() -> None:
+    traffic = traffic_of(
+        [
+            look(100, arrived=10, pending=5),
+            look(110, arrived=20, pending=5),
+            look(50, arrived=30, pending=5),
+        ]
+    )
+    traffic.note(look(60, arrived=40, pending=5))
+    assert traffic.rates().arrived == 1
+    assert traffic.latest(EPOCH + 60) is not None
