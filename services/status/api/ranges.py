@@ -8,7 +8,8 @@ from email.utils import parsedate_to_datetime
 
 from shared.errors import PreconditionFailedError, RangeNotSatisfiableError
 
-_TAG = re.compile(r'\s*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
+# It begins with no blanks: those of a long row of them would be tried from each of its places.
+_TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,19})-([0-9]{0,19})[ \t]*", re.IGNORECASE)
 
 STRONG_AFTER = timedelta(seconds=1)

@@ -133,3 +133,9 @@ def test_a_comma_belongs_to_its_tag() -> None:
 
 def test_a_part_names_its_place() -> None:
     assert ByteRange(5, 10).content_range(20) == "bytes 5-9/20"
+
+
+@pytest.mark.parametrize("blanks", [" ", "\t", "W/", '"', '" ', ","])
+def test_a_long_list_of_nothing_is_read_at_once(blanks: str) -> None:
+    # At the square of its length this would take minutes.
+    assert not names(f"x{blanks * 100_000}x", '"tag"', weakly=True)
