@@ -10,13 +10,12 @@ from shared.facts import Failure
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """There is no room on a disk."""
 
-BROKEN = frozenset(
-    {errno.EIO, errno.EROFS, errno.ENFILE, errno.ESTALE, errno.ENODEV, errno.EUCLEAN}
-)
+BROKEN = frozenset({errno.EIO, errno.ENFILE, errno.ESTALE, errno.ENODEV, errno.EUCLEAN})
 """A disk or the system itself fails, whoever uses it."""
 
-EXHAUSTED = frozenset({errno.EMFILE, errno.ENOMEM, errno.EAGAIN})
-"""Limits that the pod has reached. A worker's own limits are the file's fault instead."""
+OF_POD = frozenset({errno.EMFILE, errno.ENOMEM, errno.EAGAIN, errno.EROFS})
+"""Faults of the machine only in the pod's own process. A worker has limits of its own, and sees
+everything but its own folders read-only."""
 
 MAX_CAUSES = 20
 """Errors behind an error that are looked at."""
@@ -24,7 +23,11 @@ MAX_CAUSES = 20
 _NUMBER = re.compile(r"\(os error (\d+)\)")
 """How Rust's libraries report a system error: in words only."""
 
-_WORDS = {os.strerror(number): number for number in sorted(FULL | BROKEN)}
+_WORDS = {os.strerror(number): number for number in sorted(FULL | BROKEN - {errno.ENODEV})}
+"""Without ENODEV, whose words are also the first ones of ENXIO, "No such device or address"."""
+
+_NO_THREAD = "can't start new thread"
+"""How Python reports EAGAIN when it starts a thread."""
 
 
 def system_error(error: BaseException) -> int | None:
@@ -56,8 +59,10 @@ def fault_of_pod(error: BaseException) -> Failure | None:
     """Return the failure for an error in the pod's own process, or None if it is no machine's."""
     if isinstance(error, MemoryError):
         return fault(errno.ENOMEM)
+    if isinstance(error, RuntimeError) and _NO_THREAD in str(error):
+        return fault(errno.EAGAIN)
     number = error.errno if isinstance(error, OSError) else None
-    if number in EXHAUSTED:
+    if number in OF_POD:
         return fault(number)
     number = system_error(error)
     return None if number is None else fault(number)

@@ -43,6 +43,13 @@ def refuse_unless_isolated(settings: ProcessorSettings) -> None:
         SystemExit: the message says what is missing and what to do.
     """
     if settings.isolation is Policy.REQUIRE:
-        refused = refusal(settings.isolation, missing_layers(settings))
+        try:
+            missing = missing_layers(settings)
+        except OSError as error:
+            sys.exit(
+                f"The isolation of workers cannot be tried: {error}. Make room in the directory "
+                "for temporary files, or choose another one with WAYBILL_SCRATCH."
+            )
+        refused = refusal(settings.isolation, missing)
         if refused is not None:
             sys.exit(refused)

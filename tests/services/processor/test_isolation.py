@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import errno
 import json
 import logging
 import os
@@ -18,9 +19,11 @@ import pytest
 from prometheus_client import REGISTRY
 
 from services.processor.channel import Done
+from services.processor.isolation import configured
 from services.processor.isolation.cell import prepare_isolation
 from services.processor.isolation.limits import MAX_DESCRIPTORS, MAX_PROCESSES, Limits
 from services.processor.isolation.rung import REMEDIES, Layer, Policy, Rung, refusal, rung_of
+from services.processor.settings import ProcessorSettings
 from services.processor.workers import WorkerPool
 from tests.services.processor.jobs import demo, ignore
 from tests.services.processor.stranger.attacks import HARMLESS
@@ -309,6 +312,18 @@ async def test_a_pod_that_cannot_isolate_workers_does_not_start(
     missing = await asyncio.to_thread(found_without_landlock, tmp_path)
     assert "landlock" in missing["missing"]
     assert not missing["starts"]
+
+
+def test_a_pod_that_has_no_room_to_try_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(configured, "missing_here", fail)
+    settings = ProcessorSettings(scratch=str(tmp_path), isolation=Policy.REQUIRE)
+    with pytest.raises(SystemExit, match=r"No space left on device.*WAYBILL_SCRATCH"):
+        configured.refuse_unless_isolated(settings)
 
 
 def found_without_landlock(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 from services.processor import source as sources_module
 from services.processor.death import cause_of_death, crash_of, is_from_outside
 from services.processor.failures import KINDS, failure
-from services.processor.machine import EXHAUSTED, fault, fault_of_pod, system_error
+from services.processor.machine import OF_POD, fault, fault_of_pod, system_error
 from services.processor.source import Content, ContentChangedError, Sources
 from services.processor.space import ScratchSpace
 from services.processor.verdict import MAX_POSTPONED, DiskEvidence, blame_machine, judge
@@ -47,7 +47,9 @@ def wrapped(cause: BaseException) -> BaseException:
         (OSError(errno.ENOSPC, "x"), errno.ENOSPC),
         (OSError(errno.EDQUOT, "x"), errno.EDQUOT),
         (wrapped(OSError(errno.EIO, "x")), errno.EIO),
-        (wrapped(wrapped(OSError(errno.EROFS, "x"))), errno.EROFS),
+        (wrapped(wrapped(OSError(errno.ESTALE, "x"))), errno.ESTALE),
+        (wrapped(OSError(errno.EROFS, "what is not the worker's own")), None),
+        (PermanentError("command_failed", "/dev/tty: No such device or address"), None),
         (wrapped(RuntimeError("IO error: No space left on device (os error 28)")), errno.ENOSPC),
         (PermanentError("command_failed", "tool: No space left on device"), errno.ENOSPC),
         (wrapped(ValueError("bad header")), None),
@@ -68,7 +70,7 @@ def test_an_error_that_is_its_own_cause_ends_the_search() -> None:
     assert system_error(first) is None
 
 
-@pytest.mark.parametrize("number", sorted({errno.EIO, errno.ENFILE} | EXHAUSTED))
+@pytest.mark.parametrize("number", sorted({errno.EIO, errno.ENFILE} | OF_POD))
 def test_what_the_pod_lacks_is_retryable_and_names_the_machine(number: int) -> None:
     found = fault_of_pod(OSError(number, os.strerror(number)))
     assert found is not None
@@ -80,6 +82,7 @@ def test_a_pod_without_memory_blames_the_machine() -> None:
     found = fault_of_pod(MemoryError())
     assert found is not None
     assert found.code == "machine_failed"
+    assert fault_of_pod(RuntimeError("can't start new thread")) == fault(errno.EAGAIN)
     assert fault_of_pod(ValueError("a bug")) is None
     assert fault(errno.ENOSPC).code == "disk_full"
 

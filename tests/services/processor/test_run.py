@@ -1,0 +1,87 @@
+"""One attempt, with parts that do what they should not."""
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, cast
+
+from services.processor.channel import Done, ProducedArtifact
+from services.processor.leftfiles import FOLDER
+from services.processor.plugins import load_plugins
+from services.processor.progress import ProgressReporter
+from services.processor.run import Runner
+from services.processor.scratch import Scratch
+from services.processor.settings import ProcessorSettings
+from services.processor.space import ScratchSpace
+from services.processor.verdict import Verdict
+from services.processor.work import Work
+from shared.facts import Source
+from shared.messaging import KafkaRecord
+
+SIZE = 1 << 20
+
+
+class Pool:
+    """Does each job at once, and leaves one large artifact."""
+
+    async def run(self, job: Any, *_: object, **__: object) -> Done:
+        folder = Path(job.scratch) / FOLDER
+        folder.mkdir(parents=True)
+        (folder / "0").write_bytes(bytes(SIZE))
+        left = ProducedArtifact(name="a", content_type="text/plain", size=SIZE, inline=False)
+        return Done(statistics={}, artifacts=[left])
+
+
+class Blobs:
+    """A store to which an artifact comes shorter than it was when it was opened."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def packs_of(self, _: str) -> None:
+        return None
+
+    def local_path(self, _: str) -> str:
+        (self._folder / "x").write_bytes(b"x")
+        return str(self._folder / "x")
+
+    async def put_stream(self, _: str, read: Callable[[], Awaitable[bytes]]) -> None:
+        for path in self._folder.rglob(f"{FOLDER}/0"):
+            os.truncate(path, 10)
+        while await read():
+            pass
+
+
+async def test_an_artifact_that_its_worker_shortens_is_the_workers_fault(tmp_path: Path) -> None:
+    settings = ProcessorSettings()
+    scratch = Scratch(str(tmp_path))
+    runner = Runner(
+        settings=settings,
+        publisher=cast("Any", None),
+        outcomes=cast("Any", Outcomes()),
+        blobs=cast("Any", Blobs(tmp_path)),
+        pool=cast("Any", Pool()),
+        scratch=scratch,
+        space=ScratchSpace(tmp_path),
+        pipelines=load_plugins(()),
+    )
+    work = Work(
+        file_id="f",
+        run=1,
+        attempt=1,
+        max_attempts=3,
+        source=Source(blob="x", content_type="text/plain", size=1),
+        record=cast("KafkaRecord", None),
+    )
+    reporter = ProgressReporter(cast("Any", None), "f", work.counts)
+    verdict = await runner._work_in_scratch(work, reporter)
+    assert isinstance(verdict, Verdict)
+    assert (verdict.error.code, verdict.counts) == ("worker_garbled", True)
+    scratch.remove()
+
+
+class Outcomes:
+    """Hears that an attempt has begun."""
+
+    async def begun(self, *_: object) -> None:
+        """Hear it."""
