@@ -29,9 +29,10 @@ def stack_description(folder: Path) -> dict[str, object]:
 
 
 def stack_environment(folder: Path) -> dict[str, str]:
-    """Return the environment of the stack that runs in `folder`, for commands beside it.
+    """Return the environment of the stack in `folder`, for commands beside it.
 
-    What is in this process's environment goes before it.
+    What is in this process's environment goes before it. The blob store of a stack that does not
+    run now keeps its secret: a key that is made meanwhile is one when the stack runs again.
     """
     running = stack_description(folder)
     known = {
@@ -40,8 +41,13 @@ def stack_environment(folder: Path) -> dict[str, str]:
         if name in running
     }
     environment = {**known, **os.environ}
-    seal = folder / SEAL_FILE
-    if "blobs" in running and environment["WAYBILL_BLOBS"] == running["blobs"] and seal.exists():
+    seal, own_blobs = folder / SEAL_FILE, (folder / "blobs").resolve()
+    if not seal.exists() or "WAYBILL_SECRETS" in environment:
+        return environment
+    if not running:
+        environment.setdefault("WAYBILL_BLOBS", str(own_blobs))
+    blobs = environment.get("WAYBILL_BLOBS")
+    if blobs is not None and (blobs == running.get("blobs") or Path(blobs).resolve() == own_blobs):
         environment.setdefault("WAYBILL_SEAL_SECRET", seal.read_text())
     return environment
 

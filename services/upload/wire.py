@@ -14,6 +14,7 @@ from typing import cast
 from starlette.types import Message
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from shared.http.head import path_of
 from shared.http.protocol import BoundedHttpProtocol
 
 UPLOAD, UPLOADS = b"/api/files/upload", b"/api/uploads"
@@ -37,7 +38,7 @@ class LargeBodies(BoundedHttpProtocol):
 
     def is_streamed(self) -> bool:
         """Return whether the body is a file's, which `services.upload.body` bounds."""
-        path = self.url.partition(b"?")[0]
+        path = path_of(self.url)
         return path in (UPLOAD, UPLOADS) or path.startswith(UPLOADS + b"/")
 
     def on_headers_complete(self) -> None:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from shared.http.limits import MAX_HEADERS
 from shared.http.refusals import (
@@ -151,6 +151,14 @@ def check_target(head: bytes, method: bytes, url: bytes, headers: Headers) -> No
         raise MalformedRequestError(
             f"The target {_shown(url)} must begin with `/`, or be an address of the Host named."
         )
+
+
+def path_of(url: bytes) -> bytes:
+    """Return the path of a target as the application is given it, whichever form the target has."""
+    path = url.partition(b"?")[0]
+    if not path.startswith(b"/"):
+        path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
+    return unquote_to_bytes(path) if b"%" in path else path
 
 
 def wants_websocket(method: bytes, version: str, headers: Headers) -> bool:

@@ -19,7 +19,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from shared.errors import RefusedError
 from shared.http import limits
 from shared.http.chunked import ChunkedBody
-from shared.http.head import BODILESS, Framing, check_target, read_framing, wants_websocket
+from shared.http.head import (
+    BODILESS,
+    Framing,
+    check_target,
+    path_of,
+    read_framing,
+    wants_websocket,
+)
 from shared.http.lingering import LingeringTransport
 from shared.http.refusals import (
     BodyTooLargeError,
@@ -202,7 +209,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _begins_websocket(self, method: bytes, version: str) -> bool:
         if not wants_websocket(method, version, self.headers):
             return False
-        if self.url.partition(b"?")[0] not in self.websocket_paths:
+        if path_of(self.url) not in self.websocket_paths:
             return False
         if self._framing.has_body:
             raise MalformedRequestError("A request to open a WebSocket has no body.")

@@ -17,8 +17,9 @@ from typing import Any, TextIO
 import httpx
 
 from shared.addresses import bare_host, local_url
+from shared.sealed import SEALED_FOLDERS
 from shared.writing import write_file
-from waybill.addresses import SEAL_FILE
+from waybill.addresses import DEFAULT_FOLDER, SEAL_FILE
 from waybill.errors import StackError
 from waybill.local.parts import Parts
 from waybill.local.ports import HOST, choose_port, free_port
@@ -178,17 +179,26 @@ class Stack:
         """The secret that seals API keys and webhooks; made at the first start."""
         file = self.folder / SEAL_FILE
         if not file.exists():
-            if any(any((self.folder / "blobs" / each).glob("*")) for each in ("keys", "webhooks")):
-                self.tell(
-                    "API keys and webhooks of an earlier version are refused until you run "
-                    "`waybill keys sign`"
-                )
             draft = file.with_suffix(".tmp")
             draft.unlink(missing_ok=True)
             draft.touch(mode=0o600)
             write_file(draft, secrets.token_hex(32))
             draft.replace(file)
+        if self._has_unsealed_records():
+            where = "" if self.folder == DEFAULT_FOLDER else f" --dir {self.folder}"
+            self.tell(
+                "API keys or webhooks without a seal, as of an earlier version, are refused until "
+                f"you run `waybill keys sign{where}`"
+            )
         return file.read_text()
+
+    def _has_unsealed_records(self) -> bool:
+        records = (
+            record
+            for folder in SEALED_FOLDERS
+            for record in (self.folder / "blobs" / folder).glob("*.json")
+        )
+        return any(b'"seal":"' not in record.read_bytes() for record in records)
 
     def _create_topics(self, environment: Mapping[str, str]) -> None:
         command = [sys.executable, "-m", "shared.messaging"]

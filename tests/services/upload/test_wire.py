@@ -15,6 +15,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from services.upload.wire import BLOCK, LargeBodies
+from tests.fuzz.understanding import recorded
 
 MUCH = os.urandom(4 * BLOCK + 12_345)
 
@@ -293,3 +294,24 @@ async def test_a_client_waits_for_a_slow_application(port: int, application: App
         answer = b""
         while hash_of(body).encode() not in answer:
             answer += line.recv(BLOCK)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/api/files/upload?name=a",
+        b"http://a/api/files/upload?name=a",
+        b"/api/files/%75pload",
+        b"HTTP://a/api/uploads/0",
+    ],
+)
+async def test_files_have_their_own_bounds_whatever_the_form_of_the_target(target: bytes) -> None:
+    async with recorded(LargeBodies) as (recorder, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+        writer.write(head % (target, len(MUCH)) + MUCH)
+        async with asyncio.timeout(PATIENCE):
+            assert b" 200 " in await reader.readline()
+        writer.close()
+    (requests,) = recorder.by_number.values()
+    assert [request.body for request in requests] == [MUCH]

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from shared.http import limits
+from shared.http.head import path_of
 from shared.http.protocol import BoundedHttpProtocol
 from tests.fuzz.understanding import Recorder, Understood, answered, recorded
 
@@ -312,3 +313,20 @@ async def test_nothing_of_a_connection_is_left_for_the_garbage_collector(
                 await asyncio.sleep(0.05)
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (b"/api/ws", b"/api/ws"),
+        (b"/api/ws?a=/b://c", b"/api/ws"),
+        (b"http://a:80/api/ws?ticket=x", b"/api/ws"),
+        (b"http://a", b"/"),
+        (b"/api/%77s", b"/api/ws"),
+        (b"/a%2", b"/a%2"),
+        (b"/http://a/api/ws", b"/http://a/api/ws"),
+        (b"*", b"/"),
+    ],
+)
+def test_the_path_is_the_same_in_every_form_of_a_target(target: bytes, path: bytes) -> None:
+    assert path_of(target) == path
