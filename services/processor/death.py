@@ -1,4 +1,4 @@
-"""What the death of a worker process says of the file that it worked on."""
+"""Decide by the exit code of a worker process whether its file is to blame for its death."""
 
 import signal
 
@@ -7,7 +7,7 @@ from services.processor.failures import failure
 from shared.facts import Failure
 
 UNKNOWN_EXIT = 255
-"""What `multiprocessing` says of a process whose end nobody told it: the fork server has died."""
+"""Exit code that `multiprocessing` reports of a process after the fork server has died."""
 
 FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
 """Signals by which the kernel ends a process that broke itself."""
@@ -21,7 +21,7 @@ OUTSIDE = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 
 
 def cause_of_death(code: int | None) -> Failure:
-    """What the exit code of a process tells that died over a job.
+    """Return the failure for the exit code of a process that died over a job.
 
     Args:
         code: as of `multiprocessing`: negative for a signal, None if the process still lives.

@@ -209,7 +209,7 @@ class Outcomes:
         log.warning("%s failed: %s: %s", work.file_id, error.code, error.message)
         _attempts("failed").inc()
         if error.retryable:
-            await self._publish(_given_up(work, error))
+            await self._publish(_given_up(work, error), of=work.record)
         failed = FailedData(**work.counts, error=error, progress=progress)
         with self._telling():
             await self._settle(work, FileFailed.of(work.file_id, failed, source=SOURCE))

@@ -1,8 +1,8 @@
-"""What the work on a file leaves, judged where it leaves the worker.
+"""Validate the results of the work on a file before they leave the worker.
 
-Results that cannot be stored, told or sent are refused with the permanent code `bad_result`, whose
-message names the field and what is wrong with it. Texts that only explain (messages, codes) are
-cleaned instead.
+Results that cannot be stored, published or sent are refused with the permanent code `bad_result`,
+whose message names the field and what is wrong with it. Texts that only explain (messages, codes)
+are cleaned instead.
 """
 
 import contextlib
@@ -75,7 +75,7 @@ def checked_statistics(statistics: object) -> dict[str, Statistic]:
 
 
 def _field(key: object) -> str:
-    """What a message calls a statistic."""
+    """Return the name of a statistic in messages."""
     is_word = isinstance(key, str) and key.isascii() and key.isidentifier()
     return f"statistics.{key:.{MAX_SHOWN}}" if is_word else f"statistics[{_shown(key)}]"
 
@@ -135,7 +135,7 @@ def checked_artifact(
 
 
 def cleaned(error: Failure) -> Failure:
-    """A failure as it can be told, whoever wrote its texts."""
+    """Return a failure with texts that can be published, whoever wrote them."""
     return Failure(
         code=clean_text(error.code, MAX_CODE),
         message=clean_text(error.message, MAX_DETAIL),

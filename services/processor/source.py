@@ -43,7 +43,7 @@ class Content(NamedTuple):
 
 
 class Sources:
-    """Brings stored files to this machine."""
+    """Fetches stored files onto this machine."""
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs

@@ -1,7 +1,7 @@
 """Room on the disk for temporary files: how much there is, and when there was none.
 
-What a full disk does to the work is often told as something else: a library reports a damaged
-document, a program writes half of its output and says nothing. So the pod looks at the disk itself,
+A full disk often shows up as something else: a library reports a damaged document, or a program
+writes half of its output without an error. So the pod looks at the disk itself,
 begins nothing while there is no room, and remembers when that was.
 """
 
@@ -32,7 +32,7 @@ GLANCE_EVERY = 0.01
 """Seconds within which a look need not be repeated."""
 
 TRY_EVERY = 8
-"""Looks after which a file is written, as quotas show in no other way."""
+"""Looks after which one also writes a file: quotas show in no other way."""
 
 
 class ScratchSpace:

@@ -1,8 +1,8 @@
-"""What an attempt that failed says of its file: a pure decision.
+"""Decide whether a failed attempt counts against its file: a pure decision.
 
-The machine's faults are not the document's. What failed while the disk was full is tried again and
-costs the file no attempt, whatever the reader said. What crashes its reader twice in the same way
-will do so again.
+The machine's faults are not the document's. An attempt that fails while the disk is full is made
+again and costs the file nothing, whatever the reader reported. A document that crashes its reader
+twice in the same way will do so again.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from shared.errors import BlobStoreUnavailableError, StorageFullError
 from shared.facts import Failure
 
 UNCOUNTED = frozenset({"disk_full", BlobStoreUnavailableError.code, StorageFullError.code})
-"""Codes of what goes on for as long as somebody needs to make room or to start the store again."""
+"""Codes of faults that last until somebody makes room or restarts the store."""
 
 MAX_POSTPONED = 20
 """Attempts that other faults of the machine may cost without being counted, some twenty minutes: a

@@ -128,7 +128,7 @@ class WorkerProcess(asyncio.Protocol):
         self._reason: str | None = None
         self._is_ending = False
         self._is_killed = False
-        """Whether the pod has ended it, whatever it was doing."""
+        """True once the pod ends it, whatever it is doing."""
         self.died_idle = False
         """Whether it died without a job, so that nobody asks why."""
         self.is_used = False

@@ -37,7 +37,7 @@ FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0
 
 
 HARDENED = "services.processor.isolation.hardened"
-"""What the fork server imports first."""
+"""The module that the fork server imports first."""
 
 
 class NotIsolatedError(WorkerStartError):

@@ -32,7 +32,7 @@ SOURCE = "source"
 
 @dataclass(frozen=True, kw_only=True)
 class Isolation:
-    """What a pod does to isolate its workers; the same for all of them."""
+    """How a pod isolates its workers: all of them in the same way."""
 
     policy: Policy = Policy.PREFER
     readable: tuple[str, ...] = ()

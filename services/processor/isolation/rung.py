@@ -16,7 +16,7 @@ class Rung(StrEnum):
 
 
 class Policy(StrEnum):
-    """What a pod does about a rung."""
+    """How a pod reacts to a rung."""
 
     REQUIRE = "require"
     """Start only if no worker can reach the network, other files or secrets."""
@@ -44,7 +44,7 @@ REMEDIES = {
     Layer.USER: "run the processor as an ordinary user; or as root with the capabilities CHOWN, "
     "DAC_OVERRIDE, FOWNER, KILL, SETGID and SETUID, and with Python code that every user can read",
 }
-"""What to do about a layer that is missing."""
+"""How an operator can provide a missing layer."""
 
 
 def rung_of(missing: Iterable[Layer]) -> Rung:

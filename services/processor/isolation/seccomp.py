@@ -95,7 +95,7 @@ SIOCSPGRP."""
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """What the filter of one worker has to do, by what else protects the pod."""
+    """The rules that the filter of one worker needs, depending on what else protects the pod."""
 
     network: bool
     """Whether internet sockets stay allowed."""

@@ -1,12 +1,20 @@
 """One attempt, with parts that do what they should not."""
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from services.processor.channel import Done, ProducedArtifact
+from services.processor.control import CancelRequests
+from services.processor.failures import failure
 from services.processor.leftfiles import FOLDER
+from services.processor.outcomes import Outcomes
+from services.processor.pace import Pace
 from services.processor.plugins import load_plugins
 from services.processor.progress import ProgressReporter
 from services.processor.run import Runner
@@ -19,6 +27,18 @@ from shared.facts import Source
 from shared.messaging import KafkaRecord
 
 SIZE = 1 << 20
+
+
+def work_on(record: KafkaRecord | None = None) -> Work:
+    source = Source(blob="x", content_type="text/plain", size=1)
+    return Work(
+        file_id="f",
+        run=1,
+        attempt=1,
+        max_attempts=1,
+        source=source,
+        record=record or cast("KafkaRecord", SimpleNamespace(topic="t", partition=0, offset=7)),
+    )
 
 
 class Pool:
@@ -58,21 +78,14 @@ async def test_an_artifact_that_its_worker_shortens_is_the_workers_fault(tmp_pat
     runner = Runner(
         settings=settings,
         publisher=cast("Any", None),
-        outcomes=cast("Any", Outcomes()),
+        outcomes=cast("Any", Listener()),
         blobs=cast("Any", Blobs(tmp_path)),
         pool=cast("Any", Pool()),
         scratch=scratch,
         space=ScratchSpace(tmp_path),
         pipelines=load_plugins(()),
     )
-    work = Work(
-        file_id="f",
-        run=1,
-        attempt=1,
-        max_attempts=3,
-        source=Source(blob="x", content_type="text/plain", size=1),
-        record=cast("KafkaRecord", None),
-    )
+    work = work_on()
     reporter = ProgressReporter(cast("Any", None), "f", work.counts)
     verdict = await runner._work_in_scratch(work, reporter)
     assert isinstance(verdict, Verdict)
@@ -80,8 +93,31 @@ async def test_an_artifact_that_its_worker_shortens_is_the_workers_fault(tmp_pat
     scratch.remove()
 
 
-class Outcomes:
+class Listener:
     """Hears that an attempt has begun."""
 
     async def begun(self, *_: object) -> None:
         """Hear it."""
+
+
+async def test_a_lost_attempt_that_failed_leaves_no_dead_letter() -> None:
+    settings, published = ProcessorSettings(), list[Any]()
+
+    class Recorder:
+        async def publish(self, event: Any, *_: object) -> None:
+            published.append(event)
+
+    outcomes = Outcomes(
+        settings=settings,
+        publisher=cast("Any", Recorder()),
+        cancels=CancelRequests(settings),
+        pace=Pace(),
+    )
+
+    async def never(_: KafkaRecord) -> None:
+        raise asyncio.CancelledError  # The record was given to another pod.
+
+    outcomes.confirmed = never
+    with pytest.raises(asyncio.CancelledError):
+        await outcomes.failed(work_on(), Verdict(error=failure("worker_garbled")))
+    assert published == []
