@@ -16,7 +16,13 @@ from functools import cache
 from pathlib import Path
 
 from services.processor.channel import MAX_CONTENT, Job, Packed, encode_job
-from services.processor.source import BLOCK, COPY, ContentChangedError, read_from_store
+from services.processor.source import (
+    BLOCK,
+    COPY,
+    ContentChangedError,
+    read_from_store,
+    require_room,
+)
 from shared.bloberrors import BlobMissingError, missing_or_unavailable
 from shared.files import read_from_memory
 from shared.packs import Packs
@@ -96,6 +102,7 @@ def _link_or_copy(source: str, target: str) -> None:
             pass  # Another file system, one without links, or another user's file.
         else:
             return
+    require_room(Path(target).parent, os.stat(source).st_size)  # noqa: PTH116
     _copy(source, target)
 
 

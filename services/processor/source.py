@@ -69,6 +69,7 @@ class Sources:
             return local
         path = Path(folder) / COPY
         await asyncio.to_thread(path.parent.mkdir, exist_ok=True)
+        require_room(path.parent, source.size)
         content = await self._download(source.blob, path)
         if not content.is_of(source):
             # A change in the store looks the same each time, a fault on the way does not.
@@ -140,6 +141,21 @@ def content_of(path: str | Path) -> Content:
             sha256.update(block)
             size += len(block)
     return Content(size, sha256.hexdigest())
+
+
+def require_room(folder: str | Path, size: int) -> None:
+    """Raise an error if there is no room for a copy: it would fill the disk for all other files.
+
+    Args:
+        size: bytes of the copy.
+
+    Raises:
+        OSError: ENOSPC.
+    """
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if size > free:
+        raise OSError(errno.ENOSPC, f"{size} bytes are needed, and {free} are free", str(folder))
 
 
 @contextmanager

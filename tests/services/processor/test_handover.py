@@ -5,6 +5,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,6 +58,20 @@ async def test_other_users_may_read_a_large_file_whatever_the_umask_is(
         os.umask(before)
     (given,) = inbox.iterdir()
     assert stat.S_IMODE(given.stat().st_mode) == 0o444
+
+
+async def test_a_copy_that_does_not_fit_on_the_disk_does_not_fill_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = demo(tmp_path / "job", padding=LARGE).model_copy(update={"scratch": f"{tmp_path}/a"})
+    assert isinstance(job.source, str)
+    Path(job.source).chmod(0o600)  # So there is a copy of it, and no link.
+    full = SimpleNamespace(f_bavail=1, f_frsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    with pytest.raises(OSError, match="4096 are free") as refused:
+        await prepare(job)
+    assert refused.value.errno == errno.ENOSPC
+    assert list((tmp_path / "a").iterdir()) == []
 
 
 async def test_a_name_that_cannot_be_taken_away_costs_no_outcome(

@@ -308,6 +308,16 @@ class TestSource:
         with pytest.raises(BlobStoreUnavailableError):
             await sources.fetch(announced(hashed=hashed), str(tmp_path / "folder"))
 
+    async def test_that_does_not_fit_on_the_disk_does_not_fill_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "statvfs", lambda _: Disk(1, 1 << 20, 4096, 10, 5))
+        source = announced(bytes(4097))
+        with pytest.raises(OSError, match="4097 bytes are needed, and 4096 are free") as refused:
+            await Sources(Faulty()).fetch(source, str(tmp_path / "a"))  # type: ignore[arg-type]
+        assert refused.value.errno == errno.ENOSPC
+        assert list((tmp_path / "a").iterdir()) == []
+
     async def test_that_comes_twice_as_another_one_has_changed(self, tmp_path: Path) -> None:
         sources = Sources(Faulty(b"c0ntent", b"c0ntent"))  # type: ignore[arg-type]
         with pytest.raises(ContentChangedError):
