@@ -10,7 +10,7 @@ import hmac
 import logging
 import re
 
-from shared.settings import AccessSettings, SealSettings
+from shared.settings import MIN_SECRET, AccessSettings, SealSettings
 
 log = logging.getLogger(__name__)
 
@@ -90,10 +90,18 @@ UNSEALED = Seal(None)
 
 def seal_of(settings: SealSettings) -> Seal:
     """Return the seal of the installation that the settings describe."""
-    secret = settings.seal_secret or settings.auth_secret
+    secret = _secret_of(settings)
     if secret is None and isinstance(settings, AccessSettings) and settings.auth == "jwt":
         log.warning(
             "API keys and webhooks are not sealed: whoever can write to the blob store can make "
             "some. Set WAYBILL_SEAL_SECRET and run `waybill keys sign`."
         )
-    return Seal(None if secret is None else secret.get_secret_value().encode())
+    return Seal(secret)
+
+
+def _secret_of(settings: SealSettings) -> bytes | None:
+    for secret in (settings.seal_secret, settings.auth_secret):
+        value = b"" if secret is None else secret.get_secret_value().encode()
+        if len(value) >= MIN_SECRET:  # An empty variable is no secret, nor is what can be guessed.
+            return value
+    return None

@@ -13,6 +13,7 @@ from services.status.cancellation import check_cancellable, ended, requested
 from services.status.commanding import SOURCE
 from services.status.projection import Status, fold
 from shared.blobs import BlobStore
+from shared.deadlines import blob_store_answers
 from shared.errors import OverloadedError
 from shared.events import (
     DeletedData,
@@ -78,7 +79,7 @@ class WaitingUploads:
             raise OverloadedError("Too many ask for files that are not known; ask again.")
         self._queued += 1
         try:
-            async with self._turns:
+            async with self._turns, blob_store_answers():
                 upload = await waiting_upload(self._blobs, file_id)
                 if upload is None:
                     return None
@@ -134,7 +135,9 @@ class WaitingUploads:
         Raises:
             UnavailableError: Kafka or the blob store does not answer.
         """
-        if await self._blobs.keys(f"{UPLOADS}/"):
+        async with blob_store_answers():
+            waiting = await self._blobs.keys(f"{UPLOADS}/")
+        if waiting:
             self._active_at = time.monotonic()
         await relay_commands(self._blobs, publisher)
 
