@@ -14,6 +14,7 @@ from uuid import UUID
 
 from shared.bloberrors import BlobMissingError
 from shared.blobs import BlobStore
+from shared.consuming import UNAVAILABLE, note_error
 from shared.events import AnyEvent, Event, FileUploaded
 from shared.publishing import Publisher
 from shared.reading import UnreadableEventError, parse
@@ -72,15 +73,26 @@ async def keep_command(
 async def waiting_commands(blobs: BlobStore, file_id: str) -> list[AnyEvent]:
     """The events of the commands about a file that wait here, in their order.
 
+    Of a command that a newer version wrote, this one knows nothing.
+
     Raises:
         BlobStoreUnavailableError: the blob store does not answer.
     """
     keys = await blobs.keys(f"{COMMANDS}/{file_id}/")  # Ids of commands are sorted by time.
-    return [event for key in keys for event in await _read(blobs, key)]
+    events: list[AnyEvent] = []
+    for key in keys:
+        try:
+            events += await _read(blobs, key)
+        except UnreadableEventError as error:
+            log.warning("%s cannot be read by this version: %s", key, error)
+    return events
 
 
 async def relay_commands(blobs: BlobStore, publisher: Publisher) -> int:
     """Publish the commands that wait; returns about how many files they were.
+
+    A command that cannot be published, or not be read by this version, stays, and holds up those
+    about the same file alone.
 
     Raises:
         BlobStoreUnavailableError, KafkaUnavailableError: what was not published goes on waiting.
@@ -89,28 +101,28 @@ async def relay_commands(blobs: BlobStore, publisher: Publisher) -> int:
     for key in await blobs.keys(f"{COMMANDS}/"):
         of_files[key.split("/")[1]].append(key)
     for file_id, keys in of_files.items():
-        for key in keys:
-            for event in await _read(blobs, key):
-                await publisher.publish(event)
-            await blobs.delete(key)
+        try:
+            for key in keys:
+                for event in await _read(blobs, key):
+                    await publisher.publish(event)
+                await blobs.delete(key)
+        except UNAVAILABLE:
+            raise
+        except Exception as error:
+            note_error("outbox", error, f"the commands about {file_id}; they stay")
+            continue
         log.info("published %d commands about %s that had waited for Kafka", len(keys), file_id)
     return len(of_files)
 
 
 async def _read(blobs: BlobStore, key: str) -> list[AnyEvent]:
-    """The events under a key; none if another pod has published them meanwhile."""
+    """The events under a key; none if another pod has published them meanwhile.
+
+    Raises:
+        UnreadableEventError: a newer version wrote one of them.
+    """
     try:
         content = await blobs.get(key)
     except BlobMissingError:
         return []
-    events = []
-    for line in content.splitlines():
-        try:
-            event = parse(line)
-        except UnreadableEventError as error:
-            # A newer version wrote it; it stays in the blob store's own history at most.
-            log.error("a line of %s is no event: %s", key, error)
-            continue
-        if event is not None:
-            events.append(event)
-    return events
+    return [event for line in content.splitlines() if (event := parse(line)) is not None]

@@ -17,7 +17,7 @@ from shared.apikeys import ApiKeys, new_key
 from shared.blobs import BlobStore, open_blob_store
 from shared.principal import Role
 from shared.sealed import UNSEALED, Seal, seal_of
-from shared.settings import SealSettings, Settings
+from shared.settings import AccessSettings, SealSettings, Settings, from_environment
 
 SEAL = Seal(b"a secret of these tests, 32 bytes or more")
 
@@ -84,6 +84,16 @@ def test_the_secret_is_its_own_or_that_of_tokens() -> None:
     assert not seal_of(SealSettings()).is_set
     with pytest.raises(ValidationError, match="openssl rand"):
         SealSettings(seal_secret="short")  # noqa: S106
+
+
+@pytest.mark.parametrize("secret", ["", "short"])
+def test_a_secret_that_anybody_can_guess_is_none(
+    secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAYBILL_AUTH_SECRET", secret)
+    assert not seal_of(from_environment(AccessSettings)).is_set
+    monkeypatch.setenv("WAYBILL_SEAL_SECRET", "")
+    assert not seal_of(from_environment(SealSettings)).is_set
 
 
 async def test_a_key_that_a_stranger_wrote_is_none(blobs: BlobStore) -> None:
