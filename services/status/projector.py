@@ -3,9 +3,11 @@
 At least once: group `projector`, from the earliest offset; the offsets of a batch are committed
 after MongoDB has acknowledged what the batch changed, and Kafka the dead letters of what cannot be
 stored. No other error lets a batch pass: FastStream swallows what a handler raises, and the next
-batch would be committed past the failed one, so the handler raises nothing but its cancellation,
-and retries. The range assignor gives the same partition
-numbers of all these topics to one pod, so a file has one writer.
+batch would be committed past the failed one. So the handler raises nothing but its cancellation,
+and retries.
+
+The range assignor gives the same partition numbers of all these topics to one pod, so a file has
+one writer.
 """
 
 import asyncio

@@ -64,6 +64,8 @@ def rewind(document: Status, read: Mapping[Topic, int]) -> Status | None:
         *The same object* if it contains nothing that is still to come. None if all of the file is
         still to come.
     """
+    if not document.history and not document.shares:
+        return None  # Progress, or a request to cancel, that was stored before its upload.
     past = tuple(
         line
         for line in document.history

@@ -198,3 +198,21 @@ def test_an_event_that_cannot_be_folded_is_told_and_skips_no_other(
     told = overlay.fold(events, {}, overdue=[], read={}, now=0.0)
     assert failed == [1]
     assert [each.status.status.value for each in told] == ["pending", "completed"]
+
+
+def test_a_document_of_progress_alone_leaves_no_gap_before_its_upload_is_read() -> None:
+    document = fold(None, [(progressed(1), 0)])
+    assert document is not None
+    overlay = Overlay()
+    overlay.begin({})
+    log = [
+        Observed(progressed(2), None, 3, 1),
+        Observed(processing(), Partition(1, 3), 3, 0),
+        Observed(uploaded(), Partition(0, 3), 3, 0),
+    ]
+    told = [
+        update.status.phase
+        for each in log
+        for update in overlay.fold([each], {FILE: document}, overdue=[], read={}, now=0.0)
+    ]
+    assert told[:2] == ["queued", "starting"]
