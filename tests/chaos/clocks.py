@@ -1,5 +1,6 @@
 """Wrong clocks: a library of ours that is put before the C library of a process."""
 
+import atexit
 import shutil
 import subprocess
 from datetime import timedelta
@@ -30,7 +31,9 @@ def environment(skew: timedelta) -> dict[str, str]:
 
 @cache
 def _library() -> Path:
-    library = Path(mkdtemp(prefix="waybill-clock-")) / "clock.so"
+    folder = Path(mkdtemp(prefix="waybill-clock-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    library = folder / "clock.so"
     command = ["cc", "-shared", "-fPIC", "-O2", "-o", str(library), str(SOURCE), "-ldl"]
     subprocess.run(command, check=True)
     return library
