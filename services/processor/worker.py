@@ -181,11 +181,12 @@ def main(
                 outcome.last = True
             if not end_others() if own_processes else has_children():
                 outcome.last = True  # The pod kills them with this process.
-            if isinstance(outcome, Broken):
-                remove_tree(cell.outbox / str(number))
             if not remove_leftovers(cell.temporary, kept=SOURCE):
                 outcome.last = True
-            channel.sendall(_answer(outcome))
+            outcome, frame = _encoded(outcome)
+            if isinstance(outcome, Broken):
+                remove_tree(cell.outbox / str(number))
+            channel.sendall(frame)
             if outcome.last:
                 return
     except MemoryError:
@@ -301,14 +302,17 @@ def _run_plugin(asked: PluginJob, document: Document, context: WorkerContext) ->
         resource.setrlimit(resource.RLIMIT_DATA, (usual, most))
 
 
-def _answer(outcome: Done | Broken) -> bytes:
+def _encoded(outcome: Done | Broken) -> tuple[Done | Broken, bytes]:
+    """Return the outcome with its frame; one that fits in no frame becomes another outcome."""
     try:
-        return encode(outcome)
+        return outcome, encode(outcome)
     except FrameTooLargeError:
-        return encode(Broken(error=failure("result_too_large"), last=outcome.last))
-    except Exception as error:  # It was judged before; should it yet be no JSON, it is no result.
-        log.exception("an outcome that cannot be told")
-        return encode(Broken(error=failure("bad_result", _describe(error)), last=outcome.last))
+        error = failure("result_too_large")
+    except Exception as unsound:  # It was judged before; should it yet be no JSON, it is no result.
+        log.exception("an outcome that cannot be encoded")
+        error = failure("bad_result", _describe(unsound))
+    broken = Broken(error=error, last=outcome.last)
+    return broken, encode(broken)
 
 
 def _memory() -> int:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from services.processor import worker, worker_process
-from services.processor.channel import Broken, Done
+from services.processor.channel import Broken, Done, ProducedArtifact
 from services.processor.death import cause_of_death
 from services.processor.isolation.limits import Limits
 from services.processor.leftovers import remove_leftovers
@@ -133,3 +133,11 @@ async def test_the_death_of_the_fork_server_costs_one_attempt_and_it_is_started_
             assert isinstance(after, Done)
     finally:
         await pool.stop()
+
+
+def test_an_outcome_that_fits_in_no_frame_is_broken_before_its_files_are_removed() -> None:
+    artifact = ProducedArtifact(name="a" * 128, content_type="text/plain", size=1, inline=False)
+    outcome, frame = worker._encoded(Done(last=True, statistics={}, artifacts=[artifact] * 50_000))
+    assert isinstance(outcome, Broken)
+    assert (outcome.error.code, outcome.last) == ("result_too_large", True)
+    assert len(frame) < 1000
