@@ -1,9 +1,9 @@
-"""Sealed cursors: clients carry them and read nothing in them.
+"""Sealed cursors: opaque to clients.
 
-A cursor is a vector of offsets. Read, it tells how many events of all tenants passed; made up, and
-tried, it tells the same. So it is encrypted and authenticated (AES-256-GCM) under a key that all
-status pods share through MongoDB. A cursor that was sealed under another key, or by an earlier
-version not at all, is one that is too old: the stream begins with a `reset`.
+A cursor is a vector of offsets. Its values, and the server's answers to forged ones, would reveal
+how many events all tenants produce. Cursors are therefore encrypted and authenticated (AES-256-GCM)
+with a key that all status pods share through MongoDB. A cursor that was sealed with another key, or
+not sealed by an earlier version, counts as too old: the stream begins with a `reset`.
 """
 
 import secrets
@@ -24,14 +24,14 @@ KEY_BITS = 256
 TAG_BYTES = 16
 
 BLOCK = 64
-"""Bytes to whose multiples a cursor is padded: its length would tell how large the offsets are."""
+"""Cursors are padded to a multiple of so many bytes: their length would reveal large offsets."""
 
 TOO_OLD: Cursor = {}
 """Before everything."""
 
 
 class CursorSeal:
-    """Seals cursors, and opens those that clients bring back."""
+    """Seals cursors, and opens those that clients send."""
 
     def __init__(self, key: bytes | None = None) -> None:
         """Args:
@@ -52,7 +52,7 @@ class CursorSeal:
         return urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
     def open(self, text: str) -> Cursor:
-        """Return the cursor that a client brings back; `TOO_OLD` for one that cannot be opened.
+        """Return the cursor that a client sent, or `TOO_OLD` if it cannot be opened.
 
         Raises:
             BadParameterError: no pod has given this.

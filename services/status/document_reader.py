@@ -1,4 +1,4 @@
-"""Reading documents for the hub, which must not wait for a MongoDB that is away or frozen."""
+"""Read documents for the hub, which must not wait for an unreachable or frozen MongoDB."""
 
 import logging
 import time
@@ -12,14 +12,14 @@ from shared.errors import MongoUnavailableError, UnavailableError
 log = logging.getLogger(__name__)
 
 READ_WITHIN = 1.0
-"""Seconds in which MongoDB returns documents, or the hub goes on without. It takes milliseconds,
-and a MongoDB that is frozen would hold up all streams."""
+"""Seconds that the hub waits for documents. MongoDB normally answers within milliseconds; a frozen
+one would stall all streams."""
 
 ASK_AGAIN_AFTER = 2.0
-"""Seconds after which MongoDB is asked once more when it did not answer."""
+"""Seconds between a failed read and the next attempt."""
 
 CATCH_UP = 60.0
-"""Seconds after an outage for which the projector may not have stored all there is."""
+"""Seconds after an outage during which the projector may still be catching up."""
 
 
 class DocumentReader:
@@ -31,10 +31,10 @@ class DocumentReader:
         """Monotonic seconds."""
         self._failed_at = float("-inf")
         self.is_away = False
-        """Whether MongoDB did not answer when it was asked last."""
+        """True if the last read failed."""
 
     def is_caught_up(self, now: float) -> bool:
-        """Whether the projector has had time to store what happened during the last outage.
+        """Return True if the projector has had time to catch up after the last outage.
 
         Args:
             now: monotonic seconds.
@@ -42,7 +42,7 @@ class DocumentReader:
         return not self.is_away and now - self._failed_at > CATCH_UP
 
     async def read(self, file_ids: Collection[str]) -> dict[str, Status] | None:
-        """Return those of the documents that there are; None if MongoDB does not answer."""
+        """Return the documents that exist, or None if MongoDB does not answer."""
         if time.monotonic() < self._asks_again_at:
             return None
         try:

@@ -11,14 +11,14 @@ from shared.accesserrors import TokenExpiredError
 
 
 class Outbox(Protocol):
-    """What the hub needs to know of the uploads that wait for Kafka."""
+    """The part of the outbox that the hub uses."""
 
     @property
     def is_active(self) -> bool:
-        """Whether files may be on their way from there to Kafka."""
+        """True if files may be in transit from the outbox to Kafka."""
 
     async def find(self, file_id: str) -> Status | None:
-        """A file whose upload waits there."""
+        """Return the status of a file whose upload is in the outbox."""
 
 
 def close_at_end_of(

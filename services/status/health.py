@@ -1,4 +1,4 @@
-"""What does not work at the moment although the pod can serve."""
+"""The parts of a pod that are degraded while it can serve requests."""
 
 from services.status.hub import Hub
 from services.status.monitor import Monitor
@@ -6,6 +6,6 @@ from shared.supervision import Supervisor
 
 
 def degraded(supervisor: Supervisor, hub: Hub, monitor: Monitor) -> list[str]:
-    """Say what is degraded, each in one sentence; nothing while all is well."""
+    """Return one sentence for each degraded part."""
     missing = [supervisor.trouble, hub.degraded, monitor.degraded]
     return [*supervisor.degraded, *(each for each in missing if each is not None)]

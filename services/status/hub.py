@@ -202,7 +202,7 @@ class Hub:
         self._remember(told)
         if self._subscriptions:
             self._tell(told, now)
-        # The overlay has these states already: whatever fails here, they are told only now.
+        # The overlay has these states already, so a retry would not deliver them again.
         try:
             self.on_told(told, now)
         except Exception as error:

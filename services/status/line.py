@@ -19,7 +19,7 @@ WINDOWS = (5.0, 15.0, 60.0)
 """Seconds over which the pace is measured: the shortest in which enough was begun."""
 
 ENOUGH = 10
-"""Files that were begun from which on a window tells a pace."""
+"""Files that must have started within a window before its pace is used."""
 
 FIRST_CAPACITY = 1024
 
@@ -52,7 +52,7 @@ class Counts:
 
 
 class WaitingLine:
-    """Who waits, in the order of arrival, and how fast the line moves."""
+    """The waiting files in order of arrival, and the pace at which they start."""
 
     def __init__(self) -> None:
         self._number: OrderedDict[str, int] = OrderedDict()
@@ -78,9 +78,10 @@ class WaitingLine:
                 self._leave(status, now)
 
     def count(self, queued: int) -> None:
-        """Learn how many files wait in all, by a count that is a moment old.
+        """Update the number of waiting files that are older than the tail; it never grows.
 
-        It tells how many are older than the tail; their number never grows.
+        Args:
+            queued: all waiting files, by a count that is a moment old.
         """
         older = max(0, queued - len(self._number))
         self._older = older if self._older is None else min(self._older, older)
@@ -98,7 +99,7 @@ class WaitingLine:
         return (self._older or 0) + len(self._number)
 
     def expected(self, place: int, now: float) -> float | None:
-        """Seconds until the file at a place is begun, at the recent pace; None if nothing tells.
+        """Return the seconds until the file at a place starts, at the recent pace; None if unknown.
 
         Args:
             now: monotonic seconds.
@@ -129,7 +130,7 @@ class WaitingLine:
     def _leave(self, status: Status, now: float) -> None:
         number = self._number.pop(status.file_id, None)
         if number is None:
-            return  # It has left already, or is one of the older ones, which the next count tells.
+            return  # It has left already, or is an older one, which the next count includes.
         self._counts.add(number, -1)
         if status.status in _TOOK_THEIR_TURN:
             second = int(now)
@@ -149,7 +150,8 @@ class WaitingLine:
 
 
 _TOOK_THEIR_TURN = (State.PROCESSING, State.COMPLETED, State.FAILED)
-"""A short file may have ended when it is seen next. One that was cancelled made way, no more."""
+"""States that count towards the pace. A short file may already have ended when it is seen next;
+a cancelled file did not start."""
 
 
 def _waits(status: Status) -> bool:

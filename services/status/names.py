@@ -23,8 +23,8 @@ MAX_KEYS = 384
 """Keys of one name. It has 255 characters, and folding makes up to three of one."""
 
 NO_KEYS = [""]
-"""The keys of a file without a name. An index finds an empty list where it looks for documents that
-have none, and would have all of them read again and again."""
+"""The keys of a file without a name. A query for missing keys would also scan the index entries of
+empty lists, and fetch each of these documents every time."""
 
 FOLDED, KEYS = "name_folded", "name_keys"
 """The fields of a document. One without keys is not indexed yet."""
@@ -55,8 +55,8 @@ def name_fields(name: str | None) -> dict[str, Any]:
 def windows(part: str) -> Iterator[str]:
     """Yield the pieces of a part by which its files may be looked for, the likely rarest first.
 
-    The end of a name tells more than its beginning, which is often the same for many. A part that
-    is too short for an index yields nothing.
+    Many names share their beginning, so the end is more selective. A part that is too short for the
+    index yields nothing.
     """
     text = folded(part)
     longest = KEY + STRIDE - 1

@@ -36,7 +36,7 @@ MAX_HELD = 50_000
 projector stored long before."""
 
 LEAST = "\x00"
-"""A text with this at its end is the next one after the same text without it."""
+"""Appended to an id, this gives the smallest text that is greater than it."""
 
 MAX_PATIENCE = 1.0
 """Seconds that an event waits for what caused it. Between two topics it is milliseconds; a cause
@@ -225,7 +225,7 @@ class Overlay:
         self._read.update(read)
         while may_drop and len(self._held) > MAX_HELD:
             dropped, _ = self._held.popitem(last=False)
-            # Of a repeat of its upload, nothing here tells that it is one.
+            # A repeated upload record of this file would look like a new file.
             self._first_new = max(self._first_new, dropped + LEAST)
         return told
 

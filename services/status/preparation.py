@@ -1,4 +1,4 @@
-"""What must be there before a status pod can begin, and the connection by which it commands."""
+"""Create topics and indexes before a status pod starts, and keep its publisher connected."""
 
 import asyncio
 import time

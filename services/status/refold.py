@@ -1,9 +1,9 @@
-"""Folding a few files anew from the log, and mending their documents where they stand.
+"""Refold a few files from the log and repair their documents in place.
 
-The documents are read first, then the log to its end: so what is folded knows all that they know,
-unless Kafka keeps it no longer. The projector's own code folds into a collection that is dropped
-afterwards, so that what cannot be stored is left out in the same way. A document is replaced by
-compare-and-set; whoever was faster wins, and the next audit looks again.
+The documents are read first, then the log to its end. The fold therefore includes everything that
+the documents include, unless Kafka has removed it. The projector's own code folds into a temporary
+collection, so that records that MongoDB rejects are left out in the same way. Documents are
+replaced by compare-and-set: a concurrent change wins, and the next audit compares the file again.
 """
 
 import logging
@@ -53,17 +53,17 @@ DROPS_WITHIN = 5.0
 
 
 class LogTooLongError(Exception):
-    """More of the log would have to be read than a refold may; `waybill replay` reads all."""
+    """A refold would read more of the log than it may; `waybill replay` reads all of it."""
 
 
 @dataclass
 class Refold:
-    """What a file's document should be, beside what it is."""
+    """The stored document of a file and a fresh fold of its log."""
 
     live: Status | None
     folded: Status
     put_aside: list[tuple[KafkaRecord, str, DeadCode]] = field(default_factory=list)
-    """What was left out, since it cannot be stored, and why."""
+    """Records that MongoDB rejects, with the reasons."""
 
     @property
     def differs(self) -> list[str] | None:
@@ -74,9 +74,10 @@ class Refold:
 
     @property
     def may_mend(self) -> bool:
-        """Whether what was read of the log knows all that the document does.
+        """True if the fold includes everything that the document includes.
 
-        Kafka keeps progress for an hour, and an upload that a clock tells wrong is not found.
+        It may not: Kafka keeps progress for one hour, and a wrong clock at the time of the upload
+        hides the records before it.
         """
         live, folded = self.live, self.folded
         if folded.created_at is None or folded.deleted_at is not None:
@@ -143,9 +144,10 @@ class Refolder:
         }
 
     async def mend(self, file_id: str, refold: Refold) -> bool:
-        """Replace a file's document by the fold; returns whether that was done.
+        """Replace the document of a file with the fold; return True if it was replaced.
 
-        What of its log cannot be stored is dead-lettered: whoever skipped it has not told.
+        Records that MongoDB rejects are dead-lettered, since the projector may have skipped them
+        silently.
 
         Raises:
             UnavailableError: Kafka or MongoDB does not answer.

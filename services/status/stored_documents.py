@@ -31,15 +31,15 @@ class UnreadableDocumentError(Exception):
 
 
 def _shares(status: Status) -> list[dict[str, Any]] | None:
-    """Who else may read a file; None where there never was anybody."""
+    """Return the readers of a file, or None if it was never shared."""
     return [vars(share) for share in status.shares] or None
 
 
 def compared(read: Status) -> dict[str, Any]:
-    """What tells whether a document is as it was read.
+    """Return the fields that a compare-and-set compares.
 
-    These are the fields that any event must change one of, and nothing that depends on how the
-    events came in batches: a replay gives the very same documents.
+    Every event changes at least one of them. None depends on how events were batched, so a replay
+    produces identical documents.
     """
     return {
         "position": as_integers(read.position),
@@ -60,7 +60,7 @@ PRESENT = [
 
 
 def as_read(read: Status) -> dict[str, Any]:
-    """What finds a document if it is as it was read."""
+    """Return the filter that matches a document only if it is unchanged."""
     return {"_id": read.file_id, **compared(read), "history": {"$size": len(read.history)}}
 
 

@@ -1,4 +1,4 @@
-"""Telling subscribers: the error of one is that one's, logged and counted, and harms no other."""
+"""Deliver updates to subscribers. An error of one is logged and counted, and affects no other."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -15,9 +15,9 @@ MAX_NAMED = 5
 
 
 def tell_each(wanted: Mapping[Subscription, Sequence[Update]], batches: Batches, now: float) -> int:
-    """Tell each subscriber its states; returns how many were told at once.
+    """Deliver updates to each subscriber; return how many were written immediately.
 
-    A subscriber that cannot be told is cut off: it comes back with its cursor and misses nothing.
+    A subscriber that fails is disconnected. It reconnects with its cursor and misses nothing.
 
     Args:
         now: monotonic seconds.
@@ -44,7 +44,7 @@ def beat_each(subscriptions: Iterable[Subscription], batches: Batches) -> None:
 
 
 def note_unfoldable(observed: Observed, error: Exception) -> None:
-    """Log an event that no state follows from; the projector dead-letters its record."""
+    """Log an event that cannot be folded; the projector dead-letters its record."""
     event = observed.event
     where = f"{event.type} of {event.file_id} at {observed.number}@{observed.offset}"
     note_error(CONSUMER, error, where)

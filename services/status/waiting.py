@@ -1,8 +1,8 @@
 """Files that were accepted while Kafka was away: known from the outbox, in the blob store.
 
-No log tells of them yet, so neither MongoDB nor this pod's tail knows them. Their clients do, by
-the answer 202. So before an id is called unknown it is looked for in the outbox. Commands about
-such files are kept there as well and published before the upload is.
+They are not in the log yet, so neither MongoDB nor this pod's tail has them, but their clients
+received a 202. Before the API answers 404 for an id, it therefore looks in the outbox. Commands for
+such files are stored there as well, and are published before the upload.
 """
 
 import asyncio
@@ -39,8 +39,8 @@ AT_ONCE = 16
 """Looks into the blob store that are under way together, for ids that nobody knows."""
 
 MAX_QUEUED = 1000
-"""Looks that may wait for their turn. A flood of invented ids is told to come later: to call an id
-unknown without a look could be wrong."""
+"""Lookups that may wait for their turn. Beyond that the API answers 503: a 404 without a lookup
+could be wrong."""
 
 REMEMBERED_FOR = 30.0
 """Seconds for which a file that was found counts as one that waits: a command follows the look."""
@@ -88,19 +88,19 @@ class WaitingUploads:
             self._queued -= 1
         self._remember(file_id)
         events: list[StatusEvent] = [upload]
-        # Whether the end comes in time, the log will tell: the file is being cancelled until then.
+        # The end may come too late to count: the log decides. Until then the file is cancelling.
         events += [
             each for each in kept if tells_of_status(each) and not isinstance(each, FileCancelled)
         ]
         return fold(None, [(event, 0) for event in events])
 
     def holds(self, file_id: str) -> bool:
-        """Whether a file was found in the outbox a moment ago."""
+        """Return True if a file was found in the outbox a moment ago."""
         return time.monotonic() - self._found.get(file_id, float("-inf")) < REMEMBERED_FOR
 
     @property
     def is_active(self) -> bool:
-        """Whether files may be on their way from the outbox to Kafka."""
+        """True if files may be in transit from the outbox to Kafka."""
         return time.monotonic() - self._active_at < ACTIVE_FOR
 
     async def cancel(self, status: Status, command: FileCommanded) -> Status:

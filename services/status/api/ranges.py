@@ -8,17 +8,17 @@ from email.utils import parsedate_to_datetime
 
 from shared.errors import PreconditionFailedError, RangeNotSatisfiableError
 
-# It begins with no blanks: those of a long row of them would be tried from each of its places.
+# No leading `\s*`: on a long run of blanks it would take quadratic time.
 _TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,19})-([0-9]{0,19})[ \t]*", re.IGNORECASE)
 
 STRONG_AFTER = timedelta(seconds=1)
-"""Age from which on a date tells two contents apart: dates have seconds (RFC 9110, 8.8.2.2)."""
+"""Age from which a date is a strong validator: dates have seconds (RFC 9110, 8.8.2.2)."""
 
 
 @dataclass(frozen=True)
 class Validators:
-    """What tells one content of an address from another."""
+    """The validators of a representation (RFC 9110, 8.8)."""
 
     etag: str
     """A strong entity tag, with its quotes."""
@@ -131,5 +131,5 @@ def _is_after(modified: datetime | None, since: datetime | None) -> bool:
 
 
 def _seconds(moment: datetime) -> datetime:
-    """Return a time as HTTP dates tell it."""
+    """Return a time with the precision of HTTP dates."""
     return moment.replace(microsecond=0)

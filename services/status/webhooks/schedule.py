@@ -26,7 +26,7 @@ class Waiting(NamedTuple, Generic[E]):
 def take_due(waiting: deque[Waiting[E]], now: datetime) -> list[Waiting[E]]:
     """Take those from the front that are due; none if the first one is not.
 
-    What stands behind one that is not due waits for it: offsets are committed in order.
+    Later ones wait for one that is not due, because offsets are committed in order.
     """
     due: list[Waiting[E]] = []
     while waiting and waiting[0].due_at <= now:
