@@ -101,7 +101,7 @@ async def test_a_pod_that_is_killed_while_it_drains_has_given_back_its_work(
             async with processing_pod(processor_settings, pod=f"pod-{life}") as pod:
                 await consume(processor_settings, LIFECYCLE, told + 1)
                 draining = asyncio.create_task(pod.consumer.drain(30))
-                await pod.consumer._committer.written(pod.consumer._windows.keys())
+                await pod.consumer.committer.written(pod.consumer._windows.keys())
                 await die(pod)
                 await draining
     events = await consume(processor_settings, LIFECYCLE, 4)
