@@ -26,8 +26,8 @@ PER_FILE = (ForbiddenTypeError, TooLargeError)
 """What concerns one file of a request, beside that it is empty."""
 
 SKIPPED = 64 << 20
-"""Bytes that a request may announce for its rest to be read behind a first file that is refused:
-there may be others. Beyond, the refusal comes at once."""
+"""Bytes of a refused file that are read past to see whether others follow. If more are left, and no
+file was accepted before it, the whole request is refused."""
 
 
 def is_set(option: str, fields: Iterable[tuple[str, str]]) -> bool:
@@ -84,18 +84,15 @@ class Batch:
         """
         self._stored[self._next() if place is None else place] = file
 
-    def refuse(self, file: IncomingFile, error: RefusedError, *, announced: int | None) -> None:
-        """Note that a file is not acceptable.
-
-        Args:
-            announced: bytes that the request is to have, if that was told.
+    async def refuse(self, file: IncomingFile, error: RefusedError) -> None:
+        """Note that a file is not acceptable, and read past what is left of it.
 
         Raises:
-            RefusedError: the same, where the rest of the request is not worth reading.
+            RefusedError: the same, where no other file can follow or too much is left of this one.
         """
-        self._refused[self._next()] = (file.name, error)
-        if not self._stored and (announced is None or announced > SKIPPED):
+        if not self._stored and not (file.is_part and await _read_past(file)):
             raise error
+        self._refused[self._next()] = (file.name, error)
 
     def found_empty(self, file: IncomingFile, error: EmptyFileError) -> None:
         """Note that a file is empty; whether that is acceptable, a later field may tell."""
@@ -134,6 +131,17 @@ class Batch:
     def _next(self) -> int:
         self._count += 1
         return self._count - 1
+
+
+async def _read_past(file: IncomingFile) -> bool:
+    """Read what is left of a file; False if that is more than `SKIPPED` bytes."""
+    read = 0
+    while read <= SKIPPED:
+        piece = await file.read()
+        if not piece:
+            return True
+        read += len(piece)
+    return False
 
 
 def described(refused: Iterable[RefusedFile]) -> list[dict[str, object]]:

@@ -56,6 +56,8 @@ class IncomingFile:
     declared_charset: str | None = None
     read: Read
     """The next piece of the content; b"" at its end."""
+    is_part: bool = False
+    """Whether it is a part of a form: other files may follow."""
     chosen: bool = True
     """Whether there is a file at all: a browser sends a nameless part where none was chosen."""
 
@@ -170,6 +172,7 @@ class IncomingBody:
                 declared_type=declared_type(part.headers.get("content-type")),
                 declared_charset=charset(part.headers.get("content-type")),
                 read=part.read,
+                is_part=True,
                 chosen=bool(given),
             )
         if given:

@@ -83,7 +83,7 @@ class Intake:
         batch = Batch()
         try:
             async for file in body.files():
-                await self._take_one(file, batch, body)
+                await self._take_one(file, batch)
             await self._keep_empty(batch, allowed=is_set(ALLOW_EMPTY, body.fields))
             batch.check(atomic=is_set(ATOMIC, body.fields))
             labels = read_labels(body.fields)
@@ -110,7 +110,7 @@ class Intake:
             await self._duplicates.remember(accepted, asker)
         return accepted
 
-    async def _take_one(self, file: IncomingFile, batch: Batch, body: Body) -> None:
+    async def _take_one(self, file: IncomingFile, batch: Batch) -> None:
         """Store one file of a request, or note why it is not acceptable.
 
         What concerns the whole request, such as a body that breaks off, is raised.
@@ -120,7 +120,7 @@ class Intake:
         except EmptyFileError as error:
             batch.found_empty(file, error)
         except PER_FILE as error:
-            batch.refuse(file, error, announced=body.announced)
+            await batch.refuse(file, error)
         else:
             batch.accept(stored)
 

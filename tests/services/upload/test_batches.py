@@ -1,11 +1,13 @@
 """One bad file of a batch does not keep the others out, and each is told of."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from services.upload import batch
 from services.upload.settings import UploadSettings
-from tests.services.upload.service import Service, UploadedEvents, running
+from tests.services.upload.service import UPLOAD, Service, UploadedEvents, running
 
 GOOD, EMPTY = ("a.txt", b"words"), ("empty.txt", b"")
 
@@ -46,6 +48,40 @@ async def test_a_file_that_is_too_large_holds_up_no_other(strict: Service) -> No
     assert answer.status_code == 202, answer.text
     assert [file["code"] for file in answer.json()["refused"]] == ["too_large"]
     assert list(strict.files().values()) == [b"words"]
+
+
+@pytest.mark.parametrize("is_announced", [True, False], ids=["announced", "chunked"])
+async def test_the_size_of_a_batch_holds_up_no_file(
+    strict: Service, monkeypatch: pytest.MonkeyPatch, *, is_announced: bool
+) -> None:
+    monkeypatch.setattr(batch, "SKIPPED", 1000)
+    more = [(f"{number}.txt", b"x" * 90) for number in range(20)]
+    request = strict.client.build_request(
+        "POST", UPLOAD, files=[("file", file) for file in (("large.txt", b"x" * 900), *more)]
+    )
+    headers = dict(request.headers)
+    content: bytes | AsyncIterator[bytes] = request.read()
+    if not is_announced:
+        content = in_two(request.read())
+        del headers["content-length"]
+    answer = await strict.post(content=content, headers=headers)
+    assert answer.status_code == 202, answer.text
+    assert [file["name"] for file in answer.json()["refused"]] == ["large.txt"]
+    assert len(strict.files()) == len(more)
+
+
+async def in_two(content: bytes) -> AsyncIterator[bytes]:
+    yield content[:100]
+    yield content[100:]
+
+
+async def test_a_first_file_with_much_to_read_past_is_refused_at_once(
+    strict: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "SKIPPED", 1000)
+    answer = await strict.send(("large.txt", b"x" * 10_000_000), GOOD)
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+    assert strict.files() == {}
 
 
 @pytest.mark.parametrize("way", ["query", "field"])
