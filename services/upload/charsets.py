@@ -6,7 +6,10 @@ encoding is unknown, and nobody is told a wrong one.
 """
 
 import codecs
+import encodings
+import pkgutil
 import re
+from encodings.aliases import aliases
 
 from shared.files import Piece
 
@@ -19,14 +22,24 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
-_CHARSET = re.compile(r"[a-z0-9][a-z0-9_.:+-]{0,39}")
+_CHARSET = re.compile(r"(?=.{1,40}\Z)[a-z0-9]+(?:[_.:+-][a-z0-9]+)*")
 """Names of encodings, as IANA lists them: safe in a header."""
+
+_KNOWN = frozenset(aliases) | {module.name for module in pkgutil.iter_modules(encodings.__path__)}
+"""Names that Python knows. It remembers for ever each other one that it is asked for, and strangers
+have any number of them."""
+
+_OURS_ALONE = frozenset({"idna", "punycode", "raw_unicode_escape", "unicode_escape", "undefined"})
+"""Encodings of Python's that no text on the web has."""
 
 
 def declared_charset(parameters: dict[str, str]) -> str | None:
     """Return the `charset` of a Content-Type's parameters; None if it is no encoding of text."""
     name = parameters.get("charset", "").lower()
-    return name if _CHARSET.fullmatch(name) and _reads(b"", name) else None
+    known = encodings.normalize_encoding(name) if _CHARSET.fullmatch(name) else ""
+    if known not in _KNOWN or known in _OURS_ALONE:
+        return None
+    return name if _reads(b"", name) else None
 
 
 def has_charset(content_type: str) -> bool:
@@ -79,17 +92,23 @@ class CharsetProbe:
         return "utf-8" if self._may_be_utf8 and is_proven else self._charset
 
 
+def _codec(encoding: str) -> codecs.CodecInfo:
+    """Return the codec of a known encoding, asked for by the one spelling that Python remembers."""
+    return codecs.lookup(encodings.normalize_encoding(encoding))
+
+
 def _is_utf8(encoding: str) -> bool:
     """Return whether it is UTF-8 or a part of it, for which the content itself is asked."""
-    return codecs.lookup(encoding).name in ("utf-8", "ascii")
+    return _codec(encoding).name in ("utf-8", "ascii")
 
 
 def _reads(data: bytes, encoding: str) -> bool:
     """Return whether data, perhaps cut within a character, can be read in an encoding of text."""
     try:
-        if not codecs.lookup(encoding)._is_text_encoding:  # noqa: SLF001 - as `bytes.decode` asks
+        codec = _codec(encoding)
+        if not codec._is_text_encoding or codec.incrementaldecoder is None:  # noqa: SLF001 - as `bytes.decode` asks
             return False
-        codecs.getincrementaldecoder(encoding)().decode(data)
+        codec.incrementaldecoder().decode(data)
     except (LookupError, UnicodeError, ValueError):
         return False
     return True

@@ -1,5 +1,7 @@
 """The encoding of a text is the one that it has, or unknown."""
 
+import codecs
+
 import pytest
 
 from services.upload.charsets import CharsetProbe
@@ -22,11 +24,36 @@ UTF8 = "Prüfung".encode()
         ("text/plain; charset=zip", None),
         ('text/plain; charset="utf-8\r\nX: y"', None),
         ("text/plain; charset=base64", None),
+        ("text/plain; charset=punycode", None),
+        ("text/plain; charset=aliases", None),
+        ("text/plain; charset=utf::8", None),
+        ("text/plain; charset=utf:8", "utf:8"),
+        ("text/plain; charset=windows-1252", "windows-1252"),
+        ("text/plain; charset=koi8-u", "koi8-u"),
+        ("text/plain; charset=Shift_JIS", "shift_jis"),
+        ("text/plain; charset=US-ASCII", "us-ascii"),
+        ("text/plain; charset=iso_8859-1:1987", "iso_8859-1:1987"),
         (None, None),
     ],
 )
 def test_only_an_encoding_of_text_is_declared(header: str | None, declared: str | None) -> None:
     assert charset(header) == declared
+
+
+def test_no_name_that_a_client_invents_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def lookup(name: str) -> object:
+        asked.append(name)
+        raise LookupError(name)
+
+    monkeypatch.setattr(codecs, "lookup", lookup)
+    for name in ("klingon", "klingon-1", "utf-99", "latin.1000", "utf--8"):
+        assert charset(f"text/plain; charset={name}") is None
+    assert asked == []
+    for name in ("koi8-u", "koi8+u", "koi8:u"):
+        charset(f"text/plain; charset={name}")
+    assert set(asked) == {"koi8_u"}
 
 
 @pytest.mark.parametrize(
