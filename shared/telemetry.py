@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from fastapi import APIRouter, Response
 from prometheus_client import (
@@ -191,13 +192,31 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(entry)
 
 
+class _TextFormatter(logging.Formatter):
+    """Lines for people. Control characters are escaped: no text of a client forges a line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is given
+        return _escape(super().formatMessage(record), _CONTROLS)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return _escape(super().formatException(ei), _CONTROLS_BUT_NEWLINES)
+
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROLS_BUT_NEWLINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def _escape(text: str, unwanted: re.Pattern[str]) -> str:
+    return unwanted.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def configure_logging(settings: Settings) -> None:
     """Send the service's log to standard error, in the format that the settings name."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         _JsonFormatter()
         if settings.log_format == "json"
-        else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        else _TextFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     )
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
     handler.addFilter(_WithoutTickets())
