@@ -15,7 +15,7 @@ def service_log(
     capsys: pytest.CaptureFixture[str],  # noqa: ARG001 - before the log takes standard error
 ) -> logging.Logger:
     root = logging.getLogger()
-    monkeypatch.setattr(root, "handlers", root.handlers)
+    monkeypatch.setattr(root, "handlers", [])
     monkeypatch.setattr(root, "level", root.level)
     configure_logging(Settings())
     return logging.getLogger("waybill.test")
