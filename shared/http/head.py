@@ -153,11 +153,18 @@ def check_target(head: bytes, method: bytes, url: bytes, headers: Headers) -> No
         )
 
 
+def origin_form(url: bytes) -> bytes:
+    """Return a target that names its host as the one that does not (RFC 9112, 3.2)."""
+    if url.startswith(b"/") or b"://" not in url:
+        return url
+    rest = re.split(rb"(?=[/?])", url.partition(b"://")[2], maxsplit=1)[1:]
+    path = rest[0] if rest else b"/"
+    return path if path.startswith(b"/") else b"/" + path
+
+
 def path_of(url: bytes) -> bytes:
-    """Return the path of a target as the application is given it, whichever form the target has."""
+    """Return the path of a target in origin form, as the application is given it."""
     path = url.partition(b"?")[0]
-    if not path.startswith(b"/"):
-        path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
     return unquote_to_bytes(path) if b"%" in path else path
 
 

@@ -23,6 +23,7 @@ from shared.http.head import (
     BODILESS,
     Framing,
     check_target,
+    origin_form,
     path_of,
     read_framing,
     wants_websocket,
@@ -190,6 +191,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         version, method = self.parser.get_http_version(), self.parser.get_method()
         try:
             check_target(self._head, method, self.url, self.headers)
+            self.url = origin_form(self.url)
             if version not in ("1.1", "1.0"):
                 raise UnsupportedVersionError(f"HTTP/{version} is not supported; send HTTP/1.1.")
             self._framing = read_framing(self.headers, version=version)

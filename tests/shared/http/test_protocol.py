@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from shared.http import limits
-from shared.http.head import path_of
+from shared.http.head import origin_form, path_of
 from shared.http.protocol import BoundedHttpProtocol
 from tests.fuzz.understanding import Recorder, Understood, answered, recorded
 
@@ -325,8 +325,15 @@ async def test_nothing_of_a_connection_is_left_for_the_garbage_collector(
         (b"/api/%77s", b"/api/ws"),
         (b"/a%2", b"/a%2"),
         (b"/http://a/api/ws", b"/http://a/api/ws"),
-        (b"*", b"/"),
+        (b"http://a?b=/c", b"/"),
+        (b"*", b"*"),
     ],
 )
 def test_the_path_is_the_same_in_every_form_of_a_target(target: bytes, path: bytes) -> None:
-    assert path_of(target) == path
+    assert path_of(origin_form(target)) == path
+
+
+def test_a_target_that_names_its_host_keeps_its_query() -> None:
+    assert origin_form(b"http://a/b?c=d://e") == b"/b?c=d://e"
+    assert origin_form(b"https://a?c") == b"/?c"
+    assert origin_form(b"/a?b=http://c/d") == b"/a?b=http://c/d"

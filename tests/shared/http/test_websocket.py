@@ -30,6 +30,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 404, "headers": []})
         await send({"type": "http.response.body", "body": b""})
         return
+    assert scope["path"] == "/ws"
     await send({"type": "websocket.accept"})
     while (await receive())["type"] != "websocket.disconnect":
         pass
@@ -140,6 +141,8 @@ async def test_pings_of_a_client_that_does_not_read_do_not_pile_up(
 @pytest.mark.parametrize(
     ("change", "status"),
     [
+        ((b"/ws", b"http://a/ws?ticket=x"), 101),
+        ((b"/ws", b"/w%73"), 101),
         ((b"/ws", b"/other"), 404),
         ((b"GET", b"POST"), 404),
         ((b"Version: 13", b"Version: 8"), 400),
@@ -148,7 +151,7 @@ async def test_pings_of_a_client_that_does_not_read_do_not_pile_up(
         ((b"Host: a", b"Host: a\r\nX: " + b"x" * 9000), 431),
     ],
 )
-async def test_a_bad_handshake_is_answered(
+async def test_every_handshake_is_answered(
     port: int, change: tuple[bytes, bytes], status: int
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
