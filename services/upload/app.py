@@ -112,7 +112,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
 
     app = StraightUploads(title="Waybill upload", lifespan=lifespan)
     app.state.supervisor = supervisor
-    exposed = (*EXPOSED, *tus.ANSWER_HEADERS)
+    exposed = tuple(dict.fromkeys((*EXPOSED, *tus.ANSWER_HEADERS)))
     app.add_middleware(Cors, policy=replace(settings.cors_policy, exposed=exposed))
     app.add_middleware(HeadAsGet)
     problems.install(app)
