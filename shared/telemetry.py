@@ -192,7 +192,7 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(entry)
 
 
-class _TextFormatter(logging.Formatter):
+class TextFormatter(logging.Formatter):
     """Lines for people. Control characters are escaped: no text of a client forges a line."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is given
@@ -216,7 +216,7 @@ def configure_logging(settings: Settings) -> None:
     handler.setFormatter(
         _JsonFormatter()
         if settings.log_format == "json"
-        else _TextFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        else TextFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     )
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
     handler.addFilter(_WithoutTickets())

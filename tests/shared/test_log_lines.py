@@ -2,44 +2,25 @@
 
 import logging
 import sys
+from typing import Any
 
-import pytest
-
-from shared.settings import Settings
-from shared.telemetry import configure_logging
+from shared.telemetry import TextFormatter
 
 
-@pytest.fixture
-def service_log(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],  # noqa: ARG001 - before the log takes standard error
-) -> logging.Logger:
-    root = logging.getLogger()
-    monkeypatch.setattr(root, "handlers", [])
-    monkeypatch.setattr(root, "level", root.level)
-    configure_logging(Settings())
-    return logging.getLogger("waybill.test")
+def line(message: str, *arguments: object, error: Any = None) -> str:
+    record = logging.LogRecord("a", logging.ERROR, "a.py", 1, message, arguments, error)
+    return TextFormatter("%(levelname)s %(name)s: %(message)s").format(record)
 
 
-def test_no_text_of_a_client_forges_a_line(
-    service_log: logging.Logger, capsys: pytest.CaptureFixture[str]
-) -> None:
-    service_log.warning(
-        "refused %s", "a.txt\n2026-01-01 00:00:00,000 ERROR   root: \x00\x1b[31m\u2028x"
-    )
-    (line,) = capsys.readouterr().err.splitlines()
-    assert r"a.txt\n2026-01-01" in line
-    assert r"\x00\x1b[31m\u2028x" in line
+def test_no_text_of_a_client_forges_a_line() -> None:
+    told = line("refused %s", "a.txt\nERROR root: \x00\x1b[31m\u2028x")
+    assert told == r"ERROR a: refused a.txt\nERROR root: \x00\x1b[31m\u2028x"
 
 
-def test_a_traceback_keeps_its_lines_and_no_control_characters(
-    service_log: logging.Logger, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_traceback_keeps_its_lines_and_has_no_control_characters() -> None:
     try:
         raise ValueError("odd\x00\x9b")
     except ValueError:
-        service_log.error("it failed", exc_info=sys.exc_info())
-    told = capsys.readouterr().err
-    assert "Traceback" in told
-    assert len(told.splitlines()) > 3
-    assert r"odd\x00\x9b" in told
+        told = line("it failed", error=sys.exc_info())
+    assert told.splitlines()[:2] == ["ERROR a: it failed", "Traceback (most recent call last):"]
+    assert told.endswith(r"ValueError: odd\x00\x9b")
