@@ -19,6 +19,7 @@ from services.upload.body import _Bytes
 from services.upload.idempotency import Keys
 from services.upload.outbox import Outbox
 from services.upload.settings import UploadSettings
+from services.upload.wire import LargeBodies
 from shared.blobs import BlobStore
 from shared.dictation import Dictation
 from shared.directory import Directory
@@ -130,7 +131,7 @@ def main() -> None:
                 Directory.scribe = without_scribe  # type: ignore[assignment, method-assign]
                 STEPS[asked["step"]]()
             settings = UploadSettings()
-            serve(create_app(settings), settings)
+            serve(create_app(settings), settings, http=LargeBodies)
             os._exit(1)
         os.waitpid(pid, 0)
         sys.stdout.write("dead\n")
