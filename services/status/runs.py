@@ -78,6 +78,11 @@ class Runs:
             NotRetryableError: the file is under way, or completed and `force` is not set.
             UnavailableError: Kafka or MongoDB does not answer, or this pod lags.
         """
+        if status.file_id not in self._starting:
+            # Another request may have started it since `status` was read.
+            current = await self._hub.current(status.file_id)
+            if current is not None and current.status.run > status.run:
+                return
         starting = self._starting.get(status.file_id)
         if starting is None:
             data = next_run(status, force=force, reason=reason)
