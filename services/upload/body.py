@@ -1,6 +1,7 @@
 """A request's body as the files in it, whichever way the client wrapped them."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -42,6 +43,10 @@ MAX_FIELD = 4096
 _UNDECLARED = frozenset({"application/octet-stream", "application/x-www-form-urlencoded"})
 """Types that say nothing of a file: what is sent for want of a better one, and what curl sends
 with `--data-binary`."""
+
+_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"')
+_BOUNDARY = re.compile(r";\s*boundary\s*[*=]", re.IGNORECASE)
+"""The parameter as any reader may find it. Browsers have the word in its value as well."""
 
 _IDENTITY_CODINGS = frozenset({"7bit", "8bit", "binary"})
 """What a part may say of its transfer: that the bytes are the bytes. RFC 7578 knows no other."""
@@ -120,7 +125,7 @@ class IncomingBody:
             raise BrokenMultipartError(
                 "The Content-Type names no boundary; let the HTTP client write that header itself."
             )
-        if content_type.lower().count("boundary") > 1:
+        if len(_BOUNDARY.findall(_QUOTED.sub('""', content_type))) > 1:
             raise BrokenMultipartError("The Content-Type names more than one boundary.")
         parts = Parts(self.bytes(self._settings.request_limit).read, parameters["boundary"])
         while (part := await parts.next()) is not None:

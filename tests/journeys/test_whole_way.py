@@ -198,10 +198,14 @@ async def test_a_dropped_collection_is_rebuilt_from_the_log_field_by_field(
 
 
 async def _settled(files: pymongo.collection.Collection[dict[str, object]]) -> list[object]:
-    """The documents, once the projector has stored all that the log says, and what is deleted is
-    erased, which a replay has done once more.
+    """The documents, once the projector has stored all that the log says, what is deleted is
+    erased, which a replay has done once more, and names have their keys for the search.
     """
-    unsettled = [{"status": {"$nin": sorted(TERMINAL)}}, {"to_erase": True}]
+    unsettled: list[dict[str, object]] = [
+        {"status": {"$nin": sorted(TERMINAL)}},
+        {"to_erase": True},
+        {"name": {"$type": "string"}, "name_keys": None},
+    ]
     async with asyncio.timeout(30):
         while files.count_documents({"$or": unsettled}):
             await asyncio.sleep(0.2)

@@ -11,7 +11,7 @@ import pytest
 from services.upload.openapi import AcceptedBatch, AcceptedFile
 from services.upload.settings import UploadSettings
 from shared.blobs import BLOCK, open_blob_store
-from tests.services.upload.service import Service, UploadedEvents, running
+from tests.services.upload.service import UPLOAD, Service, UploadedEvents, running
 from tests.support.stored import stored_files
 
 TEXT = b"To be, or not to be.\n"
@@ -116,6 +116,29 @@ async def test_several_files_are_a_batch(service: Service, events: UploadedEvent
     published = await events.all()
     assert {event.data.batch_id for event in published} == {body["batch_id"]}
     assert {event.file_id for event in published} == {file["file_id"] for file in body["files"]}
+
+
+@pytest.mark.parametrize(
+    ("written", "boundary"),
+    [
+        ("----WebKitFormBoundaryx9BoUnDaRy", "----WebKitFormBoundaryx9BoUnDaRy"),
+        ("----geckoformboundary1f", "----geckoformboundary1f"),
+        ('"a; boundary=b"', "a; boundary=b"),
+    ],
+)
+async def test_a_boundary_may_have_the_word_in_it_as_browsers_do(
+    service: Service, written: str, boundary: str
+) -> None:
+    body = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
+        f"to be\r\n--{boundary}--\r\n"
+    )
+    answer = await service.client.post(
+        UPLOAD,
+        content=body.encode(),
+        headers={"content-type": f"multipart/form-data; boundary={written}"},
+    )
+    assert (answer.status_code, answer.json()["size"]) == (202, 5)
 
 
 async def test_labels_in_a_form_count_for_every_file_wherever_they_stand(
