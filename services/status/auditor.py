@@ -179,8 +179,12 @@ class Auditor:
         AUDITED.labels(outcome="equal").inc(len(compared - suspicious.keys()))
         self.findings.compared += len(compared)
 
-    async def fold_anew(self, file_id: str) -> Refold | None:
-        """Fold one file anew and mend its document; None if it cannot be mended by that.
+    async def fold_anew(self, file_id: str) -> tuple[Refold | None, bool]:
+        """Fold one file anew and mend its document.
+
+        Returns:
+            The fold, None if the log is too long for it here; and whether the document is now
+            what the fold says.
 
         Raises:
             KafkaError, UnavailableError: Kafka or MongoDB does not answer.
@@ -192,9 +196,8 @@ class Auditor:
         if await self._mend(file_id, refold):
             self.findings.mended += 1
             AUDITED.labels(outcome="mended").inc()
-        elif refold is not None and refold.differs is not None:
-            return None
-        return refold
+            return refold, True
+        return refold, refold is not None and refold.differs is None
 
     async def _refolds(self, since: Mapping[str, datetime]) -> dict[str, Refold]:
         """Files folded anew, to be compared and mended; none if too much would have to be read."""

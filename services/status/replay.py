@@ -118,6 +118,8 @@ async def replay(
             folded = await rebuild(
                 settings, SHADOW, beside=beside, restart=restart, on_advance=on_advance
             )
+            if not verify_only:  # A collection that was dropped has lost its indexes as well.
+                await live.prepare()
             async with Tail.after(folded, settings) as tail:
                 projector = Projector(shadow)
                 drift = await find_drift(

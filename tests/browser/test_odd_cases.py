@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from playwright.async_api import FilePayload, Page, expect
 
+from services.upload.wire import LargeBodies
 from tests.browser.standin import Standin, moment
 from tests.support.serving import served
 
@@ -27,7 +28,7 @@ COMPLETED: dict[str, Any] = PROCESSING | {
 @pytest.fixture
 async def standin() -> AsyncIterator[Standin]:
     standin = Standin()
-    async with served(standin.app()) as client:
+    async with served(standin.app(), http=LargeBodies) as client:
         standin.url = str(client.base_url).rstrip("/")
         yield standin
         standin.close()

@@ -174,15 +174,15 @@ async def _fold_anew(auditor: Auditor, letter: DeadLetter) -> None:
     Raises:
         NotRedrivableError: the record still cannot be stored, or the log has no such file.
     """
-    refold = await auditor.fold_anew(letter.file_id)
-    if refold is None:
+    refold, is_mended = await auditor.fold_anew(letter.file_id)
+    origin = (letter.data.topic, letter.data.partition, letter.data.offset)
+    for record, reason, _ in refold.put_aside if refold else ():
+        if (record.topic, record.partition, record.offset) == origin:
+            raise NotRedrivableError(f"The record still cannot be stored: {reason[:500]}")
+    if not is_mended:
         raise NotRedrivableError(
             "The file cannot be folded anew from the log here; `waybill replay` reads all of it."
         )
-    origin = (letter.data.topic, letter.data.partition, letter.data.offset)
-    for record, reason, _ in refold.put_aside:
-        if (record.topic, record.partition, record.offset) == origin:
-            raise NotRedrivableError(f"The record still cannot be stored: {reason[:500]}")
 
 
 def _payload(letter: DeadLetter, known: list[str]) -> bytes:
