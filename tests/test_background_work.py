@@ -37,7 +37,7 @@ ALLOWED = {
     "services/status/api/socket.py:run": "tells one client, and ends with its connection",
     "services/status/api/sse.py:_answer": "sees that one client goes, and ends its answer",
     "services/status/crew.py:_begin": "ends a process of a replay with its parent",
-    "services/status/hub.py:_close_at_end_of": "ends one subscription when its token expires",
+    "services/status/elsewhere.py:close_at_end_of": "ends one subscription when its token expires",
     "services/status/rebuild.py:_fold_all": "a command: awaited by it",
     "services/status/runs.py:start": "one new run, awaited by all who ask for it",
     "services/status/webhooks/courier.py:_consume": "one partition; the loop sees its failure",

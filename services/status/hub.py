@@ -199,7 +199,7 @@ class Hub:
     def _publish(self, told: Sequence[Update], now: float) -> None:
         """Remember states and tell them to the subscribers."""
         self._told_before = self.told.cursor
-        self._remember(told)
+        self._recent.remember(told, self._overlay.cursor())
         if self._subscriptions:
             self._tell(told, now)
         # The overlay has these states already, so a retry would not deliver them again.
@@ -383,22 +383,6 @@ class Hub:
                         wanted[subscription].append(update)
         batches = Batches(self.told.text)
         PUSHED.inc(tell_each(wanted, batches, now))
-
-    def _remember(self, told: Sequence[Update]) -> None:
-        """Keep lifecycle states for those who come back; of a deleted file, the deletion alone."""
-        deleted = {each.status.file_id for each in told if each.status.deleted_at is not None}
-        for file_id in deleted:
-            self._recent.forget(file_id)
-        for each in told:
-            if each.reader is not None:
-                self._recent.readdress(each)
-        kept = [
-            each
-            for each in told
-            if each.place is not None
-            and (each.status.deleted_at is not None or each.status.file_id not in deleted)
-        ]
-        self._recent.add(kept, self._overlay.cursor())
 
 
 def _is_over(status: Status) -> bool:

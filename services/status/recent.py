@@ -65,6 +65,22 @@ class Recent:
             self._count -= len(begin.updates)
             self._batches[0] = Told((), begin.cursor, self._seal)
 
+    def remember(self, told: Sequence[Update], cursor: Cursor) -> None:
+        """Keep lifecycle states for those who come back; of a deleted file, the deletion alone."""
+        deleted = {each.status.file_id for each in told if each.status.deleted_at is not None}
+        for file_id in deleted:
+            self.forget(file_id)
+        for each in told:
+            if each.reader is not None:
+                self.readdress(each)
+        kept = [
+            each
+            for each in told
+            if each.place is not None
+            and (each.status.deleted_at is not None or each.status.file_id not in deleted)
+        ]
+        self.add(kept, cursor)
+
     def readdress(self, notice: Update) -> None:
         """Tell of a file to those who come back and may know of it now, whoever might before.
 

@@ -28,15 +28,13 @@ from services.status.access import EVERYTHING, Visibility
 from services.status.conditions import conditions
 from services.status.indexes import AT_ANY_TIME, BY_CHANGE, INDEXES, OF_ALL
 from services.status.name_search import NameSearch
-from services.status.names import KEPT
 from services.status.projection import State, Status
 from services.status.query import Cursor, Page, Query, Sort
 from services.status.stored_documents import (
-    PRESENT,
     UnreadableDocumentError,
     UnstorableError,
     as_read,
-    compared,
+    compare_and_set,
     readable,
     to_document,
     to_status,
@@ -75,7 +73,6 @@ itself. No other part of a write raises one of these."""
 REFUSED = frozenset({2, 9, 14, 15, 22, 52, 53, 55, 56, 57, 121, 171, 10334, 17280, 17419, 17420})
 """Codes by which MongoDB refuses a document for what it is: a bad value, key or type, too large or
 deep, invalid by the collection's rules. All others tell of MongoDB's own state, and may pass."""
-
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -196,7 +193,7 @@ class FileStore:
         refused: dict[str, str] = {}
         replaced = {new.file_id for read, new in changes if read is not None}
         try:
-            operations = [_compare_and_set(read, new) for read, new in changes]
+            operations = [_write(read, new) for read, new in changes]
             result = await self._files.bulk_write(operations, ordered=False)
             modified = result.modified_count
         except BulkWriteError as error:
@@ -397,18 +394,7 @@ class FileStore:
         await self._files.drop()
 
 
-def _compare_and_set(read: Status | None, new: Status) -> InsertOne[dict[str, Any]] | UpdateOne:
-    """Write `new` if the document is as it was read, and else leave that as it is.
-
-    MongoDB finds a document by its id alone without a plan, which it would make for each one if the
-    condition stood in the filter: that took half the time of a write.
-    """
+def _write(read: Status | None, new: Status) -> InsertOne[dict[str, Any]] | UpdateOne:
     if read is None:
         return InsertOne(to_document(new))
-    as_it_was = compared(read)
-    is_as_read = {"$eq": [PRESENT, {"$literal": list(as_it_was.values())}]}
-    # The keys of a name stay as long as it does; those of a new one are not made here.
-    kept = KEPT if read.name == new.name else {}
-    document = {"$mergeObjects": [{"$literal": to_document(new)}, kept]}
-    written = {"$cond": [is_as_read, document, "$$ROOT"]}
-    return UpdateOne({"_id": read.file_id}, [{"$replaceWith": written}])
+    return UpdateOne({"_id": read.file_id}, compare_and_set(read, new))

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from services.status.names import KEPT
 from services.status.position import as_integers
 from services.status.projection import Status
 from shared.telemetry import UNREADABLE_DOCUMENTS
@@ -57,6 +58,19 @@ PRESENT = [
     for field in compared(Status(file_id=""))
 ]
 """The same of a document, where a field that is not there is null."""
+
+
+def compare_and_set(read: Status, new: Status) -> list[dict[str, Any]]:
+    """Return the update that writes `new` if the document is as it was read, and else leaves it.
+
+    MongoDB finds a document by its id alone without a plan, which it would make for each one if the
+    condition stood in the filter: that took half the time of a write.
+    """
+    is_as_read = {"$eq": [PRESENT, {"$literal": list(compared(read).values())}]}
+    # The keys of a name stay as long as it does; those of a new one are not made here.
+    kept = KEPT if read.name == new.name else {}
+    document = {"$mergeObjects": [{"$literal": to_document(new)}, kept]}
+    return [{"$replaceWith": {"$cond": [is_as_read, document, "$$ROOT"]}}]
 
 
 def as_read(read: Status) -> dict[str, Any]:

@@ -44,7 +44,12 @@ def test_a_gauge_without_labels_does_the_same() -> None:
 
 
 def test_every_gauge_is_one_that_disappears_or_is_set_where_its_value_changes() -> None:
-    by_event = {"waybill_work_in_flight", "waybill_subscribers", "waybill_isolation_rung"}
+    by_event = {
+        "waybill_work_in_flight",
+        "waybill_subscribers",
+        "waybill_isolation_rung",
+        "waybill_clock_skew_seconds",
+    }
     # The time of the last success is what tells that a loop is still.
     last_success = {"waybill_loop_last_success_seconds"}
     plain = {each._name for each in vars(telemetry).values() if isinstance(each, Gauge)}

@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
@@ -17,6 +16,9 @@ from services.status.webhooks.schedule import (
     seconds_to_sleep,
     take_due,
 )
+from shared import consuming
+from shared.consuming import DeadLetterWriter, RecordHandler
+from tests.services.status.records import Record
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
@@ -65,12 +67,18 @@ class Consumer:
         self.resumed = True
 
 
-def a_courier(monkeypatch: pytest.MonkeyPatch, events: list[Waiting[Any]]) -> Courier:
-    """One to which a partition brings these."""
+def a_courier(monkeypatch: pytest.MonkeyPatch, seconds: list[int]) -> tuple[Courier, list[Record]]:
+    """One, and the records of a partition: each event is its seconds after noon."""
     made = Courier.__new__(Courier)
-    monkeypatch.setattr(couriers, "_read", lambda _: [(each, each.event) for each in events])
+    made._handler = RecordHandler("webhooks", DeadLetterWriter(None, source="/webhooks"))
+    records = [
+        Record(b"f1", b"", offset, PARTITION.topic, PARTITION.partition)
+        for offset in range(len(seconds))
+    ]
+    read = list(zip(records, seconds, strict=True))
+    monkeypatch.setattr(couriers, "_read", lambda _: read)
     monkeypatch.setattr(couriers, "_due_at", lambda event: NOON + timedelta(seconds=event))
-    return made
+    return made, records
 
 
 async def test_a_partition_goes_on_where_each_timer_fires_early(
@@ -78,7 +86,7 @@ async def test_a_partition_goes_on_where_each_timer_fires_early(
 ) -> None:
     told: list[int] = []
     clock = NOON
-    made = a_courier(monkeypatch, [Waiting(NOON, number, number) for number in range(100)])
+    made, records = a_courier(monkeypatch, list(range(100)))
 
     async def see_to(event: int) -> None:
         told.append(event)
@@ -91,7 +99,7 @@ async def test_a_partition_goes_on_where_each_timer_fires_early(
     monkeypatch.setattr(couriers, "utc_now", lambda: clock)
     monkeypatch.setattr("services.status.webhooks.courier.asyncio.sleep", sleep)
     consumer = Consumer()
-    await made._work_off(consumer, PARTITION, [])
+    await made._work_off(consumer, PARTITION, records)
     assert told == list(range(100))
     assert consumer.committed == list(range(1, 101))
     assert consumer.resumed
@@ -100,8 +108,8 @@ async def test_a_partition_goes_on_where_each_timer_fires_early(
 async def test_an_event_that_fails_is_retried_loudly_and_holds_up_its_partition_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(couriers, "RETRY_DELAY", 0)
-    made = a_courier(monkeypatch, [Waiting(NOON, 41, 0)])
+    monkeypatch.setattr(consuming, "FIRST_DELAY", 0)
+    made, records = a_courier(monkeypatch, [0])
     attempts = 0
 
     async def see_to(_: int) -> None:
@@ -111,22 +119,18 @@ async def test_an_event_that_fails_is_retried_loudly_and_holds_up_its_partition_
             raise KeyError("nobody foresaw this")
 
     monkeypatch.setattr(made, "_see_to", see_to)
-    monkeypatch.setattr(
-        couriers, "_read", lambda _: [(Waiting(NOON, 41, 0), type("E", (), {"file_id": "f1"})())]
-    )
-    monkeypatch.setattr(couriers, "_due_at", lambda _: NOON)
     consumer = Consumer()
-    await made._work_off(consumer, PARTITION, [])
+    await made._work_off(consumer, PARTITION, records)
     assert attempts == 3
-    assert consumer.committed == [42]
-    assert caplog.text.count("the webhooks of f1 (file.retry.5s:3@41) fail") == 2
+    assert consumer.committed == [1]
+    assert caplog.text.count("webhooks failed on file.retry.5s:3@0 of 'f1'") == 2
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
 async def test_work_on_a_partition_that_ends_badly_is_an_error_of_the_loop(
     monkeypatch: pytest.MonkeyPatch, *, cancelled: bool
 ) -> None:
-    made = a_courier(monkeypatch, [])
+    made, _ = a_courier(monkeypatch, [])
 
     async def fail() -> None:
         raise IndexError("deque index out of range")
