@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from aiokafka import TopicPartition
@@ -97,7 +98,8 @@ async def test_a_partition_goes_on_where_each_timer_fires_early(
 
     monkeypatch.setattr(made, "_see_to", see_to)
     monkeypatch.setattr(couriers, "utc_now", lambda: clock)
-    monkeypatch.setattr("services.status.webhooks.courier.asyncio.sleep", sleep)
+    # The courier's alone: other tasks of this loop sleep as well, and must not spin.
+    monkeypatch.setattr(couriers, "asyncio", SimpleNamespace(sleep=sleep, gather=asyncio.gather))
     consumer = Consumer()
     await made._work_off(consumer, PARTITION, records)
     assert told == list(range(100))
