@@ -19,7 +19,7 @@ from shared.deadlines import kafka_answers
 from shared.errors import EventTooLargeError, KafkaUnavailableError, WaybillError
 from shared.events import AccessEvent, Event
 from shared.settings import Settings
-from shared.topics import PARTITIONS, Topic, topic_of
+from shared.topics import CLOCK_PROBES, PARTITIONS, Topic, topic_of
 
 log = logging.getLogger(__name__)
 
@@ -194,6 +194,17 @@ class Publisher:
             await (await self._enqueue(self._prefix + topic.name, key, value, headers=()))
         except (KafkaError, OSError) as error:
             raise KafkaUnavailableError(f"Kafka did not take a record: {error!r}") from error
+
+    async def probe_clock(self) -> None:
+        """Learn how far this machine's clock is from the brokers' by a record of no content.
+
+        Raises:
+            KafkaUnavailableError: no acknowledgement came within the time-out.
+        """
+        try:
+            await self._send(self._prefix + CLOCK_PROBES.name, self._client_id, b"")
+        except (KafkaError, OSError) as error:
+            raise KafkaUnavailableError(f"Kafka did not take a clock probe: {error!r}") from error
 
     async def _send(
         self, topic: str, key: str, value: bytes | None, part: str | None = None

@@ -111,6 +111,16 @@ USAGE = Topic(
     writers=("upload",),
     readers=("upload",),
 )
+CLOCK_PROBES = Topic(
+    name="service.clock",
+    purpose="Records without content: by their acknowledgement each pod measures how far its clock "
+    "is from that of Kafka's brokers.",
+    carries=(),
+    partitions=1,
+    retention=timedelta(hours=1),
+    writers=("upload", "processor", "status"),
+    readers=(),
+)
 DEAD = Topic(
     name="file.dead",
     purpose="Records that could not be read or stored, or were given up, with reason and origin.",
@@ -167,6 +177,7 @@ TOPICS = (
     COMMANDS,
     *(tier.topic for tier in RETRY_TIERS),
     USAGE,
+    CLOCK_PROBES,
     DEAD,
 )
 

@@ -1,5 +1,6 @@
 """The background loops of a processor pod: what each is for, and how soon it must succeed."""
 
+from shared.clock_probe import CLOCK_PROBE
 from shared.loops import Loop
 
 CONSUMER = Loop(
@@ -45,4 +46,4 @@ SCRATCH = Loop(
     when_late="Work is begun on a full disk, and is retried.",
 )
 
-LOOPS = (CONSUMER, COMMITTER, CANCELS, PUBLISHER, SCRATCH)
+LOOPS = (CONSUMER, COMMITTER, CANCELS, PUBLISHER, SCRATCH, CLOCK_PROBE)

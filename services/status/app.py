@@ -57,6 +57,7 @@ from shared import problems
 from shared.apikeys import ApiKeys
 from shared.auth import make_authenticator
 from shared.blobs import open_blob_store
+from shared.clock_probe import clock_probe
 from shared.head_method import HeadAsGet
 from shared.loops import Loop
 from shared.outbound import Outbound
@@ -130,7 +131,10 @@ def create_app(settings: StatusSettings) -> FastAPI:
         # Who reads a list before the projector has its share may miss what no stream tells.
         waiting = [(loop, after(projector.started, run)) for loop, run in others]
         async with (
-            supervisor.running((loops.COMMANDS, preparation.run)),
+            supervisor.running(
+                (loops.COMMANDS, preparation.run),
+                (loops.CLOCK_PROBE, after(preparation.done, clock_probe(publisher))),
+            ),
             supervisor.running(projecting, *waiting),
         ):
             yield State(

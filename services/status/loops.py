@@ -1,5 +1,6 @@
 """The background loops of a status pod: what each is for, and how soon it must succeed."""
 
+from shared.clock_probe import CLOCK_PROBE
 from shared.loops import Loop
 
 PROJECTOR = Loop(
@@ -119,6 +120,7 @@ LOOPS = (
     FANOUT,
     RECALL,
     COMMANDS,
+    CLOCK_PROBE,
     HEARTBEATS,
     MONITOR,
     AUDITOR,

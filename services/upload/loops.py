@@ -1,5 +1,6 @@
 """The background loops of an upload pod: what each is for, and how soon it must succeed."""
 
+from shared.clock_probe import CLOCK_PROBE
 from shared.directory import BLOB_WRITER
 from shared.loops import Loop
 
@@ -51,4 +52,4 @@ USAGE_LISTENER = Loop(
     when_late="Limits of owners hold on each pod by itself.",
 )
 
-LOOPS = (BLOB_WRITER, KAFKA, OUTBOX, SWEEPS, OUTCOMES, USAGE_REPORTS, USAGE_LISTENER)
+LOOPS = (BLOB_WRITER, KAFKA, CLOCK_PROBE, OUTBOX, SWEEPS, OUTCOMES, USAGE_REPORTS, USAGE_LISTENER)

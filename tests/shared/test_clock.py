@@ -10,10 +10,12 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from shared import ids, moments
 from shared.clock import BrokerClock
+from shared.clock_probe import CLOCK_PROBE, clock_probe
 from shared.connection import admin_client
 from shared.messaging import create_topics
 from shared.publishing import Publisher
 from shared.settings import Settings
+from shared.supervision import Supervisor
 from shared.topics import UPLOADED
 from tests.support.builders import uploaded
 
@@ -84,6 +86,22 @@ async def test_a_pod_with_a_slow_clock_tells_the_right_time_after_its_first_even
     age = ids.file_id_age(ids.new_file_id(), moments.utc_now())
     assert age is not None
     assert abs(age) < 5
+
+
+@pytest.mark.parametrize("fast", [-3000.0, 3000.0])
+async def test_a_pod_that_publishes_nothing_learns_the_right_time_by_itself(
+    settings: Settings, own_clock: BrokerClock, monkeypatch: pytest.MonkeyPatch, fast: float
+) -> None:
+    right = time.time
+    monkeypatch.setattr("time.time", lambda: right() + fast)
+    await create_topics(settings)
+    supervisor = Supervisor()
+    async with Publisher(settings, client_id="quiet") as publisher:
+        run = clock_probe(publisher)
+        async with supervisor.running((CLOCK_PROBE, run)), asyncio.timeout(30):
+            while own_clock.skew == 0:
+                await asyncio.sleep(0.01)
+    assert own_clock.skew == pytest.approx(fast, abs=1)
 
 
 async def test_topics_of_earlier_versions_get_the_brokers_time_and_keep_their_settings(
