@@ -22,7 +22,7 @@ from services.processor.settings import ProcessorSettings
 from services.processor.space import ScratchSpace
 from services.processor.workers import WorkerPool, WorkerPools
 from shared.blobs import open_blob_store
-from shared.clock_probe import clock_probe
+from shared.clock_probe import CLOCK_PROBE, clock_probe
 from shared.head_method import HeadAsGet
 from shared.messaging import create_topics
 from shared.publishing import Publisher
@@ -114,7 +114,7 @@ class Processor:
             (loops.COMMITTER, self.consumer.committer.run),
             (loops.CONSUMER, after(self._prepared, self._consume)),
             (loops.SCRATCH, self.space.watch),
-            (loops.CLOCK_PROBE, after(self._prepared, clock_probe(self._publisher))),
+            (CLOCK_PROBE, after(self._prepared, clock_probe(self._publisher))),
         ):
             try:
                 yield

@@ -57,7 +57,7 @@ from shared import problems
 from shared.apikeys import ApiKeys
 from shared.auth import make_authenticator
 from shared.blobs import open_blob_store
-from shared.clock_probe import clock_probe
+from shared.clock_probe import CLOCK_PROBE, clock_probe
 from shared.head_method import HeadAsGet
 from shared.loops import Loop
 from shared.outbound import Outbound
@@ -133,7 +133,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
         async with (
             supervisor.running(
                 (loops.COMMANDS, preparation.run),
-                (loops.CLOCK_PROBE, after(preparation.done, clock_probe(publisher))),
+                (CLOCK_PROBE, after(preparation.done, clock_probe(publisher))),
             ),
             supervisor.running(projecting, *waiting),
         ):

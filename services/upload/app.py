@@ -28,7 +28,7 @@ from shared import problems
 from shared.apikeys import ApiKeys
 from shared.auth import make_authenticator
 from shared.blobs import open_blob_store
-from shared.clock_probe import clock_probe
+from shared.clock_probe import CLOCK_PROBE, clock_probe
 from shared.cors import EXPOSED, Cors
 from shared.head_method import HeadAsGet
 from shared.loops import Loop
@@ -96,9 +96,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
             background.append((loops.USAGE_LISTENER, gossip.listen))
         async with (
             blobs.scribe(supervisor),
-            supervisor.running(
-                (loops.KAFKA, link.run), (loops.CLOCK_PROBE, clock_probe(publisher))
-            ),
+            supervisor.running((loops.KAFKA, link.run), (CLOCK_PROBE, clock_probe(publisher))),
             gossip.last_word() if usage.is_limited else nullcontext(),
             supervisor.running(*background),
         ):
