@@ -162,16 +162,6 @@ class BlobStore:
         await self._make_durable(key)
         return True
 
-    async def put_file(self, key: str, path: Path) -> None:
-        """Store the content of a local file under `key`."""
-        try:
-            await obstore.put_async(
-                self._store, key, path, chunk_size=PART, max_concurrency=PARTS_IN_FLIGHT
-            )
-        except (StoreError, OSError) as error:
-            raise unavailable(error) from error
-        await self._make_durable(key)
-
     async def get(self, key: str) -> bytes:
         """The whole blob; for small ones.
 

@@ -36,7 +36,7 @@ from shared.http.refusals import (
     RequestTimeoutError,
     UnsupportedVersionError,
 )
-from shared.http.slow_reader import SlowReaderWatch
+from shared.http.slow_reader import SlowReaderMixin, SlowReaderWatch
 from shared.problems import problem_response
 from shared.telemetry import HTTP_REFUSED
 
@@ -47,7 +47,7 @@ _HEAD, _LENGTH, _CHUNKS, _ANSWER, _OVER, _WEBSOCKET = range(6)
 nobody, or another protocol."""
 
 
-class BoundedHttpProtocol(HttpToolsProtocol):
+class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
     """HTTP/1.1 for strangers."""
 
     websocket_paths: frozenset[bytes] = frozenset()
@@ -55,7 +55,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     _state = _HEAD
     _timer: asyncio.TimerHandle | None = None
-    _reader: SlowReaderWatch
     _partial: bytearray
     """The beginning of a head whose end has not come."""
     _held = b""
@@ -373,17 +372,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._refuse(_too_late("head", limits.HEAD_SECONDS))
         else:
             self._refuse(_too_late("body", limits.BODY_SECONDS))
-
-    def pause_writing(self) -> None:
-        """Called when the client reads more slowly than it is answered: watch that it does read."""
-        super().pause_writing()
-        self._reader.begin(self.transport)
-
-    def resume_writing(self) -> None:
-        """Called when the client has caught up."""
-        super().resume_writing()
-        if not self.transport.is_closing():
-            self._reader.end()
 
 
 def _too_large(size: int) -> BodyTooLargeError:

@@ -46,6 +46,24 @@ class SlowReaderWatch:
         transport.abort()
 
 
+class SlowReaderMixin(asyncio.Protocol):
+    """A protocol that has its client watched while more is written than the client reads."""
+
+    transport: asyncio.Transport
+    _reader: SlowReaderWatch
+
+    def pause_writing(self) -> None:
+        """Called when the client reads more slowly than it is sent: watch that it does read."""
+        super().pause_writing()
+        self._reader.begin(self.transport)
+
+    def resume_writing(self) -> None:
+        """Called when the client has caught up. A closing connection stays watched."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._reader.end()
+
+
 def _unread(transport: asyncio.Transport) -> int:
     """Return the bytes that the client has not received: ours, and those in the kernel's queue.
 

@@ -13,23 +13,22 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 
 from shared.http import limits
-from shared.http.slow_reader import SlowReaderWatch
+from shared.http.slow_reader import SlowReaderMixin, SlowReaderWatch
 from shared.telemetry import HTTP_REFUSED
 
 log = logging.getLogger(__name__)
 
-POLICY_VIOLATION = 1008
+INVALID_DATA, POLICY_VIOLATION = 1007, 1008
 """RFC 6455, 7.4.1."""
 
 
-class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
+class BoundedWebSocketProtocol(SlowReaderMixin, WebSocketsSansIOProtocol):
     """A WebSocket for strangers."""
 
     _allowance = float(limits.FRAMES_AT_ONCE)
     """Frames that the client may send now."""
     _counted_at = 0.0
     _message_timer: asyncio.TimerHandle | None = None
-    _reader: SlowReaderWatch
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called with the connection."""
@@ -96,6 +95,13 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         if self._count():
             super().handle_pong(event)
 
+    def send_receive_event_to_app(self) -> None:
+        """Called with the last frame of a message: a text must be UTF-8 (RFC 6455, 8.1)."""
+        if self.curr_msg_data_type == "text" and not _is_utf8(self.frames):
+            self._refuse("A text message is not UTF-8.", code=INVALID_DATA)
+            return
+        super().send_receive_event_to_app()
+
     def _count(self) -> bool:
         """Count a frame; False if there were too many lately, and the WebSocket is closed."""
         if self.close_sent:
@@ -109,30 +115,20 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
             return False
         return True
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, why: str, *, code: int = POLICY_VIOLATION) -> None:
         self._clear_message_timer()
         self.frames = []
         if self.close_sent or self.disconnected or self.transport.is_closing():
             return
-        HTTP_REFUSED.labels(code="websocket_limit").inc()
+        kind = "websocket_limit" if code == POLICY_VIOLATION else "websocket_encoding"
+        HTTP_REFUSED.labels(code=kind).inc()
         log.info("the WebSocket of %s is closed: %s", self.client, why)
-        self.conn.fail(POLICY_VIOLATION, why)
+        self.conn.fail(code, why)
         if self.conn.close_sent is None:  # It is not open yet.
             self.transport.abort()
             return
         self.handle_parser_exception()
         self._reader.begin(self.transport)
-
-    def pause_writing(self) -> None:
-        """Called when the client reads more slowly than it is sent."""
-        super().pause_writing()
-        self._reader.begin(self.transport)
-
-    def resume_writing(self) -> None:
-        """Called when it has caught up."""
-        super().resume_writing()
-        if not self.transport.is_closing():
-            self._reader.end()
 
     async def send(self, message: Any) -> None:
         """Send a message; as ASGI has it."""
@@ -144,3 +140,11 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         if self._message_timer is not None:
             self._message_timer.cancel()
             self._message_timer = None
+
+
+def _is_utf8(frames: list[bytes]) -> bool:
+    try:
+        b"".join(frames).decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -214,15 +214,6 @@ async def test_keys_can_be_asked_for_by_age(store: BlobStore) -> None:
     assert await store.keys("sources", before=datetime.now(UTC) - hour) == []
 
 
-async def test_a_local_file_can_be_put(store: BlobStore, tmp_path: Path) -> None:
-    path = tmp_path / "result"
-    path.write_bytes(LARGE)
-
-    await store.put_file(KEY, path)
-
-    assert await store.get(KEY) == LARGE
-
-
 @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
 async def test_a_copy_is_the_same_and_stays_when_the_first_one_changes(
     store: BlobStore, data: bytes

@@ -159,3 +159,26 @@ async def test_every_handshake_is_answered(
     async with asyncio.timeout(20):
         assert int((await reader.readuntil(b"\r\n\r\n")).split()[1]) == status
     writer.transport.abort()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        frame(TEXT, b"\xff\xfe"),
+        frame(TEXT, b"\xed\xa0\x80"),
+        frame(0x01, b"\xc3") + frame(0x80, b"a"),
+        frame(0x88, b"\x03\xe8\xff"),
+    ],
+    ids=["no UTF-8", "a surrogate", "in two frames", "the reason of a close"],
+)
+async def test_a_text_that_is_not_utf_8_closes_without_a_traceback(
+    port: int, caplog: pytest.LogCaptureFixture, sent: bytes
+) -> None:
+    assert await close_code(port, sent) == 1007
+    assert [each for each in caplog.records if each.exc_info or each.levelname == "ERROR"] == []
+
+
+async def test_a_character_may_be_split_between_frames(port: int) -> None:
+    text = "ü".encode()
+    sent = frame(0x01, text[:1]) + frame(0x80, text[1:]) + frame(0x88, b"\x03\xe8")
+    assert await close_code(port, sent) == 1000
