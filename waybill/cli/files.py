@@ -55,13 +55,20 @@ def upload_all(
                 )
             except (OSError, RefusedError) as error:
                 bars.remove_task(bar)
-                line = Text("✗", style="red").append(f" {path}: {error}", style="default")
+                line = Text("✗", style="red").append(f" {path}: {_reason(error)}", style="default")
                 console.print(line, soft_wrap=True)
             else:
                 accepted[answer["file_id"]] = path.name
                 console.print(Text(f"{answer['file_id']}  {path.name}"), soft_wrap=True)
     ended_well = not wait or _follow(client, accepted, console)
     return ended_well and len(accepted) == len(paths)
+
+
+def _reason(error: OSError | RefusedError) -> str:
+    """Return why a file was not accepted, with the options of the command and not of the API."""
+    if isinstance(error, RefusedError) and error.code == "empty_file":
+        return "the file is empty; add --allow-empty to upload it all the same"
+    return str(error)
 
 
 def _follow(client: Client, files: Mapping[str, str], console: Console) -> bool:
