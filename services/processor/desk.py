@@ -170,8 +170,8 @@ class Desk:
         taken.owner = None if isinstance(event, FileRetryScheduled) else event.data.owner
         taken.suspect = taken.window.begun.get(taken.offset, Begun()).deaths
         of_file.add(taken)
-        if self._cancels.of(event.file_id, event.data.run) is not None:
-            self._do(taken, self._cancel, taken)
+        if (request := self._cancels.of(event.file_id, event.data.run)) is not None:
+            self._do(taken, self._cancel, taken, request.reason)
         elif (wait := taken.wait) > 0:
             taken.timer = asyncio.get_running_loop().call_later(wait, self._wake, taken)
         else:
@@ -239,23 +239,23 @@ class Desk:
         """Stop the work on a file, if it is in this pod's hands and a request says so."""
         for taken in self._of_file.get(file_id, ()):
             assert taken.event is not None  # noqa: S101 - `_receive` set it
-            if self._cancels.of(file_id, taken.event.data.run) is not None:
+            if (request := self._cancels.of(file_id, taken.event.data.run)) is not None:
                 self._lanes.discard(taken)
                 if taken.timer is not None:
                     taken.timer.cancel()
                 if taken.task is not None:
                     taken.task.cancel()
-                self._do(taken, self._cancel, taken, taken.task)
+                self._do(taken, self._cancel, taken, request.reason, taken.task)
 
-    async def _cancel(self, taken: Taken, former: asyncio.Task[None] | None = None) -> None:
+    async def _cancel(
+        self, taken: Taken, reason: str, former: asyncio.Task[None] | None = None
+    ) -> None:
         if former is not None:
             await asyncio.wait({former})  # Its worker is killed by then.
         assert taken.event is not None  # noqa: S101 - `_receive` set it
-        request = self._cancels.of(taken.event.file_id, taken.event.data.run)
         begun = taken.window.begun.get(taken.offset, Begun())
         # The number of the attempt that was stopped, or of the one that will not be made.
         attempts_before = begun._replace(attempts=max(begun.attempts - 1, 0))
-        reason = request.reason if request else "asked for"
         await self._outcomes.cancelled(self._work_of(taken, attempts_before), reason)
 
     async def finish_running(self, grace: float) -> None:

@@ -34,8 +34,8 @@ SETTLE_INTERVAL = 1.0
 SETTLED_AT_ONCE = 200
 """Files that are ended between two looks."""
 
-REASON = "asked for"
-"""The reason of a request whose own one is no longer at hand; `file.control` has it."""
+REASON = "cancel requested; its reason was not stored"
+"""The reason of an end whose request an earlier version of this service stored without one."""
 
 
 def check_cancellable(status: Status) -> None:
@@ -160,6 +160,6 @@ class Settler:
             if status.cancel_run != status.run or status.deleted_at is not None:
                 continue
             if status.status is State.PENDING or deserted:
-                await self._cancellations.end(status, reason=REASON)
+                await self._cancellations.end(status, reason=status.cancel_reason or REASON)
                 settled += 1
         return settled

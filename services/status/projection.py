@@ -121,6 +121,8 @@ class Status(BaseModel):
     history: tuple[HistoryEntry, ...] = ()
     cancel_run: int | None = Field(default=None, exclude=True)
     """The last run that is to be cancelled, for as long as that may still come true."""
+    cancel_reason: str | None = Field(default=None, exclude=True)
+    """Why, as its user said; of two requests for one run that of the greater text."""
     shares: Shares = Field(default=(), exclude=True)
     """Who else may read the file: for its owner to know, and not part of the document."""
     blob: str | None = Field(default=None, exclude=True)
@@ -212,14 +214,15 @@ def _note_request(draft: Draft, event: WorkEvent) -> None:
     A request is void when its run has ended, and of two the one for the later run counts; neither
     depends on what came first.
     """
-    run: int = draft["cancel_run"] or 0
+    run, reason = draft["cancel_run"] or 0, draft["cancel_reason"] or ""
     if isinstance(event, FileCancelRequested):
-        run = max(run, event.data.run)
+        run, reason = max((run, reason), (event.data.run, event.data.reason))
     is_over = draft["status"].is_terminal
     is_void = run < draft["run"] or (run == draft["run"] and is_over)
     if not is_void and not is_over:
         draft["phase"] = CANCELLING
     draft["cancel_run"] = None if is_void else run
+    draft["cancel_reason"] = None if is_void else reason or None
 
 
 _UNDECIDED: Draft = {

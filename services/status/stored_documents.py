@@ -49,6 +49,7 @@ def compared(read: Status) -> dict[str, Any]:
         "started_at": read.started_at,
         "deleted_at": read.deleted_at,
         "cancel_run": read.cancel_run,
+        "cancel_reason": read.cancel_reason,
         "shares": _shares(read),
     }
 
@@ -98,6 +99,8 @@ def to_document(status: Status) -> dict[str, Any]:
         del document["blob"]
     if status.charset is None:  # So it is of all that is no text.
         del document["charset"]
+    if status.cancel_reason is None:  # So it is of all that nobody cancels.
+        del document["cancel_reason"]
     if status.shares:
         document["shares"] = _shares(status)
     if status.deleted_at is not None:

@@ -129,8 +129,10 @@ def deleted(*, time: float = 99) -> FileDeleted:
     return FileDeleted.of(FILE, data, source="/status", time=at(time))
 
 
-def cancel_requested(run: int = 1, *, time: float = 5) -> FileCancelRequested:
-    data = CancelRequestedData(run=run, reason="asked for")
+def cancel_requested(
+    run: int = 1, *, time: float = 5, reason: str = "asked for"
+) -> FileCancelRequested:
+    data = CancelRequestedData(run=run, reason=reason)
     return FileCancelRequested.of(FILE, data, source="/status", time=at(time))
 
 

@@ -60,6 +60,8 @@ async def test_a_file_whose_processors_are_all_gone_is_cancelled(
     assert (await cancel(client, file_id)).json()["phase"] == "cancelling"
     cancelled = (await wait_for(client, file_id, "cancelled")).json()
     assert cancelled["attempt"] == 1
+    end = (await client.get(f"/api/files/{file_id}")).json()["history"][-1]
+    assert (end["type"], end["message"]) == ("file.cancelled", "not needed")
 
 
 async def test_a_processor_that_comes_later_does_nothing_and_tells_the_same_end(

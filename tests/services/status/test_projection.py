@@ -133,6 +133,15 @@ def test_of_two_requests_the_order_does_not_matter() -> None:
     assert one_way == other_way
 
 
+def test_the_reason_of_a_request_is_known_until_its_run_has_ended() -> None:
+    first, second = cancel_requested(1, reason="too old"), cancel_requested(2, reason="a mistake")
+    for requests in ((first, second), (second, first)):
+        asked = folded(uploaded(), *requests, processing())
+        assert (asked.cancel_run, asked.cancel_reason) == (2, "a mistake")
+        ended = apply(apply(asked, requeued(2), 4), cancelled(1, run=2), 5)
+        assert (ended.cancel_run, ended.cancel_reason) == (None, None)
+
+
 def test_a_repeat_gives_back_the_same_object() -> None:
     events: list[StatusEvent] = [
         uploaded(),
@@ -215,7 +224,7 @@ LOG: list[StatusEvent] = [
     deleted(time=99),
     cancel_requested(1),
     cancel_requested(2, time=53.5),
-    cancel_requested(2, time=53.6),
+    cancel_requested(2, time=53.6, reason="too late"),
     shared("bob"),
     shared("carl"),
     unshared("bob"),
@@ -253,6 +262,7 @@ def test_any_permutation_duplication_and_batching_folds_to_the_same_document(
         document = stored.model_dump() | {
             "position": list(stored.position),
             "cancel_run": stored.cancel_run,
+            "cancel_reason": stored.cancel_reason,
             "shares": stored.shares,
             "blob": stored.blob,
         }

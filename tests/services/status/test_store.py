@@ -241,4 +241,4 @@ async def test_a_document_that_cannot_be_read_keeps_no_other_file_from_being_can
     await store.save([(None, status) for status in [*asked, gone]])
     await store._files.update_one({"_id": ids[0]}, {"$set": {"size": "large"}})
     found = await store.to_cancel(State.PENDING, 10)
-    assert [each.file_id for each in found] == [ids[1]]
+    assert [(each.file_id, each.cancel_reason) for each in found] == [(ids[1], "asked for")]
