@@ -28,7 +28,7 @@ from services.status.subscription import Subscription
 from services.status.telling import beat_each, note_unfoldable, tell_each
 from services.status.update import Batches, Update
 from shared.consuming import note_error
-from shared.errors import MongoUnavailableError, OverloadedError
+from shared.errors import MongoUnavailableError, OverloadedError, UnavailableError
 from shared.supervision import RunningLoop
 from shared.telemetry import PUSHED, SUBSCRIBERS
 
@@ -92,28 +92,48 @@ class Hub:
         """Seconds since this pod had read all that there was."""
         return time.monotonic() - self._at_end_at
 
+    def has_whole(self, batch_id: str) -> bool:
+        """Whether this pod knows all files of a batch by itself, as far as they are in the log."""
+        return self._overlay.has_whole(batch_id)
+
     def batch(self, batch_id: str, visible_to: Visibility) -> list[Status]:
         """The files of a batch that this pod knows by itself, whatever MongoDB has of them."""
         held = self._overlay.held_updates()
         mine = (each for each in held if visible_to.permits(each.audience))
-        return [each.status for each in mine if each.status.batch_id == batch_id]
+        return [
+            each.status
+            for each in mine
+            if each.status.batch_id == batch_id and each.status.deleted_at is None
+        ]
+
+    def held(self, file_id: str, visible_to: Visibility) -> Update | None:
+        """The state of a file that this pod knows by itself, if it may be known of."""
+        held = self._overlay.get(file_id)
+        return held if held is not None and visible_to.permits(held.audience) else None
 
     async def current(self, file_id: str, visible_to: Visibility = EVERYTHING) -> Update | None:
         """The state of a file as of now, or None if it is not known.
 
         One that may not be known of takes the same way, and so the same time, as one that is not.
+
+        Raises:
+            UnavailableError: neither the tail nor the outbox has it, and MongoDB does not answer.
         """
-        held = self._overlay.get(file_id)
-        if held is not None and visible_to.permits(held.audience):
+        if held := self.held(file_id, visible_to):
             return held
-        stored = await self._store.get(file_id, visible_to)
+        stored, failure = None, None
+        try:
+            stored = await self._store.get(file_id, visible_to)
+        except UnavailableError as error:
+            failure = error
         if stored is None and self.outbox is not None:
             waiting = await self.outbox.find(file_id)
             stored = waiting if waiting and visible_to.permits(waiting) else None
         # The tail may have brought something newer while the stores answered.
-        held = self._overlay.get(file_id)
-        if held is not None and visible_to.permits(held.audience):
+        if held := self.held(file_id, visible_to):
             return held
+        if stored is None and failure is not None:
+            raise failure
         return Update(stored) if stored is not None and self.shows(stored, visible_to) else None
 
     def shows(self, stored: Status, visible_to: Visibility) -> bool:
@@ -315,7 +335,7 @@ class Hub:
             if last is not None:
                 subscription.has_seen(last.status)
                 yield last
-            while not subscription.closed and not (last and _is_over(last.status)):
+            while not subscription.closed and not (last and is_over(last.status)):
                 arrived = await subscription.wait(heartbeat)
                 if not arrived and not subscription.closed:
                     yield None
@@ -324,31 +344,6 @@ class Hub:
                         return
                     last = update
                     yield update
-
-    async def next_change(
-        self,
-        file_id: str,
-        *,
-        known: str | None,
-        seconds: float,
-        visible_to: Visibility = EVERYTHING,
-    ) -> Update | None:
-        """The state of a file once it differs from the one with the entity tag `known`.
-
-        Without `known`, the state after the present one. A terminal state is given at once, and
-        the present one when `seconds` are over; None if the file is not known then.
-        """
-        wanted = Filter(ids=frozenset({file_id}), visible_to=visible_to)
-        with self.subscribe(wanted) as subscription:
-            current = await self.current(file_id, visible_to)
-            if current and (_is_over(current.status) or known not in (None, current.etag)):
-                return current
-            if current:
-                subscription.has_seen(current.status)
-            arrived = await subscription.wait(seconds)
-            if arrived and not arrived[-1].withdraws:
-                return arrived[-1]
-            return await self.current(file_id, visible_to)
 
     async def beat(self, seconds: float, loop: RunningLoop) -> None:
         """Let all streams send a heartbeat that often, until cancelled: one timer for all."""
@@ -385,5 +380,6 @@ class Hub:
         PUSHED.inc(tell_each(wanted, batches, now))
 
 
-def _is_over(status: Status) -> bool:
+def is_over(status: Status) -> bool:
+    """Whether nothing more comes of a file in its present run."""
     return status.status.is_terminal or status.deleted_at is not None

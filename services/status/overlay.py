@@ -111,6 +111,8 @@ class Overlay:
         """Of each partition, the offset of the next event that the tail brings."""
         self._first_new = ""
         """No id below this one is of a file whose whole story the tail has."""
+        self._first_whole = ""
+        """No id below this one is of a batch of which no file was dropped."""
 
     def begin(self, cursor: Cursor, since: datetime | None = None) -> None:
         """Say where the tail begins: what stands before is in MongoDB.
@@ -119,7 +121,7 @@ class Overlay:
             since: the tail has everything that was published from then on.
         """
         self._read = dict(cursor)
-        self._first_new = first_file_id(since or utc_now())
+        self._first_new = self._first_whole = first_file_id(since or utc_now())
 
     def get(self, file_id: str) -> Update | None:
         """The state of a file as of now, if it is held here."""
@@ -156,6 +158,25 @@ class Overlay:
             for file_id, waiting in self._waiting.items()
             if now - waiting.since > MAX_PATIENCE and not waiting.is_unread
         ]
+
+    def is_new(self, file_id: str) -> bool:
+        """Whether the tail has the whole story of a file, or brings it once it is in the log.
+
+        It does of an id that is younger than the tail, and than every file that was dropped.
+        """
+        return file_id >= self._first_new
+
+    def has_whole(self, batch_id: str) -> bool:
+        """Whether all files of a batch are held, as far as the tail has brought their uploads.
+
+        Their uploads are published after the batch got its id. So they are held if the tail began
+        before that, and none was dropped, or set aside because its own id is older than the tail.
+        """
+        return batch_id >= self._first_whole and not any(
+            isinstance(each.event, FileUploaded) and each.event.data.batch_id == batch_id
+            for waiting in self._waiting.values()
+            for each in waiting.events
+        )
 
     @property
     def held(self) -> int:
@@ -224,9 +245,11 @@ class Overlay:
                 told += self._fold_waiting(file_id, stored, regardless=True)
         self._read.update(read)
         while may_drop and len(self._held) > MAX_HELD:
-            dropped, _ = self._held.popitem(last=False)
+            dropped, held = self._held.popitem(last=False)
             # A repeated upload record of this file would look like a new file.
             self._first_new = max(self._first_new, dropped + LEAST)
+            if held.status is not None and held.status.batch_id is not None:
+                self._first_whole = max(self._first_whole, held.status.batch_id + LEAST)
         return told
 
     def cursor(self) -> Cursor:
@@ -246,7 +269,7 @@ class Overlay:
         """
         file_id = observed.event.subject
         return file_id in self._held or (
-            isinstance(observed.event, FileUploaded) and file_id >= self._first_new
+            isinstance(observed.event, FileUploaded) and self.is_new(file_id)
         )
 
     def _set_aside(self, observed: Observed, now: float) -> None:

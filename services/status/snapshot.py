@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from services.status.filter import Filter
 from services.status.overlay import Overlay
+from services.status.projection import Status
 from services.status.query import Query
 from services.status.store import FileStore
 from services.status.update import Update
@@ -31,12 +32,13 @@ async def take_snapshot(wanted: Filter, overlay: Overlay, store: FileStore) -> S
     that it is not complete.
 
     Raises:
-        UnavailableError: MongoDB does not answer, and some of the named files are not held.
+        UnavailableError: MongoDB does not answer, and some of the named files are neither held nor
+            so young that the tail brings them from their beginning.
     """
     is_complete = True
     if wanted.ids is not None:
         unheld = overlay.unheld(wanted.ids)
-        stored = await store.get_many(unheld, wanted.visible_to) if unheld else {}
+        stored = await _documents(unheld, wanted, overlay, store) if unheld else {}
         found = {file_id: Update(status) for file_id, status in stored.items()}
         concerned: Iterable[str] = wanted.ids
     elif wanted.is_open:
@@ -50,6 +52,18 @@ async def take_snapshot(wanted: Filter, overlay: Overlay, store: FileStore) -> S
     return Snapshot(
         [update for update in found.values() if wanted.matches(update.status)], is_complete
     )
+
+
+async def _documents(
+    file_ids: set[str], wanted: Filter, overlay: Overlay, store: FileStore
+) -> dict[str, Status]:
+    """What MongoDB has of named files; without it, nothing of those whose story is yet to come."""
+    try:
+        return await store.get_many(file_ids, wanted.visible_to)
+    except MongoUnavailableError:
+        if all(overlay.is_new(file_id) for file_id in overlay.unheld(file_ids)):
+            return {}
+        raise
 
 
 async def _listed(wanted: Filter, store: FileStore) -> tuple[dict[str, Update], bool]:

@@ -15,7 +15,7 @@ from services.status.hub import Hub
 from services.status.projection import State
 from services.status.query import Query
 from services.status.store import FileStore
-from shared.errors import CatchingUpError, UnknownBatchError
+from shared.errors import CatchingUpError, UnavailableError, UnknownBatchError
 from shared.ids import CanonicalId
 from shared.outbox import is_file_id
 from shared.problems import ERROR_RESPONSES
@@ -76,15 +76,27 @@ async def _counts(
     Raises:
         UnknownBatchError: no file that may be known of belongs to it.
         CatchingUpError: its files may wait for Kafka, or this pod lags: it cannot know yet.
+        UnavailableError: MongoDB does not answer, and this pod does not know the whole batch.
     """
     query = Query(batch_id=batch_id, visible_to=readable)
     clock = asyncio.get_running_loop().time
     deadline = clock() + (YOUNG_WAIT if is_young(batch_id) else 0)
-    while not any((counts := await store.counts_of(query)).values()):
-        # The projector may be behind this pod's own tail.
-        if held := hub.batch(batch_id, readable):
+    while True:
+        failure: UnavailableError | None = None
+        try:
+            counts = await store.counts_of(query)
+            if any(counts.values()):
+                return counts
+        except UnavailableError as error:
+            failure = error
+        # The projector may be behind this pod's own tail. Without MongoDB, a part of a batch
+        # must not pass for the whole.
+        held = hub.batch(batch_id, readable)
+        if held and (failure is None or hub.has_whole(batch_id)):
             return {state: sum(each.status is state for each in held) for state in State}
         if clock() > deadline:
+            if failure is not None:
+                raise failure
             is_relayed = hub.outbox is not None and hub.outbox.is_active and is_file_id(batch_id)
             if is_relayed or is_late(hub, batch_id):
                 raise CatchingUpError(f"This pod cannot know yet whether {batch_id!r} is a batch.")
@@ -92,4 +104,3 @@ async def _counts(
                 f"No batch has the id {batch_id!r}; check the id that the upload gave."
             )
         await asyncio.sleep(LOOK_INTERVAL)
-    return counts

@@ -16,6 +16,7 @@ from services.status.api.dependencies import (
     up_to_date,
 )
 from services.status.api.downloads import download
+from services.status.awaiting import first_known, next_change
 from services.status.history import HistoryLine, with_durations
 from services.status.hub import Hub
 from services.status.projection import Status
@@ -77,10 +78,17 @@ async def find(hub: Hub, file_id: str, visible_to: Visibility) -> Update:
         UnknownFileError: no file that may be known of has this id.
         DeletedFileError: the file was deleted.
         CatchingUpError: this pod lags by more than the age of the id: it cannot know yet.
+        UnavailableError: MongoDB does not answer, and the tail has not brought the file.
     """
-    update = await hub.current(file_id, visible_to)
-    if update is None and (seconds := _wait_for(hub, file_id)):
-        update = await hub.next_change(file_id, known=None, seconds=seconds, visible_to=visible_to)
+    update = hub.held(file_id, visible_to)
+    if update is None and is_young(file_id):
+        update = await first_known(hub, file_id, visible_to, seconds=YOUNG_WAIT)
+    elif update is None:
+        update = await hub.current(file_id, visible_to)
+    if update is None and _may_be_relayed(hub, file_id):
+        update = await next_change(
+            hub, file_id, known=None, seconds=RELAYED_WAIT, visible_to=visible_to
+        )
     if update is None:
         if is_late(hub, file_id):
             raise CatchingUpError(f"This pod cannot know yet whether {file_id!r} is a file.")
@@ -94,12 +102,10 @@ def is_late(hub: Hub, handed_out: str) -> bool:
     return behind > MAX_BEHIND and is_young(handed_out, YOUNG + behind)
 
 
-def _wait_for(hub: Hub, file_id: str) -> float:
-    """Seconds to wait for a file that is not known; 0 if it cannot be on its way."""
-    if is_young(file_id):
-        return YOUNG_WAIT
-    is_relayed = hub.outbox is not None and hub.outbox.is_active and is_file_id(file_id)
-    return RELAYED_WAIT if is_relayed else 0.0
+def _may_be_relayed(hub: Hub, file_id: str) -> bool:
+    """Whether a file may just have gone from the outbox to Kafka; a young one was waited for."""
+    is_active = hub.outbox is not None and hub.outbox.is_active
+    return is_active and is_file_id(file_id) and not is_young(file_id)
 
 
 async def find_own(hub: Hub, file_id: str, visible_to: Visibility) -> Status:

@@ -33,6 +33,7 @@ from services.status.api.documents import (
 from services.status.api.files import MAX_ID, FileId, existing, find, unknown
 from services.status.api.sse import EventStream, status_frames
 from services.status.api.tickets import Following, documented, has_ticket
+from services.status.awaiting import next_change
 from services.status.hub import Hub
 from services.status.monitor import Monitor
 from services.status.traffic import QueuePlace
@@ -116,8 +117,8 @@ async def next_after(hub: Hub, known: Update, visible_to: Visibility, *, seconds
         left = deadline - time.monotonic()
         if left <= 0:
             break
-        changed = await hub.next_change(
-            file_id, known=known.etag, seconds=left, visible_to=visible_to
+        changed = await next_change(
+            hub, file_id, known=known.etag, seconds=left, visible_to=visible_to
         )
         if changed is None:
             raise unknown(file_id)

@@ -233,6 +233,15 @@ async def test_streams_go_on_without_mongodb_and_nothing_is_missing_when_it_is_b
             # Of a file that is not known nothing is told that may be wrong.
             assert following.states_of(old) == ["pending", "processing"]
             assert (await client.get(status_path(new))).json()["status"] == "completed"
+            # An id that was just handed out is waited for, and commands about it are taken.
+            young = new_file_id()
+            asking = asyncio.create_task(client.get(status_path(young)))
+            await publish(publisher, young, uploaded())
+            assert (await asking).status_code == 200
+            assert (await client.get(f"/api/files/{young}/events")).status_code == 200
+            assert (await client.post(f"/api/files/{young}/cancel")).status_code == 202
+            assert (await client.delete(f"/api/files/{young}")).status_code == 202
+            assert (await client.get(status_path(young))).status_code == 410
         finally:
             await asyncio.to_thread(mongo.start_again)
         await following.until(old, "pending", "processing", "completed")

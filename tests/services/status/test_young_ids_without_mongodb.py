@@ -1,0 +1,179 @@
+"""An id that was just handed out is waited for without MongoDB: the tail brings its upload."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from services.status.access import EVERYTHING
+from services.status.api import batches, files
+from services.status.cursor import TOPICS, Partition
+from services.status.filter import Filter
+from services.status.hub import Hub
+from services.status.overlay import Observed
+from services.status.projection import State, Status, fold
+from shared.errors import MongoUnavailableError, UnknownFileError
+from shared.events import first_file_id, new_file_id, utc_now
+from shared.topics import UPLOADED
+from tests.support.builders import about, uploaded
+
+UPLOADS = Partition(TOPICS.index(UPLOADED), 3)
+
+Answer = Callable[[], Coroutine[Any, Any, Any]]
+
+
+async def refused() -> None:
+    raise MongoUnavailableError("MongoDB does not answer: refused")
+
+
+async def hanging() -> None:
+    await asyncio.Event().wait()
+
+
+async def nothing() -> None:
+    return None
+
+
+class Store:
+    """A MongoDB that answers as it is told to."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self.asked = asyncio.Event()
+
+    async def _ask(self, *_: object) -> Any:
+        self.asked.set()
+        return await self._answer()
+
+    get = get_many = counts_of = _ask
+
+
+class Outbox:
+    """An outbox in which one upload waits."""
+
+    is_active = True
+
+    def __init__(self, waiting: Status) -> None:
+        self._waiting = waiting
+
+    async def find(self, file_id: str) -> Status | None:
+        return self._waiting if file_id == self._waiting.file_id else None
+
+
+def a_hub(answer: Answer) -> tuple[Hub, Store]:
+    store = Store(answer)
+    hub = Hub(store, max_subscribers=10, max_per_client=10)  # type: ignore[arg-type]
+    hub.begin({UPLOADS: 0}, utc_now() - timedelta(seconds=60))
+    return hub, store
+
+
+async def bring(hub: Hub, *file_ids: str, batch_id: str | None = None) -> None:
+    """Have the tail bring the uploads of these files."""
+    await hub.observe(
+        [
+            Observed(about(file_id, uploaded(batch_id=batch_id)), UPLOADS, 3, offset)
+            for offset, file_id in enumerate(file_ids)
+        ],
+        {},
+    )
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "YOUNG_WAIT", 30.0)
+
+
+@pytest.mark.parametrize("answer", [refused, hanging, nothing])
+async def test_a_young_id_is_known_once_the_tail_brings_it(answer: Answer) -> None:
+    hub, store = a_hub(answer)
+    file_id = new_file_id()
+    finding = asyncio.create_task(files.find(hub, file_id, EVERYTHING))
+    await store.asked.wait()
+    await asyncio.sleep(0)
+    assert not finding.done()
+    await bring(hub, file_id)
+    async with asyncio.timeout(20):
+        assert (await finding).status.status is State.PENDING
+
+
+async def test_a_young_id_that_nothing_brings_is_answered_by_what_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(files, "YOUNG_WAIT", 0.01)
+    with pytest.raises(MongoUnavailableError):
+        await files.find(a_hub(refused)[0], new_file_id(), EVERYTHING)
+    with pytest.raises(UnknownFileError):
+        await files.find(a_hub(nothing)[0], new_file_id(), EVERYTHING)
+
+
+async def test_an_old_id_is_not_waited_for() -> None:
+    old = first_file_id(utc_now() - timedelta(hours=1))
+    with pytest.raises(MongoUnavailableError):
+        await files.find(a_hub(refused)[0], old, EVERYTHING)
+
+
+async def test_a_file_that_waits_in_the_outbox_is_known() -> None:
+    hub, _ = a_hub(refused)
+    file_id = new_file_id()
+    waiting = fold(None, [(about(file_id, uploaded()), 0)])
+    assert waiting is not None
+    hub.outbox = Outbox(waiting)
+    assert (await files.find(hub, file_id, EVERYTHING)).status == waiting
+
+
+async def test_a_batch_of_which_the_tail_brings_every_upload_is_counted() -> None:
+    hub, store = a_hub(refused)
+    members = [new_file_id() for _ in range(3)]
+    batch_id = new_file_id()
+    reading = asyncio.create_task(batches.read_batch(batch_id, store, hub, EVERYTHING))  # type: ignore[arg-type]
+    await store.asked.wait()
+    await bring(hub, *members, batch_id=batch_id)
+    async with asyncio.timeout(20):
+        assert (await reading).files[State.PENDING] == 3
+
+
+async def test_a_stream_of_a_young_id_begins_and_tells_it_once_the_tail_brings_it() -> None:
+    hub, _ = a_hub(refused)
+    file_id, old = new_file_id(), first_file_id(utc_now() - timedelta(hours=1))
+    with hub.subscribe(Filter(ids=frozenset({file_id}), visible_to=EVERYTHING)) as subscription:
+        assert await hub.snapshot(subscription) == ([], True)
+        await bring(hub, file_id)
+        assert [each.status.file_id for each in await subscription.wait(20.0)] == [file_id]
+    with (
+        hub.subscribe(Filter(ids=frozenset({old}), visible_to=EVERYTHING)) as subscription,
+        pytest.raises(MongoUnavailableError),
+    ):
+        await hub.snapshot(subscription)
+
+
+async def test_a_part_of_a_batch_does_not_pass_for_the_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batches, "YOUNG_WAIT", 0.01)
+
+    async def refuses(hub: Hub, batch_id: str) -> None:
+        with pytest.raises(MongoUnavailableError):
+            await batches.read_batch(batch_id, Store(refused), hub, EVERYTHING)  # type: ignore[arg-type]
+
+    # A batch that is older than the tail.
+    hub, _ = a_hub(refused)
+    before = first_file_id(utc_now() - timedelta(hours=1))
+    await bring(hub, new_file_id(), batch_id=before)
+    await refuses(hub, before)
+    # One with a file whose own id is older than the tail, and so was set aside.
+    hub, _ = a_hub(refused)
+    young = new_file_id()
+    await bring(hub, before, new_file_id(), batch_id=young)
+    await refuses(hub, young)
+    # One of which a file was dropped from memory.
+    monkeypatch.setattr("services.status.overlay.MAX_HELD", 1)
+    hub, _ = a_hub(no_documents)
+    dropped = new_file_id()
+    await bring(hub, new_file_id(), new_file_id(), batch_id=dropped)
+    await refuses(hub, dropped)
+
+
+async def no_documents() -> dict[str, Status]:
+    return {}
