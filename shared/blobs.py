@@ -17,11 +17,12 @@ from obstore.store import LocalStore, MemoryStore, ObjectStore
 
 from shared.bloberrors import missing_or_unavailable, unavailable
 from shared.blobinfo import BlobInfo, Stored, info_of_file, info_of_object, info_of_slice
-from shared.directory import Directory, Read
+from shared.directory import Directory, Read, read_at_least
 from shared.files import STAGED, Piece, force_blob
 from shared.objectstore import open_object_store
 from shared.packs import PACKS, Packs
 from shared.settings import Settings
+from shared.volume import Volume
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -71,7 +72,8 @@ class BlobStore:
         self._root = root
         self._fsync = fsync and root is not None
         self._packed = packed
-        self._directory = None if root is None else Directory(root, fsync=fsync)
+        self._volume = None if root is None else Volume(str(root))
+        self._directory = None if self._volume is None else Directory(self._volume, fsync=fsync)
         self._packs = None if root is None else Packs(root)
 
     @asynccontextmanager
@@ -103,9 +105,9 @@ class BlobStore:
             anywhere: whether the store may choose another key that ends as this one does, if that
                 is cheaper. Nothing may be there yet.
         """
-        first = await _read_block(read, BLOCK)
+        first = await read_at_least(read, BLOCK)
         # Of a form, pieces of a BLOCK come less a boundary; to fill them up would copy them all.
-        read_block = partial(_read_block, read, BLOCK // 2)
+        read_block = partial(read_at_least, read, BLOCK // 2)
         if len(first) < BLOCK:
             see(first)
             return await self.put(key, bytes(first), anywhere=anywhere)
@@ -182,7 +184,7 @@ class BlobStore:
         Raises:
             BlobMissingError: nothing is stored under this key.
         """
-        with missing_or_unavailable(key):
+        with missing_or_unavailable(key, self._volume):
             if packs := self.packs_of(key):
                 length = None if end is None else end - start
                 return _one(await asyncio.to_thread(packs.read, key, length, start=start))
@@ -217,7 +219,7 @@ class BlobStore:
         Raises:
             BlobMissingError: nothing is stored under this key.
         """
-        with missing_or_unavailable(key):
+        with missing_or_unavailable(key, self._volume):
             if packs := self.packs_of(key):
                 return await asyncio.to_thread(info_of_slice, packs, key)
             if self._root is not None:
@@ -230,7 +232,7 @@ class BlobStore:
         Raises:
             BlobMissingError: nothing is stored under this key.
         """
-        with missing_or_unavailable(key):
+        with missing_or_unavailable(key, self._volume):
             if packs := self.packs_of(key):
                 return await asyncio.to_thread(packs.size, key)
             size: int = (await obstore.head_async(self._store, key))["size"]
@@ -242,7 +244,7 @@ class BlobStore:
         Raises:
             BlobMissingError: nothing is stored under this key.
         """
-        with missing_or_unavailable(key):
+        with missing_or_unavailable(key, self._volume):
             if packs := self.packs_of(key):
                 return await asyncio.to_thread(packs.read, key, length)
             return bytes(await obstore.get_range_async(self._store, key, start=0, length=length))
@@ -253,7 +255,7 @@ class BlobStore:
         Raises:
             BlobMissingError: nothing is stored under this key.
         """
-        with missing_or_unavailable(key):
+        with missing_or_unavailable(key, self._volume):
             if self._directory is not None:
                 await self._directory.copy(key, target)
             else:
@@ -276,7 +278,7 @@ class BlobStore:
             else:
                 await obstore.delete_async(self._store, key)
         except (FileNotFoundError, StoreNotFoundError):
-            return
+            await self.check_volume()
         except (StoreError, OSError) as error:
             raise unavailable(error) from error
 
@@ -296,6 +298,7 @@ class BlobStore:
             after: only keys that are greater.
         """
         found: dict[str, Stored] = {}
+        await self.check_volume()
         try:
             async for batch in obstore.list(self._store, prefix, offset=after):
                 found.update(
@@ -309,6 +312,7 @@ class BlobStore:
     async def everything(self) -> AsyncIterator[tuple[str, Stored]]:
         """All that is stored, by key; what is not complete yet is not."""
         aside = () if self._packs is None else (PACKS, STAGED)
+        await self.check_volume()
         try:
             async for batch in obstore.list(self._store):
                 for entry in batch:
@@ -325,6 +329,7 @@ class BlobStore:
         """What the store chose the place for between two times, by key; others may be with it."""
         if self._packs is None:
             return {}
+        await self.check_volume()
         packs = self._packs
 
         def found() -> dict[str, Stored]:
@@ -346,8 +351,23 @@ class BlobStore:
         except OSError as error:
             raise unavailable(error) from error
 
+    async def check_volume(self) -> None:
+        """Raises:
+        BlobStoreUnavailableError: the store is a directory, and that is not there any more.
+        """
+        if self._volume is not None:
+            try:
+                await asyncio.to_thread(self._volume.check)
+            except OSError as error:
+                raise unavailable(error) from error
+
     async def _make_durable(self, key: str) -> None:
-        """Force a directory store's new blob, and the folders that name it, to the disk."""
+        """Force a directory store's new blob, and the folders that name it, to the disk.
+
+        Raises:
+            BlobStoreUnavailableError: it cannot be, or the blob is in another directory.
+        """
+        await self.check_volume()
         if self._fsync and self._root is not None:
             try:
                 await asyncio.to_thread(force_blob, self._root, key)
@@ -357,16 +377,6 @@ class BlobStore:
 
 async def _one(piece: bytes) -> AsyncIterator[bytes]:
     yield piece
-
-
-async def _read_block(read: Read, enough: int) -> Piece:
-    """So many bytes or more of what `read` gives; fewer only at its end."""
-    pieces = [await read()]
-    size = len(pieces[0])
-    while size < enough and pieces[-1]:
-        pieces.append(await read())
-        size += len(pieces[-1])
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def open_blob_store(settings: Settings) -> BlobStore:

@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager
 from typing import cast
 
 from shared.files import Small
-from shared.scribe import ANSWER, BLOB
+from shared.scribe import ANSWER, BLOB, INODE
+from shared.volume import Volume
 
 log = logging.getLogger(__name__)
 
@@ -85,14 +86,15 @@ class Dictation(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def dictating(root: str, stored: Tell, left: Tell) -> AsyncIterator[Dictation]:
+async def dictating(volume: Volume, stored: Tell, left: Tell) -> AsyncIterator[Dictation]:
     """A scribe for the time of a block; `stored` and `left` as in `Dictation`."""
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-m", "shared.scribe", root]
+    command = [sys.executable, "-m", "shared.scribe", volume.root]
+    environment = {**os.environ, INODE: str(volume.inode)}
     with theirs:
         # In a session of its own: a Ctrl-C is for those who ask it, and it ends when they have.
         process = subprocess.Popen(  # noqa: ASYNC220, S603
-            command, stdin=theirs.fileno(), start_new_session=True
+            command, stdin=theirs.fileno(), start_new_session=True, env=environment
         )
     line, dictation = await asyncio.get_running_loop().create_connection(
         lambda: Dictation(stored, left), sock=ours

@@ -8,13 +8,13 @@ import errno
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.dictation import Dictation, dictating
 from shared.files import Piece, Small, StagedFile, Writers, copy_blob, force_folders
 from shared.loops import Loop
 from shared.telemetry import SCRIBES_LOST
+from shared.volume import Volume
 
 if TYPE_CHECKING:
     from shared.supervision import RunningLoop, Supervisor
@@ -45,16 +45,17 @@ class ScribeDiedError(Exception):
 class Directory:
     """Writes blobs. Every method raises `OSError` when the directory does not take them."""
 
-    def __init__(self, root: Path, *, fsync: bool) -> None:
+    def __init__(self, volume: Volume, *, fsync: bool) -> None:
         """Args:
         fsync: whether what is durable must survive a power cut.
         """
-        self._root = str(root)
+        self._volume = volume
+        self._root = volume.root
         self._fsync = fsync
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stored: dict[Small, asyncio.Future[str]] = {}
         """Who waits for which."""
-        self._writers = Writers(self._root, self._end_soon)
+        self._writers = Writers(volume, self._end_soon)
         self._scribe: Dictation | None = None
 
     @asynccontextmanager
@@ -83,7 +84,7 @@ class Directory:
             OSError: it cannot be started.
         """
         try:
-            async with dictating(self._root, self._end, self._write) as self._scribe:
+            async with dictating(self._volume, self._end, self._write) as self._scribe:
                 begun.set()
                 ended = self._scribe.ended
                 while not ended.is_set():
@@ -149,7 +150,7 @@ class Directory:
             see: called with each block, in order, in a thread beside that which writes.
         """
         loop = asyncio.get_running_loop()
-        file = await asyncio.to_thread(StagedFile, self._root, key)
+        file = await asyncio.to_thread(self._begin, key)
         unforced = 0
         under_way: set[asyncio.Future[None]] = set()
 
@@ -212,6 +213,10 @@ class Directory:
         """
         await asyncio.to_thread(copy_blob, self._root, key, target)
 
+    def _begin(self, key: str) -> StagedFile:
+        self._volume.check()
+        return StagedFile(self._root, key)
+
     def _complete(self, file: StagedFile, key: str) -> None:
         if self._fsync:
             file.force()
@@ -226,3 +231,13 @@ async def _ended(under_way: Collection[asyncio.Future[None]]) -> None:
         await asyncio.wait(under_way)
     for each in under_way:
         each.result()
+
+
+async def read_at_least(read: Read, enough: int) -> Piece:
+    """So many bytes or more of what `read` gives; fewer only at its end."""
+    pieces = [await read()]
+    size = len(pieces[0])
+    while size < enough and pieces[-1]:
+        pieces.append(await read())
+        size += len(pieces[-1])
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.volume import Volume
 from shared.writing import write_all
 
 STAGED = "staged"
@@ -217,14 +218,25 @@ def _store_together(root: str, blobs: Sequence[Small]) -> None:
             blob.error = error
 
 
+def is_refused(volume: Volume, blobs: Iterable[Small]) -> bool:
+    """Note in each of them why nothing can be stored; False if something can."""
+    try:
+        volume.check()
+    except OSError as error:
+        for blob in blobs:
+            blob.error = error
+        return True
+    return False
+
+
 class Writers:
     """Threads that store small blobs."""
 
-    def __init__(self, root: str, stored: Callable[[Sequence[Small]], None]) -> None:
+    def __init__(self, volume: Volume, stored: Callable[[Sequence[Small]], None]) -> None:
         """Args:
         stored: called in a thread with blobs that are stored, or have their error.
         """
-        self._root = root
+        self._volume = volume
         self._stored = stored
         self._changed = threading.Condition()
         self._waiting: deque[Small] = deque()
@@ -246,7 +258,8 @@ class Writers:
     def _work(self) -> None:
         while True:
             blobs = self._share()
-            store_together(self._root, blobs)
+            if not is_refused(self._volume, blobs):
+                store_together(self._volume.root, blobs)
             self._stored(blobs)
             with self._changed:
                 self._free += 1

@@ -6,6 +6,7 @@ ends.
 """
 
 import errno
+import os
 import socket
 import struct
 import sys
@@ -14,8 +15,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from shared.files import AT_ONCE, Small, store_together
+from shared.files import AT_ONCE, Small, is_refused, store_together
 from shared.packs import PackWriter
+from shared.volume import Volume
 
 BLOB = struct.Struct("!I??HI")
 """What comes before a blob: its number, whether it is durable and may stand anywhere, and the sizes
@@ -29,6 +31,10 @@ WRITERS = 2
 """Threads: while the disk takes what one has written, another writes what has come meanwhile. A
 third and a fourth would divide the same into more batches, each of which the disk is waited for."""
 
+INODE = "SCRIBE_INODE"
+"""The environment variable that has the inode number of the directory: the volume may have been
+unmounted before this process began."""
+
 BUFFER = 2 << 20
 """Bytes that are read from the socket at a time. They are kept, as the system takes longer to find
 memory for a buffer than to fill it; a larger blob makes it grow."""
@@ -38,8 +44,8 @@ class Scribe:
     """Threads that take turns at the socket, so that what is asked for is in the hands at once that
     write it: one reads what has come, and the next one reads while it stores that."""
 
-    def __init__(self, root: str, line: socket.socket) -> None:
-        self._root = root
+    def __init__(self, volume: Volume, line: socket.socket) -> None:
+        self._volume = volume
         self._line = line
         self._reading, self._speaking = threading.Lock(), threading.Lock()
         self._given = bytearray(BUFFER)
@@ -54,7 +60,7 @@ class Scribe:
             thread.join()
 
     def _take_turns(self) -> None:
-        pack = PackWriter(Path(self._root))
+        pack = PackWriter(Path(self._volume.root))
         while asked := self._next():
             for begin in range(0, len(asked), AT_ONCE):
                 self._store(asked[begin : begin + AT_ONCE], pack)
@@ -81,7 +87,9 @@ class Scribe:
             return 0
 
     def _store(self, asked: Sequence[tuple[int, Small]], pack: PackWriter) -> None:
-        store_together(self._root, pack.take([blob for _, blob in asked]))
+        blobs = [blob for _, blob in asked]
+        if not is_refused(self._volume, blobs):
+            store_together(self._volume.root, pack.take(blobs))
         answers = [_answer(number, blob) for number, blob in asked]
         with self._speaking, suppress(OSError):  # Nobody may be left to hear it.
             self._line.sendall(b"".join(answers))
@@ -114,4 +122,6 @@ def _code(error: Exception | None) -> int:
 
 
 if __name__ == "__main__":
-    Scribe(sys.argv[1], socket.socket(fileno=sys.stdin.fileno())).work()
+    expected = os.environ.get(INODE)
+    volume = Volume(sys.argv[1], inode=int(expected) if expected else None)
+    Scribe(volume, socket.socket(fileno=sys.stdin.fileno())).work()

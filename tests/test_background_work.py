@@ -36,6 +36,7 @@ ALLOWED = {
     "services/processor/workers.py:_in_background": "ends or replaces one process; logs failures",
     "services/status/api/socket.py:run": "tells one client, and ends with its connection",
     "services/status/api/sse.py:_answer": "sees that one client goes, and ends its answer",
+    "services/status/awaiting.py:first_known": "two ways to one file, both ended with the request",
     "services/status/crew.py:_begin": "ends a process of a replay with its parent",
     "services/status/elsewhere.py:close_at_end_of": "ends one subscription when its token expires",
     "services/status/rebuild.py:_fold_all": "a command: awaited by it",

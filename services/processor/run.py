@@ -136,6 +136,8 @@ class Runner:
             )
             if isinstance(outcome, Broken):
                 outcome.error = cleaned(outcome.error)
+                if outcome.error.code == "blob_missing":
+                    return await self._missing(work)
                 return await self._judge(work, outcome, folder, began)
             self._space.glance()
             if self._space.was_empty_since(began):
@@ -144,7 +146,7 @@ class Runner:
                 return blame_disk(failure("disk_full"), disk=disk, postponed=work.postponed)
             return await _patiently(work, lambda: self._store(work, outcome, folder))
         except BlobMissingError:
-            return Verdict(error=failure("blob_missing"))
+            return await self._missing(work)
         except ContentChangedError:
             return Verdict(error=failure("content_changed"))
         except BlobStoreUnavailableError as error:
@@ -152,6 +154,14 @@ class Runner:
         except (GarbledError, LeftFileError) as error:
             log.warning("attempt %d at %s: %s", work.attempt, work.file_id, error)
             return Verdict(error=failure("worker_garbled"))
+
+    async def _missing(self, work: Work) -> Verdict:
+        """Return what it means that there is no such file: the directory may not be mounted."""
+        try:
+            await self._blobs.check_volume()
+        except BlobStoreUnavailableError as error:
+            return blame_machine(failure(error.code), postponed=work.postponed)
+        return Verdict(error=failure("blob_missing"))
 
     async def _judge(self, work: Work, broken: Broken, folder: str, began: float) -> Verdict:
         """Return what it means that a worker failed.

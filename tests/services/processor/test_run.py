@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from services.processor.channel import Done, ProducedArtifact
+from services.processor.channel import Broken, Done, ProducedArtifact
 from services.processor.control import CancelRequests
 from services.processor.failures import failure
 from services.processor.leftfiles import FOLDER
@@ -23,10 +23,15 @@ from services.processor.settings import ProcessorSettings
 from services.processor.space import ScratchSpace
 from services.processor.verdict import Verdict
 from services.processor.work import Work
+from shared.blobs import BlobStore, open_blob_store
+from shared.errors import BlobStoreUnavailableError
 from shared.facts import Source
 from shared.messaging import KafkaRecord
+from shared.settings import Settings
 
 SIZE = 1 << 20
+
+AWAY = BlobStoreUnavailableError.code
 
 
 def work_on(record: KafkaRecord | None = None) -> Work:
@@ -121,3 +126,56 @@ async def test_a_lost_attempt_that_failed_leaves_no_dead_letter() -> None:
     with pytest.raises(asyncio.CancelledError):
         await outcomes.failed(work_on(), Verdict(error=failure("worker_garbled")))
     assert published == []
+
+
+@pytest.mark.parametrize(("is_mounted", "code"), [(True, "blob_missing"), (False, AWAY)])
+async def test_a_file_is_missing_only_where_its_directory_is_mounted(
+    tmp_path: Path, *, is_mounted: bool, code: str
+) -> None:
+    root, aside = tmp_path / "blobs", tmp_path / "volume"
+    blobs = open_blob_store(Settings(blobs=str(root), blobs_fsync=False))
+    if not is_mounted:
+        root.rename(aside)
+        root.mkdir()
+    (root / "lost+found").mkdir()
+    verdict = await attempt_with(blobs, Pool(), tmp_path / "scratch")
+    assert (verdict.error.code, verdict.error.retryable) == (code, not is_mounted)
+    assert verdict.counts is is_mounted
+
+
+async def test_a_file_that_goes_after_it_was_fetched_is_missing_only_where_it_is_mounted(
+    tmp_path: Path,
+) -> None:
+    root, aside = tmp_path / "blobs", tmp_path / "volume"
+    blobs = open_blob_store(Settings(blobs=str(root), blobs_fsync=False))
+    await blobs.put("x", b"x")
+
+    class Late:
+        async def run(self, *_: object, **__: object) -> Broken:
+            root.rename(aside)
+            root.mkdir()
+            return Broken(error=failure("blob_missing"))
+
+    verdict = await attempt_with(blobs, Late(), tmp_path / "scratch")
+    assert (verdict.error.code, verdict.counts) == (AWAY, False)
+
+
+async def attempt_with(blobs: BlobStore, pool: Any, folder: Path) -> Verdict:
+    folder.mkdir()
+    scratch = Scratch(str(folder))
+    runner = Runner(
+        settings=ProcessorSettings(),
+        publisher=cast("Any", None),
+        outcomes=cast("Any", Listener()),
+        blobs=blobs,
+        pool=pool,
+        scratch=scratch,
+        space=ScratchSpace(folder),
+        pipelines=load_plugins(()),
+    )
+    work = work_on()
+    reporter = ProgressReporter(cast("Any", None), "f", work.counts)
+    verdict = await runner._work_in_scratch(work, reporter)
+    assert isinstance(verdict, Verdict)
+    scratch.remove()
+    return verdict

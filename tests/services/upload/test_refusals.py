@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -258,6 +259,20 @@ async def test_a_blob_store_that_fails_is_a_reason_to_come_back(
     await assert_refused(service, events, answer, 503, "blob_store_unavailable")
     assert answer.headers["retry-after"] == "5"
     assert service.settings.blobs not in answer.text
+
+
+async def test_an_upload_is_not_stored_below_a_volume_that_was_unmounted(
+    service: Service, events: UploadedEvents
+) -> None:
+    root = Path(service.settings.blobs)
+    before = root.rename(root.with_name("volume"))
+    root.mkdir()
+    answer = await service.send(("a.txt", b"one"), ("b.bin", bytes(2 << 20)))
+    await assert_refused(service, events, answer, 503, "blob_store_unavailable")
+    assert list(root.iterdir()) == []
+    root.rmdir()
+    before.rename(root)
+    assert (await service.send(("a.txt", b"one"))).status_code == 202
 
 
 async def test_too_many_uploads_at_once_are_turned_away_quickly(
