@@ -83,7 +83,12 @@ class NameSearch:
         return len(documents)
 
     def _indexed(self, document: Mapping[str, Any]) -> Any:
-        """Return the write that gives keys to a document, unless its name has changed since."""
+        """Return the write that gives keys to a document, unless its name has changed since.
+
+        As of `compare_and_set`, a condition in the filter would cost more than all else.
+        """
         name = document.get("name")
-        same = {"_id": document["_id"], "name": name, KEYS: None}
-        return self._update(same, {"$set": name_fields(name)})
+        is_same = {"$eq": [{"$ifNull": ["$name", None]}, {"$literal": name}]}
+        indexed = {"$mergeObjects": ["$$ROOT", {"$literal": name_fields(name)}]}
+        replace = {"$replaceWith": {"$cond": [is_same, indexed, "$$ROOT"]}}
+        return self._update({"_id": document["_id"]}, [replace])

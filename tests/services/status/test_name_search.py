@@ -156,6 +156,23 @@ async def test_a_change_of_the_status_keeps_the_keys_of_the_name(store: FileStor
     assert (document[KEYS], document.get("name_folded")) == (NO_KEYS, None)
 
 
+async def test_a_name_that_was_erased_meanwhile_gets_no_keys(store: FileStore) -> None:
+    """The loop has read the name, and the deletion comes before its write."""
+    file_id = new_file_id()
+    events: list[StatusEvent] = [uploaded(name="secret.txt"), deleted()]
+    log = [(about(file_id, event), place) for place, event in enumerate(events)]
+    present, gone = fold(None, log[:1]), fold(None, log)
+    assert present is not None
+    assert gone is not None
+    await store.save([(None, present)])
+    late = store._names._indexed({"_id": file_id, "name": "secret.txt"})
+    await store.save([(present, gone)])
+    await store._files.bulk_write([late])
+    document = await store._files.find_one({"_id": file_id})
+    assert document is not None
+    assert "secret" not in str(document)
+
+
 @pytest.mark.usefixtures("number")
 async def test_documents_without_keys_are_found_and_given_them(store: FileStore) -> None:
     old = [named("Prüfung.pdf"), named(unicodedata.normalize("NFD", "prüfung"))]
