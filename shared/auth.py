@@ -6,7 +6,7 @@ import jwt
 from fastapi import Security
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
-from jwt.exceptions import ExpiredSignatureError, PyJWTError
+from jwt.exceptions import ExpiredSignatureError, ImmatureSignatureError, PyJWTError
 from starlette.requests import HTTPConnection
 
 from shared.accesserrors import (
@@ -17,13 +17,14 @@ from shared.accesserrors import (
 )
 from shared.apikeys import PREFIX, ApiKeys
 from shared.jwks import Keys, PublishedKeys, SharedSecret
+from shared.moments import utc_now
 from shared.origins import check_page, is_this_machine
 from shared.principal import EVERYBODY, Principal, Role, Scope
 from shared.settings import AccessSettings
 from shared.storable import LAST_MOMENT
 
 LEEWAY = 30.0
-"""Seconds that the clocks of the issuer and of this machine may differ by."""
+"""Seconds that the issuer's clock and the installation's, which is Kafka's, may differ by."""
 
 MAX_TOKEN = 8192
 """Characters of a token: proxies take no longer header either."""
@@ -154,14 +155,39 @@ class Tokens:
                 algorithms=self._keys.algorithms,
                 audience=self._audience,
                 issuer=self._issuer,
-                leeway=LEEWAY,
-                options={"require": ["exp", "sub"]},
+                # The library would compare the times with this machine's clock as it is.
+                options={
+                    "require": ["exp", "sub"],
+                    "verify_exp": False,
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                },
             )
+            _check_times(claims, utc_now().timestamp())
         except ExpiredSignatureError as error:
             raise TokenExpiredError from error
-        except (PyJWTError, RecursionError, OverflowError) as error:
+        except (PyJWTError, RecursionError, OverflowError, ValueError, TypeError) as error:
             raise InvalidTokenError(f"The token cannot be used: {error}.") from error
         return _principal(claims)
+
+
+def _check_times(claims: dict[str, Any], now: float) -> None:
+    """Compare the times of a token with the present (RFC 7519, 4.1.4 to 4.1.6).
+
+    Args:
+        now: Unix seconds.
+
+    Raises:
+        ExpiredSignatureError: it has ended.
+        ImmatureSignatureError: it has not begun.
+        ValueError, TypeError, OverflowError: a time is no number.
+    """
+    if int(claims["exp"]) <= now - LEEWAY:
+        raise ExpiredSignatureError
+    for name in ("nbf", "iat"):
+        begins = claims.get(name)
+        if begins is not None and int(begins) > now + LEEWAY:
+            raise ImmatureSignatureError(f"{name} is in the future")
 
 
 def _principal(claims: dict[str, Any]) -> Principal:

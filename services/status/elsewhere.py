@@ -1,13 +1,13 @@
 """Where else the hub looks for files, and when a subscription ends by itself: small ports."""
 
 import asyncio
-import time
 from typing import Protocol
 
 from services.status.access import Visibility
 from services.status.projection import Status
 from services.status.subscription import Subscription
 from shared.accesserrors import TokenExpiredError
+from shared.moments import utc_now
 
 
 class Outbox(Protocol):
@@ -31,7 +31,7 @@ def close_at_end_of(
     """
     if visible_to.until is None:
         return None
-    seconds = visible_to.seconds_left(time.time())
+    seconds = visible_to.seconds_left(utc_now().timestamp())
     if not seconds:
         raise TokenExpiredError
     return asyncio.get_running_loop().call_later(seconds, subscription.close)

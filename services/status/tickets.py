@@ -8,7 +8,6 @@ and removes it, so that of two who come with one ticket one is refused.
 
 import hashlib
 import secrets
-import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -122,7 +121,7 @@ class Tickets:
         if found is None or found["expires_at"] <= utc_now():
             raise InvalidTokenError("The ticket was used, or its time is over: get a new one.")
         principal = _Holder.model_validate(found).principal()
-        if principal.expires_at is not None and principal.expires_at <= time.time():
+        if principal.expires_at is not None and principal.expires_at <= utc_now().timestamp():
             raise TokenExpiredError
         key_id = principal.api_key
         if key_id is not None and await self._keys.find(key_id) is None:

@@ -1,5 +1,6 @@
 """Who asks is known from a token, and nothing but a good token tells it."""
 
+import asyncio
 import json
 import time
 from base64 import urlsafe_b64encode
@@ -12,6 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from fastapi import FastAPI, Response
 from starlette.requests import HTTPConnection
 
+from services.status.access import Visibility
+from services.status.elsewhere import close_at_end_of
+from services.status.filter import Filter
+from services.status.subscription import Subscription
 from shared.accesserrors import (
     ForbiddenError,
     ForeignOriginError,
@@ -22,6 +27,7 @@ from shared.accesserrors import (
 from shared.apikeys import ApiKeys
 from shared.auth import LEEWAY, SESSION, Bearers, Tokens, make_authenticator
 from shared.blobs import open_blob_store
+from shared.clock import BrokerClock
 from shared.errors import KeysUnavailableError
 from shared.jwks import AGAIN_AFTER, FRESH_FOR, KEPT_FOR, PublishedKeys, SharedSecret
 from shared.principal import EVERYBODY, Principal, Role, Scope
@@ -93,6 +99,34 @@ async def issuer() -> AsyncIterator[Issuer]:
     async with served(app) as client:
         issuer.url = f"{client.base_url}/keys"
         yield issuer
+
+
+@pytest.mark.parametrize("slow_by", [3000, -3000])
+async def test_a_pod_with_a_wrong_clock_takes_tokens_for_as_long_as_they_last(
+    monkeypatch: pytest.MonkeyPatch, slow_by: int
+) -> None:
+    clock = BrokerClock()
+    clock.offset = float(slow_by)
+    monkeypatch.setattr("shared.clock.CLOCK", clock)
+    tokens = Tokens(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE)
+    now = int(time.time()) + slow_by
+
+    async def verify(**times: Any) -> Principal:
+        return await tokens.verify(signed(SECRET, "HS256", **times))
+
+    good = await verify(exp=now + 60, nbf=now - 60, iat=now - 60)
+    with pytest.raises(TokenExpiredError):
+        await verify(exp=now - 60)
+    for later in ({"nbf": now + 60}, {"iat": now + 60}, {"nbf": "soon"}):
+        with pytest.raises(InvalidTokenError):
+            await verify(exp=now + 120, **later)
+    stream = Subscription(Filter(visible_to=Visibility.of(good)))
+    timer = close_at_end_of(Visibility.of(good), stream)
+    assert timer is not None
+    assert 0 < timer.when() - asyncio.get_running_loop().time() <= 60 + LEEWAY
+    timer.cancel()
+    with pytest.raises(TokenExpiredError):
+        close_at_end_of(Visibility(until=now - 60.0), stream)
 
 
 async def test_where_nobody_is_asked_everybody_may_do_everything() -> None:

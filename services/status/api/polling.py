@@ -180,7 +180,7 @@ async def read_file(
     if is_head(request.scope):  # Its answer has nothing that is worth waiting for.
         wait = 0.0
     if wait and (if_none_match is None or is_known(current, if_none_match)):
-        seconds = min(wait, settings.max_wait, readable.seconds_left(time.time()))
+        seconds = min(wait, settings.max_wait, readable.seconds_left(utc_now().timestamp()))
         current = await next_after(hub, current, readable, seconds=seconds)
     place = _place(monitor, hub, current, readable)
     return status_answer(current, place, if_none_match, wanted)

@@ -1,6 +1,5 @@
 """The session of a browser: a cookie that stands for the token which began it, `/api/session`."""
 
-import time
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Response
@@ -9,6 +8,7 @@ from pydantic import BaseModel, Field
 from services.status.api.dependencies import own_origin
 from shared.auth import SESSION, Asker, bearer
 from shared.errors import BadParameterError
+from shared.moments import utc_now
 from shared.principal import Principal, Role
 from shared.problems import ERROR_RESPONSES
 
@@ -55,7 +55,9 @@ async def begin_session(
     token = bearer(authorization)
     if len(token) > MAX_COOKIE:
         raise BadParameterError(f"A token of more than {MAX_COOKIE} characters fits no cookie.")
-    lasts = None if asker.expires_at is None else max(0, int(asker.expires_at - time.time()))
+    lasts = None
+    if asker.expires_at is not None:
+        lasts = max(0, int(asker.expires_at - utc_now().timestamp()))
     response.set_cookie(
         SESSION, token, max_age=lasts, path="/", secure=True, httponly=True, samesite="strict"
     )
