@@ -75,12 +75,16 @@ class NameSearch:
         return None
 
     async def index_some(self, limit: int) -> int:
-        """Give keys to documents that have none; returns how many it found."""
+        """Give keys to documents that have none; returns to how many.
+
+        Where somebody else was faster, or the name has changed, nothing is written.
+        """
         found = self._files.find({KEYS: None}, {"name": 1}).hint(BY_NAME).limit(limit)
         documents = await found.to_list(None)
-        if documents:
-            await self._files.bulk_write(list(map(self._indexed, documents)), ordered=False)
-        return len(documents)
+        if not documents:
+            return 0
+        written = await self._files.bulk_write(list(map(self._indexed, documents)), ordered=False)
+        return int(written.modified_count)
 
     def _indexed(self, document: Mapping[str, Any]) -> Any:
         """Return the write that gives keys to a document, unless its name has changed since.

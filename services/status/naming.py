@@ -18,12 +18,18 @@ SHARE = 9
 projector has MongoDB for itself."""
 
 INTERVAL = 1.0
-"""Seconds between two looks for documents without keys, once all have them: an index has just
-those."""
+"""Seconds between two looks for documents without keys, once few are left or another pod gives
+them theirs: an index has just those."""
 
 
 class NameIndexer:
-    """Indexes the names of all files."""
+    """Indexes the names of all files.
+
+    Every status pod runs one, and nobody claims anything: pods that look at the same moment find
+    the same documents, and each is written by one of them, since a write needs a document without
+    keys. What the others lose is a look at `AT_ONCE` documents and writes that match nothing. A pod
+    that wrote less than half of what it may steps back for `INTERVAL`: so one at most goes on.
+    """
 
     def __init__(self, store: FileStore) -> None:
         self._store = store
@@ -39,4 +45,10 @@ class NameIndexer:
             indexed = await self._store.index_names(AT_ONCE)
             loop.succeeded()
             took = time.monotonic() - begun
-            await asyncio.sleep(SHARE * took if indexed == AT_ONCE else max(INTERVAL, SHARE * took))
+            await asyncio.sleep(pause_after(indexed, took))
+
+
+def pause_after(indexed: int, took: float) -> float:
+    """Seconds to pause after a step of so many seconds that gave keys to so many documents."""
+    is_busy = indexed > AT_ONCE // 2
+    return SHARE * took if is_busy else max(INTERVAL, SHARE * took)

@@ -283,7 +283,7 @@ class FileStore:
 
     @translated
     async def index_names(self, limit: int) -> int:
-        """Give search keys to documents that have none; returns how many it found."""
+        """Give search keys to documents that have none; returns to how many."""
         return await self._names.index_some(limit)
 
     @translated

@@ -1,5 +1,6 @@
 """Files are found by a part of their names, in whatever letters, and by an index."""
 
+import asyncio
 import unicodedata
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,6 +14,7 @@ from services.status import name_search
 from services.status.access import Visibility
 from services.status.names import KEY, KEYS, LAST, NO_KEYS, STRIDE, folded, name_fields, windows
 from services.status.names import by_keys as condition_of
+from services.status.naming import AT_ONCE, INTERVAL, SHARE, pause_after
 from services.status.projection import Status, fold
 from services.status.query import Cursor, Query, Sort
 from services.status.store import FileStore
@@ -171,6 +173,27 @@ async def test_a_name_that_was_erased_meanwhile_gets_no_keys(store: FileStore) -
     document = await store._files.find_one({"_id": file_id})
     assert document is not None
     assert "secret" not in str(document)
+
+
+async def test_pods_that_index_the_same_names_write_each_document_once(
+    store: FileStore, settings: Settings
+) -> None:
+    await store.save([(None, named(f"report {number}")) for number in range(60)])
+    pods = [store, *(FileStore(settings) for _ in range(3))]
+    written = await asyncio.gather(*(pod.index_names(limit=60) for pod in pods))
+    for pod in pods[1:]:
+        pod.close()
+    assert sum(written) == 60
+    assert await store._files.count_documents({KEYS: None}) == 0
+    assert len(await names(store, "report")) == 60
+
+
+def test_of_pods_that_index_the_same_names_one_goes_on_and_the_others_step_back() -> None:
+    assert pause_after(AT_ONCE, took=0.1) == SHARE * 0.1
+    assert pause_after(AT_ONCE // 2 + 1, took=0.1) == SHARE * 0.1
+    for few in (0, AT_ONCE // 2):
+        assert pause_after(few, took=0.1) == INTERVAL
+        assert pause_after(few, took=10.0) == SHARE * 10.0
 
 
 @pytest.mark.usefixtures("number")
