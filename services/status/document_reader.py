@@ -22,6 +22,11 @@ CATCH_UP = 60.0
 """Seconds after an outage during which the projector may still be catching up."""
 
 
+MAX_UNSTORED = 1000
+"""Records that the projector may have yet to store when states are dropped. What is dropped changed
+before the last change of 50,000 others, and so stands well before these in its partition."""
+
+
 class DocumentReader:
     """Reads documents by id while MongoDB answers, and remembers when it did not."""
 
@@ -33,13 +38,20 @@ class DocumentReader:
         self.is_away = False
         """True if the last read failed."""
 
-    def is_caught_up(self, now: float) -> bool:
-        """Return True if the projector has had time to catch up after the last outage.
+    def is_caught_up(self, now: float, *, unstored: int | None) -> bool:
+        """Return True if the projector has stored the states that changed least recently.
+
+        One that is dropped before that is lost until the projector comes to it: its file would be
+        answered as it was before, or 404. A minute after an outage the projector has normally
+        caught up; after a long one it may not have, which its lag tells. Where the lag is not
+        known, Kafka does not answer, and the tail brings little that would have to be held.
 
         Args:
             now: monotonic seconds.
+            unstored: records that the projector has yet to store; None if that is not known.
         """
-        return not self.is_away and now - self._failed_at > CATCH_UP
+        has_had_time = not self.is_away and now - self._failed_at > CATCH_UP
+        return has_had_time and (unstored is None or unstored <= MAX_UNSTORED)
 
     async def read(self, file_ids: Collection[str]) -> dict[str, Status] | None:
         """Return the documents that exist, or None if MongoDB does not answer."""

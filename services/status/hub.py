@@ -43,7 +43,9 @@ MAX_SET_ASIDE = 20_000
 
 MAX_HELD_MEANWHILE = 2 * MAX_HELD
 """States that are held while MongoDB is away, some 300 MB: none may be dropped that the projector
-has not stored. With more the tail waits in Kafka."""
+has not stored. With more the tail waits in Kafka. Once MongoDB answers, a projector that lags must
+neither hold up the tail nor fill the memory: with more, the least recent ones are dropped all the
+same, and are answered by what MongoDB has of them until the projector has caught up."""
 
 
 class Hub:
@@ -52,6 +54,8 @@ class Hub:
     def __init__(self, store: FileStore, *, max_subscribers: int, max_per_client: int) -> None:
         # Called with the states that are told, and with monotonic seconds.
         self.on_told: Callable[[Sequence[Update], float], None] = lambda _, __: None
+        # How many records the projector has yet to store; None if that is not known.
+        self.unstored: Callable[[], int | None] = lambda: None
         # Where files are looked for that neither MongoDB nor the tail knows.
         self.outbox: Outbox | None = None
         self._store = store
@@ -174,7 +178,8 @@ class Hub:
             read=read,
             now=now,
             unread=unknown if stored is None else (),
-            may_drop=self._documents.is_caught_up(now),
+            may_drop=self._documents.is_caught_up(now, unstored=self.unstored())
+            or (self._overlay.held > MAX_HELD_MEANWHILE and not self._documents.is_away),
         )
         self._publish(told, now)
 

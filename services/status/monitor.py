@@ -71,6 +71,11 @@ class Monitor:
         """The lags as of some seconds ago at most; None if they are not known."""
         return self._lags if time.monotonic() - self._seen_at <= FRESH else None
 
+    @property
+    def unstored(self) -> int | None:
+        """Records that the projectors have yet to store; None if that is not known."""
+        return None if (lags := self.lags) is None else sum(lags[PROJECTOR].values())
+
     async def run(self, loop: RunningLoop) -> None:
         """Look again and again, until cancelled.
 

@@ -229,7 +229,8 @@ class Overlay:
             read: how far the log is read with these events.
             now: monotonic seconds.
             unread: those of the files that are not held for which MongoDB could not be asked.
-            may_drop: whether the projector has stored what would be dropped.
+            may_drop: whether the projector has stored what would be dropped, which only the caller
+                can know.
         """
         told: list[Update] = []
         for each in events:

@@ -1,4 +1,4 @@
-"""An id that was just handed out is waited for without MongoDB: the tail brings its upload."""
+"""What the tail has is known without MongoDB: an id just handed out is waited for, none is lost."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from services.status import hub as hub_module
 from services.status.access import EVERYTHING
 from services.status.api import batches, files
 from services.status.cursor import TOPICS, Partition
+from services.status.document_reader import MAX_UNSTORED
 from services.status.filter import Filter
 from services.status.hub import Hub
 from services.status.overlay import Observed
@@ -173,6 +175,23 @@ async def test_a_part_of_a_batch_does_not_pass_for_the_whole(
     dropped = new_file_id()
     await bring(hub, new_file_id(), new_file_id(), batch_id=dropped)
     await refuses(hub, dropped)
+
+
+@pytest.mark.parametrize(
+    ("unstored", "most", "held"),
+    [(None, 99, 1), (0, 99, 1), (MAX_UNSTORED, 99, 1), (10_000, 99, 4), (10_000, 3, 1)],
+)
+async def test_nothing_is_dropped_that_a_projector_which_lags_has_not_stored(
+    monkeypatch: pytest.MonkeyPatch, *, unstored: int | None, most: int, held: int
+) -> None:
+    monkeypatch.setattr("services.status.overlay.MAX_HELD", 1)
+    monkeypatch.setattr(hub_module, "MAX_HELD_MEANWHILE", most)
+    hub, _ = a_hub(no_documents)
+    hub.unstored = lambda: unstored
+    files_of_tail = [new_file_id() for _ in range(4)]
+    await bring(hub, *files_of_tail)
+    await hub.observe([], {})
+    assert sum(hub.held(each, EVERYTHING) is not None for each in files_of_tail) == held
 
 
 async def no_documents() -> dict[str, Status]:
