@@ -26,6 +26,10 @@ EXPOSED = (
 )
 """Headers that a page may read, beside those that it always may."""
 
+STATE = "cors"
+"""Name under which the lifespan of an application yields its policy, for the refusals of the HTTP
+parser: no middleware sees them."""
+
 MAX_AGE = 600
 """Seconds for which a browser remembers the answer to a preflight."""
 
@@ -68,6 +72,26 @@ class CorsPolicy:
             return ANY
         return origin if origin_of(origin) in self.origins else None
 
+    def allow(self, allowed: str) -> dict[str, str]:
+        """Return the headers that allow a page to read an answer; see `allowed`."""
+        headers = {"Access-Control-Allow-Origin": allowed}
+        if self.credentials:
+            headers["Access-Control-Allow-Credentials"] = "true"
+        return headers
+
+    def mark(self, headers: MutableHeaders, origin: str | None) -> None:
+        """Say in the headers of an answer whether the page that asked may read it.
+
+        Args:
+            origin: of the page, as its browser sent it; None if the request names none.
+        """
+        if ANY not in self.origins:  # A cache must not give one page what another was answered.
+            headers.add_vary_header("Origin")
+        allowed = None if origin is None else self.allowed(origin)
+        if allowed is not None:
+            headers.update(self.allow(allowed))
+            headers["Access-Control-Expose-Headers"] = ", ".join(self.exposed)
+
 
 class Cors:
     """Middleware that answers preflights, and tells browsers who may read an answer."""
@@ -91,26 +115,12 @@ class Cors:
         await self.app(scope, receive, self._telling(send, origin))
 
     def _telling(self, send: Send, origin: str | None) -> Send:
-        allowed = None if origin is None else self._policy.allowed(origin)
-        varies = ANY not in self._policy.origins
-
         async def tell(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                if varies:  # A cache must not give one page what another was answered.
-                    headers.add_vary_header("Origin")
-                if allowed is not None:
-                    headers.update(self._allow(allowed))
-                    headers["Access-Control-Expose-Headers"] = ", ".join(self._policy.exposed)
+                self._policy.mark(MutableHeaders(scope=message), origin)
             await send(message)
 
         return tell
-
-    def _allow(self, allowed: str) -> dict[str, str]:
-        headers = {"Access-Control-Allow-Origin": allowed}
-        if self._policy.credentials:
-            headers["Access-Control-Allow-Credentials"] = "true"
-        return headers
 
     def _preflight(self, headers: Headers, origin: str, path: str) -> Response:
         allowed = self._policy.allowed(origin)
@@ -118,7 +128,7 @@ class Cors:
             refusal = ForeignOriginError(f"{origin[:200]} is not among WAYBILL_CORS_ORIGINS.")
             response: Response = problem_response(refusal, instance=path)
         else:
-            response = Response(headers=self._allow(allowed))
+            response = Response(headers=self._policy.allow(allowed))
             response.headers["Access-Control-Allow-Methods"] = METHODS
             response.headers["Access-Control-Max-Age"] = str(MAX_AGE)
             asked = headers.get("access-control-request-headers", "")

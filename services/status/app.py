@@ -93,7 +93,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     projector = Projector(store, publisher, parse=parse_once)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[State]:  # noqa: ARG001
+    async def lifespan(app: LastingApp) -> AsyncIterator[State]:
         runs = Runs(hub, publisher)
         cancellations = Cancellations(hub, publisher)
         deletions = Deletions(hub, publisher)
@@ -161,6 +161,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
                 monitor=monitor,
                 auditor=auditor,
                 supervisor=supervisor,
+                cors=app.cors,
             )
         await outbound.close()
         store.close()

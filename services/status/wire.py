@@ -97,7 +97,8 @@ class HttpProtocol(BoundedHttpProtocol):
         # For uvicorn the client has gone: it expects no more of the answer.
         self.cycle.disconnected = True
         self.cycle.message_event.set()
-        self._clear_timers()
+        self._clear_timer()
+        self._reader.end()
         self._let_go()
         return True
 

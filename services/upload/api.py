@@ -21,6 +21,7 @@ from services.upload.resumable import Resumable
 from services.upload.settings import UploadSettings
 from services.upload.waybills import Accepted, StoredFile
 from shared.auth import Asker, Authenticator
+from shared.cors import CorsPolicy
 from shared.outbound import Outbound
 from shared.principal import Principal, Scope
 from shared.problems import ERROR_RESPONSES
@@ -42,6 +43,7 @@ class State(TypedDict):
     deposits: Deposits
     outbound: Outbound
     status_url: str
+    cors: CorsPolicy
 
 
 router = APIRouter(tags=["upload"])

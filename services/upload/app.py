@@ -52,6 +52,8 @@ def create_app(settings: UploadSettings) -> FastAPI:
     )
     link = KafkaLink(publisher, settings.kafka)
     supervisor = Supervisor(kill=settings.chaos_kill_loop)
+    exposed = tuple(dict.fromkeys((*EXPOSED, *tus.ANSWER_HEADERS)))
+    cors = replace(settings.cors_policy, exposed=exposed)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
@@ -109,12 +111,12 @@ def create_app(settings: UploadSettings) -> FastAPI:
                 deposits=deposits,
                 outbound=outbound,
                 status_url=settings.status_url.rstrip("/"),
+                cors=cors,
             )
 
     app = StraightUploads(title="Waybill upload", lifespan=lifespan)
     app.state.supervisor = supervisor
-    exposed = tuple(dict.fromkeys((*EXPOSED, *tus.ANSWER_HEADERS)))
-    app.add_middleware(Cors, policy=replace(settings.cors_policy, exposed=exposed))
+    app.add_middleware(Cors, policy=cors)
     app.add_middleware(HeadAsGet)
     problems.install(app)
     app.include_router(api.router)

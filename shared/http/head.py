@@ -44,6 +44,9 @@ _TAB = re.compile(rb"\n(?:content-length|transfer-encoding|host):[^\n]*\t", re.I
 removes it."""
 
 
+_ORIGIN = re.compile(rb"\r\norigin:([^\r\n]{0,300})(?=\r\n)", re.IGNORECASE)
+
+
 class Framing(NamedTuple):
     """Where the body ends."""
 
@@ -166,6 +169,12 @@ def path_of(url: bytes) -> bytes:
     """Return the path of a target in origin form, as the application is given it."""
     path = url.partition(b"?")[0]
     return unquote_to_bytes(path) if b"%" in path else path
+
+
+def origin_in(head: bytes) -> str | None:
+    """Return the origin that a head names, whole or not; None if it names none or several."""
+    found = _ORIGIN.findall(head)
+    return found[0].decode("latin-1").strip(" \t") if len(found) == 1 else None
 
 
 def wants_websocket(method: bytes, version: str, headers: Headers) -> bool:

@@ -4,8 +4,7 @@ The parser sees heads only. Where a body ends is decided here, by its `Content-L
 chunks, so that no upgrade, leniency or trailer of the parser can move it. A connection has one
 request at a time: what a client sends ahead waits until the answer before it is complete. An answer
 that comes before the end of its request's body is marked `Connection: close`; the rest is read and
-discarded for a while, or the client would lose the answer in a connection reset (nginx calls this a
-lingering close).
+discarded for a while (a lingering close), or the client would lose the answer in a reset.
 """
 
 import asyncio
@@ -14,30 +13,33 @@ from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from shared.cors import STATE as CORS
 from shared.errors import RefusedError
 from shared.http import limits
 from shared.http.chunked import ChunkedBody
+from shared.http.half_closed import HalfClosedTransport, is_owed_an_answer, is_stream
 from shared.http.head import (
     BODILESS,
     Framing,
     check_target,
     origin_form,
+    origin_in,
     path_of,
     read_framing,
     wants_websocket,
 )
 from shared.http.lingering import LingeringTransport
+from shared.http.refusal_answer import refusal_answer
 from shared.http.refusals import (
-    BodyTooLargeError,
     HeadTooLargeError,
     MalformedRequestError,
-    RequestTimeoutError,
     UnsupportedVersionError,
+    too_large,
+    too_late,
 )
 from shared.http.slow_reader import SlowReaderMixin, SlowReaderWatch
-from shared.problems import problem_response
 from shared.telemetry import HTTP_REFUSED
 
 log = logging.getLogger(__name__)
@@ -66,11 +68,13 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
     _chunks: ChunkedBody | None = None
     _framing: Framing = BODILESS
     _head = b""
-    """The head that is being parsed."""
+    """The head that is being parsed, or is refused."""
     _is_begun = False
     """Whether the application has it."""
     _refusal: RefusedError | None = None
     _is_websocket = False
+    _is_half_closed = False
+    """Whether the client sends no more."""
     _keeps_alive = True
 
     def is_streamed(self) -> bool:
@@ -86,11 +90,30 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called when the connection has ended."""
-        self._clear_timers()
+        self._clear_timer()
+        self._reader.end()
         self._partial, self._held = bytearray(), b""
         super().connection_lost(exc)
         # What would keep us alive until the garbage collector looks, which it does seldom.
         self.cycle = self._refusal = self._chunks = None  # type: ignore[assignment]
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Called when the client sends no more; True if it waits for an answer, which it gets."""
+        self._is_half_closed = True
+        return self._answers_half_closed()
+
+    def _answers_half_closed(self) -> bool:
+        """Prepare the rest of an answer to a client that sends no more; False if there is none."""
+        if self.cycle is None or not is_owed_an_answer(self.cycle):
+            return False
+        self.cycle.transport = cast("Any", HalfClosedTransport(self.transport, self._end_stream))
+        return True
+
+    def _end_stream(self) -> None:
+        if is_stream(self.cycle):
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Called when bytes have come."""
@@ -127,6 +150,7 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
         if end < 0:
             return self._read_partial_head(data)
         if end > limits.MAX_HEAD:
+            self._head = data[: end + 2]
             raise HeadTooLargeError(f"The head has more than {limits.MAX_HEAD} bytes.")
         if self._timer is not None:
             self._clear_timer()
@@ -170,12 +194,11 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
             raise self._refusal or MalformedRequestError(
                 f"The head cannot be read: {error}."
             ) from error
-        finally:
-            self._head = b""
         if self._refusal is not None:
             raise self._refusal
         if not self._is_begun:
             raise MalformedRequestError("The head cannot be read.")
+        self._head = b""
         if self._is_websocket:
             self._state = _WEBSOCKET
             self.handle_websocket_upgrade()
@@ -198,7 +221,7 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
                 method, version
             )
             if self._framing.length > limits.MAX_BODY and not self.is_streamed():
-                raise _too_large(self._framing.length)
+                raise too_large(self._framing.length)
         except RefusedError as error:
             self._refusal = error
             return
@@ -255,7 +278,7 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
         content, rest = self._chunks.feed(data)
         self._received += len(content)
         if self._received > limits.MAX_BODY and not self.is_streamed():
-            raise _too_large(self._received)
+            raise too_large(self._received)
         if content:
             self._deliver(content)
         if self._chunks.is_complete:
@@ -302,6 +325,8 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
             if self._held:
                 held, self._held = self._held, b""
                 self.data_received(held)
+            if self._is_half_closed and not self._answers_half_closed():
+                self.transport.close()
 
     def timeout_keep_alive_handler(self) -> None:
         """Called when no other request came for a while."""
@@ -335,7 +360,8 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
             is_started, cycle.disconnected = cycle.response_started, True
             cycle.message_event.set()
         self._clear_timer()
-        self._partial, self._held = bytearray(), b""
+        origin = self._origin()
+        self._head, self._partial, self._held = b"", bytearray(), b""
         if self.transport.is_closing():
             return
         if is_started:
@@ -343,12 +369,16 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
             self._reader.begin(self.transport)
             return
         path = self.url.partition(b"?")[0] if self._state != _HEAD or self._refusal else b""
-        response = problem_response(error, instance=path.decode("ascii", errors="replace"))
-        lines = [STATUS_LINE[error.status]]
-        lines += [b"%b: %b\r\n" % header for header in response.raw_headers]
-        lines += [b"connection: close\r\n\r\n", bytes(response.body)]
-        self.transport.write(b"".join(lines))
+        cors = self.app_state.get(CORS)
+        self.transport.write(refusal_answer(error, path=path, origin=origin, cors=cors))
         self.linger()
+
+    def _origin(self) -> str | None:
+        """Return the origin of the page that sent the present request, if its head names one."""
+        if self._state == _HEAD:
+            return origin_in(self._head or bytes(self._partial))
+        found = (value for name, value in self.headers if name == b"origin")
+        return next((value.decode("latin-1") for value in found), None)
 
     def _set_timer(self, seconds: float) -> None:
         self._clear_timer()
@@ -359,26 +389,12 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
 
-    def _clear_timers(self) -> None:
-        self._clear_timer()
-        self._reader.end()
-
     def _on_timeout(self) -> None:
         self._timer = None
         if self._state == _OVER:
             self.transport.close()
             self._reader.begin(self.transport)
         elif self._state == _HEAD:
-            self._refuse(_too_late("head", limits.HEAD_SECONDS))
+            self._refuse(too_late("head", limits.HEAD_SECONDS))
         else:
-            self._refuse(_too_late("body", limits.BODY_SECONDS))
-
-
-def _too_large(size: int) -> BodyTooLargeError:
-    return BodyTooLargeError(
-        f"The body has {size} bytes or more; this endpoint accepts {limits.MAX_BODY}."
-    )
-
-
-def _too_late(part: str, seconds: float) -> RequestTimeoutError:
-    return RequestTimeoutError(f"The {part} was not complete after {seconds:g} seconds.")
+            self._refuse(too_late("body", limits.BODY_SECONDS))

@@ -13,6 +13,7 @@ known.
 """
 
 from shared.errors import RefusedError
+from shared.http import limits
 
 
 class MalformedRequestError(RefusedError):
@@ -53,3 +54,15 @@ class RequestTimeoutError(RefusedError):
 
     code = "request_timeout"
     status = 408
+
+
+def too_large(size: int) -> BodyTooLargeError:
+    """Return the refusal of a body with so many bytes or more."""
+    return BodyTooLargeError(
+        f"The body has {size} bytes or more; this endpoint accepts {limits.MAX_BODY}."
+    )
+
+
+def too_late(part: str, seconds: float) -> RequestTimeoutError:
+    """Return the refusal of a part of a request that took longer than so many seconds."""
+    return RequestTimeoutError(f"The {part} was not complete after {seconds:g} seconds.")

@@ -19,6 +19,7 @@ from services.status.webhooks.registry import Webhooks
 from shared.accesserrors import ForeignOriginError
 from shared.auth import Asker, Authenticator
 from shared.blobs import BlobStore
+from shared.cors import CorsPolicy
 from shared.errors import CatchingUpError
 from shared.origins import is_own, origin_of
 from shared.outbound import Outbound
@@ -45,6 +46,7 @@ class State(TypedDict):
     monitor: Monitor
     auditor: Auditor
     supervisor: Supervisor
+    cors: CorsPolicy | None
 
 
 def _fetch(name: str) -> Any:

@@ -5,6 +5,7 @@ import hashlib
 import os
 import select
 import socket
+import struct
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -240,9 +241,13 @@ async def test_what_came_before_the_client_went_is_given_out(
 async def test_an_application_learns_that_nobody_waits_for_its_answer(
     port: int, application: Application
 ) -> None:
+    """By a reset: a client that only sends no more may still wait for its answer."""
     async with connected(port) as client:
         await client.send(head_of(len(MUCH), "/gone"), MUCH)
         seen = await until_given(application, len(MUCH))
+        connection = client.writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.writer.transport.abort()
     application.may_answer.set()
 
     async with asyncio.timeout(PATIENCE):
