@@ -15,6 +15,7 @@ from uuid import UUID
 from shared.bloberrors import BlobMissingError
 from shared.blobs import BlobStore
 from shared.consuming import UNAVAILABLE, note_error
+from shared.deadlines import blob_store_answers, kafka_answers
 from shared.events import AnyEvent, Event, FileUploaded
 from shared.publishing import Publisher
 from shared.reading import UnreadableEventError, parse
@@ -98,14 +99,20 @@ async def relay_commands(blobs: BlobStore, publisher: Publisher) -> int:
         BlobStoreUnavailableError, KafkaUnavailableError: what was not published goes on waiting.
     """
     of_files: dict[str, list[str]] = defaultdict(list)
-    for key in await blobs.keys(f"{COMMANDS}/"):
+    async with blob_store_answers():
+        found = await blobs.keys(f"{COMMANDS}/")
+    for key in found:
         of_files[key.split("/")[1]].append(key)
     for file_id, keys in of_files.items():
         try:
             for key in keys:
-                for event in await _read(blobs, key):
-                    await publisher.publish(event)
-                await blobs.delete(key)
+                async with blob_store_answers():
+                    events = await _read(blobs, key)
+                for event in events:
+                    async with kafka_answers(f"to take a command about {file_id}"):
+                        await publisher.publish(event)
+                async with blob_store_answers():
+                    await blobs.delete(key)
         except UNAVAILABLE:
             raise
         except Exception as error:

@@ -141,8 +141,7 @@ class Outbox:
 
     async def _publish_waiting(self) -> None:
         # First what users want no more: a processor that finds the request begins nothing.
-        async with blob_store_answers():
-            await relay_commands(self._blobs, self._publisher)
+        await relay_commands(self._blobs, self._publisher)
         async with blob_store_answers():
             keys = await self._blobs.keys(f"{PREFIX}/")  # The ids are sorted by time.
         self._count(len(keys))

@@ -1,7 +1,12 @@
 """Commands that wait for Kafka: none is lost, and none holds up those about other files."""
 
+import asyncio
+
+import pytest
+
+from shared import deadlines
 from shared.blobs import open_blob_store
-from shared.errors import EventTooLargeError
+from shared.errors import BlobStoreUnavailableError, EventTooLargeError, KafkaUnavailableError
 from shared.events import Event, new_file_id
 from shared.outbox import keep_command, relay_commands, waiting_commands
 from shared.publishing import Publisher
@@ -39,3 +44,26 @@ async def test_a_command_that_cannot_be_published_holds_up_no_other_file_and_sta
     await relay_commands(blobs, kafka)
     assert kafka.taken == [other, refused]
     assert await blobs.keys("outbox-commands/") == [f"outbox-commands/{newer}/c1.json"]
+
+
+@pytest.mark.parametrize("hangs", ["Kafka", "the blob store"])
+async def test_a_relay_that_waits_too_long_names_the_part_that_did_not_answer(
+    hangs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadlines, "KAFKA_ANSWERS_WITHIN", 0.05)
+    monkeypatch.setattr(deadlines, "BLOB_STORE_ANSWERS_WITHIN", 0.05)
+    blobs, kafka, file_id = open_blob_store(Settings(blobs="memory://")), Kafka(), new_file_id()
+    await keep_command(blobs, file_id, "c1", [about(file_id, cancel_requested())])
+
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    if hangs == "Kafka":
+        monkeypatch.setattr(kafka, "publish", hang)
+    else:
+        monkeypatch.setattr(blobs, "get", hang)
+    expected = KafkaUnavailableError if hangs == "Kafka" else BlobStoreUnavailableError
+    async with asyncio.timeout(20):
+        with pytest.raises(expected):
+            await relay_commands(blobs, kafka)
+    assert len(await blobs.keys("outbox-commands/")) == 1
