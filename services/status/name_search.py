@@ -8,6 +8,8 @@ from typing import Any
 
 from services.status.names import KEYS, by_keys, name_fields, windows
 from services.status.query import Sort
+from shared.ids import file_id_age
+from shared.moments import utc_now
 
 BY_NAME = "by_name"
 """The index of the keys of names."""
@@ -74,13 +76,19 @@ class NameSearch:
                 return condition
         return None
 
-    async def index_some(self, limit: int) -> int:
+    async def index_some(self, limit: int, *, older_than: float) -> int:
         """Give keys to documents that have none; returns to how many.
 
         Where somebody else was faster, or the name has changed, nothing is written.
+
+        Args:
+            limit: documents to look at; those that were stored first come first.
+            older_than: seconds since the upload; younger files are left as they are.
         """
         found = self._files.find({KEYS: None}, {"name": 1}).hint(BY_NAME).limit(limit)
-        documents = await found.to_list(None)
+        now = utc_now()
+        ages = [(each, file_id_age(each["_id"], now)) for each in await found.to_list(None)]
+        documents = [each for each, age in ages if age is None or age >= older_than]
         if not documents:
             return 0
         written = await self._files.bulk_write(list(map(self._indexed, documents)), ordered=False)

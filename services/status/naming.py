@@ -1,7 +1,8 @@
-"""The name index: gives search keys to the documents that the projector wrote without them.
+"""The name index: gives search keys to the documents that have none.
 
-The keys cost MongoDB more than the document, so the projector leaves them out, and a burst of
-uploads is not held up by them. Searches find documents without keys as well; see `names.py`.
+A file gets its keys with its end, in the same write. This loop gives them to files that are under
+way for long, and to documents of versions that made none. Searches find documents without keys as
+well; see `names.py`.
 """
 
 import asyncio
@@ -9,6 +10,10 @@ import time
 
 from services.status.store import FileStore
 from shared.supervision import RunningLoop
+
+UNDER_WAY = 60.0
+"""Seconds since its upload in which a file is left to get its keys with its end: keys that are
+written for themselves cost MongoDB as much as all else that is written of a short file."""
 
 AT_ONCE = 500
 """Documents between two pauses."""
@@ -23,7 +28,7 @@ them theirs: an index has just those."""
 
 
 class NameIndexer:
-    """Indexes the names of all files.
+    """Indexes the names of files that have not ended soon.
 
     Every status pod runs one, and nobody claims anything: pods that look at the same moment find
     the same documents, and each is written by one of them, since a write needs a document without
@@ -42,7 +47,7 @@ class NameIndexer:
         """
         while True:
             begun = time.monotonic()
-            indexed = await self._store.index_names(AT_ONCE)
+            indexed = await self._store.index_names(AT_ONCE, older_than=UNDER_WAY)
             loop.succeeded()
             took = time.monotonic() - begun
             await asyncio.sleep(pause_after(indexed, took))

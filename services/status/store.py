@@ -282,9 +282,9 @@ class FileStore:
         return Page(list(readable(documents[:limit])), behind)
 
     @translated
-    async def index_names(self, limit: int) -> int:
+    async def index_names(self, limit: int, *, older_than: float = 0.0) -> int:
         """Give search keys to documents that have none; returns to how many."""
-        return await self._names.index_some(limit)
+        return await self._names.index_some(limit, older_than=older_than)
 
     @translated
     async def counts(self, visible_to: Visibility = EVERYTHING) -> dict[State, int]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from services.status.names import KEPT
+from services.status.names import KEPT, KEYS, name_fields
 from services.status.position import as_integers
 from services.status.projection import Status
 from shared.telemetry import UNREADABLE_DOCUMENTS
@@ -68,9 +68,9 @@ def compare_and_set(read: Status, new: Status) -> list[dict[str, Any]]:
     condition stood in the filter: that took half the time of a write.
     """
     is_as_read = {"$eq": [PRESENT, {"$literal": list(compared(read).values())}]}
-    # The keys of a name stay as long as it does; those of a new one are not made here.
-    kept = KEPT if read.name == new.name else {}
-    document = {"$mergeObjects": [{"$literal": to_document(new)}, kept]}
+    document: dict[str, Any] = {"$literal": to_document(new)}
+    if KEYS not in document["$literal"] and read.name == new.name:
+        document = {"$mergeObjects": [document, KEPT]}
     return [{"$replaceWith": {"$cond": [is_as_read, document, "$$ROOT"]}}]
 
 
@@ -105,6 +105,8 @@ def to_document(status: Status) -> dict[str, Any]:
         document["shares"] = _shares(status)
     if status.deleted_at is not None:
         document["to_erase"] = True
+    if status.status.is_terminal:
+        document |= name_fields(status.name)
     return document
 
 

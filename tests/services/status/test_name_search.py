@@ -20,7 +20,7 @@ from services.status.query import Cursor, Query, Sort
 from services.status.store import FileStore
 from shared.events import StatusEvent, new_file_id
 from shared.settings import Settings
-from tests.support.builders import about, deleted, processing, uploaded
+from tests.support.builders import about, completed, deleted, processing, uploaded
 
 LETTERS = st.text("ab.é\u0301ÀßΣς漢 \U0001f600", max_size=40)
 
@@ -156,6 +156,32 @@ async def test_a_change_of_the_status_keeps_the_keys_of_the_name(store: FileStor
     document = await store._files.find_one({"_id": file_id})
     assert document is not None
     assert (document[KEYS], document.get("name_folded")) == (NO_KEYS, None)
+
+
+async def test_a_file_gets_its_keys_with_its_end(store: FileStore) -> None:
+    ids = [new_file_id(), new_file_id()]
+    told: list[StatusEvent] = [uploaded(name="Größe.txt"), processing(), completed()]
+    for file_id, first in zip(ids, (2, 3), strict=True):  # at once, or after it was stored
+        log = [(about(file_id, event), place) for place, event in enumerate(told)]
+        before = fold(None, log[:first])
+        after = fold(None, log)
+        assert before is not None
+        assert after is not None
+        await store.save([(None, before)])
+        if after != before:
+            await store.save([(before, after)])
+    for file_id in ids:
+        document = await store._files.find_one({"_id": file_id})
+        assert document is not None
+        assert document[KEYS] == name_fields("Größe.txt")[KEYS]
+    assert await store.index_names(limit=9) == 0
+
+
+async def test_a_file_that_may_soon_end_is_left_without_keys(store: FileStore) -> None:
+    await store.save([(None, named("young.txt"))])
+    assert await store.index_names(limit=9, older_than=3600) == 0
+    assert await names(store, "young") == ["young.txt"]
+    assert await store.index_names(limit=9, older_than=-3600) == 1
 
 
 async def test_a_name_that_was_erased_meanwhile_gets_no_keys(store: FileStore) -> None:
