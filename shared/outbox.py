@@ -16,9 +16,11 @@ from shared.bloberrors import BlobMissingError
 from shared.blobs import BlobStore
 from shared.consuming import UNAVAILABLE, note_error
 from shared.deadlines import blob_store_answers, kafka_answers
+from shared.errors import DamagedUploadError
 from shared.events import AnyEvent, Event, FileUploaded
 from shared.publishing import Publisher
 from shared.reading import UnreadableEventError, parse
+from shared.telemetry import OUTBOX_DAMAGED
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +52,35 @@ async def waiting_upload(blobs: BlobStore, file_id: str) -> FileUploaded | None:
 
     Raises:
         BlobStoreUnavailableError: the blob store does not answer.
+        DamagedUploadError: it waits here, and cannot be read.
     """
     try:
         content = await blobs.get(upload_key(file_id))
     except BlobMissingError:
         return None
-    event = parse(content)
-    return event if isinstance(event, FileUploaded) else None
+    return read_upload(content, file_id)
+
+
+def read_upload(content: bytes, file_id: str) -> FileUploaded:
+    """The upload that was kept for a file.
+
+    Raises:
+        DamagedUploadError: it is not the upload of this file, or of another version.
+    """
+    key = upload_key(file_id)
+    try:
+        event = parse(content)
+    except UnreadableEventError as error:
+        raise _damaged(key, str(error)) from error
+    if not isinstance(event, FileUploaded) or event.file_id != file_id:
+        raise _damaged(key, "it is not the upload of this file")
+    return event
+
+
+def _damaged(key: str, reason: str) -> DamagedUploadError:
+    OUTBOX_DAMAGED.inc()
+    log.error("%s cannot be read, and stays: %s", key, reason)
+    return DamagedUploadError()
 
 
 async def keep_command(
@@ -74,7 +98,7 @@ async def keep_command(
 async def waiting_commands(blobs: BlobStore, file_id: str) -> list[AnyEvent]:
     """The events of the commands about a file that wait here, in their order.
 
-    Of a command that a newer version wrote, this one knows nothing.
+    Of a command that cannot be read, this one knows nothing; the relay does not pass over it.
 
     Raises:
         BlobStoreUnavailableError: the blob store does not answer.
@@ -85,7 +109,8 @@ async def waiting_commands(blobs: BlobStore, file_id: str) -> list[AnyEvent]:
         try:
             events += await _read(blobs, key)
         except UnreadableEventError as error:
-            log.warning("%s cannot be read by this version: %s", key, error)
+            OUTBOX_DAMAGED.inc()
+            log.error("%s cannot be read, and stays: %s", key, error)
     return events
 
 

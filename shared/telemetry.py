@@ -87,6 +87,10 @@ UPLOAD_BYTES = Counter("waybill_upload_bytes_total", "Bytes of accepted files.")
 OUTBOX = LoopGauge(
     "waybill_outbox_events", "Events that wait in the blob store for Kafka.", interval=30
 )
+OUTBOX_DAMAGED = Counter(
+    "waybill_outbox_damaged_total",
+    "Looks at entries of the outbox that cannot be read; each was logged, and they stay there.",
+)
 ATTEMPTS = Counter("waybill_attempts_total", "Attempts that ended, by outcome.", ["outcome"])
 IN_FLIGHT = Gauge("waybill_work_in_flight", "Records taken from Kafka and not yet finished.")
 WORKERS_LOST = Counter("waybill_workers_lost_total", "Worker processes that died or were killed.")

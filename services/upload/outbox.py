@@ -15,9 +15,9 @@ from services.upload.settings import UploadSettings
 from shared.bloberrors import BlobMissingError
 from shared.blobs import BlobStore
 from shared.deadlines import blob_store_answers
-from shared.errors import KafkaUnavailableError, UnavailableError
+from shared.errors import DamagedUploadError, KafkaUnavailableError, UnavailableError
 from shared.events import FileUploaded
-from shared.outbox import UPLOADS, file_id_of, relay_commands, upload_key
+from shared.outbox import UPLOADS, file_id_of, read_upload, relay_commands, upload_key
 from shared.publishing import Publisher
 from shared.supervision import RunningLoop
 from shared.telemetry import OUTBOX
@@ -161,10 +161,12 @@ class Outbox:
 
     async def _relay_one(self, key: str) -> None:
         file_id = file_id_of(key)
-        with suppress(BlobMissingError):  # Another pod was faster.
+        # Another pod may have been faster; what is damaged stays, and does not wait for Kafka.
+        with suppress(BlobMissingError, DamagedUploadError):
             async with blob_store_answers():
-                event = await self._blobs.get(key)
-            await self._publisher.put_back(self._topic, file_id, event)
+                content = await self._blobs.get(key)
+            read_upload(content, file_id)
+            await self._publisher.put_back(self._topic, file_id, content)
             async with blob_store_answers():
                 await self._blobs.delete(key)
         self._count(self._waiting - 1)

@@ -25,11 +25,12 @@ from shared.outbox import relay_commands, upload_key
 from shared.principal import Principal, Scope
 from shared.publishing import Publisher
 from shared.settings import Settings
+from shared.telemetry import OUTBOX_DAMAGED
 from shared.topics import CONTROL, LIFECYCLE
 from tests.services.processor.pods import processing_pod, types_of
 from tests.services.status.asking import status_path, wait_for
 from tests.services.upload.service import Service, running
-from tests.support.builders import about, uploaded
+from tests.support.builders import about, processing, uploaded
 from tests.support.consuming import consume, count
 from tests.support.kafka_line import KafkaLine, line_to
 from tests.support.serving import served, until_ready
@@ -120,6 +121,35 @@ async def test_a_cancelled_and_a_deleted_file_never_begin_once_kafka_is_back(
     assert set(types_of(events, unwanted)) == {"cancelled"}
     assert set(types_of(events, gone)) == {"cancelled", "deleted"}
     assert (await status.get(status_path(gone))).status_code == 410
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "of another file", "no upload"])
+async def test_an_upload_that_is_damaged_in_the_outbox_stays_known(
+    installation: Installation, settings: Settings, damage: str
+) -> None:
+    await installation.line.cut()
+    damaged, whole = [await installation.accepted() for _ in range(2)]
+    blobs = open_blob_store(settings)
+    content = await blobs.get(upload_key(damaged))
+    contents = {
+        "empty": b"",
+        "cut": content[:100],
+        "of another file": await blobs.get(upload_key(whole)),
+        "no upload": about(damaged, processing()).to_json(),
+    }
+    await blobs.put(upload_key(damaged), contents[damage])
+    before = OUTBOX_DAMAGED._value.get()
+    await installation.line.open()
+    assert (await wait_for(installation.status, whole, "pending")).status_code == 200
+    async with asyncio.timeout(30):
+        while await blobs.keys("outbox/") != [upload_key(damaged)]:
+            await asyncio.sleep(0.05)
+    answer = await installation.status.get(status_path(damaged))
+    assert (answer.status_code, answer.json()["code"]) == (500, "damaged_upload"), answer.text
+    assert "operator" in answer.json()["detail"]
+    assert OUTBOX_DAMAGED._value.get() > before
+    ready = await installation.upload.client.get("/health/ready")
+    assert ready.status_code == 200, ready.text
 
 
 async def test_a_command_that_came_too_late_for_the_relay_is_published_all_the_same(
