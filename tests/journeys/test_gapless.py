@@ -84,6 +84,12 @@ def test_what_is_told_again_after_a_break_is_no_repeat_and_over_one_connection_i
     assert kinds(*ALL[:2], ALL[1], *ALL[2:]) == ["repeat"]
 
 
+def test_a_state_that_knows_more_than_before_is_no_repeat() -> None:
+    richer = ALL[1]._replace(document=1)
+    assert kinds(*ALL[:2], richer, *ALL[2:]) == []
+    assert kinds(*ALL[:2], richer, richer, *ALL[2:]) == ["repeat"]
+
+
 def test_the_checker_finds_what_is_in_no_log() -> None:
     wrong = ALL[2]._replace(status="failed")
     assert "invented" in kinds(*ALL[:2], wrong, *ALL[2:])

@@ -25,6 +25,9 @@ class Seen(NamedTuple):
     status: str
     connection: int
     """The how-manieth connection of the observer it came over."""
+    document: int = 0
+    """Hash of all that was told. An event that does not lead may yet add a fact to the state that
+    is told, such as when the file's first attempt began; then the state is told once more."""
 
 
 @dataclass
@@ -96,7 +99,7 @@ def check(truth: Truth, observations: Iterable[Observation]) -> list[Problem]:
 
 
 def _repeats(observation: Observation) -> Iterator[Problem]:
-    """A state comes once over one connection, and again only where one broke."""
+    """A document comes once over one connection, and again only where one broke."""
     counts = Counter(observation.seen)
     for seen, times in counts.items():
         if times > 1:

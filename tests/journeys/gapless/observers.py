@@ -75,6 +75,7 @@ class Observer:
                         tuple(status["position"]),
                         status["status"],
                         self.connections,
+                        hash(orjson.dumps(status, option=orjson.OPT_SORT_KEYS)),
                     )
                     self.observation.seen.append(seen)
                     self.observation.heard_at.append(utc_now())
