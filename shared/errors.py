@@ -46,7 +46,6 @@
     │   ├── KeysUnavailableError            503
     │   ├── CatchingUpError                 503
     │   └── OverloadedError                 503
-    ├── DamagedUploadError       what was kept of an upload cannot be read: 500, for an operator
     ├── EventTooLargeError       what is to be recorded is larger than Kafka takes: say less
     └── WorkError                the work on a file went wrong: `shared/workerrors.py`
 
@@ -345,13 +344,6 @@ class UnavailableError(WaybillError):
     code = "unavailable"
     status = 503
     retry_after = 5
-
-
-class DamagedUploadError(WaybillError):
-    """The file was accepted, but what was kept of its upload cannot be read. Ask an operator."""
-
-    code = "damaged_upload"
-    status = 500
 
 
 class KafkaUnavailableError(UnavailableError):

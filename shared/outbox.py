@@ -16,7 +16,7 @@ from shared.bloberrors import BlobMissingError
 from shared.blobs import BlobStore
 from shared.consuming import UNAVAILABLE, note_error
 from shared.deadlines import blob_store_answers, kafka_answers
-from shared.errors import DamagedUploadError
+from shared.errors import WaybillError
 from shared.events import AnyEvent, Event, FileUploaded
 from shared.publishing import Publisher
 from shared.reading import UnreadableEventError, parse
@@ -26,6 +26,13 @@ log = logging.getLogger(__name__)
 
 UPLOADS = "outbox"
 COMMANDS = "outbox-commands"
+
+
+class DamagedUploadError(WaybillError):
+    """The file was accepted, but what was kept of its upload cannot be read. Ask an operator."""
+
+    code = "damaged_upload"
+    status = 500
 
 
 def upload_key(file_id: str) -> str:

@@ -15,9 +15,16 @@ from services.upload.settings import UploadSettings
 from shared.bloberrors import BlobMissingError
 from shared.blobs import BlobStore
 from shared.deadlines import blob_store_answers
-from shared.errors import DamagedUploadError, KafkaUnavailableError, UnavailableError
+from shared.errors import KafkaUnavailableError, UnavailableError
 from shared.events import FileUploaded
-from shared.outbox import UPLOADS, file_id_of, read_upload, relay_commands, upload_key
+from shared.outbox import (
+    UPLOADS,
+    DamagedUploadError,
+    file_id_of,
+    read_upload,
+    relay_commands,
+    upload_key,
+)
 from shared.publishing import Publisher
 from shared.supervision import RunningLoop
 from shared.telemetry import OUTBOX
