@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI, UploadFile
 
-from shared.serving import serve
+from shared.http.serving import serve
 from shared.settings import Settings
 
 app = FastAPI()

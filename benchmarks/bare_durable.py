@@ -14,9 +14,9 @@ from pathlib import Path
 from aiokafka import AIOKafkaProducer
 from fastapi import FastAPI, Request, UploadFile
 
-from shared.serving import serve
+from shared.events.topics import UPLOADED
+from shared.http.serving import serve
 from shared.settings import Settings
-from shared.topics import UPLOADED
 
 EVENT = b"x" * 700
 """As long as a `file.uploaded`."""

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import FastAPI, HTTPException
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from shared.serving import serve
+from shared.http.serving import serve
 from shared.settings import Settings
 
 settings = Settings()

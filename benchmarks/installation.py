@@ -16,9 +16,9 @@ import websockets
 from pymongo import MongoClient
 
 from benchmarks.harness import PATIENCE, Meter, Run, Usage, usage, usage_of_stack
-from shared.events import FileUploaded, UploadedData, new_file_id
-from shared.places import source_key
-from shared.publishing import Publisher
+from shared.blobs.places import source_key
+from shared.events.events import FileUploaded, UploadedData, new_file_id
+from shared.kafka.publishing import Publisher
 from shared.settings import DEMO_TYPE, Settings
 from tests.support.stack import RunningStack
 

@@ -20,10 +20,10 @@ from obstore.store import LocalStore
 
 from benchmarks.harness import percentile, report
 from services.processor.offsets import PartitionWindow
-from shared.blobs import open_blob_store
-from shared.messaging import create_topics, topic_names
+from shared.blobs.blobs import open_blob_store
+from shared.events.topics import UPLOADED
+from shared.kafka.messaging import create_topics, topic_names
 from shared.settings import Settings
-from shared.topics import UPLOADED
 from waybill.local.parts import running_parts
 
 TOGETHER = (1, 16, 64)

@@ -26,10 +26,10 @@ from benchmarks.push_cost import (
     hold_idle,
     progress,
 )
-from shared.log import open_log
-from shared.publishing import Publisher
+from shared.events.topics import PROGRESS
+from shared.kafka.log import open_log
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
-from shared.topics import PROGRESS
 from tests.support.stack import RunningStack
 
 FILES = 10

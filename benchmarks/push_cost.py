@@ -17,15 +17,15 @@ import psutil
 
 from benchmarks.go import built
 from benchmarks.harness import PATIENCE, report, usage, wait_until_quiet
-from shared.events import (
+from shared.events.events import (
     FileProcessing,
     FileProgressed,
     ProcessingData,
     ProgressedData,
     new_file_id,
 )
-from shared.facts import Progress
-from shared.publishing import Publisher
+from shared.events.facts import Progress
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
 from tests.support.stack import RunningStack
 

@@ -28,12 +28,12 @@ from pymongo import InsertOne, MongoClient, UpdateOne
 from pymongo.collection import Collection
 
 from benchmarks.harness import PATIENCE, report
-from services.status.crew import crew
-from services.status.rebuild import rebuild
-from services.status.replay import SHADOW
+from services.status.replay.forked_pool import crew
+from services.status.replay.offset_ranges import Stretch, whole_log
+from services.status.replay.rebuild import rebuild
+from services.status.replay.replay import SHADOW
 from services.status.settings import StatusSettings
-from services.status.stretches import Stretch, whole_log
-from shared.events import (
+from shared.events.events import (
     CompletedData,
     FileCompleted,
     FileProcessing,
@@ -42,11 +42,11 @@ from shared.events import (
     UploadedData,
     new_file_id,
 )
-from shared.facts import Result
-from shared.log import open_partitions
-from shared.messaging import create_topics
-from shared.publishing import Publisher
-from shared.serving import collect_seldom
+from shared.events.facts import Result
+from shared.http.serving import collect_seldom
+from shared.kafka.log import open_partitions
+from shared.kafka.messaging import create_topics
+from shared.kafka.publishing import Publisher
 from waybill.local.parts import running_parts
 
 OF_A_FILE = 3

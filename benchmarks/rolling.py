@@ -13,11 +13,11 @@ from pathlib import Path
 
 from benchmarks.harness import report
 from benchmarks.installation import uploaded
-from shared.events import FileCompleted, FileProcessing, new_file_id
-from shared.messaging import create_topics
-from shared.publishing import Publisher
+from shared.events.events import FileCompleted, FileProcessing, new_file_id
+from shared.events.topics import LIFECYCLE
+from shared.kafka.messaging import create_topics
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
-from shared.topics import LIFECYCLE
 from tests.chaos.evidence import Logged, read_topic
 from tests.chaos.faults import Fault, Kind
 from tests.chaos.pods import Pods

@@ -14,10 +14,10 @@ from typing import Any
 
 from benchmarks.harness import PATIENCE, QUIET, Meter, report, wait_until_quiet
 from benchmarks.installation import Installation, publish, running_waybill, uploaded
-from shared.events import FileUploaded, new_file_id
-from shared.log import open_log
-from shared.publishing import Publisher
-from shared.topics import LIFECYCLE
+from shared.events.events import FileUploaded, new_file_id
+from shared.events.topics import LIFECYCLE
+from shared.kafka.log import open_log
+from shared.kafka.publishing import Publisher
 
 WORK = 0.05
 """Seconds that a file asks for."""

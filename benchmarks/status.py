@@ -21,10 +21,10 @@ from typing import Any
 import httpx
 
 from benchmarks.harness import percentile, report, serve_each, usage
-from services.status.projection import Status, apply
-from services.status.store import FileStore
-from shared.events import new_file_id
-from shared.messaging import create_topics
+from services.status.projection.projection import Status, apply
+from services.status.store.store import FileStore
+from shared.events.events import new_file_id
+from shared.kafka.messaging import create_topics
 from shared.settings import Settings
 from tests.support.builders import completed, processing, uploaded
 from waybill.local.parts import running_parts

@@ -32,7 +32,7 @@ from benchmarks.harness import (
     usage,
     usage_of_children,
 )
-from shared.messaging import create_topics
+from shared.kafka.messaging import create_topics
 from shared.settings import Settings
 from waybill.local.parts import running_parts
 from waybill.local.ports import HOST, free_port, wait_for_port

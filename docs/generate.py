@@ -21,9 +21,9 @@ from services.status.loops import LOOPS as STATUS_LOOPS
 from services.status.settings import StatusSettings
 from services.upload.loops import LOOPS as UPLOAD_LOOPS
 from services.upload.settings import UploadSettings
-from shared.events import EVENT_CLASSES, Event
+from shared.events.events import EVENT_CLASSES, Event
+from shared.events.topics import TOPICS, Topic
 from shared.settings import AccessSettings, Settings
-from shared.topics import TOPICS, Topic
 
 ROOT = Path(__file__).resolve().parent.parent
 EVENTS = ROOT / "docs" / "events.md"
@@ -48,7 +48,7 @@ def events_page() -> str:
         [
             "# Events and topics",
             "",
-            "Written by `make docs` from `shared/events.py` and `shared/topics.py`.",
+            "Written by `make docs` from `shared/events/events.py` and `shared/events/topics.py`.",
             "",
             "Every event is a CloudEvents 1.0 envelope in structured mode, as JSON; the record's "
             "key is the `file_id`, in `file.access` with what stands for the reader behind it. An "
@@ -224,7 +224,13 @@ def _default(field: FieldInfo) -> str:
 def _type_name(field: FieldInfo) -> str:
     annotation = field.annotation
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    for noise in ("typing.", "datetime.", "shared.events.", "shared.facts.", "NoneType"):
+    for noise in (
+        "typing.",
+        "datetime.",
+        "shared.events.events.",
+        "shared.events.facts.",
+        "NoneType",
+    ):
         name = name.replace(noise, "")
     return f"`{name}`".replace("|", "\\|")
 

@@ -36,7 +36,7 @@
     │   ├── LegalHoldError                  409
     │   ├── UnknownDeadLetterError          404
     │   ├── NotRedrivableError              409
-    │   ├── AccessError              who asks may not: `shared/accesserrors.py`
+    │   ├── AccessError              who asks may not: `shared/auth/accesserrors.py`
     │   └── DeletedFileError                410
     ├── UnavailableError         a part we lean on does not answer: send the same again later
     │   ├── KafkaUnavailableError           503

@@ -12,14 +12,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from uuid import UUID
 
-from shared.bloberrors import BlobMissingError
-from shared.blobs import BlobStore
-from shared.consuming import UNAVAILABLE, note_error
+from shared.blobs.bloberrors import BlobMissingError
+from shared.blobs.blobs import BlobStore
 from shared.deadlines import blob_store_answers, kafka_answers
 from shared.errors import WaybillError
-from shared.events import AnyEvent, Event, FileUploaded
-from shared.publishing import Publisher
-from shared.reading import UnreadableEventError, parse
+from shared.events.events import AnyEvent, Event, FileUploaded
+from shared.events.reading import UnreadableEventError, parse
+from shared.kafka.consuming import UNAVAILABLE, note_error
+from shared.kafka.publishing import Publisher
 from shared.telemetry import OUTBOX_DAMAGED
 
 log = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.connection import admin_client
-from shared.messaging import create_topics
-from shared.publishing import Publisher
+from shared.kafka.connection import admin_client
+from shared.kafka.messaging import create_topics
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
 from tests.support.kafka_line import KafkaLine, line_to
 from tests.support.s3 import ENVIRONMENT, StoreLine, line_to_s3, running_s3

@@ -9,7 +9,7 @@ if __name__ == "__main__":
     from services.processor.isolation.configured import refuse_unless_isolated
     from services.processor.isolation.kernel import set_dumpable
     from services.processor.settings import ProcessorSettings
-    from shared.serving import serve
+    from shared.http.serving import serve
     from shared.settings import from_environment
     from shared.telemetry import configure_logging
 

@@ -21,12 +21,12 @@ from services.processor.scratch import Scratch
 from services.processor.settings import ProcessorSettings
 from services.processor.space import ScratchSpace
 from services.processor.workers import WorkerPool, WorkerPools
-from shared.blobs import open_blob_store
-from shared.clock_probe import CLOCK_PROBE, clock_probe
-from shared.head_method import HeadAsGet
-from shared.messaging import create_topics
-from shared.publishing import Publisher
-from shared.supervision import RunningLoop, Supervisor, after
+from shared.background.clock_probe import CLOCK_PROBE, clock_probe
+from shared.background.supervision import RunningLoop, Supervisor, after
+from shared.blobs.blobs import open_blob_store
+from shared.http.head_method import HeadAsGet
+from shared.kafka.messaging import create_topics
+from shared.kafka.publishing import Publisher
 from shared.telemetry import health_router
 
 CROWD_LINGER = 0.01

@@ -18,8 +18,8 @@ from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
 
 from services.processor.isolation.rung import Layer
 from services.processor.leftfiles import LeftFile, LeftFileError, open_left_file
-from shared.facts import Count, Failure, Progress, Storable
-from shared.storable import sendable_media_type
+from shared.events.facts import Count, Failure, Progress, Storable
+from shared.events.storable import sendable_media_type
 
 MAX_FRAME = 8 << 20
 """Bytes of one frame: results are small, and large artifacts go through files."""

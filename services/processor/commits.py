@@ -8,9 +8,9 @@ from contextlib import suppress
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from shared.connection import KAFKA_RETRY_DELAY
+from shared.background.supervision import RunningLoop
 from shared.errors import KafkaUnavailableError
-from shared.supervision import RunningLoop
+from shared.kafka.connection import KAFKA_RETRY_DELAY
 
 PAUSE = 0.005
 """Seconds between two commits: what changes meanwhile is told in one go."""

@@ -31,23 +31,23 @@ from services.processor.run import Runner
 from services.processor.settings import ProcessorSettings
 from services.processor.space import ScratchSpace
 from shared import deadlines
-from shared.connection import (
+from shared.background.supervision import OUTAGES, RunningLoop
+from shared.deadlines import joins_group, kafka_answers
+from shared.events.topics import WORK_TOPICS
+from shared.kafka.connection import (
     KAFKA_RETRY_DELAY,
     Answers,
     admin_client,
     close_consumer,
     kafka_options,
 )
-from shared.deadlines import joins_group, kafka_answers
-from shared.messaging import (
+from shared.kafka.messaging import (
     PROCESSOR_GROUP,
     SESSION_TIMEOUT_MS,
     KafkaRecord,
     group_name,
     topic_names,
 )
-from shared.supervision import OUTAGES, RunningLoop
-from shared.topics import WORK_TOPICS
 
 log = logging.getLogger(__name__)
 

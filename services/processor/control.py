@@ -10,16 +10,16 @@ from collections.abc import Callable
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
-from shared.connection import Answers
-from shared.consuming import note_error, place_of
+from shared.background.supervision import RunningLoop
 from shared.deadlines import kafka_answers
-from shared.events import CancelRequestedData, FileCancelRequested
-from shared.log import end_offsets, open_log, position
-from shared.messaging import read_record
-from shared.reading import UnreadableEventError
+from shared.events.events import CancelRequestedData, FileCancelRequested
+from shared.events.reading import UnreadableEventError
+from shared.events.topics import CONTROL
+from shared.kafka.connection import Answers
+from shared.kafka.consuming import note_error, place_of
+from shared.kafka.log import end_offsets, open_log, position
+from shared.kafka.messaging import read_record
 from shared.settings import Settings
-from shared.supervision import RunningLoop
-from shared.topics import CONTROL
 
 log = logging.getLogger(__name__)
 

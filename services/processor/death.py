@@ -4,7 +4,7 @@ import signal
 
 from services.processor import worker
 from services.processor.failures import failure
-from shared.facts import Failure
+from shared.events.facts import Failure
 
 UNKNOWN_EXIT = 255
 """Exit code that `multiprocessing` reports of a process after the fork server has died."""

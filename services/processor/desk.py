@@ -21,7 +21,9 @@ from services.processor.pace import Pace
 from services.processor.run import Runner
 from services.processor.settings import ProcessorSettings
 from services.processor.work import Work, WorkEvent, source_of
-from shared.consuming import (
+from shared.events.events import FileRetryScheduled, utc_now
+from shared.events.reading import UnreadableEventError
+from shared.kafka.consuming import (
     TRIES,
     UNAVAILABLE,
     note_error,
@@ -30,9 +32,7 @@ from shared.consuming import (
     raise_if_cancelled,
     until_done,
 )
-from shared.events import FileRetryScheduled, utc_now
-from shared.messaging import PROCESSOR_GROUP, learn_time, read_record
-from shared.reading import UnreadableEventError
+from shared.kafka.messaging import PROCESSOR_GROUP, learn_time, read_record
 from shared.telemetry import IN_FLIGHT
 
 log = logging.getLogger(__name__)

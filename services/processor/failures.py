@@ -6,7 +6,7 @@ here too; what it says of the file itself is better than what stands here, and g
 
 from dataclasses import dataclass
 
-from shared.facts import Failure
+from shared.events.facts import Failure
 
 
 @dataclass(frozen=True, slots=True)

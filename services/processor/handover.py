@@ -23,10 +23,10 @@ from services.processor.source import (
     read_from_store,
     require_room,
 )
-from shared.bloberrors import BlobMissingError, missing_or_unavailable
-from shared.files import read_from_memory
-from shared.packs import Packs
-from shared.writing import write_all, write_file
+from shared.blobs.bloberrors import BlobMissingError, missing_or_unavailable
+from shared.blobs.files import read_from_memory
+from shared.blobs.packs import Packs
+from shared.blobs.writing import write_all, write_file
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """The background loops of a processor pod: what each is for, and how soon it must succeed."""
 
-from shared.clock_probe import CLOCK_PROBE
-from shared.loops import Loop
+from shared.background.clock_probe import CLOCK_PROBE
+from shared.background.loops import Loop
 
 CONSUMER = Loop(
     name="consumer",

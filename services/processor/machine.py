@@ -5,7 +5,7 @@ import os
 import re
 
 from services.processor.failures import failure
-from shared.facts import Failure
+from shared.events.facts import Failure
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """There is no room on a disk."""

@@ -17,10 +17,8 @@ from services.processor.retry import Backoff, GiveUp, decide
 from services.processor.settings import ProcessorSettings
 from services.processor.verdict import Verdict
 from services.processor.work import Work
-from shared.consuming import TRIES, DeadLetterWriter
-from shared.deadletters import MAX_REASON
 from shared.errors import EventTooLargeError, KafkaUnavailableError
-from shared.events import (
+from shared.events.events import (
     CancelledData,
     CompletedData,
     Event,
@@ -37,12 +35,14 @@ from shared.events import (
     RetryScheduledData,
     utc_now,
 )
-from shared.facts import DeadCode, DeadData, Failure, Progress, Result
-from shared.messaging import KafkaRecord
-from shared.publishing import Publisher
-from shared.reading import UnreadableEventError
+from shared.events.facts import DeadCode, DeadData, Failure, Progress, Result
+from shared.events.reading import UnreadableEventError
+from shared.events.topics import CONTROL, Topic
+from shared.kafka.consuming import TRIES, DeadLetterWriter
+from shared.kafka.deadletters import MAX_REASON
+from shared.kafka.messaging import KafkaRecord
+from shared.kafka.publishing import Publisher
 from shared.telemetry import ATTEMPTS, UNREADABLE
-from shared.topics import CONTROL, Topic
 
 log = logging.getLogger(__name__)
 

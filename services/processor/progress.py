@@ -5,12 +5,12 @@ import logging
 
 from services.processor.channel import Advanced
 from services.processor.reports import MAX_MESSAGE, MAX_NAME
-from shared.consuming import note_error, raise_if_cancelled
 from shared.errors import WaybillError
-from shared.events import FileProgressed, ProgressedData
-from shared.facts import Progress, furthest
-from shared.publishing import Publisher
-from shared.storable import clean_text
+from shared.events.events import FileProgressed, ProgressedData
+from shared.events.facts import Progress, furthest
+from shared.events.storable import clean_text
+from shared.kafka.consuming import note_error, raise_if_cancelled
+from shared.kafka.publishing import Publisher
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ Reports only advise: whatever a step reports is made a sensible one, or left out
 
 import math
 
-from shared.facts import Progress
-from shared.storable import MAX_INT
+from shared.events.facts import Progress
+from shared.events.storable import MAX_INT
 
 INTERVAL = 0.25
 """Seconds between two reports of one phase: four a second look live and cost little."""

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 from services.processor.channel import ARTIFACT_NAME
 from services.processor.failures import failure
-from shared.facts import Failure
-from shared.storable import (
+from shared.events.facts import Failure
+from shared.events.storable import (
     MAX_KEY,
     MAX_MEDIA_TYPE,
     clean_text,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from shared.topics import RetryTier, tier_for
+from shared.events.topics import RetryTier, tier_for
 
 MACHINE_LIMIT = 60.0
 """Seconds that the wait for room on a disk, or for the blob store, never exceeds: work goes on soon

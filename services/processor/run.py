@@ -23,13 +23,13 @@ from services.processor.space import ScratchSpace
 from services.processor.verdict import DiskEvidence, Verdict, blame_disk, blame_machine, judge
 from services.processor.work import Work, WorkEvent, work_of
 from services.processor.workers import WorkerPools
-from shared.bloberrors import BlobMissingError
-from shared.blobs import BlobStore
+from shared.blobs.bloberrors import BlobMissingError
+from shared.blobs.blobs import BlobStore
+from shared.blobs.places import attempt_prefix
 from shared.errors import BlobStoreUnavailableError
-from shared.facts import Artifact, Failure, Result
-from shared.messaging import KafkaRecord
-from shared.places import attempt_prefix
-from shared.publishing import Publisher
+from shared.events.facts import Artifact, Failure, Result
+from shared.kafka.messaging import KafkaRecord
+from shared.kafka.publishing import Publisher
 from shared.settings import DEMO_TYPE
 
 log = logging.getLogger(__name__)

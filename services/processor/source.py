@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from services.processor.channel import Packed
-from shared.bloberrors import BlobMissingError, unavailable
-from shared.blobs import BlobStore
+from shared.blobs.bloberrors import BlobMissingError, unavailable
+from shared.blobs.blobs import BlobStore
+from shared.blobs.writing import write_all
 from shared.errors import BlobStoreUnavailableError
-from shared.facts import Source
-from shared.writing import write_all
+from shared.events.facts import Source
 
 COPY = "source"
 """Name of a file, or of the link to it, in the directory of an attempt."""

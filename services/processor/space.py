@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from shared.supervision import RunningLoop
+from shared.background.supervision import RunningLoop
+from shared.blobs.writing import write_file
 from shared.telemetry import SCRATCH_FREE, SCRATCH_FULL
-from shared.writing import write_file
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from services.processor.failures import failure
 from shared.errors import BlobStoreUnavailableError, StorageFullError
-from shared.facts import Failure
+from shared.events.facts import Failure
 
 UNCOUNTED = frozenset({"disk_full", BlobStoreUnavailableError.code, StorageFullError.code})
 """Codes of faults that last until somebody makes room or restarts the store."""

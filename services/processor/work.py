@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from services.processor.offsets import Begun
 from services.processor.plugins import Pipelines
-from shared.events import FileRequeued, FileRetryScheduled, FileUploaded
-from shared.facts import Source
-from shared.messaging import KafkaRecord
+from shared.events.events import FileRequeued, FileRetryScheduled, FileUploaded
+from shared.events.facts import Source
+from shared.kafka.messaging import KafkaRecord
 
 WorkEvent = FileUploaded | FileRequeued | FileRetryScheduled
 """The events that ask for an attempt."""

@@ -17,7 +17,7 @@ from services.processor.isolation.limits import Limits
 from services.processor.isolation.rung import REMEDIES, Layer, Policy, Rung, refusal, rung_of
 from services.processor.pace import Pace
 from services.processor.worker_process import Given, OnAdvance, WorkerProcess, WorkerStartError
-from shared.bloberrors import BlobMissingError
+from shared.blobs.bloberrors import BlobMissingError
 from shared.telemetry import ISOLATION_RUNG, WORKERS_LOST
 
 log = logging.getLogger(__name__)

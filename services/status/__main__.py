@@ -1,9 +1,9 @@
 """Run one status service: `python -m services.status`."""
 
 from services.status.app import create_app
+from services.status.live.streaming_protocols import HttpProtocol, WebSocketProtocol
 from services.status.settings import StatusSettings
-from services.status.wire import HttpProtocol, WebSocketProtocol
-from shared.serving import serve
+from shared.http.serving import serve
 from shared.settings import from_environment
 from shared.telemetry import configure_logging
 

@@ -29,42 +29,42 @@ from services.status.api import (
 from services.status.api import webhooks as webhook_api
 from services.status.api.dependencies import State
 from services.status.api.lasting import LastingApp
-from services.status.auditor import Auditor
-from services.status.cancellation import Cancellations, Settler
-from services.status.commands import Commands
-from services.status.dead import DeadLetters
-from services.status.deletion import Deletions, Eraser
-from services.status.fanout import FanOut
-from services.status.health import degraded
-from services.status.hub import Hub
-from services.status.monitor import Monitor
-from services.status.naming import NameIndexer
+from services.status.commands.cancellation import Cancellations, Settler
+from services.status.commands.commands import Commands
+from services.status.commands.dead import DeadLetters
+from services.status.commands.deletion import Deletions, Eraser
+from services.status.commands.retention import Retention
+from services.status.commands.runs import Runs
+from services.status.commands.sharing import Sharing
+from services.status.commands.waiting_uploads import WaitingUploads
+from services.status.live.fanout import FanOut
+from services.status.live.hub import Hub
+from services.status.live.revocation import Revocations
+from services.status.monitoring.health import degraded
+from services.status.monitoring.monitor import Monitor
 from services.status.preparation import Preparation
 from services.status.projector import Projector
-from services.status.refold import Refolder
-from services.status.retention import Retention
-from services.status.revocation import Revocations
-from services.status.runs import Runs
+from services.status.replay.auditor import Auditor
+from services.status.replay.refold import Refolder
 from services.status.settings import StatusSettings
-from services.status.sharing import Sharing
-from services.status.store import FileStore
+from services.status.store.name_indexer import NameIndexer
+from services.status.store.store import FileStore
 from services.status.tickets import Tickets
-from services.status.waiting import WaitingUploads
 from services.status.webhooks.courier import Courier
 from services.status.webhooks.deliveries import Deliveries
 from services.status.webhooks.registry import Webhooks
-from shared import problems
-from shared.apikeys import ApiKeys
-from shared.auth import make_authenticator
-from shared.blobs import open_blob_store
-from shared.clock_probe import CLOCK_PROBE, clock_probe
-from shared.head_method import HeadAsGet
-from shared.loops import Loop
-from shared.outbound import Outbound
-from shared.publishing import Publisher
-from shared.reading import parse_once
-from shared.sealed import seal_of
-from shared.supervision import Run, Supervisor, after
+from shared.auth.apikeys import ApiKeys
+from shared.auth.auth import make_authenticator
+from shared.auth.sealed import seal_of
+from shared.background.clock_probe import CLOCK_PROBE, clock_probe
+from shared.background.loops import Loop
+from shared.background.supervision import Run, Supervisor, after
+from shared.blobs.blobs import open_blob_store
+from shared.events.reading import parse_once
+from shared.http import problems
+from shared.http.head_method import HeadAsGet
+from shared.http.outbound import Outbound
+from shared.kafka.publishing import Publisher
 from shared.telemetry import health_router
 
 COMMAND_TIMEOUT = 5.0

@@ -3,13 +3,13 @@
 import asyncio
 import time
 
-from services.status.cursor_seal import CursorSeal, installation_key
-from services.status.store import FileStore
+from services.status.live.cursor_seal import CursorSeal, installation_key
+from services.status.store.store import FileStore
+from shared.background.supervision import RunningLoop
 from shared.errors import KafkaUnavailableError
-from shared.messaging import create_topics
-from shared.publishing import Publisher
+from shared.kafka.messaging import create_topics
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
-from shared.supervision import RunningLoop
 
 LOOK_EVERY = 2.0
 """Seconds between two looks whether Kafka answers."""

@@ -24,11 +24,18 @@ from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 
-from services.status.projection import Status, fold
-from services.status.store import FileStore
-from services.status.stored_documents import UnstorableError
-from shared.connection import Answers, close_client, close_consumer, security_of
-from shared.consuming import (
+from services.status.projection.projection import Status, fold
+from services.status.store.store import FileStore
+from services.status.store.stored_documents import UnstorableError
+from shared.background.supervision import RunningLoop
+from shared.deadlines import joins_group, kafka_answers
+from shared.errors import KafkaUnavailableError
+from shared.events.events import AnyEvent, FileUploaded, StatusEvent, tells_of_status
+from shared.events.facts import DeadCode
+from shared.events.reading import UnreadableEventError, parse
+from shared.events.topics import EVENT_TOPICS
+from shared.kafka.connection import Answers, close_client, close_consumer, security_of
+from shared.kafka.consuming import (
     UNAVAILABLE,
     DeadLetterWriter,
     LetterWriter,
@@ -37,17 +44,10 @@ from shared.consuming import (
     places_of,
     until_done,
 )
-from shared.deadlines import joins_group, kafka_answers
-from shared.errors import KafkaUnavailableError
-from shared.events import AnyEvent, FileUploaded, StatusEvent, tells_of_status
-from shared.facts import DeadCode
-from shared.messaging import SESSION_TIMEOUT_MS, KafkaRecord, group_name, topic_names
-from shared.publishing import Publisher
-from shared.reading import UnreadableEventError, parse
+from shared.kafka.messaging import SESSION_TIMEOUT_MS, KafkaRecord, group_name, topic_names
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
-from shared.supervision import RunningLoop
 from shared.telemetry import PROJECTED, UNREADABLE
-from shared.topics import EVENT_TOPICS
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from services.status.retention import Rule
-from shared.cors import ANY, CorsPolicy, read_origins
+from services.status.commands.retention import Rule
+from shared.http.cors import ANY, CorsPolicy, read_origins
 from shared.settings import AccessSettings
 
 

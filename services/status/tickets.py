@@ -14,11 +14,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from services.status.store import FileStore, translated
-from shared.accesserrors import InvalidTokenError, TokenExpiredError
-from shared.apikeys import ApiKeys
-from shared.events import Timestamp, utc_now
-from shared.principal import Principal, Role, Scope
+from services.status.store.store import FileStore, translated
+from shared.auth.accesserrors import InvalidTokenError, TokenExpiredError
+from shared.auth.apikeys import ApiKeys
+from shared.auth.principal import Principal, Role, Scope
+from shared.events.events import Timestamp, utc_now
 
 LASTS = timedelta(seconds=30)
 """A page opens its stream at once; a browser in the background may take its time."""

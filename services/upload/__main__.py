@@ -3,9 +3,9 @@
 import logging
 
 from services.upload.app import create_app
+from services.upload.http.large_body_protocol import LargeBodies
 from services.upload.settings import UploadSettings
-from services.upload.wire import LargeBodies
-from shared.serving import serve
+from shared.http.serving import serve
 from shared.settings import from_environment
 from shared.telemetry import configure_logging
 

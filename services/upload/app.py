@@ -7,36 +7,38 @@ from functools import partial
 
 from fastapi import FastAPI
 
-from services.upload import api, direct, fetching, loops, tus
-from services.upload.api import State
-from services.upload.deposits import Deposits
-from services.upload.desk import Desk
-from services.upload.duplicates import Duplicates
-from services.upload.endings import Endings
-from services.upload.gossip import Gossip
-from services.upload.idempotency import Keys
-from services.upload.intake import Intake
-from services.upload.link import KafkaLink
-from services.upload.orphans import Orphans
-from services.upload.outbox import Outbox
-from services.upload.resumable import Resumable
+from services.upload import loops
+from services.upload.api import direct, fetching, tus
+from services.upload.api import uploads as api
+from services.upload.api.straight import StraightUploads
+from services.upload.api.uploads import State
+from services.upload.cleanup.orphans import Orphans
+from services.upload.cleanup.sweep import sweep_all, sweep_staged
+from services.upload.direct_uploads import Deposits
+from services.upload.intake.admission import Desk
+from services.upload.intake.duplicates import Duplicates
+from services.upload.intake.idempotency import Keys
+from services.upload.intake.intake import Intake
+from services.upload.intake.outbox import Outbox
+from services.upload.intake.outcome_follower import Endings
+from services.upload.kafka_connection import KafkaLink
+from services.upload.quotas.quota_sync import Gossip
+from services.upload.quotas.usage import Usage
+from services.upload.resumable.resumable import Resumable
 from services.upload.settings import UploadSettings
-from services.upload.straight import StraightUploads
-from services.upload.sweep import sweep_all, sweep_staged
-from services.upload.usage import Usage
-from shared import problems
-from shared.apikeys import ApiKeys
-from shared.auth import make_authenticator
-from shared.blobs import open_blob_store
-from shared.clock_probe import CLOCK_PROBE, clock_probe
-from shared.cors import EXPOSED, Cors
-from shared.head_method import HeadAsGet
-from shared.loops import Loop
-from shared.outbound import Outbound
-from shared.publishing import Publisher
-from shared.sealed import seal_of
-from shared.signing import open_signer
-from shared.supervision import Run, Supervisor
+from shared.auth.apikeys import ApiKeys
+from shared.auth.auth import make_authenticator
+from shared.auth.sealed import seal_of
+from shared.background.clock_probe import CLOCK_PROBE, clock_probe
+from shared.background.loops import Loop
+from shared.background.supervision import Run, Supervisor
+from shared.blobs.blobs import open_blob_store
+from shared.blobs.signing import open_signer
+from shared.http import problems
+from shared.http.cors import EXPOSED, Cors
+from shared.http.head_method import HeadAsGet
+from shared.http.outbound import Outbound
+from shared.kafka.publishing import Publisher
 from shared.telemetry import health_router
 
 

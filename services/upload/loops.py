@@ -1,8 +1,8 @@
 """The background loops of an upload pod: what each is for, and how soon it must succeed."""
 
-from shared.clock_probe import CLOCK_PROBE
-from shared.directory import BLOB_WRITER
-from shared.loops import Loop
+from shared.background.clock_probe import CLOCK_PROBE
+from shared.background.loops import Loop
+from shared.blobs.directory import BLOB_WRITER
 
 KAFKA = Loop(
     name="kafka-link",

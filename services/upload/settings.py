@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from shared.cors import ANY, CorsPolicy, read_origins
-from shared.origins import origin_of
+from shared.auth.origins import origin_of
+from shared.http.cors import ANY, CorsPolicy, read_origins
 from shared.settings import AccessSettings
 
 WRAPPING = 1 << 20

@@ -1,5 +1,5 @@
 """The HTTP and WebSocket connections of all services: bounded, strict, and never ambiguous.
 
-`serve` (shared/serving.py) and the services' own protocols build on this package. It knows no
+`serve` (shared/http/serving.py) and the services' own protocols build on this package. It knows no
 service. The figures are in `limits.py`; docs/limits.md lists them.
 """

@@ -17,8 +17,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
 from shared.errors import BadParameterError
+from shared.events.storable import unstorable_text
 from shared.http.refusals import NotJsonError
-from shared.storable import unstorable_text
 
 
 class HeadFirstRoute(APIRoute):

@@ -15,10 +15,10 @@ import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from shared.cors import STATE as CORS
 from shared.errors import RefusedError
 from shared.http import limits
 from shared.http.chunked import ChunkedBody
+from shared.http.cors import STATE as CORS
 from shared.http.half_closed import HalfClosedTransport, is_owed_an_answer, is_stream
 from shared.http.head import (
     BODILESS,

@@ -2,9 +2,9 @@
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from shared.cors import CorsPolicy
 from shared.errors import RefusedError
-from shared.problems import problem_response
+from shared.http.cors import CorsPolicy
+from shared.http.problems import problem_response
 
 
 def refusal_answer(

@@ -11,19 +11,19 @@ from typing import Any
 import httpx
 
 from services.status.app import create_app as create_status
-from services.status.projection import fold
+from services.status.projection.projection import fold
 from services.status.settings import StatusSettings
-from services.status.store import FileStore
+from services.status.store.store import FileStore
 from services.upload.app import create_app as create_upload
 from services.upload.settings import UploadSettings
-from shared.apikeys import ApiKeys
-from shared.blobs import open_blob_store
-from shared.events import FileDead, StatusEvent
-from shared.facts import DeadCode, DeadData
-from shared.messaging import create_topics
-from shared.places import source_key
-from shared.publishing import Publisher
-from shared.sealed import Seal
+from shared.auth.apikeys import ApiKeys
+from shared.auth.sealed import Seal
+from shared.blobs.blobs import open_blob_store
+from shared.blobs.places import source_key
+from shared.events.events import FileDead, StatusEvent
+from shared.events.facts import DeadCode, DeadData
+from shared.kafka.messaging import create_topics
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
 from tests.access.people import EVERYBODY, KEYS, SECRET, bearer
 from tests.services.status.asking import wait_for

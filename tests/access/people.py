@@ -6,8 +6,8 @@ from typing import Any
 
 import jwt
 
-from shared.apikeys import new_key
-from shared.principal import Role
+from shared.auth.apikeys import new_key
+from shared.auth.principal import Role
 
 SECRET = "a secret of these tests, 32 bytes or more"  # noqa: S105 - of these tests alone
 FAR = 86_400

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from shared.events import FileCommanded, new_file_id
+from shared.events.events import FileCommanded, new_file_id
+from shared.events.topics import COMMANDS
 from shared.settings import Settings
-from shared.topics import COMMANDS
 from tests.access.installation import RUNNING, UNKNOWN, Installation, ours, running
 from tests.access.people import EVERYBODY, KEYS, WHO, bearer
 from tests.support.builders import completed, processing

@@ -14,9 +14,9 @@ from starlette.responses import JSONResponse
 from services.status.app import create_app as create_status
 from services.status.settings import StatusSettings
 from services.upload.settings import UploadSettings
-from shared.auth import SESSION
-from shared.cors import ANY, Cors, CorsPolicy
-from shared.messaging import create_topics
+from shared.auth.auth import SESSION
+from shared.http.cors import ANY, Cors, CorsPolicy
+from shared.kafka.messaging import create_topics
 from shared.settings import Settings
 from tests.access.installation import JWT, UNKNOWN
 from tests.access.people import EVERYBODY, bearer

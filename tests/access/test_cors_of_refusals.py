@@ -8,12 +8,12 @@ import uvicorn
 
 from services.status.app import create_app as create_status
 from services.status.settings import StatusSettings
-from services.upload import tus
+from services.upload.api import tus
 from services.upload.settings import UploadSettings
-from shared.cors import ANY, STATE, CorsPolicy
 from shared.http import limits
+from shared.http.cors import ANY, STATE, CorsPolicy
 from shared.http.protocol import BoundedHttpProtocol
-from shared.messaging import create_topics
+from shared.kafka.messaging import create_topics
 from shared.settings import Settings
 from tests.fuzz.understanding import Recorder
 from tests.services.upload.service import running

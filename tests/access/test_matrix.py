@@ -19,8 +19,8 @@ from services.status.app import create_app as create_status
 from services.status.settings import StatusSettings
 from services.upload.app import create_app as create_upload
 from services.upload.settings import UploadSettings
-from shared.events import new_file_id
-from shared.principal import Scope
+from shared.auth.principal import Scope
+from shared.events.events import new_file_id
 from tests.access.installation import (
     JWT,
     RUNNING,

@@ -9,16 +9,16 @@ import httpx
 import pytest
 import websockets
 
-from services.status.auditor import Auditor
-from services.status.replay import replay
+from services.status.commands.sharing import MAX_READERS
+from services.status.monitoring.queue_stats import Traffic
+from services.status.replay.auditor import Auditor
+from services.status.replay.replay import replay
 from services.status.settings import StatusSettings
-from services.status.sharing import MAX_READERS
-from services.status.store import FileStore
-from services.status.traffic import Traffic
-from shared.events import FileCommanded, new_file_id
-from shared.facts import reader_key
+from services.status.store.store import FileStore
+from shared.events.events import FileCommanded, new_file_id
+from shared.events.facts import reader_key
+from shared.events.topics import ACCESS, COMMANDS, PARTITIONS
 from shared.settings import Settings
-from shared.topics import ACCESS, COMMANDS, PARTITIONS
 from tests.access.installation import (
     JWT,
     STORED,
@@ -287,7 +287,7 @@ async def test_a_replay_gives_everybody_back_what_is_shared_with_them(
 async def test_the_auditor_finds_who_reads_a_file_without_having_been_allowed_to(
     installation: Installation, shared_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.status.auditor.SETTLING", 0.01)
+    monkeypatch.setattr("services.status.replay.auditor.SETTLING", 0.01)
     good, forged = new_file_id(), new_file_id()
     for made in (good, forged):
         await installation.tell(made, ours(), processing(), completed())
@@ -346,7 +346,7 @@ async def test_what_cannot_be_shared_is_refused(installation: Installation, file
 async def test_nothing_is_taken_from_whom_nothing_was_given(
     installation: Installation, file_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.status.sharing.SEEN_WITHIN", 0.2)
+    monkeypatch.setattr("services.status.commands.sharing.SEEN_WITHIN", 0.2)
     answer = await decide(installation.status, "DELETE", file_id, "nobody")
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_share")
 

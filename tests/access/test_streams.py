@@ -13,10 +13,10 @@ import websockets
 
 from services.status.api import files
 from services.status.api.messages import CloseCode
-from shared import apikeys
-from shared.apikeys import new_key
-from shared.auth import LEEWAY
-from shared.events import new_file_id
+from shared.auth import apikeys
+from shared.auth.apikeys import new_key
+from shared.auth.auth import LEEWAY
+from shared.events.events import new_file_id
 from tests.access.installation import (
     RUNNING,
     STORED,

@@ -11,11 +11,11 @@ import pytest
 import websockets
 
 from services.status import tickets
-from services.status.store import FileStore
-from shared import apikeys
-from shared.apikeys import new_key
-from shared.auth import LEEWAY
-from shared.principal import Scope
+from services.status.store.store import FileStore
+from shared.auth import apikeys
+from shared.auth.apikeys import new_key
+from shared.auth.auth import LEEWAY
+from shared.auth.principal import Scope
 from shared.settings import Settings
 from shared.telemetry import configure_logging
 from tests.access.installation import (

@@ -12,8 +12,8 @@ from playwright.async_api import Page
 from pydantic import TypeAdapter
 
 from services.status.dashboard import STATIC
-from services.status.history import HistoryEntry
-from services.status.projection import Status
+from services.status.projection.history import HistoryEntry
+from services.status.projection.projection import Status
 from tests.support.journey import Traveller
 from tests.support.stack import RunningStack
 

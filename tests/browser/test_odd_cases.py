@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.async_api import FilePayload, Page, expect
 
-from services.upload.wire import LargeBodies
+from services.upload.http.large_body_protocol import LargeBodies
 from tests.browser.standin import Standin, moment
 from tests.support.serving import served
 

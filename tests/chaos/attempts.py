@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import chain
 
 from services.processor.verdict import UNCOUNTED
-from services.status.projection import Status
-from shared.events import FileProcessing, FileRetrying, ProcessingData
+from services.status.projection.projection import Status
+from shared.events.events import FileProcessing, FileRetrying, ProcessingData
 from tests.chaos.evidence import Evidence, Logged
 from tests.chaos.faults import BROKER_FAULTS, DISK_FAULTS, POD_FAULTS, Hit, Kind
 from tests.chaos.plan import MAX_ATTEMPTS, PlannedFile

@@ -4,15 +4,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
-from services.status.projection import State, Status, apply
-from shared.events import (
+from services.status.projection.projection import State, Status, apply
+from shared.events.events import (
     FileCancelled,
     FileCompleted,
     FileFailed,
     FileProcessing,
     StatusEvent,
 )
-from shared.topics import UPLOADED
+from shared.events.topics import UPLOADED
 from tests.chaos.attempts import extra_attempts, last_attempt_was_cut_off
 from tests.chaos.evidence import Evidence, Logged, Problem
 from tests.chaos.stream_promises import (

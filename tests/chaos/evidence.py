@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from services.status.projection import Status
-from services.status.store import FileStore
-from shared.connection import admin_client
-from shared.events import AnyEvent, FileDead
-from shared.log import open_log
-from shared.messaging import group_name, read_record
+from services.status.projection.projection import Status
+from services.status.store.store import FileStore
+from shared.events.events import AnyEvent, FileDead
+from shared.events.topics import DEAD, LIFECYCLE, UPLOADED, WORK_TOPICS, Topic
+from shared.kafka.connection import admin_client
+from shared.kafka.log import open_log
+from shared.kafka.messaging import group_name, read_record
 from shared.settings import Settings
-from shared.topics import DEAD, LIFECYCLE, UPLOADED, WORK_TOPICS, Topic
 from tests.chaos.faults import Hit
 from tests.chaos.plan import PlannedFile
 from tests.chaos.views import Views

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from shared.messaging import SESSION_TIMEOUT_MS
+from shared.kafka.messaging import SESSION_TIMEOUT_MS
 
 SESSION = SESSION_TIMEOUT_MS / 1000
 

@@ -6,7 +6,7 @@ import time
 import httpx
 from aiokafka import AIOKafkaProducer
 
-from shared.events import new_file_id
+from shared.events.events import new_file_id
 from shared.settings import Settings
 from tests.chaos.evidence import Feed, Origin
 from tests.chaos.plan import Plan, PlannedFile

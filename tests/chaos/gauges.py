@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared.loops import Loop
+from shared.background.loops import Loop
 
 FILES = "waybill_files"
 IN_FLIGHT = "waybill_work_in_flight"

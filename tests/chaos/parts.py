@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from shared.events import utc_now
+from shared.events.events import utc_now
 from tests.chaos.disks import Disks, keep_full
 from tests.chaos.faults import AWAY, MONGODB_FAULTS, Fault, Hit, Kind
 from waybill.local.kafka import wait_for_kafka

@@ -8,9 +8,9 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
-from services.status.projection import State
+from services.status.projection.projection import State
+from shared.events.topics import LIFECYCLE, UPLOADED, Topic
 from shared.settings import DEMO_TYPE
-from shared.topics import LIFECYCLE, UPLOADED, Topic
 from tests.chaos.poison import NO_JSON, POISONS
 from tests.support.poison import HARMLESS, RESULTS
 

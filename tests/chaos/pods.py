@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from shared.events import utc_now
+from shared.events.events import utc_now
 from shared.settings import Settings
 from tests.chaos.children import (
     NOTHING,

@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from shared.events import CompletedData, FailedData, FileCompleted, FileFailed
-from shared.facts import Failure, Result
+from shared.events.events import CompletedData, FailedData, FileCompleted, FileFailed
+from shared.events.facts import Failure, Result
 
 
 def _completed(file_id: str, **statistics: Any) -> bytes:

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from services.status.store import FileStore
-from shared.messaging import create_topics
+from services.status.store.store import FileStore
+from shared.kafka.messaging import create_topics
 from shared.settings import Settings
 from tests.chaos.evidence import Evidence, Feed, collect, group_lag
 from tests.chaos.faults import Fault, Hit

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from services.status.projection import State, Status
-from shared.events import StatusEvent
+from services.status.projection.projection import State, Status
+from shared.events.events import StatusEvent
 from tests.chaos.evidence import Evidence, Problem
 from tests.chaos.faults import BROKER_FAULTS, Kind
 from tests.journeys.gapless.checker import Observation, check, lifecycle_states, place

@@ -14,11 +14,11 @@ import bson
 import pytest
 from bson.errors import InvalidDocument
 
-from services.status.filter import Filter
-from services.status.projection import State, Status, fold
-from shared.events import StatusEvent
-from shared.facts import Failure
-from shared.reading import UnreadableEventError, parse
+from services.status.live.filter import Filter
+from services.status.projection.projection import State, Status, fold
+from shared.events.events import StatusEvent
+from shared.events.facts import Failure
+from shared.events.reading import UnreadableEventError, parse
 from tests.chaos import clocks
 from tests.chaos.attempts import LOST
 from tests.chaos.checker import (

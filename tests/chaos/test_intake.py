@@ -14,14 +14,15 @@ from typing import Any
 import pytest
 
 from services.processor.settings import ProcessorSettings
-from services.upload import link, outbox
+from services.upload import kafka_connection as link
+from services.upload.intake import outbox
 from services.upload.settings import UploadSettings
-from shared.blobs import BLOCK, PART, open_blob_store
-from shared.events import FileCompleted, FileFailed, FileUploaded
-from shared.messaging import create_topics
-from shared.places import SOURCES
+from shared.blobs.blobs import BLOCK, PART, open_blob_store
+from shared.blobs.places import SOURCES
+from shared.events.events import FileCompleted, FileFailed, FileUploaded
+from shared.events.topics import LIFECYCLE, UPLOADED
+from shared.kafka.messaging import create_topics
 from shared.settings import Settings
-from shared.topics import LIFECYCLE, UPLOADED
 from tests.services.processor.pods import processing_pod
 from tests.services.upload.service import Service, running, until_connected
 from tests.support.consuming import consume, count

@@ -7,8 +7,8 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
-from services.status.projection import Status, fold
-from shared.events import StatusEvent
+from services.status.projection.projection import Status, fold
+from shared.events.events import StatusEvent
 from tests.chaos.evidence import Evidence, Logged, Problem
 from tests.chaos.faults import CLOCK_FAULTS, SKEW
 from tests.chaos.gauges import wrong_gauges

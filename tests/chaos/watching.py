@@ -5,7 +5,7 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from services.status.filter import Filter
+from services.status.live.filter import Filter
 from tests.journeys.gapless.checker import Observation
 from tests.journeys.gapless.observers import Observer
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.events import EVENT_CLASSES, EventType
-from shared.reading import UnknownVersionError, UnreadableEventError, parse
-from shared.topics import ACCESS, COMMANDS, RETRY_TIERS, TOPICS, UPLOADED, topic_of
+from shared.events.events import EVENT_CLASSES, EventType
+from shared.events.reading import UnknownVersionError, UnreadableEventError, parse
+from shared.events.topics import ACCESS, COMMANDS, RETRY_TIERS, TOPICS, UPLOADED, topic_of
 
 EXAMPLES = sorted(Path(__file__).parent.glob("*.json"))
 OLD = [example for example in EXAMPLES if "@without_" in example.stem]

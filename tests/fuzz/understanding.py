@@ -13,7 +13,7 @@ import h11
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from services.upload.wire import LargeBodies
+from services.upload.http.large_body_protocol import LargeBodies
 from shared.http.protocol import BoundedHttpProtocol
 from tests.fuzz.heads import Sample
 from tests.support.serving import listening

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from services.status.filter import Filter
-from services.status.projection import State, Status, fold
-from shared.events import StatusEvent
+from services.status.live.filter import Filter
+from services.status.projection.projection import State, Status, fold
+from shared.events.events import StatusEvent
 from shared.settings import Settings
 from tests.journeys.gapless.checker import Observation, Seen, check, place
 from tests.journeys.gapless.run import Size, run

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiokafka.errors import KafkaError
 
-from shared.connection import admin_client
+from shared.kafka.connection import admin_client
 from shared.settings import Settings
 from tests.support.secured import PASSWORD, USER, Secured, secured_parts
 from tests.support.stack import RunningStack

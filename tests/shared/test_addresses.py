@@ -6,8 +6,8 @@ from contextlib import closing
 import pytest
 
 from shared.addresses import bare_host, in_url, is_loopback, local_url, split_address
-from shared.origins import is_own, is_this_machine, origin_of
-from shared.serving import listen
+from shared.auth.origins import is_own, is_this_machine, origin_of
+from shared.http.serving import listen
 from shared.settings import AccessSettings, Settings
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.accesserrors import InvalidTokenError, TokenExpiredError
-from shared.apikeys import CACHED_FOR, MAX_CACHED, ApiKeys, new_key, place_of
-from shared.blobs import BlobStore, open_blob_store
-from shared.principal import Role, Scope
+from shared.auth.accesserrors import InvalidTokenError, TokenExpiredError
+from shared.auth.apikeys import CACHED_FOR, MAX_CACHED, ApiKeys, new_key, place_of
+from shared.auth.principal import Role, Scope
+from shared.blobs.blobs import BlobStore, open_blob_store
 from shared.settings import Settings
 
 
@@ -97,7 +97,7 @@ async def test_a_revoked_key_lives_as_long_as_it_is_cached(
 async def test_guessing_does_not_fill_the_memory(
     keys: ApiKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.apikeys.MAX_CACHED", 3)
+    monkeypatch.setattr("shared.auth.apikeys.MAX_CACHED", 3)
     for _ in range(10):
         with pytest.raises(InvalidTokenError):
             await keys.verify(new_key("nobody")[1])

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from shared.archive import MANIFEST, ArchiveError, export_topics, import_topics
-from shared.connection import admin_client
-from shared.events import new_file_id
-from shared.log import open_log, read_range
-from shared.messaging import group_name
-from shared.publishing import Publisher
+from shared.events.events import new_file_id
+from shared.events.topics import TOPICS, UPLOADED
+from shared.kafka.archive import MANIFEST, ArchiveError, export_topics, import_topics
+from shared.kafka.connection import admin_client
+from shared.kafka.log import open_log, read_range
+from shared.kafka.messaging import group_name
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
-from shared.topics import TOPICS, UPLOADED
 from tests.support.builders import about, completed, processing, uploaded
 
 

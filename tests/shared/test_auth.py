@@ -13,24 +13,24 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from fastapi import FastAPI, Response
 from starlette.requests import HTTPConnection
 
-from services.status.access import Visibility
-from services.status.elsewhere import close_at_end_of
-from services.status.filter import Filter
-from services.status.subscription import Subscription
-from shared.accesserrors import (
+from services.status.live.filter import Filter
+from services.status.live.ports import close_at_end_of
+from services.status.live.subscription import Subscription
+from services.status.store.access import Visibility
+from shared.auth.accesserrors import (
     ForbiddenError,
     ForeignOriginError,
     InvalidTokenError,
     TokenExpiredError,
     UnauthenticatedError,
 )
-from shared.apikeys import ApiKeys
-from shared.auth import LEEWAY, SESSION, Bearers, Tokens, make_authenticator
-from shared.blobs import open_blob_store
+from shared.auth.apikeys import ApiKeys
+from shared.auth.auth import LEEWAY, SESSION, Bearers, Tokens, make_authenticator
+from shared.auth.jwks import AGAIN_AFTER, FRESH_FOR, KEPT_FOR, PublishedKeys, SharedSecret
+from shared.auth.principal import EVERYBODY, Principal, Role, Scope
+from shared.blobs.blobs import open_blob_store
 from shared.clock import BrokerClock
 from shared.errors import KeysUnavailableError
-from shared.jwks import AGAIN_AFTER, FRESH_FOR, KEPT_FOR, PublishedKeys, SharedSecret
-from shared.principal import EVERYBODY, Principal, Role, Scope
 from shared.settings import AccessSettings, Settings
 from tests.support.serving import served
 

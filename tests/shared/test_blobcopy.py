@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.blobcopy import copy_blobs
-from shared.blobs import BLOCK, BlobStore, open_blob_store
+from shared.blobs.blobcopy import copy_blobs
+from shared.blobs.blobs import BLOCK, BlobStore, open_blob_store
+from shared.blobs.places import attempt_prefix, source_key
 from shared.errors import BlobStoreUnavailableError
-from shared.places import attempt_prefix, source_key
 from shared.settings import Settings
 from tests.support.s3 import Mood, StoreLine, on_s3
 

@@ -14,11 +14,11 @@ from threading import Thread
 import httpx
 import pytest
 
-from shared.bloberrors import BlobMissingError
-from shared.blobs import BLOCK, PART, BlobStore, open_blob_store
-from shared.directory import Read
+from shared.blobs.bloberrors import BlobMissingError
+from shared.blobs.blobs import BLOCK, PART, BlobStore, open_blob_store
+from shared.blobs.directory import Read
+from shared.blobs.places import attempt_prefix, source_key
 from shared.errors import BlobStoreUnavailableError
-from shared.places import attempt_prefix, source_key
 from shared.settings import Settings
 from tests.support.s3 import BUCKET, ENVIRONMENT
 

@@ -8,15 +8,15 @@ import pytest
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from shared import ids, moments
+from shared.background.clock_probe import CLOCK_PROBE, clock_probe
+from shared.background.supervision import Supervisor
 from shared.clock import BrokerClock
-from shared.clock_probe import CLOCK_PROBE, clock_probe
-from shared.connection import admin_client
-from shared.messaging import create_topics
-from shared.publishing import Publisher
+from shared.events import ids, moments
+from shared.events.topics import UPLOADED
+from shared.kafka.connection import admin_client
+from shared.kafka.messaging import create_topics
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
-from shared.supervision import Supervisor
-from shared.topics import UPLOADED
 from tests.support.builders import uploaded
 
 SLOW = -3000.0
@@ -26,7 +26,7 @@ SLOW = -3000.0
 def own_clock(monkeypatch: pytest.MonkeyPatch) -> BrokerClock:
     """The clock of this test, so that others keep theirs."""
     fresh = BrokerClock()
-    for module in ("shared.clock", "shared.publishing", "shared.messaging"):
+    for module in ("shared.clock", "shared.kafka.publishing", "shared.kafka.messaging"):
         monkeypatch.setattr(f"{module}.CLOCK", fresh)
     return fresh
 

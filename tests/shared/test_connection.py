@@ -9,12 +9,12 @@ import uvloop
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from shared.connection import admin_client
-from shared.events import new_file_id
-from shared.log import open_log
-from shared.publishing import Publisher
+from shared.events.events import new_file_id
+from shared.events.topics import UPLOADED
+from shared.kafka.connection import admin_client
+from shared.kafka.log import open_log
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
-from shared.topics import UPLOADED
 from tests.support.builders import about, uploaded
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from shared import consuming
-from shared.consuming import DeadLetterWriter, RecordHandler, until_done
 from shared.errors import KafkaUnavailableError
-from shared.events import FileDead
+from shared.events.events import FileDead
+from shared.kafka import consuming
+from shared.kafka.consuming import DeadLetterWriter, RecordHandler, until_done
 from shared.telemetry import CONSUMER_ERRORS
 from tests.services.status.records import Record
 

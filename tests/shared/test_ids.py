@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from uuid import RFC_4122, UUID
 
-from shared.events import file_id_age, first_file_id, new_file_id
+from shared.events.events import file_id_age, first_file_id, new_file_id
 
 MANY = 5000
 """Made in far less than as many milliseconds."""

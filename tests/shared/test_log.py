@@ -8,12 +8,12 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
-from shared import log
 from shared.errors import KafkaUnavailableError
-from shared.log import open_log, open_partitions
-from shared.messaging import create_topics
+from shared.events.topics import EVENT_TOPICS
+from shared.kafka import log
+from shared.kafka.log import open_log, open_partitions
+from shared.kafka.messaging import create_topics
 from shared.settings import Settings
-from shared.topics import EVENT_TOPICS
 from waybill.local.ports import HOST, free_port
 
 

@@ -2,7 +2,15 @@
 
 import pytest
 
-from shared.loops import FIRST_DELAY, LONGEST_DELAY, MAX_BUGS, Loop, LoopHealth, Verdict, backoff
+from shared.background.loops import (
+    FIRST_DELAY,
+    LONGEST_DELAY,
+    MAX_BUGS,
+    Loop,
+    LoopHealth,
+    Verdict,
+    backoff,
+)
 
 
 def loop(*, vital: bool = True, restartable: bool = True) -> Loop:

@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI, Response
 
 from shared.errors import ForbiddenAddressError
-from shared.outbound import Outbound, OutboundError
+from shared.http.outbound import Outbound, OutboundError
 from tests.support.serving import served
 
 

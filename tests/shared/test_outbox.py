@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from shared import deadlines
-from shared.blobs import open_blob_store
+from shared.blobs.blobs import open_blob_store
 from shared.errors import BlobStoreUnavailableError, EventTooLargeError, KafkaUnavailableError
-from shared.events import Event, new_file_id
+from shared.events.events import Event, new_file_id
+from shared.kafka.publishing import Publisher
 from shared.outbox import keep_command, relay_commands, waiting_commands
-from shared.publishing import Publisher
 from shared.settings import Settings
 from tests.support.builders import about, cancel_requested
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared import packs
-from shared.files import Small
-from shared.packs import HEADER, PACKS, PAGE, Packs, PackWriter, begun_at
+from shared.blobs import packs
+from shared.blobs.files import Small
+from shared.blobs.packs import HEADER, PACKS, PAGE, Packs, PackWriter, begun_at
 from tests.support.small_disk import small_disk
 from tests.support.stored import EVER
 

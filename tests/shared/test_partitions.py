@@ -4,13 +4,13 @@ import asyncio
 
 from aiokafka.partitioner import DefaultPartitioner
 
-from shared import publishing
-from shared.events import new_file_id
-from shared.facts import reader_key
-from shared.log import open_log
-from shared.publishing import Publisher
+from shared.events.events import new_file_id
+from shared.events.facts import reader_key
+from shared.events.topics import ACCESS, PARTITIONS, UPLOADED
+from shared.kafka import publishing
+from shared.kafka.log import open_log
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
-from shared.topics import ACCESS, PARTITIONS, UPLOADED
 from tests.support.builders import about, shared, uploaded
 
 

@@ -9,7 +9,6 @@ import pytest
 from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
 
-from shared import problems
 from shared.errors import (
     BlobStoreUnavailableError,
     KafkaUnavailableError,
@@ -18,7 +17,8 @@ from shared.errors import (
     TooLargeError,
     WaybillError,
 )
-from shared.problems import problem_response
+from shared.http import problems
+from shared.http.problems import problem_response
 
 
 def application() -> FastAPI:

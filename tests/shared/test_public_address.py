@@ -3,8 +3,8 @@
 import pytest
 
 from shared.errors import ForbiddenAddressError
-from shared.outbound import Outbound
-from shared.public_address import is_public, looks_inside
+from shared.http.outbound import Outbound
+from shared.http.public_address import is_public, looks_inside
 
 PUBLIC = [
     *("8.8.8.8", "93.184.215.14", "100.63.255.255", "100.128.0.0", "172.15.0.1", "172.32.0.1"),

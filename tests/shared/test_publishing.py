@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from shared import publishing
 from shared.errors import KafkaUnavailableError
-from shared.events import new_file_id
-from shared.messaging import create_topics
-from shared.publishing import CROWD, Publisher
+from shared.events.events import new_file_id
+from shared.kafka import publishing
+from shared.kafka.messaging import create_topics
+from shared.kafka.publishing import CROWD, Publisher
 from shared.settings import Settings
 from tests.support.builders import about, uploaded
 

@@ -43,4 +43,4 @@ def test_lines_of_one_kind_are_counted_and_not_written(
 
 
 def test_lines_of_our_own_are_all_written(lines: RepeatedLines) -> None:
-    assert all(lines.filter(record("shared.supervision", 7, "waits")) for _ in range(50))
+    assert all(lines.filter(record("shared.background.supervision", 7, "waits")) for _ in range(50))

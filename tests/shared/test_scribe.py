@@ -12,13 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shared import loops
-from shared.bloberrors import BlobMissingError
-from shared.blobs import BlobStore, open_blob_store
+from shared.background import loops
+from shared.blobs.blob_writer_process import BLOB, WRITERS
+from shared.blobs.bloberrors import BlobMissingError
+from shared.blobs.blobs import BlobStore, open_blob_store
+from shared.blobs.packs import PACKS
+from shared.blobs.places import source_key
 from shared.errors import BlobStoreUnavailableError, StorageFullError
-from shared.packs import PACKS
-from shared.places import source_key
-from shared.scribe import BLOB, WRITERS
 from shared.settings import Settings
 from shared.telemetry import SCRIBES_LOST
 from tests.support.scribes import scribes_of
@@ -207,7 +207,7 @@ async def test_it_ends_with_its_store_and_not_by_ctrl_c(tmp_path: Path) -> None:
 async def test_what_was_asked_of_it_is_stored_though_who_asked_has_died(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     with theirs:
-        command = [sys.executable, "-m", "shared.scribe", str(tmp_path)]
+        command = [sys.executable, "-m", "shared.blobs.blob_writer_process", str(tmp_path)]
         scribe = subprocess.Popen(command, stdin=theirs.fileno())  # noqa: ASYNC220
     with ours:
         for number in range(9):

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.status.access import Visibility
-from services.status.projection import State
+from services.status.projection.projection import State
+from services.status.store.access import Visibility
 from services.status.webhooks.registry import Webhook, Webhooks
-from shared.accesserrors import InvalidTokenError
-from shared.apikeys import ApiKeys, new_key
-from shared.blobs import BlobStore, open_blob_store
-from shared.principal import Role
-from shared.sealed import UNSEALED, Seal, seal_of
+from shared.auth.accesserrors import InvalidTokenError
+from shared.auth.apikeys import ApiKeys, new_key
+from shared.auth.principal import Role
+from shared.auth.sealed import UNSEALED, Seal, seal_of
+from shared.blobs.blobs import BlobStore, open_blob_store
 from shared.settings import AccessSettings, SealSettings, Settings, from_environment
 
 SEAL = Seal(b"a secret of these tests, 32 bytes or more")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from shared.events import Event
-from shared.reading import UnreadableEventError, parse
-from shared.storable import (
+from shared.events.events import Event
+from shared.events.reading import UnreadableEventError, parse
+from shared.events.storable import (
     checked_moment,
     clean_text,
     is_media_type,

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from shared import loops, supervision
+from shared.background import loops, supervision
+from shared.background.loops import MAX_BUGS, Loop
+from shared.background.supervision import RunningLoop, Supervisor, after, kill_every
 from shared.errors import KafkaUnavailableError
-from shared.loops import MAX_BUGS, Loop
-from shared.supervision import RunningLoop, Supervisor, after, kill_every
 from shared.telemetry import LOOP_FAILURES
 
 

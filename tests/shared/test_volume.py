@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.bloberrors import BlobMissingError
-from shared.blobs import BLOCK, BlobStore, open_blob_store
+from shared.blobs.bloberrors import BlobMissingError
+from shared.blobs.blobs import BLOCK, BlobStore, open_blob_store
 from shared.errors import BlobStoreUnavailableError
 from shared.settings import Settings
 

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from shared.events import (
+from shared.blobs.places import source_key
+from shared.events.events import (
     CancelledData,
     CancelRequestedData,
     CompletedData,
@@ -28,8 +29,7 @@ from shared.events import (
     RetryingData,
     UploadedData,
 )
-from shared.facts import Artifact, Failure, Progress, Reader, Result
-from shared.places import source_key
+from shared.events.facts import Artifact, Failure, Progress, Reader, Result
 
 FILE = "01930000-0000-7000-8000-000000000001"
 BLOB = f"files/{FILE}/source"

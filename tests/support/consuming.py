@@ -4,11 +4,11 @@ import asyncio
 
 from aiokafka import AIOKafkaConsumer
 
-from shared.events import AnyEvent
-from shared.log import open_log
-from shared.messaging import read_record
+from shared.events.events import AnyEvent
+from shared.events.topics import Topic
+from shared.kafka.log import open_log
+from shared.kafka.messaging import read_record
 from shared.settings import Settings
-from shared.topics import Topic
 
 
 async def consume(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.upload.api import UPLOAD
+from services.upload.api.uploads import UPLOAD
 from shared.settings import DEMO_TYPE
 
 BOUNDARY = b"crowd"

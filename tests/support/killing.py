@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Iterable
 
-from shared.loops import Loop
-from shared.supervision import Supervisor
+from shared.background.loops import Loop
+from shared.background.supervision import Supervisor
 from shared.telemetry import LOOP_FAILURES
 
 

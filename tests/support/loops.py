@@ -2,8 +2,8 @@
 
 import time
 
-from shared.loops import Loop, LoopHealth
-from shared.supervision import RunningLoop
+from shared.background.loops import Loop, LoopHealth
+from shared.background.supervision import RunningLoop
 
 LOOP = Loop(name="test", late_after=60, vital=False, purpose="Is tested.", when_late="Nothing.")
 

@@ -7,7 +7,7 @@ import psutil
 
 def scribes_of(directory: str | Path) -> list[psutil.Process]:
     """Those that write into this directory."""
-    command = ["shared.scribe", str(Path(directory).resolve())]
+    command = ["shared.blobs.blob_writer_process", str(Path(directory).resolve())]
     return [
         each
         for each in psutil.process_iter(["cmdline"])

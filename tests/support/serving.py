@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from services.status.wire import HttpProtocol, WebSocketProtocol
+from services.status.live.streaming_protocols import HttpProtocol, WebSocketProtocol
 from shared.http.limits import MAX_MESSAGE
 
 

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from shared.blobs import BlobStore
-from shared.packs import Packs
-from shared.places import SOURCES, file_id_of
+from shared.blobs.blobs import BlobStore
+from shared.blobs.packs import Packs
+from shared.blobs.places import SOURCES, file_id_of
 
 EVER = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 

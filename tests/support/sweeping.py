@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from services.upload import orphans, sweep
-from services.upload.orphans import Orphans
-from shared.blobs import open_blob_store
+from services.upload.cleanup import orphans, sweep
+from services.upload.cleanup.orphans import Orphans
+from shared.blobs.blobs import open_blob_store
 from shared.settings import Settings
 
 

@@ -2,9 +2,9 @@
 
 from pydantic import TypeAdapter
 
-from services.status.history import HistoryLine, with_durations
-from services.status.projection import fold
-from shared.events import StatusEvent
+from services.status.projection.history import HistoryLine, with_durations
+from services.status.projection.projection import fold
+from shared.events.events import StatusEvent
 from tests.support.builders import (
     cancelled,
     completed,

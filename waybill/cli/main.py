@@ -313,7 +313,7 @@ def delete(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def replay(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
     """Rebuild MongoDB from the log; `--verify` only compares."""
-    raise typer.Exit(_run_module("services.status.replay", folder, *context.args))
+    raise typer.Exit(_run_module("services.status.replay.replay", folder, *context.args))
 
 
 PASSED_ON = {
@@ -327,19 +327,19 @@ PASSED_ON = {
 @app.command(context_settings=PASSED_ON)
 def token(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
     """Print a token for development: `token SUBJECT [--role admin]`."""
-    raise typer.Exit(_run_module("shared.devtoken", folder, *context.args))
+    raise typer.Exit(_run_module("shared.auth.devtoken", folder, *context.args))
 
 
 @app.command(context_settings=PASSED_ON)
 def keys(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
     """Manage API keys: `keys create SUBJECT`, `keys list`, `keys revoke ID`, `keys sign`."""
-    raise typer.Exit(_run_module("shared.apikeys", folder, *context.args))
+    raise typer.Exit(_run_module("shared.auth.apikeys", folder, *context.args))
 
 
 @topics.command("apply")
 def apply_topics(folder: Folder = DEFAULT_FOLDER) -> None:
     """Create the topics that are missing."""
-    raise typer.Exit(_run_module("shared.messaging", folder))
+    raise typer.Exit(_run_module("shared.kafka.messaging", folder))
 
 
 @topics.command("export")
@@ -348,7 +348,7 @@ def export_topics(
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
     """Write all topics into files, one for each partition, as a backup."""
-    raise typer.Exit(_run_module("shared.archive", folder, "export", str(archive)))
+    raise typer.Exit(_run_module("shared.kafka.archive", folder, "export", str(archive)))
 
 
 @topics.command("import")
@@ -357,13 +357,13 @@ def import_topics(
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
     """Put the records of a backup into topics that are empty."""
-    raise typer.Exit(_run_module("shared.archive", folder, "import", str(archive)))
+    raise typer.Exit(_run_module("shared.kafka.archive", folder, "import", str(archive)))
 
 
 @blobs.command("copy", context_settings=PASSED_ON)
 def copy_blobs(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
     """Copy all blobs into an object store, to leave a directory: `copy s3://BUCKET/PREFIX`."""
-    raise typer.Exit(_run_module("shared.blobcopy", folder, *context.args))
+    raise typer.Exit(_run_module("shared.blobs.blobcopy", folder, *context.args))
 
 
 def _run_module(module: str, folder: Path, *arguments: str) -> int:

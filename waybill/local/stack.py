@@ -17,8 +17,8 @@ from typing import Any, TextIO
 import httpx
 
 from shared.addresses import bare_host, local_url
-from shared.sealed import SEALED_FOLDERS
-from shared.writing import write_file
+from shared.auth.sealed import SEALED_FOLDERS
+from shared.blobs.writing import write_file
 from waybill.addresses import DEFAULT_FOLDER, SEAL_FILE
 from waybill.errors import StackError
 from waybill.local.parts import Parts
@@ -201,7 +201,7 @@ class Stack:
         return any(b'"seal":"' not in record.read_bytes() for record in records)
 
     def _create_topics(self, environment: Mapping[str, str]) -> None:
-        command = [sys.executable, "-m", "shared.messaging"]
+        command = [sys.executable, "-m", "shared.kafka.messaging"]
         done = subprocess.run(
             command, env=dict(environment), capture_output=True, text=True, check=False
         )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from services.processor.steps.document import Context, Document, Step
-from shared.storable import sendable_media_type
+from shared.events.storable import sendable_media_type
 from shared.workerrors import PermanentError, TransientError
 
 MAX_ANSWER = 64 << 20

@@ -25,16 +25,16 @@ from services.status.api.dependencies import (
     up_to_date,
 )
 from services.status.api.files import find, status_location
-from services.status.auditor import Auditor, DriftedFile
-from services.status.commands import Command
-from services.status.dead import DeadLetter
-from services.status.stuck import StuckFile
-from shared.auth import Asker
+from services.status.commands.commands import Command
+from services.status.commands.dead import DeadLetter
+from services.status.monitoring.stuck import StuckFile
+from services.status.replay.auditor import Auditor, DriftedFile
+from shared.auth.auth import Asker
 from shared.errors import NotRedrivableError, UnknownDeadLetterError
-from shared.facts import DeadCode
-from shared.messaging import topic_names
-from shared.problems import ERROR_RESPONSES
-from shared.topics import DEAD, TOPICS
+from shared.events.facts import DeadCode
+from shared.events.topics import DEAD, TOPICS
+from shared.http.problems import ERROR_RESPONSES
+from shared.kafka.messaging import topic_names
 
 log = logging.getLogger(__name__)
 

@@ -7,18 +7,18 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Path
 from pydantic import BaseModel, Field
 
-from services.status.access import Visibility
 from services.status.api import examples
 from services.status.api.dependencies import HubOf, Readable, StoreOf, reader, up_to_date
 from services.status.api.files import MAX_ID, YOUNG_WAIT, is_late, is_young
-from services.status.hub import Hub
-from services.status.projection import State
-from services.status.query import Query
-from services.status.store import FileStore
+from services.status.live.hub import Hub
+from services.status.projection.projection import State
+from services.status.store.access import Visibility
+from services.status.store.query import Query
+from services.status.store.store import FileStore
 from shared.errors import CatchingUpError, UnavailableError, UnknownBatchError
-from shared.ids import CanonicalId
+from shared.events.ids import CanonicalId
+from shared.http.problems import ERROR_RESPONSES
 from shared.outbox import is_file_id
-from shared.problems import ERROR_RESPONSES
 
 router = APIRouter(
     prefix="/api/batches",

@@ -16,7 +16,6 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from services.status.access import Visibility
 from services.status.api.commands import MAX_REASON, ONE_LINE
 from services.status.api.dependencies import (
     Commandable,
@@ -29,17 +28,18 @@ from services.status.api.dependencies import (
 )
 from services.status.api.files import MAX_ID, find_own
 from services.status.api.listing import MAX_LABELS, MAX_TEXT
-from services.status.commands import Commands
-from services.status.hub import Hub
-from services.status.projection import State
-from services.status.query import Query
-from services.status.store import FileStore
-from shared.auth import Asker
+from services.status.commands.commands import Commands
+from services.status.live.hub import Hub
+from services.status.projection.projection import State
+from services.status.store.access import Visibility
+from services.status.store.query import Query
+from services.status.store.store import FileStore
+from shared.auth.auth import Asker
+from shared.auth.principal import Principal
 from shared.errors import RefusedError, UnavailableError
+from shared.events.ids import canonical_id
 from shared.http.head_first import HeadFirstRoute
-from shared.ids import canonical_id
-from shared.principal import Principal
-from shared.problems import ERROR_RESPONSES
+from shared.http.problems import ERROR_RESPONSES
 
 router = APIRouter(
     prefix="/api/files",

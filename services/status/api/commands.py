@@ -17,11 +17,11 @@ from services.status.api.dependencies import (
     up_to_date,
 )
 from services.status.api.files import FileId, find, find_own, status_location
-from services.status.expectation import SOONEST
-from services.status.projection import Status
-from services.status.update import Update
-from shared.auth import Asker
-from shared.problems import ERROR_RESPONSES
+from services.status.live.update import Update
+from services.status.monitoring.expectation import SOONEST
+from services.status.projection.projection import Status
+from shared.auth.auth import Asker
+from shared.http.problems import ERROR_RESPONSES
 
 router = APIRouter(
     prefix="/api/files",

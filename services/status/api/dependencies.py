@@ -5,27 +5,27 @@ from typing import Annotated, Any, TypedDict
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from services.status.access import Visibility
-from services.status.auditor import Auditor
-from services.status.commands import Commands
-from services.status.dead import DeadLetters
-from services.status.hub import Hub
-from services.status.monitor import Monitor
-from services.status.runs import Runs
+from services.status.commands.commands import Commands
+from services.status.commands.dead import DeadLetters
+from services.status.commands.runs import Runs
+from services.status.live.hub import Hub
+from services.status.monitoring.monitor import Monitor
+from services.status.replay.auditor import Auditor
 from services.status.settings import StatusSettings
-from services.status.store import FileStore
+from services.status.store.access import Visibility
+from services.status.store.store import FileStore
 from services.status.tickets import Tickets
 from services.status.webhooks.registry import Webhooks
-from shared.accesserrors import ForeignOriginError
-from shared.auth import Asker, Authenticator
-from shared.blobs import BlobStore
-from shared.cors import CorsPolicy
+from shared.auth.accesserrors import ForeignOriginError
+from shared.auth.auth import Asker, Authenticator
+from shared.auth.origins import is_own, origin_of
+from shared.auth.principal import Scope
+from shared.background.supervision import Supervisor
+from shared.blobs.blobs import BlobStore
 from shared.errors import CatchingUpError
-from shared.origins import is_own, origin_of
-from shared.outbound import Outbound
-from shared.principal import Scope
-from shared.publishing import Publisher
-from shared.supervision import Supervisor
+from shared.http.cors import CorsPolicy
+from shared.http.outbound import Outbound
+from shared.kafka.publishing import Publisher
 
 
 class State(TypedDict):

@@ -8,12 +8,12 @@ from pydantic import BaseModel, Field
 
 from services.status.api import examples
 from services.status.api.ranges import names
-from services.status.expectation import poll_after
-from services.status.projection import Status
-from services.status.traffic import QueuePlace
-from services.status.update import Update
+from services.status.live.update import Update
+from services.status.monitoring.expectation import poll_after
+from services.status.monitoring.queue_stats import QueuePlace
+from services.status.projection.projection import Status
 from shared.errors import BadParameterError
-from shared.events import utc_now
+from shared.events.events import utc_now
 
 
 class StatusDocument(Status):

@@ -10,14 +10,14 @@ from fastapi.responses import StreamingResponse
 
 from services.status.api.disposition import attachment
 from services.status.api.ranges import Validators, is_unmodified, requested_range
-from shared.bloberrors import BlobMissingError
-from shared.blobinfo import BlobInfo
-from shared.blobs import BlobStore
+from shared.blobs.bloberrors import BlobMissingError
+from shared.blobs.blobinfo import BlobInfo
+from shared.blobs.blobs import BlobStore
 from shared.errors import RangeNotSatisfiableError, UnknownArtifactError
-from shared.events import utc_now
-from shared.head_method import is_head
-from shared.problems import problem_response
-from shared.storable import sendable_media_type
+from shared.events.events import utc_now
+from shared.events.storable import sendable_media_type
+from shared.http.head_method import is_head
+from shared.http.problems import problem_response
 
 CONDITIONS = (
     *("if-match", "if-none-match", "if-modified-since", "if-unmodified-since"),

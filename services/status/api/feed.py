@@ -6,10 +6,10 @@ from contextlib import aclosing
 from itertools import islice
 
 from services.status.api.messages import Reset, Subscribed
-from services.status.cursor import Cursor
-from services.status.hub import Hub
-from services.status.subscription import AT_ONCE, Outlet, Subscription
-from services.status.update import Batch, Update
+from services.status.live.cursor import Cursor
+from services.status.live.hub import Hub
+from services.status.live.subscription import AT_ONCE, Outlet, Subscription
+from services.status.live.update import Batch, Update
 
 SETTLING = 0.5
 """Seconds after a snapshot until the first cursor: many times what the tail needs to bring what

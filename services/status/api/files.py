@@ -6,7 +6,6 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from services.status.access import Visibility
 from services.status.api import examples
 from services.status.api.dependencies import (
     BlobsOf,
@@ -16,11 +15,12 @@ from services.status.api.dependencies import (
     up_to_date,
 )
 from services.status.api.downloads import download
-from services.status.awaiting import first_known, next_change
-from services.status.history import HistoryLine, with_durations
-from services.status.hub import Hub
-from services.status.projection import Status
-from services.status.update import Update
+from services.status.live.awaiting import first_known, next_change
+from services.status.live.hub import Hub
+from services.status.live.update import Update
+from services.status.projection.history import HistoryLine, with_durations
+from services.status.projection.projection import Status
+from services.status.store.access import Visibility
 from shared.errors import (
     CatchingUpError,
     DeletedFileError,
@@ -28,11 +28,11 @@ from shared.errors import (
     UnknownArtifactError,
     UnknownFileError,
 )
-from shared.events import EventType, file_id_age, utc_now
-from shared.facts import Result
-from shared.ids import CanonicalId
+from shared.events.events import EventType, file_id_age, utc_now
+from shared.events.facts import Result
+from shared.events.ids import CanonicalId
+from shared.http.problems import ERROR_RESPONSES
 from shared.outbox import is_file_id
-from shared.problems import ERROR_RESPONSES
 
 router = APIRouter(
     prefix="/api/files",

@@ -8,7 +8,7 @@ leaves the rest of the work, and returns; the application goes on with that by i
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from shared.cors import Cors, CorsPolicy
+from shared.http.cors import Cors, CorsPolicy
 
 _LEFT = "waybill.left"
 

@@ -1,10 +1,10 @@
 """A stream without a request: nothing is left of it but its connection and its subscription."""
 
 from services.status.api.sse import BYE
-from services.status.hub import Hub
-from services.status.subscription import Subscription
-from services.status.update import Batch, chunk
-from services.status.wire import Successor
+from services.status.live.hub import Hub
+from services.status.live.streaming_protocols import Successor
+from services.status.live.subscription import Subscription
+from services.status.live.update import Batch, chunk
 
 LAST_CHUNKS = chunk(BYE) + chunk(b"")
 

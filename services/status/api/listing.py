@@ -9,12 +9,12 @@ from services.status.api import examples
 from services.status.api.dependencies import HubOf, Readable, StoreOf, reader, up_to_date
 from services.status.api.documents import MEMBERS, Fields, parse_fields
 from services.status.api.filters import parse_label
-from services.status.projection import State, Status
-from services.status.query import Cursor, Sort, storable
-from services.status.query import Query as FileQuery
+from services.status.projection.projection import State, Status
+from services.status.store.query import Cursor, Sort, storable
+from services.status.store.query import Query as FileQuery
 from shared.errors import BadParameterError
-from shared.ids import canonical_id
-from shared.problems import ERROR_RESPONSES
+from shared.events.ids import canonical_id
+from shared.http.problems import ERROR_RESPONSES
 
 router = APIRouter(
     prefix="/api/files",

@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from services.status.access import Visibility
 from services.status.api.filters import MAX_IDS, parse_label
-from services.status.filter import Filter
-from services.status.projection import State, Status
-from shared.ids import canonical_id
+from services.status.live.filter import Filter
+from services.status.projection.projection import State, Status
+from services.status.store.access import Visibility
+from shared.events.ids import canonical_id
 
 FINAL_CODES = 4500
 """From here on, sending the same again does not help; nor does it after a 1003."""

@@ -11,7 +11,6 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response, Securi
 from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
 
-from services.status.access import Visibility
 from services.status.api.dependencies import (
     HubOf,
     MonitorOf,
@@ -33,17 +32,18 @@ from services.status.api.documents import (
 from services.status.api.files import MAX_ID, FileId, existing, find, unknown
 from services.status.api.sse import EventStream, status_frames
 from services.status.api.tickets import Following, documented, has_ticket
-from services.status.awaiting import next_change
-from services.status.hub import Hub
-from services.status.monitor import Monitor
-from services.status.traffic import QueuePlace
-from services.status.update import Update
-from shared.auth import authenticated
-from shared.events import utc_now
-from shared.head_method import is_head
-from shared.ids import canonical_id
-from shared.principal import Principal
-from shared.problems import ERROR_RESPONSES
+from services.status.live.awaiting import next_change
+from services.status.live.hub import Hub
+from services.status.live.update import Update
+from services.status.monitoring.monitor import Monitor
+from services.status.monitoring.queue_stats import QueuePlace
+from services.status.store.access import Visibility
+from shared.auth.auth import authenticated
+from shared.auth.principal import Principal
+from shared.events.events import utc_now
+from shared.events.ids import canonical_id
+from shared.http.head_method import is_head
+from shared.http.problems import ERROR_RESPONSES
 
 
 class PlainFirst(APIRoute):

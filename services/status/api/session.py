@@ -6,11 +6,11 @@ from fastapi import APIRouter, Depends, Header, Response
 from pydantic import BaseModel, Field
 
 from services.status.api.dependencies import own_origin
-from shared.auth import SESSION, Asker, bearer
+from shared.auth.auth import SESSION, Asker, bearer
+from shared.auth.principal import Principal, Role
 from shared.errors import BadParameterError
-from shared.moments import utc_now
-from shared.principal import Principal, Role
-from shared.problems import ERROR_RESPONSES
+from shared.events.moments import utc_now
+from shared.http.problems import ERROR_RESPONSES
 
 MAX_COOKIE = 3800
 """Characters of a token that fits into a cookie: browsers take 4096 bytes with its attributes."""

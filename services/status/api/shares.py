@@ -17,10 +17,10 @@ from services.status.api.dependencies import (
     up_to_date,
 )
 from services.status.api.files import FileId, find_own
-from services.status.projection import Status
-from services.status.shares import readers
-from shared.auth import MAX_NAME, Asker
-from shared.problems import ERROR_RESPONSES
+from services.status.projection.projection import Status
+from services.status.projection.shares import readers
+from shared.auth.auth import MAX_NAME, Asker
+from shared.http.problems import ERROR_RESPONSES
 
 reading = APIRouter(
     prefix="/api/files",

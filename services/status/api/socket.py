@@ -8,20 +8,20 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
-from services.status.access import Visibility
 from services.status.api.dependencies import HubOf, own_origin
 from services.status.api.feed import feed
 from services.status.api.lasting import leave
 from services.status.api.messages import Bye, CloseCode, Fault, Subscribe
 from services.status.api.tickets import follower, following, has_ticket
-from services.status.cursor import Cursor
-from services.status.filter import Filter
-from services.status.hub import Hub
-from services.status.update import Batch
-from services.status.wire import outlet_of
-from shared.accesserrors import ForeignOriginError, TokenExpiredError
+from services.status.live.cursor import Cursor
+from services.status.live.filter import Filter
+from services.status.live.hub import Hub
+from services.status.live.streaming_protocols import outlet_of
+from services.status.live.update import Batch
+from services.status.store.access import Visibility
+from shared.auth.accesserrors import ForeignOriginError, TokenExpiredError
 from shared.errors import OverloadedError, WaybillError
-from shared.problems import problem_response
+from shared.http.problems import problem_response
 
 router = APIRouter(prefix="/api", tags=["live"])
 

@@ -13,8 +13,8 @@ from starlette.types import Receive, Scope, Send
 
 from services.status.api.lasting import leave
 from services.status.api.messages import Reset, Subscribed
-from services.status.update import Batch, Update
-from shared.head_method import is_head
+from services.status.live.update import Batch, Update
+from shared.http.head_method import is_head
 
 Frames = AsyncGenerator[bytes, None]
 

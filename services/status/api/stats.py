@@ -6,7 +6,6 @@ from datetime import datetime
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
-from services.status.access import Visibility
 from services.status.api import examples
 from services.status.api.dependencies import (
     HubOf,
@@ -17,14 +16,15 @@ from services.status.api.dependencies import (
     reader,
     up_to_date,
 )
-from services.status.health import degraded
-from services.status.monitor import Lags
-from services.status.projection import State
-from services.status.store import FileStore
-from services.status.traffic import Look, Rates, Traffic
+from services.status.monitoring.health import degraded
+from services.status.monitoring.monitor import Lags
+from services.status.monitoring.queue_stats import Look, Rates, Traffic
+from services.status.projection.projection import State
+from services.status.store.access import Visibility
+from services.status.store.store import FileStore
 from shared.errors import MongoUnavailableError
-from shared.events import Timestamp, file_id_age, utc_now
-from shared.problems import ERROR_RESPONSES
+from shared.events.events import Timestamp, file_id_age, utc_now
+from shared.http.problems import ERROR_RESPONSES
 
 log = logging.getLogger(__name__)
 

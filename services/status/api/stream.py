@@ -13,12 +13,12 @@ from services.status.api.line import StreamLine
 from services.status.api.messages import Subscribe
 from services.status.api.sse import BYE, EventStream, Frames, render
 from services.status.api.tickets import Followable, documented, follower, has_ticket
-from services.status.cursor import Cursor
-from services.status.filter import Filter
-from services.status.hub import Hub
-from services.status.projection import State
-from services.status.wire import Succession, succession_of
-from shared.problems import ERROR_RESPONSES
+from services.status.live.cursor import Cursor
+from services.status.live.filter import Filter
+from services.status.live.hub import Hub
+from services.status.live.streaming_protocols import Succession, succession_of
+from services.status.projection.projection import State
+from shared.http.problems import ERROR_RESPONSES
 
 router = APIRouter(prefix="/api", tags=["live"])
 

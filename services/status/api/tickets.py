@@ -6,13 +6,13 @@ from fastapi import APIRouter, Depends, Security
 from fastapi.security import APIKeyQuery
 from starlette.requests import HTTPConnection
 
-from services.status.access import Visibility
 from services.status.api.dependencies import TicketsOf, own_origin, reader
+from services.status.store.access import Visibility
 from services.status.tickets import Ticket, Tickets
-from shared.auth import Asker, Asking
-from shared.head_method import is_head
-from shared.principal import Principal, Scope
-from shared.problems import ERROR_RESPONSES
+from shared.auth.auth import Asker, Asking
+from shared.auth.principal import Principal, Scope
+from shared.http.head_method import is_head
+from shared.http.problems import ERROR_RESPONSES
 
 TICKET = "ticket"
 """The parameter of a stream's address."""

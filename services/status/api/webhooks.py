@@ -16,12 +16,12 @@ from services.status.api.dependencies import (
     own_origin,
     reader,
 )
-from services.status.projection import State
+from services.status.projection.projection import State
 from services.status.webhooks.deliveries import Deliveries, Delivery
 from services.status.webhooks.registry import Webhook
-from shared.events import Timestamp, utc_now
+from shared.events.events import Timestamp, utc_now
 from shared.http.head_first import HeadFirstRoute
-from shared.problems import ERROR_RESPONSES
+from shared.http.problems import ERROR_RESPONSES
 
 reading = APIRouter(
     prefix="/api/webhooks",

@@ -9,7 +9,7 @@ from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from shared.origins import origin_of
+from shared.auth.origins import origin_of
 
 STATIC = Path(__file__).parent / "static"
 

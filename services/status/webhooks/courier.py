@@ -17,20 +17,19 @@ from functools import partial
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
-from services.status.access import EVERYTHING
-from services.status.commanding import SOURCE
-from services.status.history import MAX_HISTORY
-from services.status.hub import Hub
-from services.status.projection import State, Status
+from services.status.commands.publish import SOURCE
+from services.status.live.hub import Hub
+from services.status.projection.history import MAX_HISTORY
+from services.status.projection.projection import State, Status
+from services.status.store.access import EVERYTHING
 from services.status.webhooks.deliveries import Deliveries, Delivery
 from services.status.webhooks.message import body, headers, message_id
 from services.status.webhooks.registry import Webhook, Webhooks
 from services.status.webhooks.schedule import Waiting, seconds_to_sleep, take_due
-from shared.connection import Answers, close_consumer, kafka_options
-from shared.consuming import DeadLetterWriter, RecordHandler, note_error
+from shared.background.supervision import RunningLoop
 from shared.deadlines import blob_store_answers, joins_group, kafka_answers
 from shared.errors import ForbiddenAddressError, UnavailableError
-from shared.events import (
+from shared.events.events import (
     FileCancelled,
     FileCompleted,
     FileFailed,
@@ -38,14 +37,15 @@ from shared.events import (
     WebhookScheduledData,
     utc_now,
 )
-from shared.log import end_offsets, offsets_at
-from shared.messaging import SESSION_TIMEOUT_MS, group_name, read_record, topic_names
-from shared.outbound import Outbound, OutboundError
-from shared.publishing import Publisher
-from shared.reading import UnreadableEventError
+from shared.events.reading import UnreadableEventError
+from shared.events.topics import LIFECYCLE, RETRY_TIERS, tier_for
+from shared.http.outbound import Outbound, OutboundError
+from shared.kafka.connection import Answers, close_consumer, kafka_options
+from shared.kafka.consuming import DeadLetterWriter, RecordHandler, note_error
+from shared.kafka.log import end_offsets, offsets_at
+from shared.kafka.messaging import SESSION_TIMEOUT_MS, group_name, read_record, topic_names
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
-from shared.supervision import RunningLoop
-from shared.topics import LIFECYCLE, RETRY_TIERS, tier_for
 
 log = logging.getLogger(__name__)
 

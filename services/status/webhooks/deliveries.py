@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from pydantic import BaseModel
 
-from services.status.store import FileStore, translated
-from shared.events import Timestamp
+from services.status.store.store import FileStore, translated
+from shared.events.events import Timestamp
 
 KEPT_FOR = timedelta(days=30)
 

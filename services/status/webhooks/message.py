@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import standardwebhooks
 
-from shared.events import FileWebhookScheduled
+from shared.events.events import FileWebhookScheduled
 
 
 def message_id(event: FileWebhookScheduled) -> str:

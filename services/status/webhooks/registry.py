@@ -13,14 +13,14 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
-from services.status.access import Visibility
-from services.status.filter import has_label
-from services.status.projection import State, Status
-from shared.bloberrors import BlobMissingError
-from shared.blobs import BlobStore
+from services.status.live.filter import has_label
+from services.status.projection.projection import State, Status
+from services.status.store.access import Visibility
+from shared.auth.sealed import UNSEALED, Seal
+from shared.blobs.bloberrors import BlobMissingError
+from shared.blobs.blobs import BlobStore
 from shared.errors import OverloadedError, UnknownWebhookError
-from shared.events import utc_now
-from shared.sealed import UNSEALED, Seal
+from shared.events.events import utc_now
 
 FOLDER = "webhooks/"
 

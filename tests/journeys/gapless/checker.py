@@ -7,9 +7,9 @@ from datetime import datetime
 from itertools import pairwise
 from typing import NamedTuple
 
-from services.status.filter import Filter
-from services.status.projection import Status, apply
-from shared.events import StatusEvent
+from services.status.live.filter import Filter
+from services.status.projection.projection import Status, apply
+from shared.events.events import StatusEvent
 
 Position = tuple[int, ...]
 

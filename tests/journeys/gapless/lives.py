@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from services.status.projection import Status
-from shared.events import (
+from services.status.projection.projection import Status
+from shared.events.events import (
     CompletedData,
     FailedData,
     FileCompleted,
@@ -27,10 +27,10 @@ from shared.events import (
     new_file_id,
     utc_now,
 )
-from shared.facts import Failure, Progress, Result
-from shared.publishing import Publisher
+from shared.events.facts import Failure, Progress, Result
+from shared.events.topics import LIFECYCLE, UPLOADED, topic_of
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
-from shared.topics import LIFECYCLE, UPLOADED, topic_of
 from tests.chaos.evidence import read_topic
 from tests.journeys.gapless.checker import Truth, lifecycle_states
 

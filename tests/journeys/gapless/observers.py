@@ -10,8 +10,8 @@ from urllib.parse import urlencode, urlsplit
 import orjson
 import websockets
 
-from services.status.filter import Filter
-from shared.events import utc_now
+from services.status.live.filter import Filter
+from shared.events.events import utc_now
 from tests.journeys.gapless.checker import Observation, Seen
 
 Message = dict[str, Any]

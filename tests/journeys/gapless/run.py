@@ -13,9 +13,9 @@ from pathlib import Path
 
 import httpx
 
-from services.status.filter import Filter
-from services.status.projection import State
-from shared.messaging import create_topics
+from services.status.live.filter import Filter
+from services.status.projection.projection import State
+from shared.kafka.messaging import create_topics
 from shared.settings import Settings
 from tests.journeys.gapless.checker import Observation, Problem, Truth, check
 from tests.journeys.gapless.lives import GROUPS, OWNERS, Feed, Life, live, plan, truth_of

@@ -3,7 +3,7 @@
 import pytest
 
 from services.processor.settings import ProcessorSettings
-from shared.blobs import BlobStore, open_blob_store
+from shared.blobs.blobs import BlobStore, open_blob_store
 from shared.settings import Settings
 
 

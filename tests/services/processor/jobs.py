@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from services.processor.channel import Advanced, Job, Packed
-from shared.files import Small
-from shared.packs import PackWriter
+from shared.blobs.files import Small
+from shared.blobs.packs import PackWriter
 from shared.settings import DEMO_TYPE
 
 

@@ -12,12 +12,12 @@ from aiokafka.partitioner import murmur2
 
 from services.processor.app import Processor
 from services.processor.settings import ProcessorSettings
-from shared.blobs import BlobStore
-from shared.events import AnyEvent, FileUploaded, UploadedData, new_file_id
-from shared.places import source_key
-from shared.publishing import Publisher
+from shared.blobs.blobs import BlobStore
+from shared.blobs.places import source_key
+from shared.events.events import AnyEvent, FileUploaded, UploadedData, new_file_id
+from shared.events.topics import UPLOADED
+from shared.kafka.publishing import Publisher
 from shared.settings import DEMO_TYPE
-from shared.topics import UPLOADED
 
 
 @asynccontextmanager
@@ -25,7 +25,7 @@ async def processing_pod(settings: ProcessorSettings, **changes: Any) -> AsyncIt
     """A pod that works while the block runs, and is drained at its end."""
     pod = Processor(settings.model_copy(update=changes))
     ended = Mock()
-    with patch("shared.supervision.end_pod", ended):
+    with patch("shared.background.supervision.end_pod", ended):
         async with pod.working():
             async with asyncio.timeout(30):
                 while not pod.consumer.ready:

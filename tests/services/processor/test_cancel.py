@@ -6,10 +6,10 @@ from datetime import timedelta
 import psutil
 
 from services.processor.settings import ProcessorSettings
-from shared.blobs import BlobStore
-from shared.events import CancelRequestedData, FileCancelled, FileCancelRequested, utc_now
-from shared.publishing import Publisher
-from shared.topics import LIFECYCLE
+from shared.blobs.blobs import BlobStore
+from shared.events.events import CancelRequestedData, FileCancelled, FileCancelRequested, utc_now
+from shared.events.topics import LIFECYCLE
+from shared.kafka.publishing import Publisher
 from tests.services.processor.pods import processing_pod, types_of, upload
 from tests.support.consuming import consume
 

@@ -21,7 +21,7 @@ from services.processor.channel import (
     read_report,
 )
 from services.processor.leftfiles import FOLDER, LeftFile, LeftFileError, open_left_file
-from shared.facts import Failure, Progress
+from shared.events.facts import Failure, Progress
 
 REPORTS = [
     Advanced(phase="reading", progress=Progress(done=1, total=2), message="å"),

@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 
 from services.processor.settings import ProcessorSettings
-from shared.blobs import BlobStore
-from shared.deadletters import MAX_PAYLOAD
-from shared.events import (
+from shared.blobs.blobs import BlobStore
+from shared.blobs.places import source_key
+from shared.events.events import (
     EventType,
     FileCompleted,
     FileDead,
@@ -17,9 +17,9 @@ from shared.events import (
     FileRetryScheduled,
     new_file_id,
 )
-from shared.places import source_key
-from shared.publishing import Publisher
-from shared.topics import DEAD, LIFECYCLE, RETRY_TIERS, UPLOADED
+from shared.events.topics import DEAD, LIFECYCLE, RETRY_TIERS, UPLOADED
+from shared.kafka.deadletters import MAX_PAYLOAD
+from shared.kafka.publishing import Publisher
 from tests.services.processor.pods import processing_pod, same_partition_ids, types_of, upload
 from tests.support.consuming import consume, count
 

@@ -12,12 +12,12 @@ import pytest
 
 from services.processor.settings import ProcessorSettings
 from services.processor.steps.media_types import XLSX
-from shared.blobs import BlobStore
-from shared.events import AnyEvent, FileCompleted, FileFailed, FileProcessing, FileRetrying
-from shared.log import open_log
-from shared.messaging import read_record
-from shared.publishing import Publisher
-from shared.topics import LIFECYCLE
+from shared.blobs.blobs import BlobStore
+from shared.events.events import AnyEvent, FileCompleted, FileFailed, FileProcessing, FileRetrying
+from shared.events.topics import LIFECYCLE
+from shared.kafka.log import open_log
+from shared.kafka.messaging import read_record
+from shared.kafka.publishing import Publisher
 from tests.services.processor.pods import die, processing_pod, types_of, upload, upload_content
 from tests.services.processor.steps.documents import boundless_xlsx
 from tests.support.consuming import consume, count

@@ -7,9 +7,8 @@ import pytest
 from services.processor.outcomes import Outcomes
 from services.processor.settings import ProcessorSettings
 from services.processor.work import Work
-from shared.blobs import BlobStore
-from shared.consuming import TRIES
-from shared.events import (
+from shared.blobs.blobs import BlobStore
+from shared.events.events import (
     AnyEvent,
     CancelRequestedData,
     FileCancelled,
@@ -20,11 +19,12 @@ from shared.events import (
     FileRetryScheduled,
     new_file_id,
 )
-from shared.facts import Result
-from shared.log import open_log
-from shared.publishing import Publisher
+from shared.events.facts import Result
+from shared.events.topics import CONTROL, DEAD, LIFECYCLE, RETRY_TIERS
+from shared.kafka.consuming import TRIES
+from shared.kafka.log import open_log
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
-from shared.topics import CONTROL, DEAD, LIFECYCLE, RETRY_TIERS
 from tests.services.processor.pods import die, processing_pod, types_of, upload
 from tests.support.consuming import consume
 

@@ -13,18 +13,13 @@ from services.processor.isolation.limits import Limits
 from services.processor.settings import ProcessorSettings
 from services.processor.steps.media_types import PDF, PLAIN_TEXT
 from services.processor.workers import WorkerPool
-from shared.blobs import BlobStore, open_blob_store
-from shared.events import (
-    AnyEvent,
-    FileCompleted,
-    FileFailed,
-    FileRetrying,
-)
-from shared.files import Small
-from shared.packs import PackWriter
-from shared.publishing import Publisher
+from shared.blobs.blobs import BlobStore, open_blob_store
+from shared.blobs.files import Small
+from shared.blobs.packs import PackWriter
+from shared.events.events import AnyEvent, FileCompleted, FileFailed, FileRetrying
+from shared.events.topics import LIFECYCLE
+from shared.kafka.publishing import Publisher
 from shared.settings import DEMO_TYPE
-from shared.topics import LIFECYCLE
 from tests.services.processor.jobs import ignore
 from tests.services.processor.pods import processing_pod, types_of, upload, upload_content
 from tests.support.consuming import consume, count

@@ -11,9 +11,9 @@ import pytest
 
 from services.processor.channel import MAX_CONTENT
 from services.processor.handover import prepare
-from shared.bloberrors import BlobMissingError
+from shared.blobs.bloberrors import BlobMissingError
+from shared.blobs.packs import PackWriter
 from shared.errors import BlobStoreUnavailableError
-from shared.packs import PackWriter
 from tests.services.processor.jobs import demo, packed
 
 LARGE = "x" * MAX_CONTENT

@@ -13,9 +13,9 @@ from services.processor import app as processor_app
 from services.processor import loops
 from services.processor.app import Processor
 from services.processor.settings import ProcessorSettings
-from shared.blobs import BlobStore
-from shared.publishing import Publisher
-from shared.topics import LIFECYCLE
+from shared.blobs.blobs import BlobStore
+from shared.events.topics import LIFECYCLE
+from shared.kafka.publishing import Publisher
 from tests.services.processor.pods import processing_pod, types_of, upload
 from tests.support.consuming import consume
 from tests.support.kafka_line import KafkaLine
@@ -42,7 +42,7 @@ async def test_the_pod_ends_when_its_consumer_dies_and_another_one_does_the_work
 ) -> None:
     ended = asyncio.Event()
     pod = Processor(processor_settings)
-    with patch("shared.supervision.end_pod", ended.set):
+    with patch("shared.background.supervision.end_pod", ended.set):
         async with asyncio.timeout(40), pod.working():
             while not pod.consumer.ready:
                 await asyncio.sleep(0.05)

@@ -18,10 +18,10 @@ from services.processor.machine import OF_POD, fault, fault_of_pod, system_error
 from services.processor.source import Content, ContentChangedError, Sources
 from services.processor.space import ScratchSpace
 from services.processor.verdict import MAX_POSTPONED, DiskEvidence, blame_machine, judge
-from shared.bloberrors import BlobMissingError
-from shared.blobs import BlobStore, open_blob_store
+from shared.blobs.bloberrors import BlobMissingError
+from shared.blobs.blobs import BlobStore, open_blob_store
 from shared.errors import BlobStoreUnavailableError
-from shared.facts import Source
+from shared.events.facts import Source
 from shared.settings import Settings
 from shared.workerrors import PermanentError
 from tests.support.loops import one_run

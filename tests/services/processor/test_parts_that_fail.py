@@ -8,11 +8,11 @@ import psutil
 import pytest
 
 from services.processor.settings import ProcessorSettings
-from shared.blobs import BlobStore, open_blob_store
-from shared.events import FileFailed, FileRetrying
-from shared.places import source_key
-from shared.publishing import Publisher
-from shared.topics import LIFECYCLE
+from shared.blobs.blobs import BlobStore, open_blob_store
+from shared.blobs.places import source_key
+from shared.events.events import FileFailed, FileRetrying
+from shared.events.topics import LIFECYCLE
+from shared.kafka.publishing import Publisher
 from tests.services.processor.pods import processing_pod, types_of, upload
 from tests.support.consuming import consume, consume_distinct, count
 from tests.support.kafka_line import KafkaLine

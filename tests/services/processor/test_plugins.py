@@ -25,10 +25,10 @@ from services.processor.plugins import (
 from services.processor.settings import ProcessorSettings
 from services.processor.steps.document import Document
 from services.processor.workers import WorkerPool, WorkerPools
-from shared.blobs import BlobStore
-from shared.events import FileCompleted, FileProcessing
-from shared.publishing import Publisher
-from shared.topics import LIFECYCLE
+from shared.blobs.blobs import BlobStore
+from shared.events.events import FileCompleted, FileProcessing
+from shared.events.topics import LIFECYCLE
+from shared.kafka.publishing import Publisher
 from tests.services.processor.jobs import ignore
 from tests.services.processor.pods import processing_pod, types_of, upload
 from tests.support.consuming import consume

@@ -28,8 +28,9 @@ from services.processor.reports import PARTS, measured
 from services.processor.results import checked_artifact, checked_statistics
 from services.processor.settings import ProcessorSettings
 from services.processor.workers import WorkerPool, WorkerPools
-from shared.blobs import BlobStore
-from shared.events import (
+from shared.blobs.blobs import BlobStore
+from shared.blobs.places import source_key
+from shared.events.events import (
     Event,
     FileFailed,
     FileProgressed,
@@ -37,10 +38,9 @@ from shared.events import (
     UploadedData,
     new_file_id,
 )
-from shared.facts import Progress, furthest
-from shared.places import source_key
-from shared.publishing import Publisher
-from shared.topics import LIFECYCLE
+from shared.events.facts import Progress, furthest
+from shared.events.topics import LIFECYCLE
+from shared.kafka.publishing import Publisher
 from shared.workerrors import PermanentError
 from tests.services.processor.jobs import ignore
 from tests.services.processor.pods import processing_pod, types_of

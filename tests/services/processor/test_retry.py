@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.processor.retry import Backoff, GiveUp, RetryAt, decide
-from shared.topics import RETRY_TIERS, tier_for
+from shared.events.topics import RETRY_TIERS, tier_for
 from tests.support.builders import START
 
 BACKOFF = Backoff(first=2, limit=3600)

@@ -23,10 +23,10 @@ from services.processor.settings import ProcessorSettings
 from services.processor.space import ScratchSpace
 from services.processor.verdict import Verdict
 from services.processor.work import Work
-from shared.blobs import BlobStore, open_blob_store
+from shared.blobs.blobs import BlobStore, open_blob_store
 from shared.errors import BlobStoreUnavailableError
-from shared.facts import Source
-from shared.messaging import KafkaRecord
+from shared.events.facts import Source
+from shared.kafka.messaging import KafkaRecord
 from shared.settings import Settings
 
 SIZE = 1 << 20

@@ -7,11 +7,11 @@ import pytest
 
 from services.processor import consumer
 from services.processor.settings import ProcessorSettings
-from shared.blobs import BlobStore
-from shared.events import AnyEvent, FileCompleted, FileProcessing
-from shared.messaging import SESSION_TIMEOUT_MS
-from shared.publishing import Publisher
-from shared.topics import LIFECYCLE
+from shared.blobs.blobs import BlobStore
+from shared.events.events import AnyEvent, FileCompleted, FileProcessing
+from shared.events.topics import LIFECYCLE
+from shared.kafka.messaging import SESSION_TIMEOUT_MS
+from shared.kafka.publishing import Publisher
 from tests.services.processor.pods import processing_pod, upload
 from tests.support.consuming import consume, count
 

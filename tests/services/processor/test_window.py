@@ -9,11 +9,11 @@ from aiokafka.consumer.fetcher import FetchResult
 
 from services.processor.app import Processor
 from services.processor.settings import ProcessorSettings
-from shared.blobs import BlobStore
-from shared.events import FileUploaded, UploadedData
-from shared.publishing import Publisher
+from shared.blobs.blobs import BlobStore
+from shared.events.events import FileUploaded, UploadedData
+from shared.events.topics import LIFECYCLE, UPLOADED
+from shared.kafka.publishing import Publisher
 from shared.settings import DEMO_TYPE
-from shared.topics import LIFECYCLE, UPLOADED
 from tests.services.processor.pods import processing_pod, same_partition_ids, upload
 from tests.support.consuming import count
 

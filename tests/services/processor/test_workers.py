@@ -13,7 +13,7 @@ from services.processor.channel import MAX_CONTENT, Advanced, Broken, Done, Job,
 from services.processor.isolation.limits import Limits
 from services.processor.source import ContentChangedError
 from services.processor.workers import WorkerPool
-from shared.packs import Packs, PackWriter
+from shared.blobs.packs import Packs, PackWriter
 from tests.services.processor.jobs import demo, ignore, packed
 
 MEMORY_LIMIT = 512 << 20

@@ -4,8 +4,8 @@ import asyncio
 
 import httpx
 
-from shared.events import StatusEvent
-from shared.publishing import Publisher
+from shared.events.events import StatusEvent
+from shared.kafka.publishing import Publisher
 from tests.support.builders import about
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from services.status.app import create_app
 from services.status.settings import StatusSettings
-from services.status.store import FileStore
-from shared.publishing import Publisher
+from services.status.store.store import FileStore
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
 from tests.support.serving import served, until_ready
 

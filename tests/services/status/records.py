@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from shared.events import StatusEvent
-from shared.messaging import KafkaRecord
+from shared.events.events import StatusEvent
+from shared.kafka.messaging import KafkaRecord
 from tests.support.builders import about
 
 

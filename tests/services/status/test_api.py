@@ -9,14 +9,14 @@ from typing import Any
 import httpx
 
 from services.status.app import create_app
-from services.status.query import Cursor, Sort
 from services.status.settings import StatusSettings
-from shared.blobs import open_blob_store
-from shared.events import FileDead, new_file_id
-from shared.places import source_key
-from shared.publishing import Publisher
+from services.status.store.query import Cursor, Sort
+from shared.blobs.blobs import open_blob_store
+from shared.blobs.places import source_key
+from shared.events.events import FileDead, new_file_id
+from shared.events.topics import DEAD
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
-from shared.topics import DEAD
 from tests.services.status.asking import publish, status_path, wait_for
 from tests.support.builders import (
     about,

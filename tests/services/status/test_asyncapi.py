@@ -11,13 +11,13 @@ import websockets
 
 from services.status.api.asyncapi import FROM_CLIENTS, TO_CLIENTS, document
 from services.status.app import create_app
-from services.status.cursor import Partition
-from services.status.projection import apply
-from services.status.recent import Recent
+from services.status.live.cursor import Partition
+from services.status.live.recent import Recent
+from services.status.live.update import Withdrawal
+from services.status.projection.projection import apply
 from services.status.settings import StatusSettings
-from services.status.update import Withdrawal
-from shared.events import new_file_id
-from shared.publishing import Publisher
+from shared.events.events import new_file_id
+from shared.kafka.publishing import Publisher
 from tests.services.status.asking import publish, wait_for
 from tests.services.status.test_live import ws_url
 from tests.support.builders import completed, processing, progressed, retrying, uploaded

@@ -5,17 +5,17 @@ import asyncio
 import httpx
 import pytest
 
-from services.status.auditor import Auditor
-from services.status.projection import State
-from services.status.refold import Refolder
-from services.status.replay import replay
+from services.status.monitoring.queue_stats import Look, Traffic
+from services.status.projection.projection import State
+from services.status.replay.auditor import Auditor
+from services.status.replay.refold import Refolder
+from services.status.replay.replay import replay
 from services.status.settings import StatusSettings
-from services.status.store import FileStore
-from services.status.traffic import Look, Traffic
-from shared.events import new_file_id, utc_now
-from shared.publishing import Publisher, partition_of_key
+from services.status.store.store import FileStore
+from shared.events.events import new_file_id, utc_now
+from shared.events.topics import DEAD, PARTITIONS
+from shared.kafka.publishing import Publisher, partition_of_key
 from shared.telemetry import AUDITED
-from shared.topics import DEAD, PARTITIONS
 from tests.services.status.asking import publish, wait_for
 from tests.services.status.test_poison import long_story
 from tests.support.builders import (
@@ -62,7 +62,7 @@ async def test_documents_that_are_not_what_the_log_says_are_found(
     await change(forged, name="forged.pdf", size=1)
     await change(behind, status=State.PROCESSING, result=None, finished_at=None)
     await store._files.delete_one({"_id": lost})
-    monkeypatch.setattr("services.status.auditor.SETTLING", 0.01)
+    monkeypatch.setattr("services.status.replay.auditor.SETTLING", 0.01)
     before = [audited(outcome) for outcome in ("equal", "different", "missing")]
     await audit_all(auditor)
     after = [audited(outcome) for outcome in ("equal", "different", "missing")]
@@ -87,7 +87,7 @@ async def test_what_has_drifted_is_folded_anew_and_put_right(
     await publish(publisher, again, about(again, completed(run=2, time=60)))
     await replay(status_settings)
     right = await store.get_many(ids)
-    monkeypatch.setattr("services.status.auditor.SETTLING", 0.01)
+    monkeypatch.setattr("services.status.replay.auditor.SETTLING", 0.01)
     auditor = Auditor(
         status_settings, store, Traffic(), Refolder(status_settings, store, publisher)
     )
@@ -126,7 +126,7 @@ async def test_an_upload_by_a_clock_that_is_ahead_is_no_drift_and_is_mended(
     await replay(status_settings)
     right = await store.get(file_id)
     assert right is not None
-    monkeypatch.setattr("services.status.auditor.SETTLING", 0.01)
+    monkeypatch.setattr("services.status.replay.auditor.SETTLING", 0.01)
     auditor = Auditor(
         status_settings, store, Traffic(), Refolder(status_settings, store, publisher)
     )
@@ -146,7 +146,7 @@ async def test_what_cannot_be_stored_is_put_aside_once_by_whoever_mends(
 ) -> None:
     file_id = new_file_id()
     await publish(publisher, file_id, uploaded(), *long_story(20, size=900_000), completed(21))
-    monkeypatch.setattr("services.status.auditor.SETTLING", 0.01)
+    monkeypatch.setattr("services.status.replay.auditor.SETTLING", 0.01)
     auditor = Auditor(
         status_settings, store, Traffic(), Refolder(status_settings, store, publisher)
     )

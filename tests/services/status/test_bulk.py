@@ -8,10 +8,10 @@ import pytest
 
 from services.status.app import create_app
 from services.status.settings import StatusSettings
-from shared.events import StatusEvent, new_file_id
-from shared.publishing import Publisher
+from shared.events.events import StatusEvent, new_file_id
+from shared.events.topics import CONTROL
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
-from shared.topics import CONTROL
 from tests.services.status.asking import publish, status_path, wait_for
 from tests.support.builders import completed, deleted, failed, processing, uploaded
 from tests.support.consuming import consume

@@ -6,13 +6,13 @@ import httpx
 import pytest
 
 from services.processor.settings import ProcessorSettings
-from services.status.cancellation import ended
-from services.status.projection import State, Status, fold
-from shared.blobs import open_blob_store
-from shared.events import FileCancelled, FileCancelRequested, StatusEvent, new_file_id
-from shared.publishing import Publisher
+from services.status.commands.cancellation import ended
+from services.status.projection.projection import State, Status, fold
+from shared.blobs.blobs import open_blob_store
+from shared.events.events import FileCancelled, FileCancelRequested, StatusEvent, new_file_id
+from shared.events.topics import CONTROL, LIFECYCLE
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
-from shared.topics import CONTROL, LIFECYCLE
 from tests.services.processor.pods import processing_pod, types_of, upload
 from tests.services.status.asking import publish, status_path, wait_for, wait_for_history
 from tests.support.builders import completed, processing, requeued, retrying, uploaded

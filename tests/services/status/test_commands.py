@@ -7,17 +7,17 @@ import pytest
 
 from services.status.app import create_app
 from services.status.settings import StatusSettings
-from shared.events import (
+from shared.blobs.places import source_key
+from shared.events.events import (
     FileCancelRequested,
     FileRequeued,
     FileUploaded,
     StatusEvent,
     new_file_id,
 )
-from shared.places import source_key
-from shared.publishing import Publisher
+from shared.events.topics import CONTROL, UPLOADED
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
-from shared.topics import CONTROL, UPLOADED
 from tests.services.status.asking import publish, status_path, wait_for, wait_for_history
 from tests.support.builders import (
     cancelled,

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from services.status.crew import crew
+from services.status.replay.forked_pool import crew
 
 WAITING = """
 import os, time

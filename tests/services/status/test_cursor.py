@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.status import recent
-from services.status.cursor import TOPICS, Partition, Place, decode, encode
-from services.status.cursor_seal import TOO_OLD, CursorSeal
-from services.status.projection import fold
-from services.status.recent import MAX_AHEAD, Recent
-from services.status.update import Update
+from services.status.live import recent
+from services.status.live.cursor import TOPICS, Partition, Place, decode, encode
+from services.status.live.cursor_seal import TOO_OLD, CursorSeal
+from services.status.live.recent import MAX_AHEAD, Recent
+from services.status.live.update import Update
+from services.status.projection.projection import fold
 from shared.errors import BadParameterError
 from tests.support.builders import about, uploaded
 

@@ -8,12 +8,12 @@ import httpx
 import pytest
 from aiokafka import ConsumerRecord
 
-from shared.events import FileDead, new_file_id
-from shared.facts import DeadCode, DeadData
-from shared.log import open_log
-from shared.publishing import Publisher
+from shared.events.events import FileDead, new_file_id
+from shared.events.facts import DeadCode, DeadData
+from shared.events.topics import LIFECYCLE
+from shared.kafka.log import open_log
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
-from shared.topics import LIFECYCLE
 from tests.services.status.asking import publish, status_path, wait_for
 from tests.services.status.test_poison import long_story
 from tests.support.builders import at, completed, failed, processing, uploaded

@@ -5,15 +5,15 @@ import asyncio
 import httpx
 import pytest
 
-from services.status.replay import replay
+from services.status.replay.replay import replay
 from services.status.settings import StatusSettings
-from services.status.store import FileStore
-from shared.blobs import BlobStore, open_blob_store
-from shared.events import FileCancelRequested, FileDeleted, FileRequeued, new_file_id
-from shared.places import attempt_prefix, source_key
-from shared.publishing import Publisher
+from services.status.store.store import FileStore
+from shared.blobs.blobs import BlobStore, open_blob_store
+from shared.blobs.places import attempt_prefix, source_key
+from shared.events.events import FileCancelRequested, FileDeleted, FileRequeued, new_file_id
+from shared.events.topics import CONTROL, LIFECYCLE, UPLOADED
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
-from shared.topics import CONTROL, LIFECYCLE, UPLOADED
 from tests.services.status.asking import publish, status_path, wait_for
 from tests.support.builders import completed, failed, processing, uploaded
 from tests.support.consuming import consume, values

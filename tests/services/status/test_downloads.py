@@ -13,10 +13,10 @@ import pytest
 from fastapi import FastAPI, Request, Response
 
 from services.status.api import downloads
-from shared import problems
-from shared.blobs import BlobStore, open_blob_store
-from shared.events import utc_now
-from shared.head_method import HeadAsGet
+from shared.blobs.blobs import BlobStore, open_blob_store
+from shared.events.events import utc_now
+from shared.http import problems
+from shared.http.head_method import HeadAsGet
 from shared.settings import Settings
 from tests.support.s3 import BUCKET, ENVIRONMENT
 from tests.support.serving import served

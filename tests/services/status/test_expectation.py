@@ -2,10 +2,10 @@
 
 import pytest
 
-from services.status.expectation import poll_after, seconds_left
-from services.status.projection import fold
-from services.status.traffic import QueuePlace
-from shared.events import StatusEvent
+from services.status.monitoring.expectation import poll_after, seconds_left
+from services.status.monitoring.queue_stats import QueuePlace
+from services.status.projection.projection import fold
+from shared.events.events import StatusEvent
 from tests.support.builders import (
     at,
     completed,

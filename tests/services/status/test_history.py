@@ -2,9 +2,9 @@
 
 from itertools import permutations
 
-from services.status.history import HistoryEntry, with_durations
-from services.status.projection import State, fold
-from shared.events import StatusEvent
+from services.status.projection.history import HistoryEntry, with_durations
+from services.status.projection.projection import State, fold
+from shared.events.events import StatusEvent
 from tests.support.builders import (
     START,
     cancelled,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from services.status.line import MAX_WAITING, WaitingLine
-from services.status.projection import Status, fold
-from shared.events import StatusEvent
+from services.status.monitoring.queue_positions import MAX_WAITING, WaitingLine
+from services.status.projection.projection import Status, fold
+from shared.events.events import StatusEvent
 from tests.support.builders import about, cancelled, processing, retrying, uploaded
 
 WAITING = (uploaded(),)
@@ -100,7 +100,7 @@ def test_the_line_is_bounded_and_the_oldest_are_counted_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert MAX_WAITING >= 100_000
-    monkeypatch.setattr("services.status.line.MAX_WAITING", 10)
+    monkeypatch.setattr("services.status.monitoring.queue_positions.MAX_WAITING", 10)
     line = line_of(25)
     assert places(line, 15) == [None] * 15
     assert [line.place(f"file-{number:06}") for number in (15, 24)] == [16, 25]

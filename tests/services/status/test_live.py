@@ -13,13 +13,13 @@ import websockets
 from prometheus_client import REGISTRY
 from websockets.asyncio.client import ClientConnection
 
-from services.status import subscription
 from services.status.api import socket
 from services.status.api.messages import CloseCode
 from services.status.app import create_app
+from services.status.live import subscription
 from services.status.settings import StatusSettings
-from shared.events import new_file_id, utc_now
-from shared.publishing import Publisher
+from shared.events.events import new_file_id, utc_now
+from shared.kafka.publishing import Publisher
 from tests.services.status.asking import publish, wait_for
 from tests.support.builders import completed, failed, processing, progressed, retrying, uploaded
 from tests.support.serving import served, until_ready
@@ -219,8 +219,8 @@ async def test_a_pod_that_starts_with_a_wrong_clock_knows_what_was_told_before(
     await publish(publisher, file_id, uploaded(), processing(), completed())
     await wait_for(client, file_id, "completed")
     wrong = utc_now() + timedelta(minutes=minutes)
-    monkeypatch.setattr("services.status.fanout.utc_now", lambda: wrong)
-    monkeypatch.setattr("services.status.fanout.LOOK_BACK", (300.0,))
+    monkeypatch.setattr("services.status.live.fanout.utc_now", lambda: wrong)
+    monkeypatch.setattr("services.status.live.fanout.LOOK_BACK", (300.0,))
     async with served(create_app(status_settings)) as later_pod:
         await until_ready(later_pod)
         async with following(later_pod, "ws", ids=[file_id], cursor=cursor) as messages:
@@ -237,7 +237,7 @@ async def test_a_cursor_that_is_too_old_is_answered_with_the_present_states(
     transport: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("services.status.fanout.LOOK_BACK", ())
+    monkeypatch.setattr("services.status.live.fanout.LOOK_BACK", ())
     file_id = new_file_id()
     async with following(client, transport, ids=[file_id]) as messages:
         cursor = (await opening(messages))[-1]["cursor"]

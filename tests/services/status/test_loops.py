@@ -14,12 +14,15 @@ from typing import Any
 import httpx
 import pytest
 
-from services.status import loops, monitor, preparation, traffic
+from services.status import loops, preparation
 from services.status.app import create_app
+from services.status.monitoring import monitor
+from services.status.monitoring import queue_stats as traffic
 from services.status.settings import StatusSettings
-from shared import connection, deadlines
-from shared.events import new_file_id
-from shared.publishing import Publisher
+from shared import deadlines
+from shared.events.events import new_file_id
+from shared.kafka import connection
+from shared.kafka.publishing import Publisher
 from shared.telemetry import FILES, LAG
 from tests.services.status.asking import publish, status_path, wait_for
 from tests.services.status.test_stats import stats_with
@@ -204,7 +207,7 @@ async def test_streams_go_on_without_mongodb_and_nothing_is_missing_when_it_is_b
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Nothing is held that MongoDB has: so each event of an old file needs its document.
-    monkeypatch.setattr("services.status.overlay.MAX_HELD", 0)
+    monkeypatch.setattr("services.status.live.overlay.MAX_HELD", 0)
     settings = status_settings.model_copy(update={"mongodb": mongo.uri})
     old, new = new_file_id(), new_file_id()
     async with served(create_app(settings)) as client:

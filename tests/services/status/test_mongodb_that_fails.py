@@ -11,10 +11,10 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import AutoReconnect
 
-from services.status.projection import State
+from services.status.projection.projection import State
 from services.status.projector import Projector
-from services.status.store import FileStore
-from shared.events import StatusEvent, new_file_id
+from services.status.store.store import FileStore
+from shared.events.events import StatusEvent, new_file_id
 from shared.settings import Settings
 from tests.services.status.records import records
 from tests.support.builders import completed, processing, uploaded

@@ -10,15 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from services.status import name_search
-from services.status.access import Visibility
-from services.status.names import KEY, KEYS, LAST, NO_KEYS, STRIDE, folded, name_fields, windows
-from services.status.names import by_keys as condition_of
-from services.status.naming import AT_ONCE, INTERVAL, SHARE, pause_after
-from services.status.projection import Status, fold
-from services.status.query import Cursor, Query, Sort
-from services.status.store import FileStore
-from shared.events import StatusEvent, new_file_id
+from services.status.projection.projection import Status, fold
+from services.status.store import name_search
+from services.status.store.access import Visibility
+from services.status.store.name_indexer import AT_ONCE, INTERVAL, SHARE, pause_after
+from services.status.store.name_keys import (
+    KEY,
+    KEYS,
+    LAST,
+    NO_KEYS,
+    STRIDE,
+    folded,
+    name_fields,
+    windows,
+)
+from services.status.store.name_keys import by_keys as condition_of
+from services.status.store.query import Cursor, Query, Sort
+from services.status.store.store import FileStore
+from shared.events.events import StatusEvent, new_file_id
 from shared.settings import Settings
 from tests.support.builders import about, completed, deleted, processing, uploaded
 

@@ -20,8 +20,8 @@ from services.status.api.listing import FilePage
 from services.status.api.stats import Stats
 from services.status.app import create_app
 from services.status.settings import StatusSettings
-from shared.events import new_file_id
-from shared.publishing import Publisher
+from shared.events.events import new_file_id
+from shared.kafka.publishing import Publisher
 from tests.services.status.asking import publish, wait_for
 from tests.support.builders import completed, failed, processing, uploaded
 from tests.support.openapi import Check, check_all

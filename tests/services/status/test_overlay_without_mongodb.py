@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from services.status.access import Visibility
-from services.status.cursor import TOPICS, Partition
-from services.status.overlay import Observed, Overlay
-from services.status.projection import State, Status, fold
-from shared.events import StatusEvent, new_file_id, utc_now
-from shared.topics import LIFECYCLE, UPLOADED
+from services.status.live.cursor import TOPICS, Partition
+from services.status.live.overlay import Observed, Overlay
+from services.status.projection.projection import State, Status, fold
+from services.status.store.access import Visibility
+from shared.events.events import StatusEvent, new_file_id, utc_now
+from shared.events.topics import LIFECYCLE, UPLOADED
 from tests.support.builders import about, completed, processing, progressed, uploaded
 
 UPLOADS = Partition(TOPICS.index(UPLOADED), 3)
@@ -141,7 +141,7 @@ def test_who_may_see_a_file_that_came_meanwhile_is_known_from_its_upload(owner: 
 def test_nothing_is_dropped_that_the_projector_has_not_stored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("services.status.overlay.MAX_HELD", 3)
+    monkeypatch.setattr("services.status.live.overlay.MAX_HELD", 3)
     overlay = an_overlay()
     ids = [new_file_id() for _ in range(6)]
     events = [observed(each, uploaded(), UPLOADS, 10 + n) for n, each in enumerate(ids)]
@@ -167,7 +167,7 @@ def test_an_upload_that_comes_with_mongodb_away_frees_an_event_that_is_overdue()
 def test_a_repeat_of_the_upload_of_a_file_that_was_dropped_is_set_aside(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("services.status.overlay.MAX_HELD", 0)
+    monkeypatch.setattr("services.status.live.overlay.MAX_HELD", 0)
     overlay, file_id = an_overlay(), new_file_id()
     states(overlay, [observed(file_id, uploaded(), UPLOADS, 10)])
     assert overlay.held == 0

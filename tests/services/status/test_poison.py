@@ -8,19 +8,19 @@ import httpx
 import pytest
 from pymongo import MongoClient
 
-from services.status.drift import find_drift
-from services.status.projection import State, Status, fold
+from services.status.projection.projection import State, Status, fold
 from services.status.projector import Projector
-from services.status.replay import replay
+from services.status.replay.drift import find_drift
+from services.status.replay.replay import replay
 from services.status.settings import StatusSettings
-from services.status.store import FileStore
+from services.status.store.store import FileStore
 from shared.errors import EventTooLargeError
-from shared.events import Event, FileDead, StatusEvent, new_file_id
-from shared.facts import Failure
-from shared.messaging import KafkaRecord
-from shared.publishing import Publisher
+from shared.events.events import Event, FileDead, StatusEvent, new_file_id
+from shared.events.facts import Failure
+from shared.events.topics import LIFECYCLE
+from shared.kafka.messaging import KafkaRecord
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
-from shared.topics import LIFECYCLE
 from tests.services.status.asking import publish
 from tests.services.status.records import Record, records
 from tests.support.builders import about, completed, processing, progressed, retrying, uploaded

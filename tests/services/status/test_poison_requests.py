@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx
 
-from services.status.query import Sort
-from shared.events import new_file_id
-from shared.publishing import Publisher
+from services.status.store.query import Sort
+from shared.events.events import new_file_id
+from shared.kafka.publishing import Publisher
 from tests.services.status.asking import publish, wait_for
 from tests.support.builders import completed, uploaded
 

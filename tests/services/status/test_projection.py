@@ -3,11 +3,11 @@
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from services.status.history import MAX_HISTORY
-from services.status.projection import State, Status, apply, fold
-from services.status.shares import readers
-from shared.events import EventType, FileCancelRequested, StatusEvent
-from shared.facts import reader_key
+from services.status.projection.history import MAX_HISTORY
+from services.status.projection.projection import State, Status, apply, fold
+from services.status.projection.shares import readers
+from shared.events.events import EventType, FileCancelRequested, StatusEvent
+from shared.events.facts import reader_key
 from tests.support.builders import (
     ERROR,
     FILE,

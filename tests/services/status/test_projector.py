@@ -9,13 +9,13 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.fetch import FetchRequest
 
-from services.status.projection import State, Status, fold
+from services.status.projection.projection import State, Status, fold
 from services.status.projector import ConsumingEndedError, Projector
-from services.status.store import FileStore
-from shared.events import new_file_id
-from shared.publishing import Publisher
+from services.status.store.store import FileStore
+from shared.events.events import new_file_id
+from shared.events.topics import EVENT_TOPICS
+from shared.kafka.publishing import Publisher
 from shared.settings import Settings
-from shared.topics import EVENT_TOPICS
 from tests.services.status.records import records
 from tests.support.builders import about, completed, processing, progressed, uploaded
 from tests.support.loops import one_run

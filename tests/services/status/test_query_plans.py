@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 
-from services.status.access import EVERYTHING, Visibility
-from services.status.projection import State, Status, fold
-from services.status.query import Cursor, Query, Sort
-from services.status.store import FileStore
-from shared.events import StatusEvent, new_file_id
+from services.status.projection.projection import State, Status, fold
+from services.status.store.access import EVERYTHING, Visibility
+from services.status.store.query import Cursor, Query, Sort
+from services.status.store.store import FileStore
+from shared.events.events import StatusEvent, new_file_id
 from shared.settings import Settings
 from tests.support.builders import about, at, completed, processing, shared, uploaded
 

@@ -5,14 +5,14 @@ from datetime import timedelta
 
 import pytest
 
-from services.status.projection import Status, fold
-from services.status.refold import ABANDONED_AFTER, SHADOWS, Refold, Refolder
+from services.status.projection.projection import Status, fold
+from services.status.replay.refold import ABANDONED_AFTER, SHADOWS, Refold, Refolder
 from services.status.settings import StatusSettings
-from services.status.store import FileStore
+from services.status.store.store import FileStore
 from shared.errors import KafkaUnavailableError
-from shared.events import StatusEvent, first_file_id, new_file_id, utc_now
-from shared.messaging import KafkaRecord
-from shared.publishing import Publisher
+from shared.events.events import StatusEvent, first_file_id, new_file_id, utc_now
+from shared.kafka.messaging import KafkaRecord
+from shared.kafka.publishing import Publisher
 from tests.services.status.records import records
 from tests.support.builders import about, completed, deleted, failed, processing, requeued, uploaded
 

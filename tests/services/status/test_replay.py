@@ -9,15 +9,15 @@ from typing import Any
 import httpx
 import pytest
 
-from services.status import stretches
-from services.status.checkpoints import Checkpoints
-from services.status.projection import State
-from services.status.rebuild import Advance
-from services.status.replay import replay, show_the_past
+from services.status.projection.projection import State
+from services.status.replay import offset_ranges as stretches
+from services.status.replay.checkpoints import Checkpoints
+from services.status.replay.rebuild import Advance
+from services.status.replay.replay import replay, show_the_past
 from services.status.settings import StatusSettings
-from services.status.store import FileStore
-from shared.events import new_file_id, utc_now
-from shared.publishing import Publisher
+from services.status.store.store import FileStore
+from shared.events.events import new_file_id, utc_now
+from shared.kafka.publishing import Publisher
 from tests.services.status.asking import publish, status_path, wait_for
 from tests.support.builders import completed, failed, processing, progressed, uploaded
 

@@ -7,12 +7,12 @@ import pytest
 from pydantic import ValidationError
 
 from services.status.app import create_app
-from services.status.deletion import Deletions
-from services.status.retention import Retention, Rule
+from services.status.commands.deletion import Deletions
+from services.status.commands.retention import Retention, Rule
 from services.status.settings import StatusSettings
-from services.status.store import FileStore
-from shared.events import first_file_id, utc_now
-from shared.publishing import Publisher
+from services.status.store.store import FileStore
+from shared.events.events import first_file_id, utc_now
+from shared.kafka.publishing import Publisher
 from tests.services.status.asking import publish, status_path, wait_for
 from tests.support.builders import completed, processing, uploaded
 from tests.support.serving import served, until_ready

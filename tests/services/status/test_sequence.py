@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.status.cursor import TOPICS, Partition
-from services.status.overlay import MAX_PATIENCE, Observed, Overlay
-from services.status.position import Position, position_of
-from services.status.projection import Status, apply, fold
-from services.status.sequence import is_due, rewind
-from shared.events import AccessEvent, EventType, Rank, StatusEvent
-from shared.topics import LIFECYCLE, UPLOADED, topic_of
+from services.status.live.cursor import TOPICS, Partition
+from services.status.live.overlay import MAX_PATIENCE, Observed, Overlay
+from services.status.projection.position import Position, position_of
+from services.status.projection.projection import Status, apply, fold
+from services.status.projection.sequence import is_due, rewind
+from shared.events.events import AccessEvent, EventType, Rank, StatusEvent
+from shared.events.topics import LIFECYCLE, UPLOADED, topic_of
 from tests.support.builders import (
     FILE,
     completed,
@@ -185,7 +185,7 @@ def test_an_event_that_cannot_be_folded_is_told_and_skips_no_other(
             raise ZeroDivisionError("nobody foresaw it")
         return apply(status, event, offset)
 
-    monkeypatch.setattr("services.status.overlay.apply", apply_badly)
+    monkeypatch.setattr("services.status.live.overlay.apply", apply_badly)
     failed: list[int] = []
     overlay = Overlay(lambda observed, _: failed.append(observed.offset))
     overlay.begin({})

@@ -5,8 +5,8 @@ from typing import Any
 
 import httpx
 
-from shared.events import new_file_id
-from shared.publishing import Publisher
+from shared.events.events import new_file_id
+from shared.kafka.publishing import Publisher
 from tests.services.status.asking import publish, status_path, wait_for
 from tests.support.builders import completed, deleted, failed, processing, retrying, uploaded
 

@@ -7,13 +7,13 @@ from uuid import UUID
 
 import pytest
 
-from services.status.indexes import INDEXES
-from services.status.projection import State, Status, fold
-from services.status.query import Cursor, Query, Sort
-from services.status.store import FileStore
+from services.status.projection.projection import State, Status, fold
+from services.status.store.indexes import INDEXES
+from services.status.store.query import Cursor, Query, Sort
+from services.status.store.store import FileStore
 from shared.errors import MongoUnavailableError, TooWideSearchError
-from shared.events import StatusEvent, new_file_id
-from shared.facts import Result
+from shared.events.events import StatusEvent, new_file_id
+from shared.events.facts import Result
 from shared.settings import Settings
 from tests.support.builders import (
     about,
@@ -200,7 +200,7 @@ async def test_a_search_that_takes_too_long_is_given_up_and_says_so(
     some = status_of(new_file_id(), uploaded())
     copies = [some.model_copy(update={"file_id": new_file_id()}) for _ in range(5000)]
     await store.save([(None, copy) for copy in copies])
-    monkeypatch.setattr("services.status.store.FIND_WITHIN_MS", 1)
+    monkeypatch.setattr("services.status.store.store.FIND_WITHIN_MS", 1)
     with pytest.raises(TooWideSearchError, match="narrow it"):
         await store.find(Query(name="z"), limit=500, after=None)  # Too short for the index.
 

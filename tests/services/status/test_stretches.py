@@ -5,14 +5,14 @@ import asyncio
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from services.status import stretches
+from services.status.replay import offset_ranges as stretches
+from services.status.replay.offset_ranges import Stretch, read, whole_log
 from services.status.settings import StatusSettings
-from services.status.stretches import Stretch, read, whole_log
-from shared.connection import kafka_options
-from shared.events import new_file_id
-from shared.messaging import create_topics, topic_names
-from shared.publishing import Publisher
-from shared.topics import LIFECYCLE
+from shared.events.events import new_file_id
+from shared.events.topics import LIFECYCLE
+from shared.kafka.connection import kafka_options
+from shared.kafka.messaging import create_topics, topic_names
+from shared.kafka.publishing import Publisher
 from tests.services.status.asking import publish
 from tests.support.builders import completed, processing, uploaded
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from services.status.projection import fold
-from services.status.stuck import stuck
-from shared.events import StatusEvent
+from services.status.monitoring.stuck import stuck
+from services.status.projection.projection import fold
+from shared.events.events import StatusEvent
 from tests.support.builders import (
     at,
     completed,

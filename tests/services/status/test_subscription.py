@@ -5,19 +5,19 @@ from typing import Any
 
 import pytest
 
-from services.status.cursor import Partition, Place
-from services.status.filter import Filter
-from services.status.projection import apply, fold
-from services.status.subscription import (
+from services.status.live.cursor import Partition, Place
+from services.status.live.delivery import beat_each, tell_each
+from services.status.live.filter import Filter
+from services.status.live.subscription import (
     AT_ONCE,
     CONFLATE_ABOVE,
     MAX_BACKLOG,
     MAX_DELAY,
     Subscription,
 )
-from services.status.telling import beat_each, tell_each
-from services.status.update import Batch, Batches, Update
-from shared.events import StatusEvent
+from services.status.live.update import Batch, Batches, Update
+from services.status.projection.projection import apply, fold
+from shared.events.events import StatusEvent
 from tests.support.builders import about, processing, progressed, uploaded
 
 PARTITION = Partition(1, 0)

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from services.status.projection import State, Status, fold
-from services.status.traffic import Look, Traffic
-from shared.events import StatusEvent
+from services.status.monitoring.queue_stats import Look, Traffic
+from services.status.projection.projection import State, Status, fold
+from shared.events.events import StatusEvent
 from tests.support.builders import START, at, processing, retrying, uploaded
 
 EPOCH = START.timestamp()

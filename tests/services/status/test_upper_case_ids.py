@@ -6,8 +6,8 @@ import json
 import httpx
 import websockets
 
-from shared.events import new_file_id
-from shared.publishing import Publisher
+from shared.events.events import new_file_id
+from shared.kafka.publishing import Publisher
 from tests.services.status.asking import publish, status_path, wait_for
 from tests.services.status.test_live import opening, sse_messages, ws_messages, ws_url
 from tests.support.builders import uploaded

@@ -8,25 +8,25 @@ import httpx
 import pytest
 
 from services.processor.settings import ProcessorSettings
-from services.status import waiting
-from services.status.access import Visibility
 from services.status.api import files
 from services.status.app import create_app
-from services.status.hub import Hub
+from services.status.commands import waiting_uploads as waiting
+from services.status.live.hub import Hub
 from services.status.settings import StatusSettings
-from services.status.store import FileStore
-from services.upload import link as upload_link
-from services.upload import outbox as upload_outbox
+from services.status.store.access import Visibility
+from services.status.store.store import FileStore
+from services.upload import kafka_connection as upload_link
+from services.upload.intake import outbox as upload_outbox
 from services.upload.settings import UploadSettings
-from shared.blobs import BlobStore, open_blob_store
+from shared.auth.principal import Principal, Scope
+from shared.blobs.blobs import BlobStore, open_blob_store
 from shared.errors import OverloadedError
-from shared.events import new_file_id
+from shared.events.events import new_file_id
+from shared.events.topics import CONTROL, LIFECYCLE
+from shared.kafka.publishing import Publisher
 from shared.outbox import relay_commands, upload_key
-from shared.principal import Principal, Scope
-from shared.publishing import Publisher
 from shared.settings import Settings
 from shared.telemetry import OUTBOX_DAMAGED
-from shared.topics import CONTROL, LIFECYCLE
 from tests.services.processor.pods import processing_pod, types_of
 from tests.services.status.asking import status_path, wait_for
 from tests.services.upload.service import Service, running

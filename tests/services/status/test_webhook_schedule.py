@@ -17,8 +17,8 @@ from services.status.webhooks.schedule import (
     seconds_to_sleep,
     take_due,
 )
-from shared import consuming
-from shared.consuming import DeadLetterWriter, RecordHandler
+from shared.kafka import consuming
+from shared.kafka.consuming import DeadLetterWriter, RecordHandler
 from tests.services.status.records import Record
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)

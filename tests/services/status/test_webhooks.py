@@ -16,8 +16,8 @@ from fastapi import FastAPI, Request, Response
 from services.status.app import create_app
 from services.status.settings import StatusSettings
 from services.status.webhooks import courier
-from shared.events import new_file_id
-from shared.publishing import Publisher
+from shared.events.events import new_file_id
+from shared.kafka.publishing import Publisher
 from tests.services.status.asking import publish, wait_for
 from tests.support.builders import at, cancelled, completed, failed, processing, uploaded
 from tests.support.serving import served, until_ready

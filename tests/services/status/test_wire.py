@@ -9,9 +9,9 @@ import websockets
 from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
-from services.status.subscription import Outlet
-from services.status.update import Batch, chunk
-from services.status.wire import Successor, outlet_of, succession_of
+from services.status.live.streaming_protocols import Successor, outlet_of, succession_of
+from services.status.live.subscription import Outlet
+from services.status.live.update import Batch, chunk
 from tests.support.serving import served
 
 HEARTBEAT = Batch((), "c")

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from services.status import hub as hub_module
-from services.status.access import EVERYTHING
 from services.status.api import batches, files
-from services.status.cursor import TOPICS, Partition
-from services.status.document_reader import MAX_UNSTORED
-from services.status.filter import Filter
-from services.status.hub import Hub
-from services.status.overlay import Observed
-from services.status.projection import State, Status, fold
+from services.status.live import hub as hub_module
+from services.status.live.cursor import TOPICS, Partition
+from services.status.live.document_reader import MAX_UNSTORED
+from services.status.live.filter import Filter
+from services.status.live.hub import Hub
+from services.status.live.overlay import Observed
+from services.status.projection.projection import State, Status, fold
+from services.status.store.access import EVERYTHING
 from shared.errors import MongoUnavailableError, UnknownFileError
-from shared.events import first_file_id, new_file_id, utc_now
-from shared.topics import UPLOADED
+from shared.events.events import first_file_id, new_file_id, utc_now
+from shared.events.topics import UPLOADED
 from tests.support.builders import about, uploaded
 
 UPLOADS = Partition(TOPICS.index(UPLOADED), 3)
@@ -170,7 +170,7 @@ async def test_a_part_of_a_batch_does_not_pass_for_the_whole(
     await bring(hub, before, new_file_id(), batch_id=young)
     await refuses(hub, young)
     # One of which a file was dropped from memory.
-    monkeypatch.setattr("services.status.overlay.MAX_HELD", 1)
+    monkeypatch.setattr("services.status.live.overlay.MAX_HELD", 1)
     hub, _ = a_hub(no_documents)
     dropped = new_file_id()
     await bring(hub, new_file_id(), new_file_id(), batch_id=dropped)
@@ -184,7 +184,7 @@ async def test_a_part_of_a_batch_does_not_pass_for_the_whole(
 async def test_nothing_is_dropped_that_a_projector_which_lags_has_not_stored(
     monkeypatch: pytest.MonkeyPatch, *, unstored: int | None, most: int, held: int
 ) -> None:
-    monkeypatch.setattr("services.status.overlay.MAX_HELD", 1)
+    monkeypatch.setattr("services.status.live.overlay.MAX_HELD", 1)
     monkeypatch.setattr(hub_module, "MAX_HELD_MEANWHILE", most)
     hub, _ = a_hub(no_documents)
     hub.unstored = lambda: unstored

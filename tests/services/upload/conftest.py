@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.upload.settings import UploadSettings
-from shared.messaging import create_topics
+from shared.kafka.messaging import create_topics
 from tests.services.upload.service import Service, UploadedEvents, running, uploaded_events
 from tests.support.s3 import BUCKET, ENVIRONMENT, running_s3
 from waybill.local.parts import Parts

@@ -15,18 +15,18 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from services.upload.app import create_app
-from services.upload.body import _Bytes
-from services.upload.idempotency import Keys
-from services.upload.outbox import Outbox
+from services.upload.body.body import _Bytes
+from services.upload.http.large_body_protocol import LargeBodies
+from services.upload.intake.idempotency import Keys
+from services.upload.intake.outbox import Outbox
 from services.upload.settings import UploadSettings
-from services.upload.wire import LargeBodies
-from shared.blobs import BlobStore
-from shared.dictation import Dictation
-from shared.directory import Directory
+from shared.blobs.blob_writer_client import Dictation
+from shared.blobs.blobs import BlobStore
+from shared.blobs.directory import Directory
+from shared.blobs.files import Piece, StagedFile
 from shared.errors import KafkaUnavailableError
-from shared.files import Piece, StagedFile
-from shared.publishing import Publisher
-from shared.serving import serve
+from shared.http.serving import serve
+from shared.kafka.publishing import Publisher
 
 Patch = Callable[[], None]
 

@@ -12,13 +12,13 @@ import httpx
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.upload.app import create_app
+from services.upload.http.large_body_protocol import LargeBodies
 from services.upload.settings import UploadSettings
-from services.upload.wire import LargeBodies
-from shared.events import FileUploaded
-from shared.packs import PACKS
-from shared.places import SOURCES
-from shared.reading import parse
-from shared.topics import UPLOADED
+from shared.blobs.packs import PACKS
+from shared.blobs.places import SOURCES
+from shared.events.events import FileUploaded
+from shared.events.reading import parse
+from shared.events.topics import UPLOADED
 from tests.support.serving import served
 from tests.support.stored import contents
 

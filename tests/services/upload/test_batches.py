@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.upload import batch
+from services.upload.intake import batch
 from services.upload.settings import UploadSettings
 from tests.services.upload.service import UPLOAD, Service, UploadedEvents, running
 

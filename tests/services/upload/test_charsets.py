@@ -4,8 +4,8 @@ import codecs
 
 import pytest
 
-from services.upload.charsets import CharsetProbe
-from services.upload.names import charset
+from services.upload.body.charsets import CharsetProbe
+from services.upload.body.names import charset
 from tests.services.upload.service import Service, UploadedEvents
 
 ASCII = b"To be, or not to be.\n"

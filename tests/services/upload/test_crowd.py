@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from services.upload.settings import UploadSettings
-from shared.blobs import BLOCK
+from shared.blobs.blobs import BLOCK
 from tests.services.upload.service import UploadedEvents, running
 from tests.support.crowd import visits
 from tests.support.stored import contents

@@ -14,15 +14,15 @@ import pytest
 from fastapi import FastAPI, Request
 
 import waybill
-from services.upload import sweep
-from services.upload.deposits import Deposits
+from services.upload.cleanup import sweep
+from services.upload.direct_uploads import Deposits
+from services.upload.intake.accepted import Accepted
 from services.upload.settings import UploadSettings
-from services.upload.waybills import Accepted
-from shared.blobs import BlobStore, open_blob_store
+from shared.auth.principal import EVERYBODY
+from shared.blobs.blobs import BlobStore, open_blob_store
+from shared.blobs.places import source_key
+from shared.blobs.signing import open_signer
 from shared.errors import BlobStoreUnavailableError, KafkaUnavailableError
-from shared.places import source_key
-from shared.principal import EVERYBODY
-from shared.signing import open_signer
 from tests.access.installation import JWT
 from tests.access.people import bearer, token
 from tests.services.upload.service import Service, UploadedEvents, running

@@ -9,16 +9,16 @@ import httpx
 import pytest
 
 import waybill
-from services.upload.duplicates import Duplicates
-from services.upload.link import KafkaLink
+from services.upload.intake.accepted import Accepted, StoredFile
+from services.upload.intake.duplicates import Duplicates
+from services.upload.kafka_connection import KafkaLink
 from services.upload.settings import UploadSettings
-from services.upload.waybills import Accepted, StoredFile
-from shared.blobs import BlobStore, open_blob_store
-from shared.events import StatusEvent, new_file_id
-from shared.messaging import create_topics
-from shared.places import source_key
-from shared.principal import EVERYBODY
-from shared.publishing import Publisher
+from shared.auth.principal import EVERYBODY
+from shared.blobs.blobs import BlobStore, open_blob_store
+from shared.blobs.places import source_key
+from shared.events.events import StatusEvent, new_file_id
+from shared.kafka.messaging import create_topics
+from shared.kafka.publishing import Publisher
 from tests.access.installation import JWT
 from tests.access.people import bearer, token
 from tests.services.upload.service import Service, UploadedEvents, running

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from uuid import UUID
 
-from services.upload.names import clean_name
+from services.upload.body.names import clean_name
 from services.upload.settings import UploadSettings
 from tests.services.upload.hostile import CORPUS, Hostile
 from tests.services.upload.service import Service, UploadedEvents

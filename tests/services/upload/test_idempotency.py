@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
-from services.upload import idempotency, outbox
-from services.upload.idempotency import Keys, read_key
+from services.upload.intake import idempotency, outbox
+from services.upload.intake.idempotency import Keys, read_key
 from services.upload.settings import UploadSettings
-from shared.blobs import open_blob_store
+from shared.auth.principal import EVERYBODY, Principal
+from shared.blobs.blobs import open_blob_store
 from shared.errors import BadIdempotencyKeyError
-from shared.principal import EVERYBODY, Principal
 from tests.services.upload.service import Service, UploadedEvents, running
 
 KEY = '"8e03978e-40d5-43e8-bc93-6894a57f9324"'

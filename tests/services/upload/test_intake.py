@@ -7,22 +7,22 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from services.upload import outbox
-from services.upload.body import IncomingBody
-from services.upload.duplicates import Duplicates
-from services.upload.idempotency import Keys
-from services.upload.intake import Intake
-from services.upload.link import KafkaLink
-from services.upload.outbox import Outbox
-from services.upload.patience import Patience
+from services.upload.body.body import IncomingBody
+from services.upload.coarse_timeouts import Patience
+from services.upload.intake import outbox
+from services.upload.intake.duplicates import Duplicates
+from services.upload.intake.idempotency import Keys
+from services.upload.intake.intake import Intake
+from services.upload.intake.outbox import Outbox
+from services.upload.kafka_connection import KafkaLink
 from services.upload.settings import UploadSettings
-from shared.blobs import open_blob_store
+from shared.auth.principal import EVERYBODY
+from shared.blobs.blobs import open_blob_store
 from shared.errors import KafkaUnavailableError, LengthMismatchError
-from shared.events import Event, FileUploaded, new_file_id
-from shared.principal import EVERYBODY
-from shared.publishing import Publisher
-from shared.reading import parse
-from shared.topics import Topic
+from shared.events.events import Event, FileUploaded, new_file_id
+from shared.events.reading import parse
+from shared.events.topics import Topic
+from shared.kafka.publishing import Publisher
 from tests.support.builders import about, uploaded
 
 FORM = b"".join(

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from services.upload import link, outbox
+from services.upload import kafka_connection as link
 from services.upload.app import create_app
+from services.upload.intake import outbox
 from services.upload.settings import UploadSettings
-from shared.blobs import BlobStore
+from shared.blobs.blobs import BlobStore
 from shared.errors import BlobStoreUnavailableError
-from shared.events import FileUploaded
+from shared.events.events import FileUploaded
 from tests.services.upload.service import Service, UploadedEvents, running, until_connected
 from tests.support.kafka_line import KafkaLine, line_to
 from tests.support.serving import served

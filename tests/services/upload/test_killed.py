@@ -11,12 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.upload import orphans
-from services.upload.orphans import Orphans
+from services.upload.cleanup import orphans
+from services.upload.cleanup.orphans import Orphans
 from services.upload.settings import UploadSettings
-from shared.blobs import BLOCK, open_blob_store
-from shared.events import new_file_id
-from shared.places import source_key
+from shared.blobs.blobs import BLOCK, open_blob_store
+from shared.blobs.places import source_key
+from shared.events.events import new_file_id
 from tests.services.upload.killed import STEPS, WITH_SCRIBE
 from tests.services.upload.service import UPLOAD, UploadedEvents, running, until_connected
 from tests.services.upload.test_process import until_listening

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.upload.labels import MAX_LABELS, read_labels
+from services.upload.body.labels import MAX_LABELS, read_labels
 from shared.errors import BadParameterError
 
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.upload import allowance
-from services.upload.allowance import Allowance
+from services.upload.quotas import token_bucket as allowance
+from services.upload.quotas.token_bucket import Allowance
+from services.upload.quotas.usage import SOON
 from services.upload.settings import UploadSettings
-from services.upload.usage import SOON
 from tests.access.installation import JWT
 from tests.access.people import bearer, token
 from tests.services.upload.service import Service, UploadedEvents, running

@@ -4,8 +4,8 @@ import asyncio
 
 from services.upload import loops
 from services.upload.app import create_app
+from services.upload.http.large_body_protocol import LargeBodies
 from services.upload.settings import UploadSettings
-from services.upload.wire import LargeBodies
 from tests.services.upload.service import UploadedEvents
 from tests.support.killing import kill_each
 from tests.support.serving import served, until_ready

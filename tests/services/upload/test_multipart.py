@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.upload import splitting
-from services.upload.multipart import Parts
-from services.upload.splitting import MAX_PARTS, ReadBody, Splitter, Whole
+from services.upload.body import splitting
+from services.upload.body.multipart import Parts
+from services.upload.body.splitting import MAX_PARTS, ReadBody, Splitter, Whole
 from shared.errors import BrokenMultipartError
 
 BOUNDARY = "frontier"

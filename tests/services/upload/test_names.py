@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.upload.names import (
+from services.upload.body.names import (
     MAX_NAME,
     clean_name,
     extension,

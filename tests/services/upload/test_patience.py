@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.upload.patience import LOOK_EVERY, Patience
+from services.upload.coarse_timeouts import LOOK_EVERY, Patience
 
 LONG = 60.0
 

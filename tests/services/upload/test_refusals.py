@@ -9,7 +9,7 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
-from services.upload.intake import Intake
+from services.upload.intake.intake import Intake
 from services.upload.settings import UploadSettings
 from tests.services.upload.service import UPLOAD, Service, UploadedEvents, running
 

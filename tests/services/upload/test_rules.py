@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from openpyxl import Workbook
 from PIL import Image
 
-from services.upload.rules import HEAD, check_type, judge_type
+from services.upload.intake.rules import HEAD, check_type, judge_type
 from services.upload.settings import UploadSettings
 from shared.errors import ForbiddenTypeError
 from shared.settings import DEMO_TYPE

@@ -14,18 +14,18 @@ from typing import Any
 import httpx
 import pytest
 
-from services.upload import appending
-from services.upload.body import IncomingFile
-from services.upload.intake import Intake
-from services.upload.resumable import Resumable, chain
+from services.upload.body.body import IncomingFile
+from services.upload.cleanup.sweep import KEPT
+from services.upload.intake.accepted import StoredFile
+from services.upload.intake.intake import Intake
+from services.upload.resumable import appending
+from services.upload.resumable.resumable import Resumable, chain
 from services.upload.settings import UploadSettings
-from services.upload.sweep import KEPT
-from services.upload.waybills import StoredFile
-from shared.blobs import BLOCK, open_blob_store
+from shared.auth.principal import Principal
+from shared.blobs.blobs import BLOCK, open_blob_store
+from shared.blobs.places import source_key
 from shared.errors import UnknownUploadError
-from shared.events import new_file_id
-from shared.places import source_key
-from shared.principal import Principal
+from shared.events.events import new_file_id
 from tests.access.installation import JWT
 from tests.access.people import bearer, token
 from tests.services.upload.service import Service, UploadedEvents, running

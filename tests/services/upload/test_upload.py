@@ -8,9 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from services.upload.openapi import AcceptedBatch, AcceptedFile
+from services.upload.api.openapi import AcceptedBatch, AcceptedFile
 from services.upload.settings import UploadSettings
-from shared.blobs import BLOCK, open_blob_store
+from shared.blobs.blobs import BLOCK, open_blob_store
 from tests.services.upload.service import UPLOAD, Service, UploadedEvents, running
 from tests.support.stored import stored_files
 

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.upload import usage as module
+from services.upload.quotas import usage as module
+from services.upload.quotas.usage import FRESH, MINUTE, Usage, owner_of
 from services.upload.settings import UploadSettings
-from services.upload.usage import FRESH, MINUTE, Usage, owner_of
+from shared.auth.principal import Principal
 from shared.errors import AllowanceError
-from shared.principal import Principal
 
 
 class Clock:

@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from services.upload.wire import BLOCK, LargeBodies
+from services.upload.http.large_body_protocol import BLOCK, LargeBodies
 from tests.fuzz.understanding import recorded
 
 MUCH = os.urandom(4 * BLOCK + 12_345)

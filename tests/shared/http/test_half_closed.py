@@ -12,12 +12,12 @@ from starlette.types import Receive, Scope, Send
 from services.processor.app import create_app as create_processor
 from services.processor.settings import ProcessorSettings
 from services.status.app import create_app as create_status
+from services.status.live.streaming_protocols import HttpProtocol
 from services.status.settings import StatusSettings
-from services.status.wire import HttpProtocol
+from services.upload.http.large_body_protocol import LargeBodies
 from services.upload.settings import UploadSettings
-from services.upload.wire import LargeBodies
 from shared.http.protocol import BoundedHttpProtocol
-from shared.messaging import create_topics
+from shared.kafka.messaging import create_topics
 from shared.settings import Settings
 from tests.services.upload.service import running
 from tests.support.serving import listening, served, until_ready

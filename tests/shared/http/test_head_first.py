@@ -13,8 +13,8 @@ from services.status.app import create_app as create_status
 from services.status.settings import StatusSettings
 from services.upload.app import create_app as create_upload
 from services.upload.settings import UploadSettings
-from shared import problems
-from shared.accesserrors import UnauthenticatedError
+from shared.auth.accesserrors import UnauthenticatedError
+from shared.http import problems
 from shared.http.head_first import HeadFirstRoute
 
 

@@ -1,0 +1,164 @@
+"""Files that were accepted while Kafka was away: known from the outbox, in the blob store.
+
+They are not in the log yet, so neither MongoDB nor this pod's tail has them, but their clients
+received a 202. Before the API answers 404 for an id, it therefore looks in the outbox. Commands for
+such files are stored there as well, and are published before the upload.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+
+from services.status.commands.cancellation import check_cancellable, ended, requested
+from services.status.commands.publish import SOURCE
+from services.status.projection.projection import Status, fold
+from shared.background.supervision import RunningLoop
+from shared.blobs.blobs import BlobStore
+from shared.deadlines import blob_store_answers
+from shared.errors import OverloadedError
+from shared.events.events import (
+    DeletedData,
+    Event,
+    FileCancelled,
+    FileCommanded,
+    FileDeleted,
+    StatusEvent,
+    tells_of_status,
+)
+from shared.kafka.publishing import Publisher
+from shared.outbox import (
+    UPLOADS,
+    is_file_id,
+    keep_command,
+    relay_commands,
+    waiting_commands,
+    waiting_upload,
+)
+
+AT_ONCE = 16
+"""Looks into the blob store that are under way together, for ids that nobody knows."""
+
+MAX_QUEUED = 1000
+"""Lookups that may wait for their turn. Beyond that the API answers 503: a 404 without a lookup
+could be wrong."""
+
+REMEMBERED_FOR = 30.0
+"""Seconds for which a file that was found counts as one that waits: a command follows the look."""
+
+MAX_REMEMBERED = 10_000
+"""Ids of files that were found, some 100 bytes each."""
+
+LOOK_EVERY = 5.0
+"""Seconds between two looks for commands that wait: the relay of the uploads publishes them too,
+so these are the ones that were given in the moment in which their upload was published."""
+
+ACTIVE_FOR = 60.0
+"""Seconds after the outbox was last seen in use for which a file may be on its way from there."""
+
+
+class WaitingUploads:
+    """Looks into the outbox, and keeps commands there."""
+
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs = blobs
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._queued = 0
+        self._found: OrderedDict[str, float] = OrderedDict()
+        self._active_at = float("-inf")
+
+    async def find(self, file_id: str) -> Status | None:
+        """A file whose upload waits in the outbox, as the commands kept there leave it.
+
+        Raises:
+            OverloadedError: too many look for unknown ids.
+            BlobStoreUnavailableError: the blob store does not answer.
+        """
+        if not is_file_id(file_id):
+            return None
+        if self._queued >= MAX_QUEUED:
+            raise OverloadedError("Too many ask for files that are not known; ask again.")
+        self._queued += 1
+        try:
+            async with self._turns, blob_store_answers():
+                upload = await waiting_upload(self._blobs, file_id)
+                if upload is None:
+                    return None
+                kept = await waiting_commands(self._blobs, file_id)
+        finally:
+            self._queued -= 1
+        self._remember(file_id)
+        events: list[StatusEvent] = [upload]
+        # The end may come too late to count: the log decides. Until then the file is cancelling.
+        events += [
+            each for each in kept if tells_of_status(each) and not isinstance(each, FileCancelled)
+        ]
+        return fold(None, [(event, 0) for event in events])
+
+    def holds(self, file_id: str) -> bool:
+        """Return True if a file was found in the outbox a moment ago."""
+        return time.monotonic() - self._found.get(file_id, float("-inf")) < REMEMBERED_FOR
+
+    @property
+    def is_active(self) -> bool:
+        """True if files may be in transit from the outbox to Kafka."""
+        return time.monotonic() - self._active_at < ACTIVE_FOR
+
+    async def cancel(self, status: Status, command: FileCommanded) -> Status:
+        """Keep a request to cancel; returns the file with it.
+
+        Raises:
+            NotCancellableError: the file has ended.
+            BlobStoreUnavailableError: the blob store does not answer.
+        """
+        check_cancellable(status)
+        reason = command.data.reason
+        request = requested(status, reason=reason)
+        await self._keep(command, request, ended(status, reason=reason))
+        return fold(status, [(request, 0)]) or status
+
+    async def delete(self, status: Status, command: FileCommanded) -> Status:
+        """Keep a deletion, which stops the work as well; returns what is left of the file.
+
+        Raises:
+            BlobStoreUnavailableError: the blob store does not answer.
+        """
+        reason = command.data.reason
+        data = DeletedData(run=status.run, reason=reason)
+        deletion = FileDeleted.of(status.file_id, data, source=SOURCE)
+        stop = (requested(status, reason=reason), ended(status, reason=reason))
+        await self._keep(command, *stop, deletion)
+        return fold(status, [(deletion, 0)]) or status
+
+    async def relay(self, publisher: Publisher) -> None:
+        """Publish the commands that wait.
+
+        Raises:
+            UnavailableError: Kafka or the blob store does not answer.
+        """
+        async with blob_store_answers():
+            waiting = await self._blobs.keys(f"{UPLOADS}/")
+        if waiting:
+            self._active_at = time.monotonic()
+        await relay_commands(self._blobs, publisher)
+
+    async def run(self, publisher: Publisher, loop: RunningLoop) -> None:
+        """Publish what waits again and again, until cancelled.
+
+        Raises:
+            UnavailableError: Kafka or the blob store does not answer.
+        """
+        while True:
+            await self.relay(publisher)
+            loop.succeeded()
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def _keep(self, command: FileCommanded, *events: Event) -> None:
+        await keep_command(
+            self._blobs, command.file_id, command.data.command_id, [command, *events]
+        )
+
+    def _remember(self, file_id: str) -> None:
+        self._active_at = self._found[file_id] = time.monotonic()
+        self._found.move_to_end(file_id)
+        if len(self._found) > MAX_REMEMBERED:
+            self._found.popitem(last=False)

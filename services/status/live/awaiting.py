@@ -1,0 +1,74 @@
+"""Waiting for one file: for its first state, or for its next one."""
+
+import asyncio
+
+from services.status.live.filter import Filter
+from services.status.live.hub import Hub, is_over
+from services.status.live.update import Update
+from services.status.store.access import EVERYTHING, Visibility
+from shared.errors import UnavailableError
+
+
+async def first_known(
+    hub: Hub, file_id: str, visible_to: Visibility, *, seconds: float
+) -> Update | None:
+    """The state of a file that is not held: from the tail or from the stores, whichever is first.
+
+    The tail needs no MongoDB, so a store that fails, or hangs, ends no wait for the tail.
+
+    Args:
+        seconds: how long to wait for the tail once the stores do not know the file.
+
+    Raises:
+        UnavailableError: the stores do not answer, and the tail has not brought the file; or this
+            pod has too many subscribers.
+    """
+    wanted = Filter(ids=frozenset({file_id}), visible_to=visible_to)
+    with hub.subscribe(wanted) as subscription:
+        look = asyncio.ensure_future(hub.current(file_id, visible_to))
+        news = asyncio.ensure_future(subscription.wait(seconds))
+        failure: UnavailableError | None = None
+        try:
+            await asyncio.wait((look, news), return_when=asyncio.FIRST_COMPLETED)
+            if not (news.done() and news.result()):
+                try:
+                    if (found := await look) is not None:
+                        return found
+                except UnavailableError as error:
+                    failure = error
+            arrived = await news
+        finally:
+            for each in (look, news):
+                each.cancel()
+            await asyncio.gather(look, news, return_exceptions=True)
+    if arrived and not arrived[-1].withdraws:
+        return arrived[-1]
+    if failure is not None:
+        raise failure
+    return await hub.current(file_id, visible_to)
+
+
+async def next_change(
+    hub: Hub,
+    file_id: str,
+    *,
+    known: str | None,
+    seconds: float,
+    visible_to: Visibility = EVERYTHING,
+) -> Update | None:
+    """The state of a file once it differs from the one with the entity tag `known`.
+
+    Without `known`, the state after the present one. A terminal state is given at once, and
+    the present one when `seconds` are over; None if the file is not known then.
+    """
+    wanted = Filter(ids=frozenset({file_id}), visible_to=visible_to)
+    with hub.subscribe(wanted) as subscription:
+        current = await hub.current(file_id, visible_to)
+        if current and (is_over(current.status) or known not in (None, current.etag)):
+            return current
+        if current:
+            subscription.has_seen(current.status)
+        arrived = await subscription.wait(seconds)
+        if arrived and not arrived[-1].withdraws:
+            return arrived[-1]
+        return await hub.current(file_id, visible_to)

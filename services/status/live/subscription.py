@@ -1,0 +1,254 @@
+"""What one subscriber has yet to be told, and what tells it: a task, an outlet, or a line."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from services.status.live.cursor import Cursor
+from services.status.live.filter import Filter
+from services.status.live.update import Batch, Batches, Update, adds_to
+from services.status.projection.projection import Status
+from shared.telemetry import PUSHED
+
+AT_ONCE = 100
+"""States that are told in one go, some 70 kB: what a connection buffers for a client that has
+stopped reading, before it counts as one."""
+
+CONFLATE_ABOVE = 500
+"""States that wait for one subscriber before those are left out that a later one has overtaken."""
+
+MAX_BACKLOG = 2000
+"""States that wait for one subscriber, some 1.5 MB; one that reads no faster is cut off, and gets
+the rest when it connects again."""
+
+MAX_DELAY = 10.0
+"""Seconds that a state waits for a subscriber that does not read before it is cut off."""
+
+
+Outlet = Callable[[Batch], bool]
+"""Writes to a subscriber's connection at once; False if that has to be waited for."""
+
+
+class Line(Protocol):
+    """A connection that needs no task to be written to."""
+
+    def write(self, batch: Batch) -> bool:
+        """Write at once; False if that has to be waited for."""
+
+    def end(self) -> None:
+        """Tell that no more comes, and close."""
+
+    def abort(self) -> None:
+        """Close without another word."""
+
+
+@dataclass(eq=False, slots=True)
+class Subscription:
+    """The states that one subscriber has yet to be told, oldest first.
+
+    They are told by a task of the subscriber's that waits for them. As long as it sleeps, an outlet
+    does it in its place: waking a task takes longer than writing. Where there is a line to the
+    subscriber, the task goes when all is told that was before.
+    """
+
+    filter: Filter
+    on_cut: Callable[[], object] = lambda: None
+    """Called when the subscriber is cut off, to end a send that does not."""
+    client: str | None = None
+    expiry: asyncio.TimerHandle | None = None
+    """Ends the subscription when it is no longer known who subscribed."""
+    outlet: Outlet | None = None
+    """Given once all that follows is new, and told alike to all who follow the same."""
+    is_live: bool = False
+    """Whether all that follows is new."""
+    closed: bool = False
+    is_cut: bool = False
+    _backlog: list[Update] = field(default_factory=list)
+    _conflate_above: int = CONFLATE_ABOVE
+    _waiting_since: float = 0.0
+    _sleep: asyncio.Future[None] | None = None
+    """Ends when there is something to do; None while the task is awake."""
+    _beats: bool = False
+    """Whether a heartbeat is something to do."""
+    _line: Line | None = None
+    _told: dict[str, Status] = field(default_factory=dict)
+    """Of files whose state was read from a snapshot: what comes next must be newer."""
+    _resumed: Cursor | None = None
+    """What the subscriber knows from another pod, which was ahead of this one."""
+    _read: Callable[[], Cursor] = dict
+    """How far this pod had told before what it tells now."""
+    _is_behind: bool = False
+    """Whether the subscriber may know more than this pod has told."""
+
+    def tell(self, updates: tuple[Update, ...], batches: Batches, now: float) -> int:
+        """Tell states at once, or leave them to the task and wake it.
+
+        Args:
+            now: monotonic seconds.
+
+        Returns:
+            How many were told at once.
+        """
+        if self.outlet is not None and (self._sleep is not None or self._line is not None):
+            updates = self._news(updates)
+            is_next = not self._backlog and len(updates) <= AT_ONCE
+            if not updates or (is_next and self.outlet(batches[updates])):
+                return len(updates)
+        for update in updates:
+            self._keep(update, now)
+        self._wake()
+        if self._line is not None:
+            self.drain(batches.cursor)
+        return 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything so far was told, and all that follows is new."""
+        return self.is_live and not self._backlog and not self.closed
+
+    @property
+    def is_detached(self) -> bool:
+        """Whether a line tells the subscriber."""
+        return self._line is not None
+
+    def detach(self, line: Line) -> None:
+        """Have a line tell an idle subscriber from now on, in place of its task."""
+        self._line = line
+        self.outlet = line.write
+        self.on_cut = line.abort
+
+    def drain(self, cursor: str) -> None:
+        """Tell what waits as far as the line takes it.
+
+        Args:
+            cursor: holds when everything that waits is told.
+        """
+        while self._backlog and self._line is not None:
+            part, rest = tuple(self._backlog[:AT_ONCE]), self._backlog[AT_ONCE:]
+            if not self._line.write(Batch(part, None if rest else cursor)):
+                return
+            PUSHED.inc(len(part))
+            self._backlog = rest
+
+    def resume(self, cursor: Cursor, read: Callable[[], Cursor]) -> None:
+        """Leave out what stands before the cursor.
+
+        Args:
+            read: how far this pod had told before what it tells when that is called.
+        """
+        self._resumed, self._read, self._is_behind = cursor, read, True
+
+    def wants(self, update: Update) -> bool:
+        """Whether this is of what is followed, and not known from before the subscriber came."""
+        if not self.filter.matches(update.audience):
+            return False
+        if update.reader is not None and update.reader != self.filter.visible_to.owner:
+            return False
+        if self._resumed is None:
+            return True
+        if update.place is None:
+            # Progress has no place, and would be a step back if its end is known already.
+            return self._has_caught_up(self._resumed)
+        return update.place.offset >= self._resumed.get(update.place.partition, 0)
+
+    def _has_caught_up(self, resumed: Cursor) -> bool:
+        if self._is_behind:
+            read = self._read()
+            self._is_behind = any(read.get(each, 0) < offset for each, offset in resumed.items())
+        return not self._is_behind
+
+    def has_seen(self, status: Status) -> None:
+        """Leave out what is not newer than a state that the subscriber is told by other ways."""
+        self._told[status.file_id] = status
+
+    def cut_off(self) -> None:
+        """End a subscription whose subscriber cannot be told; a client comes back by itself."""
+        self._cut()
+        self._wake()
+
+    def close(self) -> None:
+        """Tell the subscriber that no more comes."""
+        self.closed = True
+        self._wake()
+        if self._line is not None:
+            self._line.end()
+
+    def beat(self, batches: Batches) -> None:
+        """Tell a heartbeat to a stream in which nothing happens."""
+        if self._line is not None:
+            self._line.write(batches[()])
+            return
+        if self._sleep is None or not self._beats:
+            return
+        if self.outlet is None or not self.outlet(batches[()]):
+            self._wake()
+
+    async def wait(self, seconds: float | None = None) -> Sequence[Update]:
+        """What has arrived; nothing when closed, after so many seconds, or without at a beat."""
+        if not self._backlog and not self.closed:
+            self._sleep = asyncio.get_running_loop().create_future()
+            self._beats = seconds is None
+            try:
+                if seconds is None:
+                    await self._sleep
+                else:
+                    await asyncio.wait((self._sleep,), timeout=seconds)
+            finally:
+                self._sleep = None
+        arrived = self._news(tuple(self._backlog))
+        self._backlog.clear()
+        self._conflate_above = CONFLATE_ABOVE
+        PUSHED.inc(len(arrived))
+        return arrived
+
+    def _wake(self) -> None:
+        if self._sleep is not None and not self._sleep.done():
+            self._sleep.set_result(None)
+        self._sleep = None
+
+    def _keep(self, update: Update, now: float) -> None:
+        """Put a state at the end of the backlog, or cut off a subscriber that does not read."""
+        if self.is_cut:
+            return
+        if update.withdraws:
+            withdrawn = update.status.file_id
+            self._backlog = [each for each in self._backlog if each.status.file_id != withdrawn]
+        if not self._backlog:
+            self._waiting_since = now
+        self._backlog.append(update)
+        if len(self._backlog) > self._conflate_above:
+            self._conflate()
+        if len(self._backlog) > MAX_BACKLOG or now - self._waiting_since > MAX_DELAY:
+            self._cut()
+
+    def _news(self, updates: tuple[Update, ...]) -> tuple[Update, ...]:
+        """Without what is not newer than a snapshot."""
+        if not self._told:
+            return updates
+        return tuple(
+            update for update in updates if update.withdraws or self._is_news(update.status)
+        )
+
+    def _is_news(self, status: Status) -> bool:
+        told = self._told.get(status.file_id)
+        if told is not None:
+            if not adds_to(status, told):
+                return False
+            del self._told[status.file_id]
+        return True
+
+    def _conflate(self) -> None:
+        """Leave out progress that was overtaken; what a file went through stays."""
+        latest = {update.status.file_id: update for update in self._backlog}
+        self._backlog = [
+            update
+            for update in self._backlog
+            if update.place is not None or latest[update.status.file_id] is update
+        ]
+        self._conflate_above = max(CONFLATE_ABOVE, 2 * len(self._backlog))
+
+    def _cut(self) -> None:
+        self.is_cut = self.closed = True
+        self._backlog.clear()
+        self.on_cut()

@@ -1,0 +1,182 @@
+"""The history of a file: a line of nearly every event, and how long what it tells of took."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from services.status.projection.position import RANK, Position
+from services.status.projection.shares import SHARING
+from shared.events.events import EventType, Rank, StatusEvent, Timestamp
+from shared.events.facts import Failure
+
+MAX_HISTORY = 100
+"""Lines of history in one document; the latest stay. 100 lines are ~20 kB, far under MongoDB's
+16 MB, and more than anybody reads of one file."""
+
+_ENDS = frozenset({EventType.COMPLETED, EventType.FAILED, EventType.CANCELLED})
+_OF_ATTEMPTS = _ENDS | {EventType.PROCESSING, EventType.RETRYING}
+
+_UNTOLD = frozenset({EventType.PROGRESSED, EventType.CANCEL_REQUESTED, *SHARING})
+"""Leave no line."""
+
+
+@dataclass
+class HistoryEntry:
+    """One line of a file's history; progress leaves none.
+
+    Nobody changes one. It is neither frozen nor a model, because one is made of nearly every event
+    and that would take three times as long.
+    """
+
+    id: str
+    type: EventType
+    time: Timestamp
+    run: int
+    attempt: int | None = None
+    pod: str | None = None
+    code: str | None = None
+    message: str | None = None
+    next_attempt_at: Timestamp | None = None
+    offset: int | None = None
+    """Where the event stands in its partition; None in documents of earlier versions."""
+    time_limit: float | None = None
+    """Of the beginning of an attempt: seconds that it may take; None where it was not told."""
+
+    superseded: bool = False
+    """Whether its run had ended before: an attempt that was thought lost told it, and it changed
+    nothing."""
+
+    @property
+    def order(self) -> tuple[int, int, int, int, datetime, str]:
+        """Lines are sorted by what happened, not by the clocks of the machines that told it.
+
+        Of a run come its attempts, then its end, then what superseded attempts told after it.
+        """
+        stage, place = 0, self.attempt or 0
+        if self.type is EventType.DELETED:
+            stage = 3
+        elif self.superseded:
+            stage, place = 2, self.offset or 0
+        elif self.type in _ENDS:
+            stage = 1
+        return (self.run, stage, place, RANK[self.type], self.time, self.pod or "")
+
+    @property
+    def position(self) -> Position:
+        """The position of the event that the line tells of."""
+        before = -(self.offset or 0)
+        if self.type is EventType.DELETED:
+            return Position(0, False, 0, Rank.QUEUED, 0, before)
+        rank = RANK[self.type]
+        if rank is Rank.TERMINAL:
+            return Position(self.run, True, 0, rank, 0, before)
+        return Position(self.run, False, self.attempt or 0, rank, 0, before)
+
+
+def with_events(
+    history: tuple[HistoryEntry, ...], events: Sequence[tuple[StatusEvent, int]]
+) -> tuple[HistoryEntry, ...]:
+    """The history with the lines of more events; *the same object* if they leave none."""
+    lines = [_line(event, offset) for event, offset in events if event.type not in _UNTOLD]
+    return _with_lines(history, lines) if lines else history
+
+
+def _line(event: StatusEvent, offset: int) -> HistoryEntry:
+    told = vars(event.data)
+    error: Failure | None = told.get("error")
+    return HistoryEntry(
+        id=event.id,
+        type=event.type,
+        time=event.time,
+        run=told["run"],
+        attempt=told.get("attempt"),
+        pod=told.get("pod"),
+        code=error.code if error else None,
+        message=error.message if error else told.get("reason"),
+        next_attempt_at=told.get("next_attempt_at"),
+        offset=offset,
+        time_limit=told.get("time_limit"),
+    )
+
+
+def _with_lines(
+    history: tuple[HistoryEntry, ...], lines: Sequence[HistoryEntry]
+) -> tuple[HistoryEntry, ...]:
+    """The history with more lines; of two lines with one id the first in the log stays."""
+    entries = {entry.id: entry for entry in history}
+    last, in_order = history[-1].order if history else None, True
+    for line in lines:
+        if (known := entries.get(line.id)) is not None:
+            if (known.offset or 0) <= (line.offset or 0):
+                continue
+            del entries[line.id]
+        entries[line.id] = line
+        order = line.order
+        in_order = in_order and (last is None or last <= order)
+        last = order
+    longer = list(entries.values())
+    if _mark_superseded(longer) or not in_order:
+        longer.sort(key=lambda entry: entry.order)
+    return tuple(longer[-MAX_HISTORY:])
+
+
+def is_end(line: HistoryEntry, run: int) -> bool:
+    """Whether a line tells of the end of a run."""
+    return line.type in _ENDS and line.run == run and not line.superseded
+
+
+def _mark_superseded(lines: list[HistoryEntry]) -> bool:
+    """Mark what was told of an attempt after its run had ended; returns whether anything was.
+
+    The first end in the log is the end of its run.
+    """
+    ends: dict[int, int] = {}
+    for line in lines:
+        if line.type in _ENDS:
+            offset = line.offset or 0
+            ends[line.run] = min(offset, ends.get(line.run, offset))
+    marked = False
+    for place, line in enumerate(lines if ends else ()):
+        end = ends.get(line.run)
+        if end is None or line.superseded or line.type not in _OF_ATTEMPTS:
+            continue
+        if (line.offset or 0) > end:
+            lines[place] = replace(line, superseded=True)
+            marked = True
+    return marked
+
+
+@dataclass
+class HistoryLine(HistoryEntry):
+    """One line of a file's history, with the time that led to it."""
+
+    waited_seconds: float | None = None
+    """Of the beginning of an attempt: since it could have begun."""
+    took_seconds: float | None = None
+    """Of the end of an attempt: since it began."""
+
+
+def with_durations(history: Sequence[HistoryEntry]) -> Iterator[HistoryLine]:
+    """The lines with their durations, in an order of time as well.
+
+    Where clocks of two machines disagree, nothing takes long, and no line is earlier than the one
+    before it.
+    """
+    latest: datetime | None = None
+    begun: dict[tuple[int, int | None], datetime] = {}
+    ready: datetime | None = None
+    for entry in history:
+        attempt = (entry.run, entry.attempt)
+        waited, took = None, None
+        if entry.type is EventType.PROCESSING:
+            waited, begun[attempt] = _between(ready, entry.time), entry.time
+        elif entry.attempt is not None:
+            took = _between(begun.get(attempt), entry.time)
+        ready = entry.next_attempt_at or entry.time
+        latest = max(latest or entry.time, entry.time)
+        shown = vars(entry) | {"time": latest}
+        yield HistoryLine(**shown, waited_seconds=waited, took_seconds=took)
+
+
+def _between(earlier: datetime | None, later: datetime) -> float | None:
+    return None if earlier is None else max(0.0, (later - earlier).total_seconds())

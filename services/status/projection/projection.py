@@ -1,0 +1,325 @@
+"""The projection: the status of a file as a pure fold of its events.
+
+Two topics have no common order and delivery is at least once, so the fold does not depend on
+order. Every event has a position; the one with the greatest position, the *leading* event, says
+what the status is, and every event leaves its facts and its line in the history. Any permutation,
+duplication and batching of a file's events ends in the same `Status`.
+
+A request to cancel says nothing of the work: it never leads and leaves no line. It shows as a phase
+until its run has ended, and then nothing is left of it, since its topic forgets it as well.
+
+Within a run the first outcome in the log is the outcome: a later one, from a pod that was thought
+dead, changes nothing.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, assert_never
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, computed_field
+
+from services.status.projection.history import HistoryEntry, is_end, with_events
+from services.status.projection.position import NOWHERE, Position, as_told, position_of
+from services.status.projection.shares import SHARING, Shares, with_event, without_names
+from shared.blobs.places import source_key
+from shared.events.events import (
+    AccessEvent,
+    EventType,
+    FileCancelled,
+    FileCancelRequested,
+    FileCompleted,
+    FileDeleted,
+    FileFailed,
+    FileProcessing,
+    FileProgressed,
+    FileRequeued,
+    FileRetrying,
+    FileUploaded,
+    RequeuedData,
+    StatusEvent,
+    Timestamp,
+    WorkEvent,
+)
+from shared.events.facts import Failure, Progress, Result, assembled, furthest
+
+CANCELLING = "cancelling"
+"""The phase of a file whose present run somebody wants to stop."""
+
+FIRST_RUN = 1
+
+
+class State(StrEnum):
+    """What a file's status can be."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (State.COMPLETED, State.FAILED, State.CANCELLED)
+
+
+class ProgressView(BaseModel):
+    """How far the work has come."""
+
+    model_config = ConfigDict(frozen=True)
+
+    done: int
+    total: int
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def percent(self) -> int:
+        """0 to 100, rounded down; 0 where the total is not known."""
+        return min(100, self.done * 100 // self.total) if self.total else 0
+
+
+_WHOLE = ProgressView(done=1, total=1)
+
+# Of which kind an event is, is asked of each of them, and a set knows sooner than a row of classes.
+_ASKING = frozenset({EventType.CANCEL_REQUESTED})
+_LASTING = frozenset(
+    {EventType.UPLOADED, EventType.REQUEUED, EventType.PROCESSING, EventType.DELETED}
+)
+"""Leave facts whether they lead or not."""
+
+
+class Status(BaseModel):
+    """All that is known of a file, as the API gives it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file_id: str
+    status: State = State.PENDING
+    phase: str = "queued"
+    progress: ProgressView | None = None
+    run: int = FIRST_RUN
+    attempt: int = 0
+    max_attempts: int | None = None
+    error: Failure | None = None
+    next_attempt_at: Timestamp | None = None
+    result: Result | None = None
+    created_at: Timestamp | None = None
+    started_at: Timestamp | None = None
+    finished_at: Timestamp | None = None
+    updated_at: Timestamp | None = None
+    deleted_at: Timestamp | None = None
+    tenant: str | None = None
+    owner: str | None = None
+    name: str | None = None
+    size: int | None = None
+    content_type: str | None = None
+    charset: str | None = Field(default=None, exclude=True)
+    """The encoding of a text, if it is known: part of what the source is sent as."""
+    sha256: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    batch_id: str | None = None
+    history: tuple[HistoryEntry, ...] = ()
+    cancel_run: int | None = Field(default=None, exclude=True)
+    """The last run that is to be cancelled, for as long as that may still come true."""
+    cancel_reason: str | None = Field(default=None, exclude=True)
+    """Why, as its user said; of two requests for one run that of the greater text."""
+    shares: Shares = Field(default=(), exclude=True)
+    """Who else may read the file: for its owner to know, and not part of the document."""
+    blob: str | None = Field(default=None, exclude=True)
+    """Where the file is stored, if not where its id tells: nobody else's business."""
+    position: Annotated[Position, PlainSerializer(as_told, when_used="json")] = NOWHERE
+    """Of two states of a file the one with the greater position is the later one."""
+
+    @property
+    def source(self) -> str:
+        """Key of the file as it was uploaded."""
+        return self.blob or source_key(self.file_id)
+
+
+_UNKNOWN = Status(file_id="")
+"""What is known of a file before its first event."""
+
+Draft = dict[str, Any]
+"""The fields of a status in the making: the one thing here that is changed in place."""
+
+
+def fold(status: Status | None, events: Sequence[tuple[StatusEvent, int]]) -> Status | None:
+    """The status after many events, each with its offset, one after another.
+
+    Returns *the same object* if they change nothing. However many they are, one status is made.
+    """
+    if not events:
+        return status
+    draft = {**vars(status or _UNKNOWN), "file_id": events[0][0].subject}
+    for event, offset in events:
+        if event.type in SHARING:
+            _note_share(draft, event, offset)  # type: ignore[arg-type]
+        else:
+            _add(draft, event, offset)  # type: ignore[arg-type]
+    draft["history"] = with_events(draft["history"], events)
+    _order_times(draft)
+    return status if status and draft == vars(status) else assembled(Status, draft)
+
+
+def _order_times(draft: Draft) -> None:
+    """Have a file begin no earlier than it came, and end no earlier than it began.
+
+    The machines that told it may have had clocks that disagreed. The time of the end is that of its
+    line, so that the result does not depend on what came first.
+    """
+    created, started = draft["created_at"], draft["started_at"]
+    if created is not None and started is not None:
+        started = draft["started_at"] = max(created, started)
+    if draft["finished_at"] is not None:
+        told = (line.time for line in draft["history"] if is_end(line, draft["run"]))
+        finished = next(told, draft["finished_at"])
+        draft["finished_at"] = max(filter(None, (finished, started, created)))
+
+
+def apply(status: Status | None, event: StatusEvent, offset: int) -> Status:
+    """The status after `event`, which stands at `offset` of its partition.
+
+    Returns *the same object* if the event changes nothing.
+    """
+    after = fold(status, [(event, offset)])
+    assert after is not None  # noqa: S101 - there is an event
+    return after
+
+
+def _note_share(draft: Draft, event: AccessEvent, offset: int) -> None:
+    draft["shares"] = with_event(
+        draft["shares"], event, offset, is_deleted=bool(draft["deleted_at"])
+    )
+
+
+def _add(draft: Draft, event: WorkEvent, offset: int) -> None:
+    position = position_of(event, offset)
+    leads = position > draft["position"]
+    if leads and event.data.run > draft["run"]:
+        draft["started_at"] = None
+    if event.type in _LASTING:
+        _note_facts(draft, event, leads=leads)
+    if leads:
+        _lead(draft, event)
+        draft["position"] = position
+    elif isinstance(event, FileProgressed) and _is_of_present_attempt(draft, event):
+        draft["progress"] = furthest(draft["progress"], _view(event.data.progress))
+    if draft["cancel_run"] is not None or event.type in _ASKING:
+        _note_request(draft, event)
+
+
+def _note_request(draft: Draft, event: WorkEvent) -> None:
+    """Keep the last request to cancel, as far as it may still come true.
+
+    A request is void when its run has ended, and of two the one for the later run counts; neither
+    depends on what came first.
+    """
+    run, reason = draft["cancel_run"] or 0, draft["cancel_reason"] or ""
+    if isinstance(event, FileCancelRequested):
+        run, reason = max((run, reason), (event.data.run, event.data.reason))
+    is_over = draft["status"].is_terminal
+    is_void = run < draft["run"] or (run == draft["run"] and is_over)
+    if not is_void and not is_over:
+        draft["phase"] = CANCELLING
+    draft["cancel_run"] = None if is_void else run
+    draft["cancel_reason"] = None if is_void else reason or None
+
+
+_UNDECIDED: Draft = {
+    "status": State.PENDING,
+    "phase": "queued",
+    "progress": None,
+    "error": None,
+    "next_attempt_at": None,
+    "result": None,
+    "finished_at": None,
+}
+"""What the leading event alone decides, where it says nothing of it."""
+
+
+def _lead(draft: Draft, event: WorkEvent) -> None:
+    """Let an event decide what the leading event alone decides."""
+    reached: ProgressView | None = None
+    if isinstance(event, FileProgressed) and _is_of_present_attempt(draft, event):
+        reached = draft["progress"]
+    draft |= _UNDECIDED
+    told = vars(event.data)  # A field that is not there costs pydantic's getattr an exception.
+    draft["run"] = told["run"]
+    draft["updated_at"] = event.time
+    draft["attempt"] = told.get("attempt", 0)
+    draft["max_attempts"] = told.get("max_attempts")
+    match event:  # What is frequent comes first: a class that does not match takes its time.
+        case FileProcessing():
+            draft["status"] = State.PROCESSING
+            draft["phase"] = "starting"
+        case FileCompleted(data=data):
+            _end(draft, State.COMPLETED, event.time)
+            draft["result"] = data.result
+            draft["progress"] = _WHOLE
+        case FileProgressed(data=data):
+            draft["status"] = State.PROCESSING
+            draft["phase"] = data.phase
+            draft["progress"] = furthest(reached, _view(data.progress))
+        case FileUploaded() | FileRequeued():
+            pass
+        case FileRetrying(data=data):
+            draft["phase"] = "waiting to retry"
+            draft["error"] = data.error
+            draft["next_attempt_at"] = data.next_attempt_at
+        case FileFailed(data=data):
+            _end(draft, State.FAILED, event.time)
+            draft["error"] = data.error
+            draft["progress"] = _view(data.progress) if data.progress else None
+        case FileCancelled():
+            _end(draft, State.CANCELLED, event.time)
+        case FileDeleted():
+            draft["run"] = FIRST_RUN
+        case FileCancelRequested():
+            draft["run"] = FIRST_RUN
+            draft["updated_at"] = None
+        case _:
+            assert_never(event)
+
+
+def _end(draft: Draft, outcome: State, time: datetime) -> None:
+    draft["status"] = outcome
+    draft["phase"] = outcome.value
+    draft["finished_at"] = time
+
+
+def _is_of_present_attempt(draft: Draft, event: FileProgressed) -> bool:
+    """Whether an event tells of the attempt that is being made: its progress never falls."""
+    return (
+        draft["status"] is State.PROCESSING
+        and draft["attempt"] == event.data.attempt
+        and draft["run"] == event.data.run
+    )
+
+
+def _view(progress: Progress) -> ProgressView:
+    return ProgressView(done=progress.done, total=progress.total)
+
+
+def _note_facts(draft: Draft, event: WorkEvent, *, leads: bool) -> None:
+    """Keep what an event leaves behind whether it leads or not."""
+    match event:
+        case FileProcessing(data=data) if leads or data.run == draft["run"]:
+            known = draft["started_at"] if data.run == draft["run"] else None
+            draft["started_at"] = min(known or event.time, event.time)
+        case FileUploaded(data=data) | FileRequeued(data=data):
+            draft["created_at"] = data.created_at if isinstance(data, RequeuedData) else event.time
+            draft["size"] = data.size
+            draft["content_type"] = data.content_type
+            draft["charset"] = data.charset
+            draft["sha256"] = data.sha256
+            draft["batch_id"] = data.batch_id
+            draft["blob"] = data.blob if data.blob != source_key(event.file_id) else None
+            draft["tenant"] = data.tenant
+            if draft["deleted_at"] is None:
+                draft["owner"] = data.owner
+                draft["name"] = data.name
+                draft["labels"] = data.labels
+        case FileDeleted():
+            draft["deleted_at"] = min(draft["deleted_at"] or event.time, event.time)
+            draft |= {"owner": None, "name": None, "labels": {}}
+            draft["shares"] = without_names(draft["shares"])

@@ -1,0 +1,64 @@
+"""How far a fold of the log into a collection has come: so that it goes on after it was killed."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from services.status.replay.offset_ranges import Stretch
+from services.status.store.store import FileStore, translated
+
+
+class Checkpoints:
+    """What is left to be folded into a store, one document for each partition number.
+
+    Every method raises `MongoUnavailableError` when MongoDB does not answer.
+    """
+
+    def __init__(self, store: FileStore) -> None:
+        self._numbers = store.beside("checkpoints")
+
+    @translated
+    async def begin(self, stretches: Sequence[Stretch]) -> None:
+        """Note all that is to be folded; nothing may be noted yet."""
+        numbers = {each.number for each in stretches}
+        if numbers:
+            await self._numbers.insert_many(
+                [
+                    {
+                        "_id": number,
+                        "whole": _documents(stretches, number),
+                        "rest": _documents(stretches, number),
+                    }
+                    for number in sorted(numbers)
+                ]
+            )
+
+    @translated
+    async def passed(self, number: int, rest: Sequence[Stretch]) -> None:
+        """Of the partitions of one number, only this is still to be folded."""
+        change = {"$set": {"rest": _documents(rest, number)}}
+        await self._numbers.update_one({"_id": number}, change)
+
+    @translated
+    async def whole(self) -> list[Stretch]:
+        """All that was to be folded in the beginning; empty if nothing has begun."""
+        return await self._all("whole")
+
+    @translated
+    async def rest(self) -> list[Stretch]:
+        """What is still to be folded."""
+        return await self._all("rest")
+
+    @translated
+    async def drop(self) -> None:
+        """Forget them."""
+        await self._numbers.drop()
+
+    async def _all(self, field: str) -> list[Stretch]:
+        return [
+            Stretch(**each) async for document in self._numbers.find() for each in document[field]
+        ]
+
+
+def _documents(stretches: Collection[Stretch], number: int) -> list[dict[str, Any]]:
+    return [asdict(each) for each in stretches if each.number == number]

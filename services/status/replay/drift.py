@@ -1,0 +1,177 @@
+"""What differs between the live collection and a fresh fold of the log, and how it is mended.
+
+Both collections are walked in the order of their ids. The projector and the fold stand at
+different places of the log for moments, so files that differ are looked at again: what differs in
+the same way twice has drifted.
+
+A file is mended where it stands, by compare-and-set. Its live document is read first, then the log
+is folded to its end, then the fold's document is read: it knows all that the live one knew. So
+nobody who reads meanwhile sees a file missing or a step back, and if the projector was faster, its
+document stays and is looked at again.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+
+from services.status.projection.projection import Status
+from services.status.store.store import FileStore
+
+CHUNK = 10_000
+"""Differing files that are looked at again together: ids and fields of some 2 MB."""
+
+SETTLING_DELAY = 1.0
+"""Seconds until files that differ are looked at again."""
+
+AT_ONCE = 1_000
+"""Files that are read and mended in one go."""
+
+MAX_REPORTED = 20
+"""Differing files that are named one by one."""
+
+MISSING, UNEXPLAINED = "missing from the live collection", "live, but not in the log"
+
+CatchUp = Callable[[], Awaitable[None]]
+"""Folds the log to its present end."""
+
+Difference = str
+"""How a file differs, in words."""
+
+
+def differing_fields(one: Status, other: Status) -> list[str]:
+    """The names of the fields in which two statuses differ."""
+    return sorted(
+        name for name in Status.model_fields if getattr(one, name) != getattr(other, name)
+    )
+
+
+@dataclass
+class Drift:
+    """How the live collection differs from a fresh fold of the log."""
+
+    compared: int = 0
+    files: int = 0
+    """How many differ."""
+    named: dict[str, Difference] = field(default_factory=dict)
+    """The first of them."""
+
+    def add(self, found: dict[str, Difference]) -> None:
+        """Count more of them."""
+        self.files += len(found)
+        for file_id in sorted(found)[: MAX_REPORTED - len(self.named)]:
+            self.named[file_id] = found[file_id]
+
+    def lines(self) -> list[str]:
+        """The report, for people."""
+        if not self.files:
+            return [f"{self.compared} files compared: equal, field by field"]
+        more = self.files - len(self.named)
+        return [
+            f"{self.compared} files compared: {self.files} differ",
+            *(f"  {file_id}: {how}" for file_id, how in self.named.items()),
+            *([f"  … and {more} more"] if more > 0 else []),
+        ]
+
+
+async def find_drift(
+    live: FileStore, rebuilt: FileStore, catch_up: CatchUp, *, mend: bool = False
+) -> Drift:
+    """Compare two collections, file by file and field by field.
+
+    Args:
+        catch_up: folds the log into `rebuilt` to its present end.
+        mend: replace what has drifted; otherwise the live collection stays as it is.
+    """
+    drift = Drift()
+    chunk: dict[str, Difference] = {}
+
+    async def settle() -> None:
+        drifted = await _settled(chunk, live, rebuilt, catch_up)
+        drift.add(drifted)
+        if mend:
+            await _mend(drifted, live, rebuilt, catch_up)
+        chunk.clear()
+
+    async for left, right in _side_by_side(live, rebuilt):
+        drift.compared += 1
+        if how := _difference(left, right):
+            chunk[(left or right).file_id] = how  # type: ignore[union-attr] # one of them is there
+            if len(chunk) >= CHUNK:
+                await settle()
+    await settle()
+    return drift
+
+
+async def _side_by_side(
+    live: FileStore, rebuilt: FileStore
+) -> AsyncIterator[tuple[Status | None, Status | None]]:
+    """The two documents of each file that is in either collection."""
+    ours, theirs = live.scan(), rebuilt.scan()
+    left, right = await anext(ours, None), await anext(theirs, None)
+    while left is not None or right is not None:
+        if right is None or (left is not None and left.file_id < right.file_id):
+            yield left, None
+            left = await anext(ours, None)
+        elif left is None or right.file_id < left.file_id:
+            yield None, right
+            right = await anext(theirs, None)
+        else:
+            yield left, right
+            left, right = await anext(ours, None), await anext(theirs, None)
+
+
+def _difference(left: Status | None, right: Status | None) -> Difference | None:
+    if left == right:
+        return None
+    if left is None:
+        return MISSING
+    if right is None:
+        return UNEXPLAINED
+    return f"differs in {', '.join(differing_fields(left, right))}"
+
+
+async def _settled(
+    differences: dict[str, Difference], live: FileStore, rebuilt: FileStore, catch_up: CatchUp
+) -> dict[str, Difference]:
+    """Those files that still differ, in the same way."""
+    drifted: dict[str, Difference] = {}
+    while differences:
+        await asyncio.sleep(SETTLING_DELAY)
+        await catch_up()
+        again: dict[str, Difference] = {}
+        for some in _portions(differences):
+            left, right = await live.get_many(some), await rebuilt.get_many(some)
+            for file_id in some:
+                how = _difference(left.get(file_id), right.get(file_id))
+                if how == differences[file_id]:
+                    drifted[file_id] = how
+                elif how is not None:
+                    again[file_id] = how
+        differences = again
+    return drifted
+
+
+async def _mend(
+    drifted: Collection[str], live: FileStore, rebuilt: FileStore, catch_up: CatchUp
+) -> None:
+    for some in _portions(drifted):
+        conflicts: Collection[str] = some
+        while conflicts:
+            await live.remove_unreadable(conflicts)
+            left = await live.get_many(conflicts)
+            await catch_up()
+            right = await rebuilt.get_many(conflicts)
+            changed = await live.save(
+                [
+                    (left.get(file_id), status)
+                    for file_id, status in right.items()
+                    if left.get(file_id) != status
+                ]
+            )
+            gone = [status for file_id, status in left.items() if file_id not in right]
+            conflicts = changed | await live.remove(gone)
+
+
+def _portions(ids: Collection[str]) -> list[list[str]]:
+    ordered = sorted(ids)
+    return [ordered[at : at + AT_ONCE] for at in range(0, len(ordered), AT_ONCE)]

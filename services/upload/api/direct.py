@@ -1,0 +1,140 @@
+"""`/api/files/upload/direct`: files that clients put into the object store themselves."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal, cast
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from services.upload.api import uploads as api
+from services.upload.api.openapi import ACCEPTED_RESPONSE, EXAMPLE_ID, AcceptedFile
+from services.upload.body.body import declared_type
+from services.upload.body.labels import PREFIX, read_labels
+from services.upload.body.names import charset, clean_name
+from services.upload.direct_uploads import ADDRESS_LASTS, Deposits, Said
+from services.upload.intake.accepted import Accepted
+from services.upload.intake.idempotency import read_key
+from shared.events.ids import CanonicalId
+from shared.http.head_first import HeadFirstRoute
+from shared.http.problems import ERROR_RESPONSES
+
+router = APIRouter(
+    prefix=f"{api.UPLOAD}/direct", tags=["direct upload"], route_class=HeadFirstRoute
+)
+
+
+class DirectRequest(BaseModel):
+    """What is said of a file before it is put."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(max_length=1000, examples=["report.pdf"])
+    size: int = Field(ge=0, description="bytes", examples=[48213])
+    content_type: str | None = Field(default=None, max_length=255)
+    sha256: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{64}$",
+        description="If given, the file is not worked on unless this is its hash.",
+    )
+    labels: dict[str, str] = Field(default={})
+    allow_empty: bool = Field(default=False, description="Accept a file without content.")
+
+
+class DirectUpload(BaseModel):
+    """Where a file may be put."""
+
+    file_id: str = Field(examples=[EXAMPLE_ID])
+    method: Literal["PUT"] = "PUT"
+    url: str = Field(description="signed: who knows it may put the file")
+    expires_at: AwareDatetime = Field(description="until when putting may begin")
+    complete_url: str = Field(
+        description="to POST to afterwards", examples=[f"{api.UPLOAD}/direct/{EXAMPLE_ID}/complete"]
+    )
+
+
+def _state(request: Request) -> api.State:
+    return cast("api.State", request.scope["state"])
+
+
+def _deposits(request: Request) -> Deposits:
+    return _state(request)["deposits"]
+
+
+async def directing(request: Request) -> None:
+    """Check that clients may put files into the store themselves.
+
+    Raises:
+        DirectOffError: they may not.
+    """
+    _ = _deposits(request).signer
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses=ERROR_RESPONSES,
+    dependencies=[Depends(api.uploader), Depends(directing), Depends(api.checked_key)],
+)
+async def begin(
+    asked: DirectRequest,
+    request: Request,
+    response: Response,
+    asker: api.Uploader,
+    idempotency_key: Annotated[str | None, Header()] = None,
+) -> DirectUpload:
+    """Get an address to put a file to, straight into the object store.
+
+    `PUT` the bytes to `url`, without credentials of this service, then `POST` to `complete_url`.
+    Asked again with the same `Idempotency-Key` within a day, it is the same file, with a fresh
+    address. What is not completed within a day is forgotten. Only where the store speaks S3 and
+    `WAYBILL_DIRECT` is set.
+    """
+    deposits = _deposits(request)
+    said = Said(
+        name=clean_name(asked.name),
+        size=asked.size,
+        declared_type=declared_type(asked.content_type),
+        declared_charset=charset(asked.content_type),
+        sha256=asked.sha256,
+        labels=read_labels((PREFIX + name, value) for name, value in asked.labels.items()),
+        allow_empty=asked.allow_empty,
+    )
+    _state(request)["desk"].check_allowance(asker, announced=asked.size)
+    deposit, url = await deposits.begin(said, asker, key=read_key(idempotency_key))
+    if deposit.is_repeated:
+        response.headers[api.REPLAYED] = "true"
+    return DirectUpload(
+        file_id=deposit.id,
+        url=url,
+        expires_at=datetime.now(UTC) + ADDRESS_LASTS,
+        complete_url=f"{router.prefix}/{deposit.id}/complete",
+    )
+
+
+@router.post(
+    "/{upload_id}/complete",
+    status_code=202,
+    response_model=AcceptedFile,
+    responses={202: ACCEPTED_RESPONSE, **ERROR_RESPONSES},
+)
+async def complete(request: Request, upload_id: CanonicalId, asker: api.Uploader) -> Response:
+    """Hand over what was put.
+
+    The answer 202 means the same as that of an upload. Asked again, it is the same.
+    """
+    state, deposits = _state(request), _deposits(request)
+    deposit = await deposits.find(upload_id, asker)
+    if (file := deposit.file) is None:
+        with state["desk"].admitted(asker, announced=deposit.said.size) as used:
+            file = await deposits.complete(deposit, asker)
+            used.append(file.size)
+    accepted = Accepted(files=[file], labels=deposit.said.labels, batch_id=None)
+    return api.answer(accepted, state["status_url"])
+
+
+@router.delete("/{upload_id}", status_code=204, responses=ERROR_RESPONSES)
+async def abandon(request: Request, upload_id: CanonicalId, asker: api.Uploader) -> Response:
+    """Forget what was not completed. A file that it has become stays."""
+    deposits = _deposits(request)
+    await deposits.abandon(await deposits.find(upload_id, asker), asker)
+    return Response(status_code=204)

@@ -1,0 +1,319 @@
+"""`/api/uploads`: resumable uploads after tus 1.0.0.
+
+Of its extensions: creation, creation-with-upload, termination, checksum, expiration and
+concatenation.
+"""
+
+import base64
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any, cast
+
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
+
+from services.upload.api.uploads import State, Uploader
+from services.upload.cleanup.sweep import KEPT
+from services.upload.intake.batch import ALLOW_EMPTY
+from services.upload.resumable.appending import ALGORITHMS, Checksum, Incoming
+from services.upload.resumable.concatenation import Concat
+from services.upload.resumable.resumable import Upload
+from shared.auth.accesserrors import ForbiddenError
+from shared.auth.principal import Principal
+from shared.errors import (
+    BadParameterError,
+    ForbiddenTypeError,
+    OffsetConflictError,
+    TusVersionError,
+    WaybillError,
+)
+from shared.events.ids import CanonicalId
+from shared.http import problems
+from shared.http.problems import ERROR_RESPONSES
+
+VERSION = "1.0.0"
+PATH = "/api/uploads"
+CONTENT_TYPE = "application/offset+octet-stream"
+EXTENSIONS = (
+    *("creation", "creation-with-upload", "termination", "checksum", "expiration"),
+    "concatenation",
+)
+MAX_METADATA = 8192
+"""Characters of `Upload-Metadata`: sixteen labels and the longest name fit."""
+
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "Tus_Resumable": {"type": "string", "enum": [VERSION]},
+    "Upload_Length": {"type": "integer", "minimum": 1},
+    "Upload_Offset": {"type": "integer", "minimum": 0},
+}
+"""What headers look like that are no mere words."""
+
+REQUIRED = {"Tus_Resumable", "Upload_Offset"}
+"""Headers that there must be where they are read."""
+
+ANSWER_HEADERS = [
+    *("Location", "Tus-Resumable", "Tus-Version", "Tus-Extension", "Tus-Max-Size"),
+    *("Tus-Checksum-Algorithm", "Upload-Offset", "Upload-Length", "Upload-Metadata"),
+    *("Upload-Expires", "Upload-Concat"),
+]
+"""What a page of another origin must be able to read."""
+
+
+class _TusRoute(APIRoute):
+    """Each answer names the version, refusals too, and each request must."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_tus(request: Request) -> Response:
+            try:
+                if request.method != "OPTIONS" and request.headers.get("tus-resumable") != VERSION:
+                    raise TusVersionError
+                response = await handle(request)
+            except WaybillError as error:
+                response = problems.answer_error(request, error)
+                response.headers["Tus-Version"] = VERSION
+            response.headers["Tus-Resumable"] = VERSION
+            response.headers["Cache-Control"] = "no-store"
+            return response
+
+        return handle_tus
+
+
+def _headers(**described: str) -> dict[str, Any]:
+    """For FastAPI's `openapi_extra`: the headers that are read, with underscores for hyphens."""
+    described = {"Tus_Resumable": f"`{VERSION}`", **described}
+    return {
+        "parameters": [
+            {
+                "name": name.replace("_", "-"),
+                "in": "header",
+                "required": name in REQUIRED,
+                "description": description,
+                "schema": SCHEMAS.get(name, {"type": "string"}),
+            }
+            for name, description in described.items()
+        ]
+    }
+
+
+_BYTES = {
+    "requestBody": {"content": {CONTENT_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+router = APIRouter(prefix=PATH, tags=["resumable upload"], route_class=_TusRoute)
+
+
+def _state(request: Request) -> State:
+    return cast("State", request.scope["state"])
+
+
+@router.options("", status_code=204, responses=ERROR_RESPONSES)
+async def describe(request: Request) -> Response:
+    """What this service can: public."""
+    return Response(
+        status_code=204,
+        headers={
+            "Tus-Version": VERSION,
+            "Tus-Extension": ",".join(EXTENSIONS),
+            "Tus-Max-Size": str(_state(request)["settings"].max_file_size),
+            "Tus-Checksum-Algorithm": ",".join(ALGORITHMS),
+        },
+    )
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_class=Response,
+    responses=ERROR_RESPONSES,
+    openapi_extra=_headers(
+        Upload_Length="Bytes of the file. Required, but for a final upload.",
+        Upload_Metadata="Names, each with a value in base64, separated by commas.",
+        Upload_Checksum="Of the bytes that come along: algorithm, space, digest in base64.",
+        Upload_Concat="`partial`, or `final;` and the addresses of partial uploads, with spaces.",
+    )
+    | _BYTES,
+)
+async def create(request: Request, asker: Uploader) -> Response:
+    """Begin an upload of `Upload-Length` bytes, perhaps with the first of them.
+
+    `Upload-Metadata` has `filename`, `filetype` and labels, named `label.<key>`. The last part of
+    the `Location` is the id of the file to come. Partial uploads become no files; one that is
+    `final;` names them and has no `Upload-Length`, and is a file when this is answered.
+    """
+    metadata = parse_metadata(request.headers.get("upload-metadata", ""))
+    concat = _concat(request)
+    if concat is not None and not concat.is_partial:
+        return await _concatenate(request, concat, metadata, asker)
+    length = _number(request, "upload-length")
+    resumable = _state(request)["resumable"]
+    if allow_empty := request.query_params.get(ALLOW_EMPTY):
+        metadata |= {ALLOW_EMPTY: allow_empty}
+    upload_id = await resumable.create(length, metadata, asker, concat=concat)
+    if length == 0:  # There is nothing to bring.
+        async with resumable.turn(upload_id, asker) as (upload, _):
+            await resumable.complete(upload)
+    headers = {"Location": f"{PATH}/{upload_id}"}
+    if request.headers.get("content-type") == CONTENT_TYPE:
+        headers |= await _append(request, upload_id, asker, offset=0)
+    else:
+        headers |= _expiry()
+    return Response(status_code=201, headers=headers)
+
+
+@router.head("/{upload_id}", status_code=200, responses=ERROR_RESPONSES, openapi_extra=_headers())
+async def look(request: Request, upload_id: CanonicalId, asker: Uploader) -> Response:
+    """How far an upload is. If all of it is there, its file is accepted when this is answered."""
+    resumable = _state(request)["resumable"]
+    async with resumable.turn(upload_id, asker) as (upload, _):
+        if upload.offset == upload.ticket.length:
+            await resumable.complete(upload)
+    metadata = write_metadata(upload.ticket.metadata)
+    headers = {"Upload-Length": str(upload.ticket.length), "Upload-Metadata": metadata}
+    if upload.ticket.concat is not None:
+        headers["Upload-Concat"] = upload.ticket.concat.header
+    return Response(headers=headers | _progress(upload))
+
+
+@router.patch(
+    "/{upload_id}",
+    status_code=204,
+    responses=ERROR_RESPONSES,
+    openapi_extra=_headers(
+        Upload_Offset="Where the bytes begin: how far the upload is.",
+        Upload_Checksum="Of these bytes: algorithm, space, digest in base64.",
+    )
+    | _BYTES,
+)
+async def append(request: Request, upload_id: CanonicalId, asker: Uploader) -> Response:
+    """Go on with an upload at `Upload-Offset`.
+
+    The last bytes are answered when the file is accepted: stored, and its event in Kafka or the
+    outbox.
+    """
+    if request.headers.get("content-type") != CONTENT_TYPE:
+        raise ForbiddenTypeError(f"Send the bytes with `Content-Type: {CONTENT_TYPE}`.")
+    offset = _number(request, "upload-offset")
+    return Response(
+        status_code=204, headers=await _append(request, upload_id, asker, offset=offset)
+    )
+
+
+@router.delete("/{upload_id}", status_code=204, responses=ERROR_RESPONSES, openapi_extra=_headers())
+async def terminate(request: Request, upload_id: CanonicalId, asker: Uploader) -> Response:
+    """Forget an upload. A file that it has become stays."""
+    resumable = _state(request)["resumable"]
+    async with resumable.turn(upload_id, asker) as (upload, _):
+        await resumable.terminate(upload)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/{upload_id}",
+    status_code=204,
+    responses=ERROR_RESPONSES,
+    openapi_extra=_headers(X_HTTP_Method_Override="`PATCH`, `DELETE` or `HEAD`."),
+)
+async def override(request: Request, upload_id: CanonicalId, asker: Uploader) -> Response:
+    """What `X-HTTP-Method-Override` names, where something on the way knows no `PATCH`."""
+    methods = {"PATCH": append, "DELETE": terminate, "HEAD": look}
+    wanted = request.headers.get("x-http-method-override", "")
+    if wanted not in methods:
+        raise BadParameterError("X-HTTP-Method-Override must be PATCH, DELETE or HEAD.")
+    return await methods[wanted](request, upload_id, asker)
+
+
+async def _append(
+    request: Request, upload_id: str, asker: Principal, *, offset: int
+) -> dict[str, str]:
+    state = _state(request)
+    header = request.headers.get("upload-checksum")
+    checksum = None if header is None else Checksum.read(header)
+    body = state["desk"].body_of(request)
+    with state["desk"].admitted(asker, announced=body.announced or 0) as used:
+        async with state["resumable"].turn(upload_id, asker) as (before, asked_to_end):
+            if before.ticket.concat is not None and not before.ticket.concat.is_partial:
+                raise ForbiddenError("A final upload has its bytes from those it is made of.")
+            if offset != before.offset:
+                raise OffsetConflictError(
+                    f"The upload is at {before.offset}, not at {offset}; ask by HEAD, go on there."
+                )
+            incoming = Incoming(
+                body.bytes().read,
+                left=before.ticket.length - offset,
+                checksum=checksum,
+                asked_to_end=asked_to_end,
+            )
+            upload = await state["resumable"].append(before, incoming)
+            used.append(upload.offset - offset)
+            if incoming.broken is not None:
+                raise incoming.broken
+            if upload.offset == upload.ticket.length:
+                await state["resumable"].complete(upload)
+    return _progress(upload)
+
+
+async def _concatenate(
+    request: Request, concat: Concat, metadata: dict[str, str], asker: Principal
+) -> Response:
+    """Make a file of partial uploads, whose bytes are counted already."""
+    state = _state(request)
+    resumable = state["resumable"]
+    with state["desk"].admitted(asker, announced=0):
+        upload_id = await resumable.concatenate(concat, metadata, asker)
+        async with resumable.turn(upload_id, asker) as (upload, _):
+            if upload.offset < upload.ticket.length:
+                raise OffsetConflictError("The partial uploads were used or ended meanwhile.")
+            await resumable.complete(upload)
+    return Response(status_code=201, headers={"Location": f"{PATH}/{upload_id}", **_expiry()})
+
+
+def _concat(request: Request) -> Concat | None:
+    header = request.headers.get("upload-concat")
+    return None if header is None else Concat.read(header)
+
+
+def _progress(upload: Upload) -> dict[str, str]:
+    return {"Upload-Offset": str(upload.offset), **_expiry()}
+
+
+def _expiry() -> dict[str, str]:
+    return {"Upload-Expires": format_datetime(datetime.now(UTC) + KEPT, usegmt=True)}
+
+
+def _number(request: Request, header: str) -> int:
+    value = request.headers.get(header, "")
+    if not (value.isascii() and value.isdecimal() and len(value) < 20):
+        raise BadParameterError(f"The header {header.title()} must be a number of bytes.")
+    return int(value)
+
+
+def parse_metadata(header: str) -> dict[str, str]:
+    """`Upload-Metadata`: names, each with a value in base64, separated by commas.
+
+    Raises:
+        BadParameterError: it is not of that form, or too long.
+    """
+    if len(header) > MAX_METADATA:
+        raise BadParameterError(f"Upload-Metadata has more than {MAX_METADATA} characters.")
+    metadata = {}
+    for pair in filter(None, (each.strip() for each in header.split(","))):
+        name, _, encoded = pair.partition(" ")
+        if name in metadata:
+            raise BadParameterError(f"Upload-Metadata names {name[:80]!r} twice.")
+        try:
+            metadata[name] = base64.b64decode(encoded, validate=True).decode(errors="replace")
+        except ValueError as error:
+            raise BadParameterError(
+                f"The value of {name[:80]!r} in Upload-Metadata is not in base64."
+            ) from error
+    return metadata
+
+
+def write_metadata(metadata: dict[str, str]) -> str:
+    """The header again."""
+    return ",".join(
+        f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in metadata.items()
+    )

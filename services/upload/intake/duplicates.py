@@ -1,0 +1,140 @@
+"""De-duplication: who uploads again what they have already gets the earlier file.
+
+The index is in the blob store, which every pod has anyway: `known/{place}/{file_id}`, where the
+place follows from tenant, owner, hash and type, and the content is the key of the file's own blob.
+A file is in it once its event is durable, so what is found there was accepted; two equal uploads
+side by side do not see each other and are two files.
+`known/of/{file_id}` has the place, so that nothing stays of a file that is deleted, and
+`known/ended/{file_id}` says that a file failed or was cancelled, which makes it count no more.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from services.upload.intake.accepted import Accepted, StoredFile
+from services.upload.kafka_connection import KafkaLink
+from services.upload.settings import UploadSettings
+from shared.auth.principal import Principal
+from shared.blobs.bloberrors import BlobMissingError
+from shared.blobs.blobs import BlobStore
+from shared.blobs.places import file_id_of
+from shared.errors import BadParameterError, BlobStoreUnavailableError
+
+log = logging.getLogger(__name__)
+
+PREFIX = "known"
+
+FIELD = "deduplicate"
+"""The form field or query parameter that asks for it, or against it."""
+
+
+class Duplicates:
+    """Finds the earlier file, where that is wanted."""
+
+    def __init__(self, *, settings: UploadSettings, blobs: BlobStore, link: KafkaLink) -> None:
+        self._mode = settings.deduplicate
+        self._blobs = blobs
+        self._link = link
+
+    def wanted(self, fields: Iterable[tuple[str, str]]) -> bool:
+        """Whether a request with these fields is to have the earlier files.
+
+        Raises:
+            BadParameterError: it asks for what there is not, or in other words than these.
+        """
+        asked = dict(fields).get(FIELD)
+        if asked not in (None, "true", "false"):
+            raise BadParameterError(f"The field {FIELD!r} is `true` or `false`.")
+        if asked == "true" and self._mode == "off":
+            raise BadParameterError(
+                "This service does not look for duplicates; set WAYBILL_DEDUPLICATE=asked."
+            )
+        return self._mode == "always" if asked is None else asked == "true"
+
+    async def replaced(self, files: Sequence[StoredFile], asker: Principal) -> list[StoredFile]:
+        """The files, each replaced by the earlier one if there is one that counts.
+
+        Without Kafka nothing is known of how files end, so none is replaced.
+        """
+        if self._link.trouble is not None:
+            return list(files)
+        return [await self._earlier(file, asker) or file for file in files]
+
+    async def _earlier(self, file: StoredFile, asker: Principal) -> StoredFile | None:
+        place = _place(file, asker)
+        with suppress(BlobStoreUnavailableError):
+            for key in await self._blobs.keys(f"{place}/"):
+                earlier = await self._remembered(file, key)
+                if earlier is not None and await self._counts(earlier):
+                    return earlier
+                await self._blobs.delete(key)
+        return None
+
+    async def _remembered(self, file: StoredFile, key: str) -> StoredFile | None:
+        try:
+            blob = (await self._blobs.get(key)).decode()
+        except BlobMissingError:
+            return None  # It was deleted just now.
+        return replace(file, file_id=file_id_of(key), blob=blob or None, deduplicated=True)
+
+    async def _counts(self, file: StoredFile) -> bool:
+        return not await self._there(_ended(file.file_id)) and await self._there(file.key)
+
+    async def _there(self, key: str) -> bool:
+        try:
+            await self._blobs.size(key)
+        except BlobMissingError:
+            return False
+        return True
+
+    async def remember(self, accepted: Accepted, asker: Principal) -> None:
+        """Have files found that are recorded; what cannot be remembered is not found."""
+        try:
+            for file in accepted.files:
+                if not file.deduplicated:
+                    place = _place(file, asker)
+                    await self._blobs.put(_of(file.file_id), place.encode(), durable=False)
+                    await self._blobs.put(
+                        f"{place}/{file.file_id}", file.key.encode(), durable=False
+                    )
+        except BlobStoreUnavailableError as error:
+            log.warning(
+                "files are not remembered, equal ones will be files of their own: %s", error
+            )
+
+    async def ended(self, file_id: str) -> None:
+        """Let a file count no more: it failed or was cancelled.
+
+        Raises:
+            BlobStoreUnavailableError: the blob store does not answer.
+        """
+        await self._blobs.put(_ended(file_id), b"")
+
+    async def forget(self, file_id: str) -> None:
+        """Leave nothing of a file that was deleted.
+
+        Raises:
+            BlobStoreUnavailableError: the blob store does not answer.
+        """
+        with suppress(BlobMissingError):
+            place = (await self._blobs.get(_of(file_id))).decode()
+            await self._blobs.delete(f"{place}/{file_id}")
+        await self._blobs.delete(_of(file_id))
+        await self._blobs.delete(_ended(file_id))
+
+
+def _place(file: StoredFile, asker: Principal) -> str:
+    told = json.dumps([asker.tenant, asker.owner, file.sha256, file.content_type])
+    return f"{PREFIX}/{hashlib.sha256(told.encode()).hexdigest()}"
+
+
+def _of(file_id: str) -> str:
+    return f"{PREFIX}/of/{file_id}"
+
+
+def _ended(file_id: str) -> str:
+    return f"{PREFIX}/ended/{file_id}"

@@ -1,0 +1,359 @@
+"""Resumable uploads: parts in the blob store that become a file when all are there.
+
+`uploads/{id}/ticket.json` has what was said at the beginning, `uploads/{id}/{offset}.{number}` are
+the parts, each written by one request alone, so that it is what that request has hashed. How far an
+upload is follows from the parts alone, so any pod can go on with it, and any pod that finds all of
+it there makes the file: its id is the upload's, so doing it twice is harmless.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from pydantic import TypeAdapter
+
+from services.upload.body.body import IncomingFile
+from services.upload.body.charsets import CharsetProbe
+from services.upload.body.labels import read_labels
+from services.upload.body.names import UNNAMED, charset, clean_name, media_type
+from services.upload.cleanup.sweep import sweep_folders
+from services.upload.intake.accepted import Accepted, StoredFile
+from services.upload.intake.batch import ALLOW_EMPTY, EMPTY, is_set
+from services.upload.intake.intake import Intake
+from services.upload.intake.rules import HEAD, accepted_type
+from services.upload.resumable.appending import Incoming
+from services.upload.resumable.concatenation import Concat
+from services.upload.settings import UploadSettings
+from shared.auth.principal import Principal
+from shared.blobs.bloberrors import BlobMissingError
+from shared.blobs.blobinfo import Stored
+from shared.blobs.blobs import BlobStore
+from shared.blobs.directory import Read
+from shared.blobs.places import source_key
+from shared.errors import (
+    BadParameterError,
+    EmptyFileError,
+    OffsetConflictError,
+    RefusedError,
+    TooLargeError,
+    UnknownUploadError,
+)
+from shared.events.events import file_id_age, new_file_id
+
+PREFIX = "uploads/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ticket:
+    """What was said of an upload at its beginning."""
+
+    length: int
+    metadata: dict[str, str]
+    tenant: str | None
+    owner: str | None
+    concat: Concat | None = None
+    """Whether it is a part of a file, or made of such; None for most."""
+    done: bool = False
+    """Whether it became a file, or part of one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Final:
+    """What the first of several partial uploads knows of the file that they become."""
+
+    id: str
+    of: tuple[str, ...]
+
+
+_TICKET = TypeAdapter(Ticket)
+_FINAL = TypeAdapter(_Final)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """A resumable upload as it stands."""
+
+    id: str
+    ticket: Ticket
+    parts: list[str]
+    """The keys of its parts, each beginning where the one before ends."""
+    offset: int
+    """Bytes that are there."""
+    sha256: str | None = None
+    """Of all that is there, if it was just brought by one request."""
+
+
+def chain(sizes: Mapping[int, int]) -> tuple[list[int], int]:
+    """The parts that follow on each other from the beginning, and where they end."""
+    parts, end = [], 0
+    while sizes.get(end):
+        parts.append(end)
+        end += sizes[end]
+    return parts, end
+
+
+@dataclass(eq=False)
+class _Turn:
+    """A request that has an upload in its hands."""
+
+    asked_to_end: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def _folder(upload_id: str) -> str:
+    return f"{PREFIX}{upload_id}/"
+
+
+def _ticket_key(upload_id: str) -> str:
+    return f"{_folder(upload_id)}ticket.json"
+
+
+def _new_part_key(upload_id: str, offset: int) -> str:
+    return f"{_folder(upload_id)}{offset:020d}.{uuid4().hex}"
+
+
+def _parts_of(stored: Mapping[str, Stored]) -> dict[int, tuple[int, str]]:
+    """Sizes and keys of the parts among what stands in an upload's folder, by their offsets; of
+    several that begin at the same, the largest."""
+    parts: dict[int, tuple[int, str]] = {}
+    for key, blob in stored.items():
+        offset = key.rpartition("/")[2].partition(".")[0]
+        if offset.isdecimal():
+            parts[int(offset)] = max(parts.get(int(offset), (0, "")), (blob.size, key))
+    return parts
+
+
+class Resumable:
+    """Begins uploads, goes on with them, and ends them."""
+
+    def __init__(self, *, settings: UploadSettings, blobs: BlobStore, intake: Intake) -> None:
+        self._settings = settings
+        self._blobs = blobs
+        self._intake = intake
+        self._turns: dict[str, _Turn] = {}
+
+    async def create(
+        self,
+        length: int,
+        metadata: dict[str, str],
+        asker: Principal,
+        *,
+        concat: Concat | None = None,
+        upload_id: str | None = None,
+    ) -> str:
+        """Begin an upload of so many bytes; returns its id.
+
+        Raises:
+            RefusedError: it would not be accepted at its end.
+        """
+        limit = self._settings.max_file_size
+        if length > limit:
+            raise TooLargeError(f"The file has {length} bytes; at most {limit} are accepted.")
+        if length == 0 and not is_set(ALLOW_EMPTY, metadata.items()):
+            raise EmptyFileError(EMPTY)
+        read_labels(metadata.items())
+        upload_id = upload_id or new_file_id()
+        ticket = Ticket(
+            length=length,
+            metadata=metadata,
+            tenant=asker.tenant,
+            owner=asker.owner,
+            concat=concat,
+        )
+        await self._blobs.put(_ticket_key(upload_id), _TICKET.dump_json(ticket))
+        return upload_id
+
+    async def concatenate(self, concat: Concat, metadata: dict[str, str], asker: Principal) -> str:
+        """Begin an upload that is made of others; returns its id. Asked again it is the same.
+
+        Raises:
+            RefusedError: one of the others is none, or not all there.
+        """
+        length = 0
+        for part_id in concat.of:
+            part = await self._find(part_id, asker)
+            if part.ticket.concat is None or not part.ticket.concat.is_partial:
+                raise BadParameterError(f"The upload {part_id} is not a partial one.")
+            if part.offset < part.ticket.length:
+                raise OffsetConflictError(
+                    f"The upload {part_id} is at {part.offset} of {part.ticket.length} bytes; "
+                    "bring the others first."
+                )
+            length += part.ticket.length
+        place = f"{_folder(concat.of[0])}final.json"
+        final = _Final(id=new_file_id(), of=concat.of)
+        if not await self._blobs.create(place, _FINAL.dump_json(final)):
+            final = _FINAL.validate_json(await self._blobs.get(place))
+            if final.of != concat.of:
+                raise OffsetConflictError("The uploads are part of another file already.")
+        with suppress(UnknownUploadError):
+            await self._ticket(final.id, asker)
+            return final.id
+        return await self.create(length, metadata, asker, concat=concat, upload_id=final.id)
+
+    @asynccontextmanager
+    async def turn(
+        self, upload_id: str, asker: Principal
+    ) -> AsyncIterator[tuple[Upload, asyncio.Event]]:
+        """Have an upload in one's hands, alone on this pod, until the event asks to end.
+
+        Whoever has it before is asked to: a client that comes again has lost its connection, which
+        may take a minute to show.
+
+        Raises:
+            UnknownUploadError: the asker has no such upload.
+        """
+        if upload_id in self._turns:
+            await self._ticket(upload_id, asker)  # Nobody ends the upload of another.
+        while (older := self._turns.get(upload_id)) is not None:
+            older.asked_to_end.set()
+            await older.ended.wait()
+        turn = self._turns[upload_id] = _Turn()
+        try:
+            yield await self._find(upload_id, asker), turn.asked_to_end
+        finally:
+            del self._turns[upload_id]
+            turn.ended.set()
+
+    async def _ticket(self, upload_id: str, asker: Principal) -> Ticket:
+        if file_id_age(upload_id, datetime.now(UTC)) is None:
+            raise UnknownUploadError
+        try:
+            ticket = _TICKET.validate_json(await self._blobs.get(_ticket_key(upload_id)))
+        except BlobMissingError as error:
+            raise UnknownUploadError from error
+        if (ticket.tenant, ticket.owner) != (asker.tenant, asker.owner):
+            raise UnknownUploadError
+        return ticket
+
+    async def _find(self, upload_id: str, asker: Principal) -> Upload:
+        ticket = await self._ticket(upload_id, asker)
+        if ticket.done:
+            return Upload(id=upload_id, ticket=ticket, parts=[], offset=ticket.length)
+        if ticket.concat is not None and not ticket.concat.is_partial:
+            found = [await self._parts(each) for each in ticket.concat.of]
+            parts = [key for keys, _ in found for key in keys]
+            return Upload(id=upload_id, ticket=ticket, parts=parts, offset=sum(n for _, n in found))
+        parts, offset = await self._parts(upload_id)
+        return Upload(id=upload_id, ticket=ticket, parts=parts, offset=offset)
+
+    async def _parts(self, upload_id: str) -> tuple[list[str], int]:
+        """The keys of an upload's parts, and how many bytes they have."""
+        parts = _parts_of(await self._blobs.stored(_folder(upload_id)))
+        offsets, end = chain({offset: size for offset, (size, _) in parts.items()})
+        return [parts[offset][1] for offset in offsets], end
+
+    async def append(self, upload: Upload, incoming: Incoming) -> Upload:
+        """Store what a request brings; returns the upload as it is then.
+
+        Raises:
+            RefusedError: the request brings more than is missing, or not what its checksum tells
+                of; nothing of the part in question is kept.
+        """
+        sha256, is_all = hashlib.sha256(), upload.offset == 0
+        while await incoming.begins_part():
+            part = _new_part_key(upload.id, upload.offset)
+            await self._blobs.put_stream(part, incoming.read_part, see=sha256.update)
+            end = upload.offset + incoming.size
+            upload = replace(upload, parts=[*upload.parts, part], offset=end)
+        return replace(upload, sha256=sha256.hexdigest() if is_all else None)
+
+    async def complete(self, upload: Upload) -> None:
+        """Make a file of an upload that is all there; does nothing if that is done, or for a
+        partial one.
+
+        Raises:
+            RefusedError: the file is not acceptable; nothing of it is kept.
+            UnavailableError: something does not answer; it can be asked for again.
+        """
+        ticket = upload.ticket
+        if ticket.done or (ticket.concat is not None and ticket.concat.is_partial):
+            return
+        try:
+            file = await self._store(upload)
+        except RefusedError:
+            await self.terminate(upload)
+            raise
+        await self._intake.record(
+            Accepted(
+                files=[file],
+                tenant=ticket.tenant,
+                owner=ticket.owner,
+                labels=read_labels(ticket.metadata.items()),
+                batch_id=None,
+            )
+        )
+        await self._blobs.put(_ticket_key(upload.id), _TICKET.dump_json(replace(ticket, done=True)))
+        for part_id in ticket.concat.of if ticket.concat is not None else ():
+            await self._mark_used(part_id)
+        for part in upload.parts:
+            await self._blobs.delete(part)
+
+    async def _store(self, upload: Upload) -> StoredFile:
+        """Make a file of the parts. Of one whose hash is known the store makes it by itself."""
+        metadata = upload.ticket.metadata
+        name = clean_name(metadata.get("filename") or metadata.get("name") or UNNAMED)
+        filetype = metadata.get("filetype") or metadata.get("type")
+        declared_type, declared_charset = media_type(filetype), charset(filetype)
+        if upload.ticket.length == 0:
+            return await self._intake.store_empty(upload.id, name=name, declared_type=declared_type)
+        if len(upload.parts) > 1 or upload.sha256 is None:
+            read = self._reading(upload)
+            file = IncomingFile(
+                name=name,
+                declared_type=declared_type,
+                declared_charset=declared_charset,
+                read=read,
+            )
+            return await self._intake.store_known(upload.id, file)
+        (part,) = upload.parts
+        head = await self._blobs.start(part, HEAD)
+        content_type = accepted_type(
+            head, name=name, declared=declared_type, settings=self._settings
+        )
+        probe = CharsetProbe(head, content_type=content_type, declared=declared_charset)
+        await self._blobs.copy(part, source_key(upload.id))
+        return StoredFile(
+            file_id=upload.id,
+            name=name,
+            size=upload.offset,
+            content_type=content_type,
+            charset=probe.charset_by_head(is_whole=len(head) == upload.offset),
+            sha256=upload.sha256,
+        )
+
+    async def _mark_used(self, part_id: str) -> None:
+        key = _ticket_key(part_id)
+        with suppress(BlobMissingError):  # Its client has ended it meanwhile.
+            ticket = _TICKET.validate_json(await self._blobs.get(key))
+            await self._blobs.put(key, _TICKET.dump_json(replace(ticket, done=True)))
+
+    def _reading(self, upload: Upload) -> Read:
+        async def pieces() -> AsyncIterator[bytes]:
+            for part in upload.parts:
+                async for piece in await self._blobs.stream(part):
+                    yield piece
+
+        all_of_it = pieces()
+
+        async def read() -> bytes:
+            return await anext(all_of_it, b"")
+
+        return read
+
+    async def terminate(self, upload: Upload) -> None:
+        """Forget an upload. A file that it has become stays."""
+        for key in sorted(await self._blobs.stored(_folder(upload.id)), reverse=True):
+            await self._blobs.delete(key)  # The ticket comes first: it sorts after the digits.
+
+    async def sweep(self) -> int:
+        """Forget the uploads that nobody went on with; returns how many.
+
+        Raises:
+            BlobStoreUnavailableError: the blob store does not answer.
+        """
+        return await sweep_folders(self._blobs, PREFIX)
