@@ -1,7 +1,7 @@
 """Nothing runs in the background without a supervisor, but for what is listed here with its reason.
 
-A task that nobody awaits dies in silence. A loop belongs to `shared.background.supervision`; what is listed
-lasts no longer than what it is for, and says what becomes of its failure.
+A task that nobody awaits dies in silence. A loop belongs to `shared/background/supervision.py`;
+what is listed lasts no longer than what it is for, and says what becomes of its failure.
 """
 
 import ast
@@ -22,10 +22,10 @@ STARTERS = {
 
 ALLOWED = {
     "shared/background/supervision.py:_start": "the supervisor itself",
-    "shared/background/supervision.py:_run_once": "one run of a loop, whose end the supervisor sees",
-    "shared/blobs/blobcopy.py:copy_blobs": "a command: its group ends with it, and a failure ends it",
+    "shared/background/supervision.py:_run_once": "one run, whose end the supervisor sees",
+    "shared/blobs/blobcopy.py:copy_blobs": "a command: its group ends with it",
     "shared/blobs/files.py:take": "threads that write; each error goes to who waits for the blob",
-    "shared/blobs/blob_writer_process.py:work": "the threads of a process, whose death the blob-writer loop sees",
+    "shared/blobs/blob_writer_process.py:work": "threads of a process, whose death is seen",
     "services/processor/consumer.py:_commit": "one commit, awaited at once",
     "services/processor/desk.py:_receive": "wakes one record; what is due is decided then",
     "services/processor/desk.py:begin_waiting": "the beginning of records, which the desk holds",
@@ -36,7 +36,7 @@ ALLOWED = {
     "services/processor/workers.py:_in_background": "ends or replaces one process; logs failures",
     "services/status/api/socket.py:run": "tells one client, and ends with its connection",
     "services/status/api/sse.py:_answer": "sees that one client goes, and ends its answer",
-    "services/status/live/awaiting.py:first_known": "two ways to one file, both ended with the request",
+    "services/status/live/awaiting.py:first_known": "two ways to a file, ended with the request",
     "services/status/replay/forked_pool.py:_begin": "ends a process of a replay with its parent",
     "services/status/live/ports.py:close_at_end_of": "ends one subscription when its token expires",
     "services/status/replay/rebuild.py:_fold_all": "a command: awaited by it",
@@ -46,7 +46,7 @@ ALLOWED = {
     "shared/http/protocol.py:_set_timer": "ends one connection that is too slow",
     "shared/http/slow_reader.py:begin": "ends one connection whose client does not read",
     "shared/http/websocket.py:data_received": "ends one connection that says nothing",
-    "services/upload/coarse_timeouts.py:_look_later": "ends waits that take too long; stops with the last",
+    "services/upload/coarse_timeouts.py:_look_later": "ends waits that take too long",
 }
 """By file and function, why that is no loop."""
 
@@ -85,8 +85,7 @@ def started() -> Iterator[tuple[str, str]]:
 def test_nothing_is_started_in_the_background_without_a_supervisor_or_a_reason() -> None:
     unexplained = [line for place, line in started() if place not in ALLOWED]
     assert not unexplained, (
-        "Run it by shared.background.supervision.Supervisor, or say in ALLOWED what becomes of its failure: "
-        f"{unexplained}"
+        f"Run it by a Supervisor, or say in ALLOWED what becomes of its failure: {unexplained}"
     )
 
 

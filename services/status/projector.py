@@ -44,14 +44,18 @@ from shared.kafka.consuming import (
     places_of,
     until_done,
 )
-from shared.kafka.messaging import SESSION_TIMEOUT_MS, KafkaRecord, group_name, topic_names
+from shared.kafka.messaging import (
+    PROJECTOR_GROUP,
+    SESSION_TIMEOUT_MS,
+    KafkaRecord,
+    group_name,
+    topic_names,
+)
 from shared.kafka.publishing import Publisher
 from shared.settings import Settings
 from shared.telemetry import PROJECTED, UNREADABLE
 
 log = logging.getLogger(__name__)
-
-GROUP = "projector"
 
 MAX_FETCH = 2 << 20
 """Bytes that Kafka brings at once, and that are folded in one go: some 3,500 records, one read
@@ -135,7 +139,7 @@ class Projector:
         )
         subscriber = self._subscriber = broker.subscriber(
             *topic_names(settings, EVENT_TOPICS),
-            group_id=group_name(settings, GROUP),
+            group_id=group_name(settings, PROJECTOR_GROUP),
             batch=True,
             fetch_max_bytes=MAX_FETCH,
             auto_offset_reset="earliest",
@@ -150,7 +154,9 @@ class Projector:
         async def project(message: KafkaMessage) -> None:
             records = message.raw_message
             await until_done(
-                lambda: self.project(records), consumer=GROUP, where=lambda: places_of(records)
+                lambda: self.project(records),
+                consumer=PROJECTOR_GROUP,
+                where=lambda: places_of(records),
             )
             await self._commit(records)
             await asyncio.sleep(PAUSE * max(0, 1 - len(records) / FULL_BATCH))
@@ -168,7 +174,7 @@ class Projector:
             ConsumingEndedError: FastStream or aiokafka has ended without being asked to.
         """
         try:
-            async with joins_group(GROUP):
+            async with joins_group(PROJECTOR_GROUP):
                 await self.start(settings)
             self.started.set()
             await self.watch(loop)
@@ -230,7 +236,7 @@ class Projector:
         except (KafkaError, KafkaUnavailableError) as error:
             log.warning("the commit of %s waits for the next one: %r", places_of(records), error)
         except Exception as error:  # All of it is stored: there is nothing to be done again.
-            note_error(GROUP, error, places_of(records))
+            note_error(PROJECTOR_GROUP, error, places_of(records))
 
     async def project(self, records: Sequence[KafkaRecord]) -> None:
         """Fold records into the store; returns when all are stored, or in the dead letters.
@@ -250,7 +256,7 @@ class Projector:
             events, again = (
                 await until_done(
                     lambda: self._fold(events, again=again),  # noqa: B023 - awaited at once
-                    consumer=GROUP,
+                    consumer=PROJECTOR_GROUP,
                     where=lambda: _places_of(events),  # noqa: B023
                 ),
                 True,
@@ -283,7 +289,7 @@ class Projector:
             try:
                 after = fold(before, of_file.events)
             except Exception as error:  # A pure function fails on what it is given.
-                note_error(GROUP, error, places_of(of_file.records))
+                note_error(PROJECTOR_GROUP, error, places_of(of_file.records))
                 unstorable.add(file_id)
                 continue
             if after is not None and after is not before:
@@ -318,7 +324,7 @@ class Projector:
                 raise
             except Exception as error:
                 reason = f"It cannot be folded: {type(error).__name__}: {error}"
-                note_error(GROUP, error, place_of(record))
+                note_error(PROJECTOR_GROUP, error, place_of(record))
                 await self._letters.write(record, reason, DeadCode.UNSTORABLE)
             # What is dealt with is not dealt with again, should MongoDB be away for the next one.
             del of_file.events[0], of_file.records[0]

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from services.status.commands.retention import Rule
+from services.status.retention_rules import Rule
 from shared.http.cors import ANY, CorsPolicy, read_origins
 from shared.settings import AccessSettings
 

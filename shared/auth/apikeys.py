@@ -1,7 +1,7 @@
 """API keys for machines: small objects in the blob store, which every service reads.
 
 A key is `wb_<id>_<secret>`. Who has the blob store cannot use it, since the object `keys/<id>.json`
-has a hash of the secret alone; nor can they make one where records are sealed (`shared/auth/sealed.py`).
+has a hash of the secret alone; nor can they make one where records are sealed (`sealed.py`).
 To revoke a key is to delete its object; a service notices within `CACHED_FOR` seconds.
 """
 

@@ -1,1 +1,4 @@
-"""PACKAGE."""
+"""Background loops: their declaration, their supervisor, and the clock probe.
+
+Imported by all services.
+"""

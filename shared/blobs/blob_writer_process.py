@@ -1,4 +1,6 @@
-"""The scribe: a process that writes small blobs for another one, `python -m shared.blobs.blob_writer_process ROOT`.
+"""The blob writer process: writes small blobs for another process.
+
+Started as `python -m shared.blobs.blob_writer_process ROOT`.
 
 Its standard input is a socket. Each blob that comes over it is answered with its number, how it
 went and its key, in the order in which they are done. When the other side closes, it finishes and

@@ -35,6 +35,9 @@ SESSION_TIMEOUT_MS = 6_000
 """After this silence a group takes a pod for dead: the broker's minimum, so that what a killed pod
 had in its hands waits no longer than it must."""
 
+PROJECTOR_GROUP = "projector"
+"""The consumer group of the projectors, one in each status pod."""
+
 PROCESSOR_GROUP = "processor"
 """The consumer group of all processors; the status service looks at how far it is."""
 

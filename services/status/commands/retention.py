@@ -10,11 +10,9 @@ import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from services.status.commands.deletion import LEGAL_HOLD, Deletions
-from services.status.live.filter import has_label
-from services.status.projection.projection import State, Status
+from services.status.projection.projection import State
+from services.status.retention_rules import Rule
 from services.status.store.query import Query, Sort
 from services.status.store.store import FileStore
 from shared.background.supervision import RunningLoop
@@ -31,25 +29,6 @@ RETRY_DELAY = 60.0
 
 PAGE = 100
 """Files that are read at a time."""
-
-
-class Rule(BaseModel):
-    """How long files are kept, all or some of them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    days: float = Field(ge=0, description="since the upload")
-    tenant: str | None = Field(default=None, description="of this one only; else of all")
-    owner: str | None = None
-    label: str | None = Field(default=None, pattern=r"^[^:]+:", description="`key:value`")
-
-    def is_for(self, status: Status) -> bool:
-        """Whether the rule is for a file."""
-        return (
-            self.tenant in (None, status.tenant)
-            and self.owner in (None, status.owner)
-            and (self.label is None or has_label(status, self.label))
-        )
 
 
 class Retention:

@@ -1,1 +1,4 @@
-"""PACKAGE."""
+"""The push path: the tail of Kafka, the states of files under way, and their subscribers.
+
+Imported by `api`, `commands`, `monitoring` and `webhooks`; imports `store` and `projection`.
+"""

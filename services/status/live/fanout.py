@@ -19,7 +19,6 @@ from services.status.live.cursor import Partition
 from services.status.live.hub import Hub
 from services.status.live.overlay import Observed
 from services.status.live.recent import MAX_RECENT
-from services.status.projector import GROUP
 from shared.background.supervision import RunningLoop
 from shared.deadlines import kafka_answers
 from shared.errors import UnavailableError
@@ -27,7 +26,7 @@ from shared.events.events import utc_now
 from shared.events.topics import EVENT_TOPICS
 from shared.kafka.connection import Answers, admin_client
 from shared.kafka.log import beginning_offsets, end_offsets, newest_time, offsets_at, open_log
-from shared.kafka.messaging import group_name, read_status_event, topic_names
+from shared.kafka.messaging import PROJECTOR_GROUP, group_name, read_status_event, topic_names
 from shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -142,7 +141,7 @@ class FanOut:
         """Those of the partitions on which the projector has yet to pass the start."""
         async with kafka_answers("how far the projector is"):
             passed = await admin.list_consumer_group_offsets(
-                group_name(self._settings, GROUP), partitions=list(partitions)
+                group_name(self._settings, PROJECTOR_GROUP), partitions=list(partitions)
             )
         return {
             each

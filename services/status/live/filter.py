@@ -42,7 +42,7 @@ class Filter:
             and (self.owner is None or status.owner == self.owner)
             and (self.batch_id is None or status.batch_id == self.batch_id)
             and (self.status is None or status.status is self.status)
-            and (self.label is None or has_label(status, self.label))
+            and (self.label is None or status.has_label(self.label))
             and self.visible_to.permits(status)
         )
 
@@ -57,12 +57,6 @@ class Filter:
         if self.label is not None:
             return [Group("label", self.label)]
         return [ALL]
-
-
-def has_label(status: Status, label: str) -> bool:
-    """Whether a file has a label, told as `key:value`."""
-    key, _, value = label.partition(":")
-    return status.labels.get(key) == value
 
 
 def groups_of(status: Status) -> Iterator[Group]:

@@ -9,7 +9,6 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from services.status.monitoring.queue_stats import Look, Traffic
-from services.status.projector import GROUP as PROJECTOR
 from services.status.store.store import FileStore
 from shared.background.supervision import RunningLoop
 from shared.deadlines import kafka_answers
@@ -18,7 +17,7 @@ from shared.events.events import utc_now
 from shared.events.topics import EVENT_TOPICS, RETRY_TIERS, UPLOADED, WORK_TOPICS
 from shared.kafka.connection import admin_client
 from shared.kafka.log import beginning_offsets, end_offsets, open_log
-from shared.kafka.messaging import PROCESSOR_GROUP, group_name
+from shared.kafka.messaging import PROCESSOR_GROUP, PROJECTOR_GROUP, group_name
 from shared.settings import Settings
 from shared.telemetry import FILES, LAG
 
@@ -36,7 +35,7 @@ LONGEST = 10.0
 FRESH = 30.0
 """Seconds after which a lag says nothing about the present any more."""
 
-GROUPS = {PROCESSOR_GROUP: WORK_TOPICS, PROJECTOR: EVENT_TOPICS}
+GROUPS = {PROCESSOR_GROUP: WORK_TOPICS, PROJECTOR_GROUP: EVENT_TOPICS}
 """Which group reads what."""
 
 TOPICS = {topic.name: topic for topics in GROUPS.values() for topic in topics}
@@ -74,7 +73,7 @@ class Monitor:
     @property
     def unstored(self) -> int | None:
         """Records that the projectors have yet to store; None if that is not known."""
-        return None if (lags := self.lags) is None else sum(lags[PROJECTOR].values())
+        return None if (lags := self.lags) is None else sum(lags[PROJECTOR_GROUP].values())
 
     async def run(self, loop: RunningLoop) -> None:
         """Look again and again, until cancelled.

@@ -135,6 +135,11 @@ class Status(BaseModel):
         """Key of the file as it was uploaded."""
         return self.blob or source_key(self.file_id)
 
+    def has_label(self, label: str) -> bool:
+        """Return whether the file has a label, given as `key:value`."""
+        key, _, value = label.partition(":")
+        return self.labels.get(key) == value
+
 
 _UNKNOWN = Status(file_id="")
 """What is known of a file before its first event."""

@@ -1,1 +1,4 @@
-"""PACKAGE."""
+"""Rebuild MongoDB from the log, and compare the two.
+
+Run by `waybill replay` and, for single files, by the auditor. Imported by `app` and `api` only.
+"""

@@ -269,7 +269,3 @@ def main() -> None:
         told.append("the collection is what the log says")
     sys.stdout.write("\n".join(told) + "\n")
     sys.exit(1 if arguments.verify and drift is not None and drift.files else 0)
-
-
-if __name__ == "__main__":
-    main()

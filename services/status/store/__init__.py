@@ -1,1 +1,4 @@
-"""PACKAGE."""
+"""The files in MongoDB: documents, indexes, queries and who may see what.
+
+The only package that knows the MongoDB driver. Imports `projection`.
+"""

@@ -13,7 +13,6 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
-from services.status.live.filter import has_label
 from services.status.projection.projection import State, Status
 from services.status.store.access import Visibility
 from shared.auth.sealed import UNSEALED, Seal
@@ -105,7 +104,7 @@ class Webhook(BaseModel):
             not self.disabled
             and since >= self.created_at
             and self.visibility.permits(status)
-            and (self.label is None or has_label(status, self.label))
+            and (self.label is None or status.has_label(self.label))
         )
 
     def with_new_secret(self, now: datetime) -> Self:

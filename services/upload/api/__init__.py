@@ -1,1 +1,4 @@
-"""PACKAGE."""
+"""The HTTP endpoints of the upload service.
+
+Imported by `app` only.
+"""

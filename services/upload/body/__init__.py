@@ -1,1 +1,4 @@
-"""PACKAGE."""
+"""Request bodies as streams of files: raw, multipart, names, labels and encodings.
+
+Imported by `api`, `intake` and `resumable`; imports none of them.
+"""

@@ -1,1 +1,4 @@
-"""PACKAGE."""
+"""Removal of interrupted uploads and orphaned files.
+
+Imported by `app`, and by the packages that leave something behind.
+"""

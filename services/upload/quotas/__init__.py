@@ -1,1 +1,4 @@
-"""PACKAGE."""
+"""What each owner may upload, counted across pods.
+
+Imported by `intake` and `app`.
+"""

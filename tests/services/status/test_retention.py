@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from services.status.app import create_app
 from services.status.commands.deletion import Deletions
-from services.status.commands.retention import Retention, Rule
+from services.status.commands.retention import Retention
+from services.status.retention_rules import Rule
 from services.status.settings import StatusSettings
 from services.status.store.store import FileStore
 from shared.events.events import first_file_id, utc_now
