@@ -26,7 +26,7 @@ from services.processor.source import (
 from shared.blobs.bloberrors import BlobMissingError, missing_or_unavailable
 from shared.blobs.files import read_from_memory
 from shared.blobs.packs import Packs
-from shared.blobs.writing import write_all, write_file
+from shared.writing import write_all, write_file
 
 log = logging.getLogger(__name__)
 

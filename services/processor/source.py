@@ -16,9 +16,9 @@ from typing import NamedTuple
 from services.processor.channel import Packed
 from shared.blobs.bloberrors import BlobMissingError, unavailable
 from shared.blobs.blobs import BlobStore
-from shared.blobs.writing import write_all
 from shared.errors import BlobStoreUnavailableError
 from shared.events.facts import Source
+from shared.writing import write_all
 
 COPY = "source"
 """Name of a file, or of the link to it, in the directory of an attempt."""

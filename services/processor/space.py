@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shared.background.supervision import RunningLoop
-from shared.blobs.writing import write_file
 from shared.telemetry import SCRATCH_FREE, SCRATCH_FULL
+from shared.writing import write_file
 
 log = logging.getLogger(__name__)
 

@@ -59,9 +59,9 @@ from services.processor.results import (
 from services.processor.scratch import remove_tree
 from services.processor.steps.document import Document
 from services.processor.steps.pipeline import run_pipeline, run_steps
-from shared.blobs.writing import overwrite_file, write_file
 from shared.events.facts import Failure
 from shared.workerrors import PermanentError, TransientError, WorkError
+from shared.writing import overwrite_file, write_file
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.blobs.volume import Volume
-from shared.blobs.writing import write_all
+from shared.writing import write_all
 
 STAGED = "staged"
 """The folder of what is not complete yet; in the same file system, so that it can be renamed."""

@@ -25,7 +25,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from shared.blobs.files import Small, force_content, force_folders, pread_from_memory
-from shared.blobs.writing import write_all
+from shared.writing import write_all
 
 PACKS = "packs/"
 """Below this stand the packs."""

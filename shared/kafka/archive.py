@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from shared.blobs.writing import write_file
 from shared.errors import WaybillError
 from shared.events.topics import TOPICS
 from shared.kafka.connection import admin_client, kafka_options
@@ -30,6 +29,7 @@ from shared.kafka.log import open_log, read_range
 from shared.kafka.messaging import PROCESSOR_GROUP, create_topics, group_name
 from shared.kafka.topic_times import APPENDED, GIVEN, use_times
 from shared.settings import Settings
+from shared.writing import write_file
 
 FORMAT = 1
 

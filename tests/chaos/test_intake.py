@@ -1,6 +1,6 @@
 """Kafka or the blob store fails under a crowd of uploads: what is accepted ends, no more stays.
 
-How the upload service dies at each step is in `tests/services/upload/test_killed.py`, and a
+How the upload service dies at each step is in `tests/services/upload/intake/test_killed.py`, and a
 thousand clients that go away are in `test_crowd.py` beside it.
 """
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.blobs import writing
+from shared import writing
 from shared.blobs.files import StagedFile
-from shared.blobs.writing import overwrite_file, write_all, write_file
+from shared.writing import overwrite_file, write_all, write_file
 from tests.support.small_disk import SmallDisk, small_disk
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,7 +88,7 @@ def test_nothing_but_this_module_writes_to_files() -> None:
         for line, name in writes_of(ast.parse(path.read_text()))
         if (str(path.relative_to(ROOT)), name) not in ALLOWED
     }
-    assert not found, "write through shared.blobs.writing, or say in ALLOWED why this is complete"
+    assert not found, "write through shared.writing, or say in ALLOWED why this is complete"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from shared.blobs.writing import write_file
+from shared.writing import write_file
 from waybill.errors import StackError
 from waybill.local.ports import HOST, free_port, wait_for_port
 from waybill.local.process import Child

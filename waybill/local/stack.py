@@ -18,7 +18,7 @@ import httpx
 
 from shared.addresses import bare_host, local_url
 from shared.auth.sealed import SEALED_FOLDERS
-from shared.blobs.writing import write_file
+from shared.writing import write_file
 from waybill.addresses import DEFAULT_FOLDER, SEAL_FILE
 from waybill.errors import StackError
 from waybill.local.parts import Parts

@@ -19,7 +19,7 @@ from typing import NoReturn
 from services.processor.isolation.identity import become
 from services.processor.isolation.kernel import IS_LINUX, libc, set_dumpable
 from services.processor.isolation.limits import MAX_DESCRIPTOR, kill_with_parent
-from shared.blobs.writing import write_all, write_file
+from shared.writing import write_all, write_file
 
 _NEWNS = 0x00020000
 _NEWIPC = 0x08000000

@@ -7,7 +7,7 @@ from pathlib import Path
 from services.processor.isolation.cell import Cell, Isolation
 from services.processor.isolation.limits import Limits
 from services.processor.isolation.rung import Layer
-from shared.blobs.writing import write_all
+from shared.writing import write_all
 
 _ANSWER = 1000
 """Bytes of the longest answer."""

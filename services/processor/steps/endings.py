@@ -10,7 +10,7 @@ import time
 from typing import Any, Literal, NoReturn, get_args
 
 from services.processor.steps.document import Context, Document
-from shared.blobs.writing import write_file
+from shared.writing import write_file
 
 BadEnd = Literal[
     "crash",

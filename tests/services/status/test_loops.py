@@ -25,7 +25,7 @@ from shared.kafka import connection
 from shared.kafka.publishing import Publisher
 from shared.telemetry import FILES, LAG
 from tests.services.status.asking import publish, status_path, wait_for
-from tests.services.status.test_stats import stats_with
+from tests.services.status.monitoring.test_stats import stats_with
 from tests.support.builders import completed, processing, uploaded
 from tests.support.kafka_line import KafkaLine
 from tests.support.killing import failures, kill_each

@@ -9,7 +9,7 @@ import websockets
 from shared.events.events import new_file_id
 from shared.kafka.publishing import Publisher
 from tests.services.status.asking import publish, status_path, wait_for
-from tests.services.status.test_live import opening, sse_messages, ws_messages, ws_url
+from tests.services.status.live.test_live import opening, sse_messages, ws_messages, ws_url
 from tests.support.builders import uploaded
 
 

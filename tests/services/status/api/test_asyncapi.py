@@ -19,7 +19,7 @@ from services.status.settings import StatusSettings
 from shared.events.events import new_file_id
 from shared.kafka.publishing import Publisher
 from tests.services.status.asking import publish, wait_for
-from tests.services.status.test_live import ws_url
+from tests.services.status.live.test_live import ws_url
 from tests.support.builders import completed, processing, progressed, retrying, uploaded
 from tests.support.serving import served, until_ready
 
