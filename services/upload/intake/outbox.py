@@ -20,7 +20,14 @@ from shared.errors import KafkaUnavailableError, UnavailableError
 from shared.events.events import FileUploaded
 from shared.events.topics import UPLOADED
 from shared.kafka.publishing import Publisher
-from shared.outbox import UPLOADS, DamagedUploadError, file_id_of, read_upload, relay_commands, upload_key
+from shared.outbox import (
+    UPLOADS,
+    DamagedUploadError,
+    file_id_of,
+    read_upload,
+    relay_commands,
+    upload_key,
+)
 from shared.telemetry import OUTBOX
 
 log = logging.getLogger(__name__)
