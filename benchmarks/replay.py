@@ -28,8 +28,8 @@ from pymongo import InsertOne, MongoClient, UpdateOne
 from pymongo.collection import Collection
 
 from benchmarks.harness import PATIENCE, report
-from services.status.replay.forked_pool import crew
-from services.status.replay.offset_ranges import Stretch, whole_log
+from services.status.replay.forked_pool import forked_pool
+from services.status.replay.offset_ranges import OffsetRange, whole_log
 from services.status.replay.rebuild import rebuild
 from services.status.replay.replay import SHADOW
 from services.status.settings import StatusSettings
@@ -84,12 +84,12 @@ async def _tell(publisher: Publisher, file_id: str) -> None:
 Act = Callable[[], None]
 
 
-def reading(settings: StatusSettings, stretches: list[Stretch]) -> Act:
+def reading(settings: StatusSettings, stretches: list[OffsetRange]) -> Act:
     """The floor of reading: take the records and throw them away."""
     return lambda: asyncio.run(_consume(settings, stretches))
 
 
-async def _consume(settings: StatusSettings, stretches: list[Stretch]) -> None:
+async def _consume(settings: StatusSettings, stretches: list[OffsetRange]) -> None:
     left = sum(map(len, stretches))
     partitions = [each.partition for each in stretches]
     async with open_partitions(settings, partitions, client_id="floor", wait_ms=500) as consumer:
@@ -162,7 +162,7 @@ def fold(settings: StatusSettings, jobs: int) -> float:
     """Seconds that a replay takes to fold the log."""
     collect_seldom()
     begun = time.monotonic()
-    with crew(jobs) as beside:
+    with forked_pool(jobs) as beside:
         asyncio.run(rebuild(settings, SHADOW, beside=beside, restart=True))
     return time.monotonic() - begun
 

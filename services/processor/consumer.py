@@ -23,7 +23,7 @@ from aiokafka.errors import CommitFailedError
 
 from services.processor.commits import COMMIT_ERRORS, Committer, set_within
 from services.processor.control import CancelRequests
-from services.processor.desk import Desk, cancelled
+from services.processor.desk import InFlightRecords, cancelled
 from services.processor.offsets import PartitionWindow
 from services.processor.outcomes import Outcomes
 from services.processor.pace import Pace
@@ -122,7 +122,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._heard = -math.inf
         """When this pod last sent something that the group took, in seconds of `_clock`."""
         self.committer = Committer(self._commit, settled=self._settled)
-        self._desk = Desk(
+        self._desk = InFlightRecords(
             settings=settings,
             runner=runner,
             outcomes=outcomes,

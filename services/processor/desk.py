@@ -20,7 +20,7 @@ from services.processor.outcomes import Outcomes
 from services.processor.pace import Pace
 from services.processor.run import Runner
 from services.processor.settings import ProcessorSettings
-from services.processor.work import Work, WorkEvent, source_of
+from services.processor.work import JobEvent, Work, source_of
 from shared.events.events import FileRetryScheduled, utc_now
 from shared.events.reading import UnreadableEventError
 from shared.kafka.consuming import (
@@ -50,13 +50,13 @@ FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0
 
 
 @dataclass(eq=False)
-class Taken:
+class InFlightRecord:
     """A record in this pod's hands."""
 
     window: PartitionWindow
     partition: TopicPartition
     record: ConsumerRecord
-    event: WorkEvent | None = None
+    event: JobEvent | None = None
     owner: str | None = None
     large: bool = False
     suspect: int = 0
@@ -84,7 +84,7 @@ class Taken:
         return (self.event.data.due_at - utc_now()).total_seconds()
 
 
-class Desk:
+class InFlightRecords:
     """The records in this pod's hands, from being taken to being finished or given back."""
 
     def __init__(
@@ -108,9 +108,11 @@ class Desk:
         self._cancels = cancels
         self._committer = committer
         self._has_room = has_room
-        self._lanes = Lanes[Taken](large_limit=settings.workers, owner_limit=settings.owner_limit)
-        self._taken: dict[tuple[TopicPartition, int], Taken] = {}
-        self._of_file: dict[str, set[Taken]] = {}
+        self._lanes = Lanes[InFlightRecord](
+            large_limit=settings.workers, owner_limit=settings.owner_limit
+        )
+        self._taken: dict[tuple[TopicPartition, int], InFlightRecord] = {}
+        self._of_file: dict[str, set[InFlightRecord]] = {}
         self._suspicious: set[tuple[TopicPartition, int]] = set()
         """Records over which pods died more than once, also those that are finished by now."""
         self._suspects_from = 0.0
@@ -142,7 +144,7 @@ class Desk:
             self._committer.changed(partition)
             return
         learn_time(record)
-        taken = Taken(window, partition, record)
+        taken = InFlightRecord(window, partition, record)
         self._taken[partition, record.offset] = taken
         self.bytes_in_hand += taken.size
         IN_FLIGHT.set(len(self._taken))
@@ -151,7 +153,7 @@ class Desk:
         except UnreadableEventError as error:
             self._do(taken, self._outcomes.unreadable, record, error)
             return
-        if logged is None or not isinstance(logged.event, WorkEvent):
+        if logged is None or not isinstance(logged.event, JobEvent):
             self._finish(taken)  # A tombstone, or a newer version's event that we know nothing of.
             return
         try:
@@ -160,7 +162,7 @@ class Desk:
             note_error(PROCESSOR_GROUP, error, place_of(record))
             self._do(taken, self._outcomes.unprocessable, record, error)
 
-    def _receive(self, taken: Taken, event: WorkEvent) -> None:
+    def _receive(self, taken: InFlightRecord, event: JobEvent) -> None:
         of_file = self._of_file.setdefault(event.file_id, set())
         if any(other.event is not None and other.event.id == event.id for other in of_file):
             self._finish(taken)  # A repeat of what is in hand already, as its id tells.
@@ -177,7 +179,7 @@ class Desk:
         else:
             self._lanes.add(taken)
 
-    def _wake(self, taken: Taken) -> None:
+    def _wake(self, taken: InFlightRecord) -> None:
         taken.timer = None
         self._lanes.add(taken)
         self.begin_waiting()
@@ -197,7 +199,7 @@ class Desk:
             work=self._pace.work.seconds,
             overhead=self._pace.overhead,
         )
-        begun: list[tuple[Taken, Begun]] = []
+        begun: list[tuple[InFlightRecord, Begun]] = []
         suspects = asyncio.get_running_loop().time() >= self._suspects_from
         while (taken := self._lanes.begin(room, suspects=suspects)) is not None:
             begun.append((taken, taken.window.begin(taken.offset)))
@@ -206,7 +208,7 @@ class Desk:
             self._beginnings.add(beginning)
             beginning.add_done_callback(self._beginnings.discard)
 
-    async def _begin(self, begun: list[tuple[Taken, Begun]]) -> None:
+    async def _begin(self, begun: list[tuple[InFlightRecord, Begun]]) -> None:
         """Make an attempt at each, once Kafka knows: so that none can be cut off unnoticed."""
         with self._pace.commit.measure():
             await until_done(
@@ -219,7 +221,7 @@ class Desk:
             if self._taken.get((taken.partition, taken.offset)) is taken and taken.task is None:
                 self._do(taken, self._attempt, taken, before)
 
-    async def _attempt(self, taken: Taken, before: Begun) -> None:
+    async def _attempt(self, taken: InFlightRecord, before: Begun) -> None:
         work = self._work_of(taken, before)
         given_up = work.attempt > work.max_attempts
         if before.cut_off or given_up:
@@ -230,7 +232,7 @@ class Desk:
             return
         await self._runner.make_attempt(work)
 
-    def _work_of(self, taken: Taken, before: Begun) -> Work:
+    def _work_of(self, taken: InFlightRecord, before: Begun) -> Work:
         assert taken.event is not None  # noqa: S101 - `_receive` set it
         many = bool(self._suspicious - {(taken.partition, taken.offset)})
         return self._runner.work_of(taken.event, taken.record, before, many_suspects=many)
@@ -248,7 +250,7 @@ class Desk:
                 self._do(taken, self._cancel, taken, request.reason, taken.task)
 
     async def _cancel(
-        self, taken: Taken, reason: str, former: asyncio.Task[None] | None = None
+        self, taken: InFlightRecord, reason: str, former: asyncio.Task[None] | None = None
     ) -> None:
         if former is not None:
             await asyncio.wait({former})  # Its worker is killed by then.
@@ -275,12 +277,14 @@ class Desk:
                 taken.timer.cancel()
         await cancelled({taken.task for taken in lost if taken.task is not None})
 
-    def _do(self, taken: Taken, act: Callable[..., Awaitable[None]], *arguments: object) -> None:
+    def _do(
+        self, taken: InFlightRecord, act: Callable[..., Awaitable[None]], *arguments: object
+    ) -> None:
         """Have `act` done in the background, then finish the record."""
         taken.task = asyncio.create_task(self._see_through(taken, act, *arguments))
 
     async def _see_through(
-        self, taken: Taken, act: Callable[..., Awaitable[None]], *arguments: object
+        self, taken: InFlightRecord, act: Callable[..., Awaitable[None]], *arguments: object
     ) -> None:
         delay, failures = FIRST_DELAY, 0
         while True:
@@ -303,7 +307,7 @@ class Desk:
             self._is_called = True
             asyncio.get_running_loop().call_soon(self.begin_waiting)
 
-    async def _give_up(self, taken: Taken, error: BaseException) -> None:
+    async def _give_up(self, taken: InFlightRecord, error: BaseException) -> None:
         """Fail the file of a record on which this pod fails again and again; dead-letter it."""
         if taken.event is not None:
             begun = taken.window.begun.get(taken.offset, Begun())
@@ -316,12 +320,12 @@ class Desk:
                 note_error(PROCESSOR_GROUP, again, place_of(taken.record))
         await self._outcomes.unprocessable(taken.record, error)
 
-    def _finish(self, taken: Taken) -> None:
+    def _finish(self, taken: InFlightRecord) -> None:
         taken.window.finish(taken.offset)
         self._forget(taken)
         self._committer.changed(taken.partition)
 
-    def _forget(self, taken: Taken) -> None:
+    def _forget(self, taken: InFlightRecord) -> None:
         if self._taken.pop((taken.partition, taken.offset), None) is None:
             return
         self.bytes_in_hand -= taken.size

@@ -21,7 +21,7 @@ from services.processor.settings import ProcessorSettings
 from services.processor.source import ContentChangedError, Sources
 from services.processor.space import ScratchSpace
 from services.processor.verdict import DiskEvidence, Verdict, blame_disk, blame_machine, judge
-from services.processor.work import Work, WorkEvent, work_of
+from services.processor.work import JobEvent, Work, work_of
 from services.processor.workers import WorkerPools
 from shared.blobs.bloberrors import BlobMissingError
 from shared.blobs.blobs import BlobStore
@@ -71,7 +71,7 @@ class Runner:
         self._pipelines = pipelines
 
     def work_of(
-        self, event: WorkEvent, record: KafkaRecord, before: Begun, *, many_suspects: bool = False
+        self, event: JobEvent, record: KafkaRecord, before: Begun, *, many_suspects: bool = False
     ) -> Work:
         """The attempt that an event asks for, by the pipeline that is for its file.
 

@@ -8,7 +8,7 @@ from shared.events.events import FileRequeued, FileRetryScheduled, FileUploaded
 from shared.events.facts import Source
 from shared.kafka.messaging import KafkaRecord
 
-WorkEvent = FileUploaded | FileRequeued | FileRetryScheduled
+JobEvent = FileUploaded | FileRequeued | FileRetryScheduled
 """The events that ask for an attempt."""
 
 
@@ -38,13 +38,13 @@ class Work:
         return {"run": self.run, "attempt": self.attempt, "max_attempts": self.max_attempts}
 
 
-def source_of(event: WorkEvent) -> Source:
+def source_of(event: JobEvent) -> Source:
     """The stored file that an event is about."""
     return event.data.source if isinstance(event, FileRetryScheduled) else event.data
 
 
 def work_of(
-    event: WorkEvent,
+    event: JobEvent,
     record: KafkaRecord,
     before: Begun,
     *,

@@ -85,7 +85,7 @@ class Output(asyncio.Protocol):
         return self._end.decode(errors="replace").strip()
 
 
-class Given:
+class QueuedJob:
     """A job on its way through a worker process."""
 
     def __init__(self, handover: Handover, on_advance: OnAdvance) -> None:
@@ -119,7 +119,7 @@ class WorkerProcess(asyncio.Protocol):
         self._process = process
         self._cell = cell
         self._queue = queue
-        self._given: deque[Given] = deque()
+        self._given: deque[QueuedJob] = deque()
         self._done = 0
         self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self._frames = Frames()
@@ -209,7 +209,7 @@ class WorkerProcess(asyncio.Protocol):
         """How many jobs it has: the one that it does, and those that wait behind it."""
         return len(self._given)
 
-    def give(self, given: Given) -> bool:
+    def give(self, given: QueuedJob) -> bool:
         """Have a job done when those before it are; False if there is no room for it.
 
         Raises:
@@ -226,7 +226,7 @@ class WorkerProcess(asyncio.Protocol):
             self._begin(given)
         return True
 
-    def take_back(self) -> list[Given]:
+    def take_back(self) -> list[QueuedJob]:
         """Take back the jobs that it has not taken up, to have another process do them."""
         unread = self._queue.take_back()
         latest = list(self._given)[len(self._given) - unread :]
@@ -234,12 +234,12 @@ class WorkerProcess(asyncio.Protocol):
             self._queue.put(latest[0].handover.message)  # Its turn has come, just now.
         return self._return(latest)
 
-    def give_up(self) -> list[Given]:
+    def give_up(self) -> list[QueuedJob]:
         """Take back all that it has not begun, as far as anybody knows: it is to be killed."""
         self._is_ending = True
         return self._return(list(self._given))
 
-    def _return(self, jobs: list[Given]) -> list[Given]:
+    def _return(self, jobs: list[QueuedJob]) -> list[QueuedJob]:
         returned = [given for given in jobs if not given.has_begun]
         for given in returned:
             given.holder = None
@@ -247,7 +247,7 @@ class WorkerProcess(asyncio.Protocol):
             self._given.remove(given)
         return [given for given in returned if not given.begun.cancelled()]
 
-    async def outcome_of(self, given: Given) -> Done | Broken:
+    async def outcome_of(self, given: QueuedJob) -> Done | Broken:
         """What came of a job that it has begun; one that it dies over is broken."""
         outcome = await given.outcome or await self._post_mortem()
         if isinstance(outcome, Broken) and self.output.last_words:
@@ -332,7 +332,7 @@ class WorkerProcess(asyncio.Protocol):
         else:
             self._settle(report)
 
-    def _begin(self, given: Given) -> None:
+    def _begin(self, given: QueuedJob) -> None:
         self.output.begin()
         if not given.begun.done():
             given.begun.set_result(self)

@@ -16,7 +16,7 @@ from services.processor.isolation.cell import Isolation, prepare_isolation
 from services.processor.isolation.limits import Limits
 from services.processor.isolation.rung import REMEDIES, Layer, Policy, Rung, refusal, rung_of
 from services.processor.pace import Pace
-from services.processor.worker_process import Given, OnAdvance, WorkerProcess, WorkerStartError
+from services.processor.worker_process import OnAdvance, QueuedJob, WorkerProcess, WorkerStartError
 from shared.blobs.bloberrors import BlobMissingError
 from shared.telemetry import ISOLATION_RUNG, WORKERS_LOST
 
@@ -79,7 +79,7 @@ class WorkerPool:
         self._context.set_forkserver_preload([HARDENED, worker.__name__])
         self._isolation = isolation or prepare_isolation(hidden=[folder])
         self._numbers = itertools.count(1)
-        self._waiting: deque[Given] = deque()
+        self._waiting: deque[QueuedJob] = deque()
         self._workers: set[WorkerProcess] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._is_stopped = False
@@ -139,7 +139,7 @@ class WorkerPool:
         """
         limit = (job.plugin and job.plugin.seconds) or self._time_limit
         try:
-            given = Given(await prepare(job), on_advance)
+            given = QueuedJob(await prepare(job), on_advance)
         except BlobMissingError:
             return Broken(error=failure("blob_missing"))
         self._waiting.append(given)
@@ -187,7 +187,7 @@ class WorkerPool:
                 return  # It is busy enough.
             self._waiting.popleft()
 
-    def _give(self, given: Given, taker: WorkerProcess) -> bool:
+    def _give(self, given: QueuedJob, taker: WorkerProcess) -> bool:
         try:
             return taker.give(given)
         except OSError as error:  # Its file is gone, or the disk is full.
@@ -195,7 +195,7 @@ class WorkerPool:
                 given.begun.set_exception(error)
             return True
 
-    async def _abandon(self, given: Given, *, lost: bool) -> None:
+    async def _abandon(self, given: QueuedJob, *, lost: bool) -> None:
         """See that a job is not done any more, if need be by ending the process that does it."""
         if given.holder is not None and not given.has_begun:
             self._waiting.extendleft(reversed(given.holder.take_back()))

@@ -27,7 +27,7 @@ from services.status.api import (
     tickets,
 )
 from services.status.api import webhooks as webhook_api
-from services.status.api.dependencies import State
+from services.status.api.dependencies import AppState
 from services.status.api.lasting import LastingApp
 from services.status.commands.cancellation import Cancellations, Settler
 from services.status.commands.commands import Commands
@@ -93,7 +93,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     projector = Projector(store, publisher, parse=parse_once)
 
     @asynccontextmanager
-    async def lifespan(app: LastingApp) -> AsyncIterator[State]:
+    async def lifespan(app: LastingApp) -> AsyncIterator[AppState]:
         runs = Runs(hub, publisher)
         cancellations = Cancellations(hub, publisher)
         deletions = Deletions(hub, publisher)
@@ -138,7 +138,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
             ),
             supervisor.running(projecting, *waiting),
         ):
-            yield State(
+            yield AppState(
                 settings=settings,
                 authenticator=make_authenticator(settings, keys, trusted=settings.trusted_pages),
                 store=store,

@@ -11,18 +11,18 @@ from services.upload import loops
 from services.upload.api import direct, fetching, tus
 from services.upload.api import uploads as api
 from services.upload.api.straight import StraightUploads
-from services.upload.api.uploads import State
+from services.upload.api.uploads import AppState
 from services.upload.cleanup.orphans import Orphans
 from services.upload.cleanup.sweep import sweep_all, sweep_staged
-from services.upload.direct_uploads import Deposits
-from services.upload.intake.admission import Desk
+from services.upload.direct_uploads import DirectUploads
+from services.upload.intake.admission import UploadAdmission
 from services.upload.intake.duplicates import Duplicates
-from services.upload.intake.idempotency import Keys
+from services.upload.intake.idempotency import IdempotencyKeys
 from services.upload.intake.intake import Intake
 from services.upload.intake.outbox import Outbox
-from services.upload.intake.outcome_follower import Endings
-from services.upload.kafka_connection import KafkaLink
-from services.upload.quotas.quota_sync import Gossip
+from services.upload.intake.outcome_follower import OutcomeFollower
+from services.upload.kafka_connection import KafkaConnection
+from services.upload.quotas.quota_sync import QuotaSync
 from services.upload.quotas.usage import Usage
 from services.upload.resumable.resumable import Resumable
 from services.upload.settings import UploadSettings
@@ -52,27 +52,27 @@ def create_app(settings: UploadSettings) -> FastAPI:
         publish_timeout=settings.publish_timeout,
         crowd_linger=0.0,
     )
-    link = KafkaLink(publisher, settings.kafka)
+    link = KafkaConnection(publisher, settings.kafka)
     supervisor = Supervisor(kill=settings.chaos_kill_loop)
     exposed = tuple(dict.fromkeys((*EXPOSED, *tus.ANSWER_HEADERS)))
     cors = replace(settings.cors_policy, exposed=exposed)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[State]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[AppState]:
         blobs = open_blob_store(settings)
         app.state.outbox = outbox = Outbox(
             settings=settings, blobs=blobs, publisher=publisher, link=link
         )
-        keys = Keys(blobs)
+        keys = IdempotencyKeys(blobs)
         duplicates = Duplicates(settings=settings, blobs=blobs, link=link)
-        endings = Endings(settings, duplicates, publisher)
+        endings = OutcomeFollower(settings, duplicates, publisher)
         intake = Intake(
             settings=settings, blobs=blobs, outbox=outbox, keys=keys, duplicates=duplicates
         )
         api_keys = ApiKeys(blobs, seal=seal_of(settings))
         authenticator = make_authenticator(settings, api_keys, trusted=settings.trusted_pages)
         resumable = Resumable(settings=settings, blobs=blobs, intake=intake)
-        deposits = Deposits(
+        deposits = DirectUploads(
             settings=settings,
             blobs=blobs,
             signer=open_signer(settings, endpoint=settings.direct_endpoint),
@@ -87,7 +87,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
             "empty packs": blobs.sweep_packs,
         }
         usage = Usage(settings)
-        gossip = Gossip(settings=settings, usage=usage, publisher=publisher, link=link)
+        gossip = QuotaSync(settings=settings, usage=usage, publisher=publisher, link=link)
         outbound = Outbound(private=settings.fetch_private, seconds=settings.fetch_timeout)
         background: list[tuple[Loop, Run]] = [
             (loops.OUTBOX, outbox.relay),
@@ -104,8 +104,8 @@ def create_app(settings: UploadSettings) -> FastAPI:
             gossip.last_word() if usage.is_limited else nullcontext(),
             supervisor.running(*background),
         ):
-            desk = Desk(settings=settings, intake=intake, usage=usage)
-            yield State(
+            desk = UploadAdmission(settings=settings, intake=intake, usage=usage)
+            yield AppState(
                 authenticator=authenticator,
                 settings=settings,
                 desk=desk,

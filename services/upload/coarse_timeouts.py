@@ -11,7 +11,7 @@ LOOK_EVERY = 0.1
 """Seconds between two looks: by as much a wait may be longer than it should."""
 
 
-class Patience:
+class CoarseTimeouts:
     """Ends waits that take too long; belongs to one event loop."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Patience:
 class Wait:
     """One wait; what cancels it and what else does are told apart as `asyncio.Timeout` does it."""
 
-    def __init__(self, patience: Patience, seconds: float) -> None:
+    def __init__(self, patience: CoarseTimeouts, seconds: float) -> None:
         self._patience = patience
         self._seconds = seconds
         self._is_cancelled = False

@@ -16,7 +16,7 @@ from services.upload.body.charsets import CharsetProbe
 from services.upload.cleanup.sweep import sweep_folders
 from services.upload.intake.accepted import Accepted, StoredFile
 from services.upload.intake.batch import EMPTY
-from services.upload.intake.idempotency import Keys
+from services.upload.intake.idempotency import IdempotencyKeys
 from services.upload.intake.intake import Intake
 from services.upload.intake.rules import HEAD, accepted_type
 from services.upload.quotas.usage import SOON, owner_of, used_up
@@ -46,7 +46,7 @@ worth while brings the largest file in less."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
+class DirectUploadRequest:
     """What a client says of its file before it puts it."""
 
     name: str
@@ -59,25 +59,25 @@ class Said:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deposit:
+class DirectUpload:
     """A file that somebody was let put."""
 
     id: str
-    said: Said
+    said: DirectUploadRequest
     file: StoredFile | None = None
     """What it became."""
     is_repeated: bool = False
     """Whether it was asked for before, with the same Idempotency-Key."""
 
 
-_DEPOSIT = TypeAdapter(Deposit)
+_DEPOSIT = TypeAdapter(DirectUpload)
 
 
 def _folder(deposit_id: str, asker: Principal) -> str:
     return f"{PREFIX}{owner_of(asker)}/{deposit_id}"
 
 
-class Deposits:
+class DirectUploads:
     """Lets files be put, and takes in what was put."""
 
     def __init__(
@@ -113,8 +113,8 @@ class Deposits:
         return self._signer
 
     async def begin(
-        self, said: Said, asker: Principal, *, key: str | None = None
-    ) -> tuple[Deposit, str]:
+        self, said: DirectUploadRequest, asker: Principal, *, key: str | None = None
+    ) -> tuple[DirectUpload, str]:
         """Let a file be put; returns the deposit, and the address to put it to.
 
         Args:
@@ -131,9 +131,9 @@ class Deposits:
             )
         if said.size == 0 and not said.allow_empty:
             raise EmptyFileError(EMPTY)
-        deposit = Deposit(id=new_file_id(), said=said)
+        deposit = DirectUpload(id=new_file_id(), said=said)
         if key is not None:
-            deposit = await self._of_key(Keys.place(key, asker, "direct"), deposit)
+            deposit = await self._of_key(IdempotencyKeys.place(key, asker, "direct"), deposit)
         folder = _folder(deposit.id, asker)
         if await self._done(folder) is None:
             await self._check_number(folder, asker)
@@ -159,7 +159,7 @@ class Deposits:
                 SOON,
             )
 
-    async def _of_key(self, place: str, deposit: Deposit) -> Deposit:
+    async def _of_key(self, place: str, deposit: DirectUpload) -> DirectUpload:
         """The deposit that was first asked for with a key."""
         while not await self._blobs.create(place, _DEPOSIT.dump_json(deposit)):
             try:
@@ -173,7 +173,7 @@ class Deposits:
             return replace(first, is_repeated=True)
         return deposit
 
-    async def find(self, deposit_id: str, asker: Principal) -> Deposit:
+    async def find(self, deposit_id: str, asker: Principal) -> DirectUpload:
         """A deposit of the asker's.
 
         Raises:
@@ -190,13 +190,13 @@ class Deposits:
                 raise UnknownUploadError from error
             return done
 
-    async def _done(self, folder: str) -> Deposit | None:
+    async def _done(self, folder: str) -> DirectUpload | None:
         try:
             return _DEPOSIT.validate_json(await self._blobs.get(f"{folder}/done.json"))
         except BlobMissingError:
             return None
 
-    async def complete(self, deposit: Deposit, asker: Principal) -> StoredFile:
+    async def complete(self, deposit: DirectUpload, asker: Principal) -> StoredFile:
         """Take in what was put; when this returns, it is stored and recorded like any upload.
 
         Raises:
@@ -233,7 +233,7 @@ class Deposits:
             await self._blobs.delete(f"{folder}/{name}")
         return file
 
-    async def _copy(self, deposit: Deposit, content: str) -> None:
+    async def _copy(self, deposit: DirectUpload, content: str) -> None:
         """Copy what was put to where files are, if it is as long as was said."""
         self._check_size(deposit, await self._blobs.size(content))
         place = source_key(deposit.id)
@@ -244,13 +244,13 @@ class Deposits:
             await self._blobs.delete(place)
             raise
 
-    def _check_size(self, deposit: Deposit, size: int) -> None:
+    def _check_size(self, deposit: DirectUpload, size: int) -> None:
         if size != deposit.said.size:
             raise LengthMismatchError(
                 f"{deposit.said.size} bytes were announced, {size} were put; put the file again."
             )
 
-    async def _judge(self, deposit: Deposit) -> StoredFile:
+    async def _judge(self, deposit: DirectUpload) -> StoredFile:
         place, said = source_key(deposit.id), deposit.said
         if said.size == 0:
             return self._intake.empty_file(
@@ -274,7 +274,7 @@ class Deposits:
             sha256=said.sha256,
         )
 
-    async def abandon(self, deposit: Deposit, asker: Principal) -> None:
+    async def abandon(self, deposit: DirectUpload, asker: Principal) -> None:
         """Forget a deposit. A file that it has become stays."""
         await self._forget(_folder(deposit.id, asker))
 

@@ -22,7 +22,7 @@ PATIENCE = 6.0
 the election of another leader."""
 
 
-class KafkaLink:
+class KafkaConnection:
     """Keeps a publisher connected for as long as the service runs, whether or not Kafka does."""
 
     def __init__(self, publisher: Publisher, servers: str) -> None:

@@ -16,7 +16,7 @@ from shared.auth.accesserrors import (
     UnauthenticatedError,
 )
 from shared.auth.apikeys import PREFIX, ApiKeys
-from shared.auth.jwks import Keys, PublishedKeys, SharedSecret
+from shared.auth.jwks import PublishedKeys, SharedSecret, SigningKeys
 from shared.auth.origins import check_page, is_this_machine
 from shared.auth.principal import EVERYBODY, Principal, Role, Scope
 from shared.events.moments import utc_now
@@ -61,7 +61,7 @@ def make_authenticator(
         return ThisMachine()
     if settings.auth == "open":
         return Everybody()
-    signed_by: Keys
+    signed_by: SigningKeys
     if settings.auth_secret is not None:
         signed_by = SharedSecret(settings.auth_secret.get_secret_value().encode())
     else:
@@ -132,7 +132,7 @@ def bearer(authorization: str) -> str:
 class Tokens:
     """Who has a signed token is whom it names."""
 
-    def __init__(self, keys: Keys, *, issuer: str | None, audience: str | None) -> None:
+    def __init__(self, keys: SigningKeys, *, issuer: str | None, audience: str | None) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience

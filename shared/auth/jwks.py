@@ -38,7 +38,7 @@ MAX_BYTES = 1 << 18
 """Of a key set: a key has some 500."""
 
 
-class Keys(Protocol):
+class SigningKeys(Protocol):
     """Finds the key that a token says it is signed with."""
 
     algorithms: tuple[str, ...]

@@ -26,7 +26,7 @@ END_TIMEOUT = 5.0
 Tell = Callable[[Iterable[Small]], None]
 
 
-class Dictation(asyncio.Protocol):
+class BlobWriterClient(asyncio.Protocol):
     """Gives blobs to the scribe. What is on its way is bounded by who waits for it."""
 
     def __init__(self, stored: Tell, left: Tell) -> None:
@@ -86,8 +86,8 @@ class Dictation(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def dictating(volume: Volume, stored: Tell, left: Tell) -> AsyncIterator[Dictation]:
-    """A scribe for the time of a block; `stored` and `left` as in `Dictation`."""
+async def dictating(volume: Volume, stored: Tell, left: Tell) -> AsyncIterator[BlobWriterClient]:
+    """A scribe for the time of a block; `stored` and `left` as in `BlobWriterClient`."""
     ours, theirs = socket.socketpair()
     command = [sys.executable, "-m", "shared.blobs.blob_writer_process", volume.root]
     environment = {**os.environ, INODE: str(volume.inode)}
@@ -97,7 +97,7 @@ async def dictating(volume: Volume, stored: Tell, left: Tell) -> AsyncIterator[D
             command, stdin=theirs.fileno(), start_new_session=True, env=environment
         )
     line, dictation = await asyncio.get_running_loop().create_connection(
-        lambda: Dictation(stored, left), sock=ours
+        lambda: BlobWriterClient(stored, left), sock=ours
     )
     try:
         yield dictation

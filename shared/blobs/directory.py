@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.background.loops import Loop
-from shared.blobs.blob_writer_client import Dictation, dictating
+from shared.blobs.blob_writer_client import BlobWriterClient, dictating
 from shared.blobs.files import Piece, Small, StagedFile, Writers, copy_blob, force_folders
 from shared.blobs.volume import Volume
 from shared.telemetry import SCRIBES_LOST
@@ -56,7 +56,7 @@ class Directory:
         self._stored: dict[Small, asyncio.Future[str]] = {}
         """Who waits for which."""
         self._writers = Writers(volume, self._end_soon)
-        self._scribe: Dictation | None = None
+        self._scribe: BlobWriterClient | None = None
 
     @asynccontextmanager
     async def scribe(self, supervisor: "Supervisor | None" = None) -> AsyncIterator[None]:

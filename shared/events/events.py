@@ -349,7 +349,7 @@ class FileDead(Event):
     data: DeadData
 
 
-WorkEvent = (
+LifecycleEvent = (
     FileUploaded
     | FileRequeued
     | FileProcessing
@@ -366,7 +366,7 @@ WorkEvent = (
 AccessEvent = FileShared | FileUnshared
 """The events that tell who may read a file, beside its owner."""
 
-StatusEvent = WorkEvent | AccessEvent
+StatusEvent = LifecycleEvent | AccessEvent
 """The events that the projection folds into a file's status."""
 
 AnyEvent = StatusEvent | FileCommanded | FileRetryScheduled | FileWebhookScheduled | FileDead

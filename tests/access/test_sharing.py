@@ -10,7 +10,7 @@ import pytest
 import websockets
 
 from services.status.commands.sharing import MAX_READERS
-from services.status.monitoring.queue_stats import Traffic
+from services.status.monitoring.queue_stats import QueueStats
 from services.status.replay.auditor import Auditor
 from services.status.replay.replay import replay
 from services.status.settings import StatusSettings
@@ -300,7 +300,7 @@ async def test_the_auditor_finds_who_reads_a_file_without_having_been_allowed_to
             await asyncio.sleep(0.05)
     stolen = read.shares[0].model_copy(update={"reader": "eve"})
     await store.save([(read, read.model_copy(update={"shares": (stolen,)}))])
-    auditor = Auditor(settings, store, Traffic())
+    auditor = Auditor(settings, store, QueueStats())
     await asyncio.gather(*(auditor.audit(partition) for partition in range(PARTITIONS)))
     found = {file.file_id: file.fields for file in auditor.findings.drifted}
     assert found.get(forged) == ["shares"]

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
-from services.status.projection.projection import State, Status, apply
+from services.status.projection.projection import FileState, Status, apply
 from shared.events.events import (
     FileCancelled,
     FileCompleted,
@@ -58,7 +58,7 @@ def unplanned_outcomes(evidence: Evidence) -> Iterator[Problem]:
         if status is None or not status.status.is_terminal:
             continue  # Told by `unfinished_files`.
         code = status.error.code if status.error else None
-        if status.status is State.FAILED is planned.status and last_attempt_was_cut_off(
+        if status.status is FileState.FAILED is planned.status and last_attempt_was_cut_off(
             evidence, file_id, status
         ):
             continue

@@ -8,7 +8,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
-from services.status.projection.projection import State
+from services.status.projection.projection import FileState
 from shared.events.topics import LIFECYCLE, UPLOADED, Topic
 from shared.settings import DEMO_TYPE
 from tests.chaos.poison import NO_JSON, POISONS
@@ -61,7 +61,7 @@ class PlannedFile:
     """Seconds after the beginning of the run."""
     spec: dict[str, Any]
     """The demo file; empty for a text or a script."""
-    status: State
+    status: FileState
     codes: frozenset[str] = frozenset()
     """How its attempts may fail by themselves."""
     attempts: int = 1
@@ -175,7 +175,7 @@ def _outcomes_that_are_none(
 def _file(number: int, at: float, end: str, chance: random.Random) -> PlannedFile:
     if end == "text":
         length = chance.randint(*TEXT_LENGTHS)
-        return PlannedFile(number=number, at=at, spec={}, status=State.COMPLETED, text=length)
+        return PlannedFile(number=number, at=at, spec={}, status=FileState.COMPLETED, text=length)
     if end == "script":
         return _script(number, at, chance)
     spec: dict[str, Any] = {
@@ -185,24 +185,24 @@ def _file(number: int, at: float, end: str, chance: random.Random) -> PlannedFil
     }
     match end:
         case "complete":
-            status, codes, attempts = State.COMPLETED, set[str](), 1
+            status, codes, attempts = FileState.COMPLETED, set[str](), 1
         case "fail":
-            status, codes, attempts = State.FAILED, {"demo_failed"}, 1
+            status, codes, attempts = FileState.FAILED, {"demo_failed"}, 1
         case "retry":
             spec["until"] = attempts = chance.choice((2, 3))
-            status, codes = State.COMPLETED, {"demo_retry"}
+            status, codes = FileState.COMPLETED, {"demo_retry"}
         case "crash":
-            status, codes, attempts = State.FAILED, {"worker_crashed"}, MAX_ATTEMPTS
+            status, codes, attempts = FileState.FAILED, {"worker_crashed"}, MAX_ATTEMPTS
         case "segfault":
             codes, attempts = {"segmentation_fault", "document_crashes_reader"}, 2
-            status = State.FAILED
+            status = FileState.FAILED
         case "hang":
             spec["seconds"] = 0.0
-            status, codes, attempts = State.FAILED, {"timed_out"}, MAX_ATTEMPTS
+            status, codes, attempts = FileState.FAILED, {"timed_out"}, MAX_ATTEMPTS
         case "memory":
             # To fill the memory takes a while, on a busy machine even all the time there is.
             spec["seconds"] = 0.0
-            status, codes, attempts = State.FAILED, {"out_of_memory", "timed_out"}, 1
+            status, codes, attempts = FileState.FAILED, {"out_of_memory", "timed_out"}, 1
         case _:
             raise ValueError(end)
     return PlannedFile(
@@ -218,14 +218,14 @@ def _file(number: int, at: float, end: str, chance: random.Random) -> PlannedFil
 def _script(number: int, at: float, chance: random.Random) -> PlannedFile:
     script = chance.choice([*RESULTS, *HARMLESS])
     if script in HARMLESS:
-        return PlannedFile(number=number, at=at, spec={}, status=State.COMPLETED, script=script)
+        return PlannedFile(number=number, at=at, spec={}, status=FileState.COMPLETED, script=script)
     code = RESULTS[script]
     is_transient = code == "step_failed" or "TransientError" in script
     return PlannedFile(
         number=number,
         at=at,
         spec={},
-        status=State.FAILED,
+        status=FileState.FAILED,
         codes=frozenset({code}),
         attempts=MAX_ATTEMPTS if is_transient else 1,
         script=script,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from services.status.projection.projection import State, Status
+from services.status.projection.projection import FileState, Status
 from shared.events.events import StatusEvent
 from tests.chaos.evidence import Evidence, Problem
 from tests.chaos.faults import BROKER_FAULTS, Kind
@@ -45,7 +45,7 @@ def told_without_mongodb(evidence: Evidence) -> int:
 def ends_told(evidence: Evidence) -> int:
     """How many ends of files the watchers were told."""
     return sum(
-        State(seen.status).is_terminal
+        FileState(seen.status).is_terminal
         for observation in evidence.observations
         for seen in observation.seen
     )

@@ -15,7 +15,7 @@ import pytest
 from bson.errors import InvalidDocument
 
 from services.status.live.filter import Filter
-from services.status.projection.projection import State, Status, fold
+from services.status.projection.projection import FileState, Status, fold
 from shared.events.events import StatusEvent
 from shared.events.facts import Failure
 from shared.events.reading import UnreadableEventError, parse
@@ -74,7 +74,7 @@ from tests.support.builders import (
     uploaded,
 )
 
-PLANNED = PlannedFile(number=0, at=0, spec={}, status=State.COMPLETED)
+PLANNED = PlannedFile(number=0, at=0, spec={}, status=FileState.COMPLETED)
 KILLED = Hit(Kind.KILL, "pod-a", at(1.5), at(4))
 
 
@@ -119,13 +119,13 @@ def test_a_file_that_ends_otherwise_than_planned_is_found() -> None:
 
 
 def test_a_file_that_fails_for_another_reason_is_found() -> None:
-    planned = replace(PLANNED, status=State.FAILED, codes=frozenset({"timed_out"}))
+    planned = replace(PLANNED, status=FileState.FAILED, codes=frozenset({"timed_out"}))
     run = evidence(uploaded(), processing(), failed(), planned=planned)
     assert list(unplanned_outcomes(run))
 
 
 def test_a_file_whose_last_attempt_was_cut_off_by_a_fault_may_fail_for_that() -> None:
-    planned = replace(PLANNED, status=State.FAILED, codes=frozenset({"timed_out"}), attempts=5)
+    planned = replace(PLANNED, status=FileState.FAILED, codes=frozenset({"timed_out"}), attempts=5)
     given_up = failed()
     error = Failure(code="worker_crashed", message=LOST, retryable=True)
     given_up = given_up.model_copy(
@@ -139,7 +139,7 @@ def test_a_file_whose_last_attempt_was_cut_off_by_a_fault_may_fail_for_that() ->
 def test_a_status_that_is_not_the_first_outcome_in_the_log_is_found() -> None:
     run = evidence(uploaded(), processing(), completed(), failed())
     assert not list(ambiguous_outcomes(run))
-    wrong = run.statuses[FILE].model_copy(update={"status": State.FAILED})
+    wrong = run.statuses[FILE].model_copy(update={"status": FileState.FAILED})
     assert list(ambiguous_outcomes(replace(run, statuses={FILE: wrong})))
 
 
@@ -403,7 +403,7 @@ def test_a_text_has_the_length_that_was_planned_and_other_words_than_the_next() 
 def test_a_file_with_a_result_that_cannot_be_stored_is_planned_to_fail_for_that() -> None:
     plan = make_plan(7, files=400, seconds=20, scripts=20)
     scripts = [file for file in plan.files if file.script]
-    assert {file.status for file in scripts} == {State.FAILED, State.COMPLETED}
+    assert {file.status for file in scripts} == {FileState.FAILED, FileState.COMPLETED}
     assert {code for file in scripts for code in file.codes} >= {"bad_result", "step_failed"}
     assert all(file.name.endswith(".poison") for file in scripts)
 

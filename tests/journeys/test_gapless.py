@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.status.live.filter import Filter
-from services.status.projection.projection import State, Status, fold
+from services.status.projection.projection import FileState, Status, fold
 from shared.events.events import StatusEvent
 from shared.settings import Settings
 from tests.journeys.gapless.checker import Observation, Seen, check, place
@@ -97,7 +97,7 @@ def test_the_checker_finds_what_is_in_no_log() -> None:
 
 
 def test_a_filter_says_which_states_must_be_seen() -> None:
-    pending = Filter(status=State.PENDING)
+    pending = Filter(status=FileState.PENDING)
     assert kinds(ALL[0], ALL[2], wanted=pending) == []
     assert kinds(ALL[2], wanted=pending) == ["gap"]
     assert kinds(wanted=Filter(owner="somebody else")) == []

@@ -18,9 +18,9 @@ from services.processor.isolation.kernel import (
 from services.processor.isolation.limits import (
     MAX_PROCESSES,
     Limits,
+    drop_privileges,
     kill_with_parent,
     processes_of_user,
-    renounce,
 )
 from services.processor.isolation.rung import Layer, Policy
 
@@ -142,7 +142,7 @@ class Cell:
             OSError: the worker could not work, or a limit cannot be set.
         """
         if self.is_open or not IS_LINUX:
-            renounce(limits, processes=None)
+            drop_privileges(limits, processes=None)
             return tuple(Layer)
         missing: list[Layer] = []
         root = _Tree(self)
@@ -168,7 +168,9 @@ class Cell:
         set_dumpable(dumpable=True)
         os.chdir(self.temporary)
         shares_count = self.user is None and not has_namespaces
-        renounce(limits, processes=MAX_PROCESSES + (processes_of_user() if shares_count else 0))
+        drop_privileges(
+            limits, processes=MAX_PROCESSES + (processes_of_user() if shares_count else 0)
+        )
         _try(Layer.LANDLOCK, missing, lambda: self._restrict_files(root, network=limits.network))
         wanted = seccomp.Filter(
             network=limits.network,

@@ -104,7 +104,7 @@ def keep_only(*kept: socket.socket) -> list[socket.socket]:
     return [socket.socket(fileno=descriptor) for descriptor in descriptors]
 
 
-def renounce(limits: Limits, *, processes: int | None) -> None:
+def drop_privileges(limits: Limits, *, processes: int | None) -> None:
     """Give up privileges and take on the limits, for good.
 
     Args:

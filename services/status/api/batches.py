@@ -11,7 +11,7 @@ from services.status.api import examples
 from services.status.api.dependencies import HubOf, Readable, StoreOf, reader, up_to_date
 from services.status.api.files import MAX_ID, YOUNG_WAIT, is_late, is_young
 from services.status.live.hub import Hub
-from services.status.projection.projection import State
+from services.status.projection.projection import FileState
 from services.status.store.access import Visibility
 from services.status.store.query import Query
 from services.status.store.store import FileStore
@@ -36,7 +36,7 @@ class Batch(BaseModel):
 
     batch_id: str
     total: int
-    files: dict[State, int] = Field(description="How many have each status.")
+    files: dict[FileState, int] = Field(description="How many have each status.")
     percent: int = Field(description="How many of a hundred have ended.")
     finished: bool
     files_url: str = Field(description="The list of them.")
@@ -70,7 +70,7 @@ async def read_batch(
 
 async def _counts(
     store: FileStore, hub: Hub, batch_id: str, readable: Visibility
-) -> dict[State, int]:
+) -> dict[FileState, int]:
     """The counts of a batch; one that was just handed out is waited for.
 
     Raises:
@@ -93,7 +93,7 @@ async def _counts(
         # must not pass for the whole.
         held = hub.batch(batch_id, readable)
         if held and (failure is None or hub.has_whole(batch_id)):
-            return {state: sum(each.status is state for each in held) for state in State}
+            return {state: sum(each.status is state for each in held) for state in FileState}
         if clock() > deadline:
             if failure is not None:
                 raise failure

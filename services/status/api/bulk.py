@@ -30,7 +30,7 @@ from services.status.api.files import MAX_ID, find_own
 from services.status.api.listing import MAX_LABELS, MAX_TEXT
 from services.status.commands.commands import Commands
 from services.status.live.hub import Hub
-from services.status.projection.projection import State
+from services.status.projection.projection import FileState
 from services.status.store.access import Visibility
 from services.status.store.query import Query
 from services.status.store.store import FileStore
@@ -84,7 +84,7 @@ class ByFilter(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"minProperties": 1})
 
-    status: Annotated[list[State], Field(min_length=1)] | SkipJsonSchema[None] = Field(
+    status: Annotated[list[FileState], Field(min_length=1)] | SkipJsonSchema[None] = Field(
         default=None, description="Any of these; if it is left out, those that the action is for."
     )
     owner: Text | SkipJsonSchema[None] = None
@@ -120,16 +120,16 @@ class BulkRequest(BaseModel):
     reason: str = Field(default="asked for", min_length=1, max_length=MAX_REASON, pattern=ONE_LINE)
 
     @property
-    def usual_states(self) -> set[State]:
+    def usual_states(self) -> set[FileState]:
         """The statuses that the action is for."""
-        ended = {state for state in State if state.is_terminal}
+        ended = {state for state in FileState if state.is_terminal}
         match self.action:
             case Action.CANCEL:
-                return set(State) - ended
+                return set(FileState) - ended
             case Action.RETRY:
-                return ended if self.force else ended - {State.COMPLETED}
+                return ended if self.force else ended - {FileState.COMPLETED}
             case Action.DELETE:
-                return set(State)
+                return set(FileState)
 
 
 class Outcome(BaseModel):

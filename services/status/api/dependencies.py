@@ -28,7 +28,7 @@ from shared.http.outbound import Outbound
 from shared.kafka.publishing import Publisher
 
 
-class State(TypedDict):
+class AppState(TypedDict):
     """What the lifespan of the application yields."""
 
     settings: StatusSettings

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from itertools import islice
 
 from services.status.api.messages import Reset, Subscribed
-from services.status.live.cursor import Cursor
+from services.status.live.cursor import StreamCursor
 from services.status.live.hub import Hub
 from services.status.live.subscription import AT_ONCE, Outlet, Subscription
 from services.status.live.update import Batch, Update
@@ -17,7 +17,7 @@ MongoDB knew, on a pod that does not lag."""
 
 
 async def feed(
-    hub: Hub, subscription: Subscription, cursor: Cursor | None, outlet: Outlet | None = None
+    hub: Hub, subscription: Subscription, cursor: StreamCursor | None, outlet: Outlet | None = None
 ) -> AsyncGenerator[Subscribed | Reset | Batch, None]:
     """What a subscriber is told from the beginning until the subscription is closed.
 
@@ -45,7 +45,7 @@ async def feed(
 
 
 async def _opening(
-    hub: Hub, subscription: Subscription, cursor: Cursor | None
+    hub: Hub, subscription: Subscription, cursor: StreamCursor | None
 ) -> AsyncGenerator[Subscribed | Reset | Batch, None]:
     """What was missed, or the present states, up to the first cursor."""
     missed = None if cursor is None else hub.missed(subscription, cursor)

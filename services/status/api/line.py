@@ -9,7 +9,7 @@ from services.status.live.update import Batch, chunk
 LAST_CHUNKS = chunk(BYE) + chunk(b"")
 
 
-class StreamLine(Successor):
+class DetachedStream(Successor):
     """Tells a stream that has caught up, until its client goes."""
 
     __slots__ = ("_hub", "_is_full", "_subscription")

@@ -9,8 +9,8 @@ from services.status.api import examples
 from services.status.api.dependencies import HubOf, Readable, StoreOf, reader, up_to_date
 from services.status.api.documents import MEMBERS, Fields, parse_fields
 from services.status.api.filters import parse_label
-from services.status.projection.projection import State, Status
-from services.status.store.query import Cursor, Sort, storable
+from services.status.projection.projection import FileState, Status
+from services.status.store.query import ListCursor, Sort, storable
 from services.status.store.query import Query as FileQuery
 from shared.errors import BadParameterError
 from shared.events.ids import canonical_id
@@ -57,7 +57,7 @@ async def list_files(
     store: StoreOf,
     hub: HubOf,
     readable: Readable,
-    status: Annotated[list[State], Query(description="Any of these.")] = [],  # noqa: B006
+    status: Annotated[list[FileState], Query(description="Any of these.")] = [],  # noqa: B006
     owner: Text = None,
     batch_id: Text = None,
     label: Annotated[
@@ -109,11 +109,11 @@ async def list_files(
     return Response(body, media_type="application/json", headers=headers)
 
 
-def _parse_cursor(text: str | None, sort: Sort) -> Cursor | None:
+def _parse_cursor(text: str | None, sort: Sort) -> ListCursor | None:
     if text is None:
         return None
     try:
-        cursor = Cursor.from_text(text)
+        cursor = ListCursor.from_text(text)
     except ValueError as error:
         raise BadParameterError(
             "cursor: it is not one that this service gave; start from the first page."

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from services.status.api.filters import MAX_IDS, parse_label
 from services.status.live.filter import Filter
-from services.status.projection.projection import State, Status
+from services.status.projection.projection import FileState, Status
 from services.status.store.access import Visibility
 from shared.events.ids import canonical_id
 
@@ -56,7 +56,7 @@ class Subscribe(BaseModel):
     owner: str | None = None
     batch_id: str | None = None
     label: str | None = Field(default=None, description="`key:value`")
-    status: State | None = None
+    status: FileState | None = None
     cursor: str | None = Field(
         default=None, description="The last cursor that the client was given, if it comes back."
     )

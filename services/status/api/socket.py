@@ -13,7 +13,7 @@ from services.status.api.feed import feed
 from services.status.api.lasting import leave
 from services.status.api.messages import Bye, CloseCode, Fault, Subscribe
 from services.status.api.tickets import follower, following, has_ticket
-from services.status.live.cursor import Cursor
+from services.status.live.cursor import StreamCursor
 from services.status.live.filter import Filter
 from services.status.live.hub import Hub
 from services.status.live.streaming_protocols import outlet_of
@@ -90,7 +90,7 @@ class _Conversation:
         finally:
             await self._stop()
 
-    async def _next(self) -> tuple[Filter, Cursor | None]:
+    async def _next(self) -> tuple[Filter, StreamCursor | None]:
         """The next subscription; what is none is answered."""
         while True:
             text = await self._receive()
@@ -126,7 +126,7 @@ class _Conversation:
         if self._faults >= MAX_FAULTS:
             raise _TooManyFaultsError
 
-    async def _push(self, wanted: Filter, cursor: Cursor | None) -> None:
+    async def _push(self, wanted: Filter, cursor: StreamCursor | None) -> None:
         client = self._websocket.client.host if self._websocket.client else ""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - see `run`

@@ -18,8 +18,8 @@ from services.status.api.dependencies import (
 )
 from services.status.monitoring.health import degraded
 from services.status.monitoring.monitor import Lags
-from services.status.monitoring.queue_stats import Look, Rates, Traffic
-from services.status.projection.projection import State
+from services.status.monitoring.queue_stats import QueueStats, Rates, Sample
+from services.status.projection.projection import FileState
 from services.status.store.access import Visibility
 from services.status.store.store import FileStore
 from shared.errors import MongoUnavailableError
@@ -59,10 +59,10 @@ class Stats(BaseModel):
     """
 
     time: Timestamp
-    files: dict[State, int] | None
+    files: dict[FileState, int] | None
     queue: Queue | None
     rates: Rates | None
-    oldest: dict[State, Oldest] | None
+    oldest: dict[FileState, Oldest] | None
     lag: Lags | None = Field(description="Records that each group has yet to finish, by topic.")
     degraded: list[str] = Field(description="What does not work at the moment, in sentences.")
 
@@ -91,17 +91,19 @@ async def read_stats(
     )
 
 
-def _queue(traffic: Traffic, look: Look | None, own: dict[State, int] | None) -> Queue | None:
+def _queue(
+    traffic: QueueStats, look: Sample | None, own: dict[FileState, int] | None
+) -> Queue | None:
     """The queue of all files, or of those that may be seen."""
     if look is None:
         return None
-    length = look.queued if own is None else own.get(State.PENDING, 0)
+    length = look.queued if own is None else own.get(FileState.PENDING, 0)
     return Queue(length=length, expected_seconds=traffic.expected(look.queued + 1))
 
 
 async def _files_and_oldest(
-    store: FileStore, readable: Visibility, now: datetime, look: Look | None
-) -> tuple[dict[State, int] | None, dict[State, Oldest] | None]:
+    store: FileStore, readable: Visibility, now: datetime, look: Sample | None
+) -> tuple[dict[FileState, int] | None, dict[FileState, Oldest] | None]:
     """How many files there are, and the oldest of them; None for what MongoDB does not say."""
     files = dict(look.files) if look is not None and readable.everything else None
     try:
@@ -109,7 +111,7 @@ async def _files_and_oldest(
             files = await store.counts(readable)
         found = {
             state: await store.oldest(state, readable)
-            for state in (State.PENDING, State.PROCESSING)
+            for state in (FileState.PENDING, FileState.PROCESSING)
         }
     except MongoUnavailableError as error:
         log.warning("the statistics go without MongoDB: %s", error)

@@ -9,15 +9,15 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from services.status.api.dependencies import HubOf, up_to_date
 from services.status.api.feed import feed
 from services.status.api.filters import parse_ids
-from services.status.api.line import StreamLine
+from services.status.api.line import DetachedStream
 from services.status.api.messages import Subscribe
 from services.status.api.sse import BYE, EventStream, Frames, render
 from services.status.api.tickets import Followable, documented, follower, has_ticket
-from services.status.live.cursor import Cursor
+from services.status.live.cursor import StreamCursor
 from services.status.live.filter import Filter
 from services.status.live.hub import Hub
 from services.status.live.streaming_protocols import Succession, succession_of
-from services.status.projection.projection import State
+from services.status.projection.projection import FileState
 from shared.http.problems import ERROR_RESPONSES
 
 router = APIRouter(prefix="/api", tags=["live"])
@@ -41,7 +41,7 @@ async def stream(
     owner: str | None = None,
     batch_id: str | None = None,
     label: Annotated[str | None, Query(description="`key:value`")] = None,
-    status: State | None = None,
+    status: FileState | None = None,
     cursor: Annotated[
         str | None, Query(description="The last event id, if you come back: as `Last-Event-ID`.")
     ] = None,
@@ -70,7 +70,11 @@ async def stream(
 
 
 async def _frames(
-    hub: Hub, wanted: Filter, cursor: Cursor | None, client: str, succession: Succession | None
+    hub: Hub,
+    wanted: Filter,
+    cursor: StreamCursor | None,
+    client: str,
+    succession: Succession | None,
 ) -> Frames:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - frames are sent by a task
@@ -79,7 +83,7 @@ async def _frames(
             async for told in feeding:
                 yield render(told)
                 if succession is not None and subscription.is_idle:
-                    line = StreamLine(hub, subscription)
+                    line = DetachedStream(hub, subscription)
                     if succession(line):
                         subscription.detach(line)
                         return

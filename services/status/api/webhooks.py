@@ -16,7 +16,7 @@ from services.status.api.dependencies import (
     own_origin,
     reader,
 )
-from services.status.projection.projection import State
+from services.status.projection.projection import FileState
 from services.status.webhooks.deliveries import Deliveries, Delivery
 from services.status.webhooks.registry import Webhook
 from shared.events.events import Timestamp, utc_now
@@ -40,7 +40,7 @@ commanding = APIRouter(
 MAX_URL = 2000
 MAX_DELIVERIES = 500
 
-TERMINAL = [state for state in State if state.is_terminal]
+TERMINAL = [state for state in FileState if state.is_terminal]
 
 WebhookId = Annotated[str, Path(max_length=64, description="As it was answered.")]
 
@@ -51,7 +51,7 @@ class NewWebhook(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     url: str = Field(max_length=MAX_URL, description="https://…", examples=["https://a.example/"])
-    states: list[State] = Field(
+    states: list[FileState] = Field(
         default=TERMINAL, min_length=1, description="Those that end a file, of these only."
     )
     label: Label | None = Field(default=None, description="`key:value`: of such files only.")
@@ -62,7 +62,7 @@ class WebhookTold(BaseModel):
 
     id: str
     url: str
-    states: list[State]
+    states: list[FileState]
     label: str | None
     created_at: Timestamp
     disabled: bool = Field(description="The server has answered 410: it is not asked any more.")
@@ -156,6 +156,6 @@ def _with_secret(webhook: Webhook) -> WebhookWithSecret:
 
 
 def _members(webhook: Webhook) -> dict[str, object]:
-    states = [state for state in State if state in webhook.states]
+    states = [state for state in FileState if state in webhook.states]
     told = {"id", "url", "label", "created_at", "disabled"}
     return {**webhook.model_dump(include=told), "states": states}

@@ -12,7 +12,7 @@ import logging
 
 from services.status.commands.publish import SOURCE, publish_and_see
 from services.status.live.hub import Hub
-from services.status.projection.projection import State, Status, apply
+from services.status.projection.projection import FileState, Status, apply
 from services.status.store.store import FileStore
 from shared.background.supervision import RunningLoop
 from shared.errors import NotCancellableError, UnavailableError
@@ -60,7 +60,7 @@ def ended(status: Status, *, reason: str) -> FileCancelled:
 
     It names the attempt that was stopped, or the one that will not be made.
     """
-    attempt = status.attempt + (status.status is State.PENDING)
+    attempt = status.attempt + (status.status is FileState.PENDING)
     data = CancelledData(
         run=status.run,
         attempt=attempt,
@@ -92,7 +92,7 @@ class Cancellations:
         await self._publisher.publish(request)
         log.info("%s run %d is to be cancelled: %r", status.file_id, status.run, reason)
         asked = apply(status, request, offset=0)
-        if status.status is not State.PENDING:
+        if status.status is not FileState.PENDING:
             return asked
         try:
             return await self.end(status, reason=reason) or asked
@@ -148,8 +148,8 @@ class Settler:
         Raises:
             UnavailableError: MongoDB or Kafka does not answer.
         """
-        wanted = await self._store.to_cancel(State.PENDING, SETTLED_AT_ONCE)
-        begun = await self._store.to_cancel(State.PROCESSING, SETTLED_AT_ONCE)
+        wanted = await self._store.to_cancel(FileState.PENDING, SETTLED_AT_ONCE)
+        begun = await self._store.to_cancel(FileState.PROCESSING, SETTLED_AT_ONCE)
         # An attempt begins after its commit, so there is a group for each that has begun.
         deserted = bool(begun) and await is_group_deserted(self._settings, PROCESSOR_GROUP)
         settled = 0
@@ -159,7 +159,7 @@ class Settler:
             status = current.status if current else stored
             if status.cancel_run != status.run or status.deleted_at is not None:
                 continue
-            if status.status is State.PENDING or deserted:
+            if status.status is FileState.PENDING or deserted:
                 await self._cancellations.end(status, reason=status.cancel_reason or REASON)
                 settled += 1
         return settled

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from services.status.commands.deletion import LEGAL_HOLD, Deletions
-from services.status.projection.projection import State
+from services.status.projection.projection import FileState
 from services.status.retention_rules import Rule
 from services.status.store.query import Query, Sort
 from services.status.store.store import FileStore
@@ -65,7 +65,7 @@ class Retention:
     async def _apply(self, number: int, now: datetime) -> int:
         rule, earlier = self._rules[number], self._rules[:number]
         query = Query(
-            status=frozenset(state for state in State if state.is_terminal),
+            status=frozenset(state for state in FileState if state.is_terminal),
             owner=rule.owner,
             labels=frozenset({rule.label} if rule.label else ()),
             created_before=now - timedelta(days=rule.days),

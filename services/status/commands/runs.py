@@ -10,7 +10,7 @@ import logging
 
 from services.status.commands.publish import SOURCE, publish_and_see
 from services.status.live.hub import Hub
-from services.status.projection.projection import State, Status
+from services.status.projection.projection import FileState, Status
 from shared.errors import CatchingUpError, NotRetryableError
 from shared.events.events import FileRequeued, RequeuedData
 from shared.kafka.publishing import Publisher
@@ -30,7 +30,7 @@ def next_run(status: Status, *, force: bool, reason: str) -> RequeuedData:
     """
     if not status.status.is_terminal:
         raise _refusal(status, "it is under way already; cancel it first to start it anew.")
-    if status.status is State.COMPLETED and not force:
+    if status.status is FileState.COMPLETED and not force:
         raise _refusal(status, "its result is there; say force=true to work on it again.")
     if status.created_at is None:
         raise CatchingUpError(f"The upload of {status.file_id} is still on its way: ask again.")

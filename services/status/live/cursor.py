@@ -36,11 +36,11 @@ class Place(NamedTuple):
     offset: int
 
 
-Cursor = Mapping[Partition, int]
+StreamCursor = Mapping[Partition, int]
 """Of each partition, the offset before which everything was told; 0 for one that is not named."""
 
 
-def encode(cursor: Cursor) -> str:
+def encode(cursor: StreamCursor) -> str:
     """The cursor as clients get it: base64url without padding, which they do not look into."""
     numbers = b"".join(
         bytes((partition.topic,)) + _varint(partition.number) + _varint(offset)
@@ -50,7 +50,7 @@ def encode(cursor: Cursor) -> str:
     return urlsafe_b64encode(VERSION + numbers).rstrip(b"=").decode()
 
 
-def decode(text: str) -> Cursor:
+def decode(text: str) -> StreamCursor:
     """Read a cursor that a client brings back.
 
     Raises:

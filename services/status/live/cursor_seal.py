@@ -12,7 +12,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from services.status.live.cursor import MAX_LENGTH, Cursor, decode, encode
+from services.status.live.cursor import MAX_LENGTH, StreamCursor, decode, encode
 from services.status.store.store import FileStore, translated
 from shared.errors import BadParameterError
 
@@ -26,7 +26,7 @@ TAG_BYTES = 16
 BLOCK = 64
 """Cursors are padded to a multiple of so many bytes: their length would reveal large offsets."""
 
-TOO_OLD: Cursor = {}
+TOO_OLD: StreamCursor = {}
 """Before everything."""
 
 
@@ -43,7 +43,7 @@ class CursorSeal:
         """Use the key of the installation from now on."""
         self._cipher = AESGCM(key)
 
-    def seal(self, cursor: Cursor) -> str:
+    def seal(self, cursor: StreamCursor) -> str:
         """Return a cursor as clients get it: base64url without padding."""
         plain = encode(cursor).encode()
         plain += b"=" * (-len(plain) % BLOCK)
@@ -51,7 +51,7 @@ class CursorSeal:
         sealed = SEALED + nonce + self._cipher.encrypt(nonce, plain, SEALED)
         return urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
-    def open(self, text: str) -> Cursor:
+    def open(self, text: str) -> StreamCursor:
         """Return the cursor that a client sent, or `TOO_OLD` if it cannot be opened.
 
         Raises:

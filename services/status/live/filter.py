@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from services.status.projection.projection import State, Status
+from services.status.projection.projection import FileState, Status
 from services.status.store.access import EVERYTHING, Visibility
 
 
@@ -27,7 +27,7 @@ class Filter:
     batch_id: str | None = None
     label: str | None = None
     """`key:value`."""
-    status: State | None = None
+    status: FileState | None = None
     visible_to: Visibility = EVERYTHING
 
     @property

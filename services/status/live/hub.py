@@ -13,14 +13,14 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequ
 from contextlib import contextmanager
 from datetime import datetime
 
-from services.status.live.cursor import Cursor
+from services.status.live.cursor import StreamCursor
 from services.status.live.cursor_seal import CursorSeal
 from services.status.live.delivery import beat_each, note_unfoldable, tell_each
 from services.status.live.document_reader import DocumentReader
 from services.status.live.filter import Filter, Group, groups_of
 from services.status.live.overlay import MAX_HELD, Observed, Overlay
 from services.status.live.ports import Outbox, close_at_end_of
-from services.status.live.recent import Recent, Told
+from services.status.live.recent import Recent, ToldBatch
 from services.status.live.snapshot import Snapshot, take_snapshot
 from services.status.live.subscription import Subscription
 from services.status.live.update import Batches, Update
@@ -65,7 +65,7 @@ class Hub:
         self._overlay = Overlay(on_failure=note_unfoldable)
         self.seal = CursorSeal()
         self._recent = Recent({}, self.seal)
-        self._told_before: Cursor = {}
+        self._told_before: StreamCursor = {}
         """How far was told before what is told now."""
         self._subscriptions: set[Subscription] = set()
         self._groups: dict[Group, set[Subscription]] = {}
@@ -77,7 +77,7 @@ class Hub:
         """What this pod waits for before its answers are up to date; None when they are."""
         self._at_end_at = time.monotonic()
 
-    def begin(self, cursor: Cursor, since: datetime) -> None:
+    def begin(self, cursor: StreamCursor, since: datetime) -> None:
         """Say where the tail begins: what stands before is in MongoDB.
 
         Args:
@@ -87,7 +87,7 @@ class Hub:
         self._recent = Recent(cursor, self.seal)
 
     @property
-    def told(self) -> Told:
+    def told(self) -> ToldBatch:
         """What was told last, and how far in the log that went."""
         return self._recent.last
 
@@ -151,7 +151,7 @@ class Hub:
         return visible_to.permits(held.audience)
 
     async def observe(
-        self, events: Sequence[Observed], read: Cursor, *, at_end: bool = True
+        self, events: Sequence[Observed], read: StreamCursor, *, at_end: bool = True
     ) -> None:
         """Fold events of the log's tail, in the order of the log, and tell the subscribers.
 
@@ -233,7 +233,9 @@ class Hub:
         except Exception as error:
             note_error("traffic", error, f"{len(told)} states")
 
-    def missed(self, subscription: Subscription, cursor: Cursor) -> Iterator[Told] | None:
+    def missed(
+        self, subscription: Subscription, cursor: StreamCursor
+    ) -> Iterator[ToldBatch] | None:
         """What a subscriber missed since it was given the cursor; None if that is too long ago.
 
         To be called in the same step in which the subscription began. With each batch goes the
@@ -245,7 +247,7 @@ class Hub:
             None
             if batches is None
             else (
-                Told(missed, told.cursor, self.seal)
+                ToldBatch(missed, told.cursor, self.seal)
                 for told in batches
                 if (missed := [each for each in told.updates if subscription.wants(each)])
             )

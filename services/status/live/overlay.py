@@ -16,7 +16,7 @@ from datetime import datetime
 from itertools import islice
 from typing import NamedTuple
 
-from services.status.live.cursor import TOPICS, Cursor, Partition, Place
+from services.status.live.cursor import TOPICS, Partition, Place, StreamCursor
 from services.status.live.notices import notice
 from services.status.live.update import Update, adds_to
 from services.status.projection import shares
@@ -114,7 +114,7 @@ class Overlay:
         self._first_whole = ""
         """No id below this one is of a batch of which no file was dropped."""
 
-    def begin(self, cursor: Cursor, since: datetime | None = None) -> None:
+    def begin(self, cursor: StreamCursor, since: datetime | None = None) -> None:
         """Say where the tail begins: what stands before is in MongoDB.
 
         Args:
@@ -216,7 +216,7 @@ class Overlay:
         stored: Mapping[str, Status],
         *,
         overdue: Sequence[str],
-        read: Cursor,
+        read: StreamCursor,
         now: float,
         unread: Collection[str] = (),
         may_drop: bool = True,
@@ -253,7 +253,7 @@ class Overlay:
                 self._first_whole = max(self._first_whole, held.status.batch_id + LEAST)
         return told
 
-    def cursor(self) -> Cursor:
+    def cursor(self) -> StreamCursor:
         """How far everything was told: not beyond an event that waits."""
         cursor = dict(self._read)
         for waiting in self._waiting.values():

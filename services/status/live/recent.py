@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from services.status.live.cursor import Cursor
+from services.status.live.cursor import StreamCursor
 from services.status.live.cursor_seal import CursorSeal
 from services.status.live.update import Update
 
@@ -20,11 +20,11 @@ pod that was faster, but another log: its topics were made anew."""
 
 
 @dataclass(frozen=True)
-class Told:
+class ToldBatch:
     """States that were told together, and how far in the log that went."""
 
     updates: Sequence[Update]
-    cursor: Cursor
+    cursor: StreamCursor
     seal: CursorSeal
 
     @cached_property
@@ -36,36 +36,36 @@ class Told:
 class Recent:
     """The latest lifecycle states that were told, in order."""
 
-    def __init__(self, begin: Cursor, seal: CursorSeal | None = None) -> None:
+    def __init__(self, begin: StreamCursor, seal: CursorSeal | None = None) -> None:
         """Args:
         begin: where the tail begins: what follows is told.
         seal: seals the cursors that clients get.
         """
         self._seal = seal or CursorSeal()
-        self._batches = deque([Told((), begin, self._seal)])
+        self._batches = deque([ToldBatch((), begin, self._seal)])
         """The first only says where what is kept begins."""
         self._count = 0
 
     @property
-    def last(self) -> Told:
+    def last(self) -> ToldBatch:
         """What was told last."""
         return self._batches[-1]
 
-    def add(self, updates: Sequence[Update], cursor: Cursor) -> None:
+    def add(self, updates: Sequence[Update], cursor: StreamCursor) -> None:
         """Note what was told, and forget what was told long ago."""
         if not updates and cursor == self.last.cursor:
             return
         if not updates and not self.last.updates and len(self._batches) > 1:
             self._batches.pop()
-        self._batches.append(Told(updates, cursor, self._seal))
+        self._batches.append(ToldBatch(updates, cursor, self._seal))
         self._count += len(updates)
         while self._count > MAX_RECENT:
             self._batches.popleft()
             begin = self._batches[0]
             self._count -= len(begin.updates)
-            self._batches[0] = Told((), begin.cursor, self._seal)
+            self._batches[0] = ToldBatch((), begin.cursor, self._seal)
 
-    def remember(self, told: Sequence[Update], cursor: Cursor) -> None:
+    def remember(self, told: Sequence[Update], cursor: StreamCursor) -> None:
         """Keep lifecycle states for those who come back; of a deleted file, the deletion alone."""
         deleted = {each.status.file_id for each in told if each.status.deleted_at is not None}
         for file_id in deleted:
@@ -98,7 +98,7 @@ class Recent:
                 kept.append(update)
             if len(kept) < len(told.updates):
                 self._count -= len(told.updates) - len(kept)
-                self._batches[number] = Told(kept, told.cursor, self._seal)
+                self._batches[number] = ToldBatch(kept, told.cursor, self._seal)
 
     def forget(self, file_id: str) -> None:
         """Keep nothing of a deleted file: it carries personal data."""
@@ -106,9 +106,9 @@ class Recent:
             kept = [update for update in told.updates if update.status.file_id != file_id]
             if len(kept) < len(told.updates):
                 self._count -= len(told.updates) - len(kept)
-                self._batches[number] = Told(kept, told.cursor, self._seal)
+                self._batches[number] = ToldBatch(kept, told.cursor, self._seal)
 
-    def since(self, cursor: Cursor) -> Iterator[Told] | None:
+    def since(self, cursor: StreamCursor) -> Iterator[ToldBatch] | None:
         """The batches that hold all that follows the cursor, and more; None if it is too old."""
         begin, end = self._batches[0].cursor, self.last.cursor
         if not _covers(cursor, begin) or any(
@@ -122,6 +122,6 @@ class Recent:
         )
 
 
-def _covers(cursor: Cursor, other: Cursor) -> bool:
+def _covers(cursor: StreamCursor, other: StreamCursor) -> bool:
     """Whether everything before the other cursor was told before this one."""
     return all(cursor.get(partition, 0) >= offset for partition, offset in other.items())

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from services.status.live.cursor import Cursor
+from services.status.live.cursor import StreamCursor
 from services.status.live.filter import Filter
 from services.status.live.update import Batch, Batches, Update, adds_to
 from services.status.projection.projection import Status
@@ -30,7 +30,7 @@ Outlet = Callable[[Batch], bool]
 """Writes to a subscriber's connection at once; False if that has to be waited for."""
 
 
-class Line(Protocol):
+class DetachedWriter(Protocol):
     """A connection that needs no task to be written to."""
 
     def write(self, batch: Batch) -> bool:
@@ -71,12 +71,12 @@ class Subscription:
     """Ends when there is something to do; None while the task is awake."""
     _beats: bool = False
     """Whether a heartbeat is something to do."""
-    _line: Line | None = None
+    _line: DetachedWriter | None = None
     _told: dict[str, Status] = field(default_factory=dict)
     """Of files whose state was read from a snapshot: what comes next must be newer."""
-    _resumed: Cursor | None = None
+    _resumed: StreamCursor | None = None
     """What the subscriber knows from another pod, which was ahead of this one."""
-    _read: Callable[[], Cursor] = dict
+    _read: Callable[[], StreamCursor] = dict
     """How far this pod had told before what it tells now."""
     _is_behind: bool = False
     """Whether the subscriber may know more than this pod has told."""
@@ -112,7 +112,7 @@ class Subscription:
         """Whether a line tells the subscriber."""
         return self._line is not None
 
-    def detach(self, line: Line) -> None:
+    def detach(self, line: DetachedWriter) -> None:
         """Have a line tell an idle subscriber from now on, in place of its task."""
         self._line = line
         self.outlet = line.write
@@ -131,7 +131,7 @@ class Subscription:
             PUSHED.inc(len(part))
             self._backlog = rest
 
-    def resume(self, cursor: Cursor, read: Callable[[], Cursor]) -> None:
+    def resume(self, cursor: StreamCursor, read: Callable[[], StreamCursor]) -> None:
         """Leave out what stands before the cursor.
 
         Args:
@@ -152,7 +152,7 @@ class Subscription:
             return self._has_caught_up(self._resumed)
         return update.place.offset >= self._resumed.get(update.place.partition, 0)
 
-    def _has_caught_up(self, resumed: Cursor) -> bool:
+    def _has_caught_up(self, resumed: StreamCursor) -> bool:
         if self._is_behind:
             read = self._read()
             self._is_behind = any(read.get(each, 0) < offset for each, offset in resumed.items())

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from services.status.monitoring.queue_stats import Look, Traffic
+from services.status.monitoring.queue_stats import QueueStats, Sample
 from services.status.store.store import FileStore
 from shared.background.supervision import RunningLoop
 from shared.deadlines import kafka_answers
@@ -52,7 +52,7 @@ class Monitor:
     def __init__(self, settings: Settings, store: FileStore) -> None:
         self._settings = settings
         self._store = store
-        self.traffic = Traffic()
+        self.traffic = QueueStats()
         self._lags: Lags = {}
         self._seen_at = float("-inf")
 
@@ -126,7 +126,7 @@ class Monitor:
         files = await self._store.counts()
         retrying = sum(lags[PROCESSOR_GROUP][tier.topic.name] for tier in RETRY_TIERS)
         arrived = sum(end for place, end in ends.items() if self._topic(place) == UPLOADED.name)
-        self.traffic.note(Look(at=now, arrived=arrived, retrying=retrying, files=files))
+        self.traffic.note(Sample(at=now, arrived=arrived, retrying=retrying, files=files))
         FILES.export({(state.value,): count for state, count in files.items()})
 
     def _lag(self, ends: Offsets, passed: Offsets, topics: set[str]) -> dict[str, int]:

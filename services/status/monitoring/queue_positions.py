@@ -10,7 +10,7 @@ Files that came before the tail began are only counted, at the front of the line
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 
-from services.status.projection.projection import State, Status
+from services.status.projection.projection import FileState, Status
 
 MAX_WAITING = 100_000
 """Files whose places are known, some 200 bytes each. Those beyond, the oldest, are only counted."""
@@ -149,14 +149,14 @@ class WaitingLine:
         self._next = len(self._number)
 
 
-_TOOK_THEIR_TURN = (State.PROCESSING, State.COMPLETED, State.FAILED)
+_TOOK_THEIR_TURN = (FileState.PROCESSING, FileState.COMPLETED, FileState.FAILED)
 """States that count towards the pace. A short file may already have ended when it is seen next;
 a cancelled file did not start."""
 
 
 def _waits(status: Status) -> bool:
     return (
-        status.status is State.PENDING
+        status.status is FileState.PENDING
         and status.next_attempt_at is None
         and status.deleted_at is None
         and status.created_at is not None

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 
 from services.status.live.update import Update
 from services.status.monitoring.queue_positions import ENOUGH, WINDOWS, WaitingLine
-from services.status.projection.projection import State, Status
+from services.status.projection.projection import FileState, Status
 
 WINDOW = 60.0
 """Seconds that rates are measured over: shorter ones jump, longer ones are late."""
@@ -34,7 +34,7 @@ take until the next one."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class Sample:
     """What was counted at one moment."""
 
     at: float
@@ -43,17 +43,17 @@ class Look:
     """Uploads and new runs, since the log began."""
     retrying: int
     """Files that wait for their next attempt."""
-    files: Mapping[State, int]
+    files: Mapping[FileState, int]
 
     @property
     def queued(self) -> int:
         """Files that wait for their turn."""
-        return max(0, self.files[State.PENDING] - self.retrying)
+        return max(0, self.files[FileState.PENDING] - self.retrying)
 
     @property
     def under_way(self) -> int:
         """Files that have not ended."""
-        return self.files[State.PENDING] + self.files[State.PROCESSING]
+        return self.files[FileState.PENDING] + self.files[FileState.PROCESSING]
 
 
 class QueuePlace(BaseModel):
@@ -87,16 +87,16 @@ class Rates(BaseModel):
     ended: float
 
 
-class Traffic:
+class QueueStats:
     """The looks of the last hour."""
 
     def __init__(self) -> None:
         self.line = WaitingLine()
         """The files that this pod has seen come, in their order."""
-        self._looks: list[Look] = []
+        self._looks: list[Sample] = []
         self._times: list[float] = []
 
-    def note(self, look: Look) -> None:
+    def note(self, look: Sample) -> None:
         """Remember what was counted, and forget what a clock that was set back calls later."""
         while self._times and self._times[-1] >= look.at:
             del self._looks[-1], self._times[-1]
@@ -114,7 +114,7 @@ class Traffic:
         """
         self.line.observe((update.status for update in told), now)
 
-    def latest(self, now: float) -> Look | None:
+    def latest(self, now: float) -> Sample | None:
         """What was counted last; None if that is long ago."""
         fresh = self._times and now - self._times[-1] <= FRESH
         return self._looks[-1] if fresh else None
@@ -138,7 +138,7 @@ class Traffic:
         look, looks = self.latest(now), self._recent()
         if look is None:
             return None
-        if look.files[State.PROCESSING] or self.rates().begun:
+        if look.files[FileState.PROCESSING] or self.rates().begun:
             return True
         return False if look.at - looks[0].at >= WINDOW / 2 else None
 
@@ -198,7 +198,7 @@ class Traffic:
         share = (moment - before.at) / (after.at - before.at)
         return before.arrived + share * (after.arrived - before.arrived)
 
-    def _recent(self, window: float = WINDOW) -> list[Look]:
+    def _recent(self, window: float = WINDOW) -> list[Sample]:
         if not self._times:
             return []
         return self._looks[bisect_left(self._times, self._times[-1] - window) :]
@@ -206,4 +206,4 @@ class Traffic:
 
 def is_queued(status: Status) -> bool:
     """Whether a file waits for its turn, and not for the time of its next attempt."""
-    return status.status is State.PENDING and status.next_attempt_at is None
+    return status.status is FileState.PENDING and status.next_attempt_at is None

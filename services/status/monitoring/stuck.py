@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel, Field
 
-from services.status.projection.projection import State, Status
+from services.status.projection.projection import FileState, Status
 from shared.events.events import EventType, Timestamp
 
 GRACE = timedelta(seconds=60)
@@ -19,7 +19,7 @@ class StuckFile(BaseModel):
 
     file_id: str
     name: str | None
-    status: State
+    status: FileState
     phase: str
     silent_since: Timestamp = Field(description="When its last event was told, or was due.")
     reason: str
@@ -39,7 +39,7 @@ def stuck(
         return None
     silence = now - since
     reason = None
-    if status.status is State.PROCESSING:
+    if status.status is FileState.PROCESSING:
         time_limit = _told_limit(status) or time_limit
         if silence > timedelta(seconds=time_limit) + GRACE:
             reason = (

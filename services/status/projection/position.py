@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from shared.events.events import EventType, FileDeleted, Rank, WorkEvent
+from shared.events.events import EventType, FileDeleted, LifecycleEvent, Rank
 
 
 class Position(NamedTuple):
@@ -53,7 +53,7 @@ _SILENT = frozenset({EventType.DELETED, EventType.CANCEL_REQUESTED})
 """Say nothing of the work."""
 
 
-def position_of(event: WorkEvent, offset: int) -> Position:
+def position_of(event: LifecycleEvent, offset: int) -> Position:
     """Where an event stands among the events of its file."""
     if event.type in _SILENT:
         # Of a file that has any other event they never lead.

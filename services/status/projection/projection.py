@@ -36,10 +36,10 @@ from shared.events.events import (
     FileRequeued,
     FileRetrying,
     FileUploaded,
+    LifecycleEvent,
     RequeuedData,
     StatusEvent,
     Timestamp,
-    WorkEvent,
 )
 from shared.events.facts import Failure, Progress, Result, assembled, furthest
 
@@ -49,7 +49,7 @@ CANCELLING = "cancelling"
 FIRST_RUN = 1
 
 
-class State(StrEnum):
+class FileState(StrEnum):
     """What a file's status can be."""
 
     PENDING = "pending"
@@ -60,7 +60,7 @@ class State(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        return self in (State.COMPLETED, State.FAILED, State.CANCELLED)
+        return self in (FileState.COMPLETED, FileState.FAILED, FileState.CANCELLED)
 
 
 class ProgressView(BaseModel):
@@ -94,7 +94,7 @@ class Status(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     file_id: str
-    status: State = State.PENDING
+    status: FileState = FileState.PENDING
     phase: str = "queued"
     progress: ProgressView | None = None
     run: int = FIRST_RUN
@@ -197,7 +197,7 @@ def _note_share(draft: Draft, event: AccessEvent, offset: int) -> None:
     )
 
 
-def _add(draft: Draft, event: WorkEvent, offset: int) -> None:
+def _add(draft: Draft, event: LifecycleEvent, offset: int) -> None:
     position = position_of(event, offset)
     leads = position > draft["position"]
     if leads and event.data.run > draft["run"]:
@@ -213,7 +213,7 @@ def _add(draft: Draft, event: WorkEvent, offset: int) -> None:
         _note_request(draft, event)
 
 
-def _note_request(draft: Draft, event: WorkEvent) -> None:
+def _note_request(draft: Draft, event: LifecycleEvent) -> None:
     """Keep the last request to cancel, as far as it may still come true.
 
     A request is void when its run has ended, and of two the one for the later run counts; neither
@@ -231,7 +231,7 @@ def _note_request(draft: Draft, event: WorkEvent) -> None:
 
 
 _UNDECIDED: Draft = {
-    "status": State.PENDING,
+    "status": FileState.PENDING,
     "phase": "queued",
     "progress": None,
     "error": None,
@@ -242,7 +242,7 @@ _UNDECIDED: Draft = {
 """What the leading event alone decides, where it says nothing of it."""
 
 
-def _lead(draft: Draft, event: WorkEvent) -> None:
+def _lead(draft: Draft, event: LifecycleEvent) -> None:
     """Let an event decide what the leading event alone decides."""
     reached: ProgressView | None = None
     if isinstance(event, FileProgressed) and _is_of_present_attempt(draft, event):
@@ -255,14 +255,14 @@ def _lead(draft: Draft, event: WorkEvent) -> None:
     draft["max_attempts"] = told.get("max_attempts")
     match event:  # What is frequent comes first: a class that does not match takes its time.
         case FileProcessing():
-            draft["status"] = State.PROCESSING
+            draft["status"] = FileState.PROCESSING
             draft["phase"] = "starting"
         case FileCompleted(data=data):
-            _end(draft, State.COMPLETED, event.time)
+            _end(draft, FileState.COMPLETED, event.time)
             draft["result"] = data.result
             draft["progress"] = _WHOLE
         case FileProgressed(data=data):
-            draft["status"] = State.PROCESSING
+            draft["status"] = FileState.PROCESSING
             draft["phase"] = data.phase
             draft["progress"] = furthest(reached, _view(data.progress))
         case FileUploaded() | FileRequeued():
@@ -272,11 +272,11 @@ def _lead(draft: Draft, event: WorkEvent) -> None:
             draft["error"] = data.error
             draft["next_attempt_at"] = data.next_attempt_at
         case FileFailed(data=data):
-            _end(draft, State.FAILED, event.time)
+            _end(draft, FileState.FAILED, event.time)
             draft["error"] = data.error
             draft["progress"] = _view(data.progress) if data.progress else None
         case FileCancelled():
-            _end(draft, State.CANCELLED, event.time)
+            _end(draft, FileState.CANCELLED, event.time)
         case FileDeleted():
             draft["run"] = FIRST_RUN
         case FileCancelRequested():
@@ -286,7 +286,7 @@ def _lead(draft: Draft, event: WorkEvent) -> None:
             assert_never(event)
 
 
-def _end(draft: Draft, outcome: State, time: datetime) -> None:
+def _end(draft: Draft, outcome: FileState, time: datetime) -> None:
     draft["status"] = outcome
     draft["phase"] = outcome.value
     draft["finished_at"] = time
@@ -295,7 +295,7 @@ def _end(draft: Draft, outcome: State, time: datetime) -> None:
 def _is_of_present_attempt(draft: Draft, event: FileProgressed) -> bool:
     """Whether an event tells of the attempt that is being made: its progress never falls."""
     return (
-        draft["status"] is State.PROCESSING
+        draft["status"] is FileState.PROCESSING
         and draft["attempt"] == event.data.attempt
         and draft["run"] == event.data.run
     )
@@ -305,7 +305,7 @@ def _view(progress: Progress) -> ProgressView:
     return ProgressView(done=progress.done, total=progress.total)
 
 
-def _note_facts(draft: Draft, event: WorkEvent, *, leads: bool) -> None:
+def _note_facts(draft: Draft, event: LifecycleEvent, *, leads: bool) -> None:
     """Keep what an event leaves behind whether it leads or not."""
     match event:
         case FileProcessing(data=data) if leads or data.run == draft["run"]:

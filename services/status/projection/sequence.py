@@ -9,7 +9,7 @@ tail stands (`rewind`).
 from collections.abc import Mapping
 
 from services.status.projection import shares
-from services.status.projection.projection import State, Status
+from services.status.projection.projection import FileState, Status
 from shared.events.events import (
     EventType,
     FileCancelRequested,
@@ -22,14 +22,14 @@ from shared.events.events import (
 from shared.events.topics import ACCESS, Topic, topic_of
 
 _STATES = {
-    EventType.UPLOADED: State.PENDING,
-    EventType.REQUEUED: State.PENDING,
-    EventType.PROCESSING: State.PROCESSING,
-    EventType.RETRYING: State.PENDING,
-    EventType.COMPLETED: State.COMPLETED,
-    EventType.FAILED: State.FAILED,
-    EventType.CANCELLED: State.CANCELLED,
-    EventType.DELETED: State.PENDING,
+    EventType.UPLOADED: FileState.PENDING,
+    EventType.REQUEUED: FileState.PENDING,
+    EventType.PROCESSING: FileState.PROCESSING,
+    EventType.RETRYING: FileState.PENDING,
+    EventType.COMPLETED: FileState.COMPLETED,
+    EventType.FAILED: FileState.FAILED,
+    EventType.CANCELLED: FileState.CANCELLED,
+    EventType.DELETED: FileState.PENDING,
 }
 
 

@@ -17,10 +17,10 @@ from datetime import UTC, datetime, timedelta
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from pydantic import BaseModel
 
-from services.status.monitoring.queue_stats import Traffic
+from services.status.monitoring.queue_stats import QueueStats
 from services.status.monitoring.stuck import GRACE, StuckFile, stuck
 from services.status.projection import shares
-from services.status.projection.projection import FIRST_RUN, State, Status, fold
+from services.status.projection.projection import FIRST_RUN, FileState, Status, fold
 from services.status.replay.drift import differing_fields
 from services.status.replay.refold import LogTooLongError, Refold, Refolder
 from services.status.settings import StatusSettings
@@ -112,7 +112,7 @@ class Auditor:
         self,
         settings: StatusSettings,
         store: FileStore,
-        traffic: Traffic,
+        traffic: QueueStats,
         refolder: Refolder | None = None,
     ) -> None:
         """Args:
@@ -242,7 +242,7 @@ class Auditor:
         """
         now = utc_now()
         found: list[StuckFile] = []
-        for state in (State.PROCESSING, State.PENDING):
+        for state in (FileState.PROCESSING, FileState.PENDING):
             query = Query(
                 status=frozenset({state}), visible_to=visible_to, updated_before=now - GRACE
             )
@@ -250,7 +250,7 @@ class Auditor:
                 query, sort=Sort.EARLIEST_CHANGE_FIRST, limit=MAX_SILENT, after=None
             )
             silent = page.items
-            if state is State.PROCESSING:  # A list has no histories, which tell the limits.
+            if state is FileState.PROCESSING:  # A list has no histories, which tell the limits.
                 known = await self._store.get_many([each.file_id for each in silent], visible_to)
                 silent = list(known.values())
             looked_at = (

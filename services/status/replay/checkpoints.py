@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from services.status.replay.offset_ranges import Stretch
+from services.status.replay.offset_ranges import OffsetRange
 from services.status.store.store import FileStore, translated
 
 
@@ -18,7 +18,7 @@ class Checkpoints:
         self._numbers = store.beside("checkpoints")
 
     @translated
-    async def begin(self, stretches: Sequence[Stretch]) -> None:
+    async def begin(self, stretches: Sequence[OffsetRange]) -> None:
         """Note all that is to be folded; nothing may be noted yet."""
         numbers = {each.number for each in stretches}
         if numbers:
@@ -34,18 +34,18 @@ class Checkpoints:
             )
 
     @translated
-    async def passed(self, number: int, rest: Sequence[Stretch]) -> None:
+    async def passed(self, number: int, rest: Sequence[OffsetRange]) -> None:
         """Of the partitions of one number, only this is still to be folded."""
         change = {"$set": {"rest": _documents(rest, number)}}
         await self._numbers.update_one({"_id": number}, change)
 
     @translated
-    async def whole(self) -> list[Stretch]:
+    async def whole(self) -> list[OffsetRange]:
         """All that was to be folded in the beginning; empty if nothing has begun."""
         return await self._all("whole")
 
     @translated
-    async def rest(self) -> list[Stretch]:
+    async def rest(self) -> list[OffsetRange]:
         """What is still to be folded."""
         return await self._all("rest")
 
@@ -54,11 +54,13 @@ class Checkpoints:
         """Forget them."""
         await self._numbers.drop()
 
-    async def _all(self, field: str) -> list[Stretch]:
+    async def _all(self, field: str) -> list[OffsetRange]:
         return [
-            Stretch(**each) async for document in self._numbers.find() for each in document[field]
+            OffsetRange(**each)
+            async for document in self._numbers.find()
+            for each in document[field]
         ]
 
 
-def _documents(stretches: Collection[Stretch], number: int) -> list[dict[str, Any]]:
+def _documents(stretches: Collection[OffsetRange], number: int) -> list[dict[str, Any]]:
     return [asdict(each) for each in stretches if each.number == number]

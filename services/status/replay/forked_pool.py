@@ -12,7 +12,7 @@ from multiprocessing import connection
 
 
 @dataclass(frozen=True)
-class Crew:
+class ForkedPool:
     """Processes that take work from this one."""
 
     count: int
@@ -20,7 +20,7 @@ class Crew:
 
 
 @contextmanager
-def crew(processes: int) -> Iterator[Crew | None]:
+def forked_pool(processes: int) -> Iterator[ForkedPool | None]:
     """Fork so many processes that this one is among; None if it is to work alone.
 
     To fork takes milliseconds, where a new process imports for a second. But what was forked has
@@ -32,7 +32,7 @@ def crew(processes: int) -> Iterator[Crew | None]:
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(processes - 1, context, initializer=_begin) as pool:
         pool.submit(os.getpid)  # With the first work all of them are forked.
-        yield Crew(processes - 1, pool)
+        yield ForkedPool(processes - 1, pool)
 
 
 def _begin() -> None:

@@ -37,7 +37,7 @@ WAIT_MS = 1
 
 
 @dataclass(frozen=True)
-class Stretch:
+class OffsetRange:
     """A part of one partition."""
 
     topic: str
@@ -62,10 +62,10 @@ class Block:
 
     number: int
     records: Sequence[KafkaRecord]
-    rest: Sequence[Stretch]
+    rest: Sequence[OffsetRange]
 
 
-async def whole_log(settings: Settings, *, until: datetime | None = None) -> list[Stretch]:
+async def whole_log(settings: Settings, *, until: datetime | None = None) -> list[OffsetRange]:
     """The event topics from their beginning to their present end.
 
     Args:
@@ -82,12 +82,12 @@ async def whole_log(settings: Settings, *, until: datetime | None = None) -> lis
             found = await consumer.offsets_for_times(dict.fromkeys(partitions, moment))
             ends |= {each: place.offset for each, place in found.items() if place is not None}
     return [
-        Stretch(each.topic, each.partition, begins[each], max(begins[each], ends[each]))
+        OffsetRange(each.topic, each.partition, begins[each], max(begins[each], ends[each]))
         for each in partitions
     ]
 
 
-async def read(settings: Settings, stretches: Collection[Stretch]) -> AsyncIterator[Block]:
+async def read(settings: Settings, stretches: Collection[OffsetRange]) -> AsyncIterator[Block]:
     """Read stretches in blocks, those of one number to their ends before the next number's.
 
     Raises:
@@ -109,7 +109,7 @@ async def read(settings: Settings, stretches: Collection[Stretch]) -> AsyncItera
 
 
 async def _read_side_by_side(
-    consumer: AIOKafkaConsumer, number: int, stretches: Iterable[Stretch]
+    consumer: AIOKafkaConsumer, number: int, stretches: Iterable[OffsetRange]
 ) -> AsyncIterator[Block]:
     flows = {each.partition: _Flow(each) for each in stretches}
     records: list[ConsumerRecord] = []
@@ -125,7 +125,7 @@ async def _read_side_by_side(
 class _Flow:
     """What has come of a stretch, and is kept for later."""
 
-    def __init__(self, stretch: Stretch) -> None:
+    def __init__(self, stretch: OffsetRange) -> None:
         self._stretch = stretch
         self._position = stretch.begin
         self.ahead: deque[ConsumerRecord] = deque()
@@ -147,7 +147,7 @@ class _Flow:
         return not self.has_come and len(self.ahead) < AHEAD
 
     @property
-    def rest(self) -> Stretch:
+    def rest(self) -> OffsetRange:
         """What has not been taken."""
         begin = self.ahead[0].offset if self.ahead else self._position
         return replace(self._stretch, begin=min(begin, self._stretch.end))

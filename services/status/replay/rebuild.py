@@ -7,8 +7,8 @@ from datetime import datetime
 
 from services.status.projector import Projector
 from services.status.replay.checkpoints import Checkpoints
-from services.status.replay.forked_pool import Crew
-from services.status.replay.offset_ranges import Stretch, read, whole_log
+from services.status.replay.forked_pool import ForkedPool
+from services.status.replay.offset_ranges import OffsetRange, read, whole_log
 from services.status.settings import StatusSettings
 from services.status.store.store import FileStore
 
@@ -34,10 +34,10 @@ async def rebuild(
     collection: str,
     *,
     until: datetime | None = None,
-    beside: Crew | None = None,
+    beside: ForkedPool | None = None,
     restart: bool = False,
     on_advance: OnAdvance = lambda _: None,
-) -> list[Stretch]:
+) -> list[OffsetRange]:
     """Fold the log into a collection, which holds nothing else and has no indexes.
 
     The end of the log is that of the moment when the rebuild began. One that was stopped goes on.
@@ -79,8 +79,8 @@ class _Watch:
     def __init__(
         self,
         checkpoints: Checkpoints,
-        whole: Collection[Stretch],
-        rest: Collection[Stretch],
+        whole: Collection[OffsetRange],
+        rest: Collection[OffsetRange],
         on_advance: OnAdvance,
     ) -> None:
         self._checkpoints = checkpoints
@@ -91,15 +91,15 @@ class _Watch:
     async def look(self) -> None:
         self.tell(await self._checkpoints.rest())
 
-    def tell(self, rest: Collection[Stretch]) -> None:
+    def tell(self, rest: Collection[OffsetRange]) -> None:
         self._on_advance(Advance(self._total - _records(rest), self._total, self._resumed))
 
 
 async def _fold_all(
     settings: StatusSettings,
     store: FileStore,
-    rest: list[Stretch],
-    beside: Crew | None,
+    rest: list[OffsetRange],
+    beside: ForkedPool | None,
     watch: _Watch,
 ) -> None:
     watch.tell(rest)
@@ -126,18 +126,18 @@ async def _fold_all(
         await asyncio.wait([here])
 
 
-def _records(stretches: Collection[Stretch]) -> int:
+def _records(stretches: Collection[OffsetRange]) -> int:
     return sum(map(len, stretches))
 
 
-def _shares(stretches: Collection[Stretch], count: int) -> list[list[Stretch]]:
+def _shares(stretches: Collection[OffsetRange], count: int) -> list[list[OffsetRange]]:
     """Stretches in at most so many parts; those of one number stay together."""
     numbers = sorted({each.number for each in stretches if each})
     mine = [set(numbers[share::count]) for share in range(min(count, len(numbers)))]
     return [[each for each in stretches if each.number in some] for some in mine]
 
 
-def _fold_there(settings: StatusSettings, collection: str, stretches: list[Stretch]) -> None:
+def _fold_there(settings: StatusSettings, collection: str, stretches: list[OffsetRange]) -> None:
     """Fold in a process of its own."""
 
     async def fold() -> None:
@@ -150,7 +150,7 @@ def _fold_there(settings: StatusSettings, collection: str, stretches: list[Stret
     asyncio.run(fold())
 
 
-async def _fold(settings: StatusSettings, store: FileStore, stretches: list[Stretch]) -> None:
+async def _fold(settings: StatusSettings, store: FileStore, stretches: list[OffsetRange]) -> None:
     """Fold in this process; what is next comes from Kafka meanwhile."""
     checkpoints = Checkpoints(store)
     projector = Projector(store)

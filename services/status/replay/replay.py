@@ -30,8 +30,8 @@ from rich.progress import (
 from services.status.projector import Projector
 from services.status.replay.checkpoints import Checkpoints
 from services.status.replay.drift import Drift, find_drift
-from services.status.replay.forked_pool import Crew, crew
-from services.status.replay.offset_ranges import Stretch
+from services.status.replay.forked_pool import ForkedPool, forked_pool
+from services.status.replay.offset_ranges import OffsetRange
 from services.status.replay.rebuild import Advance, OnAdvance, rebuild
 from services.status.settings import StatusSettings
 from services.status.store.store import FileStore
@@ -67,7 +67,9 @@ class Tail:
 
     @classmethod
     @asynccontextmanager
-    async def after(cls, folded: Sequence[Stretch], settings: Settings) -> AsyncIterator["Tail"]:
+    async def after(
+        cls, folded: Sequence[OffsetRange], settings: Settings
+    ) -> AsyncIterator["Tail"]:
         """What comes after these stretches."""
         async with open_log(settings, EVENT_TOPICS, client_id="replay") as (consumer, partitions):
             for stretch in folded:
@@ -93,7 +95,7 @@ async def replay(
     settings: StatusSettings,
     *,
     verify_only: bool = False,
-    beside: Crew | None = None,
+    beside: ForkedPool | None = None,
     restart: bool = False,
     on_advance: OnAdvance = lambda _: None,
 ) -> Drift:
@@ -138,7 +140,7 @@ async def show_the_past(
     name: str,
     until: datetime,
     *,
-    beside: Crew | None = None,
+    beside: ForkedPool | None = None,
     restart: bool = False,
     on_advance: OnAdvance = lambda _: None,
 ) -> str:
@@ -250,7 +252,7 @@ def main() -> None:
     collect_seldom()
     try:
         # The bar has a thread of its own, and the crew is to begin without.
-        with crew(arguments.jobs) as beside, _bar() as on_advance:
+        with forked_pool(arguments.jobs) as beside, _bar() as on_advance:
             how = {"beside": beside, "restart": arguments.restart, "on_advance": on_advance}
             if arguments.into:
                 past = show_the_past(settings, arguments.into, arguments.until, **how)

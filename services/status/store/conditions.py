@@ -3,13 +3,13 @@
 from datetime import datetime
 from typing import Any
 
-from services.status.projection.projection import State
+from services.status.projection.projection import FileState
 from services.status.store.name_keys import named
-from services.status.store.query import FIRST, Cursor, Query, Sort
+from services.status.store.query import FIRST, ListCursor, Query, Sort
 from shared.events.events import first_file_id
 
 
-def conditions(query: Query, sort: Sort, after: Cursor | None) -> list[dict[str, Any]]:
+def conditions(query: Query, sort: Sort, after: ListCursor | None) -> list[dict[str, Any]]:
     """What a file of the list must fulfil."""
     wanted: dict[str, Any] = {
         "owner": query.owner,
@@ -19,7 +19,7 @@ def conditions(query: Query, sort: Sort, after: Cursor | None) -> list[dict[str,
     asked = [{field: value} for field, value in wanted.items() if value is not None]
     asked += [] if query.name is None else [named(query.name)]
     # In the order of changes the index is walked once for each status and merged.
-    states = query.status or (set(State) if sort.is_by_change else set())
+    states = query.status or (set(FileState) if sort.is_by_change else set())
     asked += [{"status": {"$in": sorted(states)}}] if states else []
     asked += _range("_id", _first_id(query.created_since), _first_id(query.created_before))
     since = query.updated_since or (FIRST if sort.is_by_change else None)
@@ -38,7 +38,7 @@ def _range(field: str, least: Any, below: Any) -> list[dict[str, Any]]:
     return [{field: {sign: bound}} for sign, bound in bounds.items() if bound is not None]
 
 
-def _behind(cursor: Cursor) -> list[dict[str, Any]]:
+def _behind(cursor: ListCursor) -> list[dict[str, Any]]:
     beyond, not_beyond = ("$lt", "$gte") if cursor.sort.descends else ("$gt", "$lte")
     if not cursor.sort.is_by_change:
         return [{"_id": {beyond: cursor.file_id}}]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
-from services.status.projection.projection import State, Status
+from services.status.projection.projection import FileState, Status
 from services.status.store.access import EVERYTHING, Visibility
 from shared.events.storable import unstorable_text
 
@@ -42,7 +42,7 @@ class Sort(StrEnum):
 class Query:
     """Which files a list is to hold; what is None or empty is left open."""
 
-    status: frozenset[State] = frozenset()
+    status: frozenset[FileState] = frozenset()
     """Any of them."""
     visible_to: Visibility = EVERYTHING
     owner: str | None = None
@@ -59,7 +59,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Cursor:
+class ListCursor:
     """The last file of a page: the next page begins behind its place in the order.
 
     It names a place and no count, so what comes, goes or changes elsewhere moves nothing.
@@ -105,5 +105,5 @@ class Page:
     """One page of a list."""
 
     items: list[Status]
-    next: Cursor | None
+    next: ListCursor | None
     """Where the next page begins; None if this is the last one."""

@@ -24,12 +24,12 @@ from pymongo.errors import (
     PyMongoError,
 )
 
-from services.status.projection.projection import State, Status
+from services.status.projection.projection import FileState, Status
 from services.status.store.access import EVERYTHING, Visibility
 from services.status.store.conditions import conditions
 from services.status.store.indexes import AT_ANY_TIME, BY_CHANGE, INDEXES, OF_ALL
 from services.status.store.name_search import NameSearch
-from services.status.store.query import Cursor, Page, Query, Sort
+from services.status.store.query import ListCursor, Page, Query, Sort
 from services.status.store.stored_documents import (
     UnreadableDocumentError,
     UnstorableError,
@@ -248,7 +248,7 @@ class FileStore:
 
     @translated
     async def find(
-        self, query: Query, *, sort: Sort = Sort.NEWEST_FIRST, limit: int, after: Cursor | None
+        self, query: Query, *, sort: Sort = Sort.NEWEST_FIRST, limit: int, after: ListCursor | None
     ) -> Page:
         """A page of files, without their histories.
 
@@ -278,7 +278,7 @@ class FileStore:
         except ExecutionTimeout as error:
             raise TooWideSearchError from error
         # However few of the page can be read, the next one begins behind it.
-        behind = None if last is None else Cursor.behind(last, sort)
+        behind = None if last is None else ListCursor.behind(last, sort)
         return Page(list(readable(documents[:limit])), behind)
 
     @translated
@@ -287,29 +287,29 @@ class FileStore:
         return await self._names.index_some(limit, older_than=older_than)
 
     @translated
-    async def counts(self, visible_to: Visibility = EVERYTHING) -> dict[State, int]:
+    async def counts(self, visible_to: Visibility = EVERYTHING) -> dict[FileState, int]:
         """How many files have each status, without deleted ones.
 
         Most files are completed: these are what the others leave of all there are.
         """
         if not visible_to.everything:
             return await self.counts_of(Query(visible_to=visible_to))
-        counts: dict[State, int] = {}
-        for state in set(State) - {State.COMPLETED}:
+        counts: dict[FileState, int] = {}
+        for state in set(FileState) - {FileState.COMPLETED}:
             counts[state] = await self._count({"status": state.value})
-        counts[State.COMPLETED] = await self._whole.read() - sum(counts.values())
-        for state in State:
+        counts[FileState.COMPLETED] = await self._whole.read() - sum(counts.values())
+        for state in FileState:
             deleted = await self._count({"status": state.value, "deleted_at": AT_ANY_TIME})
             counts[state] = max(0, counts[state] - deleted)
         return counts
 
     @translated
-    async def counts_of(self, query: Query) -> dict[State, int]:
+    async def counts_of(self, query: Query) -> dict[FileState, int]:
         """How many files of a list have each status."""
         wanted = conditions(query, Sort.NEWEST_FIRST, None)
         return {
             state: await self._count({"$and": [*wanted, {"status": state.value}]})
-            for state in State
+            for state in FileState
         }
 
     async def _count(self, condition: Mapping[str, Any]) -> int:
@@ -320,7 +320,7 @@ class FileStore:
         return int(counted["n"])
 
     @translated
-    async def oldest(self, state: State, visible_to: Visibility = EVERYTHING) -> Status | None:
+    async def oldest(self, state: FileState, visible_to: Visibility = EVERYTHING) -> Status | None:
         """The file of a status that was uploaded before all others."""
         wanted = {"status": state.value, "deleted_at": None, **visible_to.conditions()}
         found = self._files.find(wanted, {"history": 0})
@@ -334,7 +334,7 @@ class FileStore:
         return list(readable([document async for document in found]))
 
     @translated
-    async def to_cancel(self, state: State, limit: int) -> list[Status]:
+    async def to_cancel(self, state: FileState, limit: int) -> list[Status]:
         """Files of a status whose present run somebody wants to stop."""
         wanted = {"cancel_run": {"$gt": 0}, "status": state.value, "deleted_at": None}
         found = self._files.find(wanted).limit(limit)

@@ -20,7 +20,7 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from services.status.commands.publish import SOURCE
 from services.status.live.hub import Hub
 from services.status.projection.history import MAX_HISTORY
-from services.status.projection.projection import State, Status
+from services.status.projection.projection import FileState, Status
 from services.status.store.access import EVERYTHING
 from services.status.webhooks.deliveries import Deliveries, Delivery
 from services.status.webhooks.message import body, headers, message_id
@@ -232,7 +232,7 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
             if (webhook := known.get(event.data.webhook_id)) is not None:
                 await self._deliver(webhook, event)
         elif event is not None:
-            state = State(event.type.removeprefix("file."))
+            state = FileState(event.type.removeprefix("file."))
             asked = [each for each in known.values() if state in each.states]
             status = await self._status_of(event) if asked else None
             if status is not None and not _is_superseded(event, status):

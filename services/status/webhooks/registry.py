@@ -13,7 +13,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
-from services.status.projection.projection import State, Status
+from services.status.projection.projection import FileState, Status
 from services.status.store.access import Visibility
 from shared.auth.sealed import UNSEALED, Seal
 from shared.blobs.bloberrors import BlobMissingError
@@ -52,7 +52,7 @@ class Webhook(BaseModel):
 
     id: str
     url: str
-    states: frozenset[State]
+    states: frozenset[FileState]
     label: str | None
     """`key:value`: of files with this label only."""
     everything: bool
@@ -66,7 +66,7 @@ class Webhook(BaseModel):
 
     @classmethod
     def new(
-        cls, url: str, *, states: frozenset[State], label: str | None, visible_to: Visibility
+        cls, url: str, *, states: frozenset[FileState], label: str | None, visible_to: Visibility
     ) -> Self:
         """A new one, for the files that somebody may see."""
         return cls(

@@ -11,7 +11,7 @@ from services.upload.api.openapi import ACCEPTED_RESPONSE, EXAMPLE_ID, AcceptedF
 from services.upload.body.body import declared_type
 from services.upload.body.labels import PREFIX, read_labels
 from services.upload.body.names import charset, clean_name
-from services.upload.direct_uploads import ADDRESS_LASTS, Deposits, Said
+from services.upload.direct_uploads import ADDRESS_LASTS, DirectUploadRequest, DirectUploads
 from services.upload.intake.accepted import Accepted
 from services.upload.intake.idempotency import read_key
 from shared.events.ids import CanonicalId
@@ -56,7 +56,7 @@ def _state(request: Request) -> api.State:
     return cast("api.State", request.scope["state"])
 
 
-def _deposits(request: Request) -> Deposits:
+def _deposits(request: Request) -> DirectUploads:
     return _state(request)["deposits"]
 
 
@@ -90,7 +90,7 @@ async def begin(
     `WAYBILL_DIRECT` is set.
     """
     deposits = _deposits(request)
-    said = Said(
+    said = DirectUploadRequest(
         name=clean_name(asked.name),
         size=asked.size,
         declared_type=declared_type(asked.content_type),

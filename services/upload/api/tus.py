@@ -13,7 +13,7 @@ from typing import Any, cast
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
-from services.upload.api.uploads import State, Uploader
+from services.upload.api.uploads import AppState, Uploader
 from services.upload.cleanup.sweep import KEPT
 from services.upload.intake.batch import ALLOW_EMPTY
 from services.upload.resumable.appending import ALGORITHMS, Checksum, Incoming
@@ -105,8 +105,8 @@ _BYTES = {
 router = APIRouter(prefix=PATH, tags=["resumable upload"], route_class=_TusRoute)
 
 
-def _state(request: Request) -> State:
-    return cast("State", request.scope["state"])
+def _state(request: Request) -> AppState:
+    return cast("AppState", request.scope["state"])
 
 
 @router.options("", status_code=204, responses=ERROR_RESPONSES)

@@ -13,9 +13,9 @@ from services.upload.api.openapi import (
     AcceptedBatch,
     AcceptedFile,
 )
-from services.upload.direct_uploads import Deposits
+from services.upload.direct_uploads import DirectUploads
 from services.upload.intake.accepted import Accepted, StoredFile
-from services.upload.intake.admission import Desk
+from services.upload.intake.admission import UploadAdmission
 from services.upload.intake.batch import described
 from services.upload.intake.idempotency import read_key
 from services.upload.resumable.resumable import Resumable
@@ -33,14 +33,14 @@ REPLAYED = "Idempotent-Replayed"
 """The header that says that an earlier request with the same `Idempotency-Key` was answered so."""
 
 
-class State(TypedDict):
+class AppState(TypedDict):
     """What the lifespan hands to the requests."""
 
     authenticator: Authenticator
     settings: UploadSettings
-    desk: Desk
+    desk: UploadAdmission
     resumable: Resumable
-    deposits: Deposits
+    deposits: DirectUploads
     outbound: Outbound
     status_url: str
     cors: CorsPolicy
@@ -97,7 +97,7 @@ async def upload(request: Request, asker: Uploader) -> Response:
 
 async def take(request: Request, asker: Principal) -> Response:
     """Take the files of a request in from who may upload, and tell where to follow them."""
-    state = cast("State", request.scope["state"])
+    state = cast("AppState", request.scope["state"])
     accepted = await state["desk"].take(request, asker)
     return answer(accepted, state["status_url"])
 

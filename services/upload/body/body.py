@@ -21,7 +21,7 @@ from services.upload.body.names import (
     parse_header,
 )
 from services.upload.body.splitting import Whole
-from services.upload.coarse_timeouts import Patience
+from services.upload.coarse_timeouts import CoarseTimeouts
 from services.upload.settings import UploadSettings
 from shared.blobs.directory import Read
 from shared.errors import (
@@ -87,7 +87,9 @@ class Body(Protocol):
 class IncomingBody:
     """The files of one request, read once and in order, and the fields that came with them."""
 
-    def __init__(self, request: Request, settings: UploadSettings, patience: Patience) -> None:
+    def __init__(
+        self, request: Request, settings: UploadSettings, patience: CoarseTimeouts
+    ) -> None:
         self._receive = request.receive
         self._settings = settings
         self._patience = patience
@@ -197,7 +199,7 @@ class _Bytes:
         *,
         announced: int | None,
         limit: int,
-        patience: Patience,
+        patience: CoarseTimeouts,
         idle_timeout: float,
         min_rate: float,
     ) -> None:

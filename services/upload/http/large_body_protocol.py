@@ -28,7 +28,7 @@ WAITING = 2
 """Blocks that wait for the application before the client must wait: each of 64 uploads at once may
 have so many."""
 
-LINGER = 0.2
+FLUSH_AFTER = 0.2
 """Seconds after which the application is given what there is of a block: a slow client is judged by
 what came."""
 
@@ -128,7 +128,7 @@ class LargeBody(asyncio.BufferedProtocol):
         while self._has_connection and not self._blocks:
             self._changed.clear()
             try:
-                async with asyncio.timeout(LINGER):
+                async with asyncio.timeout(FLUSH_AFTER):
                     await self._changed.wait()
             except TimeoutError:
                 self._cut()

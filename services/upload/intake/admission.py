@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from starlette.requests import ClientDisconnect, Request
 
 from services.upload.body.body import Body, IncomingBody
-from services.upload.coarse_timeouts import Patience
+from services.upload.coarse_timeouts import CoarseTimeouts
 from services.upload.intake.accepted import Accepted
 from services.upload.intake.intake import Intake
 from services.upload.quotas.usage import Usage, owner_of
@@ -23,7 +23,7 @@ _outcome_counter = functools.cache(UPLOADS.labels)
 """Looking a counter up by its label takes longer than counting."""
 
 
-class Desk:
+class UploadAdmission:
     """Takes uploads, at most `max_uploads` at once."""
 
     def __init__(self, *, settings: UploadSettings, intake: Intake, usage: Usage) -> None:
@@ -31,7 +31,7 @@ class Desk:
         self._intake = intake
         self._in_work = 0
         self._usage = usage
-        self._patience = Patience()
+        self._patience = CoarseTimeouts()
 
     def body_of(self, request: Request) -> IncomingBody:
         """What a request brings."""

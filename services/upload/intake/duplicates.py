@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from services.upload.intake.accepted import Accepted, StoredFile
-from services.upload.kafka_connection import KafkaLink
+from services.upload.kafka_connection import KafkaConnection
 from services.upload.settings import UploadSettings
 from shared.auth.principal import Principal
 from shared.blobs.bloberrors import BlobMissingError
@@ -35,7 +35,9 @@ FIELD = "deduplicate"
 class Duplicates:
     """Finds the earlier file, where that is wanted."""
 
-    def __init__(self, *, settings: UploadSettings, blobs: BlobStore, link: KafkaLink) -> None:
+    def __init__(
+        self, *, settings: UploadSettings, blobs: BlobStore, link: KafkaConnection
+    ) -> None:
         self._mode = settings.deduplicate
         self._blobs = blobs
         self._link = link

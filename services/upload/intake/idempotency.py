@@ -84,7 +84,7 @@ class _Memory:
 _MEMORY = TypeAdapter(_Memory)
 
 
-class Keys:
+class IdempotencyKeys:
     """The keys of requests that were accepted."""
 
     def __init__(self, blobs: BlobStore) -> None:

@@ -18,7 +18,7 @@ from services.upload.body.labels import read_labels
 from services.upload.intake.accepted import Accepted, StoredFile
 from services.upload.intake.batch import ALLOW_EMPTY, ATOMIC, EMPTY, PER_FILE, Batch, is_set
 from services.upload.intake.duplicates import Duplicates
-from services.upload.intake.idempotency import Keys, read_key
+from services.upload.intake.idempotency import IdempotencyKeys, read_key
 from services.upload.intake.outbox import Outbox
 from services.upload.intake.rules import HEAD, accepted_type, check_type
 from services.upload.settings import UploadSettings
@@ -53,7 +53,7 @@ class Intake:
         settings: UploadSettings,
         blobs: BlobStore,
         outbox: Outbox,
-        keys: Keys,
+        keys: IdempotencyKeys,
         duplicates: Duplicates,
     ) -> None:
         self._settings = settings
@@ -104,7 +104,9 @@ class Intake:
         )
         if key is None:
             await self._record(accepted)
-        elif (first := await self._record_once(accepted, Keys.place(key, asker))) is not accepted:
+        elif (
+            first := await self._record_once(accepted, IdempotencyKeys.place(key, asker))
+        ) is not accepted:
             return first
         if deduplicates:
             await self._duplicates.remember(accepted, asker)

@@ -9,8 +9,8 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from services.upload.coarse_timeouts import Patience
-from services.upload.kafka_connection import KafkaLink
+from services.upload.coarse_timeouts import CoarseTimeouts
+from services.upload.kafka_connection import KafkaConnection
 from services.upload.settings import UploadSettings
 from shared.background.supervision import RunningLoop
 from shared.blobs.bloberrors import BlobMissingError
@@ -58,14 +58,19 @@ class Outbox:
     """What waits for Kafka, and the relay that publishes it."""
 
     def __init__(
-        self, *, settings: UploadSettings, blobs: BlobStore, publisher: Publisher, link: KafkaLink
+        self,
+        *,
+        settings: UploadSettings,
+        blobs: BlobStore,
+        publisher: Publisher,
+        link: KafkaConnection,
     ) -> None:
         self._settings = settings
         self._blobs = blobs
         self._publisher = publisher
         self._topic = settings.topic_prefix + UPLOADED.name
         self._link = link
-        self._patience = Patience()
+        self._patience = CoarseTimeouts()
         self._waiting = 0
         self._kept = asyncio.Event()
 

@@ -28,7 +28,7 @@ MAX_RECORDS = 2_000
 """Of one poll: few of them are of files that end badly."""
 
 
-class Endings:
+class OutcomeFollower:
     """Follows the lifecycle of files."""
 
     def __init__(

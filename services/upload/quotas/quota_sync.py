@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
-from services.upload.kafka_connection import KafkaLink
+from services.upload.kafka_connection import KafkaConnection
 from services.upload.quotas.usage import DAY, Usage
 from services.upload.settings import UploadSettings
 from shared.background.supervision import RunningLoop
@@ -34,7 +34,7 @@ MAX_RECORDS = 300
 """Reports that are heard in one go: a millisecond, for which uploads wait."""
 
 
-class Gossip:
+class QuotaSync:
     """Tells the other pods, and listens to them."""
 
     def __init__(
@@ -43,7 +43,7 @@ class Gossip:
         settings: UploadSettings,
         usage: Usage,
         publisher: Publisher,
-        link: KafkaLink,
+        link: KafkaConnection,
     ) -> None:
         self._settings = settings
         self._usage = usage

@@ -11,7 +11,7 @@ MOST_OWNERS = 10_000
 and his bucket is full again."""
 
 
-class Allowance:
+class TokenBucket:
     """Buckets of one kind, one for each owner."""
 
     def __init__(self, *, size: float, seconds: float) -> None:

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ValidationError
 
-from services.upload.quotas.token_bucket import MOST_OWNERS, Allowance
+from services.upload.quotas.token_bucket import MOST_OWNERS, TokenBucket
 from services.upload.settings import UploadSettings
 from shared.auth.principal import Principal
 from shared.errors import AllowanceError
@@ -74,8 +74,8 @@ class Usage:
         clock: Unix seconds, as pods compare them.
         """
         uploads, size = settings.owner_uploads, settings.owner_bytes
-        self._uploads = Allowance(size=uploads, seconds=MINUTE) if uploads else None
-        self._bytes = Allowance(size=size, seconds=DAY) if size else None
+        self._uploads = TokenBucket(size=uploads, seconds=MINUTE) if uploads else None
+        self._bytes = TokenBucket(size=size, seconds=DAY) if size else None
         self._at_once = settings.owner_at_once
         self.is_limited = bool(uploads or size or self._at_once)
         self._clock = clock

@@ -48,7 +48,7 @@ PREFIX = "uploads/"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ticket:
+class UploadInfo:
     """What was said of an upload at its beginning."""
 
     length: int
@@ -69,7 +69,7 @@ class _Final:
     of: tuple[str, ...]
 
 
-_TICKET = TypeAdapter(Ticket)
+_TICKET = TypeAdapter(UploadInfo)
 _FINAL = TypeAdapter(_Final)
 
 
@@ -78,7 +78,7 @@ class Upload:
     """A resumable upload as it stands."""
 
     id: str
-    ticket: Ticket
+    ticket: UploadInfo
     parts: list[str]
     """The keys of its parts, each beginning where the one before ends."""
     offset: int
@@ -157,7 +157,7 @@ class Resumable:
             raise EmptyFileError(EMPTY)
         read_labels(metadata.items())
         upload_id = upload_id or new_file_id()
-        ticket = Ticket(
+        ticket = UploadInfo(
             length=length,
             metadata=metadata,
             tenant=asker.tenant,
@@ -219,7 +219,7 @@ class Resumable:
             del self._turns[upload_id]
             turn.ended.set()
 
-    async def _ticket(self, upload_id: str, asker: Principal) -> Ticket:
+    async def _ticket(self, upload_id: str, asker: Principal) -> UploadInfo:
         if file_id_age(upload_id, datetime.now(UTC)) is None:
             raise UnknownUploadError
         try:

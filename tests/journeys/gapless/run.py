@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from services.status.live.filter import Filter
-from services.status.projection.projection import State
+from services.status.projection.projection import FileState
 from shared.kafka.messaging import create_topics
 from shared.settings import Settings
 from tests.journeys.gapless.checker import Observation, Problem, Truth, check
@@ -188,7 +188,7 @@ def _observer(
         Filter(label=f"group:{group}"),
         Filter(batch_id=f"batch-{group}"),
         Filter(owner=f"owner-{rng.randrange(OWNERS)}"),
-        Filter(batch_id=f"batch-{group}", status=rng.choice((State.PENDING, State.FAILED))),
+        Filter(batch_id=f"batch-{group}", status=rng.choice((FileState.PENDING, FileState.FAILED))),
     ]
     wanted = Filter() if number % 250 == 0 else filters[number % len(filters)]
     over = ("sse", "ws")[number // len(filters) % 2]

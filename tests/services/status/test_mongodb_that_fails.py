@@ -11,7 +11,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import AutoReconnect
 
-from services.status.projection.projection import State
+from services.status.projection.projection import FileState
 from services.status.projector import Projector
 from services.status.store.store import FileStore
 from shared.events.events import StatusEvent, new_file_id
@@ -92,7 +92,7 @@ async def test_the_projector_waits_for_a_mongodb_that_is_away(
         await projecting
     found = await store.get(file_id)
     assert found is not None
-    assert found.status is State.COMPLETED
+    assert found.status is FileState.COMPLETED
     assert len(found.history) == len(STORY)
 
 
@@ -112,7 +112,7 @@ async def test_a_primary_that_steps_down_in_mid_work_loses_no_event(
         await asyncio.sleep(0.1)
         await asyncio.to_thread(replica_set.step_down)
     found = await store.get_many(ids)
-    assert {each.status for each in found.values()} == {State.COMPLETED}
+    assert {each.status for each in found.values()} == {FileState.COMPLETED}
     assert {len(each.history) for each in found.values()} == {len(STORY)}
     assert len(found) == len(ids)
 
@@ -125,14 +125,14 @@ async def test_the_files_are_counted_right_after_mongodb_was_killed(
     store = FileStore(settings.model_copy(update={"mongodb": address}))
     try:
         await store.prepare()
-        assert (await store.counts())[State.COMPLETED] == 0
+        assert (await store.counts())[FileState.COMPLETED] == 0
         for _ in range(3):
             await Projector(store).project(records(new_file_id(), *STORY))
-        assert (await store.counts())[State.COMPLETED] == 3
+        assert (await store.counts())[FileState.COMPLETED] == 3
         child.finish(time.monotonic())  # SIGKILL: it forgets how many documents it had.
         child = child.again()
         wait_for_mongodb(child, address)
-        assert (await store.counts())[State.COMPLETED] == 3
+        assert (await store.counts())[FileState.COMPLETED] == 3
     finally:
         store.close()
         child.finish(time.monotonic())

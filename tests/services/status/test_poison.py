@@ -8,7 +8,7 @@ import httpx
 import pytest
 from pymongo import MongoClient
 
-from services.status.projection.projection import State, Status, fold
+from services.status.projection.projection import FileState, Status, fold
 from services.status.projector import Projector
 from services.status.replay.drift import find_drift
 from services.status.replay.replay import replay
@@ -95,9 +95,9 @@ async def test_of_a_file_that_is_too_large_as_much_as_can_be_is_stored_and_its_n
         batch += records(each, uploaded(), completed())
     await projector.project(batch)
     found = await store.get_many([*neighbors, large])
-    assert {found[each].status for each in neighbors} == {State.COMPLETED}
+    assert {found[each].status for each in neighbors} == {FileState.COMPLETED}
     # Its end is told although some lines before it did not fit.
-    assert found[large].status is State.COMPLETED
+    assert found[large].status is FileState.COMPLETED
     dead = [offset for _, _, offset, _ in letters.places]
     assert dead
     assert dead == list(range(dead[0], 21))
@@ -107,7 +107,7 @@ async def test_of_a_file_that_is_too_large_as_much_as_can_be_is_stored_and_its_n
     # To do the same again, as after a restart, does no harm.
     await Projector(store).project(batch)
     again = await store.get_many([*neighbors, large])
-    assert again[large].status is State.COMPLETED
+    assert again[large].status is FileState.COMPLETED
     assert {each: again[each] for each in neighbors} == {each: found[each] for each in neighbors}
 
 
@@ -127,8 +127,8 @@ async def test_what_cannot_be_folded_is_put_aside_and_the_rest_of_its_file_goes_
         + records(neighbor, uploaded(), processing())
     )
     found = await store.get_many([file_id, neighbor])
-    assert found[file_id].status is State.COMPLETED
-    assert found[neighbor].status is State.PROCESSING
+    assert found[file_id].status is FileState.COMPLETED
+    assert found[neighbor].status is FileState.PROCESSING
     assert letters.places == [("file.lifecycle", 0, 2, "unstorable")]
     assert "ZeroDivisionError: nobody foresaw it" in letters.written[0].data.reason
 
@@ -151,7 +151,7 @@ async def test_a_document_that_cannot_be_read_holds_up_no_other_and_is_folded_an
     assert letters.places == [("file.lifecycle", 0, 2, "unstorable")]
     assert "cannot be read" in letters.written[0].data.reason
     found = await store.get_many([broken, sound])
-    assert {each: status.status for each, status in found.items()} == {sound: State.COMPLETED}
+    assert {each: status.status for each, status in found.items()} == {sound: FileState.COMPLETED}
     shadow = store.sibling("files_shadow")
     for file_id in (broken, sound):
         await Projector(shadow).project(records(file_id, *story, completed()))
@@ -162,7 +162,7 @@ async def test_a_document_that_cannot_be_read_holds_up_no_other_and_is_folded_an
     drift = await find_drift(store, shadow, nothing_comes, mend=True)
     shadow.close()
     assert list(drift.named) == [broken]
-    assert (await store.get_many([broken]))[broken].status is State.COMPLETED
+    assert (await store.get_many([broken]))[broken].status is FileState.COMPLETED
 
 
 async def test_an_error_that_nobody_foresaw_is_told_and_no_later_batch_passes_it(

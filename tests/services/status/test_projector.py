@@ -9,7 +9,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.fetch import FetchRequest
 
-from services.status.projection.projection import State, Status, fold
+from services.status.projection.projection import FileState, Status, fold
 from services.status.projector import ConsumingEndedError, Projector
 from services.status.store.store import FileStore
 from shared.events.events import new_file_id
@@ -44,7 +44,7 @@ async def test_a_document_that_was_removed_by_hand_comes_back_with_the_next_even
     await projector.project(records(file_id, progressed(), first=2))
     found = await store.get(file_id)
     assert found is not None
-    assert found.status is State.PROCESSING
+    assert found.status is FileState.PROCESSING
 
 
 @asynccontextmanager

@@ -17,10 +17,10 @@ from typing import Any
 from services.upload.app import create_app
 from services.upload.body.body import _Bytes
 from services.upload.http.large_body_protocol import LargeBodies
-from services.upload.intake.idempotency import Keys
+from services.upload.intake.idempotency import IdempotencyKeys
 from services.upload.intake.outbox import Outbox
 from services.upload.settings import UploadSettings
-from shared.blobs.blob_writer_client import Dictation
+from shared.blobs.blob_writer_client import BlobWriterClient
 from shared.blobs.blobs import BlobStore
 from shared.blobs.directory import Directory
 from shared.blobs.files import Piece, StagedFile
@@ -98,13 +98,13 @@ STEPS: dict[str, Patch] = {
     "its event is in Kafka": after(Publisher, "publish"),
     "its event is about to go to the outbox": without_kafka(before(Outbox, "_keep")),
     "its event is in the outbox": without_kafka(after(Outbox, "_keep")),
-    "its key is remembered": after(Keys, "settle"),
-    "its key is about to be settled": before(Keys, "published"),
+    "its key is remembered": after(IdempotencyKeys, "settle"),
+    "its key is about to be settled": before(IdempotencyKeys, "published"),
 }
 
 
 WITH_SCRIBE: dict[str, Patch] = {
-    "it is on its way to the scribe": after(Dictation, "take"),
+    "it is on its way to the scribe": after(BlobWriterClient, "take"),
     **{
         step: patch
         for step, patch in STEPS.items()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.status.projection.projection import State
+from services.status.projection.projection import FileState
 from services.status.store.access import Visibility
 from services.status.webhooks.registry import Webhook, Webhooks
 from shared.auth.accesserrors import InvalidTokenError
@@ -146,7 +146,7 @@ async def test_a_key_without_a_seal_can_be_revoked(blobs: BlobStore) -> None:
 async def test_a_webhook_that_a_stranger_wrote_is_none(blobs: BlobStore) -> None:
     everything = Visibility(everything=True, tenant=None, owner=None)
     mine, theirs = (
-        Webhook.new(url, states=frozenset(State), label=None, visible_to=everything)
+        Webhook.new(url, states=frozenset(FileState), label=None, visible_to=everything)
         for url in ("https://ours.example/", "https://theirs.example/")
     )
     await Webhooks(blobs, seal=SEAL).add(mine)

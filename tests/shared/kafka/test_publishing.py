@@ -13,7 +13,7 @@ from shared.kafka.publishing import CROWD, Publisher
 from shared.settings import Settings
 from tests.support.builders import about, uploaded
 
-LINGER = 2.0
+FLUSH_AFTER = 2.0
 
 
 async def test_an_event_in_a_crowd_waits_for_more_and_a_lone_one_does_not(
@@ -21,8 +21,8 @@ async def test_an_event_in_a_crowd_waits_for_more_and_a_lone_one_does_not(
 ) -> None:
     monkeypatch.setattr(publishing, "CROWD_SECONDS", 60.0)
     await create_topics(settings)
-    async with Publisher(settings, client_id="test", crowd_linger=LINGER) as publisher:
-        await asyncio.sleep(LINGER - time.monotonic() % LINGER)  # A linger begins now.
+    async with Publisher(settings, client_id="test", crowd_linger=FLUSH_AFTER) as publisher:
+        await asyncio.sleep(FLUSH_AFTER - time.monotonic() % FLUSH_AFTER)  # A linger begins now.
         for _ in range(CROWD):
             await publisher.publish(about(new_file_id(), uploaded()))
         one_more = asyncio.create_task(publisher.publish(about(new_file_id(), uploaded())))

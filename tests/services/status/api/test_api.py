@@ -10,7 +10,7 @@ import httpx
 
 from services.status.app import create_app
 from services.status.settings import StatusSettings
-from services.status.store.query import Cursor, Sort
+from services.status.store.query import ListCursor, Sort
 from shared.blobs.blobs import open_blob_store
 from shared.blobs.places import source_key
 from shared.events.events import FileDead, new_file_id
@@ -265,7 +265,7 @@ BAD_PARAMETERS: list[tuple[dict[str, Any], str]] = [
     ({"updated_before": "yesterday"}, "updated_before"),
     ({"cursor": "WyJ4Il0"}, "start from the first page"),
     ({"cursor": "ä"}, "start from the first page"),
-    ({"cursor": Cursor(Sort.OLDEST_FIRST, "x", None).to_text()}, "belongs to sort=created"),
+    ({"cursor": ListCursor(Sort.OLDEST_FIRST, "x", None).to_text()}, "belongs to sort=created"),
     ({"fields": "name,place"}, "no 'place'; it has attempt, "),
 ]
 

@@ -7,7 +7,7 @@ import pytest
 
 from services.processor.settings import ProcessorSettings
 from services.status.commands.cancellation import ended
-from services.status.projection.projection import State, Status, fold
+from services.status.projection.projection import FileState, Status, fold
 from shared.blobs.blobs import open_blob_store
 from shared.events.events import FileCancelled, FileCancelRequested, StatusEvent, new_file_id
 from shared.events.topics import CONTROL, LIFECYCLE
@@ -141,4 +141,4 @@ def test_of_two_ends_at_the_same_moment_every_reader_takes_the_first_in_the_log(
             assert status is not None
             first = next(event for event in order if event is not begun)
             is_cancelled = isinstance(first, FileCancelled)
-            assert status.status is (State.CANCELLED if is_cancelled else State.COMPLETED)
+            assert status.status is (FileState.CANCELLED if is_cancelled else FileState.COMPLETED)

@@ -7,7 +7,7 @@ import pytest
 
 from services.status.live.cursor import TOPICS, Partition
 from services.status.live.overlay import Observed, Overlay
-from services.status.projection.projection import State, Status, fold
+from services.status.projection.projection import FileState, Status, fold
 from services.status.store.access import Visibility
 from shared.events.events import StatusEvent, new_file_id, utc_now
 from shared.events.topics import LIFECYCLE, UPLOADED
@@ -29,7 +29,7 @@ def an_overlay(began_ago: float = 60.0) -> Overlay:
     return overlay
 
 
-def states(overlay: Overlay, events: Sequence[Observed], *, away: bool = True) -> list[State]:
+def states(overlay: Overlay, events: Sequence[Observed], *, away: bool = True) -> list[FileState]:
     """The states that these events lead to while MongoDB does not answer."""
     unread = overlay.unheld({each.event.subject for each in events}) if away else set()
     told = overlay.fold(events, {}, overdue=[], read={}, now=0.0, unread=unread)
@@ -38,9 +38,9 @@ def states(overlay: Overlay, events: Sequence[Observed], *, away: bool = True) -
 
 def test_a_file_that_is_uploaded_meanwhile_is_told_from_beginning_to_end() -> None:
     overlay, file_id = an_overlay(), new_file_id()
-    assert states(overlay, [observed(file_id, uploaded(), UPLOADS, 10)]) == [State.PENDING]
-    assert states(overlay, [observed(file_id, processing(), ENDS, 100)]) == [State.PROCESSING]
-    assert states(overlay, [observed(file_id, completed(), ENDS, 101)]) == [State.COMPLETED]
+    assert states(overlay, [observed(file_id, uploaded(), UPLOADS, 10)]) == [FileState.PENDING]
+    assert states(overlay, [observed(file_id, processing(), ENDS, 100)]) == [FileState.PROCESSING]
+    assert states(overlay, [observed(file_id, completed(), ENDS, 101)]) == [FileState.COMPLETED]
     assert overlay.set_aside == 0
 
 
@@ -48,7 +48,7 @@ def test_a_lifecycle_that_is_read_before_the_upload_is_told_with_it() -> None:
     overlay, file_id = an_overlay(), new_file_id()
     assert states(overlay, [observed(file_id, processing(), ENDS, 100)]) == []
     told = states(overlay, [observed(file_id, uploaded(), UPLOADS, 10)])
-    assert told == [State.PENDING, State.PROCESSING]
+    assert told == [FileState.PENDING, FileState.PROCESSING]
     assert overlay.set_aside == 0
 
 
@@ -66,7 +66,7 @@ def test_events_of_a_file_that_is_not_known_are_set_aside_and_told_with_its_docu
     document = fold(None, [(about(file_id, uploaded()), 5)])
     assert document is not None
     told = overlay.recall([file_id], {file_id: document}, 1.0)
-    assert [each.status.status for each in told] == [State.PROCESSING, State.COMPLETED]
+    assert [each.status.status for each in told] == [FileState.PROCESSING, FileState.COMPLETED]
     assert overlay.cursor()[ENDS] == 102
     assert overlay.unread(10) == []
 
@@ -78,11 +78,11 @@ def test_a_document_that_is_ahead_when_mongodb_is_back_leads_to_no_gap() -> None
     document = fold(None, [(about(file_id, event), offset) for event, offset in story])
     assert document is not None
     told = overlay.recall([file_id], {file_id: document}, 1.0)
-    assert [each.status.status for each in told] == [State.PROCESSING]
+    assert [each.status.status for each in told] == [FileState.PROCESSING]
     told_after = overlay.fold(
         [observed(file_id, completed(), ENDS, 101)], {}, overdue=[], read={}, now=2.0
     )
-    assert [each.status.status for each in told_after] == [State.COMPLETED]
+    assert [each.status.status for each in told_after] == [FileState.COMPLETED]
 
 
 def test_what_comes_once_mongodb_answers_brings_what_was_set_aside_before_it() -> None:
@@ -97,7 +97,7 @@ def test_what_comes_once_mongodb_answers_brings_what_was_set_aside_before_it() -
         read={},
         now=2.0,
     )
-    assert [each.status.status for each in told] == [State.PROCESSING, State.COMPLETED]
+    assert [each.status.status for each in told] == [FileState.PROCESSING, FileState.COMPLETED]
 
 
 def test_an_upload_that_is_older_than_the_tail_may_be_a_repeat_and_is_set_aside() -> None:
@@ -161,7 +161,7 @@ def test_an_upload_that_comes_with_mongodb_away_frees_an_event_that_is_overdue()
     late = overlay.overdue(10.0, at_end=True)
     upload = [observed(file_id, uploaded(), UPLOADS, 10)]
     told = overlay.fold(upload, {}, overdue=late, read={}, now=10.0, unread={file_id})
-    assert [each.status.status for each in told] == [State.PENDING, State.PROCESSING]
+    assert [each.status.status for each in told] == [FileState.PENDING, FileState.PROCESSING]
 
 
 def test_a_repeat_of_the_upload_of_a_file_that_was_dropped_is_set_aside(

@@ -14,7 +14,7 @@ from services.status.live.document_reader import MAX_UNSTORED
 from services.status.live.filter import Filter
 from services.status.live.hub import Hub
 from services.status.live.overlay import Observed
-from services.status.projection.projection import State, Status, fold
+from services.status.projection.projection import FileState, Status, fold
 from services.status.store.access import EVERYTHING
 from shared.errors import MongoUnavailableError, UnknownFileError
 from shared.events.events import first_file_id, new_file_id, utc_now
@@ -97,7 +97,7 @@ async def test_a_young_id_is_known_once_the_tail_brings_it(answer: Answer) -> No
     assert not finding.done()
     await bring(hub, file_id)
     async with asyncio.timeout(20):
-        assert (await finding).status.status is State.PENDING
+        assert (await finding).status.status is FileState.PENDING
 
 
 async def test_a_young_id_that_nothing_brings_is_answered_by_what_is_away(
@@ -133,7 +133,7 @@ async def test_a_batch_of_which_the_tail_brings_every_upload_is_counted() -> Non
     await store.asked.wait()
     await bring(hub, *members, batch_id=batch_id)
     async with asyncio.timeout(20):
-        assert (await reading).files[State.PENDING] == 3
+        assert (await reading).files[FileState.PENDING] == 3
 
 
 async def test_a_stream_of_a_young_id_begins_and_tells_it_once_the_tail_brings_it() -> None:

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from services.status.monitoring.queue_stats import Look, Traffic
-from services.status.projection.projection import State, Status, fold
+from services.status.monitoring.queue_stats import QueueStats, Sample
+from services.status.projection.projection import FileState, Status, fold
 from shared.events.events import StatusEvent
 from tests.support.builders import START, at, processing, retrying, uploaded
 
@@ -14,13 +14,16 @@ EPOCH = START.timestamp()
 
 def look(
     seconds: float, *, arrived: int, pending: int, retrying: int = 0, processing: int = 2
-) -> Look:
-    files = dict.fromkeys(State, 0) | {State.PENDING: pending, State.PROCESSING: processing}
-    return Look(at=EPOCH + seconds, arrived=arrived, retrying=retrying, files=files)
+) -> Sample:
+    files = dict.fromkeys(FileState, 0) | {
+        FileState.PENDING: pending,
+        FileState.PROCESSING: processing,
+    }
+    return Sample(at=EPOCH + seconds, arrived=arrived, retrying=retrying, files=files)
 
 
-def traffic_of(looks: Iterable[Look]) -> Traffic:
-    traffic = Traffic()
+def traffic_of(looks: Iterable[Sample]) -> QueueStats:
+    traffic = QueueStats()
     for each in looks:
         traffic.note(each)
     return traffic
@@ -83,7 +86,7 @@ def test_a_queue_that_was_empty_a_moment_ago_does_not_make_one_wait() -> None:
 
 def test_old_counts_tell_nothing() -> None:
     assert traffic_of(BUSY).place(file_of(uploaded(time=1)), at(41)) is None
-    assert Traffic().place(file_of(uploaded(time=1)), at(1)) is None
+    assert QueueStats().place(file_of(uploaded(time=1)), at(1)) is None
 
 
 def test_the_looks_of_an_hour_are_kept_and_no_more() -> None:

@@ -3,7 +3,7 @@
 from itertools import permutations
 
 from services.status.projection.history import HistoryEntry, with_durations
-from services.status.projection.projection import State, fold
+from services.status.projection.projection import FileState, fold
 from shared.events.events import StatusEvent
 from tests.support.builders import (
     START,
@@ -79,7 +79,7 @@ def test_what_a_lost_attempt_tells_after_the_end_is_marked_in_whatever_order_it_
     for order in permutations(range(len(log))):
         status = fold(None, [(uploaded(), 0), *((log[at], at) for at in order)])
         assert status is not None
-        assert status.status is State.COMPLETED
+        assert status.status is FileState.COMPLETED
         assert status.attempt == 2
         assert told(status.history) == [
             "uploaded 1.None",
@@ -104,7 +104,7 @@ def test_a_lost_attempt_that_ends_first_decides_and_the_later_end_is_marked() ->
     ]
     status = fold(None, [(event, offset) for offset, event in enumerate(log)])
     assert status is not None
-    assert (status.status, status.attempt) == (State.COMPLETED, 1)
+    assert (status.status, status.attempt) == (FileState.COMPLETED, 1)
     assert told(status.history) == [
         "uploaded 1.None",
         "processing 1.1",

@@ -4,7 +4,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from services.status.projection.history import MAX_HISTORY
-from services.status.projection.projection import State, Status, apply, fold
+from services.status.projection.projection import FileState, Status, apply, fold
 from services.status.projection.shares import readers
 from shared.events.events import EventType, FileCancelRequested, StatusEvent
 from shared.events.facts import reader_key
@@ -35,14 +35,14 @@ def folded(*events: StatusEvent) -> Status:
 
 def test_an_uploaded_file_is_pending_and_carries_its_facts() -> None:
     status = folded(uploaded())
-    assert (status.status, status.phase, status.attempt) == (State.PENDING, "queued", 0)
+    assert (status.status, status.phase, status.attempt) == (FileState.PENDING, "queued", 0)
     assert (status.name, status.owner, status.size) == ("report.pdf", "ada", 1234)
     assert status.created_at == status.updated_at == at(0)
 
 
 def test_progress_shows_the_phase_and_the_percentage() -> None:
     status = folded(uploaded(), processing(), progressed(done=1, total=4))
-    assert (status.status, status.phase) == (State.PROCESSING, "extracting")
+    assert (status.status, status.phase) == (FileState.PROCESSING, "extracting")
     assert status.progress is not None
     assert status.progress.percent == 25
 
@@ -56,7 +56,7 @@ def test_the_furthest_progress_is_shown_whichever_came_last() -> None:
 
 def test_a_file_that_waits_for_a_retry_is_pending_with_its_reason_and_its_time() -> None:
     status = folded(uploaded(), processing(), retrying(time=3))
-    assert status.status is State.PENDING
+    assert status.status is FileState.PENDING
     assert status.error == ERROR
     assert status.next_attempt_at == at(8)
     assert (status.attempt, status.max_attempts) == (1, 3)
@@ -64,13 +64,13 @@ def test_a_file_that_waits_for_a_retry_is_pending_with_its_reason_and_its_time()
 
 def test_the_next_attempt_clears_the_error_of_the_last_one() -> None:
     status = folded(uploaded(), processing(), retrying(), processing(2))
-    assert (status.status, status.attempt, status.error) == (State.PROCESSING, 2, None)
+    assert (status.status, status.attempt, status.error) == (FileState.PROCESSING, 2, None)
     assert status.next_attempt_at is None
 
 
 def test_a_completed_file_has_its_result_and_its_times() -> None:
     status = folded(uploaded(), processing(time=1), completed(time=9))
-    assert status.status is State.COMPLETED
+    assert status.status is FileState.COMPLETED
     assert status.result is not None
     assert status.result.statistics == {"pages": 2}
     assert (status.started_at, status.finished_at) == (at(1), at(9))
@@ -80,9 +80,9 @@ def test_a_completed_file_has_its_result_and_its_times() -> None:
 
 def test_the_first_outcome_of_a_run_in_the_log_is_the_outcome() -> None:
     zombie_late = folded(uploaded(), processing(), processing(2), failed(2), completed(1))
-    assert zombie_late.status is State.FAILED
+    assert zombie_late.status is FileState.FAILED
     work_again_after_the_outcome = folded(uploaded(), processing(), completed(1), processing(2))
-    assert work_again_after_the_outcome.status is State.COMPLETED
+    assert work_again_after_the_outcome.status is FileState.COMPLETED
     assert work_again_after_the_outcome.attempt == 1
 
 
@@ -90,7 +90,7 @@ def test_a_new_run_starts_over_and_keeps_the_history() -> None:
     status = folded(
         uploaded(), processing(time=1), failed(), requeued(), processing(run=2, time=60)
     )
-    assert (status.status, status.run, status.error) == (State.PROCESSING, 2, None)
+    assert (status.status, status.run, status.error) == (FileState.PROCESSING, 2, None)
     assert (status.created_at, status.started_at) == (at(0), at(60))
     assert [line.type for line in status.history] == [
         EventType.UPLOADED,
@@ -109,19 +109,19 @@ def test_a_deleted_file_keeps_no_personal_data_even_if_its_upload_is_seen_later(
 
 def test_a_file_is_cancelling_from_the_request_to_its_end() -> None:
     asked = folded(uploaded(), processing(), cancel_requested(), progressed())
-    assert (asked.status, asked.phase) == (State.PROCESSING, "cancelling")
+    assert (asked.status, asked.phase) == (FileState.PROCESSING, "cancelling")
     assert asked.progress is not None
     assert [line.type for line in asked.history] == [EventType.UPLOADED, EventType.PROCESSING]
     ended = folded(uploaded(), processing(), cancelled(), cancel_requested())
-    assert (ended.status, ended.phase) == (State.CANCELLED, "cancelled")
+    assert (ended.status, ended.phase) == (FileState.CANCELLED, "cancelled")
     assert ended == folded(uploaded(), processing(), cancelled())
 
 
 def test_a_request_concerns_its_own_run_only() -> None:
     again = folded(uploaded(), cancel_requested(1), cancelled(), requeued(2))
-    assert (again.status, again.phase) == (State.PENDING, "queued")
+    assert (again.status, again.phase) == (FileState.PENDING, "queued")
     early = folded(uploaded(), cancel_requested(2), failed())
-    assert (early.status, early.phase) == (State.FAILED, "failed")
+    assert (early.status, early.phase) == (FileState.FAILED, "failed")
     late = folded(uploaded(), cancel_requested(2), failed(), requeued(2), processing(run=2))
     assert late.phase == "cancelling"
 

@@ -5,8 +5,8 @@ import asyncio
 import httpx
 import pytest
 
-from services.status.monitoring.queue_stats import Look, Traffic
-from services.status.projection.projection import State
+from services.status.monitoring.queue_stats import QueueStats, Sample
+from services.status.projection.projection import FileState
 from services.status.replay.auditor import Auditor
 from services.status.replay.refold import Refolder
 from services.status.replay.replay import replay
@@ -50,7 +50,7 @@ async def test_documents_that_are_not_what_the_log_says_are_found(
     await publish(publisher, lost, uploaded(), processing(), failed())
     await publish(publisher, under_way, uploaded(), processing())
     await replay(status_settings)
-    auditor = Auditor(status_settings, store, Traffic())
+    auditor = Auditor(status_settings, store, QueueStats())
     await audit_all(auditor)
     assert (auditor.findings.compared, list(auditor.findings.drifted)) == (5, [])
 
@@ -60,7 +60,7 @@ async def test_documents_that_are_not_what_the_log_says_are_found(
         await store.save([(read, read.model_copy(update=facts))])
 
     await change(forged, name="forged.pdf", size=1)
-    await change(behind, status=State.PROCESSING, result=None, finished_at=None)
+    await change(behind, status=FileState.PROCESSING, result=None, finished_at=None)
     await store._files.delete_one({"_id": lost})
     monkeypatch.setattr("services.status.replay.auditor.SETTLING", 0.01)
     before = [audited(outcome) for outcome in ("equal", "different", "missing")]
@@ -89,14 +89,14 @@ async def test_what_has_drifted_is_folded_anew_and_put_right(
     right = await store.get_many(ids)
     monkeypatch.setattr("services.status.replay.auditor.SETTLING", 0.01)
     auditor = Auditor(
-        status_settings, store, Traffic(), Refolder(status_settings, store, publisher)
+        status_settings, store, QueueStats(), Refolder(status_settings, store, publisher)
     )
     await audit_all(auditor)
     assert (auditor.findings.mended, list(auditor.findings.drifted)) == (0, [])
     for file_id in (forged, again):
         changed = right[file_id].model_copy(update={"name": "forged.pdf"})
         await store.save([(right[file_id], changed)])
-    began = right[behind].model_copy(update={"status": State.PROCESSING, "result": None})
+    began = right[behind].model_copy(update={"status": FileState.PROCESSING, "result": None})
     await store.save([(right[behind], began)])
     await store._files.delete_one({"_id": lost})
     await store._files.update_one({"_id": broken}, {"$set": {"status": "nonsense"}})
@@ -128,7 +128,7 @@ async def test_an_upload_by_a_clock_that_is_ahead_is_no_drift_and_is_mended(
     assert right is not None
     monkeypatch.setattr("services.status.replay.auditor.SETTLING", 0.01)
     auditor = Auditor(
-        status_settings, store, Traffic(), Refolder(status_settings, store, publisher)
+        status_settings, store, QueueStats(), Refolder(status_settings, store, publisher)
     )
     await auditor.audit(partition_of_key(file_id))
     assert (auditor.findings.compared, list(auditor.findings.drifted)) == (1, [])
@@ -148,13 +148,13 @@ async def test_what_cannot_be_stored_is_put_aside_once_by_whoever_mends(
     await publish(publisher, file_id, uploaded(), *long_story(20, size=900_000), completed(21))
     monkeypatch.setattr("services.status.replay.auditor.SETTLING", 0.01)
     auditor = Auditor(
-        status_settings, store, Traffic(), Refolder(status_settings, store, publisher)
+        status_settings, store, QueueStats(), Refolder(status_settings, store, publisher)
     )
     for _ in range(2):
         await auditor.audit(partition_of_key(file_id))
     found = await store.get(file_id)
     assert found is not None
-    assert found.status is State.COMPLETED
+    assert found.status is FileState.COMPLETED
     # The projector has skipped this file, as far as anybody knows: what did not fit is told once.
     letters = await consume(status_settings, DEAD, 21 - (len(found.history) - 1))
     assert {letter.file_id for letter in letters} == {file_id}
@@ -170,11 +170,11 @@ async def test_files_that_do_not_go_on_are_listed_longest_silent_first(
     await publish(publisher, long, uploaded(), processing(time_limit=1e9))
     await publish(publisher, ended, uploaded(), processing(), completed())
     await replay(status_settings)
-    traffic = Traffic()
+    traffic = QueueStats()
     now = utc_now().timestamp()
     for ago in (40, 0):
-        counts = dict.fromkeys(State, 0) | {State.PENDING: 1}
-        traffic.note(Look(at=now - ago, arrived=3, retrying=0, files=counts))
+        counts = dict.fromkeys(FileState, 0) | {FileState.PENDING: 1}
+        traffic.note(Sample(at=now - ago, arrived=3, retrying=0, files=counts))
     found = await Auditor(status_settings, store, traffic).stuck()
     assert [file.file_id for file in found] == [waiting, abandoned]
     assert "no processor runs" in found[0].reason

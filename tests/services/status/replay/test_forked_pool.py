@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from services.status.replay.forked_pool import crew
+from services.status.replay.forked_pool import forked_pool
 
 WAITING = """
 import os, time
@@ -26,5 +26,5 @@ def test_a_crew_ends_when_the_process_that_forked_it_is_killed() -> None:
 
 
 def test_one_process_has_no_crew() -> None:
-    with crew(1) as beside:
+    with forked_pool(1) as beside:
         assert beside is None

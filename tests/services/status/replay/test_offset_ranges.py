@@ -6,7 +6,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from services.status.replay import offset_ranges as stretches
-from services.status.replay.offset_ranges import Stretch, read, whole_log
+from services.status.replay.offset_ranges import OffsetRange, read, whole_log
 from services.status.settings import StatusSettings
 from shared.events.events import new_file_id
 from shared.events.topics import LIFECYCLE
@@ -66,7 +66,7 @@ async def test_a_stretch_is_read_whole_where_offsets_have_no_record(
         await producer.stop()
     for begin, offsets in ((0, [0, 2]), (1, [2]), (3, [])):
         async with asyncio.timeout(10):
-            read_from = read(status_settings, [Stretch(topic, 0, begin, 4)])
+            read_from = read(status_settings, [OffsetRange(topic, 0, begin, 4)])
             (block,) = [block async for block in read_from]
         assert [record.offset for record in block.records] == offsets
         assert not block.rest

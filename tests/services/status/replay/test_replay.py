@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.status.projection.projection import State
+from services.status.projection.projection import FileState
 from services.status.replay import offset_ranges as stretches
 from services.status.replay.checkpoints import Checkpoints
 from services.status.replay.rebuild import Advance
@@ -158,7 +158,7 @@ async def test_a_replay_that_was_killed_goes_on_where_it_stopped(
     assert 0 < advances[0].resumed < advances[0].total
     assert advances[-1].done == advances[-1].total == 40
     assert (await replay(status_settings, verify_only=True)).files == 0
-    assert {status.status async for status in store.scan()} == {State.COMPLETED}
+    assert {status.status async for status in store.scan()} == {FileState.COMPLETED}
 
 
 async def test_the_past_is_shown_in_a_collection_of_its_own(
@@ -175,7 +175,7 @@ async def test_the_past_is_shown_in_a_collection_of_its_own(
         status_settings, collection=await show_the_past(status_settings, "noon", until=then)
     )
     assert [(each.file_id, each.status) async for each in past.scan()] == [
-        (file_id, State.PROCESSING)
+        (file_id, FileState.PROCESSING)
     ]
     past.close()
 
@@ -188,7 +188,7 @@ async def test_readers_see_no_file_missing_and_no_step_back_while_a_replay_mends
 ) -> None:
     ids = await processed_files(publisher, 30)
     async with asyncio.timeout(20):
-        while [status.status async for status in store.scan()] != [State.COMPLETED] * len(ids):
+        while [status.status async for status in store.scan()] != [FileState.COMPLETED] * len(ids):
             await asyncio.sleep(0.05)
     for status in [status async for status in store.scan()]:
         await store.save([(status, status.model_copy(update={"name": "forged.pdf"}))])

@@ -25,7 +25,7 @@ from services.status.store.name_keys import (
     windows,
 )
 from services.status.store.name_keys import by_keys as condition_of
-from services.status.store.query import Cursor, Query, Sort
+from services.status.store.query import ListCursor, Query, Sort
 from services.status.store.store import FileStore
 from shared.events.events import StatusEvent, new_file_id
 from shared.settings import Settings
@@ -100,7 +100,7 @@ async def names(store: FileStore, part: str, **asked: Any) -> list[str | None]:
         found += [status.name for status in page.items]
         if page.next is None:
             return found
-        after = Cursor.from_text(page.next.to_text())
+        after = ListCursor.from_text(page.next.to_text())
 
 
 @pytest.fixture(params=["few", "many"])

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 
-from services.status.projection.projection import State, Status, fold
+from services.status.projection.projection import FileState, Status, fold
 from services.status.store.access import EVERYTHING, Visibility
-from services.status.store.query import Cursor, Query, Sort
+from services.status.store.query import ListCursor, Query, Sort
 from services.status.store.store import FileStore
 from shared.events.events import StatusEvent, new_file_id
 from shared.settings import Settings
@@ -24,7 +24,7 @@ from tests.support.builders import about, at, completed, processing, shared, upl
 FILES = 60
 
 FILTERS: dict[str, Any] = {
-    "status": frozenset({State.COMPLETED}),
+    "status": frozenset({FileState.COMPLETED}),
     "visible_to": Visibility(tenant="acme"),
     "owner": "owner1",
     "batch_id": "batch1",
@@ -91,7 +91,7 @@ async def test_every_query_walks_an_index_in_order(
     )
     for seen in everybody:
         await store.counts(seen)
-        await store.oldest(State.PENDING, seen)
+        await store.oldest(FileState.PENDING, seen)
     names = [field.name for field in fields(Query)]
     several = [chosen for count in (0, 1, 2, len(names)) for chosen in combinations(names, count)]
     for sort in Sort:
@@ -127,5 +127,5 @@ async def test_a_query_without_an_index_would_be_noticed(
     assert "'sort': {'size': 1}" in sort
 
 
-def _behind(status: Status, sort: Sort) -> Cursor:
-    return Cursor(sort, status.file_id, status.updated_at if sort.is_by_change else None)
+def _behind(status: Status, sort: Sort) -> ListCursor:
+    return ListCursor(sort, status.file_id, status.updated_at if sort.is_by_change else None)

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from services.status.projection.projection import State, Status, fold
+from services.status.projection.projection import FileState, Status, fold
 from services.status.store.indexes import INDEXES
-from services.status.store.query import Cursor, Query, Sort
+from services.status.store.query import ListCursor, Query, Sort
 from services.status.store.store import FileStore
 from shared.errors import MongoUnavailableError, TooWideSearchError
 from shared.events.events import StatusEvent, new_file_id
@@ -126,7 +126,7 @@ async def ids(store: FileStore, query: Query, **options: Any) -> list[str]:
         found += [status.file_id for status in page.items]
         if page.next is None:
             return found
-        after = Cursor.from_text(page.next.to_text())
+        after = ListCursor.from_text(page.next.to_text())
 
 
 async def test_a_list_is_filtered_and_paged_in_order(store: FileStore) -> None:
@@ -150,8 +150,8 @@ async def test_a_list_is_filtered_and_paged_in_order(store: FileStore) -> None:
 
     assert await ids(store, Query()) == newest_first
     assert await ids(store, Query(), sort=Sort.OLDEST_FIRST) == oldest_first
-    assert await ids(store, Query(status=frozenset({State.COMPLETED}))) == newest_first[:2]
-    both = frozenset({State.COMPLETED, State.PENDING})
+    assert await ids(store, Query(status=frozenset({FileState.COMPLETED}))) == newest_first[:2]
+    both = frozenset({FileState.COMPLETED, FileState.PENDING})
     assert await ids(store, Query(status=both)) == newest_first
     assert await ids(store, Query(owner="owner1")) == newest_first[1::2]
     assert await ids(store, Query(labels=frozenset({"n:3"}))) == [newest_first[3]]
@@ -174,7 +174,7 @@ async def test_a_list_in_the_order_of_changes_keeps_those_of_one_moment_apart(
     expected = [statuses[number].file_id for number in (1, 2, 3, 4, 0)]
     assert await ids(store, Query(), sort=Sort.EARLIEST_CHANGE_FIRST) == expected
     assert await ids(store, Query(), sort=Sort.LATEST_CHANGE_FIRST) == expected[::-1]
-    later = Query(updated_since=at(2), status=frozenset({State.PENDING}))
+    later = Query(updated_since=at(2), status=frozenset({FileState.PENDING}))
     assert await ids(store, later, sort=Sort.EARLIEST_CHANGE_FIRST) == expected[3:]
     assert await ids(store, Query(updated_before=at(2))) == expected[2::-1]
 
@@ -227,7 +227,7 @@ async def test_a_page_of_documents_that_cannot_be_read_ends_no_list(
             found += [each.file_id for each in page.items]
             if page.next is None:
                 break
-            after = Cursor.from_text(page.next.to_text())
+            after = ListCursor.from_text(page.next.to_text())
             page = await store.find(Query(name=name), sort=sort, limit=1, after=after)
         assert sorted(found) == [ids[0], ids[4]]
 
@@ -240,5 +240,5 @@ async def test_a_document_that_cannot_be_read_keeps_no_other_file_from_being_can
     gone = status_of(ids[2], uploaded(), cancel_requested(), deleted())
     await store.save([(None, status) for status in [*asked, gone]])
     await store._files.update_one({"_id": ids[0]}, {"$set": {"size": "large"}})
-    found = await store.to_cancel(State.PENDING, 10)
+    found = await store.to_cancel(FileState.PENDING, 10)
     assert [(each.file_id, each.cancel_reason) for each in found] == [(ids[1], "asked for")]

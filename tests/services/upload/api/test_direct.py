@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request
 
 import waybill
 from services.upload.cleanup import sweep
-from services.upload.direct_uploads import Deposits
+from services.upload.direct_uploads import DirectUploads
 from services.upload.intake.accepted import Accepted
 from services.upload.settings import UploadSettings
 from shared.auth.principal import EVERYBODY
@@ -258,7 +258,7 @@ async def test_what_nobody_completes_is_swept_and_what_is_young_is_not(
 ) -> None:
     await put(await begin(direct))
     await begin(direct)
-    sweeping = Deposits(
+    sweeping = DirectUploads(
         settings=direct.settings,
         blobs=store,
         signer=open_signer(direct.settings, endpoint=None),
@@ -449,7 +449,7 @@ async def test_what_broke_off_before_its_event_is_completed_when_it_is_asked_for
 ) -> None:
     begun = await begin(direct)
     await put(begun)
-    broken = Deposits(
+    broken = DirectUploads(
         settings=direct.settings,
         blobs=store,
         signer=open_signer(direct.settings, endpoint=None),

@@ -4,19 +4,19 @@ import asyncio
 
 import pytest
 
-from services.upload.coarse_timeouts import LOOK_EVERY, Patience
+from services.upload.coarse_timeouts import LOOK_EVERY, CoarseTimeouts
 
 LONG = 60.0
 
 
-async def wait(patience: Patience, seconds: float, *, lasts: float = LONG) -> str:
+async def wait(patience: CoarseTimeouts, seconds: float, *, lasts: float = LONG) -> str:
     with patience.of(seconds):
         await asyncio.sleep(lasts)
     return "in time"
 
 
 async def test_what_takes_too_long_is_ended_soon_after_its_time() -> None:
-    patience, clock = Patience(), asyncio.get_running_loop().time
+    patience, clock = CoarseTimeouts(), asyncio.get_running_loop().time
     begun = clock()
     with pytest.raises(TimeoutError):
         await wait(patience, 0.3)
@@ -24,7 +24,7 @@ async def test_what_takes_too_long_is_ended_soon_after_its_time() -> None:
 
 
 async def test_each_wait_has_its_own_time() -> None:
-    patience = Patience()
+    patience = CoarseTimeouts()
     waits = [wait(patience, 0.05), wait(patience, LONG, lasts=0.4), wait(patience, 0.2)]
     first, second, third = await asyncio.gather(*waits, return_exceptions=True)
     assert isinstance(first, TimeoutError)
@@ -33,14 +33,14 @@ async def test_each_wait_has_its_own_time() -> None:
 
 
 async def test_a_task_goes_on_after_its_wait_was_ended() -> None:
-    patience = Patience()
+    patience = CoarseTimeouts()
     with pytest.raises(TimeoutError):
         await wait(patience, 0.0)
     assert await wait(patience, LONG, lasts=0.3) == "in time"
 
 
 async def test_what_somebody_else_cancels_is_no_time_out() -> None:
-    task = asyncio.create_task(wait(Patience(), LONG))
+    task = asyncio.create_task(wait(CoarseTimeouts(), LONG))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -56,19 +56,19 @@ async def test_who_is_cancelled_at_the_same_moment_stays_cancelled() -> None:
                 task.cancel()
                 raise
 
-    patience = Patience()
+    patience = CoarseTimeouts()
     task = asyncio.create_task(until_both())
     with pytest.raises(asyncio.CancelledError):
         await task
 
 
 async def test_an_error_of_the_block_is_not_hidden() -> None:
-    with pytest.raises(KeyError), Patience().of(LONG):
+    with pytest.raises(KeyError), CoarseTimeouts().of(LONG):
         raise KeyError
 
 
 async def test_it_rests_while_nobody_waits() -> None:
-    patience = Patience()
+    patience = CoarseTimeouts()
     await wait(patience, LONG, lasts=0.0)
     await asyncio.sleep(2 * LOOK_EVERY + 0.1)
     assert patience._timer is None

@@ -11,7 +11,7 @@ import pytest
 import waybill
 from services.upload.intake.accepted import Accepted, StoredFile
 from services.upload.intake.duplicates import Duplicates
-from services.upload.kafka_connection import KafkaLink
+from services.upload.kafka_connection import KafkaConnection
 from services.upload.settings import UploadSettings
 from shared.auth.principal import EVERYBODY
 from shared.blobs.blobs import BlobStore, open_blob_store
@@ -285,7 +285,7 @@ async def test_a_batch_has_the_files_that_are_new(pod: Service, events: Uploaded
 async def test_without_kafka_nobody_knows_how_a_file_ended_and_none_counts(
     looking: UploadSettings,
 ) -> None:
-    link = KafkaLink(Publisher(looking, client_id="never started"), "")
+    link = KafkaConnection(Publisher(looking, client_id="never started"), "")
     duplicates = Duplicates(settings=looking, blobs=open_blob_store(looking), link=link)
     store = open_blob_store(looking)
     earlier, later = (

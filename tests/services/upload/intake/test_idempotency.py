@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from services.upload.intake import idempotency, outbox
-from services.upload.intake.idempotency import Keys, read_key
+from services.upload.intake.idempotency import IdempotencyKeys, read_key
 from services.upload.settings import UploadSettings
 from shared.auth.principal import EVERYBODY, Principal
 from shared.blobs.blobs import open_blob_store
@@ -150,7 +150,7 @@ def test_owners_do_not_meet_each_others_keys() -> None:
         EVERYBODY,
         *(Principal(subject=name, tenant=tenant) for name in "ab" for tenant in (None, "a", "b")),
     ]
-    assert len({Keys.place("one", asker) for asker in askers}) == len(askers)
+    assert len({IdempotencyKeys.place("one", asker) for asker in askers}) == len(askers)
 
 
 @pytest.fixture
@@ -158,18 +158,18 @@ async def kept(settings: UploadSettings) -> Path:
     """The file of a key of a day ago, and one of now beside it."""
     blobs = open_blob_store(settings)
     for key in ("old", "new"):
-        await blobs.put(Keys.place(key, EVERYBODY), b"{}")
-    old = Path(settings.blobs, Keys.place("old", EVERYBODY))
+        await blobs.put(IdempotencyKeys.place(key, EVERYBODY), b"{}")
+    old = Path(settings.blobs, IdempotencyKeys.place("old", EVERYBODY))
     day_ago = time.time() - (idempotency.KEPT + timedelta(minutes=1)).total_seconds()
     os.utime(old, (day_ago, day_ago))
     return old
 
 
 async def test_keys_are_forgotten_after_a_day(settings: UploadSettings, kept: Path) -> None:
-    assert await Keys(open_blob_store(settings)).sweep() == 1
+    assert await IdempotencyKeys(open_blob_store(settings)).sweep() == 1
 
     assert not kept.exists()
-    assert Path(settings.blobs, Keys.place("new", EVERYBODY)).exists()
+    assert Path(settings.blobs, IdempotencyKeys.place("new", EVERYBODY)).exists()
 
 
 async def test_a_running_service_forgets_them(settings: UploadSettings, kept: Path) -> None:

@@ -8,13 +8,13 @@ import pytest
 from starlette.requests import Request
 
 from services.upload.body.body import IncomingBody
-from services.upload.coarse_timeouts import Patience
+from services.upload.coarse_timeouts import CoarseTimeouts
 from services.upload.intake import outbox
 from services.upload.intake.duplicates import Duplicates
-from services.upload.intake.idempotency import Keys
+from services.upload.intake.idempotency import IdempotencyKeys
 from services.upload.intake.intake import Intake
 from services.upload.intake.outbox import Outbox
-from services.upload.kafka_connection import KafkaLink
+from services.upload.kafka_connection import KafkaConnection
 from services.upload.settings import UploadSettings
 from shared.auth.principal import EVERYBODY
 from shared.blobs.blobs import open_blob_store
@@ -51,13 +51,13 @@ def intake(settings: UploadSettings) -> Intake:
     """An intake whose Kafka takes every file but the second."""
     blobs = open_blob_store(settings)
     publisher = AllButTheSecond(settings, client_id="never started")
-    link = KafkaLink(publisher, "")
+    link = KafkaConnection(publisher, "")
     link.trouble = None
     return Intake(
         settings=settings,
         blobs=blobs,
         outbox=Outbox(settings=settings, blobs=blobs, publisher=publisher, link=link),
-        keys=Keys(blobs),
+        keys=IdempotencyKeys(blobs),
         duplicates=Duplicates(settings=settings, blobs=blobs, link=link),
     )
 
@@ -85,7 +85,7 @@ async def test_what_kafka_does_not_take_waits_in_the_outbox(
 ) -> None:
     request = request_of(FORM + b"--b--\r\n", content_type="multipart/form-data; boundary=b")
 
-    accepted = await intake.take(IncomingBody(request, settings, Patience()), EVERYBODY)
+    accepted = await intake.take(IncomingBody(request, settings, CoarseTimeouts()), EVERYBODY)
 
     blobs = open_blob_store(settings)
     second = accepted.files[1]
@@ -106,7 +106,7 @@ async def test_an_event_of_which_nobody_says_what_became_goes_to_the_outbox(
     monkeypatch.setattr(outbox, "VERDICT_GRACE", 0.1)
     settings = settings.model_copy(update={"publish_timeout": 0.1})
     silent, blobs = Silent(settings, client_id="never started"), open_blob_store(settings)
-    link = KafkaLink(silent, "")
+    link = KafkaConnection(silent, "")
     link.trouble = None
     waiting = Outbox(settings=settings, blobs=blobs, publisher=silent, link=link)
     event = about(new_file_id(), uploaded())
@@ -125,7 +125,7 @@ async def test_when_only_some_files_are_taken_the_answer_says_which(
     request = request_of(FORM + b"--b--\r\n", content_type="multipart/form-data; boundary=b")
 
     with pytest.raises(KafkaUnavailableError, match="2 of 3 files were accepted") as refusal:
-        await intake.take(IncomingBody(request, settings, Patience()), EVERYBODY)
+        await intake.take(IncomingBody(request, settings, CoarseTimeouts()), EVERYBODY)
 
     accepted = refusal.value.members["accepted"]
     assert isinstance(accepted, list)
@@ -140,6 +140,6 @@ async def test_a_body_of_another_length_than_announced_is_refused(
     request = request_of(b"x" * 10, content_type="text/plain", length=11)
 
     with pytest.raises(LengthMismatchError, match="says 11 bytes, 10 came"):
-        await intake.take(IncomingBody(request, settings, Patience()), EVERYBODY)
+        await intake.take(IncomingBody(request, settings, CoarseTimeouts()), EVERYBODY)
 
     assert await open_blob_store(settings).keys("sources") == []

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.upload.quotas import token_bucket as allowance
-from services.upload.quotas.token_bucket import Allowance
+from services.upload.quotas.token_bucket import TokenBucket
 from services.upload.quotas.usage import SOON
 from services.upload.settings import UploadSettings
 from tests.access.installation import JWT
@@ -150,7 +150,7 @@ async def test_a_client_that_trickles_is_given_up(
 
 class TestAllowance:
     def test_fills_again_as_time_goes_by(self) -> None:
-        bucket = Allowance(size=10, seconds=100)
+        bucket = TokenBucket(size=10, seconds=100)
         assert bucket.take("ada", 10, now=0) == 0
         assert bucket.take("ada", 1, now=0) == 10
         assert bucket.take("ada", 1, now=9) == 1
@@ -158,13 +158,13 @@ class TestAllowance:
         assert bucket.take("ada", 10, now=1000) == 0
 
     def test_lets_more_than_it_holds_pass_when_full_and_has_that_paid_back(self) -> None:
-        bucket = Allowance(size=10, seconds=10)
+        bucket = TokenBucket(size=10, seconds=10)
         assert bucket.take("ada", 30, now=0) == 0
         assert bucket.take("ada", 10, now=0) == 30
 
     def test_forgets_who_was_not_seen_for_longest(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(allowance, "MOST_OWNERS", 2)
-        bucket = Allowance(size=1, seconds=100)
+        bucket = TokenBucket(size=1, seconds=100)
         for owner in ("ada", "bob", "eve"):
             bucket.take(owner, 1, now=0)
 
@@ -175,7 +175,7 @@ class TestAllowance:
     def test_never_gives_more_than_its_size_and_what_flowed_in(
         self, asks: list[tuple[float, float]]
     ) -> None:
-        bucket = Allowance(size=20, seconds=10)
+        bucket = TokenBucket(size=20, seconds=10)
         now = taken = 0.0
         for pause, amount in asks:
             now += pause
