@@ -84,16 +84,16 @@ async def _tell(publisher: Publisher, file_id: str) -> None:
 Act = Callable[[], None]
 
 
-def reading(settings: StatusSettings, stretches: list[OffsetRange]) -> Act:
+def reading(settings: StatusSettings, offset_ranges: list[OffsetRange]) -> Act:
     """The floor of reading: take the records and throw them away."""
-    return lambda: asyncio.run(_consume(settings, stretches))
+    return lambda: asyncio.run(_consume(settings, offset_ranges))
 
 
-async def _consume(settings: StatusSettings, stretches: list[OffsetRange]) -> None:
-    left = sum(map(len, stretches))
-    partitions = [each.partition for each in stretches]
+async def _consume(settings: StatusSettings, offset_ranges: list[OffsetRange]) -> None:
+    left = sum(map(len, offset_ranges))
+    partitions = [each.partition for each in offset_ranges]
     async with open_partitions(settings, partitions, client_id="floor", wait_ms=500) as consumer:
-        for each in stretches:
+        for each in offset_ranges:
             consumer.seek(each.partition, each.begin)
         while left > 0:
             batches = await consumer.getmany(timeout_ms=200)

@@ -3,7 +3,7 @@
 At least once: group `processor`, from the earliest offset; an offset is committed only after Kafka
 has acknowledged the outcome of every record below it. Records of one partition are worked on side
 by side, so a long file holds up no other; see `offsets` for what is committed in the meantime, and
-`desk` for what becomes of a record.
+`in_flight` for what becomes of a record.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from aiokafka.errors import CommitFailedError
 
 from services.processor.commits import COMMIT_ERRORS, Committer, set_within
 from services.processor.control import CancelRequests
-from services.processor.desk import InFlightRecords, cancelled
+from services.processor.in_flight import InFlightRecords, cancelled
 from services.processor.offsets import PartitionWindow
 from services.processor.outcomes import Outcomes
 from services.processor.pace import Pace
@@ -122,7 +122,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._heard = -math.inf
         """When this pod last sent something that the group took, in seconds of `_clock`."""
         self.committer = Committer(self._commit, settled=self._settled)
-        self._desk = InFlightRecords(
+        self._in_flight = InFlightRecords(
             settings=settings,
             runner=runner,
             outcomes=outcomes,
@@ -131,8 +131,8 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             committer=self.committer,
             has_room=lambda: space.trouble is None,
         )
-        space.on_room = self._desk.begin_waiting
-        cancels.on_request = self._desk.cancel
+        space.on_room = self._in_flight.begin_waiting
+        cancels.on_request = self._in_flight.cancel
         self._draining = False
         self._is_full = False
 
@@ -200,9 +200,9 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self.begin_drain()
         # What is killed before the grace is over was given back.
         self.committer.changed(*self._windows)
-        await self._desk.finish_running(grace)
+        await self._in_flight.finish_running(grace)
         await self._outcomes.told(REVOKE_TELL_TIMEOUT)
-        await self._desk.give_back(self._windows)
+        await self._in_flight.give_back(self._windows)
         self.committer.close()
         await cancelled(self._commits)
         if self._consumer is not None:
@@ -231,7 +231,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             ledgers = await self._ledgers(kept)
             kept = {each for each in kept if ledgers[each] in self._own_ledgers.get(each, ())}
         lost = self._windows.keys() - kept
-        await self._desk.give_back(lost)
+        await self._in_flight.give_back(lost)
         for partition in lost:
             del self._windows[partition]
         # Those kept were written as given back; the next commit takes that back.
@@ -241,7 +241,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             offset, metadata = ledger
             self._own_ledgers[partition] = {ledger}
             self._windows[partition] = PartitionWindow.restore(max(offset, 0), metadata)
-        self._desk.take_over({each: self._windows[each] for each in new})
+        self._in_flight.take_over({each: self._windows[each] for each in new})
         log.info("working on %d partitions, lost %d", len(self._windows), len(lost))
         self._settled.set()
 
@@ -281,10 +281,10 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 if window is None:
                     continue  # It was lost during the poll; its new owner sees these records.
                 for record in records:
-                    self._desk.take(window, partition, record)
-            self._desk.begin_waiting()
+                    self._in_flight.take(window, partition, record)
+            self._in_flight.begin_waiting()
             if batches:
-                await asyncio.sleep(LONG_PAUSE if self._desk.waiting >= WORK_ENOUGH else PAUSE)
+                await asyncio.sleep(LONG_PAUSE if self._in_flight.waiting >= WORK_ENOUGH else PAUSE)
 
     async def _poll(
         self, consumer: AIOKafkaConsumer
@@ -300,7 +300,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             for partition, window in self._windows.items()
             if partition in consumer.assignment()
         }
-        too_heavy = self._desk.bytes_in_hand >= self._settings.window_bytes
+        too_heavy = self._in_flight.bytes_in_hand >= self._settings.window_bytes
         ready = {
             partition: room for partition, room in rooms.items() if room >= enough and not too_heavy
         }

@@ -65,14 +65,14 @@ def create_app(settings: UploadSettings) -> FastAPI:
         )
         keys = IdempotencyKeys(blobs)
         duplicates = Duplicates(settings=settings, blobs=blobs, link=link)
-        endings = OutcomeFollower(settings, duplicates, publisher)
+        outcome_follower = OutcomeFollower(settings, duplicates, publisher)
         intake = Intake(
             settings=settings, blobs=blobs, outbox=outbox, keys=keys, duplicates=duplicates
         )
         api_keys = ApiKeys(blobs, seal=seal_of(settings))
         authenticator = make_authenticator(settings, api_keys, trusted=settings.trusted_pages)
         resumable = Resumable(settings=settings, blobs=blobs, intake=intake)
-        deposits = DirectUploads(
+        direct_uploads = DirectUploads(
             settings=settings,
             blobs=blobs,
             signer=open_signer(settings, endpoint=settings.direct_endpoint),
@@ -81,36 +81,36 @@ def create_app(settings: UploadSettings) -> FastAPI:
         sweeps: dict[str, Callable[[], Awaitable[int]]] = {
             "idempotency keys": keys.sweep,
             "resumable uploads": resumable.sweep,
-            "direct uploads": deposits.sweep,
+            "direct uploads": direct_uploads.sweep,
             "incomplete files": partial(sweep_staged, blobs),
             "files without an event": Orphans(settings, blobs).sweep,
             "empty packs": blobs.sweep_packs,
         }
         usage = Usage(settings)
-        gossip = QuotaSync(settings=settings, usage=usage, publisher=publisher, link=link)
+        quota_sync = QuotaSync(settings=settings, usage=usage, publisher=publisher, link=link)
         outbound = Outbound(private=settings.fetch_private, seconds=settings.fetch_timeout)
         background: list[tuple[Loop, Run]] = [
             (loops.OUTBOX, outbox.relay),
             (loops.SWEEPS, partial(sweep_all, sweeps)),
         ]
         if settings.deduplicate != "off":
-            background.append((loops.OUTCOMES, endings.follow))
+            background.append((loops.OUTCOMES, outcome_follower.follow))
         if usage.is_limited:
-            background.append((loops.USAGE_REPORTS, gossip.tell))
-            background.append((loops.USAGE_LISTENER, gossip.listen))
+            background.append((loops.USAGE_REPORTS, quota_sync.tell))
+            background.append((loops.USAGE_LISTENER, quota_sync.listen))
         async with (
-            blobs.scribe(supervisor),
+            blobs.blob_writer(supervisor),
             supervisor.running((loops.KAFKA, link.run), (CLOCK_PROBE, clock_probe(publisher))),
-            gossip.last_word() if usage.is_limited else nullcontext(),
+            quota_sync.last_word() if usage.is_limited else nullcontext(),
             supervisor.running(*background),
         ):
-            desk = UploadAdmission(settings=settings, intake=intake, usage=usage)
+            admission = UploadAdmission(settings=settings, intake=intake, usage=usage)
             yield AppState(
                 authenticator=authenticator,
                 settings=settings,
-                desk=desk,
+                admission=admission,
                 resumable=resumable,
-                deposits=deposits,
+                direct_uploads=direct_uploads,
                 outbound=outbound,
                 status_url=settings.status_url.rstrip("/"),
                 cors=cors,

@@ -52,8 +52,8 @@ class CoarseTimeouts:
 class Wait:
     """One wait; what cancels it and what else does are told apart as `asyncio.Timeout` does it."""
 
-    def __init__(self, patience: CoarseTimeouts, seconds: float) -> None:
-        self._patience = patience
+    def __init__(self, timeouts: CoarseTimeouts, seconds: float) -> None:
+        self._timeouts = timeouts
         self._seconds = seconds
         self._is_cancelled = False
 
@@ -64,7 +64,7 @@ class Wait:
             raise RuntimeError("only what a task waits for can be cancelled")
         self._task, self._cancelling = task, task.cancelling()
         self.until = loop.time() + self._seconds
-        self._patience.begin(self)
+        self._timeouts.begin(self)
 
     def __exit__(
         self,
@@ -72,7 +72,7 @@ class Wait:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._patience.end(self)
+        self._timeouts.end(self)
         is_ours = self._is_cancelled and self._task.uncancel() <= self._cancelling
         if is_ours and kind is asyncio.CancelledError:
             raise TimeoutError from error

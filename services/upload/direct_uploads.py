@@ -59,18 +59,18 @@ class DirectUploadRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DirectUpload:
+class PendingDirectUpload:
     """A file that somebody was let put."""
 
     id: str
-    said: DirectUploadRequest
+    asked: DirectUploadRequest
     file: StoredFile | None = None
     """What it became."""
     is_repeated: bool = False
     """Whether it was asked for before, with the same Idempotency-Key."""
 
 
-_DEPOSIT = TypeAdapter(DirectUpload)
+_DEPOSIT = TypeAdapter(PendingDirectUpload)
 
 
 def _folder(deposit_id: str, asker: Principal) -> str:
@@ -113,8 +113,8 @@ class DirectUploads:
         return self._signer
 
     async def begin(
-        self, said: DirectUploadRequest, asker: Principal, *, key: str | None = None
-    ) -> tuple[DirectUpload, str]:
+        self, asked: DirectUploadRequest, asker: Principal, *, key: str | None = None
+    ) -> tuple[PendingDirectUpload, str]:
         """Let a file be put; returns the deposit, and the address to put it to.
 
         Args:
@@ -124,21 +124,23 @@ class DirectUploads:
             RefusedError: the file would not be accepted.
         """
         signer = self.signer
-        if said.size > self._settings.max_file_size:
+        if asked.size > self._settings.max_file_size:
             raise TooLargeError(
-                f"The file has {said.size} bytes; at most {self._settings.max_file_size} are "
+                f"The file has {asked.size} bytes; at most {self._settings.max_file_size} are "
                 "accepted."
             )
-        if said.size == 0 and not said.allow_empty:
+        if asked.size == 0 and not asked.allow_empty:
             raise EmptyFileError(EMPTY)
-        deposit = DirectUpload(id=new_file_id(), said=said)
+        direct_upload = PendingDirectUpload(id=new_file_id(), asked=asked)
         if key is not None:
-            deposit = await self._of_key(IdempotencyKeys.place(key, asker, "direct"), deposit)
-        folder = _folder(deposit.id, asker)
+            direct_upload = await self._of_key(
+                IdempotencyKeys.place(key, asker, "direct"), direct_upload
+            )
+        folder = _folder(direct_upload.id, asker)
         if await self._done(folder) is None:
             await self._check_number(folder, asker)
-            await self._blobs.create(f"{folder}/ticket.json", _DEPOSIT.dump_json(deposit))
-        return deposit, await signer.to_put(f"{folder}/content", lasts=ADDRESS_LASTS)
+            await self._blobs.create(f"{folder}/ticket.json", _DEPOSIT.dump_json(direct_upload))
+        return direct_upload, await signer.to_put(f"{folder}/content", lasts=ADDRESS_LASTS)
 
     async def _check_number(self, folder: str, asker: Principal) -> None:
         """Refuse one more than an owner may have: those whose addresses are good, on any pod."""
@@ -159,21 +161,21 @@ class DirectUploads:
                 SOON,
             )
 
-    async def _of_key(self, place: str, deposit: DirectUpload) -> DirectUpload:
+    async def _of_key(self, place: str, direct_upload: PendingDirectUpload) -> PendingDirectUpload:
         """The deposit that was first asked for with a key."""
-        while not await self._blobs.create(place, _DEPOSIT.dump_json(deposit)):
+        while not await self._blobs.create(place, _DEPOSIT.dump_json(direct_upload)):
             try:
                 first = _DEPOSIT.validate_json(await self._blobs.get(place))
             except BlobMissingError:
                 continue  # Its time was over just now.
-            if first.said != deposit.said:
+            if first.asked != direct_upload.asked:
                 raise ReusedIdempotencyKeyError(
                     "Another file was announced with this Idempotency-Key; take a new key for it."
                 )
             return replace(first, is_repeated=True)
-        return deposit
+        return direct_upload
 
-    async def find(self, deposit_id: str, asker: Principal) -> DirectUpload:
+    async def find(self, deposit_id: str, asker: Principal) -> PendingDirectUpload:
         """A deposit of the asker's.
 
         Raises:
@@ -190,13 +192,13 @@ class DirectUploads:
                 raise UnknownUploadError from error
             return done
 
-    async def _done(self, folder: str) -> DirectUpload | None:
+    async def _done(self, folder: str) -> PendingDirectUpload | None:
         try:
             return _DEPOSIT.validate_json(await self._blobs.get(f"{folder}/done.json"))
         except BlobMissingError:
             return None
 
-    async def complete(self, deposit: DirectUpload, asker: Principal) -> StoredFile:
+    async def complete(self, direct_upload: PendingDirectUpload, asker: Principal) -> StoredFile:
         """Take in what was put; when this returns, it is stored and recorded like any upload.
 
         Raises:
@@ -205,10 +207,10 @@ class DirectUploads:
             RefusedError: it is not acceptable; nothing of it is kept.
             UnavailableError: something does not answer; it can be asked for again.
         """
-        folder = _folder(deposit.id, asker)
+        folder = _folder(direct_upload.id, asker)
         try:
-            await self._copy(deposit, f"{folder}/content")
-            file = await self._judge(deposit)
+            await self._copy(direct_upload, f"{folder}/content")
+            file = await self._judge(direct_upload)
         except BlobMissingError as error:
             done = await self._done(folder)
             if done is not None and done.file is not None:
@@ -223,60 +225,61 @@ class DirectUploads:
             files=[file],
             tenant=asker.tenant,
             owner=asker.owner,
-            labels=deposit.said.labels,
+            labels=direct_upload.asked.labels,
             batch_id=None,
         )
         await self._intake.record(accepted)
-        record = _DEPOSIT.dump_json(replace(deposit, file=file))
+        record = _DEPOSIT.dump_json(replace(direct_upload, file=file))
         await self._blobs.put(f"{folder}/done.json", record)
         for name in ("ticket.json", "content"):
             await self._blobs.delete(f"{folder}/{name}")
         return file
 
-    async def _copy(self, deposit: DirectUpload, content: str) -> None:
+    async def _copy(self, direct_upload: PendingDirectUpload, content: str) -> None:
         """Copy what was put to where files are, if it is as long as was said."""
-        self._check_size(deposit, await self._blobs.size(content))
-        place = source_key(deposit.id)
+        self._check_size(direct_upload, await self._blobs.size(content))
+        place = source_key(direct_upload.id)
         await self._blobs.copy(content, place)
         try:
-            self._check_size(deposit, await self._blobs.size(place))
+            self._check_size(direct_upload, await self._blobs.size(place))
         except LengthMismatchError:  # Something else was put meanwhile.
             await self._blobs.delete(place)
             raise
 
-    def _check_size(self, deposit: DirectUpload, size: int) -> None:
-        if size != deposit.said.size:
+    def _check_size(self, direct_upload: PendingDirectUpload, size: int) -> None:
+        if size != direct_upload.asked.size:
             raise LengthMismatchError(
-                f"{deposit.said.size} bytes were announced, {size} were put; put the file again."
+                f"{direct_upload.asked.size} bytes were announced, {size} were put; put the file "
+                "again."
             )
 
-    async def _judge(self, deposit: DirectUpload) -> StoredFile:
-        place, said = source_key(deposit.id), deposit.said
-        if said.size == 0:
+    async def _judge(self, direct_upload: PendingDirectUpload) -> StoredFile:
+        place, asked = source_key(direct_upload.id), direct_upload.asked
+        if asked.size == 0:
             return self._intake.empty_file(
-                deposit.id, name=said.name, declared_type=said.declared_type
+                direct_upload.id, name=asked.name, declared_type=asked.declared_type
             )
         head = await self._blobs.start(place, HEAD)
         try:
             content_type = accepted_type(
-                head, name=said.name, declared=said.declared_type, settings=self._settings
+                head, name=asked.name, declared=asked.declared_type, settings=self._settings
             )
         except RefusedError:
             await self._blobs.delete(place)
             raise
-        probe = CharsetProbe(head, content_type=content_type, declared=said.declared_charset)
+        probe = CharsetProbe(head, content_type=content_type, declared=asked.declared_charset)
         return StoredFile(
-            file_id=deposit.id,
-            name=said.name,
-            size=said.size,
+            file_id=direct_upload.id,
+            name=asked.name,
+            size=asked.size,
             content_type=content_type,
-            charset=probe.charset_by_head(is_whole=len(head) == said.size),
-            sha256=said.sha256,
+            charset=probe.charset_by_head(is_whole=len(head) == asked.size),
+            sha256=asked.sha256,
         )
 
-    async def abandon(self, deposit: DirectUpload, asker: Principal) -> None:
+    async def abandon(self, direct_upload: PendingDirectUpload, asker: Principal) -> None:
         """Forget a deposit. A file that it has become stays."""
-        await self._forget(_folder(deposit.id, asker))
+        await self._forget(_folder(direct_upload.id, asker))
 
     async def _forget(self, folder: str) -> None:
         for name in ("ticket.json", "done.json", "content"):

@@ -96,11 +96,11 @@ async def dictating(volume: Volume, stored: Tell, left: Tell) -> AsyncIterator[B
         process = subprocess.Popen(  # noqa: ASYNC220, S603
             command, stdin=theirs.fileno(), start_new_session=True, env=environment
         )
-    line, dictation = await asyncio.get_running_loop().create_connection(
+    line, blob_writer_client = await asyncio.get_running_loop().create_connection(
         lambda: BlobWriterClient(stored, left), sock=ours
     )
     try:
-        yield dictation
+        yield blob_writer_client
     finally:
         line.close()
         await asyncio.to_thread(_end, process)

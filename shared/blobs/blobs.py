@@ -77,13 +77,13 @@ class BlobStore:
         self._packs = None if root is None else Packs(root)
 
     @asynccontextmanager
-    async def scribe(self, supervisor: "Supervisor | None" = None) -> AsyncIterator[None]:
+    async def blob_writer(self, supervisor: "Supervisor | None" = None) -> AsyncIterator[None]:
         """Have a process of its own write small blobs into a directory during the `with` block: for
         a service that stores hundreds a second."""
         if self._directory is None:
             yield
         else:
-            async with self._directory.scribe(supervisor):
+            async with self._directory.blob_writer(supervisor):
                 yield
 
     async def put_stream(

@@ -56,10 +56,10 @@ class Directory:
         self._stored: dict[Small, asyncio.Future[str]] = {}
         """Who waits for which."""
         self._writers = Writers(volume, self._end_soon)
-        self._scribe: BlobWriterClient | None = None
+        self._blob_writer: BlobWriterClient | None = None
 
     @asynccontextmanager
-    async def scribe(self, supervisor: "Supervisor | None" = None) -> AsyncIterator[None]:
+    async def blob_writer(self, supervisor: "Supervisor | None" = None) -> AsyncIterator[None]:
         """Have a process of its own write the small blobs of the `with` block.
 
         A thread asks for the interpreter after each of its calls to the system, a dozen for a blob,
@@ -84,9 +84,9 @@ class Directory:
             OSError: it cannot be started.
         """
         try:
-            async with dictating(self._volume, self._end, self._write) as self._scribe:
+            async with dictating(self._volume, self._end, self._write) as self._blob_writer:
                 begun.set()
-                ended = self._scribe.ended
+                ended = self._blob_writer.ended
                 while not ended.is_set():
                     loop.succeeded()
                     with suppress(TimeoutError):
@@ -95,7 +95,7 @@ class Directory:
             SCRIBES_LOST.inc()
             raise ScribeDiedError("the process that writes small blobs has died")
         finally:
-            self._scribe = None
+            self._blob_writer = None
             begun.set()
 
     async def put(
@@ -110,7 +110,7 @@ class Directory:
         self._loop = asyncio.get_running_loop()
         stored: asyncio.Future[str] = self._loop.create_future()
         self._stored[blob] = stored
-        if self._scribe is None or not self._scribe.take(blob):
+        if self._blob_writer is None or not self._blob_writer.take(blob):
             self._writers.take([blob])
         return await stored
 

@@ -188,7 +188,7 @@ async def read_file(
 
 def _place(monitor: Monitor, hub: Hub, current: Update, readable: Visibility) -> QueuePlace | None:
     """Where a file stands in the queue, as far as that tells nothing of files of others."""
-    place = monitor.traffic.place(current.status, utc_now(), behind=hub.seconds_behind)
+    place = monitor.queue_stats.place(current.status, utc_now(), behind=hub.seconds_behind)
     return place if place is None or readable.everything else place.without_others()
 
 

@@ -77,14 +77,14 @@ async def read_stats(
     as the queue, and neither rates nor lags: these would tell how much others upload.
     """
     now = utc_now()
-    traffic = monitor.traffic
-    look = traffic.latest(now.timestamp())
-    files, oldest = await _files_and_oldest(store, readable, now, look)
+    queue_stats = monitor.queue_stats
+    sample = queue_stats.latest(now.timestamp())
+    files, oldest = await _files_and_oldest(store, readable, now, sample)
     return Stats(
         time=now,
         files=files,
-        queue=_queue(traffic, look, None if readable.everything else files),
-        rates=traffic.rates() if look and readable.everything else None,
+        queue=_queue(queue_stats, sample, None if readable.everything else files),
+        rates=queue_stats.rates() if sample and readable.everything else None,
         oldest=oldest,
         lag=monitor.lags if readable.everything else None,
         degraded=degraded(supervisor, hub, monitor),
@@ -92,20 +92,20 @@ async def read_stats(
 
 
 def _queue(
-    traffic: QueueStats, look: Sample | None, own: dict[FileState, int] | None
+    queue_stats: QueueStats, sample: Sample | None, own: dict[FileState, int] | None
 ) -> Queue | None:
     """The queue of all files, or of those that may be seen."""
-    if look is None:
+    if sample is None:
         return None
-    length = look.queued if own is None else own.get(FileState.PENDING, 0)
-    return Queue(length=length, expected_seconds=traffic.expected(look.queued + 1))
+    length = sample.queued if own is None else own.get(FileState.PENDING, 0)
+    return Queue(length=length, expected_seconds=queue_stats.expected(sample.queued + 1))
 
 
 async def _files_and_oldest(
-    store: FileStore, readable: Visibility, now: datetime, look: Sample | None
+    store: FileStore, readable: Visibility, now: datetime, sample: Sample | None
 ) -> tuple[dict[FileState, int] | None, dict[FileState, Oldest] | None]:
     """How many files there are, and the oldest of them; None for what MongoDB does not say."""
-    files = dict(look.files) if look is not None and readable.everything else None
+    files = dict(sample.files) if sample is not None and readable.everything else None
     try:
         if files is None and not readable.everything:
             files = await store.counts(readable)

@@ -25,22 +25,22 @@ async def first_known(
     """
     wanted = Filter(ids=frozenset({file_id}), visible_to=visible_to)
     with hub.subscribe(wanted) as subscription:
-        look = asyncio.ensure_future(hub.current(file_id, visible_to))
+        sample = asyncio.ensure_future(hub.current(file_id, visible_to))
         news = asyncio.ensure_future(subscription.wait(seconds))
         failure: UnavailableError | None = None
         try:
-            await asyncio.wait((look, news), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((sample, news), return_when=asyncio.FIRST_COMPLETED)
             if not (news.done() and news.result()):
                 try:
-                    if (found := await look) is not None:
+                    if (found := await sample) is not None:
                         return found
                 except UnavailableError as error:
                     failure = error
             arrived = await news
         finally:
-            for each in (look, news):
+            for each in (sample, news):
                 each.cancel()
-            await asyncio.gather(look, news, return_exceptions=True)
+            await asyncio.gather(sample, news, return_exceptions=True)
     if arrived and not arrived[-1].withdraws:
         return arrived[-1]
     if failure is not None:

@@ -231,7 +231,7 @@ class Hub:
         try:
             self.on_told(told, now)
         except Exception as error:
-            note_error("traffic", error, f"{len(told)} states")
+            note_error("queue_stats", error, f"{len(told)} states")
 
     def missed(
         self, subscription: Subscription, cursor: StreamCursor

@@ -26,10 +26,10 @@ class Revocations:
         """
         while True:
             await asyncio.sleep(CACHED_FOR)
-            await self.look()
+            await self.sample()
             loop.succeeded()
 
-    async def look(self) -> None:
+    async def sample(self) -> None:
         """End what must not go on.
 
         Raises:

@@ -52,7 +52,7 @@ class Monitor:
     def __init__(self, settings: Settings, store: FileStore) -> None:
         self._settings = settings
         self._store = store
-        self.traffic = QueueStats()
+        self.queue_stats = QueueStats()
         self._lags: Lags = {}
         self._seen_at = float("-inf")
 
@@ -61,7 +61,7 @@ class Monitor:
         """What is not known at the moment; None if all is."""
         if self._store.is_away:
             return "MongoDB does not answer: files are not counted, lists and searches fail"
-        if self.traffic.latest(utc_now().timestamp()) is None:
+        if self.queue_stats.latest(utc_now().timestamp()) is None:
             return "this pod has not counted the files yet, or not for a while"
         return None
 
@@ -88,7 +88,7 @@ class Monitor:
             while True:
                 begun = time.monotonic()
                 try:
-                    await self._look(log_end, all_, admin)
+                    await self._sample(log_end, all_, admin)
                     loop.succeeded()
                 except MongoUnavailableError as error:
                     log.warning("files are not counted: %s", error)
@@ -96,7 +96,7 @@ class Monitor:
                 took = time.monotonic() - begun
                 await asyncio.sleep(min(LONGEST, max(INTERVAL, took / SHARE)))
 
-    async def _look(
+    async def _sample(
         self,
         consumer: AIOKafkaConsumer,
         partitions: list[TopicPartition],
@@ -126,7 +126,7 @@ class Monitor:
         files = await self._store.counts()
         retrying = sum(lags[PROCESSOR_GROUP][tier.topic.name] for tier in RETRY_TIERS)
         arrived = sum(end for place, end in ends.items() if self._topic(place) == UPLOADED.name)
-        self.traffic.note(Sample(at=now, arrived=arrived, retrying=retrying, files=files))
+        self.queue_stats.note(Sample(at=now, arrived=arrived, retrying=retrying, files=files))
         FILES.export({(state.value,): count for state, count in files.items()})
 
     def _lag(self, ends: Offsets, passed: Offsets, topics: set[str]) -> dict[str, int]:

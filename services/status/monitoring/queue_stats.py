@@ -93,18 +93,18 @@ class QueueStats:
     def __init__(self) -> None:
         self.line = WaitingLine()
         """The files that this pod has seen come, in their order."""
-        self._looks: list[Sample] = []
+        self._samples: list[Sample] = []
         self._times: list[float] = []
 
-    def note(self, look: Sample) -> None:
+    def note(self, sample: Sample) -> None:
         """Remember what was counted, and forget what a clock that was set back calls later."""
-        while self._times and self._times[-1] >= look.at:
-            del self._looks[-1], self._times[-1]
-        self._looks.append(look)
-        self._times.append(look.at)
-        self.line.count(look.queued)
-        if len(self._looks) > 2 * KEPT:
-            del self._looks[:KEPT], self._times[:KEPT]
+        while self._times and self._times[-1] >= sample.at:
+            del self._samples[-1], self._times[-1]
+        self._samples.append(sample)
+        self._times.append(sample.at)
+        self.line.count(sample.queued)
+        if len(self._samples) > 2 * KEPT:
+            del self._samples[:KEPT], self._times[:KEPT]
 
     def follow(self, told: Sequence[Update], now: float) -> None:
         """Follow the states that this pod tells.
@@ -117,14 +117,14 @@ class QueueStats:
     def latest(self, now: float) -> Sample | None:
         """What was counted last; None if that is long ago."""
         fresh = self._times and now - self._times[-1] <= FRESH
-        return self._looks[-1] if fresh else None
+        return self._samples[-1] if fresh else None
 
     def rates(self) -> Rates:
         """What has moved within the last minute."""
-        looks = self._recent()
-        if len(looks) < 2:
+        samples = self._recent()
+        if len(samples) < 2:
             return Rates(arrived=0.0, begun=0.0, ended=0.0)
-        first, last = looks[0], looks[-1]
+        first, last = samples[0], samples[-1]
         arrived = last.arrived - first.arrived
         seconds = last.at - first.at
         return Rates(
@@ -135,12 +135,12 @@ class QueueStats:
 
     def is_moving(self, now: float) -> bool | None:
         """Whether files were begun within the last minute or are worked on; None if unknown."""
-        look, looks = self.latest(now), self._recent()
-        if look is None:
+        sample, samples = self.latest(now), self._recent()
+        if sample is None:
             return None
-        if look.files[FileState.PROCESSING] or self.rates().begun:
+        if sample.files[FileState.PROCESSING] or self.rates().begun:
             return True
-        return False if look.at - looks[0].at >= WINDOW / 2 else None
+        return False if sample.at - samples[0].at >= WINDOW / 2 else None
 
     def place(self, status: Status, now: datetime, *, behind: float = 0.0) -> QueuePlace | None:
         """Where a file stands; None if it is not in the queue or that is not known.
@@ -157,16 +157,16 @@ class QueueStats:
                 expected_seconds=self.line.expected(position, time.monotonic()),
                 age_seconds=round(behind, 1),
             )
-        look = self.latest(now.timestamp())
-        if look is None:
+        sample = self.latest(now.timestamp())
+        if sample is None:
             return None
-        later = look.arrived - self._arrived_until(status.updated_at.timestamp())
-        position = max(1, round(look.queued - later))
+        later = sample.arrived - self._arrived_until(status.updated_at.timestamp())
+        position = max(1, round(sample.queued - later))
         return QueuePlace(
             position=position,
-            length=max(position, look.queued),
+            length=max(position, sample.queued),
             expected_seconds=self.expected(position),
-            age_seconds=round(max(0.0, now.timestamp() - look.at), 1),
+            age_seconds=round(max(0.0, now.timestamp() - sample.at), 1),
         )
 
     def expected(self, position: int) -> float | None:
@@ -193,15 +193,15 @@ class QueueStats:
         """How many had arrived at a moment, between two looks in proportion."""
         place = bisect_left(self._times, moment)
         if place == 0 or place == len(self._times):
-            return self._looks[min(place, len(self._looks) - 1)].arrived
-        before, after = self._looks[place - 1], self._looks[place]
+            return self._samples[min(place, len(self._samples) - 1)].arrived
+        before, after = self._samples[place - 1], self._samples[place]
         share = (moment - before.at) / (after.at - before.at)
         return before.arrived + share * (after.arrived - before.arrived)
 
     def _recent(self, window: float = WINDOW) -> list[Sample]:
         if not self._times:
             return []
-        return self._looks[bisect_left(self._times, self._times[-1] - window) :]
+        return self._samples[bisect_left(self._times, self._times[-1] - window) :]
 
 
 def is_queued(status: Status) -> bool:

@@ -112,7 +112,7 @@ class Auditor:
         self,
         settings: StatusSettings,
         store: FileStore,
-        traffic: QueueStats,
+        queue_stats: QueueStats,
         refolder: Refolder | None = None,
     ) -> None:
         """Args:
@@ -120,7 +120,7 @@ class Auditor:
         """
         self._settings = settings
         self._store = store
-        self._traffic = traffic
+        self._queue_stats = queue_stats
         self._refolder = refolder
         self.findings = Findings()
 
@@ -258,7 +258,7 @@ class Auditor:
                     status,
                     now,
                     time_limit=self._settings.time_limit,
-                    moving=self._traffic.is_moving(now.timestamp()),
+                    moving=self._queue_stats.is_moving(now.timestamp()),
                 )
                 for status in silent
             )

@@ -18,16 +18,16 @@ class Checkpoints:
         self._numbers = store.beside("checkpoints")
 
     @translated
-    async def begin(self, stretches: Sequence[OffsetRange]) -> None:
+    async def begin(self, offset_ranges: Sequence[OffsetRange]) -> None:
         """Note all that is to be folded; nothing may be noted yet."""
-        numbers = {each.number for each in stretches}
+        numbers = {each.number for each in offset_ranges}
         if numbers:
             await self._numbers.insert_many(
                 [
                     {
                         "_id": number,
-                        "whole": _documents(stretches, number),
-                        "rest": _documents(stretches, number),
+                        "whole": _documents(offset_ranges, number),
+                        "rest": _documents(offset_ranges, number),
                     }
                     for number in sorted(numbers)
                 ]
@@ -62,5 +62,5 @@ class Checkpoints:
         ]
 
 
-def _documents(stretches: Collection[OffsetRange], number: int) -> list[dict[str, Any]]:
-    return [asdict(each) for each in stretches if each.number == number]
+def _documents(offset_ranges: Collection[OffsetRange], number: int) -> list[dict[str, Any]]:
+    return [asdict(each) for each in offset_ranges if each.number == number]

@@ -87,21 +87,21 @@ async def whole_log(settings: Settings, *, until: datetime | None = None) -> lis
     ]
 
 
-async def read(settings: Settings, stretches: Collection[OffsetRange]) -> AsyncIterator[Block]:
+async def read(settings: Settings, offset_ranges: Collection[OffsetRange]) -> AsyncIterator[Block]:
     """Read stretches in blocks, those of one number to their ends before the next number's.
 
     Raises:
         KafkaError: Kafka cannot be reached.
         KafkaUnavailableError: it does not answer any more.
     """
-    partitions = [each.partition for each in stretches]
+    partitions = [each.partition for each in offset_ranges]
     async with open_partitions(
         settings, partitions, client_id="replay", wait_ms=WAIT_MS
     ) as consumer:
         # Of each partition that is not paused, Kafka brings a megabyte ahead.
         consumer.pause(*partitions)
-        for number in sorted({each.number for each in stretches}):
-            of_number = [each for each in stretches if each.number == number and each]
+        for number in sorted({each.number for each in offset_ranges}):
+            of_number = [each for each in offset_ranges if each.number == number and each]
             for each in of_number:
                 consumer.seek(each.partition, each.begin)
             async for block in _read_side_by_side(consumer, number, of_number):
@@ -109,9 +109,9 @@ async def read(settings: Settings, stretches: Collection[OffsetRange]) -> AsyncI
 
 
 async def _read_side_by_side(
-    consumer: AIOKafkaConsumer, number: int, stretches: Iterable[OffsetRange]
+    consumer: AIOKafkaConsumer, number: int, offset_ranges: Iterable[OffsetRange]
 ) -> AsyncIterator[Block]:
-    flows = {each.partition: _Flow(each) for each in stretches}
+    flows = {each.partition: _Flow(each) for each in offset_ranges}
     records: list[ConsumerRecord] = []
     while any(flow.rest for flow in flows.values()):
         await _fill(consumer, flows)
@@ -125,9 +125,9 @@ async def _read_side_by_side(
 class _Flow:
     """What has come of a stretch, and is kept for later."""
 
-    def __init__(self, stretch: OffsetRange) -> None:
-        self._stretch = stretch
-        self._position = stretch.begin
+    def __init__(self, offset_range: OffsetRange) -> None:
+        self._stretch = offset_range
+        self._position = offset_range.begin
         self.ahead: deque[ConsumerRecord] = deque()
 
     def add(self, records: Iterable[ConsumerRecord], position: int) -> None:

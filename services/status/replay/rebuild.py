@@ -88,7 +88,7 @@ class _Watch:
         self._resumed = self._total - _records(rest)
         self._on_advance = on_advance
 
-    async def look(self) -> None:
+    async def sample(self) -> None:
         self.tell(await self._checkpoints.rest())
 
     def tell(self, rest: Collection[OffsetRange]) -> None:
@@ -120,40 +120,44 @@ async def _fold_all(
             done, pending = await asyncio.wait(pending, timeout=LOOK_EVERY)
             for each in done:
                 each.result()
-            await watch.look()
+            await watch.sample()
     finally:
         here.cancel()
         await asyncio.wait([here])
 
 
-def _records(stretches: Collection[OffsetRange]) -> int:
-    return sum(map(len, stretches))
+def _records(offset_ranges: Collection[OffsetRange]) -> int:
+    return sum(map(len, offset_ranges))
 
 
-def _shares(stretches: Collection[OffsetRange], count: int) -> list[list[OffsetRange]]:
+def _shares(offset_ranges: Collection[OffsetRange], count: int) -> list[list[OffsetRange]]:
     """Stretches in at most so many parts; those of one number stay together."""
-    numbers = sorted({each.number for each in stretches if each})
+    numbers = sorted({each.number for each in offset_ranges if each})
     mine = [set(numbers[share::count]) for share in range(min(count, len(numbers)))]
-    return [[each for each in stretches if each.number in some] for some in mine]
+    return [[each for each in offset_ranges if each.number in some] for some in mine]
 
 
-def _fold_there(settings: StatusSettings, collection: str, stretches: list[OffsetRange]) -> None:
+def _fold_there(
+    settings: StatusSettings, collection: str, offset_ranges: list[OffsetRange]
+) -> None:
     """Fold in a process of its own."""
 
     async def fold() -> None:
         store = FileStore(settings, collection=collection)
         try:
-            await _fold(settings, store, stretches)
+            await _fold(settings, store, offset_ranges)
         finally:
             store.close()
 
     asyncio.run(fold())
 
 
-async def _fold(settings: StatusSettings, store: FileStore, stretches: list[OffsetRange]) -> None:
+async def _fold(
+    settings: StatusSettings, store: FileStore, offset_ranges: list[OffsetRange]
+) -> None:
     """Fold in this process; what is next comes from Kafka meanwhile."""
     checkpoints = Checkpoints(store)
     projector = Projector(store)
-    async for block in read(settings, stretches):
+    async for block in read(settings, offset_ranges):
         await projector.project(block.records)
         await checkpoints.passed(block.number, block.rest)

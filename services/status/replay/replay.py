@@ -72,8 +72,8 @@ class Tail:
     ) -> AsyncIterator["Tail"]:
         """What comes after these stretches."""
         async with open_log(settings, EVENT_TOPICS, client_id="replay") as (consumer, partitions):
-            for stretch in folded:
-                consumer.seek(stretch.partition, stretch.end)
+            for offset_range in folded:
+                consumer.seek(offset_range.partition, offset_range.end)
             yield cls(consumer, partitions)
 
     async def fold_into(self, projector: Projector) -> None:

@@ -52,12 +52,12 @@ class DirectUpload(BaseModel):
     )
 
 
-def _state(request: Request) -> api.State:
-    return cast("api.State", request.scope["state"])
+def _state(request: Request) -> api.AppState:
+    return cast("api.AppState", request.scope["state"])
 
 
-def _deposits(request: Request) -> DirectUploads:
-    return _state(request)["deposits"]
+def _direct_uploads(request: Request) -> DirectUploads:
+    return _state(request)["direct_uploads"]
 
 
 async def directing(request: Request) -> None:
@@ -66,7 +66,7 @@ async def directing(request: Request) -> None:
     Raises:
         DirectOffError: they may not.
     """
-    _ = _deposits(request).signer
+    _ = _direct_uploads(request).signer
 
 
 @router.post(
@@ -89,8 +89,8 @@ async def begin(
     address. What is not completed within a day is forgotten. Only where the store speaks S3 and
     `WAYBILL_DIRECT` is set.
     """
-    deposits = _deposits(request)
-    said = DirectUploadRequest(
+    direct_uploads = _direct_uploads(request)
+    wanted = DirectUploadRequest(
         name=clean_name(asked.name),
         size=asked.size,
         declared_type=declared_type(asked.content_type),
@@ -99,15 +99,15 @@ async def begin(
         labels=read_labels((PREFIX + name, value) for name, value in asked.labels.items()),
         allow_empty=asked.allow_empty,
     )
-    _state(request)["desk"].check_allowance(asker, announced=asked.size)
-    deposit, url = await deposits.begin(said, asker, key=read_key(idempotency_key))
-    if deposit.is_repeated:
+    _state(request)["admission"].check_allowance(asker, announced=asked.size)
+    direct_upload, url = await direct_uploads.begin(wanted, asker, key=read_key(idempotency_key))
+    if direct_upload.is_repeated:
         response.headers[api.REPLAYED] = "true"
     return DirectUpload(
-        file_id=deposit.id,
+        file_id=direct_upload.id,
         url=url,
         expires_at=datetime.now(UTC) + ADDRESS_LASTS,
-        complete_url=f"{router.prefix}/{deposit.id}/complete",
+        complete_url=f"{router.prefix}/{direct_upload.id}/complete",
     )
 
 
@@ -122,19 +122,19 @@ async def complete(request: Request, upload_id: CanonicalId, asker: api.Uploader
 
     The answer 202 means the same as that of an upload. Asked again, it is the same.
     """
-    state, deposits = _state(request), _deposits(request)
-    deposit = await deposits.find(upload_id, asker)
-    if (file := deposit.file) is None:
-        with state["desk"].admitted(asker, announced=deposit.said.size) as used:
-            file = await deposits.complete(deposit, asker)
+    state, direct_uploads = _state(request), _direct_uploads(request)
+    direct_upload = await direct_uploads.find(upload_id, asker)
+    if (file := direct_upload.file) is None:
+        with state["admission"].admitted(asker, announced=direct_upload.asked.size) as used:
+            file = await direct_uploads.complete(direct_upload, asker)
             used.append(file.size)
-    accepted = Accepted(files=[file], labels=deposit.said.labels, batch_id=None)
+    accepted = Accepted(files=[file], labels=direct_upload.asked.labels, batch_id=None)
     return api.answer(accepted, state["status_url"])
 
 
 @router.delete("/{upload_id}", status_code=204, responses=ERROR_RESPONSES)
 async def abandon(request: Request, upload_id: CanonicalId, asker: api.Uploader) -> Response:
     """Forget what was not completed. A file that it has become stays."""
-    deposits = _deposits(request)
-    await deposits.abandon(await deposits.find(upload_id, asker), asker)
+    direct_uploads = _direct_uploads(request)
+    await direct_uploads.abandon(await direct_uploads.find(upload_id, asker), asker)
     return Response(status_code=204)

@@ -83,7 +83,7 @@ async def fetching(request: Request) -> None:
     Raises:
         FetchingOffError: they are not.
     """
-    if not cast("api.State", request.scope["state"])["settings"].fetch:
+    if not cast("api.AppState", request.scope["state"])["settings"].fetch:
         raise FetchingOffError("This service fetches no files; set WAYBILL_FETCH=true.")
 
 
@@ -105,14 +105,14 @@ async def fetch(
     The answer 202 means the same as that of an upload, and comes when the file is here. Only where
     `WAYBILL_FETCH` is set.
     """
-    state = cast("api.State", request.scope["state"])
+    state = cast("api.AppState", request.scope["state"])
     read_labels((PREFIX + name, value) for name, value in asked.labels.items())
     try:
         async with state["outbound"].get(asked.url, HEADERS) as answer:
             if answer.status != OK:
                 raise FetchFailedError(f"The address answered {answer.status}.")
             body = FetchedBody(answer, asked, idempotency_key)
-            accepted = await state["desk"].take_body(body, asker)
+            accepted = await state["admission"].take_body(body, asker)
     except OutboundError as error:
         raise FetchFailedError(f"The file cannot be fetched: {error.detail}") from error
     return api.answer(accepted, state["status_url"])

@@ -231,8 +231,8 @@ async def _append(
     state = _state(request)
     header = request.headers.get("upload-checksum")
     checksum = None if header is None else Checksum.read(header)
-    body = state["desk"].body_of(request)
-    with state["desk"].admitted(asker, announced=body.announced or 0) as used:
+    body = state["admission"].body_of(request)
+    with state["admission"].admitted(asker, announced=body.announced or 0) as used:
         async with state["resumable"].turn(upload_id, asker) as (before, asked_to_end):
             if before.ticket.concat is not None and not before.ticket.concat.is_partial:
                 raise ForbiddenError("A final upload has its bytes from those it is made of.")
@@ -261,7 +261,7 @@ async def _concatenate(
     """Make a file of partial uploads, whose bytes are counted already."""
     state = _state(request)
     resumable = state["resumable"]
-    with state["desk"].admitted(asker, announced=0):
+    with state["admission"].admitted(asker, announced=0):
         upload_id = await resumable.concatenate(concat, metadata, asker)
         async with resumable.turn(upload_id, asker) as (upload, _):
             if upload.offset < upload.ticket.length:

@@ -38,9 +38,9 @@ class AppState(TypedDict):
 
     authenticator: Authenticator
     settings: UploadSettings
-    desk: UploadAdmission
+    admission: UploadAdmission
     resumable: Resumable
-    deposits: DirectUploads
+    direct_uploads: DirectUploads
     outbound: Outbound
     status_url: str
     cors: CorsPolicy
@@ -98,7 +98,7 @@ async def upload(request: Request, asker: Uploader) -> Response:
 async def take(request: Request, asker: Principal) -> Response:
     """Take the files of a request in from who may upload, and tell where to follow them."""
     state = cast("AppState", request.scope["state"])
-    accepted = await state["desk"].take(request, asker)
+    accepted = await state["admission"].take(request, asker)
     return answer(accepted, state["status_url"])
 
 

@@ -88,11 +88,11 @@ class IncomingBody:
     """The files of one request, read once and in order, and the fields that came with them."""
 
     def __init__(
-        self, request: Request, settings: UploadSettings, patience: CoarseTimeouts
+        self, request: Request, settings: UploadSettings, timeouts: CoarseTimeouts
     ) -> None:
         self._receive = request.receive
         self._settings = settings
-        self._patience = patience
+        self._timeouts = timeouts
         # Asking Starlette for each header looks through all of them each time.
         headers = request.scope["headers"]
         self._headers = {name: value.decode("latin-1") for name, value in headers}
@@ -140,7 +140,7 @@ class IncomingBody:
             self._receive,
             announced=self.announced,
             limit=limit or self._settings.max_file_size,
-            patience=self._patience,
+            timeouts=self._timeouts,
             idle_timeout=self._settings.idle_timeout,
             min_rate=self._settings.min_rate,
         )
@@ -199,7 +199,7 @@ class _Bytes:
         *,
         announced: int | None,
         limit: int,
-        patience: CoarseTimeouts,
+        timeouts: CoarseTimeouts,
         idle_timeout: float,
         min_rate: float,
     ) -> None:
@@ -218,7 +218,7 @@ class _Bytes:
         self._receive = receive
         self._announced = announced
         self._limit = limit
-        self._patience = patience
+        self._timeouts = timeouts
         self._idle_timeout = idle_timeout
         self._min_rate = min_rate
         self._waited = 0.0
@@ -256,7 +256,7 @@ class _Bytes:
         begun = clock()
         left = self._idle_timeout + self._received / self._min_rate - self._waited
         try:
-            with self._patience.of(min(self._idle_timeout, left)):
+            with self._timeouts.of(min(self._idle_timeout, left)):
                 message = await self._receive()
         except TimeoutError as error:
             if left < self._idle_timeout:

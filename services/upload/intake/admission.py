@@ -31,11 +31,11 @@ class UploadAdmission:
         self._intake = intake
         self._in_work = 0
         self._usage = usage
-        self._patience = CoarseTimeouts()
+        self._timeouts = CoarseTimeouts()
 
     def body_of(self, request: Request) -> IncomingBody:
         """What a request brings."""
-        return IncomingBody(request, self._settings, self._patience)
+        return IncomingBody(request, self._settings, self._timeouts)
 
     async def take(self, request: Request, asker: Principal) -> Accepted:
         """Take the files of one request in.

@@ -70,7 +70,7 @@ class Outbox:
         self._publisher = publisher
         self._topic = settings.topic_prefix + UPLOADED.name
         self._link = link
-        self._patience = CoarseTimeouts()
+        self._timeouts = CoarseTimeouts()
         self._waiting = 0
         self._kept = asyncio.Event()
 
@@ -108,7 +108,7 @@ class Outbox:
         """
         if self._link.trouble is None:
             try:
-                with self._patience.of(self._settings.publish_timeout + VERDICT_GRACE):
+                with self._timeouts.of(self._settings.publish_timeout + VERDICT_GRACE):
                     await self._publisher.publish(event)
             except (TimeoutError, KafkaUnavailableError) as error:
                 log.warning("the event of %s goes to the outbox: %r", event.file_id, error)

@@ -37,9 +37,9 @@ async def processing_pod(settings: ProcessorSettings, **changes: Any) -> AsyncIt
 async def die(pod: Processor) -> None:
     """What is left when a pod is killed: nothing is finished, given back or committed any more."""
     consumer = pod.consumer
-    for task in [each.task for each in consumer._desk._taken.values() if each.task]:
+    for task in [each.task for each in consumer._in_flight._taken.values() if each.task]:
         task.cancel()
-    consumer._desk._taken.clear()
+    consumer._in_flight._taken.clear()
     consumer._windows.clear()
 
 

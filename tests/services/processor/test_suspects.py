@@ -24,7 +24,7 @@ class Taken:
 
 @dataclass
 class Pod:
-    """One life of a pod with one partition: what `desk` does, without Kafka and workers."""
+    """One life of a pod with one partition: what `in_flight` does, without Kafka and workers."""
 
     window: PartitionWindow
     lanes: Lanes[Taken] = field(default_factory=lambda: Lanes[Taken](large_limit=2))

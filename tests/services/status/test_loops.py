@@ -17,7 +17,7 @@ import pytest
 from services.status import loops, preparation
 from services.status.app import create_app
 from services.status.monitoring import monitor
-from services.status.monitoring import queue_stats as traffic
+from services.status.monitoring import queue_stats as queue_stats
 from services.status.settings import StatusSettings
 from shared import deadlines
 from shared.events.events import new_file_id
@@ -86,7 +86,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deadlines and lateness of a second or so."""
     monkeypatch.setattr(deadlines, "KAFKA_ANSWERS_WITHIN", 1.0)
     monkeypatch.setattr(connection, "SILENT_FOR", 2.0)
-    monkeypatch.setattr(traffic, "FRESH", 2.0)
+    monkeypatch.setattr(queue_stats, "FRESH", 2.0)
     monkeypatch.setattr(monitor, "FRESH", 2.0)
     for name in ("FANOUT", "MONITOR"):
         monkeypatch.setattr(loops, name, replace(getattr(loops, name), late_after=2.0))

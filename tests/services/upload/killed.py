@@ -128,7 +128,7 @@ def main() -> None:
             if asked["scribe"]:
                 WITH_SCRIBE[asked["step"]]()
             else:
-                Directory.scribe = without_scribe  # type: ignore[assignment, method-assign]
+                Directory.blob_writer = without_scribe  # type: ignore[assignment, method-assign]
                 STEPS[asked["step"]]()
             settings = UploadSettings()
             serve(create_app(settings), settings, http=LargeBodies)

@@ -43,7 +43,7 @@ async def scribe_of(path: Path) -> psutil.Process:
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[BlobStore]:
     store = store_in(tmp_path)
-    async with store.scribe():
+    async with store.blob_writer():
         yield store
 
 
@@ -84,7 +84,7 @@ async def test_one_that_cannot_be_stored_harms_no_other(store: BlobStore, tmp_pa
 async def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 1 << 16) as disk:
         store = store_in(disk.path)
-        async with store.scribe():
+        async with store.blob_writer():
             for anywhere in (True, False):
                 with pytest.raises(StorageFullError):
                     await store.put(KEY, bytes(1 << 17), anywhere=anywhere)
@@ -95,14 +95,14 @@ async def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
 async def test_what_a_scribe_that_dies_had_to_write_is_written_without_it(
     store: BlobStore, tmp_path: Path
 ) -> None:
-    scribe = await scribe_of(tmp_path)
-    scribe.send_signal(signal.SIGSTOP)
+    blob_writer = await scribe_of(tmp_path)
+    blob_writer.send_signal(signal.SIGSTOP)
     blobs = {source_key(str(number)): os.urandom(1000) for number in range(50)}
     writing = asyncio.gather(*(store.put(key, data) for key, data in blobs.items()))
     (tmp_path / "sources").mkdir()
     (tmp_path / source_key("1")).write_text("something else")
     await asyncio.sleep(0)  # All of it is under way.
-    scribe.kill()
+    blob_writer.kill()
 
     await writing
     assert await store.put(KEY, b"later", anywhere=True) == KEY
@@ -135,7 +135,7 @@ async def test_a_store_without_a_scribe_stores_all_the_same(
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
     store = store_in(tmp_path / "blobs")
-    async with store.scribe():
+    async with store.blob_writer():
         assert await store.put(KEY, b"x", anywhere=True) == KEY
     assert await store.get(KEY) == b"x"
 
@@ -143,11 +143,11 @@ async def test_a_store_without_a_scribe_stores_all_the_same(
 async def test_what_may_be_in_a_pack_when_a_scribe_dies_is_not_stored_twice(
     store: BlobStore, tmp_path: Path
 ) -> None:
-    scribe = await scribe_of(tmp_path)
-    scribe.send_signal(signal.SIGSTOP)
+    blob_writer = await scribe_of(tmp_path)
+    blob_writer.send_signal(signal.SIGSTOP)
     writing = [asyncio.ensure_future(store.put(KEY, b"x", anywhere=True)) for _ in range(3)]
     await asyncio.sleep(0)
-    scribe.kill()
+    blob_writer.kill()
 
     outcomes = await asyncio.gather(*writing, return_exceptions=True)
 
@@ -179,7 +179,7 @@ async def test_what_may_stand_anywhere_is_stored_in_packs(store: BlobStore) -> N
 
 async def test_where_packs_are_not_wanted_each_blob_is_a_file(tmp_path: Path) -> None:
     store = open_blob_store(Settings(blobs=str(tmp_path), blobs_packed=False))
-    async with store.scribe():
+    async with store.blob_writer():
         assert await store.put(KEY, b"x", anywhere=True) == KEY
     assert (tmp_path / KEY).read_bytes() == b"x"
 
@@ -196,10 +196,10 @@ async def test_known_blobs_and_others_are_stored_side_by_side(store: BlobStore) 
 
 async def test_it_ends_with_its_store_and_not_by_ctrl_c(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    async with store.scribe():
-        scribe = await scribe_of(tmp_path)
-        assert os.getsid(scribe.pid) != os.getsid(0)
-    assert not scribe.is_running()
+    async with store.blob_writer():
+        blob_writer = await scribe_of(tmp_path)
+        assert os.getsid(blob_writer.pid) != os.getsid(0)
+    assert not blob_writer.is_running()
     await store.put(KEY, b"x")
     assert await store.get(KEY) == b"x"
 
@@ -208,13 +208,13 @@ async def test_what_was_asked_of_it_is_stored_though_who_asked_has_died(tmp_path
     ours, theirs = socket.socketpair()
     with theirs:
         command = [sys.executable, "-m", "shared.blobs.blob_writer_process", str(tmp_path)]
-        scribe = subprocess.Popen(command, stdin=theirs.fileno())  # noqa: ASYNC220
+        blob_writer = subprocess.Popen(command, stdin=theirs.fileno())  # noqa: ASYNC220
     with ours:
         for number in range(9):
             key, data = source_key(str(number)).encode(), b"blob"
             ours.sendall(BLOB.pack(number, True, False, len(key), len(data)) + key + data)
         ours.sendall(BLOB.pack(9, True, False, 100, 100) + b"half")
 
-    assert await asyncio.to_thread(scribe.wait, 20) == 0
+    assert await asyncio.to_thread(blob_writer.wait, 20) == 0
 
     assert await store_in(tmp_path).keys("") == [source_key(str(number)) for number in range(9)]

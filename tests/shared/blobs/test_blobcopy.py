@@ -19,7 +19,7 @@ async def filled(folder: Path) -> tuple[BlobStore, dict[str, bytes]]:
     """A directory with small blobs and a large one, some of them in packs."""
     store = open_blob_store(Settings(blobs=str(folder)))
     contents = {}
-    async with store.scribe():
+    async with store.blob_writer():
         for number in range(40):
             content = os.urandom(1 + number)
             key = await store.put(source_key(str(number)), content, anywhere=number % 4 > 0)

@@ -58,7 +58,7 @@ def a_reader(*pieces: bytes) -> Callable[[], Awaitable[bytes]]:
 @pytest.mark.parametrize("by_scribe", [True, False])
 async def test_nothing_is_written_to_the_bare_mount_point(mount: Mount, *, by_scribe: bool) -> None:
     store = a_store(mount)
-    async with store.scribe() if by_scribe else nullcontext():
+    async with store.blob_writer() if by_scribe else nullcontext():
         await store.put("sources/before", b"x", anywhere=True)
         mount.unmount()
         for anywhere in (True, False):
@@ -101,7 +101,7 @@ async def test_no_blob_counts_as_missing_deleted_or_created(mount: Mount) -> Non
 
 
 async def a_packed_blob(store: BlobStore) -> str:
-    async with store.scribe():
+    async with store.blob_writer():
         return await store.put("sources/packed", b"x", anywhere=True)
 
 

@@ -49,7 +49,7 @@ async def store_of(kind: str, request: pytest.FixtureRequest, folder: Path) -> B
 async def stored(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Served]:
     blobs = await store_of(request.param, request, tmp_path)
     content = SMALL if request.param == "pack" else LARGE
-    async with blobs.scribe():  # Nobody else writes packs.
+    async with blobs.blob_writer():  # Nobody else writes packs.
         key = await blobs.put("sources/one", content, anywhere=request.param == "pack")
     assert (blobs.packs_of(key) is not None) == (request.param == "pack")
     made = utc_now()

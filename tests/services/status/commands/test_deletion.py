@@ -75,7 +75,7 @@ async def test_a_file_in_a_pack_is_downloaded_started_anew_and_erased(
     blobs: BlobStore,
 ) -> None:
     file_id, neighbour = new_file_id(), new_file_id()
-    async with blobs.scribe():
+    async with blobs.blob_writer():
         keys = [
             await blobs.put(source_key(each), each.encode(), anywhere=True)
             for each in (file_id, neighbour)

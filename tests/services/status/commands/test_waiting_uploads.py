@@ -190,12 +190,12 @@ async def test_a_flood_of_invented_ids_is_told_to_come_later(
 
     monkeypatch.setattr(waiting, "waiting_upload", slow)
     uploads = waiting.WaitingUploads(open_blob_store(settings))
-    looks = [asyncio.create_task(uploads.find(new_file_id())) for _ in range(2)]
+    samples = [asyncio.create_task(uploads.find(new_file_id())) for _ in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(OverloadedError):
         await uploads.find(new_file_id())
     released.set()
-    assert await asyncio.gather(*looks) == [None, None]
+    assert await asyncio.gather(*samples) == [None, None]
 
 
 async def test_another_owners_waiting_file_is_answered_like_an_unknown_one(

@@ -12,7 +12,7 @@ from tests.support.builders import START, at, processing, retrying, uploaded
 EPOCH = START.timestamp()
 
 
-def look(
+def sample(
     seconds: float, *, arrived: int, pending: int, retrying: int = 0, processing: int = 2
 ) -> Sample:
     files = dict.fromkeys(FileState, 0) | {
@@ -22,11 +22,11 @@ def look(
     return Sample(at=EPOCH + seconds, arrived=arrived, retrying=retrying, files=files)
 
 
-def traffic_of(looks: Iterable[Sample]) -> QueueStats:
-    traffic = QueueStats()
-    for each in looks:
-        traffic.note(each)
-    return traffic
+def traffic_of(samples: Iterable[Sample]) -> QueueStats:
+    queue_stats = QueueStats()
+    for each in samples:
+        queue_stats.note(each)
+    return queue_stats
 
 
 def file_of(*events: StatusEvent) -> Status:
@@ -36,7 +36,7 @@ def file_of(*events: StatusEvent) -> Status:
 
 
 # Ten files a second arrive, four a second are begun.
-BUSY = [look(second, arrived=1000 + 10 * second, pending=6 * second) for second in range(11)]
+BUSY = [sample(second, arrived=1000 + 10 * second, pending=6 * second) for second in range(11)]
 
 
 @pytest.mark.parametrize(
@@ -56,21 +56,21 @@ def test_the_place_of_a_file_is_the_queue_less_what_came_after_it(
 def test_what_arrives_is_begun_and_ends_is_told_a_second() -> None:
     rates = traffic_of(BUSY).rates()
     assert (rates.arrived, rates.begun, rates.ended) == (10, 4, 4)
-    alone = traffic_of([look(0, arrived=5, pending=5)])
+    alone = traffic_of([sample(0, arrived=5, pending=5)])
     assert alone.rates().begun == 0
 
 
 def test_files_that_wait_for_their_next_attempt_are_not_in_the_queue() -> None:
-    traffic = traffic_of([look(0, arrived=50, pending=40, retrying=38)])
-    place = traffic.place(file_of(uploaded(time=0)), at(1))
+    queue_stats = traffic_of([sample(0, arrived=50, pending=40, retrying=38)])
+    place = queue_stats.place(file_of(uploaded(time=0)), at(1))
     assert place is not None
     assert (place.position, place.length) == (2, 2)
-    assert traffic.place(file_of(uploaded(), processing(), retrying()), at(1)) is None
-    assert traffic.place(file_of(uploaded(), processing()), at(1)) is None
+    assert queue_stats.place(file_of(uploaded(), processing(), retrying()), at(1)) is None
+    assert queue_stats.place(file_of(uploaded(), processing()), at(1)) is None
 
 
 def test_nothing_is_expected_of_a_queue_that_stands_still() -> None:
-    still = traffic_of(look(second, arrived=7, pending=7) for second in range(5))
+    still = traffic_of(sample(second, arrived=7, pending=7) for second in range(5))
     place = still.place(file_of(uploaded(time=0)), at(5))
     assert place is not None
     assert place.expected_seconds is None
@@ -78,7 +78,7 @@ def test_nothing_is_expected_of_a_queue_that_stands_still() -> None:
 
 def test_a_queue_that_was_empty_a_moment_ago_does_not_make_one_wait() -> None:
     # One file a minute says nothing of how many could be begun.
-    rare = traffic_of([look(0, arrived=6, pending=0), look(59, arrived=7, pending=1)])
+    rare = traffic_of([sample(0, arrived=6, pending=0), sample(59, arrived=7, pending=1)])
     place = rare.place(file_of(uploaded(time=58)), at(59))
     assert place is not None
     assert place.expected_seconds == 0
@@ -90,19 +90,19 @@ def test_old_counts_tell_nothing() -> None:
 
 
 def test_the_looks_of_an_hour_are_kept_and_no_more() -> None:
-    traffic = traffic_of(look(second, arrived=second, pending=0) for second in range(10_000))
-    assert 3600 <= len(traffic._looks) <= 7200
-    assert traffic.latest(EPOCH + 9_999) is not None
+    queue_stats = traffic_of(sample(second, arrived=second, pending=0) for second in range(10_000))
+    assert 3600 <= len(queue_stats._samples) <= 7200
+    assert queue_stats.latest(EPOCH + 9_999) is not None
 
 
 def test_looks_of_a_clock_that_was_set_back_tell_no_rates_below_zero() -> None:
-    traffic = traffic_of(
+    queue_stats = traffic_of(
         [
-            look(100, arrived=10, pending=5),
-            look(110, arrived=20, pending=5),
-            look(50, arrived=30, pending=5),
+            sample(100, arrived=10, pending=5),
+            sample(110, arrived=20, pending=5),
+            sample(50, arrived=30, pending=5),
         ]
     )
-    traffic.note(look(60, arrived=40, pending=5))
-    assert traffic.rates().arrived == 1
-    assert traffic.latest(EPOCH + 60) is not None
+    queue_stats.note(sample(60, arrived=40, pending=5))
+    assert queue_stats.rates().arrived == 1
+    assert queue_stats.latest(EPOCH + 60) is not None

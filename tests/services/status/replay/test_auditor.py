@@ -170,12 +170,12 @@ async def test_files_that_do_not_go_on_are_listed_longest_silent_first(
     await publish(publisher, long, uploaded(), processing(time_limit=1e9))
     await publish(publisher, ended, uploaded(), processing(), completed())
     await replay(status_settings)
-    traffic = QueueStats()
+    queue_stats = QueueStats()
     now = utc_now().timestamp()
     for ago in (40, 0):
         counts = dict.fromkeys(FileState, 0) | {FileState.PENDING: 1}
-        traffic.note(Sample(at=now - ago, arrived=3, retrying=0, files=counts))
-    found = await Auditor(status_settings, store, traffic).stuck()
+        queue_stats.note(Sample(at=now - ago, arrived=3, retrying=0, files=counts))
+    found = await Auditor(status_settings, store, queue_stats).stuck()
     assert [file.file_id for file in found] == [waiting, abandoned]
     assert "no processor runs" in found[0].reason
     assert "its pod is gone" in found[1].reason

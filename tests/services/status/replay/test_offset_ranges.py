@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from services.status.replay import offset_ranges as stretches
+from services.status.replay import offset_ranges as offset_ranges
 from services.status.replay.offset_ranges import OffsetRange, read, whole_log
 from services.status.settings import StatusSettings
 from shared.events.events import new_file_id
@@ -28,7 +28,7 @@ async def test_blocks_hold_each_record_once_and_say_what_is_left(
         await publish(publisher, new_file_id(), uploaded(), processing(), completed())
     # So little that each partition is left alone, and gone on with, again and again.
     for name, records in {"BLOCK": 4, "AHEAD": 2, "RUN": 1}.items():
-        monkeypatch.setattr(stretches, name, records)
+        monkeypatch.setattr(offset_ranges, name, records)
     whole = await whole_log(status_settings)
     everything: set[Place] = {
         (each.topic, each.number, offset)

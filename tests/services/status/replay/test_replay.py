@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from services.status.projection.projection import FileState
-from services.status.replay import offset_ranges as stretches
+from services.status.replay import offset_ranges as offset_ranges
 from services.status.replay.checkpoints import Checkpoints
 from services.status.replay.rebuild import Advance
 from services.status.replay.replay import replay, show_the_past
@@ -137,7 +137,7 @@ async def test_a_replay_that_was_killed_goes_on_where_it_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await processed_files(publisher, 10)
-    monkeypatch.setattr(stretches, "BLOCK", 3)
+    monkeypatch.setattr(offset_ranges, "BLOCK", 3)
     note = Checkpoints.passed
     noted = 0
 

@@ -455,9 +455,9 @@ async def test_what_broke_off_before_its_event_is_completed_when_it_is_asked_for
         signer=open_signer(direct.settings, endpoint=None),
         intake=Broken(),  # type: ignore[arg-type]
     )
-    deposit = await broken.find(begun["file_id"], EVERYBODY)
+    direct_upload = await broken.find(begun["file_id"], EVERYBODY)
     with pytest.raises(KafkaUnavailableError):
-        await broken.complete(deposit, EVERYBODY)
+        await broken.complete(direct_upload, EVERYBODY)
 
     assert (await complete(direct, begun)).status_code == 202
     assert (await events.one()).file_id == begun["file_id"]

@@ -51,7 +51,7 @@ async def test_no_upload_is_answered_by_an_error_of_ours_and_every_202_is_read_b
             if answer.status_code == 202:
                 accepted += len(answer.json().get("files", [0]))
 
-        said = {
+        asked = {
             "name": "a.txt",
             "size": 3,
             "content_type": "text/plain",
@@ -59,7 +59,7 @@ async def test_no_upload_is_answered_by_an_error_of_ours_and_every_202_is_read_b
             "labels": {"a": "b"},
         }
         js = {"content-type": "application/json"}
-        for body in bodies(**said):
+        for body in bodies(**asked):
             await ask(f"direct {body[:90]!r}", "POST", f"{UPLOAD}/direct", content=body, headers=js)
         for body in bodies(url="http://127.0.0.1:9/", name="a", labels={"a": "b"}):
             await ask(f"url {body[:90]!r}", "POST", f"{UPLOAD}/from-url", content=body, headers=js)

@@ -9,23 +9,23 @@ from services.upload.coarse_timeouts import LOOK_EVERY, CoarseTimeouts
 LONG = 60.0
 
 
-async def wait(patience: CoarseTimeouts, seconds: float, *, lasts: float = LONG) -> str:
-    with patience.of(seconds):
+async def wait(timeouts: CoarseTimeouts, seconds: float, *, lasts: float = LONG) -> str:
+    with timeouts.of(seconds):
         await asyncio.sleep(lasts)
     return "in time"
 
 
 async def test_what_takes_too_long_is_ended_soon_after_its_time() -> None:
-    patience, clock = CoarseTimeouts(), asyncio.get_running_loop().time
+    timeouts, clock = CoarseTimeouts(), asyncio.get_running_loop().time
     begun = clock()
     with pytest.raises(TimeoutError):
-        await wait(patience, 0.3)
+        await wait(timeouts, 0.3)
     assert 0.3 <= clock() - begun < 0.3 + LOOK_EVERY + 0.5
 
 
 async def test_each_wait_has_its_own_time() -> None:
-    patience = CoarseTimeouts()
-    waits = [wait(patience, 0.05), wait(patience, LONG, lasts=0.4), wait(patience, 0.2)]
+    timeouts = CoarseTimeouts()
+    waits = [wait(timeouts, 0.05), wait(timeouts, LONG, lasts=0.4), wait(timeouts, 0.2)]
     first, second, third = await asyncio.gather(*waits, return_exceptions=True)
     assert isinstance(first, TimeoutError)
     assert second == "in time"
@@ -33,10 +33,10 @@ async def test_each_wait_has_its_own_time() -> None:
 
 
 async def test_a_task_goes_on_after_its_wait_was_ended() -> None:
-    patience = CoarseTimeouts()
+    timeouts = CoarseTimeouts()
     with pytest.raises(TimeoutError):
-        await wait(patience, 0.0)
-    assert await wait(patience, LONG, lasts=0.3) == "in time"
+        await wait(timeouts, 0.0)
+    assert await wait(timeouts, LONG, lasts=0.3) == "in time"
 
 
 async def test_what_somebody_else_cancels_is_no_time_out() -> None:
@@ -49,14 +49,14 @@ async def test_what_somebody_else_cancels_is_no_time_out() -> None:
 
 async def test_who_is_cancelled_at_the_same_moment_stays_cancelled() -> None:
     async def until_both() -> None:
-        with patience.of(0.0):
+        with timeouts.of(0.0):
             try:
                 await asyncio.sleep(LONG)
             except asyncio.CancelledError:
                 task.cancel()
                 raise
 
-    patience = CoarseTimeouts()
+    timeouts = CoarseTimeouts()
     task = asyncio.create_task(until_both())
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -68,9 +68,9 @@ async def test_an_error_of_the_block_is_not_hidden() -> None:
 
 
 async def test_it_rests_while_nobody_waits() -> None:
-    patience = CoarseTimeouts()
-    await wait(patience, LONG, lasts=0.0)
+    timeouts = CoarseTimeouts()
+    await wait(timeouts, LONG, lasts=0.0)
     await asyncio.sleep(2 * LOOK_EVERY + 0.1)
-    assert patience._timer is None
+    assert timeouts._timer is None
     with pytest.raises(TimeoutError):
-        await wait(patience, 0.0)
+        await wait(timeouts, 0.0)

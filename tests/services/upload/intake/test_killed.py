@@ -35,7 +35,7 @@ class Mortals:
         self._process = process
         self._settings = settings
 
-    async def upload(self, step: str, content: bytes, *, scribe: bool = False) -> None:
+    async def upload(self, step: str, content: bytes, *, blob_writer: bool = False) -> None:
         """Have a service die at this step of an upload, whose client gets no answer."""
         port = free_port()
         environment = {
@@ -46,7 +46,7 @@ class Mortals:
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        line = json.dumps({"step": step, "scribe": scribe, "environment": environment})
+        line = json.dumps({"step": step, "scribe": blob_writer, "environment": environment})
         self._process.stdin.write(line.encode() + b"\n")
         await until_listening(port)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
@@ -55,7 +55,7 @@ class Mortals:
                 await client.post(UPLOAD, content=content, headers=KEY)
         async with asyncio.timeout(10):
             assert await self._process.stdout.readline() == b"dead\n"
-            while scribe and scribes_of(self._settings.blobs):
+            while blob_writer and scribes_of(self._settings.blobs):
                 await asyncio.sleep(0.02)  # It finishes what it was asked.
 
 
@@ -108,7 +108,7 @@ async def test_with_a_scribe_when(
     mortals: Mortals, settings: UploadSettings, events: UploadedEvents, step: str
 ) -> None:
     content = os.urandom(20_000)
-    await mortals.upload(step, content, scribe=True)
+    await mortals.upload(step, content, blob_writer=True)
     await assert_file_or_nothing(settings, events, content)
 
 

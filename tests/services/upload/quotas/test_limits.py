@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.upload.quotas import token_bucket as allowance
+from services.upload.quotas import token_bucket
 from services.upload.quotas.token_bucket import TokenBucket
 from services.upload.quotas.usage import SOON
 from services.upload.settings import UploadSettings
@@ -163,7 +163,7 @@ class TestAllowance:
         assert bucket.take("ada", 10, now=0) == 30
 
     def test_forgets_who_was_not_seen_for_longest(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(allowance, "MOST_OWNERS", 2)
+        monkeypatch.setattr(token_bucket, "MOST_OWNERS", 2)
         bucket = TokenBucket(size=1, seconds=100)
         for owner in ("ada", "bob", "eve"):
             bucket.take(owner, 1, now=0)

@@ -202,7 +202,7 @@ async def test_a_record_on_which_the_pod_itself_fails_is_dead_lettered_and_harms
         await completed(outcomes, work, result)
 
     monkeypatch.setattr(Outcomes, "completed", fail_on_one)
-    monkeypatch.setattr("services.processor.desk.FIRST_DELAY", 0.01)
+    monkeypatch.setattr("services.processor.in_flight.FIRST_DELAY", 0.01)
     others = [await upload(publisher, blobs) for _ in range(3)]
     async with processing_pod(processor_settings):
         (letter,) = await consume(processor_settings, DEAD, 1)
