@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from shared.addresses import in_url
 from shared.http.limits import MAX_MESSAGE
 from shared.http.protocol import BoundedHttpProtocol
+from shared.http.shutdown import ShutdownAnswers
 from shared.http.websocket import BoundedWebSocketProtocol
 from shared.settings import Settings
 
@@ -85,7 +86,7 @@ def serve(
     """
     collect_seldom()
     config = uvicorn.Config(
-        app,
+        ShutdownAnswers(app),
         log_config=None,
         access_log=False,
         loop="uvloop",
