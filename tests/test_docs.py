@@ -1,15 +1,15 @@
 """The generated parts of the documentation are current."""
 
 from docs.generate import (
+    CONFIGURATION,
     EVENTS,
     FORMATS,
     OPERATIONS,
-    README,
     STREAM,
+    configuration,
     events_page,
     formats,
     operations,
-    readme,
     stream,
 )
 
@@ -21,7 +21,7 @@ def test_the_page_of_events_says_what_the_code_says() -> None:
 
 
 def test_the_configuration_table_says_what_the_settings_say() -> None:
-    assert README.read_text() == readme(README.read_text()), HINT
+    assert CONFIGURATION.read_text() == configuration(CONFIGURATION.read_text()), HINT
 
 
 def test_the_errors_of_files_are_those_of_the_table() -> None:
