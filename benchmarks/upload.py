@@ -1,7 +1,7 @@
 """Measure durable uploads, beside a handler that discards the file and beside tusd.
 
 All servers are served alike and loaded in turn by a separate process. A 202 of Waybill means that
-the blob is forced to the disk and Kafka has acknowledged the event. `durable` is a bare handler with
+the blob is forced to the disk and Kafka has acknowledged the event. `durable` is a handler with
 the same guarantee. tusd stores resumable uploads without an fsync; `waybill tus` is the same upload
 to Waybill. The report has milliseconds per upload, processor time of the server and of Kafka per
 upload (kernel included), growth of the server's peak memory, and cores that others kept busy.
