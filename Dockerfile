@@ -19,7 +19,7 @@ RUN tools/bin/pip --python /opt/waybill/bin/python install --require-hashes -r r
 COPY deploy/requirements-build.lock deploy/
 RUN tools/bin/pip install --require-hashes -r deploy/requirements-build.lock
 
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY shared shared
 COPY services services
 COPY waybill waybill

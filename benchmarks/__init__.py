@@ -1,1 +1,1 @@
-"""One script a question; each prints a table and the ratio to a floor of the same run."""
+"""Benchmarks, one script per question. Each prints a table with the ratio to a floor of the run."""

@@ -1,4 +1,4 @@
-"""The floor of the upload benchmark: a handler that takes a file and throws it away."""
+"""The floor of the upload benchmark: a handler that accepts a file and discards it."""
 
 from fastapi import FastAPI, UploadFile
 
@@ -10,7 +10,7 @@ app = FastAPI()
 
 @app.post("/api/files/upload", status_code=202)
 async def upload(file: UploadFile) -> dict[str, int | None]:
-    """Take a file as FastAPI's manual shows it."""
+    """Accept a file as FastAPI's manual shows it."""
     return {"size": file.size}
 
 

@@ -1,7 +1,7 @@
-"""What a 202 costs: the bare handler, which also forces the file to the disk and tells Kafka of it.
+"""The cost of a 202: the bare handler with an fsync and an event in Kafka.
 
-As plainly as it can be written, with the same promise: the file and its name are on the disk, and
-all in-sync replicas have an event of the usual size, before the answer.
+It is the plainest handler with the same guarantee. Before the answer, the file and its name are on
+the disk, and all in-sync replicas have an event of the usual size.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from shared.http.serving import serve
 from shared.settings import Settings
 
 EVENT = b"x" * 700
-"""As long as a `file.uploaded`."""
+"""An event as long as a `file.uploaded`."""
 
 settings = Settings()
 folder = Path(settings.blobs)
@@ -27,7 +27,7 @@ folder = Path(settings.blobs)
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, AIOKafkaProducer]]:
-    """Connected to Kafka."""
+    """Connect to Kafka."""
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, acks="all")
     await producer.start()
@@ -39,7 +39,7 @@ app = FastAPI(lifespan=lifespan)
 
 
 def store(name: str, content: bytes) -> None:
-    """Have the disk know the file and its name."""
+    """Force the file and its name to the disk."""
     with (folder / name).open("xb", buffering=0) as file:
         file.write(content)
         os.fdatasync(file.fileno())
@@ -50,7 +50,7 @@ def store(name: str, content: bytes) -> None:
 
 @app.post("/api/files/upload", status_code=202)
 async def upload(request: Request, file: UploadFile) -> dict[str, str | None]:
-    """Take a file and promise that it is kept."""
+    """Accept a file and answer once it is durable."""
     name = uuid.uuid4().hex
     await asyncio.to_thread(store, name, await file.read())
     topic = settings.topic_prefix + UPLOADED.name

@@ -16,7 +16,7 @@ app = FastAPI()
 
 @app.get("/api/files/{file_id}/process/status")
 async def read_status(file_id: str) -> dict[str, Any]:
-    """Find a document as FastAPI's and Motor's manuals show it."""
+    """Return a document as FastAPI's and Motor's manuals show it."""
     document = await files.find_one({"_id": file_id})
     if document is None:
         raise HTTPException(404)

@@ -1,4 +1,4 @@
-"""Peers that are written in Go and built from their sources."""
+"""Build the peers that are written in Go."""
 
 import shutil
 import subprocess
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def built(sources: Path, binary: Path) -> bool:
-    """Whether there is such a peer to stand beside; it needs Go."""
+    """Build a peer; return False if Go is missing or the build fails."""
     if shutil.which("go") is None:
-        sys.stdout.write(f"without Go there is no {binary.name} to measure\n")
+        sys.stdout.write(f"{binary.name} is not measured: Go is missing\n")
         return False
     binary.parent.mkdir(parents=True, exist_ok=True)
     build = subprocess.run(["go", "build", "-o", str(binary), "."], cwd=sources, check=False)  # noqa: S607

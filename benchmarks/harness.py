@@ -1,4 +1,4 @@
-"""What the benchmarks share: processor time and memory of processes, percentiles, the report."""
+"""Shared tools: processor time and memory of processes, percentiles, reports."""
 
 import json
 import os
@@ -22,12 +22,12 @@ from waybill.local.process import Child
 RESULTS = Path(".waybill/benchmarks")
 
 PATIENCE = 300.0
-"""Seconds after which a run is given up."""
+"""Seconds after which a run fails."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process has used: seconds of processor time so far, bytes of memory now."""
+    """Resources of a process: seconds of processor time so far, bytes of memory now."""
 
     cpu: float
     rss: int
@@ -38,31 +38,33 @@ class Usage:
 
 @dataclass(frozen=True)
 class Run:
-    """Files that passed through a system, and what its processes used meanwhile."""
+    """Files that passed through a system, and the resources that its processes used."""
 
     files: int
     seconds: float
     used: Mapping[str, Usage]
-    """What each process used; its memory is that of the end."""
+    """Processor time that each process used, and its memory at the end."""
     others: float
-    """How many cores other people's processes kept busy: a run beside much of that tells little."""
+    """Cores that other processes kept busy. Beside much other work, a result is unreliable."""
 
     @property
     def rate(self) -> float:
-        """Files a second."""
+        """Files per second."""
         return self.files / self.seconds
 
     def cpu_per_thousand(self, *names: str) -> float:
-        """Seconds of processor time that these processes spent on 1,000 files."""
+        """Return the seconds of processor time that these processes spent on 1,000 files."""
         return sum(self.used[name].cpu for name in names) / self.files * 1000
 
 
 class Meter:
-    """Measures a run from its construction on."""
+    """Measures a run, beginning at construction."""
 
     def __init__(self, look: Callable[[], Mapping[str, Usage]]) -> None:
-        """Args:
-        look: what each process of the system has used so far, and this one.
+        """Begin the measurement.
+
+        Args:
+            look: returns the resources of each process of the system and of this one.
         """
         self._look = look
         self._before = look()
@@ -71,11 +73,11 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        """How long the run has taken so far."""
+        """Seconds since the beginning of the run."""
         return time.monotonic() - self.begun
 
     def stop(self, files: int) -> Run:
-        """What came of it, if so many files passed through."""
+        """End the measurement of a run that processed so many files."""
         seconds = self.seconds
         machine = _busy_seconds() - self._machine
         used = {
@@ -87,14 +89,14 @@ class Meter:
 
 
 QUIET = 0.3
-"""Cores that others may keep busy beside a run that counts: of two cores, a seventh."""
+"""Cores that others may keep busy during a valid run: a seventh of two cores."""
 
 QUIET_PATIENCE = 60.0
-"""Seconds that a run waits at most for the machine to become quiet."""
+"""Seconds to wait at most for the machine to become quiet."""
 
 
 def wait_until_quiet() -> None:
-    """Wait until the machine has had little to do for two seconds; not for ever."""
+    """Wait until the machine has been nearly idle for two seconds, at most `QUIET_PATIENCE`."""
     deadline = time.monotonic() + QUIET_PATIENCE
     while time.monotonic() < deadline:
         before = _busy_seconds()
@@ -104,13 +106,13 @@ def wait_until_quiet() -> None:
 
 
 def _busy_seconds() -> float:
-    """Seconds that all cores together have worked since the machine started."""
+    """Return the busy seconds of all cores together since the machine started."""
     times = psutil.cpu_times()
     return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
 
 
 def usage(pid: int) -> Usage:
-    """What one process uses, and the children that it has already buried."""
+    """Return the resources of one process and of its children that have ended."""
     try:
         process = psutil.Process(pid)
         times = process.cpu_times()
@@ -122,14 +124,14 @@ def usage(pid: int) -> Usage:
 
 
 _seen: dict[int, dict[int, float]] = {}
-"""Of each process asked about: its children's seconds of processor time when last looked at."""
+"""For each measured process: seconds of processor time of its children when last seen."""
 
 
 def usage_of_children(pid: int) -> Usage:
-    """What all processes below one use, however deep.
+    """Return the resources of all descendants of a process.
 
-    The time of those that are gone stays counted as it was last seen: a worker that is replaced
-    after many files is killed together with whoever could have buried it, and its time with it.
+    The time of descendants that have ended counts as it was last seen. A replaced worker is killed
+    together with its parent process, so the kernel reports its time to nobody.
     """
     seen = _seen.setdefault(pid, {})
     rss = 0
@@ -141,7 +143,7 @@ def usage_of_children(pid: int) -> Usage:
 
 
 def usage_of_stack(pids: Mapping[str, Any]) -> dict[str, Usage]:
-    """What each process of a local stack uses, by name; `pids` as in `stack.json`."""
+    """Return the resources of each process of a local stack, by name; `pids` as in `stack.json`."""
     found = {name: usage(pid) for name, pid in pids.items() if isinstance(pid, int)}
     for kind, measure in (("processor", usage), ("workers", usage_of_children)):
         total = Usage(0.0, 0)
@@ -152,10 +154,10 @@ def usage_of_stack(pids: Mapping[str, Any]) -> dict[str, Usage]:
 
 
 def serve_each(modules: Mapping[str, str], folder: Path) -> dict[str, tuple[Child, str]]:
-    """Services of some modules on free ports, each with its address.
+    """Start a service for each module on a free port, and return each with its address.
 
     Raises:
-        StackError: one of them does not listen.
+        StackError: a service does not listen.
     """
     served = {}
     for name, module in modules.items():
@@ -176,13 +178,13 @@ def _is_alive(child: Child) -> bool:
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """The smallest value that `share` (0 to 1) of the values do not exceed."""
+    """Return the smallest value that `share` (0 to 1) of the values do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def report(name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table, and keep it as JSON with machine, time and load."""
+    """Print a table, and save it as JSON with machine, time and load."""
     load = os.getloadavg()[0]
     table = Table(*header, title=name)
     for row in rows:

@@ -1,4 +1,4 @@
-"""A running Waybill as the benchmarks see it, and what it does with files of no work."""
+"""A running Waybill as seen by the benchmarks, and no-op files that pass through it."""
 
 import asyncio
 import json
@@ -26,14 +26,14 @@ NO_WORK = b"{}"
 """A demo file that takes no time."""
 
 AT_ONCE = 100
-"""Events on their way to Kafka: thousands would wake each other for every batch that is sent."""
+"""Events in flight to Kafka. With thousands, each sent batch would wake all of them."""
 
 POLL = 0.01
-"""Seconds between two looks at MongoDB: fine beside the seconds measured, and little load."""
+"""Seconds between two polls of MongoDB: short beside the measured seconds, and little load."""
 
 
 def uploaded(file_id: str, blob: str, content: bytes) -> FileUploaded:
-    """The event of a demo file."""
+    """Return the event of a demo file."""
     data = UploadedData(
         blob=blob,
         content_type=DEMO_TYPE,
@@ -45,7 +45,7 @@ def uploaded(file_id: str, blob: str, content: bytes) -> FileUploaded:
 
 
 async def publish(publisher: Publisher, events: Iterable[FileUploaded]) -> None:
-    """Tell Kafka that these files came in; returns when it has acknowledged all."""
+    """Publish the uploads of files, and return when Kafka has acknowledged all."""
     rest = iter(events)
     while some := list(islice(rest, AT_ONCE)):
         await asyncio.gather(*(publisher.publish(each) for each in some))
@@ -67,12 +67,12 @@ class Installation:
         self._files: Any = MongoClient(self.settings.mongodb)[self.settings.database]["files"]
 
     def accepted(self) -> int:
-        """How many files MongoDB shows, in whatever state."""
+        """Return the number of files in MongoDB, in any state."""
         count: int = self._files.estimated_document_count()
         return count
 
     def completed(self) -> int:
-        """How many files MongoDB shows as completed."""
+        """Return the number of completed files in MongoDB."""
         count: int = self._files.count_documents({"status": "completed"})
         return count
 
@@ -83,18 +83,18 @@ class Installation:
         path.write_bytes(content)
 
     def publisher(self) -> Publisher:
-        """Tells Kafka of files; connected in an `async with` block."""
+        """Return a publisher of uploads, which connects in an `async with` block."""
         return Publisher(self.settings, client_id="benchmark")
 
     def usage(self) -> dict[str, Usage]:
-        """What each process uses, and the benchmark itself as the `client`."""
+        """Return the resources of each process; the benchmark itself is the `client`."""
         return {**usage_of_stack(self.pids), "client": usage(os.getpid())}
 
     async def pass_through(self, count: int) -> Run:
-        """Have so many files processed, from their events to `completed` in MongoDB.
+        """Process so many files, from their events to `completed` in MongoDB.
 
         Raises:
-            TimeoutError: they were not completed in time.
+            TimeoutError: the files did not complete within `PATIENCE`.
         """
         ids = [new_file_id() for _ in range(count)]
         for file_id in ids:
@@ -107,10 +107,10 @@ class Installation:
             return meter.stop(count)
 
     def _are_completed(self, ids: Sequence[str]) -> bool:
-        """Whether MongoDB shows all of these files as completed.
+        """Return True if all of these files are completed in MongoDB.
 
-        As long as any file is under way, that is known by one key of an index: to look at all of
-        them took up to a third of a core.
+        While a file is in progress, one key of an index answers this. Counting all files took up
+        to a third of a core.
         """
         if self._files.find_one({"status": {"$in": ["pending", "processing"]}}, {"_id": True}):
             return False
@@ -119,7 +119,7 @@ class Installation:
         return completed == len(ids)
 
     async def one_at_a_time(self, count: int) -> list[float]:
-        """Seconds from each file's 202 to its `completed` on a WebSocket."""
+        """Return the seconds from each file's 202 to its `completed` on a WebSocket."""
         socket_url = self.status_url.replace("http", "ws", 1) + "/api/ws"
         took: list[float] = []
         async with (
@@ -145,11 +145,11 @@ class Installation:
 
 @contextmanager
 def running_waybill(*options: str, workers: int) -> Iterator[Installation]:
-    """A Waybill of its own for the time of a block.
+    """Run a separate Waybill during the `with` block.
 
     Args:
-        options: of `waybill up`.
-        workers: worker processes of a pod, which are one more than the setting says.
+        options: options of `waybill up`.
+        workers: worker processes of a pod, one more than the value of the setting.
     """
     with tempfile.TemporaryDirectory() as folder:
         stack = RunningStack.start(Path(folder), *options, WAYBILL_WORKERS=str(workers - 1))

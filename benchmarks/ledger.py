@@ -1,8 +1,8 @@
-"""What does it cost to know that an attempt has begun: on the offset commit, or in the blob store?
+"""Compare the cost of recording an attempt in the offset commit and in the blob store.
 
-Both ways write before the work begins, so that no attempt can be cut off unnoticed. The commit
-carries all attempts that begin together, on any number of partitions; the blob store takes one
-object an attempt that must not be there yet, and one more write when it ends.
+Both ways write before the work begins, so that no attempt ends unnoticed. One commit records all
+attempts that begin together, on any number of partitions. The blob store needs one new object per
+attempt, and another write at its end.
 """
 
 import argparse
@@ -27,13 +27,13 @@ from shared.settings import Settings
 from waybill.local.parts import running_parts
 
 TOGETHER = (1, 16, 64)
-"""How many attempts begin at once: one alone, and what a busy pod begins ahead."""
+"""Numbers of attempts that begin together: one alone, and as many as a busy pod begins ahead."""
 
 RECORD = b'{"run":1,"attempt":1,"pod":"pod-a"}'
 
 
 async def timed(act: Callable[[], Awaitable[None]], rounds: int) -> tuple[list[float], float]:
-    """Seconds of each round, and of processor time of all of them."""
+    """Return the seconds of each round, and the processor time of all rounds."""
     took: list[float] = []
     usage = resource.getrusage(resource.RUSAGE_SELF)
     before = usage.ru_utime + usage.ru_stime
@@ -46,7 +46,7 @@ async def timed(act: Callable[[], Awaitable[None]], rounds: int) -> tuple[list[f
 
 
 class OnTheCommit:
-    """Begin and finish attempts the way the processor does."""
+    """Begins and finishes attempts like the processor."""
 
     def __init__(self, consumer: AIOKafkaConsumer, topic: str, together: int) -> None:
         self._consumer = consumer
@@ -57,7 +57,7 @@ class OnTheCommit:
         }
 
     async def act(self) -> None:
-        """One commit that begins so many attempts; the ones of the round before are finished."""
+        """Commit the start of so many attempts and the end of those of the previous round."""
         changed = {}
         for number, (partition, window) in enumerate(self._windows.items()):
             for offset in list(window.in_flight):
@@ -70,7 +70,7 @@ class OnTheCommit:
 
 
 async def on_the_commit(settings: Settings, rounds: int) -> list[list[object]]:
-    """The rows of the way that the processor goes."""
+    """Return the rows for the offset commit, which the processor uses."""
     await create_topics(settings)
     (topic,) = topic_names(settings, [UPLOADED])
     consumer = AIOKafkaConsumer(
@@ -87,7 +87,7 @@ async def on_the_commit(settings: Settings, rounds: int) -> list[list[object]]:
 
 
 async def in_the_blob_store(folder: Path, rounds: int, *, fsync: bool) -> list[list[object]]:
-    """The rows of the other way, on a directory."""
+    """Return the rows for a blob store in a directory."""
     store = LocalStore(folder, mkdir=True)
     durable = open_blob_store(Settings(blobs=str(folder), blobs_fsync=fsync))
 
@@ -95,7 +95,7 @@ async def in_the_blob_store(folder: Path, rounds: int, *, fsync: bool) -> list[l
         key = f"attempts/{uuid.uuid4()}/1.1"
         await obstore.put_async(store, key, RECORD, mode="create")
         if fsync:
-            await durable._make_durable(key)  # noqa: SLF001 - what a put of ours does after it
+            await durable._make_durable(key)  # noqa: SLF001 - as `put` does
         await obstore.put_async(store, f"{key}.ended", b"")
 
     async def act() -> None:
@@ -110,7 +110,7 @@ async def in_the_blob_store(folder: Path, rounds: int, *, fsync: bool) -> list[l
 
 
 def row(way: str, together: int, measured: tuple[list[float], float]) -> list[object]:
-    """One line of the report."""
+    """Return one row of the report."""
     took, cpu = measured
     attempts = together * len(took)
     return [
@@ -133,7 +133,7 @@ async def measure(settings: Settings, folder: Path, rounds: int) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=500)
     asked = parser.parse_args()

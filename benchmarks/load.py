@@ -1,6 +1,6 @@
-"""A load of uploads, in a process of its own: `python -m benchmarks.load URL …`.
+"""Upload files from a separate process: `python -m benchmarks.load URL …`.
 
-Prints one line of JSON: what was answered in which time. Bounded by time, and by the connections.
+Prints one line of JSON with the time of each upload. Time and connections bound the load.
 """
 
 import argparse
@@ -24,7 +24,7 @@ TAIL = b"\r\n--" + BOUNDARY + b"--\r\n"
 
 
 def body(size: int) -> Iterator[bytes]:
-    """A multipart body with one file of `size` bytes, in pieces."""
+    """Yield a multipart body with one file of `size` bytes, in pieces."""
     block = (b"%PDF-1.7\n" + os.urandom(BLOCK))[: min(BLOCK, size)]
     yield HEAD
     sent = 0
@@ -36,7 +36,7 @@ def body(size: int) -> Iterator[bytes]:
 
 
 class Line:
-    """A connection over which one upload follows the other."""
+    """A connection for successive uploads."""
 
     def __init__(
         self, url: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -47,25 +47,29 @@ class Line:
 
     @classmethod
     async def to(cls, url: str) -> "Line":
-        """Connect."""
+        """Open a connection."""
         address = urlsplit(url)
         return cls(url, *await asyncio.open_connection(address.hostname, address.port))
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._writer.close()
 
     async def post_form(self, pieces: Sequence[bytes]) -> None:
-        """Upload by a form.
+        """Upload a form.
 
         Raises:
-            RuntimeError: it was not accepted.
+            RuntimeError: the upload was not accepted.
         """
         kind = f"multipart/form-data; boundary={BOUNDARY.decode()}"
         await self._ask("POST", self._address.path, 202, pieces, {"Content-Type": kind})
 
     async def resume(self, pieces: Sequence[bytes]) -> None:
-        """Upload after tus, in two requests; raises what `post_form` does."""
+        """Upload with tus in two requests.
+
+        Raises:
+            RuntimeError: the upload was not accepted.
+        """
         size = sum(map(len, pieces))
         begun = await self._ask("POST", self._address.path, 201, (), {"Upload-Length": str(size)})
         path = urlsplit(begun[b"location"].decode()).path
@@ -88,12 +92,12 @@ class Line:
         fields = {name.lower(): value for name, value in lines}
         content = await self._reader.readexactly(int(fields.get(b"content-length", b"0")))
         if not answer.startswith(b"HTTP/1.1 %d" % status):
-            raise RuntimeError(f"not accepted: {answer + content!r}")
+            raise RuntimeError(f"the upload was not accepted: {answer + content!r}")
         return fields
 
 
 async def upload_until(deadline: float, url: str, *, size: int, resumable: bool) -> list[float]:
-    """Upload over one connection, one after another; returns the seconds each took.
+    """Upload over one connection until the deadline, and return the seconds of each upload.
 
     Raises:
         RuntimeError: an upload was not accepted.
@@ -101,7 +105,7 @@ async def upload_until(deadline: float, url: str, *, size: int, resumable: bool)
     line = await Line.to(url)
     pieces = list(body(size))
     if resumable:
-        pieces = pieces[1:-1]  # What wraps it in a form.
+        pieces = pieces[1:-1]  # Without the form around the content.
     if size <= BLOCK:
         pieces = [b"".join(pieces)]
     upload = line.resume if resumable else line.post_form
@@ -116,7 +120,7 @@ async def upload_until(deadline: float, url: str, *, size: int, resumable: bool)
 async def run(
     url: str, *, size: int, connections: int, seconds: float, resumable: bool = False
 ) -> dict[str, object]:
-    """Load a server for so many seconds; what is under way then is waited for."""
+    """Load a server for so many seconds, and wait for the uploads in progress."""
     begun = time.monotonic()
     uploads = (
         upload_until(begun + seconds, url, size=size, resumable=resumable)
@@ -127,13 +131,13 @@ async def run(
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("--size", type=int, default=20_000)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--resumable", action="store_true", help="after tus, not by a form")
+    parser.add_argument("--resumable", action="store_true", help="use tus instead of a form")
     asked = parser.parse_args()
     result = uvloop.run(
         run(

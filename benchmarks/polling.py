@@ -1,7 +1,7 @@
-"""A load of status reads, in a process of its own: `python -m benchmarks.polling URL …`.
+"""Read statuses from a separate process: `python -m benchmarks.polling URL …`.
 
-Reads the ids from standard input, one a line, and asks for them in turn. Prints one line of JSON:
-what was answered in which time. Bounded by time, and by the connections.
+Reads ids from standard input, one per line, and requests them in turn. Prints one line of JSON with
+the time of each request. Time and connections bound the load.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import uvloop
 
 
 async def ask_until(deadline: float, url: str, ids: Iterator[str]) -> list[float]:
-    """Ask over one connection, one after another; returns the seconds each took.
+    """Send requests over one connection until the deadline, and return the seconds of each.
 
     Raises:
         RuntimeError: an answer was not 200.
@@ -30,7 +30,7 @@ async def ask_until(deadline: float, url: str, ids: Iterator[str]) -> list[float
         writer.write(f"GET {path} HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode())
         answer = await reader.readuntil(b"\r\n\r\n")
         if not answer.startswith(b"HTTP/1.1 200"):
-            raise RuntimeError(f"not found: {answer!r}")
+            raise RuntimeError(f"expected 200: {answer!r}")
         length = answer.lower().split(b"content-length: ", 1)[1].split(b"\r\n", 1)[0]
         await reader.readexactly(int(length))
         took.append(time.monotonic() - begun)
@@ -39,7 +39,7 @@ async def ask_until(deadline: float, url: str, ids: Iterator[str]) -> list[float
 
 
 async def run(url: str, ids: list[str], *, connections: int, seconds: float) -> list[float]:
-    """Ask for so many seconds; what is under way then is waited for."""
+    """Send requests for so many seconds, and wait for those in progress."""
     deadline = time.monotonic() + seconds
     turn = cycle(ids)
     each = await asyncio.gather(*(ask_until(deadline, url, turn) for _ in range(connections)))
@@ -47,7 +47,7 @@ async def run(url: str, ids: list[str], *, connections: int, seconds: float) -> 
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("--connections", type=int, default=16)

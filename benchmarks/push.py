@@ -1,8 +1,8 @@
-"""What does push cost? How soon does a client get a status, and what does a thousand of them take?
+"""Measure the latency of push, and its cost for a thousand connections.
 
-The floor of the latency is a plain consumer of the same topic, which reads the same events in the
-same run; all times begin when the event is handed to the producer. The floor of the cost is an
-asyncio protocol that writes the same bytes to every connection; see `push_cost.py`.
+The floor of the latency is a plain consumer of the same topic in the same run. All times begin when
+the producer receives the event. The floor of the cost is an asyncio protocol that writes the same
+bytes to every connection; see `push_cost.py`.
 """
 
 import argparse
@@ -33,28 +33,28 @@ from shared.settings import Settings
 from tests.support.stack import RunningStack
 
 FILES = 10
-"""Files that the events are about, in turn."""
+"""Files with events, in turn."""
 
 LAST_WORD = 3.0
-"""Seconds after the last event in which a client may still get it; what comes later is a gap."""
+"""Seconds to wait for the last event. A later event counts as a gap."""
 
 Seen = dict[tuple[str, int], float]
-"""When the n-th event of a file was seen, in monotonic seconds."""
+"""Monotonic seconds at which the n-th event of a file was received."""
 
 
 async def over_websocket(url: str) -> AsyncIterator[dict[str, Any]]:
-    """Every status that a WebSocket brings."""
+    """Yield every status from a WebSocket."""
     address = url.replace("http", "ws", 1) + "/api/ws"
     async with websockets.connect(address, compression=None) as socket:
         await socket.send('{"type": "subscribe"}')
         async for message in socket:
-            told = json.loads(message)
-            if told["type"] == "status":
-                yield told["status"]
+            update = json.loads(message)
+            if update["type"] == "status":
+                yield update["status"]
 
 
 async def over_sse(url: str) -> AsyncIterator[dict[str, Any]]:
-    """Every status that an SSE stream brings."""
+    """Yield every status from an SSE stream."""
     async with (
         httpx.AsyncClient(timeout=None, trust_env=False) as http,  # noqa: S113 - cancelled at the end
         http.stream("GET", f"{url}/api/stream") as response,
@@ -65,7 +65,7 @@ async def over_sse(url: str) -> AsyncIterator[dict[str, Any]]:
 
 
 async def from_kafka(settings: Settings) -> AsyncIterator[dict[str, Any]]:
-    """What the events themselves say, without Waybill."""
+    """Yield the events themselves, without Waybill."""
     async with open_log(settings, [PROGRESS], client_id="floor") as (consumer, partitions):
         await consumer.seek_to_end(*partitions)
         async for record in consumer:
@@ -74,14 +74,14 @@ async def from_kafka(settings: Settings) -> AsyncIterator[dict[str, Any]]:
 
 
 async def watch(statuses: AsyncIterator[dict[str, Any]], seen: Seen) -> None:
-    """Note when each event is seen, until cancelled."""
+    """Record when each event is received, until cancelled."""
     async for status in statuses:
         if status["progress"]:
             seen[status["file_id"], status["progress"]["done"]] = time.monotonic()
 
 
 async def publish(settings: Settings, *, rate: float, seconds: float) -> Seen:
-    """Publish progress at an even pace; returns when each event was handed over."""
+    """Publish progress at a steady rate, and return when each event was published."""
     sent: Seen = {}
     async with Publisher(settings, client_id="benchmark") as publisher:
         ids = [await begin_file(publisher) for _ in range(FILES)]
@@ -97,7 +97,7 @@ async def publish(settings: Settings, *, rate: float, seconds: float) -> Seen:
 
 
 async def measure(stack: RunningStack, *, rate: float, seconds: float) -> None:
-    """Print the report of one running stack."""
+    """Print the latencies of a running stack."""
     settings = Settings(kafka=stack.description["kafka"])
     clients: dict[str, Callable[[], AsyncIterator[dict[str, Any]]]] = {
         "plain consumer": lambda: from_kafka(settings),
@@ -123,12 +123,12 @@ async def measure(stack: RunningStack, *, rate: float, seconds: float) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=float, default=50.0, help="events a second, for latency")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
     parser.add_argument("--connections", type=int, default=1000)
-    parser.add_argument("--idle", type=int, default=5000, help="connections that are told nothing")
+    parser.add_argument("--idle", type=int, default=5000, help="connections without messages")
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     limits = {"WAYBILL_MAX_SUBSCRIBERS_PER_CLIENT": "20000", "WAYBILL_MAX_SUBSCRIBERS": "20000"}

@@ -1,8 +1,8 @@
-"""What telling a thousand connections takes, beside servers that do nothing else; and idle ones.
+"""Measure the cost of push to a thousand connections, beside other servers, and of idle ones.
 
-All are told messages of the same size, ten a second. A peer makes its messages itself; Waybill
-reads events from Kafka, folds them and stores them in MongoDB all the while, so what its status
-service takes without any connection is measured as well, and subtracted in a row of its own.
+All servers send ten messages of the same size per second. A peer generates its messages. Waybill
+reads events from Kafka, folds them and stores them in MongoDB. The cost of its status service
+without connections is measured as well, and subtracted in a separate row.
 """
 
 import asyncio
@@ -30,16 +30,16 @@ from shared.settings import Settings
 from tests.support.stack import RunningStack
 
 RATE = 10.0
-"""Messages a second to every connection: with the dearest peer this fills most of a core."""
+"""Messages per second to every connection. The most expensive peer fills most of a core."""
 
 PADDING = 460
-"""Bytes that make a peer's message as long as a status document of Waybill."""
+"""Bytes of padding that make a peer's message as long as a status document of Waybill."""
 
 CAUSELESS = 2.0
-"""Seconds until a pod no longer waits for the upload of a file that has none."""
+"""Seconds until a pod stops waiting for the upload of a file that has none."""
 
 WARM_UP = 2.0
-"""Seconds after all connections are open."""
+"""Seconds to wait after all connections are open."""
 
 MODULES = {
     "floor": "benchmarks.push_peers.floor",
@@ -53,9 +53,9 @@ SOURCE = "/benchmark"
 
 
 async def begin_file(publisher: Publisher) -> str:
-    """Tell of a file whose processing has begun; returns its id.
+    """Publish the start of a file's processing, and return its id.
 
-    Its upload is not told: the processor would take it on.
+    There is no upload event, because the processor would process the file.
     """
     file_id = new_file_id()
     start = ProcessingData(run=1, attempt=1, max_attempts=3, pod="benchmark")
@@ -64,7 +64,7 @@ async def begin_file(publisher: Publisher) -> str:
 
 
 def progress(file_id: str, done: int) -> FileProgressed:
-    """An event of a file at work."""
+    """Return a progress event of a file."""
     data = ProgressedData(
         run=1,
         attempt=1,
@@ -77,7 +77,7 @@ def progress(file_id: str, done: int) -> FileProgressed:
 
 
 class Crowd:
-    """Connections in a process of their own."""
+    """Connections in a separate process."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -85,7 +85,7 @@ class Crowd:
     @classmethod
     @asynccontextmanager
     async def gathered(cls, kind: str, port: int, count: int) -> AsyncIterator["Crowd"]:
-        """So many connections to a server, all open."""
+        """Open so many connections to a server during the `with` block."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "benchmarks.push_peers.crowd", kind, str(port), str(count)),
             stdin=asyncio.subprocess.PIPE,
@@ -100,11 +100,11 @@ class Crowd:
             await process.wait()
 
     async def count(self, seconds: float) -> tuple[int, int]:
-        """How many messages come in so many seconds, and how many connections were lost so far."""
+        """Return the messages received in so many seconds, and the connections lost so far."""
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         self._process.stdin.write(f"{seconds}\n".encode())
-        told, lost = (await self._answer()).split()
-        return int(told), int(lost)
+        received, lost = (await self._answer()).split()
+        return int(received), int(lost)
 
     async def _answer(self) -> str:
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
@@ -113,7 +113,7 @@ class Crowd:
 
 
 async def compare_cost(stack: RunningStack, connections: int, seconds: float, rounds: int) -> None:
-    """Print what one delivery takes each server, the median of several rounds in turn."""
+    """Print the cost of one delivery for each server, the median of several rounds in turn."""
     _raise_limit()
     kinds = [*MODULES, *(["centrifuge"] if built(CENTRIFUGE, BUILT) else []), *OURS]
     taken: dict[str, list[float]] = {kind: [] for kind in kinds}
@@ -159,14 +159,14 @@ async def _cost_of_peer(kind: str, connections: int, seconds: float) -> float:
 async def _cost_of_waybill(
     stack: RunningStack, kind: str | None, connections: int, seconds: float
 ) -> float:
-    """With no kind, what would be a delivery's share of the work if nobody were connected."""
+    """Return the microseconds per delivery; without `kind`, of the work without connections."""
     pid, port = stack.pids["status"], int(stack.status_url.rsplit(":", 1)[1])
     async with Publisher(
         Settings(kafka=stack.description["kafka"]), client_id="benchmark"
     ) as publisher:
         file_id = await begin_file(publisher)
         await asyncio.sleep(CAUSELESS)
-        telling = asyncio.create_task(_tell(publisher, file_id))
+        publishing = asyncio.create_task(_publish_progress(publisher, file_id))
         try:
             if kind is None:
                 await asyncio.sleep(WARM_UP)
@@ -176,25 +176,25 @@ async def _cost_of_waybill(
             async with Crowd.gathered(kind, port, connections) as crowd:
                 return await _measured(crowd, pid, seconds)
         finally:
-            telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
+            publishing.cancel()
+            await asyncio.gather(publishing, return_exceptions=True)
 
 
-async def _tell(publisher: Publisher, file_id: str) -> None:
+async def _publish_progress(publisher: Publisher, file_id: str) -> None:
     for done in range(1, 1_000_000):
         await asyncio.gather(publisher.publish(progress(file_id, done)), asyncio.sleep(1 / RATE))
 
 
 async def _measured(crowd: Crowd, pid: int, seconds: float) -> float:
-    """Microseconds of processor time for a delivery."""
+    """Return the microseconds of processor time for a delivery."""
     await crowd.count(WARM_UP)
     before = usage(pid).cpu
-    told, _ = await crowd.count(seconds)
-    return (usage(pid).cpu - before) / told * 1e6
+    received, _ = await crowd.count(seconds)
+    return (usage(pid).cpu - before) / received * 1e6
 
 
 async def hold_idle(stack: RunningStack, count: int) -> None:
-    """Print what connections take that are told nothing, and whether any is lost."""
+    """Print the memory of connections without messages, and how many are lost."""
     _raise_limit()
     pid, port = stack.pids["status"], int(stack.status_url.rsplit(":", 1)[1])
     rows = []
@@ -209,6 +209,6 @@ async def hold_idle(stack: RunningStack, count: int) -> None:
 
 
 def _raise_limit() -> None:
-    """A connection is a descriptor, here and in what is started from here."""
+    """Raise the limit on descriptors, here and in child processes: each connection needs one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

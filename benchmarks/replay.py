@@ -1,10 +1,10 @@
-"""How fast is the log folded anew, beside reading it and writing the documents, and in what memory?
+"""Measure a replay of the log: its rate and memory, beside plain reads and writes.
 
-A replay reads every event and writes every file's document. So the floors, in the same run and with
-as many processes, are a plain consumer that throws the records away, and bulk writes of documents
-that are there already: one for each event, as without a fold, and one for each file, the least that
-a replay has to write. A floor's time begins when its processes are up and have their documents; the
-replay's holds the start of its second process and all that it notes.
+A replay reads every event and writes every file's document. The floors use as many processes in the
+same run: a plain consumer that discards records, and bulk writes of ready documents. They write one
+document per event, as without a fold, or one per file, the minimum of a replay. The time of a floor
+begins when its processes have their documents. The time of the replay includes the start of its
+second process.
 """
 
 import argparse
@@ -50,21 +50,21 @@ from shared.kafka.publishing import Publisher
 from waybill.local.parts import running_parts
 
 OF_A_FILE = 3
-"""Events: uploaded, processing, completed."""
+"""Events per file: uploaded, processing, completed."""
 
 BULK = 1_000
-"""Operations of one bulk write: about as many as a block of the log has events."""
+"""Operations of one bulk write, about as many as a block of the log has events."""
 
 
 async def fill(settings: StatusSettings, files: int) -> None:
-    """Tell the whole story of so many files."""
+    """Publish all events of so many files."""
     await create_topics(settings)
     async with Publisher(settings, client_id="benchmark") as publisher:
         for _ in range(files):
-            await _tell(publisher, new_file_id())
+            await _publish_events(publisher, new_file_id())
 
 
-async def _tell(publisher: Publisher, file_id: str) -> None:
+async def _publish_events(publisher: Publisher, file_id: str) -> None:
     counts = {"run": 1, "attempt": 1, "max_attempts": 3}
     uploaded = UploadedData(
         blob=f"files/{file_id}/source",
@@ -85,7 +85,7 @@ Act = Callable[[], None]
 
 
 def reading(settings: StatusSettings, offset_ranges: list[OffsetRange]) -> Act:
-    """The floor of reading: take the records and throw them away."""
+    """Return the floor of reading: consume records and discard them."""
     return lambda: asyncio.run(_consume(settings, offset_ranges))
 
 
@@ -101,13 +101,13 @@ async def _consume(settings: StatusSettings, offset_ranges: list[OffsetRange]) -
 
 
 def inserting(settings: StatusSettings, name: str, job: int, jobs: int) -> Act:
-    """The floor of writing: each document once, as it is, into a new collection."""
+    """Return the floor of writing: insert each document once into a new collection."""
     operations = [InsertOne(each) for each in _documents(settings, job, jobs)]
     return lambda: _write(settings, name, operations)
 
 
 def upserting(settings: StatusSettings, name: str, job: int, jobs: int) -> Act:
-    """What each event would cost that is written by itself."""
+    """Return the cost of one write per event: an upsert for each."""
     operations = []
     for document in _documents(settings, job, jobs):
         which = {"_id": document.pop("_id")}
@@ -133,7 +133,7 @@ def _write(
 
 
 def in_processes(prepare: Callable[..., Act], shares: list[tuple[Any, ...]]) -> float:
-    """Seconds until all shares are done, each in a process, from when all are prepared."""
+    """Return the seconds from the end of preparation until all processes are done."""
     context = multiprocessing.get_context("forkserver")
     gate = context.Barrier(len(shares) + 1, timeout=PATIENCE)
     processes = [
@@ -159,7 +159,7 @@ def _in_process(gate: Barrier, prepare: Callable[..., Act], share: tuple[Any, ..
 
 
 def fold(settings: StatusSettings, jobs: int) -> float:
-    """Seconds that a replay takes to fold the log."""
+    """Return the seconds that a replay takes to fold the log."""
     collect_seldom()
     begun = time.monotonic()
     with forked_pool(jobs) as beside:
@@ -168,7 +168,7 @@ def fold(settings: StatusSettings, jobs: int) -> float:
 
 
 def fold_alone(settings: StatusSettings, jobs: int) -> tuple[float, float]:
-    """Fold as a command does, in a fresh process; the seconds, and the most memory in MiB."""
+    """Fold in a fresh process, and return the seconds and the peak memory in MiB."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
         with peak(fresh.submit(os.getpid).result()) as memory:
             seconds = fresh.submit(fold, settings, jobs).result()
@@ -177,9 +177,9 @@ def fold_alone(settings: StatusSettings, jobs: int) -> tuple[float, float]:
 
 @contextmanager
 def peak(pid: int) -> Iterator[list[float]]:
-    """The most memory of a process and its children meanwhile, in MiB, as the one element.
+    """Yield a list whose only element is the peak memory of a process and its children, in MiB.
 
-    Of pages that processes share each counts for its part.
+    Shared pages count in proportion.
     """
     most, done = [0.0], threading.Event()
     first = psutil.Process(pid)
@@ -202,7 +202,7 @@ def peak(pid: int) -> Iterator[list[float]]:
 
 
 def measure(settings: StatusSettings, files: int, *, jobs: int, rounds: int) -> list[Any]:
-    """One row: a log of so many files. What is compared takes turns, and the medians are told."""
+    """Return the row for a log of so many files: the medians of several rounds in turn."""
     asyncio.run(fill(settings, files))
     whole = asyncio.run(whole_log(settings))
     events = sum(map(len, whole))
@@ -229,13 +229,13 @@ def measure(settings: StatusSettings, files: int, *, jobs: int, rounds: int) -> 
 
 
 def _parts(settings: StatusSettings, name: str, jobs: int) -> list[tuple[Any, ...]]:
-    """What each process is to write into a collection."""
+    """Return the share of each process in the writes of a collection."""
     return [(settings, name, job, jobs) for job in range(jobs)]
 
 
 @contextmanager
 def _shadow(settings: StatusSettings) -> Iterator[Collection[dict[str, Any]]]:
-    """The collection that has been folded into."""
+    """Yield the collection with the result of the fold."""
     client: MongoClient[dict[str, Any]] = MongoClient(settings.mongodb)
     try:
         yield client[settings.database][SHADOW]
@@ -244,7 +244,7 @@ def _shadow(settings: StatusSettings) -> Iterator[Collection[dict[str, Any]]]:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--events", type=int, nargs="*", default=[10_000, 100_000], help="sizes of the log"

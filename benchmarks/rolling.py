@@ -1,8 +1,8 @@
-"""How long does a deploy hold files up? Three pods are restarted, one after another, under load.
+"""Measure how long a deploy delays files: three pods restart one after another under load.
 
-Files that ask for 50 ms come in at a steady rate, a third of what the pods can take. What counts is
-the time from a file's event to its outcome: first while nothing happens, then while each pod is
-ended by SIGTERM and started again.
+Files of 50 ms arrive at a steady rate, a third of the capacity of the pods. The benchmark measures
+the time from a file's event to its outcome: first at rest, then while each pod is ended by SIGTERM
+and started again.
 """
 
 import argparse
@@ -25,27 +25,27 @@ from waybill.local.parts import running_parts
 
 PODS = 3
 RATE = 40
-"""Files a second; three pods of two workers take 120."""
+"""Files per second. Three pods of two workers can process 120."""
 
 BLOB = "benchmark/source"
 CONTENT = b'{"seconds": 0.05}'
 
 QUIET = 10.0
-"""Seconds in which nothing happens, to compare with."""
+"""Seconds at rest, for comparison."""
 
 SETTLE = 3.0
-"""Seconds after a pod is ready again, as an orchestrator waits before it goes on."""
+"""Seconds to wait after a pod is ready again, like an orchestrator before the next pod."""
 
 
 class Feed:
-    """Files that come in at a steady rate."""
+    """Files that arrive at a steady rate."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
         self.born: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Publish uploads until cancelled."""
         clock = asyncio.get_running_loop().time
         due = clock()
         async with asyncio.TaskGroup() as group:
@@ -58,7 +58,7 @@ class Feed:
 
 
 async def measure(settings: Settings, folder: Path) -> None:
-    """Print one row for the quiet time and one for the restarts."""
+    """Print one row for the time at rest and one for the restarts."""
     await create_topics(settings)
     pods = Pods(settings, folder)
     async with Publisher(settings, client_id="benchmark") as publisher:
@@ -114,7 +114,7 @@ async def _all_done(settings: Settings, count: int) -> list[Logged]:
 
 
 def main() -> None:
-    """Measure once."""
+    """Run the command line."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory(prefix="rolling") as name:
         folder = Path(name)

@@ -1,8 +1,7 @@
-"""Do more pods bring more, and does it matter how many files wait?
+"""Measure throughput with more pods and with more waiting files.
 
-The files ask for 50 ms of sleep each, so that a few cores can show what the design does with many
-pods: the rate of two worker processes a pod is bound by that sleep and not by the cores. All files
-are one and the same blob.
+Each file sleeps for 50 ms, so that a few cores can show how many pods scale: the sleep and not the
+cores limits the rate of two worker processes per pod. All files share one blob.
 """
 
 import argparse
@@ -20,24 +19,24 @@ from shared.kafka.log import open_log
 from shared.kafka.publishing import Publisher
 
 WORK = 0.05
-"""Seconds that a file asks for."""
+"""Seconds of sleep per file."""
 
 BLOB = "benchmark/source"
 
 POLL = 0.02
-"""Seconds between two looks at MongoDB: at the rates measured, a few files each."""
+"""Seconds between two polls of MongoDB: at the measured rates, a few files each."""
 
 TOGETHER = 5000
-"""Events that are handed to Kafka at once; more would only be memory."""
+"""Events published together. More would only take memory."""
 
 BUSY = (0.1, 0.6)
-"""The part of a run in which every pod has work. Of twelve partitions four of eight pods have two
-and four have one, and these are done when two thirds of all files are.
+"""The share of a run in which every pod has work. With twelve partitions, four of eight pods have
+two and four have one. The latter are done when two thirds of all files are.
 """
 
 
 class Files:
-    """Files that all ask for the same work."""
+    """Files with the same amount of work."""
 
     def __init__(self, installation: Installation, work: float) -> None:
         self._content = json.dumps({"seconds": work}).encode()
@@ -47,17 +46,17 @@ class Files:
         return uploaded(new_file_id(), BLOB, self._content)
 
     async def publish(self, publisher: Publisher, count: int) -> None:
-        """Tell Kafka of so many new ones."""
+        """Publish the uploads of so many new files."""
         while count > 0:
             await publish(publisher, [self._new() for _ in range(min(count, TOGETHER))])
             count -= TOGETHER
 
 
 async def with_pods(pods: int, *, workers: int, seconds: float) -> list[Any]:
-    """The row of so many pods, ending with what others used.
+    """Return the row for so many pods. Its last column is the load of other processes.
 
     Args:
-        seconds: how long the files should take if the workers never waited.
+        seconds: duration of the run if the workers never waited.
     """
     with running_waybill("--processors", str(pods), workers=workers) as installation:
         files = Files(installation, WORK)
@@ -81,10 +80,10 @@ async def with_pods(pods: int, *, workers: int, seconds: float) -> list[Any]:
 
 
 def rate_between(seen: Sequence[tuple[float, int]], first: float, last: float) -> float:
-    """Files a second from when `first` files were seen to be done until `last` were.
+    """Return the files per second between the moments when `first` and `last` files were done.
 
     Args:
-        seen: moments in seconds, and how many files were done by then.
+        seen: times in seconds, with the number of files done by then.
     """
     begun, at_begin = next(each for each in seen if each[1] >= first)
     ended, at_end = next(each for each in seen if each[1] >= last)
@@ -94,10 +93,10 @@ def rate_between(seen: Sequence[tuple[float, int]], first: float, last: float) -
 async def with_waiting(
     installation: Installation, work: float, waiting: int, *, workers: int, seconds: float
 ) -> list[Any]:
-    """The row of so many files that wait all the while, ending with what others used.
+    """Return the row for a constant number of waiting files.
 
-    Those that the workers have are not among them. A file is done when Kafka is told; `seen` are
-    those that MongoDB shows as completed.
+    Files in the workers do not count as waiting. A file is done when its outcome is in Kafka;
+    `seen` counts the completed files in MongoDB. The last column is the load of other processes.
     """
     open_files = waiting + workers
     files = Files(installation, work)
@@ -111,7 +110,7 @@ async def with_waiting(
 
         async def top_up() -> None:
             nonlocal accepted, done
-            # Of each file it is told that it began, and that it ended.
+            # Each file has two events: its start and its end.
             done = sum((await log.end_offsets(places)).values()) // 2
             lacking = open_files - (accepted - done)
             accepted += max(0, lacking)
@@ -141,7 +140,7 @@ async def with_waiting(
 
 
 async def quietest(run: Callable[[], Awaitable[list[Any]]], tries: int) -> list[Any]:
-    """The row of the run beside which others, its last column, used the least."""
+    """Return the row of the run with the lowest load of other processes, its last column."""
     rows: list[list[Any]] = []
     while len(rows) < tries and not (rows and rows[-1][-1] < QUIET):
         wait_until_quiet()
@@ -150,7 +149,7 @@ async def quietest(run: Callable[[], Awaitable[list[Any]]], tries: int) -> list[
 
 
 async def measure_pods(pods: Sequence[int], *, workers: int, seconds: float, tries: int) -> None:
-    """Print the first report."""
+    """Print the report on pods."""
     rows: list[list[Any]] = []
     for count in pods:
         row = await quietest(partial(with_pods, count, workers=workers, seconds=seconds), tries)
@@ -171,7 +170,7 @@ async def measure_pods(pods: Sequence[int], *, workers: int, seconds: float, tri
 async def measure_waiting(
     waiting: Sequence[int], *, workers: int, seconds: float, tries: int
 ) -> None:
-    """Print the second report."""
+    """Print the report on waiting files."""
     rows: list[list[Any]] = []
     for work in (WORK, 0.0):
         with running_waybill(workers=workers) as installation:
@@ -179,7 +178,7 @@ async def measure_waiting(
             base = 0.0
             for count in waiting:
                 if not work and count < 1000:
-                    continue  # So few files of no work are gone between two looks.
+                    continue  # So few no-op files are done between two polls.
                 run = partial(
                     with_waiting, installation, work, count, workers=workers, seconds=seconds
                 )
@@ -191,12 +190,14 @@ async def measure_waiting(
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pods", nargs="*", type=int, default=[1, 2, 4, 8])
     parser.add_argument("--waiting", nargs="*", type=int, default=[10, 1000, 100_000])
     parser.add_argument("--seconds", type=float, default=15.0, help="length of a run")
-    parser.add_argument("--tries", type=int, default=2, help="at a run beside which others worked")
+    parser.add_argument(
+        "--tries", type=int, default=2, help="repetitions of a run beside other work"
+    )
     asked = parser.parse_args()
     bounds = {"seconds": asked.seconds, "tries": asked.tries}
     if asked.pods:

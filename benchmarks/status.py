@@ -1,8 +1,8 @@
-"""How fast is the status of a file read, with 10,000 and with 1,000,000 files in MongoDB?
+"""Measure status reads with 10,000 and with 1,000,000 files in MongoDB.
 
-The floor is a handler that finds a document and returns it, served alike. Both are asked in turn,
-by a process of its own, for random files that have ended. What Waybill does beyond the floor: it
-looks for a newer state than MongoDB's, and gives an entity tag.
+The floor is a handler that finds a document and returns it, served alike. A separate process
+queries both in turn for random finished files. Beyond the floor, Waybill looks for a newer state
+than MongoDB's and computes an entity tag.
 """
 
 import argparse
@@ -31,13 +31,13 @@ from waybill.local.parts import running_parts
 from waybill.local.process import Child
 
 ASKED_FOR = 20_000
-"""Files that are asked for in turn: more than a round reads."""
+"""Files to request in turn, more than a round reads."""
 
 READY_WITHIN = 60.0
-"""Seconds until the status service must have caught up with an empty log."""
+"""Seconds within which the status service must be ready on an empty log."""
 
 BLOCK = 1000
-"""Documents that are written in one go."""
+"""Documents per bulk write."""
 
 Served = dict[str, tuple[Child, str]]
 
@@ -45,7 +45,7 @@ MODULES = {"waybill": "services.status", "bare": "benchmarks.bare_status"}
 
 
 async def fill(settings: Settings, count: int) -> list[str]:
-    """Write so many files that have ended; returns the ids of some."""
+    """Write so many finished files, and return the ids of some."""
     await create_topics(settings)
     store = FileStore(settings)
     await store.prepare()
@@ -62,7 +62,7 @@ async def fill(settings: Settings, count: int) -> list[str]:
 
 
 def wait_until_ready(url: str) -> None:
-    """Return once the status service has caught up."""
+    """Wait until the status service is ready."""
     deadline = time.monotonic() + READY_WITHIN
     while httpx.get(f"{url}/health/ready", trust_env=False).status_code != httpx.codes.OK:
         if time.monotonic() > deadline:
@@ -71,7 +71,7 @@ def wait_until_ready(url: str) -> None:
 
 
 def ask(url: str, ids: list[str], *, seconds: float) -> list[float]:
-    """One round of reads, by another process; returns the seconds each took."""
+    """Run one round of reads in another process, and return the seconds of each."""
     command = [sys.executable, "-m", "benchmarks.polling", url, "--seconds", str(seconds)]
     done = subprocess.run(
         command,
@@ -88,7 +88,7 @@ def ask(url: str, ids: list[str], *, seconds: float) -> list[float]:
 def measure(
     served: dict[str, tuple[Child, str]], ids: list[str], *, rounds: int, seconds: float
 ) -> list[list[Any]]:
-    """A row for each of the two: requests a second, their ratio, times, processor time."""
+    """Return a row for each server: requests per second, ratio, times, processor time."""
     rates: dict[str, list[float]] = {name: [] for name in served}
     took: dict[str, list[float]] = {name: [] for name in served}
     cpu: dict[str, float] = dict.fromkeys(served, 0.0)
@@ -97,7 +97,7 @@ def measure(
             before = usage(child.pid).cpu
             times = ask(url, ids, seconds=seconds if turn else 1.0)
             if turn == 0:
-                continue  # It warms them and MongoDB's cache.
+                continue  # A warm-up of the servers and of MongoDB's cache.
             rates[name].append(len(times) / seconds)
             took[name] += times
             cpu[name] += usage(child.pid).cpu - before
@@ -116,7 +116,7 @@ def measure(
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, nargs="+", default=[10_000, 1_000_000])
     parser.add_argument("--rounds", type=int, default=5)

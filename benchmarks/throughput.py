@@ -1,8 +1,8 @@
-"""How fast do files that need no work pass through, from Kafka to `completed` in MongoDB?
+"""Measure the throughput of no-op files, from Kafka to `completed` in MongoDB.
 
-And how long does one file alone take, from the 202 to the pushed `completed`? With the processor
-time that each process spends on 1,000 files. Beside it, in the same run and with as many worker
-processes: task queues on Redis that track and store the results of tasks that do nothing.
+Also measures the time of one file alone, from the 202 to the pushed `completed`, and the processor
+time of each process for 1,000 files. The peers, in the same run and with as many worker processes,
+are task queues on Redis that track no-op tasks and store their results.
 """
 
 import argparse
@@ -21,23 +21,23 @@ from benchmarks.peers.running import PEERS, missing, running_peer
 
 
 class System(Protocol):
-    """What is measured: Waybill or a peer."""
+    """A measured system: Waybill or a peer."""
 
     name: str
 
     async def pass_through(self, count: int) -> Run:
-        """Have so many files or tasks of no work done."""
+        """Process so many no-op files or tasks."""
 
     async def one_at_a_time(self, count: int) -> list[float]:
-        """Seconds that each took alone, from its acceptance until it was told to be done."""
+        """Return the seconds that each took alone, from acceptance until its end was reported."""
 
 
 async def measure(systems: Sequence[System], *, files: int, rounds: int, alone: int) -> None:
-    """Print the reports of what is running; the systems take turns, Waybill first.
+    """Print the reports. The systems take turns, Waybill first.
 
-    Rates are end to end, `p50` and `p99` are of files alone, `CPU s` of 1,000 files, and `ratio`
-    says how many times a system's rate Waybill's is; `others` are cores that were busy with what is
-    not measured. The client, which is this process, is in no sum.
+    Rates are end to end. `p50` and `p99` are of files alone, and `CPU s` is per 1,000 files.
+    `ratio` is Waybill's rate divided by the system's. `others` is the number of cores that other
+    processes kept busy. The client, which is this process, is in no sum.
     """
     latencies: dict[str, list[float]] = {}
     runs: dict[str, list[Run]] = {system.name: [] for system in systems}
@@ -83,7 +83,7 @@ def _typical(runs: Sequence[Run]) -> Run:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=3000, help="files of a run")
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,11 +1,10 @@
-"""How fast are durable uploads, beside a handler that throws the file away, and beside tusd?
+"""Measure durable uploads, beside a handler that discards the file and beside tusd.
 
-All are served alike and loaded in turn by a process of its own. A 202 of Waybill's means: blob
-forced to the disk, event acknowledged by Kafka. What that costs whoever promises it is told by the
-bare handler that does the same (`durable`). tusd stores a resumable upload as it comes and forces
-nothing to the disk; `waybill tus` is the same upload to Waybill. In the report: milliseconds of an
-upload, and of processor time that the server's processes and Kafka spent on it, the kernel's work
-for them included; by how much the server's peak memory grew; how many cores others kept busy.
+All servers are served alike and loaded in turn by a separate process. A 202 of Waybill means that
+the blob is forced to the disk and Kafka has acknowledged the event. `durable` is a handler with
+the same guarantee. tusd stores resumable uploads without an fsync; `waybill tus` is the same upload
+to Waybill. The report has milliseconds per upload, processor time of the server and of Kafka per
+upload (kernel included), growth of the server's peak memory, and cores that others kept busy.
 """
 
 import argparse
@@ -44,21 +43,21 @@ TUSD = Path(__file__).parent / "upload_peers" / "tusd"
 BUILT = Path(".waybill/benchmarks/tusd").absolute()
 
 LARGE = 1_000_000
-"""Bytes of a file from which on what was stored is deleted after a round. Small files are left: for
-minutes after many were deleted, the file system takes several times as long to make others."""
+"""Bytes from which a file is deleted after a round. Small files are kept: for minutes after many
+deletions, the file system takes several times as long to create others."""
 
 HUGE = 5_000_000_000
-"""Bytes of the file that is to leave no trace in memory."""
+"""Bytes of the file that must not increase the memory."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """Files of a size, and who is asked to take them."""
+    """A file size, and the servers that receive such files."""
 
     label: str
     size: int
     connections: int
-    """That send them side by side."""
+    """Connections that upload in parallel."""
     servers: tuple[str, ...]
 
 
@@ -78,11 +77,11 @@ class Server:
     resumable: bool = False
 
     def usage(self) -> Usage:
-        """Of it and of its children."""
+        """Return the resources of the server and its descendants."""
         return usage(self.pid) + usage_of_children(self.pid)
 
     def peak(self) -> int:
-        """Bytes of memory that it had at most, if the system tells."""
+        """Return the peak memory in bytes, or 0 if the system does not report it."""
         status = Path(f"/proc/{self.pid}/status")
         found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
         return int(found[1]) * 1024 if found else 0
@@ -90,7 +89,7 @@ class Server:
 
 @dataclass
 class Rounds:
-    """What came of one server's rounds."""
+    """Results of one server's rounds."""
 
     rates: list[float] = field(default_factory=list)
     took: list[float] = field(default_factory=list)
@@ -101,7 +100,7 @@ class Rounds:
 
 
 def serve_all(folder: Path) -> tuple[dict[str, Server], list[Child]]:
-    """Every server by its name, and their processes."""
+    """Start all servers, and return them by name with their processes."""
     modules = {
         "waybill": "services.upload",
         "bare": "benchmarks.bare",
@@ -129,7 +128,7 @@ def _serve_tusd(folder: Path) -> tuple[Child, Server]:
 
 
 def load(server: Server, *, size: int, connections: int, seconds: float) -> dict[str, Any]:
-    """One round of uploads, by another process."""
+    """Run one round of uploads in another process."""
     command = [sys.executable, "-m", "benchmarks.load", server.url, "--size", str(size)]
     command += ["--connections", str(connections), "--seconds", str(seconds)]
     command += ["--resumable"] if server.resumable else []
@@ -143,7 +142,7 @@ def load(server: Server, *, size: int, connections: int, seconds: float) -> dict
 def measure(
     asked: Size, servers: dict[str, Server], kafka: int, blobs: Path, *, rounds: int, seconds: float
 ) -> dict[str, Rounds]:
-    """Load all servers of a size in turn; what `blobs` holds of large files then is deleted."""
+    """Load all servers of a size in turn, and delete large files in `blobs` afterwards."""
     loads = partial(load, size=asked.size, connections=asked.connections)
     found = {name: Rounds() for name in asked.servers if name in servers}
     for name in found:
@@ -173,7 +172,7 @@ def measure(
 
 
 def rows_of(asked: Size, found: dict[str, Rounds]) -> list[list[Any]]:
-    """The lines of the report; a ratio is the median of those of each round."""
+    """Return the rows of the report. A ratio is the median of the ratios of all rounds."""
     rows: list[list[Any]] = []
     for name, each in found.items():
         rate = statistics.median(each.rates)
@@ -197,7 +196,7 @@ def rows_of(asked: Size, found: dict[str, Rounds]) -> list[list[Any]]:
 
 
 def measure_huge(server: Server) -> list[Any]:
-    """One file of 5 GB, after all the others."""
+    """Return the row of one file of 5 GB, uploaded after all others."""
     peak, before = server.peak(), server.usage()
     result = load(server, size=HUGE, connections=1, seconds=0.1)
     rate = HUGE / 1e6 / result["seconds"]
@@ -214,7 +213,7 @@ def _clear(blobs: Path) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of a round")

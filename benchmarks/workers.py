@@ -1,7 +1,7 @@
-"""What does it cost to have a worker process do a job, on the pod's side and on its own?
+"""Measure the cost of a job in the pod and in its worker process.
 
-The job is a demo of no seconds. The floor is a process that echoes bytes
-of the same number over a socket pair, with asyncio's cheapest reader at the pod's end.
+The job is a no-op demo file. The floor is a process that echoes as many bytes over a socket pair,
+with asyncio's cheapest reader in the pod.
 """
 
 import argparse
@@ -24,13 +24,13 @@ from services.processor.workers import WorkerPool
 from shared.settings import DEMO_TYPE
 
 SIZE = 300
-"""Bytes of a job, or of its outcome, on the socket: about what they have."""
+"""Bytes of a job, or of its outcome, on the socket, approximately."""
 
 Act = Callable[[], Awaitable[object]]
 
 
 async def row(name: str, act: Act, jobs: int, together: int) -> list[object]:
-    """One line of the report: `jobs` jobs, `together` at a time."""
+    """Return one row of the report: `jobs` jobs, `together` at a time."""
     took: list[float] = []
 
     async def some() -> None:
@@ -57,7 +57,7 @@ async def row(name: str, act: Act, jobs: int, together: int) -> list[object]:
 
 
 async def floor(jobs: int) -> list[object]:
-    """A socket pair, a process that sends back what it is sent, and no more."""
+    """Return the row of the floor: a process that echoes bytes over a socket pair."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
@@ -86,7 +86,7 @@ async def floor(jobs: int) -> list[object]:
 
 
 async def pool(jobs: int, folder: Path, *, size: int, together: int) -> list[object]:
-    """Jobs through the pool, the way an attempt does it."""
+    """Return the row of jobs in the pool, run like an attempt."""
     source = folder / "source"
     source.write_text(json.dumps({}))
     scratch = Scratch(str(folder))
@@ -134,7 +134,7 @@ async def measure(jobs: int) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=5000)
     uvloop.run(measure(parser.parse_args().jobs))

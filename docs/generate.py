@@ -1,8 +1,9 @@
 """Write the generated parts of the documentation: `make docs`.
 
-`docs/events.md` comes from the models and the topic table, the configuration table in `README.md`
-from the settings, the loops in `docs/operations.md`, the errors in `docs/formats.md` and the close
-codes in `docs/stream.md` from their tables. A test says whether all are current.
+`docs/events.md` comes from the event models and the topic table, the table in
+`docs/configuration.md` from the settings. The loops in `docs/operations.md`, the errors in
+`docs/formats.md` and the close codes in `docs/stream.md` come from their tables in the code.
+`tests/test_docs.py` fails if one of them is out of date.
 """
 
 import json
@@ -23,11 +24,11 @@ from services.upload.loops import LOOPS as UPLOAD_LOOPS
 from services.upload.settings import UploadSettings
 from shared.events.events import EVENT_CLASSES, Event
 from shared.events.topics import TOPICS, Topic
-from shared.settings import AccessSettings, Settings
+from shared.settings import AccessSettings, SealSettings, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 EVENTS = ROOT / "docs" / "events.md"
-README = ROOT / "README.md"
+CONFIGURATION = ROOT / "docs" / "configuration.md"
 FORMATS = ROOT / "docs" / "formats.md"
 STREAM = ROOT / "docs" / "stream.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
@@ -43,17 +44,18 @@ LOOPS_END = "<!-- loops: end -->"
 
 
 def events_page() -> str:
-    """The whole of `docs/events.md`."""
+    """Return the complete text of `docs/events.md`."""
     return "\n".join(
         [
             "# Events and topics",
             "",
             "Written by `make docs` from `shared/events/events.py` and `shared/events/topics.py`.",
             "",
-            "Every event is a CloudEvents 1.0 envelope in structured mode, as JSON; the record's "
-            "key is the `file_id`, in `file.access` with what stands for the reader behind it. An "
-            "event's `id` follows from what it says, so a repeat is recognised. Readers ignore "
-            "fields and types that they do not know. Times are UTC, RFC 3339, to the millisecond.",
+            "Every event is a CloudEvents 1.0 envelope in structured mode, as JSON. The record's "
+            "key is the `file_id`; in `file.access` a hash of the reader's name follows it. An "
+            "event's `id` is derived from its content, so consumers recognise duplicates. "
+            "Consumers ignore unknown fields and types. Times are UTC, RFC 3339, with "
+            "milliseconds.",
             "",
             "## Topics",
             "",
@@ -74,7 +76,7 @@ def _topic_row(topic: Topic) -> str:
     elif topic.compact:
         kept = "the latest of each file (compacted)"
     elif topic.retention is None:
-        kept = "for ever"
+        kept = "forever"
     else:
         hours = int(topic.retention.total_seconds() // 3600)
         kept = f"{hours} h" if hours < 24 else f"{hours // 24} days"
@@ -84,8 +86,8 @@ def _topic_row(topic: Topic) -> str:
         "<br>".join(f"`{event}`" for event in topic.carries),
         str(topic.partitions),
         kept,
-        ", ".join(topic.writers) or "nobody yet",
-        ", ".join(topic.readers) or "nobody yet",
+        ", ".join(topic.writers) or "none",
+        ", ".join(topic.readers) or "none",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -112,9 +114,10 @@ def _event_section(cls: type[Event]) -> Iterator[str]:
 
 
 def configuration_table() -> str:
-    """The configuration of all services, for `README.md`."""
+    """Return the table of all settings, for `docs/configuration.md`."""
     groups: list[tuple[str, type[Settings]]] = [
         ("all", Settings),
+        ("upload, status", SealSettings),
         ("upload, status", AccessSettings),
         ("upload", UploadSettings),
         ("processor", ProcessorSettings),
@@ -133,16 +136,17 @@ def configuration_table() -> str:
                 f"| `WAYBILL_{name.upper()}` | {service} | {_default(field)} "
                 f"| {field.description or ''} |"
             )
-    return "\n".join(lines)
+    # Descriptions link from the root of the repository.
+    return "\n".join(lines).replace("](docs/", "](")
 
 
-def readme(current: str) -> str:
-    """`README.md` with its configuration table brought up to date."""
+def configuration(current: str) -> str:
+    """Return `docs/configuration.md` with the current table of settings."""
     return _between(current, CONFIGURATION_BEGIN, configuration_table(), CONFIGURATION_END)
 
 
 def loops_table() -> str:
-    """The background loops of all services, for `docs/operations.md`."""
+    """Return the table of all background loops, for `docs/operations.md`."""
     of_services = {"status": STATUS_LOOPS, "processor": PROCESSOR_LOOPS, "upload": UPLOAD_LOOPS}
     lines = [
         "| loop | service | vital | late after | what it does | what a user sees when it is late |",
@@ -161,20 +165,20 @@ def loops_table() -> str:
 
 
 def operations(current: str) -> str:
-    """`docs/operations.md` with its table of loops brought up to date."""
+    """Return `docs/operations.md` with the current table of loops."""
     return _between(current, LOOPS_BEGIN, loops_table(), LOOPS_END)
 
 
 def errors_tables() -> str:
-    """Every way in which the work on a file may end badly, for `docs/formats.md`."""
+    """Return the tables of error codes, for `docs/formats.md`."""
     groups: list[tuple[str, tuple[Kind, ...]]] = [
-        ("What is wrong with a file:", OF_THE_FILE),
-        ("What the work may do wrong, whatever the type:", OF_THE_STEP),
-        ("What may go wrong around it:", OF_THE_MACHINE),
+        ("Errors of the file:", OF_THE_FILE),
+        ("Errors of a step, for any type:", OF_THE_STEP),
+        ("Errors of the machine:", OF_THE_MACHINE),
     ]
     lines = []
     for title, kinds in groups:
-        lines += ["", title, "", "| code | what is wrong | tried again | what to do |"]
+        lines += ["", title, "", "| code | meaning | retried | what to do |"]
         lines.append("|---|---|---|---|")
         lines += (
             f"| `{kind.code}` | {kind.meaning} | {'yes' if kind.retryable else 'no'} "
@@ -185,13 +189,13 @@ def errors_tables() -> str:
 
 
 def formats(current: str) -> str:
-    """`docs/formats.md` with its errors brought up to date."""
+    """Return `docs/formats.md` with the current tables of error codes."""
     return _between(current, ERRORS_BEGIN, errors_tables(), ERRORS_END)
 
 
 def close_codes() -> str:
-    """Why a WebSocket is closed, for `docs/stream.md`."""
-    lines = ["| code | why | connect again |", "|---|---|---|"]
+    """Return the table of WebSocket close codes, for `docs/stream.md`."""
+    lines = ["| code | reason | reconnect |", "|---|---|---|"]
     lines += (
         f"| {code.value} | {code.meaning} | {'yes' if code.reconnects else 'no'} |"
         for code in CloseCode
@@ -200,7 +204,7 @@ def close_codes() -> str:
 
 
 def stream(current: str) -> str:
-    """`docs/stream.md` with its close codes brought up to date."""
+    """Return `docs/stream.md` with the current table of close codes."""
     return _between(current, CLOSE_CODES_BEGIN, close_codes(), CLOSE_CODES_END)
 
 
@@ -236,9 +240,9 @@ def _type_name(field: FieldInfo) -> str:
 
 
 def main() -> None:
-    """Write all of them."""
+    """Write all generated pages and tables."""
     EVENTS.write_text(events_page())
-    README.write_text(readme(README.read_text()))
+    CONFIGURATION.write_text(configuration(CONFIGURATION.read_text()))
     FORMATS.write_text(formats(FORMATS.read_text()))
     STREAM.write_text(stream(STREAM.read_text()))
     OPERATIONS.write_text(operations(OPERATIONS.read_text()))

@@ -1,1 +1,1 @@
-"""What is measured beside Waybill: task queues on Redis, each set up to lose no task."""
+"""Peers of the throughput benchmark: task queues on Redis, each configured to lose no task."""

@@ -32,26 +32,26 @@ class Peer:
     share = 1
 
     def command(self, workers: int) -> list[str]:
-        """Starts the workers."""
+        """Return the command that starts the workers."""
         arguments = ["--app", __name__, "worker", "--loglevel", "WARNING"]
         return ["celery", *arguments, "--concurrency", str(workers)]
 
     async def enqueue(self, count: int) -> list[Any]:
-        """Ask for so many tasks, one after another as a service does."""
+        """Enqueue so many tasks, one after another like a service."""
         return [no_work.delay() for _ in range(count)]
 
     async def open_tasks(self) -> int:
-        """How many tasks wait or are not acknowledged; the result is stored before."""
+        """Return the number of waiting or unacknowledged tasks; results are stored before."""
         redis = app.backend.client
         return int(redis.llen("celery") + redis.hlen("unacked"))
 
     async def check(self, tasks: Sequence[Any]) -> None:
-        """See that each task has a result."""
+        """Raise unless each task has a stored result."""
         for task in tasks:
             task.get(timeout=10)
 
     async def one(self) -> float:
-        """Seconds from when a task was accepted until its result is told."""
+        """Return the seconds from the acceptance of a task until its result is known."""
         task = no_work.delay()
         accepted = time.monotonic()
         task.get(timeout=30)

@@ -1,4 +1,4 @@
-"""A task queue that is measured: its Redis, its workers, and what they do with tasks of no work."""
+"""A measured task queue: its Redis, its workers, and no-op tasks."""
 
 import asyncio
 import importlib.util
@@ -16,35 +16,35 @@ from waybill.local.ports import HOST, free_port, wait_for_port
 from waybill.local.process import Child
 
 PEERS = {"Celery": "celery_app", "RQ": "rq_app", "taskiq": "taskiq_app"}
-"""Which can be measured, each with its module here."""
+"""The peers and their modules in this package."""
 
 POLL = 0.01
-"""Seconds between two looks at the queue: two cheap questions to Redis."""
+"""Seconds between two polls of the queue: two cheap requests to Redis."""
 
 GRACE = 5.0
-"""Seconds that workers and Redis get to end."""
+"""Seconds that workers and Redis have to end."""
 
 
 class Peer(Protocol):
-    """What a module of a peer offers as its class `Peer`."""
+    """The interface of the class `Peer` in a peer's module."""
 
     share: int
-    """A round gives it one of so many of the tasks that Waybill gets."""
+    """A round has 1/`share` of the tasks that Waybill gets."""
 
     def command(self, workers: int) -> list[str]:
-        """Starts so many worker processes: a module of Python, and its arguments."""
+        """Return a Python module and arguments that start so many worker processes."""
 
     async def enqueue(self, count: int) -> list[Any]:
-        """Hand over so many tasks; returns what `check` needs."""
+        """Enqueue so many tasks, and return the argument of `check`."""
 
     async def open_tasks(self) -> int:
-        """How many tasks are not yet over."""
+        """Return the number of tasks that have not ended."""
 
     async def check(self, tasks: Sequence[Any]) -> None:
         """Raise unless each task has a stored result."""
 
     async def one(self) -> float:
-        """Seconds from when a task was accepted until its result was told."""
+        """Return the seconds from the acceptance of a task until its result is known."""
 
 
 class RunningPeer:
@@ -77,12 +77,12 @@ class RunningPeer:
         return run
 
     async def one_at_a_time(self, count: int) -> list[float]:
-        """Seconds that each of so many tasks took alone."""
+        """Return the seconds that each of so many tasks took alone."""
         return [await self._peer.one() for _ in range(count // self._peer.share)]
 
 
 def missing(name: str) -> str | None:
-    """What must be installed before this peer can be measured; None if nothing."""
+    """Return a message that names the missing software of a peer, or None."""
     if not shutil.which("redis-server"):
         return "redis-server is missing; on Debian: apt-get install redis-server"
     if importlib.util.find_spec(name.lower()) is None:
@@ -92,7 +92,7 @@ def missing(name: str) -> str | None:
 
 @contextmanager
 def running_peer(name: str, folder: Path, *, workers: int) -> Iterator[RunningPeer]:
-    """A peer for the time of a block, with a Redis of its own that writes nothing to the disk."""
+    """Run a peer during the `with` block, with a separate Redis that writes nothing to the disk."""
     folder.mkdir()
     port = free_port()
     environment = {**os.environ, "PEER_REDIS": f"redis://{HOST}:{port}/0"}

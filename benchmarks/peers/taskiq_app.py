@@ -1,6 +1,6 @@
 """taskiq on a stream of Redis: acknowledged when the result is stored, no state before that.
 
-Its processes run a hundred tasks side by side each, in one event loop: as it comes.
+Each process runs a hundred tasks side by side in one event loop, the default.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ REDIS = os.environ["PEER_REDIS"]
 QUEUE = "taskiq"
 
 TOGETHER = 100
-"""Tasks that are enqueued side by side: more makes it no faster, and opens more connections."""
+"""Tasks enqueued in parallel. More are not faster and open more connections."""
 
 CHECK_INTERVAL = 0.001
-"""Seconds between two looks for a result: taskiq's client polls, by default every 200 ms."""
+"""Seconds between two polls for a result. taskiq's client polls every 200 ms by default."""
 
 broker = RedisStreamBroker(REDIS, queue_name=QUEUE).with_result_backend(
     RedisAsyncResultBackend(REDIS)
@@ -43,12 +43,12 @@ class Peer:
         self._started = False
 
     def command(self, workers: int) -> list[str]:
-        """Starts the workers."""
+        """Return the command that starts the workers."""
         arguments = ["--workers", str(workers), "--log-level", "WARNING"]
         return ["taskiq", "worker", f"{__name__}:broker", *arguments, "--ack-type", "when_saved"]
 
     async def enqueue(self, count: int) -> list[Any]:
-        """Ask for so many tasks."""
+        """Enqueue so many tasks."""
         if not self._started:
             await broker.startup()
             self._started = True
@@ -59,18 +59,18 @@ class Peer:
         return tasks
 
     async def open_tasks(self) -> int:
-        """How many tasks are not delivered or not acknowledged; the result is stored before."""
+        """Return the number of tasks not delivered or acknowledged; results are stored before."""
         (group,) = await self._redis.xinfo_groups(QUEUE)
         return int(group["lag"] + group["pending"])
 
     async def check(self, tasks: Sequence[Any]) -> None:
-        """See that each task has a result."""
+        """Raise unless each task has a stored result."""
         for task in tasks:
             result = await task.wait_result(check_interval=CHECK_INTERVAL, timeout=10)
             result.raise_for_error()
 
     async def one(self) -> float:
-        """Seconds from when a task was accepted until its result is told."""
+        """Return the seconds from the acceptance of a task until its result is known."""
         tasks = await self.enqueue(1)
         accepted = time.monotonic()
         await self.check(tasks)

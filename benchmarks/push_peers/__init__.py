@@ -1,1 +1,1 @@
-"""Servers that do nothing but tell every connection the same, to stand beside Waybill's push."""
+"""Peers of the push benchmark: servers that send the same messages to every connection."""

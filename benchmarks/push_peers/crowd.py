@@ -1,7 +1,8 @@
-"""Many connections in one process that read and throw away, and count what they were told.
+"""Many connections in one process that count and discard messages.
 
-It says `open` once all are, reads a number of seconds from its input for each measurement, and
-answers how many messages came meanwhile. A process of its own: its time is not the server's.
+The process prints `open` once all connections are open. For each measurement it reads a number of
+seconds from its input and prints the number of messages received. As a separate process, it uses no
+processor time of the server.
 """
 
 import asyncio
@@ -15,24 +16,24 @@ from typing import NamedTuple, cast
 import uvloop
 
 MARKER = b"delivery"
-"""What each message has once; Waybill's documents have `WAYBILL_MARKER` instead."""
+"""Occurs once in each message. Waybill's documents have `WAYBILL_MARKER` instead."""
 
 WAYBILL_MARKER = b'"file_id":'
 
 TEXT = 0x81
 PING, PONG = b"\x89\x04", b"\x8a\x84" + bytes(4)
-"""Of a WebSocket, with four bytes, which stand in no JSON; the pong masked with zeros."""
+"""WebSocket frames with four bytes, which occur in no JSON; the pong is masked with zeros."""
 
 
 class Opening(NamedTuple):
-    """What a client sends at first, and what once it is answered."""
+    """The first request of a client, and its message after the answer."""
 
     request: bytes
     message: bytes = b""
 
 
 def websocket(path: str, text: str) -> Opening:
-    """A WebSocket's opening, and the client's first message, masked with zeros."""
+    """Return a WebSocket's opening and the client's first message, masked with zeros."""
     key = base64.b64encode(os.urandom(16)).decode()
     opening = (
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -43,7 +44,7 @@ def websocket(path: str, text: str) -> Opening:
 
 
 def http(path: str) -> Opening:
-    """A plain request."""
+    """Return a plain request."""
     return Opening(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
 
 
@@ -63,7 +64,7 @@ KINDS = {
 class Counter(asyncio.Protocol):
     """One connection."""
 
-    told = 0
+    received = 0
     lost = 0
     opened = 0
 
@@ -83,10 +84,10 @@ class Counter(asyncio.Protocol):
             self._is_open = True
             Counter.opened += 1
             self._transport.write(self._opening.message)
-        if (ping := data.find(PING)) >= 0:  # Or the server takes us for dead.
+        if (ping := data.find(PING)) >= 0:  # Otherwise the server closes the connection.
             self._transport.write(PONG + data[ping + len(PING) :][:4])
         data = self._rest + data
-        Counter.told += data.count(self._marker)
+        Counter.received += data.count(self._marker)
         self._rest = data[-len(self._marker) + 1 :]
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
@@ -104,11 +105,11 @@ async def main() -> None:
             await asyncio.sleep(0.001)
     while Counter.opened < count:
         await asyncio.sleep(0.01)
-    print("open", flush=True)  # noqa: T201 - told to who waits
+    print("open", flush=True)  # noqa: T201 - read by the parent
     while line := await asyncio.to_thread(sys.stdin.readline):
-        before = Counter.told
+        before = Counter.received
         await asyncio.sleep(float(line))
-        print(Counter.told - before, Counter.lost, flush=True)  # noqa: T201
+        print(Counter.received - before, Counter.lost, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ from typing import cast
 
 import uvloop
 
-from benchmarks.push_peers.told import messages
+from benchmarks.push_peers.messages import messages
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
 
 
 class Listener(asyncio.Protocol):
-    """A connection that is told."""
+    """A connection that receives the messages."""
 
     transports: set[asyncio.Transport] = set()  # noqa: RUF012 - of all connections
 
@@ -29,7 +29,7 @@ class Listener(asyncio.Protocol):
 
 async def main() -> None:
     server = await asyncio.get_running_loop().create_server(Listener, "127.0.0.1", 0)
-    print("ready", server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - told to who waits
+    print("ready", server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - read by the parent
     async for message in messages(float(sys.argv[1]), int(sys.argv[2])):
         frame = b"data: " + message + b"\n\n"
         for transport in Listener.transports:

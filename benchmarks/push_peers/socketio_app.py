@@ -7,10 +7,10 @@ import sys
 import socketio
 import uvicorn
 
-from benchmarks.push_peers.told import messages
+from benchmarks.push_peers.messages import messages
 
 
-async def tell(server: socketio.AsyncServer) -> None:
+async def send(server: socketio.AsyncServer) -> None:
     async for message in messages(float(sys.argv[1]), int(sys.argv[2])):
         await server.emit("status", message.decode())
 
@@ -19,11 +19,11 @@ async def main() -> None:
     server = socketio.AsyncServer(async_mode="asgi")
     app = socketio.ASGIApp(server)
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
-        print("ready", listener.getsockname()[1], flush=True)  # noqa: T201 - told to who waits
+        print("ready", listener.getsockname()[1], flush=True)  # noqa: T201 - read by the parent
         config = uvicorn.Config(app, log_config=None, access_log=False, ws="websockets-sansio")
-        telling = asyncio.create_task(tell(server))
+        sending = asyncio.create_task(send(server))
         await uvicorn.Server(config).serve(sockets=[listener])
-        telling.cancel()
+        sending.cancel()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""sse-starlette under uvicorn, one queue a connection."""
+"""sse-starlette under uvicorn, one queue per connection."""
 
 import asyncio
 import socket
@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from benchmarks.push_peers.told import messages
+from benchmarks.push_peers.messages import messages
 
 queues: set[asyncio.Queue[bytes]] = set()
 
@@ -31,7 +31,7 @@ async def listen(_: Request) -> Response:
     return answer
 
 
-async def tell() -> None:
+async def send() -> None:
     async for message in messages(float(sys.argv[1]), int(sys.argv[2])):
         for queue in queues:
             queue.put_nowait(message)
@@ -40,11 +40,11 @@ async def tell() -> None:
 async def main() -> None:
     app = Starlette(routes=[Route("/", listen)])
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
-        print("ready", listener.getsockname()[1], flush=True)  # noqa: T201 - told to who waits
+        print("ready", listener.getsockname()[1], flush=True)  # noqa: T201 - read by the parent
         config = uvicorn.Config(app, log_config=None, access_log=False)
-        telling = asyncio.create_task(tell())
+        sending = asyncio.create_task(send())
         await uvicorn.Server(config).serve(sockets=[listener])
-        telling.cancel()
+        sending.cancel()
 
 
 if __name__ == "__main__":

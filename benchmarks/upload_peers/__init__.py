@@ -1,1 +1,1 @@
-"""What uploads are measured beside."""
+"""Peers of the upload benchmark."""

@@ -313,7 +313,7 @@ def delete(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def replay(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
     """Rebuild MongoDB from the log; `--verify` only compares."""
-    raise typer.Exit(_run_module("services.status.replay.replay", folder, *context.args))
+    raise typer.Exit(_run_module("services.status.replay", folder, *context.args))
 
 
 PASSED_ON = {

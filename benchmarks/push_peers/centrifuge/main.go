@@ -1,4 +1,4 @@
-// A centrifuge node that tells every connection of one channel a message, so many times a second.
+// A centrifuge node that sends messages to every connection of one channel at a fixed rate.
 package main
 
 import (
@@ -35,12 +35,12 @@ func main() {
 	http.Handle("/connection/websocket", centrifuge.NewWebsocketHandler(node, centrifuge.WebsocketConfig{}))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(err)
-	go tell(node, rate, size)
+	go send(node, rate, size)
 	fmt.Printf("ready %d\n", listener.Addr().(*net.TCPAddr).Port)
 	must(http.Serve(listener, nil))
 }
 
-func tell(node *centrifuge.Node, rate float64, size int) {
+func send(node *centrifuge.Node, rate float64, size int) {
 	padding := strings.Repeat("x", size)
 	ticks := time.NewTicker(time.Duration(float64(time.Second) / rate))
 	for number := 0; ; number++ {

@@ -1,4 +1,4 @@
-"""What every peer tells."""
+"""The messages that every peer sends."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 
 async def messages(rate: float, size: int) -> AsyncIterator[bytes]:
-    """So many messages a second, each with `size` bytes of padding."""
+    """Yield `rate` messages per second, each with `size` bytes of padding."""
     begun, number = time.monotonic(), 0
     while True:
         number += 1
