@@ -179,7 +179,7 @@ def create_app(settings: ProcessorSettings) -> FastAPI:
         if processor is None or not processor.consumer.ready:
             trouble = processor.space.trouble if processor is not None else None
             return trouble or "waiting for Kafka to assign partitions"
-        return processor.supervisor.trouble
+        return processor.supervisor.unavailable_reason
 
     def degraded() -> list[str]:
         processor: Processor | None = getattr(app.state, "processor", None)

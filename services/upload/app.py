@@ -127,7 +127,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
     app.include_router(direct.router)
     app.include_router(
         health_router(
-            lambda: app.state.outbox.trouble or supervisor.trouble,
+            lambda: app.state.outbox.trouble or supervisor.unavailable_reason,
             lambda: app.state.outbox.note,
             lambda: supervisor.degraded,
         )

@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 from shared.clock import CLOCK, LOG_APPEND_TIME
 from shared.deadlines import kafka_answers
 from shared.errors import KafkaUnavailableError
-from shared.events.events import AnyEvent, StatusEvent, tells_of_status
+from shared.events.events import AnyEvent, StatusEvent, is_status_event
 from shared.events.reading import UnreadableEventError, parse, parse_once
 from shared.events.topics import TOPICS, Topic
 from shared.kafka.connection import KAFKA_RETRY_DELAY, admin_client
@@ -78,7 +78,7 @@ def read_status_event(record: KafkaRecord) -> StatusEvent | None:
         event = parse_once(record.value) if record.value is not None else None
     except UnreadableEventError:
         return None
-    return event if event is not None and tells_of_status(event) else None
+    return event if event is not None and is_status_event(event) else None
 
 
 def learn_time(record: ConsumerRecord) -> None:

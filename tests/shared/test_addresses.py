@@ -65,7 +65,7 @@ def test_the_loopback_is_known(host: str, *, loopback: bool) -> None:
 def test_settings_take_ipv6_addresses() -> None:
     assert AccessSettings(host="[::1]").host == "::1"
     assert Settings(kafka="[::1]:9092,kafka:9092").kafka == "[::1]:9092,kafka:9092"
-    with pytest.raises(ValueError, match="listens beyond this machine"):
+    with pytest.raises(ValueError, match="is reachable from other machines"):
         AccessSettings(host="::")
     with pytest.raises(ValueError, match="no address"):
         Settings(kafka="[::1:9092")

@@ -78,7 +78,7 @@ def test_a_service_says_why_it_does_not_start_and_no_secret(service: str) -> Non
         check=False,
     )
     assert ended.returncode == 1
-    assert "WAYBILL_HOST=0.0.0.0 listens beyond this machine" in ended.stderr
+    assert "WAYBILL_HOST=0.0.0.0 is reachable from other machines" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert SECRET not in ended.stderr + ended.stdout
 

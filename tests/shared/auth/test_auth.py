@@ -25,7 +25,7 @@ from shared.auth.accesserrors import (
     UnauthenticatedError,
 )
 from shared.auth.apikeys import ApiKeys
-from shared.auth.auth import LEEWAY, SESSION, Bearers, Tokens, make_authenticator
+from shared.auth.auth import LEEWAY, SESSION, BearerAuthenticator, Tokens, make_authenticator
 from shared.auth.jwks import AGAIN_AFTER, FRESH_FOR, KEPT_FOR, PublishedKeys, SharedSecret
 from shared.auth.principal import EVERYBODY, Principal, Role, Scope
 from shared.blobs.blobs import open_blob_store
@@ -82,8 +82,8 @@ class Issuer:
     def tokens(self) -> Tokens:
         return Tokens(PublishedKeys(self.url, clock=self.clock), issuer=ISSUER, audience=AUDIENCE)
 
-    def bearers(self) -> Bearers:
-        return Bearers(self.tokens(), NO_KEYS, frozenset())
+    def bearers(self) -> BearerAuthenticator:
+        return BearerAuthenticator(self.tokens(), NO_KEYS, frozenset())
 
 
 @pytest.fixture
@@ -355,7 +355,9 @@ OURS = frozenset({"https://page.test"})
 async def test_a_cookie_tells_who_asks_from_a_page_of_ours(
     method: str, headers: dict[str, str]
 ) -> None:
-    bearers = Bearers(Tokens(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE), NO_KEYS, OURS)
+    bearers = BearerAuthenticator(
+        Tokens(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE), NO_KEYS, OURS
+    )
     cookie = f"{SESSION}={signed(SECRET, 'HS256')}"
     found = await bearers.authenticate(asking(None, method, cookie=cookie, **headers))
     assert found.subject == "ada"
@@ -377,7 +379,9 @@ async def test_a_cookie_tells_who_asks_from_a_page_of_ours(
     ],
 )
 async def test_no_other_page_uses_somebodys_cookie(method: str, headers: dict[str, str]) -> None:
-    bearers = Bearers(Tokens(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE), NO_KEYS, OURS)
+    bearers = BearerAuthenticator(
+        Tokens(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE), NO_KEYS, OURS
+    )
     cookie = f"{SESSION}={signed(SECRET, 'HS256')}"
     with pytest.raises(ForeignOriginError):
         await bearers.authenticate(asking(None, method, cookie=cookie, **headers))

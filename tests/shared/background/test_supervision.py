@@ -267,16 +267,16 @@ async def test_a_late_vital_loop_is_trouble_and_a_late_other_one_is_a_note() -> 
     ):
         await vital.back.wait()
         await other.back.wait()
-        assert supervisor.trouble is None
+        assert supervisor.unavailable_reason is None
         assert supervisor.degraded == []
         clock.now += 25
-        assert supervisor.trouble is not None
-        assert "fan-out is late: its last success was 25 s ago" in supervisor.trouble
+        assert supervisor.unavailable_reason is not None
+        assert "fan-out is late: its last success was 25 s ago" in supervisor.unavailable_reason
         assert [each.split(":")[0] for each in supervisor.degraded] == ["the loop auditor is late"]
         # One that waits for a part whose outage the pod outlives does not make it red.
         fan_out = supervisor._running["fan-out"]
         fan_out.waits_for("MongoDB")
-        assert supervisor.trouble is None
+        assert supervisor.unavailable_reason is None
         assert "it waits for MongoDB" in supervisor.degraded[0]
         fan_out.succeeded()
         assert len(supervisor.degraded) == 1
@@ -302,7 +302,7 @@ def test_what_is_to_be_killed_is_read_from_a_text() -> None:
 
 async def test_two_loops_of_one_name_are_refused() -> None:
     supervisor, run = Supervisor(), Runs()
-    with pytest.raises(ValueError, match="runs already"):
+    with pytest.raises(ValueError, match="is already running"):
         async with supervisor.running((a_loop(), run), (a_loop(), Runs())):
             pass
     assert supervisor.names == []
@@ -316,7 +316,7 @@ async def test_a_loop_that_waits_for_the_start_is_neither_hung_nor_trouble() -> 
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         clock.now += 25
-        assert supervisor.trouble is None
+        assert supervisor.unavailable_reason is None
         assert "it waits for the start of the pod" in supervisor.degraded[0]
         assert not run.begun
         start.set()
