@@ -77,13 +77,7 @@ class WaybillError(Exception):
         members: Mapping[str, object] | None = None,
         public: bool | None = None,
     ) -> None:
-        """Create an error.
-
-        Args:
-            detail: the message for this case; by default the title.
-            members: additional members of the problem document.
-            public: whether clients receive the detail; by default `detail_is_public`.
-        """
+        """Create an error. `public` (default: `detail_is_public`) lets clients see the detail."""
         self.title = (type(self).__doc__ or "").split("\n", 1)[0]
         self.detail = detail or self.title
         self.members = dict(members or {})

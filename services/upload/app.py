@@ -50,7 +50,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
         settings,
         client_id="upload",
         publish_timeout=settings.publish_timeout,
-        crowd_linger=0.0,
+        burst_linger=0.0,
     )
     link = KafkaConnection(publisher, settings.kafka)
     supervisor = Supervisor(kill=settings.chaos_kill_loop)

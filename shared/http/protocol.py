@@ -78,10 +78,7 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
     _keeps_alive = True
 
     def is_streamed(self) -> bool:
-        """Return True if the application itself limits the size and time of this request's body.
-
-        Called when the head is complete.
-        """
+        """Return True if the application limits this request's body; called after the head."""
         return False
 
     def connection_made(self, transport: Any) -> None:
@@ -100,8 +97,7 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
         self.cycle = self._refusal = self._chunks = None  # type: ignore[assignment]
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Note that the client has shut down its sending side; return True to keep the connection
-        open for a pending response."""
+        """Handle a half-close by the client; return True to keep the connection for a response."""
         self._is_half_closed = True
         return self._answers_half_closed()
 
@@ -169,9 +165,7 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
         if partial[0] in b"\r\n":
             blank = len(partial) - len(partial.lstrip(b"\r\n"))
             if blank > limits.MAX_BLANK:
-                raise MalformedRequestError(
-                    f"The request starts with more than {limits.MAX_BLANK} bytes of empty lines."
-                )
+                raise MalformedRequestError("The request starts with too many empty lines.")
             del partial[: blank - (blank == len(partial) and partial.endswith(b"\r"))]
             begun = 0
         end = partial.find(b"\r\n\r\n", max(0, begun - 3))
@@ -187,11 +181,7 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
         return bytes(partial[end + 4 :])
 
     def _parse(self, head: bytes, *, ahead: int) -> None:
-        """Parse a head and start the application if it is valid.
-
-        Args:
-            ahead: number of bytes that have arrived after the head.
-        """
+        """Parse a head, which `ahead` bytes follow, and start the application if it is valid."""
         parser = self.parser or httptools.HttpRequestParser(self)
         self._refusal, self._head, self._is_begun = None, head, False
         self.parser = parser
