@@ -57,7 +57,7 @@ from typing import ClassVar
 
 
 class WaybillError(Exception):
-    """Waybill has failed with an internal error."""
+    """Waybill failed unexpectedly."""
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500

@@ -69,7 +69,7 @@ def answer_bug(request: Request, error: Exception) -> JSONResponse:
     """Log an unexpected error with its traceback, and return the response for it."""
     log.error("%s %s", request.method, request.url.path, exc_info=error)
     return problem_response(
-        WaybillError("An internal error occurred; see the service's log.", public=True),
+        WaybillError("An unexpected error occurred; see the service's log.", public=True),
         instance=request.url.path,
     )
 

@@ -55,10 +55,12 @@ def a_reader(*pieces: bytes) -> Callable[[], Awaitable[bytes]]:
     return read
 
 
-@pytest.mark.parametrize("by_scribe", [True, False])
-async def test_nothing_is_written_to_the_bare_mount_point(mount: Mount, *, by_scribe: bool) -> None:
+@pytest.mark.parametrize("by_blob_writer", [True, False])
+async def test_nothing_is_written_to_the_bare_mount_point(
+    mount: Mount, *, by_blob_writer: bool
+) -> None:
     store = a_store(mount)
-    async with store.blob_writer() if by_scribe else nullcontext():
+    async with store.blob_writer() if by_blob_writer else nullcontext():
         await store.put("sources/before", b"x", anywhere=True)
         mount.unmount()
         for anywhere in (True, False):

@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 
 
-def scribes_of(directory: str | Path) -> list[psutil.Process]:
+def blob_writers_of(directory: str | Path) -> list[psutil.Process]:
     """Those that write into this directory."""
     command = ["shared.blobs.blob_writer_process", str(Path(directory).resolve())]
     return [
