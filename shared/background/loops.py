@@ -34,7 +34,7 @@ class Loop:
     purpose: str
     """Description of the loop for the documentation."""
     when_late: str
-    """What users notice while the loop is late."""
+    """The effect on users while the loop is late."""
     restartable: bool = True
     """False if a new run could not resume where the failed one stopped: the pod ends instead."""
 

@@ -143,7 +143,7 @@ class CancelRequestedData(RunData):
 
 
 class CommandedData(Fact):
-    """A command that somebody gave about a file."""
+    """A command that a user or API client gave about a file."""
 
     command_id: str = Field(description="unique id of the command")
     command: str = Field(description="`cancel`, `retry`, `delete`, `share`, `unshare` or `redrive`")
@@ -309,7 +309,7 @@ class FileDeleted(Event):
 
 
 class FileCancelRequested(Event):
-    """Somebody requested to cancel the processing of a file."""
+    """A user requested to cancel the processing of a file."""
 
     type: Literal[EventType.CANCEL_REQUESTED] = EventType.CANCEL_REQUESTED
     data: CancelRequestedData
@@ -330,7 +330,7 @@ class FileUnshared(Event):
 
 
 class FileCommanded(Event):
-    """Somebody gave a command about a file. Other events record its outcome."""
+    """A user or API client gave a command about a file. Other events record its outcome."""
 
     type: Literal[EventType.COMMANDED] = EventType.COMMANDED
     data: CommandedData

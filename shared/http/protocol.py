@@ -45,8 +45,8 @@ from shared.telemetry import HTTP_REFUSED
 log = logging.getLogger(__name__)
 
 _HEAD, _LENGTH, _CHUNKS, _ANSWER, _OVER, _WEBSOCKET = range(6)
-"""What the next bytes belong to: a head, a body, a request that waits for the previous response,
-discarded data, or another protocol."""
+"""Use of the next bytes: a head, a body, a request that waits for the previous response, discarded
+data, or another protocol."""
 
 
 class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):

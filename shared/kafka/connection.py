@@ -190,7 +190,7 @@ class Answers:
         """Return True if Kafka responds to the consumer.
 
         Args:
-            brought: the consumer has returned records, or had nothing to fetch.
+            brought: True if the consumer has returned records or had nothing to fetch.
 
         Raises:
             KafkaUnavailableError: Kafka has not responded for `SILENT_FOR` seconds.

@@ -1,4 +1,4 @@
-"""Pages of named origins use the services with the cookie; all others do not."""
+"""Pages of allowed origins can use the services with the session cookie; others cannot."""
 
 import asyncio
 import json
@@ -127,9 +127,9 @@ async def test_a_page_that_is_hosted_elsewhere_is_like_our_own(status: httpx.Asy
     assert begun.headers["access-control-allow-credentials"] == "true"
     cookie = {"Cookie": f"{SESSION}={credential}"}
     cancel = f"/api/files/{UNKNOWN}/cancel"
-    for origin, told in ((PAGE, "unknown_file"), (OTHER, "foreign_origin")):
+    for origin, code in ((PAGE, "unknown_file"), (OTHER, "foreign_origin")):
         answer = await status.post(cancel, headers={**cookie, "Origin": origin})
-        assert answer.json()["code"] == told
+        assert answer.json()["code"] == code
         assert answer.headers.get("access-control-allow-origin") == (
             PAGE if origin == PAGE else None
         )

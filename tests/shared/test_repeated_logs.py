@@ -1,4 +1,4 @@
-"""A library that repeats itself is heard now and then, with how often it did."""
+"""Repeated log lines of a library are rate-limited and counted."""
 
 import logging
 
@@ -8,7 +8,7 @@ from shared.repeated_logs import INTERVAL, RepeatedLines
 
 
 class FakeClock:
-    """Monotonic seconds that only a test moves."""
+    """A monotonic clock that only the test advances."""
 
     now = 0.0
 

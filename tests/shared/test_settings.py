@@ -1,4 +1,4 @@
-"""A service that would let in strangers by mistake does not start."""
+"""A service does not start with settings that would expose it by mistake."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The processes that write small blobs."""
+"""Access to the blob writer processes."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import psutil
 
 
 def blob_writers_of(directory: str | Path) -> list[psutil.Process]:
-    """Those that write into this directory."""
+    """Return the blob writers of a directory."""
     command = ["shared.blobs.blob_writer_process", str(Path(directory).resolve())]
     return [
         each

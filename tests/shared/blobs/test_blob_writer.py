@@ -1,4 +1,4 @@
-"""Small blobs written by a process of its own: as by the service itself, and also if it dies."""
+"""The blob writer process stores blobs like the service itself, even if it dies."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ def store_in(path: Path) -> BlobStore:
 
 
 async def blob_writer_of(path: Path) -> psutil.Process:
-    """The process that writes blobs there, once it is what it is to be."""
+    """Wait for the blob writer of a directory and return it."""
     async with asyncio.timeout(20):
         while not (found := blob_writers_of(path)):
             await asyncio.sleep(0.01)
@@ -101,7 +101,7 @@ async def test_what_a_blob_writer_that_dies_had_to_write_is_written_without_it(
     writing = asyncio.gather(*(store.put(key, data) for key, data in blobs.items()))
     (tmp_path / "sources").mkdir()
     (tmp_path / source_key("1")).write_text("something else")
-    await asyncio.sleep(0)  # All of it is under way.
+    await asyncio.sleep(0)  # All blobs are in progress.
     blob_writer.kill()
 
     await writing
@@ -123,7 +123,7 @@ async def test_a_dead_blob_writer_is_replaced(
         async with asyncio.timeout(20):
             while (await blob_writer_of(tmp_path)).pid == dead.pid:
                 await asyncio.sleep(0.01)
-            # It is there before it can be asked; until then threads write files of their own.
+            # Until the new process accepts blobs, threads write files of their own.
             while not (key := await store.put(KEY, b"x", anywhere=True)).startswith(PACKS):
                 await asyncio.sleep(0.01)
         assert await store.get(key) == b"x"

@@ -1,4 +1,4 @@
-"""Blobs leave a directory for an object store, where they are found under their keys."""
+"""Blobs are copied from a directory to an object store and keep their keys."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ ARTIFACT = attempt_prefix("one", 1, 1) + "/text.txt"
 
 
 async def filled(folder: Path) -> tuple[BlobStore, dict[str, bytes]]:
-    """A directory with small blobs and a large one, some of them in packs."""
+    """Create a directory with small blobs and a large one, some of them in packs."""
     store = open_blob_store(Settings(blobs=str(folder)))
     contents = {}
     async with store.blob_writer():

@@ -1,4 +1,4 @@
-"""A directory store whose volume is unmounted meanwhile is away; its blobs are not gone."""
+"""If the volume of a directory store is unmounted, the store is unavailable, not empty."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ EVER = (datetime(2000, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC))
 
 
 class Mount:
-    """A mount point: unmounted, it is an empty directory in place of the one with the blobs."""
+    """A simulated mount point, which is an empty directory while unmounted."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""What users name as an address leads to nothing of ours, whatever its name resolves to."""
+"""URLs from users cannot reach internal addresses, whatever their host resolves to."""
 
 import asyncio
 import socket
