@@ -93,7 +93,7 @@ async def test_any_page_may_read_without_credentials() -> None:
         assert answer.headers["access-control-allow-origin"] == "*"
         assert "access-control-allow-credentials" not in answer.headers
         assert answer.headers["vary"] == "Accept"
-    with pytest.raises(ValueError, match="named origins only"):
+    with pytest.raises(ValueError, match="list of origins"):
         CorsPolicy(origins=frozenset({ANY, PAGE}), credentials=True)
 
 
@@ -105,7 +105,7 @@ def test_the_settings_name_origins() -> None:
     assert UploadSettings().cors_policy.origins == {ANY}
     assert StatusSettings(cors_origins="*").cors_policy is None
     for wrong in ("page.example", "https://", "null"):
-        with pytest.raises(ValueError, match="no origin"):
+        with pytest.raises(ValueError, match="not an origin"):
             StatusSettings(cors_origins=wrong)
 
 

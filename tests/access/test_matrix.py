@@ -37,9 +37,9 @@ from tests.access.installation import (
 from tests.access.people import (
     COMMANDS,
     EVERYBODY,
-    STAFF,
     NOBODY,
     SEES,
+    STAFF,
     WHO,
     bearer,
     token,
