@@ -21,7 +21,8 @@ ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 """Algorithms of published keys. Symmetric ones are excluded: they would publish the secret."""
 
 FRESH_FOR = 300.0
-"""Seconds until cached keys are fetched again. A withdrawn key may still be used for this long."""
+"""Seconds until cached keys are fetched again. A withdrawn key may still be used for this long, or
+longer while the issuer is unreachable."""
 
 KEPT_FOR = 3600.0
 """Seconds for which cached keys stay valid while the issuer is unreachable."""

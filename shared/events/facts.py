@@ -156,7 +156,9 @@ class DeadData(Fact):
     partition: int
     offset: int
     reason: str
-    payload: str = Field(description="the value in base64; empty for `given_up`: personal data")
+    payload: str = Field(
+        description="the record's value in base64; empty for `given_up`, because it has personal data"
+    )
     code: str = Field(
         default=DeadCode.UNREADABLE.value,
         description="`unreadable`, `unknown_version`, `unstorable` (MongoDB rejects it), "

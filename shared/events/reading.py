@@ -25,7 +25,8 @@ class UnknownVersionError(UnreadableEventError):
 _ADAPTER: TypeAdapter[AnyEvent] = TypeAdapter(Annotated[AnyEvent, Field(discriminator="type")])
 
 RECENT = 2_000
-"""Payloads whose event is cached, about 3 kB each. The projector never lags by more records."""
+"""Payloads whose event is cached, about 3 kB each. Fewer records arrive during any pause of the
+projector."""
 
 
 def parse(payload: bytes) -> AnyEvent | None:

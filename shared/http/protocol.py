@@ -1,10 +1,10 @@
 """HTTP/1.1 connections with limits on size and time, and unambiguous request boundaries.
 
 The parser sees heads only. This module determines the end of a body from its `Content-Length` or
-its chunks, so that no upgrade, leniency or trailer of the parser can move it. A connection handles
-one request at a time: pipelined data waits until the previous response is complete. A response that
-is sent before the request's body has ended gets `Connection: close`. The rest of the body is read
-and discarded for a while (lingering close), because a reset could destroy the response.
+its chunks; no upgrade, leniency or trailer of the parser can move it. A connection handles one
+request at a time: pipelined data waits until the previous response is complete. A response that is
+sent before the request's body has ended gets `Connection: close`. The rest of the body is read and
+discarded for a while (lingering close), because a reset could destroy the response.
 """
 
 import asyncio
