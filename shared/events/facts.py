@@ -157,7 +157,7 @@ class DeadData(Fact):
     offset: int
     reason: str
     payload: str = Field(
-        description="the record's value in base64; empty for `given_up`, because it has personal data"
+        description="the record's value in base64; empty for `given_up`, because it is personal"
     )
     code: str = Field(
         default=DeadCode.UNREADABLE.value,
