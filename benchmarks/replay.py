@@ -43,7 +43,7 @@ from shared.events.events import (
     new_file_id,
 )
 from shared.events.facts import Result
-from shared.http.serving import collect_seldom
+from shared.http.serving import collect_rarely
 from shared.kafka.log import open_partitions
 from shared.kafka.messaging import create_topics
 from shared.kafka.publishing import Publisher
@@ -152,7 +152,7 @@ def in_processes(prepare: Callable[..., Act], shares: list[tuple[Any, ...]]) -> 
 
 def _in_process(gate: Barrier, prepare: Callable[..., Act], share: tuple[Any, ...]) -> None:
     act = prepare(*share)
-    collect_seldom()
+    collect_rarely()
     gate.wait()
     act()
     gate.wait()
@@ -160,7 +160,7 @@ def _in_process(gate: Barrier, prepare: Callable[..., Act], share: tuple[Any, ..
 
 def fold(settings: StatusSettings, jobs: int) -> float:
     """Return the seconds that a replay takes to fold the log."""
-    collect_seldom()
+    collect_rarely()
     begun = time.monotonic()
     with forked_pool(jobs) as beside:
         asyncio.run(rebuild(settings, SHADOW, beside=beside, restart=True))

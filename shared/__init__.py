@@ -1,1 +1,1 @@
-"""The contract between the services: events, topics, blob store, errors, settings, telemetry."""
+"""Code that all services share: events, topics, the blob store, errors, settings, telemetry."""

@@ -1,7 +1,7 @@
-"""Deadlines: no await of Kafka or the blob store without one.
+"""Deadlines for every request to Kafka or the blob store.
 
-A broker that is frozen (SIGSTOP, a stalled disk, a machine that is being moved) keeps its
-connections open and answers nothing. aiokafka then waits for as long as the kernel does.
+A frozen broker (SIGSTOP, a stalled disk, a live migration) keeps its connections open and sends no
+response. aiokafka then waits for as long as the kernel does.
 """
 
 import asyncio
@@ -11,25 +11,25 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from shared.errors import BlobStoreUnavailableError, KafkaUnavailableError, UnavailableError
 
 KAFKA_ANSWERS_WITHIN = 15.0
-"""Seconds for one request to Kafka. A live broker takes milliseconds, and some seconds while a
-partition changes its leader or a group rebalances."""
+"""Seconds for one request to Kafka. A live broker responds in milliseconds, or in a few seconds
+while a partition changes its leader or a group rebalances."""
 
 JOINS_WITHIN = 30.0
-"""Seconds to join a consumer group: a rebalance waits for members that died, as long as a session
-lasts (6 s), and another one may follow."""
+"""Seconds to join a consumer group. A rebalance waits one session timeout (6 s) for members that
+died, and another rebalance may follow."""
 
 CLOSES_WITHIN = 3.0
-"""Seconds to leave a group and to close connections in order; after that they are dropped. What is
-committed is safe already, and Kafka notices by itself that a client has gone."""
+"""Seconds to leave a group and close connections cleanly; after that they are dropped. Committed
+offsets are already safe, and Kafka detects by itself that a client has gone."""
 
 BLOB_STORE_ANSWERS_WITHIN = 60.0
-"""Seconds for one request of a background loop to the blob store. An object store gives up by
-itself after half a minute (`objectstore.py`); a directory on a hung network mount never does."""
+"""Seconds for one request of a background loop to the blob store. Requests to an object store time
+out after half a minute (`objectstore.py`); a directory on a hung network mount never does."""
 
 
 @asynccontextmanager
 async def within(seconds: float, error: UnavailableError) -> AsyncIterator[None]:
-    """Give the block a deadline; what it waits for then is cancelled.
+    """Cancel the block after a deadline.
 
     Raises:
         UnavailableError: `error`, if the block took longer than `seconds`.
@@ -45,13 +45,13 @@ async def within(seconds: float, error: UnavailableError) -> AsyncIterator[None]
 
 
 def kafka_answers(request: str) -> AbstractAsyncContextManager[None]:
-    """Give a block with one request to Kafka its deadline.
+    """Set the deadline for a block that makes one request to Kafka.
 
     Args:
-        request: what is asked for, in words.
+        request: description of the request, for the error message.
 
     Raises:
-        KafkaUnavailableError: Kafka did not answer within `KAFKA_ANSWERS_WITHIN` seconds.
+        KafkaUnavailableError: Kafka did not respond within `KAFKA_ANSWERS_WITHIN` seconds.
     """
     seconds = KAFKA_ANSWERS_WITHIN
     return within(
@@ -60,10 +60,10 @@ def kafka_answers(request: str) -> AbstractAsyncContextManager[None]:
 
 
 def joins_group(group: str) -> AbstractAsyncContextManager[None]:
-    """Give a block in which a consumer joins its group its deadline.
+    """Set the deadline for a block in which a consumer joins its group.
 
     Raises:
-        KafkaUnavailableError: it did not join within `JOINS_WITHIN` seconds.
+        KafkaUnavailableError: the consumer did not join within `JOINS_WITHIN` seconds.
     """
     seconds = JOINS_WITHIN
     return within(
@@ -72,9 +72,9 @@ def joins_group(group: str) -> AbstractAsyncContextManager[None]:
 
 
 def blob_store_answers() -> AbstractAsyncContextManager[None]:
-    """Give a block with one request to the blob store its deadline.
+    """Set the deadline for a block that makes one request to the blob store.
 
     Raises:
-        BlobStoreUnavailableError: it did not answer within `BLOB_STORE_ANSWERS_WITHIN` seconds.
+        BlobStoreUnavailableError: no response came within `BLOB_STORE_ANSWERS_WITHIN` seconds.
     """
     return within(BLOB_STORE_ANSWERS_WITHIN, BlobStoreUnavailableError())

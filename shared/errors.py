@@ -1,7 +1,7 @@
-"""Every error that Waybill raises on purpose, sorted by what the caller must do.
+"""The errors that Waybill raises, sorted by what the caller must do.
 
     WaybillError
-    ├── RefusedError             the request is wrong: change it, then send it again
+    ├── RefusedError             the request is invalid: change it before you retry
     │   ├── NoFileError                     422
     │   ├── EmptyFileError                  422
     │   ├── TooLargeError                   413
@@ -36,9 +36,9 @@
     │   ├── LegalHoldError                  409
     │   ├── UnknownDeadLetterError          404
     │   ├── NotRedrivableError              409
-    │   ├── AccessError              who asks may not: `shared/auth/accesserrors.py`
+    │   ├── AccessError              the caller has no access: `shared/auth/accesserrors.py`
     │   └── DeletedFileError                410
-    ├── UnavailableError         a part we lean on does not answer: send the same again later
+    ├── UnavailableError         a dependency is unavailable: retry the same request later
     │   ├── KafkaUnavailableError           503
     │   ├── MongoUnavailableError           503
     │   ├── BlobStoreUnavailableError       503
@@ -46,10 +46,10 @@
     │   ├── KeysUnavailableError            503
     │   ├── CatchingUpError                 503
     │   └── OverloadedError                 503
-    ├── EventTooLargeError       what is to be recorded is larger than Kafka takes: say less
-    └── WorkError                the work on a file went wrong: `shared/workerrors.py`
+    ├── EventTooLargeError       the event exceeds Kafka's size limit: send less data
+    └── WorkError                processing a file failed: `shared/workerrors.py`
 
-The docstring of a class is its message; `code` is stable and clients may branch on it.
+The docstring of a class is its message. `code` is stable, and clients may branch on it.
 """
 
 from collections.abc import Mapping
@@ -57,18 +57,18 @@ from typing import ClassVar
 
 
 class WaybillError(Exception):
-    """Something went wrong in Waybill."""
+    """Waybill failed unexpectedly."""
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
     retry_after: int | None = None
-    """Seconds after which the same request is worth another try; None where it is not."""
+    """Seconds after which a client may retry the same request; None if a retry cannot succeed."""
     challenge: ClassVar[str | None] = None
-    """What `WWW-Authenticate` says to who must prove who they are (RFC 6750)."""
+    """The `WWW-Authenticate` header for clients that must authenticate (RFC 6750)."""
 
     detail_is_public: ClassVar[bool] = False
-    """Whether clients are told the detail. Where it is not, it may name hosts, ports and paths of
-    the installation: it goes to the log, and clients are told the title."""
+    """True if clients receive the detail. A private detail may name hosts, ports and paths of the
+    installation: it goes to the log, and clients receive the title."""
 
     def __init__(
         self,
@@ -77,19 +77,19 @@ class WaybillError(Exception):
         members: Mapping[str, object] | None = None,
         public: bool | None = None,
     ) -> None:
-        """`public` says whether clients are told this detail; by default the class says so."""
+        """Create an error. `public` (default: `detail_is_public`) lets clients see the detail."""
         self.title = (type(self).__doc__ or "").split("\n", 1)[0]
         self.detail = detail or self.title
         self.members = dict(members or {})
-        """What the problem document says beyond its usual members."""
+        """Additional members of the problem document."""
         is_public = public if public is not None else self.detail_is_public or bool(members)
         self.public_detail = self.detail if is_public else self.title
-        """What clients are told."""
+        """The detail that clients receive."""
         super().__init__(self.detail)
 
 
 class RefusedError(WaybillError):
-    """The request is wrong."""
+    """The request is invalid."""
 
     code = "refused"
     status = 400
@@ -97,7 +97,7 @@ class RefusedError(WaybillError):
 
 
 class NoFileError(RefusedError):
-    """The request carries no file."""
+    """The request contains no file."""
 
     code = "no_file"
     status = 422
@@ -125,81 +125,81 @@ class ForbiddenTypeError(RefusedError):
 
 
 class BrokenMultipartError(RefusedError):
-    """The multipart body is broken."""
+    """The multipart body is malformed."""
 
     code = "broken_multipart"
 
 
 class LengthMismatchError(RefusedError):
-    """The body is not as long as its Content-Length says."""
+    """The length of the body differs from its Content-Length."""
 
     code = "length_mismatch"
 
 
 class StalledUploadError(RefusedError):
-    """The upload stopped half way."""
+    """The upload stalled before it was complete."""
 
     code = "stalled"
     status = 408
 
 
 class AllowanceError(RefusedError):
-    """The owner has uploaded as much as is allowed in a time."""
+    """The owner has exceeded the upload limit for this period."""
 
     code = "allowance_used_up"
     status = 429
 
 
 class UnknownUploadError(RefusedError):
-    """There is no upload of this id under way: it ended, expired, or never was."""
+    """No upload with this id is in progress: it is complete, has expired, or never existed."""
 
     code = "unknown_upload"
     status = 404
 
 
 class OffsetConflictError(RefusedError):
-    """The upload does not go on where this request begins."""
+    """The request does not start at the upload's current offset."""
 
     code = "offset_conflict"
     status = 409
 
 
 class ChecksumMismatchError(RefusedError):
-    """The bytes are not those that the checksum tells of."""
+    """The checksum does not match the received bytes."""
 
     code = "checksum_mismatch"
     status = 460
 
 
 class TusVersionError(RefusedError):
-    """Resumable uploads speak version 1.0.0 of tus: send `Tus-Resumable: 1.0.0`."""
+    """Resumable uploads require version 1.0.0 of tus: send `Tus-Resumable: 1.0.0`."""
 
     code = "tus_version"
     status = 412
 
 
 class BadIdempotencyKeyError(RefusedError):
-    """The Idempotency-Key cannot be used."""
+    """The Idempotency-Key is invalid."""
 
     code = "bad_idempotency_key"
 
 
 class ReusedIdempotencyKeyError(RefusedError):
-    """The Idempotency-Key was used for another request."""
+    """The Idempotency-Key was already used for a different request."""
 
     code = "idempotency_key_reused"
     status = 422
 
 
 class BadParameterError(RefusedError):
-    """A parameter of the request has a value that cannot be used."""
+    """A parameter of the request has an invalid value."""
 
     code = "bad_parameter"
     status = 422
 
 
 class TooWideSearchError(RefusedError):
-    """The search reads too many files: narrow it by owner, batch, label, status or time."""
+    """The search would read too many files: narrow it by owner, batch, label, status or time."""
 
     code = "search_too_wide"
     status = 422
@@ -234,56 +234,56 @@ class UnknownWebhookError(RefusedError):
 
 
 class ForbiddenAddressError(RefusedError):
-    """The address is not one that this service sends to."""
+    """This service does not send requests to this address."""
 
     code = "forbidden_address"
     status = 422
 
 
 class FetchFailedError(RefusedError):
-    """The file cannot be had from the address."""
+    """The file could not be fetched from the address."""
 
     code = "fetch_failed"
     status = 422
 
 
 class FetchingOffError(RefusedError):
-    """This service fetches no files."""
+    """Fetching files by URL is disabled on this service."""
 
     code = "fetching_off"
     status = 403
 
 
 class DirectOffError(RefusedError):
-    """This service has no store that clients can write to."""
+    """Direct uploads are disabled on this service."""
 
     code = "direct_off"
     status = 403
 
 
 class NothingPutError(RefusedError):
-    """The file is not in the store: put it to its address first."""
+    """The file is not in the store: upload it to its signed URL first."""
 
     code = "nothing_put"
     status = 409
 
 
 class UnknownArtifactError(RefusedError):
-    """The file has no artifact of this name."""
+    """The file has no artifact with this name."""
 
     code = "unknown_artifact"
     status = 404
 
 
 class PreconditionFailedError(RefusedError):
-    """The content is not the one that the request names."""
+    """The content does not match the precondition of the request."""
 
     code = "precondition_failed"
     status = 412
 
 
 class RangeNotSatisfiableError(RefusedError):
-    """The content has no such bytes."""
+    """The requested range is outside the content."""
 
     code = "range_not_satisfiable"
     status = 416
@@ -297,35 +297,35 @@ class NoResultYetError(RefusedError):
 
 
 class NotCancellableError(RefusedError):
-    """There is no work on the file that could be cancelled."""
+    """The file has reached a final status and cannot be cancelled."""
 
     code = "not_cancellable"
     status = 409
 
 
 class NotRetryableError(RefusedError):
-    """The file is not one that can be worked on again."""
+    """The file cannot be processed again."""
 
     code = "not_retryable"
     status = 409
 
 
 class LegalHoldError(RefusedError):
-    """The file must be kept."""
+    """The file is under legal hold and cannot be deleted."""
 
     code = "legal_hold"
     status = 409
 
 
 class UnknownDeadLetterError(RefusedError):
-    """There is no such dead letter."""
+    """No dead letter has this id."""
 
     code = "unknown_dead_letter"
     status = 404
 
 
 class NotRedrivableError(RefusedError):
-    """The dead letter cannot be given another chance."""
+    """The dead letter cannot be redriven."""
 
     code = "not_redrivable"
     status = 409
@@ -339,7 +339,7 @@ class DeletedFileError(RefusedError):
 
 
 class UnavailableError(WaybillError):
-    """A part of Waybill does not answer."""
+    """A dependency of Waybill is unavailable."""
 
     code = "unavailable"
     status = 503
@@ -347,25 +347,25 @@ class UnavailableError(WaybillError):
 
 
 class KafkaUnavailableError(UnavailableError):
-    """Kafka does not answer."""
+    """Kafka is unavailable."""
 
     code = "kafka_unavailable"
 
 
 class MongoUnavailableError(UnavailableError):
-    """MongoDB does not answer."""
+    """MongoDB is unavailable."""
 
     code = "mongodb_unavailable"
 
 
 class BlobStoreUnavailableError(UnavailableError):
-    """The blob store does not answer."""
+    """The blob store is unavailable."""
 
     code = "blob_store_unavailable"
 
 
 class StorageFullError(BlobStoreUnavailableError):
-    """The blob store is full: send the same again once its operator has made room."""
+    """The blob store is full: retry once its operator has freed space."""
 
     code = "storage_full"
     status = 507
@@ -373,13 +373,13 @@ class StorageFullError(BlobStoreUnavailableError):
 
 
 class KeysUnavailableError(UnavailableError):
-    """The keys that tokens are signed with cannot be had."""
+    """The keys to verify tokens are unavailable."""
 
     code = "keys_unavailable"
 
 
 class CatchingUpError(UnavailableError):
-    """This pod has just started and does not know the present yet."""
+    """This pod has just started and is still catching up with the log."""
 
     code = "catching_up"
     detail_is_public = True
@@ -387,13 +387,13 @@ class CatchingUpError(UnavailableError):
 
 
 class OverloadedError(UnavailableError):
-    """The service has as many requests in work as it can bear."""
+    """The service has reached its capacity limit."""
 
     code = "overloaded"
     detail_is_public = True
 
 
 class EventTooLargeError(WaybillError):
-    """The event is larger than Kafka takes."""
+    """The event exceeds Kafka's size limit."""
 
     code = "event_too_large"

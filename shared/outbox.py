@@ -1,10 +1,9 @@
-"""What waits in the blob store for Kafka: events of uploads, and commands about these files.
+"""The outbox in the blob store: upload events and commands that wait for Kafka.
 
-The upload service keeps the event of an upload that Kafka does not take in time, and publishes it
-as soon as Kafka answers. Until then the status service finds the file here. A command about such a
-file is kept beside it, one object for each, and is published before the upload where possible, so
-that no processor begins what nobody wants any more. All of it may be published twice: a repeat has
-the same id.
+The upload service stores an upload event that Kafka does not accept in time, and publishes it once
+Kafka is available again. Until then the status service finds the file here. A command about such a
+file is stored as an object of its own. It is published before the upload where possible, so that no
+processor starts cancelled work. Events may be published twice: a repeat has the same id.
 """
 
 import logging
@@ -29,24 +28,24 @@ COMMANDS = "outbox-commands"
 
 
 class DamagedUploadError(WaybillError):
-    """The file was accepted, but what was kept of its upload cannot be read. Ask an operator."""
+    """The file was accepted, but its stored upload event is unreadable. Ask an operator."""
 
     code = "damaged_upload"
     status = 500
 
 
 def upload_key(file_id: str) -> str:
-    """Where the event of an upload waits."""
+    """Return the key of the object that holds an upload event."""
     return f"{UPLOADS}/{file_id}.json"
 
 
 def file_id_of(key: str) -> str:
-    """The file whose upload waits under this key."""
+    """Return the id of the file whose upload event is stored under this key."""
     return key.removeprefix(f"{UPLOADS}/").removesuffix(".json")
 
 
 def is_file_id(text: str) -> bool:
-    """Whether this may be the id of a file of ours, and so part of a key."""
+    """Return True if a text has the form of a file id, and so may be part of a key."""
     try:
         parsed = UUID(text)
     except ValueError:
@@ -55,11 +54,11 @@ def is_file_id(text: str) -> bool:
 
 
 async def waiting_upload(blobs: BlobStore, file_id: str) -> FileUploaded | None:
-    """The upload of a file, if it waits here.
+    """Return the upload event of a file, or None if the outbox has none.
 
     Raises:
-        BlobStoreUnavailableError: the blob store does not answer.
-        DamagedUploadError: it waits here, and cannot be read.
+        BlobStoreUnavailableError: the blob store is unavailable.
+        DamagedUploadError: the stored event is unreadable.
     """
     try:
         content = await blobs.get(upload_key(file_id))
@@ -69,10 +68,11 @@ async def waiting_upload(blobs: BlobStore, file_id: str) -> FileUploaded | None:
 
 
 def read_upload(content: bytes, file_id: str) -> FileUploaded:
-    """The upload that was kept for a file.
+    """Parse the stored upload event of a file.
 
     Raises:
-        DamagedUploadError: it is not the upload of this file, or of another version.
+        DamagedUploadError: the content is unreadable, has an unknown version or is the event of
+            another file.
     """
     key = upload_key(file_id)
     try:
@@ -80,55 +80,55 @@ def read_upload(content: bytes, file_id: str) -> FileUploaded:
     except UnreadableEventError as error:
         raise _damaged(key, str(error)) from error
     if not isinstance(event, FileUploaded) or event.file_id != file_id:
-        raise _damaged(key, "it is not the upload of this file")
+        raise _damaged(key, "it is not the upload event of this file")
     return event
 
 
 def _damaged(key: str, reason: str) -> DamagedUploadError:
     OUTBOX_DAMAGED.inc()
-    log.error("%s cannot be read, and stays: %s", key, reason)
+    log.error("%s is unreadable and is kept: %s", key, reason)
     return DamagedUploadError()
 
 
 async def keep_command(
     blobs: BlobStore, file_id: str, command_id: str, events: Sequence[Event]
 ) -> None:
-    """Keep the events of a command about a file whose upload waits; in their order.
+    """Store the events of a command, in order, for a file whose upload event is in the outbox.
 
     Raises:
-        BlobStoreUnavailableError: the blob store does not answer; it may be kept all the same.
+        BlobStoreUnavailableError: the blob store is unavailable; the command may be stored anyway.
     """
     lines = b"\n".join(event.to_json() for event in events)
     await blobs.put(f"{COMMANDS}/{file_id}/{command_id}.json", lines)
 
 
 async def waiting_commands(blobs: BlobStore, file_id: str) -> list[AnyEvent]:
-    """The events of the commands about a file that wait here, in their order.
+    """Return the events of the stored commands about a file, in order.
 
-    Of a command that cannot be read, this one knows nothing; the relay does not pass over it.
+    Unreadable commands are left out here; `relay_commands` does not skip them.
 
     Raises:
-        BlobStoreUnavailableError: the blob store does not answer.
+        BlobStoreUnavailableError: the blob store is unavailable.
     """
-    keys = await blobs.keys(f"{COMMANDS}/{file_id}/")  # Ids of commands are sorted by time.
+    keys = await blobs.keys(f"{COMMANDS}/{file_id}/")  # Command ids sort by time.
     events: list[AnyEvent] = []
     for key in keys:
         try:
             events += await _read(blobs, key)
         except UnreadableEventError as error:
             OUTBOX_DAMAGED.inc()
-            log.error("%s cannot be read, and stays: %s", key, error)
+            log.error("%s is unreadable and is kept: %s", key, error)
     return events
 
 
 async def relay_commands(blobs: BlobStore, publisher: Publisher) -> int:
-    """Publish the commands that wait; returns about how many files they were.
+    """Publish the stored commands and return the number of files that they concern.
 
-    A command that cannot be published, or not be read by this version, stays, and holds up those
-    about the same file alone.
+    A command that is unreadable or cannot be published stays in the outbox. It blocks only later
+    commands about the same file.
 
     Raises:
-        BlobStoreUnavailableError, KafkaUnavailableError: what was not published goes on waiting.
+        BlobStoreUnavailableError, KafkaUnavailableError: unpublished commands stay in the outbox.
     """
     of_files: dict[str, list[str]] = defaultdict(list)
     async with blob_store_answers():
@@ -141,24 +141,24 @@ async def relay_commands(blobs: BlobStore, publisher: Publisher) -> int:
                 async with blob_store_answers():
                     events = await _read(blobs, key)
                 for event in events:
-                    async with kafka_answers(f"to take a command about {file_id}"):
+                    async with kafka_answers(f"publishing a command about {file_id}"):
                         await publisher.publish(event)
                 async with blob_store_answers():
                     await blobs.delete(key)
         except UNAVAILABLE:
             raise
         except Exception as error:
-            note_error("outbox", error, f"the commands about {file_id}; they stay")
+            note_error("outbox", error, f"the commands about {file_id}; they are kept")
             continue
-        log.info("published %d commands about %s that had waited for Kafka", len(keys), file_id)
+        log.info("published %d commands about %s from the outbox", len(keys), file_id)
     return len(of_files)
 
 
 async def _read(blobs: BlobStore, key: str) -> list[AnyEvent]:
-    """The events under a key; none if another pod has published them meanwhile.
+    """Return the events under a key; none if another pod has published them in the meantime.
 
     Raises:
-        UnreadableEventError: a newer version wrote one of them.
+        UnreadableEventError: a newer version wrote one of the events.
     """
     try:
         content = await blobs.get(key)

@@ -1,6 +1,6 @@
-"""Log lines of a library that repeats itself: one of a kind in a while, with the count of the rest.
+"""Rate limit for repeated log lines of a library.
 
-While Kafka is away, aiokafka writes a hundred lines a second, in which all others are lost.
+While Kafka is unavailable, aiokafka writes a hundred lines per second and hides all others.
 """
 
 import logging
@@ -8,19 +8,21 @@ import time
 from collections.abc import Callable
 
 INTERVAL = 10.0
-"""Seconds between two lines of one kind."""
+"""Seconds between two lines from the same log call."""
 
 
 class RepeatedLines(logging.Filter):
-    """Passes the first line of a kind, and then one in `INTERVAL` seconds that counts the rest.
+    """Passes at most one line per log call and `INTERVAL`, with the number of suppressed lines.
 
-    Lines are of one kind if the same line of code writes them.
+    Lines count as repeated if the same line of code writes them.
     """
 
     def __init__(self, library: str, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Args:
-        library: name of the loggers that are filtered; all others pass.
-        clock: monotonic seconds.
+        """Filter the loggers of one library.
+
+        Args:
+            library: name of the loggers to filter; all others pass.
+            clock: monotonic seconds.
         """
         super().__init__(library)
         self._clock = clock
@@ -28,7 +30,7 @@ class RepeatedLines(logging.Filter):
         self._held_back: dict[tuple[str, int], int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is written."""
+        """Return True if the record is to be written."""
         if not super().filter(record):
             return True
         kind, now = (record.pathname, record.lineno), self._clock()
@@ -38,6 +40,6 @@ class RepeatedLines(logging.Filter):
             return False
         self._passed_at[kind] = now
         if more := self._held_back.pop(kind, 0):
-            record.msg = f"{record.getMessage()} (and {more} lines like it since the last one)"
+            record.msg = f"{record.getMessage()} ({more} similar lines were suppressed)"
             record.args = None
         return True

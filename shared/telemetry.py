@@ -26,13 +26,13 @@ from shared.repeated_logs import RepeatedLines
 from shared.settings import Settings
 
 STALE_AFTER_INTERVALS = 3
-"""Intervals of its loop after which a gauge disappears: one may be lost to a restart."""
+"""Export intervals after which a gauge disappears. One may be lost to a restart."""
 
 
 class LoopGauge(Collector):
-    """A gauge whose values a background loop exports, and which disappears when the loop stops.
+    """A gauge that a background loop exports, and that disappears when the loop stops.
 
-    A value that nobody refreshes looks like a quiet system; one that is gone fires `absent()`.
+    A stale value looks like an idle system; a missing one triggers `absent()`.
     """
 
     def __init__(
@@ -45,9 +45,11 @@ class LoopGauge(Collector):
         registry: CollectorRegistry = REGISTRY,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Args:
-        interval: seconds between two exports at most, while all is well.
-        clock: monotonic seconds.
+        """Register the gauge.
+
+        Args:
+            interval: longest time in seconds between two exports of a healthy loop.
+            clock: monotonic seconds.
         """
         self._gauge = Gauge(name, documentation, tuple(labels), registry=None)
         self._fresh_for = interval * STALE_AFTER_INTERVALS
@@ -61,89 +63,89 @@ class LoopGauge(Collector):
         self._exported_at = self._clock()
 
     def export(self, values: Mapping[tuple[str, ...], float]) -> None:
-        """Export the values by labels; labels that are not among them disappear."""
+        """Export one value per label set; other label sets disappear."""
         self._gauge.clear()
         for labels, value in values.items():
             self._gauge.labels(*labels).set(value)
         self._exported_at = self._clock()
 
     def clear(self) -> None:
-        """Export nothing, as the value is not known."""
+        """Export nothing, because the value is unknown."""
         self._exported_at = None
 
     def describe(self) -> Iterable[Metric]:
-        """Name the metric, which the registry asks for once."""
+        """Return the metric's name for the registry."""
         return self._gauge.describe()
 
     def collect(self) -> Iterable[Metric]:
-        """The metric, or nothing while its values are stale."""
+        """Return the metric, or nothing while its values are stale."""
         if self._exported_at is None or self._clock() - self._exported_at > self._fresh_for:
             return []
         return self._gauge.collect()
 
 
-UPLOADS = Counter("waybill_uploads_total", "Uploads answered, by outcome code.", ["outcome"])
+UPLOADS = Counter("waybill_uploads_total", "Upload requests, by outcome code.", ["outcome"])
 UPLOAD_BYTES = Counter("waybill_upload_bytes_total", "Bytes of accepted files.")
 OUTBOX = LoopGauge(
-    "waybill_outbox_events", "Events that wait in the blob store for Kafka.", interval=30
+    "waybill_outbox_events", "Events in the outbox that wait for Kafka.", interval=30
 )
 OUTBOX_DAMAGED = Counter(
     "waybill_outbox_damaged_total",
-    "Looks at entries of the outbox that cannot be read; each was logged, and they stay there.",
+    "Reads of damaged outbox entries; each is logged, and the entries are kept.",
 )
-ATTEMPTS = Counter("waybill_attempts_total", "Attempts that ended, by outcome.", ["outcome"])
-IN_FLIGHT = Gauge("waybill_work_in_flight", "Records taken from Kafka and not yet finished.")
+ATTEMPTS = Counter("waybill_attempts_total", "Finished attempts, by outcome.", ["outcome"])
+IN_FLIGHT = Gauge("waybill_work_in_flight", "Records consumed from Kafka and not yet finished.")
 WORKERS_LOST = Counter("waybill_workers_lost_total", "Worker processes that died or were killed.")
 SCRATCH_FREE = LoopGauge(
     "waybill_scratch_free_bytes", "Free bytes on the disk for temporary files.", interval=5
 )
 SCRATCH_FULL = LoopGauge(
     "waybill_scratch_full",
-    "1 while that disk is full and the pod begins no new work, else 0.",
+    "1 while the disk for temporary files is full and the pod starts no new work, else 0.",
     interval=5,
 )
 ISOLATION_RUNG = Gauge(
     "waybill_isolation_rung",
-    "How well the workers of this processor are isolated: 1 for the rung that is active.",
+    "Isolation level of this processor's workers: 1 for the active rung.",
     ["rung"],
 )
 CLOCK_SKEW = Gauge(
     "waybill_clock_skew_seconds",
-    "Seconds by which this machine's clock is ahead of Kafka's, for which times are corrected; 0 "
-    "while it is right within a second.",
+    "Seconds by which this machine's clock is ahead of Kafka's. Timestamps are corrected by this "
+    "offset; 0 while the clock is right within one second.",
 )
 CLOCK_SKEW.set_function(lambda: CLOCK.skew)
-PROJECTED = Counter("waybill_events_projected_total", "Events folded into MongoDB.")
+PROJECTED = Counter("waybill_events_projected_total", "Events projected into MongoDB.")
 UNREADABLE = Counter("waybill_unreadable_records_total", "Records sent to the dead letters.")
 DEAD_LETTERS = Counter(
-    "waybill_dead_letters_total", "Records put aside in file.dead, by code.", ["code"]
+    "waybill_dead_letters_total", "Records sent to file.dead, by code.", ["code"]
 )
 CONSUMER_ERRORS = Counter(
     "waybill_consumer_errors_total",
-    "Unexpected errors while records were consumed; each was logged, and retried or dead-lettered.",
+    "Unexpected errors in consumers. Each is logged, and the record is retried or dead-lettered.",
     ["consumer"],
 )
 UNREADABLE_DOCUMENTS = Counter(
     "waybill_unreadable_documents_total",
-    "Documents that MongoDB gave back and that are none of this version; lists leave them out.",
+    "Documents in MongoDB that this version cannot read; lists omit them.",
 )
-SUBSCRIBERS = Gauge("waybill_subscribers", "Live connections that follow files.")
-PUSHED = Counter("waybill_pushes_total", "Status changes handed to a live connection.")
+SUBSCRIBERS = Gauge("waybill_subscribers", "Live connections with a subscription.")
+PUSHED = Counter("waybill_pushes_total", "Status changes sent to live connections.")
 AUDITED = Counter(
     "waybill_audited_files_total",
-    "Documents compared with a fresh fold of the log, by outcome: equal, different, "
+    "Documents compared with a fresh replay of the log, by outcome: equal, different, "
     "missing, mended.",
     ["outcome"],
 )
 STUCK = LoopGauge(
     "waybill_stuck_files",
-    "Files of which nothing is heard for longer than allowed.",
+    "Files without an event for longer than allowed.",
     interval=60,
 )
 FILES = LoopGauge("waybill_files", "Files in MongoDB, by status.", ["status"], interval=10)
 LAG = LoopGauge(
     "waybill_lag_records",
-    "Records that a group has yet to finish.",
+    "Records that a consumer group has not finished yet.",
     ["group", "topic"],
     interval=10,
 )
@@ -154,16 +156,16 @@ LOOP_SUCCESS = Gauge(
 )
 LOOP_FAILURES = Counter(
     "waybill_loop_failures_total",
-    "Failures of a background loop; each is followed by a restart, or by the end of the pod.",
+    "Failures of a background loop. Each is followed by a restart or by the end of the pod.",
     ["loop"],
 )
-SCRIBES_LOST = Counter(
+BLOB_WRITERS_LOST = Counter(
     "waybill_blob_writers_lost_total",
-    "Blob writer processes that died and were started again.",
+    "Blob writer processes that died and were restarted.",
 )
 HTTP_REFUSED = Counter(
     "waybill_http_refused_total",
-    "Connections refused or ended before an application saw a whole request, by code.",
+    "Connections rejected or closed before the application received a complete request, by code.",
     ["code"],
 )
 
@@ -172,7 +174,7 @@ _TICKET = re.compile(r"(?<=[?&]ticket=)[^&\s\"']+")
 
 
 class _WithoutTickets(logging.Filter):
-    """Leaves out of a message what opens a stream: uvicorn tells the addresses of WebSockets."""
+    """Removes stream tickets from messages: uvicorn logs the URLs of WebSockets."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
@@ -182,7 +184,7 @@ class _WithoutTickets(logging.Filter):
 
 
 class _JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and the traceback if there is one."""
+    """Formats one JSON object per line: time, level, logger, message and any traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
@@ -197,9 +199,9 @@ class _JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Lines for people. Control characters are escaped: no text of a client forges a line."""
+    """Formats lines for people. Control characters are escaped, so clients cannot forge lines."""
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is given
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - overrides logging
         return _escape(super().formatMessage(record), _CONTROLS)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
@@ -215,7 +217,7 @@ def _escape(text: str, unwanted: re.Pattern[str]) -> str:
 
 
 def configure_logging(settings: Settings) -> None:
-    """Send the service's log to standard error, in the format that the settings name."""
+    """Write the service's log to standard error, in the configured format."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         _JsonFormatter()
@@ -242,23 +244,23 @@ def health_router(
     note: Callable[[], str | None] = _nothing,
     degraded: Callable[[], list[str]] = _all_well,
 ) -> APIRouter:
-    """`/health/live`, `/health/ready` and `/metrics`.
+    """Return the router for `/health/live`, `/health/ready` and `/metrics`.
 
     Args:
-        not_ready: says why the service cannot serve now, or None when it can.
-        note: says what an operator should know although the service can, or None.
-        degraded: says what does not work although the service can serve.
+        not_ready: returns the reason why the service cannot serve, or None if it can.
+        note: returns a note for operators while the service can serve, or None.
+        degraded: returns what does not work while the service can serve.
     """
     router = APIRouter(tags=["operations"])
 
     @router.get("/health/live")
     async def live() -> dict[str, str]:
-        """The process answers."""
+        """Return 200 while the process responds."""
         return {"status": "ok"}
 
     @router.get("/health/ready")
     async def ready(response: Response) -> dict[str, str | list[str]]:
-        """Return 200 while the service can serve, with what is degraded, and else 503."""
+        """Return 200 with a list of degraded features while the service can serve, else 503."""
         answer: dict[str, str | list[str]] = {"status": "ok"}
         if (reason := not_ready()) is not None:
             response.status_code = 503

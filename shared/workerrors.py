@@ -1,8 +1,8 @@
-"""What may go wrong with the work on a file: carried by events, never over HTTP.
+"""Errors that occur while a file is processed. Events carry them; HTTP responses never do.
 
 WorkError
-├── PermanentError           trying again cannot help
-└── TransientError           trying again may help
+├── PermanentError           fails immediately
+└── TransientError           is retried
 """
 
 from typing import ClassVar
@@ -11,7 +11,7 @@ from shared.errors import WaybillError
 
 
 class WorkError(WaybillError):
-    """The work on a file went wrong."""
+    """Processing the file failed."""
 
     retryable: ClassVar[bool] = False
 
@@ -21,10 +21,10 @@ class WorkError(WaybillError):
 
 
 class PermanentError(WorkError):
-    """The work on a file went wrong and trying again cannot help."""
+    """Processing the file failed, and a retry cannot succeed."""
 
 
 class TransientError(WorkError):
-    """The work on a file went wrong and trying again may help."""
+    """Processing the file failed, and a retry may succeed."""
 
     retryable = True

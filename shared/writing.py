@@ -1,8 +1,8 @@
-"""Writing to files: every byte is written, or an error is raised.
+"""File writes that are complete or raise an error.
 
-`os.write` may write less than it was given. Where a disk fills up it writes what fits and returns
-that number; only the next call raises `ENOSPC`. Unbuffered file objects behave the same way. All
-code that writes to a file uses this module; `tests/shared/test_writing.py` enforces it.
+`os.write` can write less than requested. When a disk fills up, it writes what fits and returns that
+number; only the next call raises `ENOSPC`. Unbuffered file objects behave the same way. All code
+that writes to a file uses this module; `tests/shared/test_writing.py` enforces it.
 """
 
 import errno
@@ -19,7 +19,7 @@ def write_all(descriptor: int, *pieces: Data) -> None:
     """Write all pieces, one after another, at the descriptor's position.
 
     Raises:
-        OSError: not everything could be written; an unknown part of it may have been.
+        OSError: the write failed; an unknown part of the data may have been written.
     """
     rest = [memoryview(piece) for piece in pieces if len(piece)]
     while rest:
@@ -30,7 +30,7 @@ def write_all(descriptor: int, *pieces: Data) -> None:
 
 
 def _after(pieces: list[memoryview], written: int) -> list[memoryview]:
-    """Return what is left of the pieces after this many bytes."""
+    """Return the rest of the pieces after this many bytes."""
     for number, piece in enumerate(pieces):
         if written < len(piece):
             return [piece[written:], *pieces[number + 1 :]]
@@ -39,13 +39,13 @@ def _after(pieces: list[memoryview], written: int) -> list[memoryview]:
 
 
 def write_file(path: Path | str, content: Data | str, *, mode: int = 0o644) -> None:
-    """Write a file, replacing what is there. Text is encoded as UTF-8.
+    """Write a file and replace its previous content. Text is encoded as UTF-8.
 
     Args:
-        mode: permissions of a file that does not exist yet.
+        mode: permissions of a new file.
 
     Raises:
-        OSError: not everything could be written, or the file system reports that on closing.
+        OSError: the write failed, possibly only on closing the file.
     """
     data = content.encode() if isinstance(content, str) else content
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
@@ -56,12 +56,12 @@ def write_file(path: Path | str, content: Data | str, *, mode: int = 0o644) -> N
 
 
 def overwrite_file(path: Path | str, content: Data, *, mode: int = 0o600) -> None:
-    """Write a file in place, reusing its blocks, and cut off what is longer than the content.
+    """Write a file in place, reusing its blocks, and truncate it to the length of the content.
 
-    ext4 forces a file to the disk at once if it was emptied and then written; this avoids that.
+    ext4 flushes a file immediately if it was truncated first and then written; this avoids that.
 
     Raises:
-        OSError: not everything could be written.
+        OSError: the write failed.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, mode)
     try:

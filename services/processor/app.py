@@ -29,7 +29,7 @@ from shared.kafka.messaging import create_topics
 from shared.kafka.publishing import Publisher
 from shared.telemetry import health_router
 
-CROWD_LINGER = 0.01
+BURST_LINGER = 0.01
 """Seconds that the events of many files wait to go to Kafka together; a lone one leaves at once.
 Twice as long as usual saves Kafka a sixth of its processor time, and as many files may be begun
 ahead of the workers as that takes, see `lanes`."""
@@ -48,7 +48,7 @@ class Processor:
     def __init__(self, settings: ProcessorSettings) -> None:
         self._settings = settings
         self._publisher = Publisher(
-            settings, client_id=f"processor-{settings.pod}", crowd_linger=CROWD_LINGER
+            settings, client_id=f"processor-{settings.pod}", burst_linger=BURST_LINGER
         )
         self.supervisor = Supervisor(kill=settings.chaos_kill_loop)
         self._prepared = asyncio.Event()
@@ -179,7 +179,7 @@ def create_app(settings: ProcessorSettings) -> FastAPI:
         if processor is None or not processor.consumer.ready:
             trouble = processor.space.trouble if processor is not None else None
             return trouble or "waiting for Kafka to assign partitions"
-        return processor.supervisor.trouble
+        return processor.supervisor.unavailable_reason
 
     def degraded() -> list[str]:
         processor: Processor | None = getattr(app.state, "processor", None)

@@ -197,7 +197,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app.include_router(session.router)
     app.include_router(
         health_router(
-            lambda: f"waiting for {hub.behind}" if hub.behind else supervisor.trouble,
+            lambda: f"waiting for {hub.behind}" if hub.behind else supervisor.unavailable_reason,
             degraded=lambda: degraded(supervisor, hub, monitor),
         )
     )

@@ -30,7 +30,7 @@ from services.status.store.stored_documents import UnstorableError
 from shared.background.supervision import RunningLoop
 from shared.deadlines import joins_group, kafka_answers
 from shared.errors import KafkaUnavailableError
-from shared.events.events import AnyEvent, FileUploaded, StatusEvent, tells_of_status
+from shared.events.events import AnyEvent, FileUploaded, StatusEvent, is_status_event
 from shared.events.facts import DeadCode
 from shared.events.reading import UnreadableEventError, parse
 from shared.events.topics import EVENT_TOPICS
@@ -348,7 +348,7 @@ class Projector:
                 UNREADABLE.inc()
                 await self._letters.write(record, str(error), error.code)
                 continue
-            if event is not None and tells_of_status(event):
+            if event is not None and is_status_event(event):
                 of_file = events.setdefault(event.subject, FileEvents())
                 of_file.events.append((event, record.offset))
                 of_file.records.append(record)

@@ -50,7 +50,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
         settings,
         client_id="upload",
         publish_timeout=settings.publish_timeout,
-        crowd_linger=0.0,
+        burst_linger=0.0,
     )
     link = KafkaConnection(publisher, settings.kafka)
     supervisor = Supervisor(kill=settings.chaos_kill_loop)
@@ -127,7 +127,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
     app.include_router(direct.router)
     app.include_router(
         health_router(
-            lambda: app.state.outbox.trouble or supervisor.trouble,
+            lambda: app.state.outbox.trouble or supervisor.unavailable_reason,
             lambda: app.state.outbox.note,
             lambda: supervisor.degraded,
         )

@@ -1,4 +1,4 @@
-"""Authentication: tokens, API keys, and the records that are sealed with the secret.
+"""Authentication: tokens, API keys and sealed records.
 
 Imported by the HTTP side of the services.
 """

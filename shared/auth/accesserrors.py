@@ -1,4 +1,4 @@
-"""Why somebody is refused whatever they ask for.
+"""Errors for callers that are not authenticated or not authorized.
 
 AccessError
 ├── ForeignOriginError              403
@@ -12,21 +12,21 @@ from shared.errors import RefusedError
 
 
 class AccessError(RefusedError):
-    """Who asks may not."""
+    """The caller has no access."""
 
     code = "forbidden"
     status = 403
 
 
 class ForeignOriginError(AccessError):
-    """Another site's page may not give commands here."""
+    """Pages of this origin may not send this request."""
 
     code = "foreign_origin"
     status = 403
 
 
 class UnauthenticatedError(AccessError):
-    """Say who you are: send a token as `Authorization: Bearer …`."""
+    """Authentication is required: send a token as `Authorization: Bearer …`."""
 
     code = "unauthenticated"
     status = 401
@@ -34,21 +34,21 @@ class UnauthenticatedError(AccessError):
 
 
 class InvalidTokenError(UnauthenticatedError):
-    """The token is none that this service accepts."""
+    """The token is invalid."""
 
     code = "invalid_token"
     challenge = 'Bearer realm="waybill", error="invalid_token"'
 
 
 class TokenExpiredError(UnauthenticatedError):
-    """The token has expired: get a new one."""
+    """The token has expired: request a new one."""
 
     code = "token_expired"
     challenge = 'Bearer realm="waybill", error="invalid_token", error_description="expired"'
 
 
 class ForbiddenError(AccessError):
-    """Who you are does not allow this."""
+    """The caller does not have permission for this."""
 
     code = "forbidden"
     status = 403

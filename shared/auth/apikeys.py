@@ -1,8 +1,9 @@
-"""API keys for machines: small objects in the blob store, which every service reads.
+"""API keys for machines, stored as objects in the blob store and read by every service.
 
-A key is `wb_<id>_<secret>`. Who has the blob store cannot use it, since the object `keys/<id>.json`
-has a hash of the secret alone; nor can they make one where records are sealed (`sealed.py`).
-To revoke a key is to delete its object; a service notices within `CACHED_FOR` seconds.
+A key is `wb_<id>_<secret>`. The object `keys/<id>.json` holds only a hash of the secret, so read
+access to the blob store does not reveal it. Where records are sealed (`sealed.py`), write access
+does not allow new keys either. Revoking a key deletes its object; services notice within
+`CACHED_FOR` seconds.
 """
 
 import argparse
@@ -29,28 +30,28 @@ from shared.events.events import utc_now
 from shared.settings import SealSettings, from_environment
 
 PREFIX = "wb_"
-"""What a key begins with, and no other token."""
+"""The prefix of API keys, which no other token has."""
 
 FOLDER = "keys/"
 
 CACHED_FOR = 5.0
-"""Seconds that a key is known for without a look at the blob store: how long one that was revoked
-may still be used."""
+"""Seconds for which a key is cached. A revoked key may still be used for this long."""
 
 MAX_CACHED = 10_000
-"""Keys that are known at once, 1 kB each; ids that nobody has are among them."""
+"""Cached keys, 1 kB each. Unknown ids are cached as well."""
 
 _KEY = re.compile(r"wb_([0-9a-f]{16})_([A-Za-z0-9_-]{43})", re.ASCII)
 
 
 class ApiKey(BaseModel):
-    """A key as it is stored."""
+    """A stored API key."""
 
     model_config = ConfigDict(frozen=True)
 
     id: str
     secret_sha256: str
-    """Of 256 random bits: there is nothing to guess that a slow hash would slow down."""
+    """SHA-256 of the secret, in hexadecimal. The secret has 256 random bits, so a slow hash would
+    add no protection."""
     note: str
     subject: str
     tenant: str | None
@@ -61,11 +62,11 @@ class ApiKey(BaseModel):
 
     @property
     def place(self) -> str:
-        """Where it is in the blob store."""
+        """Return the key of its object in the blob store."""
         return place_of(self.id)
 
     def principal(self) -> Principal:
-        """Who has it."""
+        """Return the principal that this key authenticates."""
         return Principal(
             subject=self.subject,
             tenant=self.tenant,
@@ -77,7 +78,7 @@ class ApiKey(BaseModel):
 
 
 def place_of(key_id: str) -> str:
-    """Where a key is in the blob store."""
+    """Return the key of an API key's object in the blob store."""
     return f"{FOLDER}{key_id}.json"
 
 
@@ -90,7 +91,7 @@ def new_key(
     lasts: timedelta | None = None,
     note: str = "",
 ) -> tuple[ApiKey, str]:
-    """A new key, and the text that is told to whom it is for, once."""
+    """Return a new key and its text `wb_<id>_<secret>`, which is shown only once."""
     key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
     now = utc_now()
     key = ApiKey(
@@ -112,9 +113,9 @@ def _hash(secret: str) -> str:
 
 
 class ApiKeys:
-    """The keys of an installation.
+    """The API keys of an installation.
 
-    Every method raises `BlobStoreUnavailableError` when the blob store does not answer.
+    Every method raises `BlobStoreUnavailableError` if the blob store is unavailable.
     """
 
     def __init__(
@@ -130,11 +131,11 @@ class ApiKeys:
         self._cache: dict[str, tuple[float, ApiKey | None]] = {}
 
     async def verify(self, text: str) -> Principal:
-        """Who has the key.
+        """Return the principal that a key authenticates.
 
         Raises:
-            InvalidTokenError: there is no such key, or no more.
-            TokenExpiredError: its time is over.
+            InvalidTokenError: the key does not exist or was revoked.
+            TokenExpiredError: the key has expired.
         """
         parts = _KEY.fullmatch(text)
         key = await self.find(parts[1]) if parts else None
@@ -143,13 +144,13 @@ class ApiKeys:
             or key is None
             or not hmac.compare_digest(key.secret_sha256, _hash(parts[2]))
         ):
-            raise InvalidTokenError("There is no such API key, or it was revoked.")
+            raise InvalidTokenError("The API key does not exist or was revoked.")
         if key.expires_at is not None and key.expires_at <= utc_now():
             raise TokenExpiredError
         return key.principal()
 
     async def find(self, key_id: str) -> ApiKey | None:
-        """A key by its id, as of some seconds ago at most; None if there is none."""
+        """Return a key by its id, or None; the result is at most `CACHED_FOR` seconds old."""
         now = self._clock()
         known = self._cache.get(key_id)
         if known is not None and now - known[0] < CACHED_FOR:
@@ -171,12 +172,12 @@ class ApiKeys:
         return key if key is not None and key.id == key_id else None
 
     async def add(self, key: ApiKey) -> None:
-        """Have a key be one."""
+        """Store a key, which makes it valid."""
         record = self._seal.close(key.place, key.model_dump_json().encode())
         await self._blobs.put(key.place, record)
 
     async def revoke(self, key_id: str) -> bool:
-        """Have a key be none any more; False if it is none."""
+        """Delete a key; return False if it does not exist."""
         try:
             await self._blobs.size(place_of(key_id))
         except BlobMissingError:
@@ -186,7 +187,7 @@ class ApiKeys:
         return True
 
     async def all(self) -> list[ApiKey]:
-        """All keys, oldest first."""
+        """Return all keys, oldest first."""
         ids = [
             place.removeprefix(FOLDER).removesuffix(".json")
             for place in await self._blobs.keys(FOLDER)
@@ -196,11 +197,11 @@ class ApiKeys:
 
     @property
     def is_sealed(self) -> bool:
-        """Whether only sealed keys count."""
+        """Return True if only sealed keys are valid."""
         return self._seal.is_set
 
     async def seal_all(self) -> list[str]:
-        """Seal what an earlier version has stored; returns the places of what had no valid seal."""
+        """Seal the records of earlier versions and return the keys of those without valid seal."""
         sealed = []
         for folder in SEALED_FOLDERS:
             for place in await self._blobs.keys(folder):
@@ -211,14 +212,14 @@ class ApiKeys:
         return sealed
 
 
-async def _create(keys: ApiKeys, asked: argparse.Namespace) -> str:
+async def _create(keys: ApiKeys, arguments: argparse.Namespace) -> str:
     key, text = new_key(
-        asked.subject,
-        tenant=asked.tenant,
-        role=asked.role,
-        scopes=frozenset(asked.scope or Scope),
-        lasts=None if asked.days is None else timedelta(days=asked.days),
-        note=asked.note,
+        arguments.subject,
+        tenant=arguments.tenant,
+        role=arguments.role,
+        scopes=frozenset(arguments.scope or Scope),
+        lasts=None if arguments.days is None else timedelta(days=arguments.days),
+        note=arguments.note,
     )
     await keys.add(key)
     return f"{text}\n"
@@ -229,7 +230,7 @@ async def _list(keys: ApiKeys, _: argparse.Namespace) -> str:
 
 
 def _line(key: ApiKey) -> str:
-    ends = f"until {key.expires_at:%Y-%m-%d %H:%M}" if key.expires_at else "without end"
+    ends = f"until {key.expires_at:%Y-%m-%d %H:%M}" if key.expires_at else "no expiry"
     role = "+".join(sorted(key.roles - {Role.USER})) or Role.USER.value
     who = f"{key.subject} ({role} of {key.tenant or 'no tenant'})"
     return f"{key.id}  {who}  {' '.join(sorted(key.scopes))}  {ends}  {key.note}".rstrip() + "\n"
@@ -237,51 +238,53 @@ def _line(key: ApiKey) -> str:
 
 async def _sign(keys: ApiKeys, _: argparse.Namespace) -> str:
     if not keys.is_sealed:
-        sys.exit("Set WAYBILL_SEAL_SECRET (or WAYBILL_AUTH_SECRET), as the services have it.")
+        sys.exit("Set WAYBILL_SEAL_SECRET (or WAYBILL_AUTH_SECRET) to the value of the services.")
     sealed = await keys.seal_all()
     if not sealed:
-        return "Every record has its seal already.\n"
+        return "All records are already sealed.\n"
     return "".join(f"sealed {place}\n" for place in sealed) + (
-        "These records count from now on. Revoke or delete those that you do not know.\n"
+        "These records are valid from now on. Revoke or delete those that you do not recognize.\n"
     )
 
 
-async def _revoke(keys: ApiKeys, asked: argparse.Namespace) -> str:
-    if not await keys.revoke(asked.id):
-        sys.exit(f"There is no key {asked.id}.")
-    return f"{asked.id} is revoked, within {CACHED_FOR:g} seconds\n"
+async def _revoke(keys: ApiKeys, arguments: argparse.Namespace) -> str:
+    if not await keys.revoke(arguments.id):
+        sys.exit(f"There is no key {arguments.id}.")
+    return f"{arguments.id} is revoked; services stop accepting it within {CACHED_FOR:g} s\n"
 
 
 def main() -> None:
-    """The commands `python -m shared.auth.apikeys create`, `list`, `sign` and `revoke`."""
-    parser = argparse.ArgumentParser(prog="waybill keys", description="API keys for machines.")
+    """Run `python -m shared.auth.apikeys` with `create`, `list`, `sign` or `revoke`."""
+    parser = argparse.ArgumentParser(
+        prog="waybill keys", description="Manage API keys for machines."
+    )
     commands = parser.add_subparsers(required=True)
-    create = commands.add_parser("create", help="make a key and print it, this once")
-    create.add_argument("subject", help="whose files it is about")
+    create = commands.add_parser("create", help="create a key and print it once")
+    create.add_argument("subject", help="owner of the files that the key uploads and reads")
     create.add_argument("--tenant")
     create.add_argument("--role", type=Role, choices=list(Role), default=Role.USER)
     create.add_argument("--scope", type=Scope, choices=list(Scope), action="append")
-    create.add_argument("--days", type=float, help="how long it lasts; for ever, if it is not said")
-    create.add_argument("--note", default="", help="what it is for")
+    create.add_argument("--days", type=float, help="days until it expires; never, by default")
+    create.add_argument("--note", default="", help="purpose of the key")
     create.set_defaults(act=_create)
-    commands.add_parser("list", help="list the keys, not their secrets").set_defaults(act=_list)
+    commands.add_parser("list", help="list the keys without their secrets").set_defaults(act=_list)
     sign = commands.add_parser(
-        "sign", help="seal the keys and webhooks of an earlier version, and name them"
+        "sign", help="seal the keys and webhooks of an earlier version and list them"
     )
     sign.set_defaults(act=_sign)
-    revoke = commands.add_parser("revoke", help="have a key be none any more")
+    revoke = commands.add_parser("revoke", help="revoke a key")
     revoke.add_argument("id")
     revoke.set_defaults(act=_revoke)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     settings = from_environment(SealSettings)
     keys = ApiKeys(open_blob_store(settings), seal=seal_of(settings))
     try:
-        sys.stdout.write(asyncio.run(asked.act(keys, asked)))
+        sys.stdout.write(asyncio.run(arguments.act(keys, arguments)))
     except WaybillError as error:
         sys.exit(str(error))
     sys.stdout.flush()
-    # A thread of the blob store's may still be letting go of its last answer, and an interpreter
-    # that is being taken down under it aborts.
+    # A thread of the blob store may still be releasing its last response; the interpreter would
+    # abort if it shut down meanwhile.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Finding out who asks: nobody is asked for anything, or for a token (JWT, RFC 7519 and 9068)."""
+"""Authentication of requests: none at all, or by token (JWT, RFC 7519 and 9068) or API key."""
 
 from typing import Annotated, Any, Protocol, TypeVar
 
@@ -24,79 +24,86 @@ from shared.events.storable import LAST_MOMENT
 from shared.settings import AccessSettings
 
 LEEWAY = 30.0
-"""Seconds that the issuer's clock and the installation's, which is Kafka's, may differ by."""
+"""Seconds of clock difference allowed between the issuer and the installation (Kafka's clock)."""
 
 MAX_TOKEN = 8192
-"""Characters of a token: proxies take no longer header either."""
+"""Maximum characters of a token. Proxies do not accept longer headers either."""
 
 MAX_NAME = 255
-"""Characters of a subject or a tenant, which are written into events and an index."""
+"""Maximum characters of a subject or tenant, which are stored in events and an index."""
 
 
 SESSION = "__Host-waybill"
-"""The cookie that has a browser's token. The prefix has the browser take it from this host alone,
-and over TLS or from the loopback."""
+"""The cookie that holds a browser's token. With this prefix, browsers accept it only from this
+host, and only over TLS or from a loopback address."""
 
 
 class Authenticator(Protocol):
-    """Tells who asks."""
+    """Authenticates the caller of a request."""
 
     async def authenticate(self, connection: HTTPConnection) -> Principal:
-        """Raises:
-        UnauthenticatedError: that cannot be told.
-        ForeignOriginError: by a cookie, and from another site's page.
-        UnavailableError: it cannot be told at the moment.
+        """Return the caller of a request.
+
+        Raises:
+            UnauthenticatedError: the request has no valid credential.
+            ForeignOriginError: the credential is a cookie, sent by a page of another origin.
+            UnavailableError: the credential cannot be verified at the moment.
         """
 
 
 def make_authenticator(
     settings: AccessSettings, keys: ApiKeys, *, trusted: frozenset[str] = frozenset()
 ) -> Authenticator:
-    """What the settings ask for.
+    """Return the authenticator that the settings select.
 
     Args:
-        trusted: origins of pages that may ask in the name of who looks at them.
+        trusted: additional origins whose pages may send the session cookie.
     """
     if settings.auth == "none":
-        return ThisMachine()
+        return LocalAccess()
     if settings.auth == "open":
-        return Everybody()
+        return OpenAccess()
     signed_by: SigningKeys
     if settings.auth_secret is not None:
         signed_by = SharedSecret(settings.auth_secret.get_secret_value().encode())
     else:
         signed_by = PublishedKeys(settings.auth_jwks_url or "")
     tokens = Tokens(signed_by, issuer=settings.auth_issuer, audience=settings.auth_audience)
-    return Bearers(tokens, keys, trusted)
+    return BearerAuthenticator(tokens, keys, trusted)
 
 
-class Everybody:
-    """Everybody may do everything."""
+class OpenAccess:
+    """Gives every caller full access."""
 
     async def authenticate(self, connection: HTTPConnection) -> Principal:  # noqa: ARG002
-        """The same for all."""
+        """Return the anonymous admin."""
         return EVERYBODY
 
 
-class ThisMachine:
-    """Everybody on this machine may do everything, by a name of this machine's.
+class LocalAccess:
+    """Gives full access to requests that name a loopback host.
 
-    A page may have its own name lead here (DNS rebinding), and to the browser we are its origin.
+    A foreign page can point its own host name here (DNS rebinding). The browser would then treat
+    this service as the page's origin.
     """
 
     async def authenticate(self, connection: HTTPConnection) -> Principal:
-        """The same for all."""
+        """Return the anonymous admin.
+
+        Raises:
+            ForeignOriginError: the `Host` header does not name this machine.
+        """
         host = connection.headers.get("host", "")
         if not is_this_machine(host):
             raise ForeignOriginError(
-                f"Without tokens only this machine is served, and not as {host}; "
-                "WAYBILL_AUTH=open serves it by any name."
+                f"With WAYBILL_AUTH=none, the host must be a loopback address, not {host}; "
+                "WAYBILL_AUTH=open allows any host name."
             )
         return EVERYBODY
 
 
-class Bearers:
-    """Who sends a token or an API key, by header or from our page by cookie, is whom it names."""
+class BearerAuthenticator:
+    """Authenticates by a token or an API key, in a header or in the session cookie of our page."""
 
     def __init__(self, tokens: "Tokens", keys: ApiKeys, trusted: frozenset[str]) -> None:
         self._tokens = tokens
@@ -104,7 +111,7 @@ class Bearers:
         self._trusted = trusted
 
     async def authenticate(self, connection: HTTPConnection) -> Principal:
-        """Whom the header names, or else the cookie."""
+        """Return the principal of the header's credential, or else of the cookie's."""
         authorization = connection.headers.get("authorization")
         if authorization is not None:
             credential = bearer(authorization)
@@ -118,10 +125,10 @@ class Bearers:
 
 
 def bearer(authorization: str) -> str:
-    """The credential in a header `Authorization: Bearer …`.
+    """Return the credential of a header `Authorization: Bearer …`.
 
     Raises:
-        UnauthenticatedError: there is none.
+        UnauthenticatedError: the header has another scheme.
     """
     scheme, _, credential = authorization.partition(" ")
     if scheme.lower() != "bearer":
@@ -130,7 +137,7 @@ def bearer(authorization: str) -> str:
 
 
 class Tokens:
-    """Who has a signed token is whom it names."""
+    """Verifies signed tokens (JWT)."""
 
     def __init__(self, keys: SigningKeys, *, issuer: str | None, audience: str | None) -> None:
         self._keys = keys
@@ -138,15 +145,17 @@ class Tokens:
         self._audience = audience
 
     async def verify(self, token: str) -> Principal:
-        """Whom a token names.
+        """Return the principal that a token names.
 
         Raises:
-            InvalidTokenError: it is none of ours.
-            TokenExpiredError: its time is over.
-            KeysUnavailableError: nobody can say.
+            InvalidTokenError: the token or its signature is invalid.
+            TokenExpiredError: the token has expired.
+            KeysUnavailableError: the issuer's keys are unavailable.
         """
         if len(token) > MAX_TOKEN:
-            raise InvalidTokenError(f"The token has more than {MAX_TOKEN} characters.")
+            raise InvalidTokenError(
+                f"The token has {len(token)} characters; the limit is {MAX_TOKEN}."
+            )
         try:
             key = await self._keys.key(jwt.get_unverified_header(token).get("kid"))
             claims = jwt.decode(
@@ -155,7 +164,7 @@ class Tokens:
                 algorithms=self._keys.algorithms,
                 audience=self._audience,
                 issuer=self._issuer,
-                # The library would compare the times with this machine's clock as it is.
+                # The library would use the local clock, without Kafka's correction.
                 options={
                     "require": ["exp", "sub"],
                     "verify_exp": False,
@@ -167,20 +176,20 @@ class Tokens:
         except ExpiredSignatureError as error:
             raise TokenExpiredError from error
         except (PyJWTError, RecursionError, OverflowError, ValueError, TypeError) as error:
-            raise InvalidTokenError(f"The token cannot be used: {error}.") from error
+            raise InvalidTokenError(f"The token is invalid: {error}.") from error
         return _principal(claims)
 
 
 def _check_times(claims: dict[str, Any], now: float) -> None:
-    """Compare the times of a token with the present (RFC 7519, 4.1.4 to 4.1.6).
+    """Check the times of a token (RFC 7519, 4.1.4 to 4.1.6).
 
     Args:
         now: Unix seconds.
 
     Raises:
-        ExpiredSignatureError: it has ended.
-        ImmatureSignatureError: it has not begun.
-        ValueError, TypeError, OverflowError: a time is no number.
+        ExpiredSignatureError: the token has expired.
+        ImmatureSignatureError: the token is not valid yet.
+        ValueError, TypeError, OverflowError: a time is not a number.
     """
     if int(claims["exp"]) <= now - LEEWAY:
         raise ExpiredSignatureError
@@ -191,19 +200,19 @@ def _check_times(claims: dict[str, Any], now: float) -> None:
 
 
 def _principal(claims: dict[str, Any]) -> Principal:
-    """Who is named by verified claims.
+    """Return the principal that verified claims name.
 
     Raises:
-        InvalidTokenError: a claim is not what it has to be.
+        InvalidTokenError: the subject or the tenant is invalid.
     """
     tenant = claims.get("tenant")
     return Principal(
         subject=_name(claims["sub"]),
         tenant=None if tenant is None else _name(tenant),
         roles=frozenset({Role.USER}) | _known(Role, claims.get("roles", ())),
-        # Only a token that names scopes of ours is meant to be less than its subject.
+        # A token without any of our scopes is not meant to be restricted.
         scopes=_known(Scope, str(claims.get("scope", "")).split()) or frozenset(Scope),
-        # A timer takes no more, and what lies beyond lasts for ever.
+        # Timers accept no later time; a token beyond it never expires.
         expires_at=min(float(claims["exp"]), LAST_MOMENT.timestamp()) + LEEWAY,
     )
 
@@ -211,22 +220,24 @@ def _principal(claims: dict[str, Any]) -> Principal:
 def _name(value: object) -> str:
     if isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable():
         return value
-    raise InvalidTokenError("The token's subject or tenant is no name.")
+    raise InvalidTokenError(
+        f"The token's subject or tenant is not a text of 1 to {MAX_NAME} printable characters."
+    )
 
 
 Member = TypeVar("Member", Role, Scope)
 
 
 def _known(kind: type[Member], named: object) -> frozenset[Member]:
-    """Those of the names that mean something here; an issuer has others beside."""
+    """Return the members with these names. Issuers also use names that are unknown here."""
     listed = named if isinstance(named, list | tuple) else ()
     return frozenset(member for member in kind if member.value in listed)
 
 
-class Asking(SecurityBase):
-    """The dependency that tells who asks; the OpenAPI document names it as what secures a path."""
+class PrincipalDependency(SecurityBase):
+    """FastAPI dependency that authenticates the caller; a security scheme in OpenAPI."""
 
-    model = HTTPBearer(description="A JWT or an API key. Not asked for with `WAYBILL_AUTH=none`.")
+    model = HTTPBearer(description="A JWT or an API key. Not required with `WAYBILL_AUTH=none`.")
     scheme_name = "token"
 
     async def __call__(self, connection: HTTPConnection) -> Principal:
@@ -234,7 +245,7 @@ class Asking(SecurityBase):
         return await authenticator.authenticate(connection)
 
 
-authenticated = Asking()
+authenticated = PrincipalDependency()
 
 Asker = Annotated[Principal, Security(authenticated)]
-"""Who asks, as an endpoint is told."""
+"""Endpoint parameter: the authenticated caller."""

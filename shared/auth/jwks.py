@@ -1,4 +1,4 @@
-"""The keys that tokens are verified with: an issuer's published ones, or a shared secret."""
+"""Keys that verify tokens: an issuer's published keys or a shared secret."""
 
 import asyncio
 import json
@@ -18,35 +18,36 @@ from shared.errors import KeysUnavailableError
 log = logging.getLogger(__name__)
 
 ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
-"""Algorithms of published keys. One with a shared secret is not among them: what is published
-would be the secret."""
+"""Algorithms of published keys. Symmetric ones are excluded: they would publish the secret."""
 
 FRESH_FOR = 300.0
-"""Seconds until keys are looked for anew: how long one that the issuer withdrew may still be used
-while the issuer answers."""
+"""Seconds until cached keys are fetched again. A withdrawn key may still be used for this long, or
+longer while the issuer is unreachable."""
 
 KEPT_FOR = 3600.0
-"""Seconds that keys are used for while the issuer does not answer."""
+"""Seconds for which cached keys stay valid while the issuer is unreachable."""
 
 AGAIN_AFTER = 10.0
-"""Seconds between two fetches, whatever keys the tokens name: anybody can name one."""
+"""Minimum seconds between two fetches. Anyone can send tokens that name unknown keys."""
 
 FETCH_WITHIN = 5.0
-"""Seconds until the issuer counts as not answering."""
+"""Seconds until a request to the issuer times out."""
 
 MAX_BYTES = 1 << 18
-"""Of a key set: a key has some 500."""
+"""Maximum bytes of a key set. A key has about 500 bytes."""
 
 
 class SigningKeys(Protocol):
-    """Finds the key that a token says it is signed with."""
+    """Finds the key that verifies a token."""
 
     algorithms: tuple[str, ...]
 
     async def key(self, kid: str | None) -> PyJWK:
-        """Raises:
-        InvalidTokenError: there is no such key.
-        KeysUnavailableError: there may be, but the issuer does not answer.
+        """Return the key with this id.
+
+        Raises:
+            InvalidTokenError: the key does not exist.
+            KeysUnavailableError: the key is not cached and the issuer is unreachable.
         """
 
 
@@ -59,13 +60,13 @@ class SharedSecret:
         octets = urlsafe_b64encode(secret).decode().rstrip("=")
         self._key = PyJWK.from_dict({"kty": "oct", "k": octets, "alg": "HS256"})
 
-    async def key(self, kid: str | None) -> PyJWK:  # noqa: ARG002 - there is but one
-        """The secret."""
+    async def key(self, kid: str | None) -> PyJWK:  # noqa: ARG002 - there is only one
+        """Return the secret, whatever the id."""
         return self._key
 
 
 class PublishedKeys:
-    """The keys that an issuer publishes (JWKS, RFC 7517), kept as long as they are fresh."""
+    """The keys that an issuer publishes (JWKS, RFC 7517), cached for `FRESH_FOR` seconds."""
 
     algorithms: tuple[str, ...] = ASYMMETRIC
 
@@ -77,10 +78,10 @@ class PublishedKeys:
         self._fetching = asyncio.Lock()
 
     async def key(self, kid: str | None) -> PyJWK:
-        """The key with this id."""
+        """Return the key with this id; see `SigningKeys.key`."""
         if kid is None:
             raise InvalidTokenError("The token does not name its key (`kid`).")
-        # While one request fetches, others go on with a key that is only no longer fresh.
+        # While one request fetches, others use the cached key although it is stale.
         if self._is_due(kid) and not (kid in self._keys and self._fetching.locked()):
             async with self._fetching:
                 if self._is_due(kid):
@@ -90,7 +91,7 @@ class PublishedKeys:
         if self._clock() - self._fetched > KEPT_FOR or (found is None and not answered):
             raise KeysUnavailableError
         if found is None:
-            raise InvalidTokenError("The token is signed with a key that its issuer does not have.")
+            raise InvalidTokenError("The issuer does not publish the key that signed the token.")
         return found
 
     def _is_due(self, kid: str) -> bool:
@@ -101,7 +102,7 @@ class PublishedKeys:
     async def _fetch(self) -> None:
         self._tried = self._clock()
         try:
-            # A client for each fetch: there is one every few minutes.
+            # One client per fetch is enough: fetches are minutes apart.
             async with asyncio.timeout(FETCH_WITHIN), httpx.AsyncClient() as http:
                 self._keys = _usable(await _read(http, self._url))
         except (httpx.HTTPError, TimeoutError, ValueError, RecursionError) as error:
@@ -113,24 +114,24 @@ class PublishedKeys:
 async def _read(http: httpx.AsyncClient, url: str) -> bytes:
     async with http.stream("GET", url) as response:
         if response.status_code != httpx.codes.OK:
-            raise ValueError(f"the answer was {response.status_code}")
+            raise ValueError(f"the response status was {response.status_code}")
         body = b""
         async for chunk in response.aiter_bytes():
             body += chunk
             if len(body) > MAX_BYTES:
-                raise ValueError(f"there are more than {MAX_BYTES} bytes")
+                raise ValueError(f"the key set is larger than {MAX_BYTES} bytes")
         return body
 
 
 def _usable(body: bytes) -> dict[str, PyJWK]:
-    """The keys of a set that verify signatures, by their ids; others are passed over.
+    """Return the keys of a set that verify signatures, by id; other keys are skipped.
 
     Raises:
-        ValueError: it is no key set.
+        ValueError: the body is not a key set.
     """
     document = json.loads(body)
     if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
-        raise ValueError("it is no key set")
+        raise ValueError("the response is not a key set")
     keys = {}
     for entry in document["keys"]:
         try:

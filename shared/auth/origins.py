@@ -1,6 +1,6 @@
-"""Which page a request comes from, as the browser tells it.
+"""The origin of the page that sent a request, as reported by the browser.
 
-A page of another site may send requests in the name of whoever looks at it.
+A page of another site could otherwise send requests with the session of its visitor (CSRF).
 """
 
 from functools import lru_cache
@@ -13,16 +13,16 @@ from shared.addresses import in_url, is_loopback
 from shared.auth.accesserrors import ForeignOriginError
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-"""Methods that change nothing; what they are answered, no page of another origin can read."""
+"""Methods that change nothing. Pages of other origins cannot read the responses."""
 
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-"""Ports that browsers leave out of an origin."""
+"""Ports that browsers omit from an origin."""
 
 
 @lru_cache(maxsize=256)
 def origin_of(url: str) -> str:
-    """The origin of an address, as browsers write it (RFC 6454, 6.2); empty if it has none."""
+    """Return the origin of a URL as browsers write it (RFC 6454, 6.2); empty if it has none."""
     try:
         parts = urlsplit(url.strip())
         host, port = parts.hostname, parts.port
@@ -37,17 +37,17 @@ def origin_of(url: str) -> str:
 
 
 def is_own(origin: str, host: str) -> bool:
-    """Whether it is the origin of the host that is asked.
+    """Return True if an origin is that of the requested host.
 
-    Behind a proxy that ends TLS we cannot know which of the two schemes the page has.
+    Both schemes match: behind a proxy that terminates TLS, the scheme of the page is unknown.
     """
-    asked = origin_of(origin)
-    return bool(asked) and asked in (origin_of(f"http://{host}"), origin_of(f"https://{host}"))
+    sent = origin_of(origin)
+    return bool(sent) and sent in (origin_of(f"http://{host}"), origin_of(f"https://{host}"))
 
 
 @lru_cache(maxsize=256)
 def is_this_machine(host: str) -> bool:
-    """Whether a `Host` names this machine; what is no browser may leave it out."""
+    """Return True if a `Host` names this machine. Clients other than browsers may omit it."""
     try:
         return not host or is_loopback(urlsplit(f"//{host}").hostname or "")
     except ValueError:
@@ -55,22 +55,22 @@ def is_this_machine(host: str) -> bool:
 
 
 def check_page(connection: HTTPConnection, trusted: frozenset[str]) -> None:
-    """Check that a request that has a cookie comes from a page of ours.
+    """Check that a request with a session cookie comes from an allowed page.
 
     Args:
-        trusted: origins of such pages, beside the host's own.
+        trusted: allowed origins in addition to the host's own.
 
     Raises:
-        ForeignOriginError: it does not, or cannot be told to.
+        ForeignOriginError: the page has another origin, or its origin is unknown.
     """
     headers = connection.headers
     origin = headers.get("origin")
     if origin is not None:
         is_ours = origin_of(origin) in trusted or is_own(origin, headers.get("host", ""))
     elif connection.scope.get("method") in SAFE:
-        # An image or a script may be asked for without an origin, by any page.
+        # Any page can load an image or a script without sending an origin.
         is_ours = headers.get("sec-fetch-site", "none") in ("none", "same-origin")
     else:
         is_ours = False
     if not is_ours:
-        raise ForeignOriginError(f"A session is for our own page, not for one from {origin}.")
+        raise ForeignOriginError(f"Pages from {origin} may not use this session.")

@@ -1,4 +1,4 @@
-"""Who asks: what a service knows of them, however they proved it."""
+"""The authenticated caller of a request."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,18 +7,18 @@ from shared.auth.accesserrors import ForbiddenError
 
 
 class Role(StrEnum):
-    """What somebody is to an installation."""
+    """A role within an installation."""
 
     USER = "user"
-    """Sees and commands what is theirs."""
+    """Has access to its own files."""
     OPERATOR = "operator"
-    """Sees and commands all that is of their tenant."""
+    """Has access to all files of its tenant."""
     ADMIN = "admin"
-    """Sees and commands everything."""
+    """Has access to everything."""
 
 
 class Scope(StrEnum):
-    """What a credential may be used for."""
+    """A permission of a credential."""
 
     UPLOAD = "files:upload"
     READ = "files:read"
@@ -27,49 +27,49 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """Who asks, and what for they may ask."""
+    """The caller and its permissions."""
 
     subject: str
-    """The owner of what they upload; empty if nobody is told from anybody else."""
+    """The owner of the files that the caller uploads; empty without authentication."""
     tenant: str | None = None
-    """Whose files they may have to do with at all; those without a tenant are one as well."""
+    """The tenant that the caller is confined to. Callers without a tenant form one of their own."""
     roles: frozenset[Role] = frozenset({Role.USER})
     scopes: frozenset[Scope] = frozenset(Scope)
     expires_at: float | None = None
-    """Unix seconds from which on they must prove it anew; None for never."""
+    """Unix seconds at which the credential expires; None for never."""
     api_key: str | None = None
-    """The id of the key that proves it, if one does: it may be revoked at any time."""
+    """The id of the API key, if the caller used one; it can be revoked at any time."""
 
     def require_operator(self) -> None:
-        """Check that they may look after the files of others.
+        """Check that the caller is an operator or admin.
 
         Raises:
-            ForbiddenError: they may not.
+            ForbiddenError: the caller is neither.
         """
         if not self.is_operator:
-            raise ForbiddenError("This is for operators.")
+            raise ForbiddenError("This requires the role operator.")
 
     def require_admin(self) -> None:
-        """Check that they may look after the installation.
+        """Check that the caller is an admin.
 
         Raises:
-            ForbiddenError: they may not.
+            ForbiddenError: the caller is not.
         """
         if not self.is_admin:
-            raise ForbiddenError("This is for admins.")
+            raise ForbiddenError("This requires the role admin.")
 
     def require(self, scope: Scope) -> None:
-        """Check that the credential may be used so.
+        """Check that the credential has a scope.
 
         Raises:
-            ForbiddenError: it may not.
+            ForbiddenError: the scope is missing.
         """
         if scope not in self.scopes:
             raise ForbiddenError(f"The credential does not have the scope {scope.value}.")
 
     @property
     def owner(self) -> str | None:
-        """Whose the files are that they upload; None for nobody's in particular."""
+        """Return the owner of the files that the caller uploads; None without authentication."""
         return self.subject or None
 
     @property
@@ -78,9 +78,9 @@ class Principal:
 
     @property
     def is_operator(self) -> bool:
-        """Whether they see what is not theirs."""
+        """Return True if the caller sees files of other owners."""
         return bool(self.roles & {Role.OPERATOR, Role.ADMIN})
 
 
 EVERYBODY = Principal(subject="", roles=frozenset({Role.ADMIN}))
-"""Who asks where nobody has to prove anything."""
+"""The caller of every request without authentication."""

@@ -1,8 +1,8 @@
-"""Records in the blob store that only who has the secret of the installation can write.
+"""Sealed records in the blob store, which can only be written with the installation's secret.
 
-An API key or a webhook in the blob store would otherwise be whatever somebody wrote there who can
-write blobs. So each carries an HMAC-SHA-256 (RFC 2104) over its place and its content, as the last
-field of its JSON object. Earlier versions read past that field.
+Otherwise, anyone with write access to the blob store could create API keys and webhooks. Each
+record therefore carries an HMAC-SHA-256 (RFC 2104) of its key and its content, as the last field of
+its JSON object. Earlier versions ignore that field.
 """
 
 import hashlib
@@ -15,33 +15,36 @@ from shared.settings import MIN_SECRET, AccessSettings, SealSettings
 log = logging.getLogger(__name__)
 
 _PURPOSE = b"waybill: records in the blob store"
-"""A secret that also signs tokens never signs the same bytes for both."""
+"""Separates this use of the secret from others: a secret that also signs tokens never signs the
+same bytes for both."""
 
 _SEAL = re.compile(rb',"seal":"([0-9a-f]{64})"\}\s*\Z')
 
 SEALED_FOLDERS = ("keys/", "webhooks/")
-"""Below these, every record is sealed."""
+"""Key prefixes under which every record is sealed."""
 
 
 class Seal:
-    """Seals records, and knows those that it has sealed."""
+    """Seals records and verifies their seals."""
 
     def __init__(self, secret: bytes | None) -> None:
-        """Args:
-        secret: of the installation; None if it has none: then nothing is sealed, and all counts.
+        """Create a seal.
+
+        Args:
+            secret: secret of the installation; with None, nothing is sealed and all records count.
         """
         self._key = None if secret is None else hmac.digest(secret, _PURPOSE, hashlib.sha256)
 
     @property
     def is_set(self) -> bool:
-        """Whether the installation has a secret."""
+        """Return True if the installation has a secret."""
         return self._key is not None
 
     def close(self, place: str, record: bytes) -> bytes:
         """Return the record with its seal.
 
         Args:
-            place: its key in the blob store: a seal is for one place.
+            place: key of the record in the blob store; a seal is valid for one key only.
             record: a JSON object with at least one field.
         """
         record = _without_seal(record)
@@ -49,11 +52,11 @@ class Seal:
             return record
         body = record.rstrip()
         if not body.startswith(b"{") or not body.endswith(b"}") or len(body) <= len(b"{}"):
-            raise ValueError(f"{place} is no JSON object with fields")
+            raise ValueError(f"{place} is not a JSON object with fields")
         return body[:-1] + b',"seal":"' + self._mac(place, body).encode() + b'"}'
 
     def is_intact(self, place: str, record: bytes) -> bool:
-        """Return whether the record counts: sealed for this place and not changed since."""
+        """Return True if the record is sealed for this key and unchanged since."""
         if self._key is None:
             return True
         found = _SEAL.search(record)
@@ -64,18 +67,18 @@ class Seal:
         )
 
     def open(self, place: str, record: bytes) -> bytes | None:
-        """Return the record, or None if it does not count, which is logged."""
+        """Return the record, or log a warning and return None if it has no valid seal."""
         if self.is_intact(place, record):
             return record
         log.warning(
-            "%s has no valid seal and is ignored: somebody else wrote it, or it is of an earlier "
-            "version (`waybill keys sign`)",
+            "%s has no valid seal and is ignored: it was written without the secret, or by an "
+            "earlier version (run `waybill keys sign`)",
             place,
         )
         return None
 
     def _mac(self, place: str, body: bytes) -> str:
-        assert self._key is not None  # noqa: S101 - both callers have checked it
+        assert self._key is not None  # noqa: S101 - both callers check it
         message = place.encode() + b"\0" + body
         return hmac.digest(self._key, message, hashlib.sha256).hex()
 
@@ -93,8 +96,8 @@ def seal_of(settings: SealSettings) -> Seal:
     secret = _secret_of(settings)
     if secret is None and isinstance(settings, AccessSettings) and settings.auth == "jwt":
         log.warning(
-            "API keys and webhooks are not sealed: whoever can write to the blob store can make "
-            "some. Set WAYBILL_SEAL_SECRET and run `waybill keys sign`."
+            "API keys and webhooks are not sealed: anyone who can write to the blob store can "
+            "create them. Set WAYBILL_SEAL_SECRET and run `waybill keys sign`."
         )
     return Seal(secret)
 
@@ -102,6 +105,6 @@ def seal_of(settings: SealSettings) -> Seal:
 def _secret_of(settings: SealSettings) -> bytes | None:
     for secret in (settings.seal_secret, settings.auth_secret):
         value = b"" if secret is None else secret.get_secret_value().encode()
-        if len(value) >= MIN_SECRET:  # An empty variable is no secret, nor is what can be guessed.
+        if len(value) >= MIN_SECRET:  # Empty or short values are not secrets.
             return value
     return None

@@ -1,4 +1,4 @@
-"""Background loops: their declaration, their supervisor, and the clock probe.
+"""Background loops: declarations, the supervisor and the clock probe.
 
 Imported by all services.
 """

@@ -1,7 +1,7 @@
-"""The loop by which every service knows Kafka's time, also while it publishes nothing else.
+"""The loop that compares the local clock with Kafka's, even while a service publishes nothing.
 
-Events that a pod publishes correct its clock as well, but a status pod publishes next to none, and
-what any pod decides before its first event would be decided by a clock that nobody has checked.
+Published events correct the clock as well. But a status pod publishes very few, and without a probe
+any pod would use an unverified clock until its first event.
 """
 
 import asyncio
@@ -13,23 +13,22 @@ from shared.errors import UnavailableError
 from shared.kafka.publishing import Publisher
 
 PROBE_EVERY = 60.0
-"""Seconds between two probes: clocks are set, and drift."""
+"""Seconds between two probes. Clocks drift and are adjusted."""
 
 RETRY_EVERY = 1.0
-"""Seconds between two tries while Kafka does not answer."""
+"""Seconds between two attempts while Kafka is unavailable."""
 
 CLOCK_PROBE = Loop(
     name="clock-probe",
     late_after=5 * PROBE_EVERY,
     vital=False,
-    purpose="Measures how far this machine's clock is from Kafka's, and corrects it.",
-    when_late="If the clock is wrong: unknown ids are judged young or old wrongly, and times of "
-    "files are wrong.",
+    purpose="Measures the offset between this machine's clock and Kafka's, and corrects for it.",
+    when_late="If the clock is wrong: the age of unknown ids and the times of files are wrong.",
 )
 
 
 def clock_probe(publisher: Publisher) -> Run:
-    """What measures by records of this publisher, as a supervisor runs it."""
+    """Return the function for a supervisor that probes the clock with this publisher."""
     return partial(_probe, publisher)
 
 

@@ -1,101 +1,102 @@
-"""Background loops: what a service declares about each, and the pure rules by which it is judged.
+"""Background loops: their declaration, and the pure rules that assess their health.
 
-A loop is a coroutine that a service runs for as long as it lives. `supervision.py` runs it. Nothing
-here knows a clock, asyncio or a log: the time is an argument.
+A loop is a coroutine that runs for as long as its service; `supervision.py` runs it. Nothing in
+this module uses a clock, asyncio or a log: the time is an argument.
 """
 
 from dataclasses import dataclass
 from enum import Enum
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 5.0
-"""Seconds before a loop that failed is started again, doubled after each failure in a row. The
-longest is short: after an outage users wait for it, and one attempt costs a connection."""
+"""Seconds before a failed loop is restarted, doubled after each consecutive failure. The maximum is
+short, because users wait for the loop after an outage and an attempt costs only a connection."""
 
 HUNG_FACTOR = 3.0
-"""A loop that shows no sign of life for so many times its lateness is cancelled and started again:
-some await in it has no deadline, or its library waits for an answer that was lost."""
+"""Multiple of `late_after` without a sign of life after which a loop is cancelled and restarted:
+some await has no deadline, or a library waits for a lost response."""
 
 MAX_BUGS = 5
-"""Failures in a row, none of them an outage, after which a vital loop counts as one that cannot be
-restarted. With the delays that is about ten seconds."""
+"""Consecutive failures, none of them an outage, after which the pod of a vital loop ends. With the
+delays this takes about ten seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loop:
-    """A background loop as its service declares it."""
+    """The declaration of a background loop."""
 
     name: str
-    """Unique over all services; stands in logs, metrics and `/health/ready`."""
+    """Unique among all services; used in logs, metrics and `/health/ready`."""
     late_after: float
     """Seconds without a success after which the loop is late."""
     vital: bool
-    """Whether the pod is useless without it: `/health/ready` is 503 while it is late, and the pod
-    ends when it cannot be restarted."""
+    """True if the pod is useless without the loop. `/health/ready` returns 503 while it is late,
+    and the pod ends if it cannot be restarted."""
     purpose: str
-    """What the loop does, for the documentation."""
+    """Description of the loop for the documentation."""
     when_late: str
-    """What a user sees while it is late."""
+    """The effect on users while the loop is late."""
     restartable: bool = True
-    """False if another run of it could not go on where the failed one was: the pod ends instead."""
+    """False if a new run could not resume where the failed one stopped: the pod ends instead."""
 
     @property
     def hung_after(self) -> float:
-        """Seconds without a sign of life after which the loop is cancelled and restarted."""
+        """Return the seconds without a sign of life after which the loop is restarted."""
         return self.late_after * HUNG_FACTOR
 
 
 class Verdict(Enum):
-    """What follows from a failure."""
+    """The reaction to a failure."""
 
     RESTART = "restart"
     END_POD = "end_pod"
 
 
 class LoopHealth:
-    """How one loop is doing. All times are seconds of one clock that only goes forward."""
+    """The health of one loop. All times are seconds of one monotonic clock."""
 
     def __init__(self, loop: Loop, now: float) -> None:
         self.loop = loop
         self.last_success = now
-        """The start counts as one: a loop has `late_after` seconds for its first success."""
+        """Time of the last success. The start counts as one: a loop has `late_after` seconds for
+        its first success."""
         self.last_sign = now
-        """When the loop last showed that it lives: a success, a restart, or a wait for a part."""
+        """Time of the last sign of life: a success, a restart, or a wait for a dependency."""
         self.waits_for: str | None = None
-        """The part that is away, if the loop says that it waits for one the pod outlives."""
+        """The unavailable dependency that the loop waits for, if the pod survives its outage."""
         self.waited_at = now
-        """When it said so last."""
+        """Time at which the loop last reported that wait."""
         self.failures = 0
-        """In a row, since the last success."""
+        """Consecutive failures since the last success."""
         self.bugs = 0
-        """Those of them that no outage explains."""
+        """Consecutive failures that were not outages."""
         self.last_failure: str | None = None
-        """Name of the last error's class; its message may carry addresses."""
+        """Class name of the last error; its message may contain addresses."""
 
     def succeeded(self, now: float) -> None:
-        """Note a success."""
+        """Record a success."""
         self.last_success = self.last_sign = now
         self.waits_for = self.last_failure = None
         self.failures = self.bugs = 0
 
     def waits(self, part: str, now: float) -> None:
-        """Note that the loop lives and waits for a part whose outage the pod outlives."""
+        """Record that the loop waits for a dependency whose outage the pod survives."""
         self.waits_for, self.waited_at, self.last_sign = part, now, now
 
     def alive(self, now: float) -> None:
-        """Note a sign of life: the loop is not hung, whether or not it succeeds."""
+        """Record a sign of life: the loop is not hung, even if it does not succeed."""
         self.last_sign = now
 
     def excuse(self, seconds: float) -> None:
-        """Note that nothing in this process could run for so long."""
+        """Add time during which nothing in this process could run."""
         self.last_sign += seconds
 
     def failed(self, error: str, *, is_outage: bool) -> Verdict:
-        """Note a failure and decide what follows from it.
+        """Record a failure and return the reaction.
 
         Args:
-            error: the name of the error's class.
-            is_outage: whether a part that the loop leans on did not answer. Another process would
-                get no answer either, so an outage never ends the pod.
+            error: class name of the error.
+            is_outage: True if a dependency was unavailable. It would be unavailable to a new
+                process too, so an outage never ends the pod.
         """
         self.last_failure, self.waits_for = error, None
         self.failures += 1
@@ -105,23 +106,23 @@ class LoopHealth:
         return Verdict.END_POD if self.loop.vital and self.bugs >= MAX_BUGS else Verdict.RESTART
 
     def silence(self, now: float) -> float:
-        """Seconds since the last success."""
+        """Return the seconds since the last success."""
         return max(0.0, now - self.last_success)
 
     def is_late(self, now: float) -> bool:
-        """Whether the loop is late."""
+        """Return True if the loop is late."""
         return self.silence(now) > self.loop.late_after
 
     def is_waiting(self, now: float) -> bool:
-        """Whether the loop waits for a part, and has said so lately: it may wait no longer."""
+        """Return True if the loop has recently reported that it waits for a dependency."""
         return self.waits_for is not None and now - self.waited_at <= self.loop.hung_after
 
     def hangs_at(self) -> float:
-        """When the loop counts as hung, if it gives no sign of life until then."""
+        """Return the time at which the loop counts as hung without a further sign of life."""
         return self.last_sign + self.loop.hung_after
 
     def describe(self, now: float) -> str:
-        """Say in a sentence how late the loop is."""
+        """Return a sentence that describes the delay and its cause."""
         text = (
             f"the loop {self.loop.name} is late: its last success was {self.silence(now):.0f} s"
             f" ago, expected within {self.loop.late_after:g} s"
@@ -135,8 +136,8 @@ def backoff(failures: int, chance: float) -> float:
     """Return the seconds before a restart: exponential, with jitter.
 
     Args:
-        failures: in a row, at least 1.
-        chance: between 0 and 1; at least half of the delay is waited.
+        failures: consecutive failures, at least 1.
+        chance: random number between 0 and 1. The delay is at least half of its maximum.
     """
     longest = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 16))
     return longest * (0.5 + chance / 2)

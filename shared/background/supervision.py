@@ -1,17 +1,17 @@
-"""The supervisor: the one way in which a service runs its background loops.
+"""The supervisor that runs the background loops of a service.
 
-A loop that fails is logged, counted and started again, after a delay that grows. Every end of a
-loop is a failure unless the supervisor asked for it: an exception, a `CancelledError` that came out
-of a library, a return. A loop that shows no sign of life is cancelled and started again.
+A failed loop is logged, counted and restarted with exponential backoff. Every end of a loop that
+the supervisor did not request is a failure: an exception, a `CancelledError` from a library, or a
+return. A loop without a sign of life is cancelled and restarted.
 
-The pod ends, in order and by SIGTERM to itself, where no restart can help:
+The pod shuts down cleanly, by sending SIGTERM to itself, if a restart cannot help:
 
 - a loop that is not `restartable` has failed, or
-- a vital loop has failed `MAX_BUGS` times in a row by errors that are no outage, or
-- a vital loop does not end within `STOP_WITHIN` seconds when it is cancelled, or
+- a vital loop has failed `MAX_BUGS` times in a row with errors that are not outages, or
+- a vital loop does not end within `STOP_WITHIN` seconds after it is cancelled, or
 - a loop raised `SystemExit` or `KeyboardInterrupt`.
 
-Whatever runs the pods (Kubernetes, compose, `waybill up`) starts another one.
+The orchestrator (Kubernetes, Compose, `waybill up`) then starts a new pod.
 """
 
 import asyncio
@@ -31,25 +31,25 @@ from shared.telemetry import LOOP_FAILURES, LOOP_SUCCESS
 log = logging.getLogger(__name__)
 
 OUTAGES = (UnavailableError, *KAFKA_OUTAGES)
-"""Errors that say that a part the loop leans on does not answer. One line of log tells enough."""
+"""Errors that mean that a dependency is unavailable. They are logged without a traceback."""
 
 STOP_WITHIN = 10.0
-"""Seconds for a loop to end when it is cancelled: it closes its connections meanwhile, which have
+"""Seconds for a cancelled loop to end. Meanwhile it closes its connections, which takes up to
 `CLOSES_WITHIN` seconds each."""
 
 LOOK_EVERY = 1.0
-"""Seconds between two looks whether a loop hangs. Where much more passed between two looks, this
-process was frozen itself, and that time counts for no loop."""
+"""Seconds between two checks for hung loops. If much more time passed between two checks, this
+process was frozen, and the time does not count."""
 
 Clock = Callable[[], float]
 
 
 class LoopReturnedError(Exception):
-    """The loop returned although it should run for as long as the pod lives."""
+    """The loop returned, although it must run for as long as the pod."""
 
 
 class LoopCancelledError(Exception):
-    """The loop was cancelled from within, and nobody had asked it to end."""
+    """The loop was cancelled from within, without a request to stop."""
 
 
 class LoopHungError(Exception):
@@ -57,47 +57,49 @@ class LoopHungError(Exception):
 
 
 def end_pod() -> None:
-    """Have this process end in order, as if it had been told to from outside."""
+    """Shut down this process cleanly, like a SIGTERM from outside."""
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 class RunningLoop:
-    """A loop as its own code sees it: where it says how it is doing."""
+    """The handle with which a loop's code reports its health."""
 
     def __init__(self, health: LoopHealth, clock: Clock) -> None:
         self._health = health
         self._clock = clock
         self.body: asyncio.Task[BaseException | None] | None = None
-        """The present run; whoever cancels it kills the loop once."""
+        """The task of the current run. Cancelling it makes the loop fail once."""
 
     def succeeded(self) -> None:
-        """Say that the loop has just done what it is for."""
+        """Report a success."""
         self._health.succeeded(self._clock())
         LOOP_SUCCESS.labels(loop=self._health.loop.name).set_to_current_time()
 
     def alive(self) -> None:
-        """Say that the loop is not hung, while it does not succeed: it gets late all the same."""
+        """Report a sign of life without a success. The loop can still become late."""
         self._health.alive(self._clock())
 
     def waits_for(self, part: str) -> None:
-        """Say that the loop lives, and waits for a part whose outage the pod outlives.
+        """Report that the loop is alive and waits for a dependency whose outage the pod survives.
 
-        The loop may get late by this, but `/health/ready` stays green and names it as degraded.
+        If the loop becomes late, `/health/ready` still returns 200 and lists it as degraded.
         """
         self._health.waits(part, self._clock())
 
 
 Run = Callable[[RunningLoop], Awaitable[None]]
-"""Runs until it is cancelled."""
+"""The function of a loop, which runs until it is cancelled."""
 
 
 class Supervisor:
     """Runs the background loops of one application."""
 
     def __init__(self, *, clock: Clock = time.monotonic, kill: str = "") -> None:
-        """Args:
-        clock: monotonic seconds.
-        kill: `name:seconds`, comma-separated; each of these loops is cancelled that often.
+        """Create a supervisor without loops.
+
+        Args:
+            clock: monotonic seconds.
+            kill: comma-separated `name:seconds`; each named loop is cancelled at that interval.
         """
         self._clock = clock
         self._kill = kill_every(kill)
@@ -106,10 +108,10 @@ class Supervisor:
 
     @asynccontextmanager
     async def running(self, *loops: tuple[Loop, Run]) -> AsyncIterator[None]:
-        """Run loops in the background of the `with` block, at whose end all of them end together.
+        """Run loops in the background of the `with` block, and stop all of them at its end.
 
         Args:
-            loops: each with the function that runs it, which is called again after each failure.
+            loops: declarations with their functions, which are called again after each failure.
         """
         tasks: list[asyncio.Task[None]] = []
         try:
@@ -127,7 +129,7 @@ class Supervisor:
 
     def _start(self, loop: Loop, run: Run) -> list[asyncio.Task[None]]:
         if loop.name in self._health:
-            raise ValueError(f"the loop {loop.name} runs already")
+            raise ValueError(f"the loop {loop.name} is already running")
         health = self._health[loop.name] = LoopHealth(loop, self._clock())
         running = self._running[loop.name] = RunningLoop(health, self._clock)
         tasks = [asyncio.create_task(self._supervise(running, health, run), name=loop.name)]
@@ -136,39 +138,39 @@ class Supervisor:
         return tasks
 
     @property
-    def trouble(self) -> str | None:
-        """The vital loops that are late; None while all are on time."""
+    def unavailable_reason(self) -> str | None:
+        """Return a description of the vital loops that are late; None while all are on time."""
         now = self._clock()
         late = [each.describe(now) for each in self._late(now) if _makes_red(each, now)]
         return "; ".join(late) or None
 
     @property
     def degraded(self) -> list[str]:
-        """The loops that are late and that the pod can do without for now."""
+        """Return descriptions of the late loops that the pod can do without for now."""
         now = self._clock()
         return [each.describe(now) for each in self._late(now) if not _makes_red(each, now)]
 
     def is_late(self, loop: Loop) -> bool:
-        """Whether a loop is late, or does not run at all."""
+        """Return True if a loop is late or not running."""
         health = self._health.get(loop.name)
         return health is None or health.is_late(self._clock())
 
     def kill(self, name: str) -> None:
-        """Cancel the present run of a loop, as a library's stray `CancelledError` does."""
+        """Cancel the current run of a loop, like a stray `CancelledError` of a library."""
         body = self._running[name].body
         if body is not None:
             body.cancel()
 
     @property
     def names(self) -> list[str]:
-        """The loops that run."""
+        """Return the names of the running loops."""
         return list(self._health)
 
     def _late(self, now: float) -> list[LoopHealth]:
         return [each for each in self._health.values() if each.is_late(now)]
 
     async def _supervise(self, running: RunningLoop, health: LoopHealth, run: Run) -> None:
-        """Run the loop again and again until cancelled, or until the pod ends."""
+        """Run and restart the loop until this is cancelled or the pod ends."""
         name = health.loop.name
         while True:
             health.alive(self._clock())
@@ -181,16 +183,16 @@ class Supervisor:
                 log.critical("the loop %s cannot be restarted: the pod ends", name, exc_info=error)
                 end_pod()
                 return
-            delay = backoff(health.failures, random.random())  # noqa: S311 - jitter is no secret
+            delay = backoff(health.failures, random.random())  # noqa: S311 - jitter is not secret
             if isinstance(error, OUTAGES):
-                log.warning("the loop %s waits, restart in %.1f s: %r", name, delay, error)
+                log.warning("the loop %s will restart in %.1f s: %r", name, delay, error)
             else:
-                log.error("the loop %s failed, restart in %.1f s", name, delay, exc_info=error)
+                log.error("the loop %s failed; restart in %.1f s", name, delay, exc_info=error)
             await asyncio.sleep(delay)
 
     async def _run_once(self, running: RunningLoop, health: LoopHealth, run: Run) -> BaseException:
-        """Run the loop until it ends by itself, and return why it did."""
-        # A task of its own: so its cancellation and ours cannot be taken for each other.
+        """Run the loop until it ends by itself, and return the reason."""
+        # With a task of its own, its cancellation cannot be confused with ours.
         body = running.body = asyncio.create_task(_contained(run, running))
         try:
             hung = not await self._ends(body, health)
@@ -201,14 +203,14 @@ class Supervisor:
             stuck = not await _end(body, health)
             silence = self._clock() - health.last_sign
             if stuck and health.loop.vital:
-                return _StuckError(f"no end after it was cancelled; silent for {silence:.0f} s")
+                return _StuckError(f"still running after cancellation; silent for {silence:.0f} s")
             return LoopHungError(f"no sign of life for {silence:.0f} s")
         if body.cancelled():
             return LoopCancelledError()
         return body.result() or LoopReturnedError()
 
     async def _ends(self, body: asyncio.Task[BaseException | None], health: LoopHealth) -> bool:
-        """Return True when the loop ends, and False when it counts as hung."""
+        """Wait until the loop ends (return True) or counts as hung (return False)."""
         looked_at = self._clock()
         while True:
             await asyncio.wait({body}, timeout=LOOK_EVERY)
@@ -221,7 +223,7 @@ class Supervisor:
 
 
 class _StuckError(Exception):
-    """The loop does not end when it is cancelled."""
+    """The loop did not end after it was cancelled."""
 
 
 def _makes_red(health: LoopHealth, now: float) -> bool:
@@ -231,8 +233,8 @@ def _makes_red(health: LoopHealth, now: float) -> bool:
 async def _contained(run: Run, running: RunningLoop) -> BaseException | None:
     """Run the loop and return its error.
 
-    `SystemExit` and `KeyboardInterrupt` in a task would break out of the event loop and leave the
-    process without any order; a panic of a Rust extension is a `BaseException`, too.
+    In a task, `SystemExit` and `KeyboardInterrupt` would stop the event loop without a clean
+    shutdown. A panic of a Rust extension is a `BaseException`, too.
     """
     try:
         await run(running)
@@ -244,19 +246,19 @@ async def _contained(run: Run, running: RunningLoop) -> BaseException | None:
 
 
 async def _end(body: asyncio.Task[BaseException | None], health: LoopHealth) -> bool:
-    """Cancel a run and wait for its end; False if it does not end in time."""
+    """Cancel a run and wait for its end; return False if it does not end in time."""
     body.cancel()
     await asyncio.wait({body}, timeout=STOP_WITHIN)
     if not body.done():
-        log.error("the loop %s does not end when it is cancelled", health.loop.name)
+        log.error("the loop %s did not end after it was cancelled", health.loop.name)
         return False
     if not body.cancelled() and (error := body.result()) is not None:
-        log.warning("the loop %s failed while it was ending: %r", health.loop.name, error)
+        log.warning("the loop %s failed during cancellation: %r", health.loop.name, error)
     return True
 
 
 def after(start: asyncio.Event, run: Run) -> Run:
-    """A loop that begins once `start` is set, and says meanwhile that it waits for that."""
+    """Wrap a loop so that it starts once `start` is set, and reports that it waits until then."""
 
     async def run_after(loop: RunningLoop) -> None:
         while not start.is_set():
@@ -270,17 +272,17 @@ def after(start: asyncio.Event, run: Run) -> Run:
 
 
 def kill_every(text: str) -> dict[str, float]:
-    """Read `name:seconds`, comma-separated: which loops are to be killed, and how often.
+    """Parse comma-separated `name:seconds`, the loops to cancel periodically.
 
     Raises:
-        ValueError: the text is not of this form.
+        ValueError: the text has another form.
     """
     pairs = (each.partition(":") for each in text.split(",") if each.strip())
     return {name.strip(): float(seconds) for name, _, seconds in pairs}
 
 
 async def _keep_killing(running: RunningLoop, seconds: float) -> None:
-    """Cancel the present run of a loop again and again, for trials."""
+    """Cancel the current run of a loop periodically, for tests."""
     while True:
         await asyncio.sleep(seconds)
         if running.body is not None:

@@ -1,4 +1,4 @@
-"""The blob store: a directory or an object store, and safe ways to write to them.
+"""The blob store: a directory or an object store, with durable and atomic writes.
 
 Imported by all services.
 """

@@ -1,4 +1,4 @@
-"""The line to a scribe, which writes small blobs in a process of its own."""
+"""The client of the blob writer, a separate process that writes small blobs."""
 
 import asyncio
 import itertools
@@ -18,48 +18,50 @@ from shared.blobs.volume import Volume
 log = logging.getLogger(__name__)
 
 NUMBERS = 1 << 32
-"""Blobs that are told apart by their numbers; so many are never on their way together."""
+"""Number of distinct request numbers; far more than there are pending requests."""
 
 END_TIMEOUT = 5.0
-"""Seconds for the scribe to end once nothing is asked of it any more."""
+"""Seconds for the blob writer to end after its connection was closed."""
 
-Tell = Callable[[Iterable[Small]], None]
+BlobsCallback = Callable[[Iterable[Small]], None]
 
 
 class BlobWriterClient(asyncio.Protocol):
-    """Gives blobs to the scribe. What is on its way is bounded by who waits for it."""
+    """Sends blobs to the blob writer. The callers that wait for them bound the pending requests."""
 
-    def __init__(self, stored: Tell, left: Tell) -> None:
-        """Args:
-        stored: called with blobs that are stored, or have their error.
-        left: called with those that have no answer, should the scribe die.
+    def __init__(self, stored: BlobsCallback, unanswered: BlobsCallback) -> None:
+        """Create a client without a connection.
+
+        Args:
+            stored: called with blobs that are stored or have failed with an error.
+            unanswered: called with the blobs that have no response when the blob writer dies.
         """
         self._stored = stored
-        self._left = left
+        self._unanswered = unanswered
         self._numbers = itertools.count()
-        self._asked: dict[int, Small] = {}
+        self._pending: dict[int, Small] = {}
         self._rest = b""
-        self._line: asyncio.Transport | None = None
+        self._transport: asyncio.Transport | None = None
         self.ended = asyncio.Event()
-        """Set when the scribe has died, or was told to end."""
+        """Set when the blob writer has died or its connection was closed."""
 
     def take(self, blob: Small) -> bool:
-        """Have a blob stored; False if there is no scribe any more."""
-        if self._line is None or self._line.is_closing():
+        """Send a blob to be stored; return False if the blob writer is gone."""
+        if self._transport is None or self._transport.is_closing():
             return False
         number = next(self._numbers) % NUMBERS
-        self._asked[number] = blob
+        self._pending[number] = blob
         key = blob.key.encode()
         head = BLOB.pack(number, blob.durable, blob.anywhere, len(key), len(blob.data))
-        self._line.writelines((head + key, blob.data))
+        self._transport.writelines((head + key, blob.data))
         return True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called when the scribe can be spoken to."""
-        self._line = cast("asyncio.Transport", transport)
+        """Keep the transport to the blob writer."""
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Called with answers."""
+        """Process responses."""
         data = self._rest + data
         done: list[Small] = []
         begin = 0
@@ -68,7 +70,7 @@ class BlobWriterClient(asyncio.Protocol):
             end = begin + ANSWER.size + key_size
             if len(data) < end:
                 break
-            blob = self._asked.pop(number)
+            blob = self._pending.pop(number)
             blob.key = data[end - key_size : end].decode()
             blob.error = OSError(code, os.strerror(code)) if code else None
             done.append(blob)
@@ -77,32 +79,36 @@ class BlobWriterClient(asyncio.Protocol):
         self._stored(done)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Called when the scribe has ended."""
-        if self._asked:
-            log.error("the scribe died (%r) with %d blobs to write", error, len(self._asked))
+        """Hand the unanswered blobs back after the blob writer has ended."""
+        if self._pending:
+            log.error(
+                "the blob writer died (%r) with %d unwritten blobs", error, len(self._pending)
+            )
         self.ended.set()
-        left, self._asked = list(self._asked.values()), {}
-        self._left(left)
+        unanswered, self._pending = list(self._pending.values()), {}
+        self._unanswered(unanswered)
 
 
 @asynccontextmanager
-async def dictating(volume: Volume, stored: Tell, left: Tell) -> AsyncIterator[BlobWriterClient]:
-    """A scribe for the time of a block; `stored` and `left` as in `BlobWriterClient`."""
+async def running_blob_writer(
+    volume: Volume, stored: BlobsCallback, unanswered: BlobsCallback
+) -> AsyncIterator[BlobWriterClient]:
+    """Run a blob writer for the block; for `stored` and `unanswered` see `BlobWriterClient`."""
     ours, theirs = socket.socketpair()
     command = [sys.executable, "-m", "shared.blobs.blob_writer_process", volume.root]
     environment = {**os.environ, INODE: str(volume.inode)}
     with theirs:
-        # In a session of its own: a Ctrl-C is for those who ask it, and it ends when they have.
+        # A session of its own protects it from Ctrl-C: it ends after this process.
         process = subprocess.Popen(  # noqa: ASYNC220, S603
             command, stdin=theirs.fileno(), start_new_session=True, env=environment
         )
-    line, blob_writer_client = await asyncio.get_running_loop().create_connection(
-        lambda: BlobWriterClient(stored, left), sock=ours
+    transport, blob_writer_client = await asyncio.get_running_loop().create_connection(
+        lambda: BlobWriterClient(stored, unanswered), sock=ours
     )
     try:
         yield blob_writer_client
     finally:
-        line.close()
+        transport.close()
         await asyncio.to_thread(_end, process)
 
 

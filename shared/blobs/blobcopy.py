@@ -1,7 +1,8 @@
-"""All blobs into an object store: `waybill blobs copy s3://bucket/prefix`, to leave a directory.
+"""Copy all blobs to an object store, to migrate from a directory.
 
-Each blob keeps its key, under which the log knows it: a slice of a pack becomes an object of its
-own. What is there already, and as long, is passed over, so that a copy that was stopped goes on.
+The command is `waybill blobs copy s3://bucket/prefix`. Each blob keeps its key, which the log
+refers to; a slice of a pack becomes an object of its own. Blobs that exist with the same size are
+skipped, so that an interrupted copy resumes where it stopped.
 """
 
 import argparse
@@ -16,29 +17,29 @@ from shared.errors import BlobStoreUnavailableError, WaybillError
 from shared.settings import Settings
 
 AT_ONCE = 16
-"""Blobs that are copied side by side, each in blocks of some mebibytes."""
+"""Blobs that are copied concurrently, each in blocks of a few MiB."""
 
 
 class _IncompleteError(Exception):
-    """A blob ended before its size."""
+    """A blob is shorter than its recorded size."""
 
 
 @dataclass
 class Copied:
-    """What a copy has done."""
+    """The result of a copy."""
 
     blobs: int = 0
     size: int = 0
-    """Bytes of them."""
-    passed_over: int = 0
-    """Blobs that were there already."""
+    """Bytes copied."""
+    skipped: int = 0
+    """Blobs that existed already."""
 
 
 async def copy_blobs(source: BlobStore, target: BlobStore) -> Copied:
-    """Copy all that is stored.
+    """Copy all blobs.
 
     Raises:
-        BlobStoreUnavailableError: one of the stores does not answer.
+        BlobStoreUnavailableError: one of the stores is unavailable.
     """
     done = Copied()
     room = asyncio.Semaphore(AT_ONCE)
@@ -57,12 +58,12 @@ async def _copy(
     key: str, stored: Stored, source: BlobStore, target: BlobStore, done: Copied
 ) -> None:
     if await _size(target, key) == stored.size:
-        done.passed_over += 1
+        done.skipped += 1
         return
     try:
         pieces = await source.stream(key)
     except BlobMissingError:
-        return  # It was deleted meanwhile.
+        return  # It was deleted in the meantime.
 
     received = 0
 
@@ -77,7 +78,7 @@ async def _copy(
     try:
         await target.put_stream(key, read)
     except _IncompleteError as error:
-        message = f"{key} has {stored.size} bytes, and {received} were read."
+        message = f"{key} has {stored.size} bytes, but only {received} could be read."
         raise BlobStoreUnavailableError(message) from error
     done.blobs += 1
     done.size += stored.size
@@ -91,7 +92,7 @@ async def _size(store: BlobStore, key: str) -> int | None:
 
 
 def main() -> None:
-    """The command `python -m shared.blobs.blobcopy TARGET`."""
+    """Run `python -m shared.blobs.blobcopy TARGET`."""
     parser = argparse.ArgumentParser(
         prog="waybill blobs copy", description=(__doc__ or "").partition("\n")[0]
     )
@@ -105,9 +106,9 @@ def main() -> None:
     try:
         done = asyncio.run(copy_blobs(source, there))
     except WaybillError as error:
-        sys.exit(f"copy failed: {error}\nStarted again, it goes on where it stopped.")
+        sys.exit(f"copy failed: {error}\nRun the command again to resume.")
     sys.stdout.write(
-        f"copied {done.blobs} blobs, {done.size} bytes; {done.passed_over} were there already\n"
+        f"copied {done.blobs} blobs, {done.size} bytes; skipped {done.skipped} existing blobs\n"
     )
 
 

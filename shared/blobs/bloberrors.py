@@ -1,4 +1,4 @@
-"""What a blob store says when it fails, as errors of ours."""
+"""Translation of the blob store's errors."""
 
 import errno
 import logging
@@ -14,25 +14,29 @@ from shared.errors import BlobStoreUnavailableError, StorageFullError
 log = logging.getLogger(__name__)
 
 NOT_MOUNTED = (
-    "The directory of the blob store is not the one with which this process began: is its volume "
-    "mounted? If the directory was replaced on purpose, restart the service."
+    "The directory of the blob store was replaced since this process started: check that its "
+    "volume is mounted. If it was replaced on purpose, restart the service."
 )
-"""What to say of a directory that is lost; see `volume.py`."""
+"""The message for a lost directory; see `volume.py`."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What a system says where there is no room."""
+"""Error numbers of a full disk or an exhausted quota."""
 
 
 class BlobMissingError(LookupError):
-    """The blob store has nothing under this key."""
+    """The blob store has no blob with this key."""
 
 
 @contextmanager
 def missing_or_unavailable(key: str, volume: Volume | None = None) -> Iterator[None]:
-    """Raise what the store says of a blob that is to be read as one of our errors.
+    """Translate the errors of a block that reads a blob.
 
     Args:
-        volume: the store's directory: if it is lost, nothing is known of the blob.
+        volume: the store's directory. If it is lost, the blob may still exist.
+
+    Raises:
+        BlobMissingError: the blob does not exist.
+        BlobStoreUnavailableError: the store is unavailable, or its directory is lost.
     """
     try:
         try:
@@ -46,12 +50,12 @@ def missing_or_unavailable(key: str, volume: Volume | None = None) -> Iterator[N
 
 
 def unavailable(error: Exception) -> BlobStoreUnavailableError:
-    """The error to raise; what the store said is for the log, as it names places and addresses."""
+    """Log the store's error, which may contain addresses, and return the error to raise."""
     if getattr(error, "errno", None) == errno.ENODEV:
         log.error("%s (%s)", NOT_MOUNTED, error)
         return BlobStoreUnavailableError(NOT_MOUNTED)
     log.warning("the blob store failed: %s", error)
-    # obstore tells the system's errors in words only.
+    # obstore includes the system's error number in the message only.
     full = getattr(error, "errno", None) in _FULL or any(
         f"(os error {n})" in str(error) for n in _FULL
     )

@@ -1,4 +1,4 @@
-"""What a blob store says of its blobs, and reads of them, without their content."""
+"""Metadata of blobs."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,38 +11,47 @@ if TYPE_CHECKING:
 
 
 class BlobInfo(NamedTuple):
-    """What the store says of a single blob."""
+    """Metadata of a single blob."""
 
     size: int
     """Bytes."""
     at: datetime
-    """When it was stored, in UTC."""
+    """Time of storage, in UTC."""
     tag: str
-    """Another one whenever something else is stored under the key."""
+    """Entity tag, which changes whenever the content of the key changes."""
 
 
 class Stored(NamedTuple):
-    """What the store knows of a blob."""
+    """Metadata of a blob in a listing."""
 
     size: int
     """Bytes."""
     at: datetime
+    """Time of storage, in UTC."""
 
 
 def info_of_slice(packs: Packs, key: str) -> BlobInfo:
-    """Return what is known of a blob in a pack; raises `FileNotFoundError` if there is none."""
+    """Return the metadata of a blob in a pack.
+
+    Raises:
+        FileNotFoundError: the blob does not exist.
+    """
     found = packs.find(key)
-    return BlobInfo(found.size, found.at, key)  # Nothing else can get this key.
+    return BlobInfo(found.size, found.at, key)  # Keys of slices are never reused.
 
 
 def info_of_file(path: Path) -> BlobInfo:
-    """Return what is known of a blob that is a file; raises `OSError` if there is none."""
+    """Return the metadata of a blob that is a file.
+
+    Raises:
+        OSError: the file does not exist or cannot be examined.
+    """
     status = path.stat()
     stored_at = datetime.fromtimestamp(status.st_mtime, UTC)
     return BlobInfo(status.st_size, stored_at, f"{status.st_ino}-{status.st_mtime_ns}")
 
 
 def info_of_object(meta: "ObjectMeta") -> BlobInfo:
-    """Return what is known of a blob in an object store."""
+    """Return the metadata of a blob in an object store."""
     tag = meta["e_tag"] or meta["last_modified"].isoformat()
     return BlobInfo(meta["size"], meta["last_modified"], tag)

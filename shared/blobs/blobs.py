@@ -1,4 +1,4 @@
-"""The blob store: a directory, or any store that obstore speaks to (S3-compatible, GCS, Azure)."""
+"""The blob store: a directory, or any store that obstore supports (S3-compatible, GCS, Azure)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -30,18 +30,17 @@ if TYPE_CHECKING:
     from shared.background.supervision import Supervisor
 
 BLOCK = 1 << 20
-"""Bytes handed on at a time: large enough to be cheap, small enough to hold many. What is smaller
-altogether is stored by a single request."""
+"""Bytes of a block of content: large enough to be cheap, small enough to hold many in memory.
+Smaller blobs are stored with a single request."""
 
 PART = 8 << 20
-"""Bytes of one part of an upload to an object store: S3 wants at least 5 MiB, and at most 10,000
-parts."""
+"""Bytes of one part of a multipart upload. S3 requires at least 5 MiB, and allows 10,000 parts."""
 
 PARTS_IN_FLIGHT = 3
-"""Parts on their way to the store for one file: with the size of a part this bounds its memory."""
+"""Concurrent part uploads per file. Together with the size of a part, this bounds the memory."""
 
 AT_ONCE = 1000
-"""Slices that are read from packs between two looks at the loop."""
+"""Slices that are listed from packs before control returns to the event loop."""
 
 
 def _nothing(_: Piece) -> None:
@@ -49,10 +48,10 @@ def _nothing(_: Piece) -> None:
 
 
 class BlobStore:
-    """Blobs by key.
+    """Stores blobs by key.
 
-    Every method raises `BlobStoreUnavailableError` when the store does not answer, and
-    `StorageFullError`, which is one, when it has no room.
+    Every method raises `BlobStoreUnavailableError` if the store is unavailable, and its subclass
+    `StorageFullError` if the store is full.
     """
 
     def __init__(
@@ -63,10 +62,12 @@ class BlobStore:
         fsync: bool = False,
         packed: bool = True,
     ) -> None:
-        """Args:
-        root: the directory, if the store is one.
-        fsync: whether a blob in a directory is forced to the disk before it counts as stored.
-        packed: whether small blobs of a directory that may stand anywhere share files.
+        """Create a store on top of an obstore store.
+
+        Args:
+            root: the directory, for a directory store.
+            fsync: in a directory, flush each blob to disk before it counts as stored.
+            packed: in a directory, store small blobs that may have any key in shared files.
         """
         self._store: Any = store
         self._root = root
@@ -78,8 +79,7 @@ class BlobStore:
 
     @asynccontextmanager
     async def blob_writer(self, supervisor: "Supervisor | None" = None) -> AsyncIterator[None]:
-        """Have a process of its own write small blobs into a directory during the `with` block: for
-        a service that stores hundreds a second."""
+        """Run a process that writes small blobs to a directory, to store hundreds per second."""
         if self._directory is None:
             yield
         else:
@@ -94,19 +94,18 @@ class BlobStore:
         see: Callable[[Piece], None] = _nothing,
         anywhere: bool = False,
     ) -> str:
-        """Store what `read` gives, and return its key; if `read` raises, nothing is stored, and the
-        error goes on.
+        """Store the content that `read` returns, and return its key.
 
-        A failing `read` must not raise `OSError`, which counts as the store's own failure.
+        If `read` raises an error, nothing is stored and the error propagates. It must not raise
+        `OSError`, which counts as a failure of the store.
 
         Args:
-            see: called with each block of the content, in order, where that is cheapest: in a
-                thread, if there is one.
-            anywhere: whether the store may choose another key that ends as this one does, if that
-                is cheaper. Nothing may be there yet.
+            see: called with each block of the content, in order, possibly in a thread.
+            anywhere: let the store choose another key with the same last part, if that is cheaper.
+                The key must not exist yet.
         """
         first = await read_at_least(read, BLOCK)
-        # Of a form, pieces of a BLOCK come less a boundary; to fill them up would copy them all.
+        # Pieces of a form are a BLOCK minus a boundary; filling them up would copy all of them.
         read_block = partial(read_at_least, read, BLOCK // 2)
         if len(first) < BLOCK:
             see(first)
@@ -124,7 +123,7 @@ class BlobStore:
         self, key: str, first: Piece, read_block: Read, see: Callable[[Piece], None]
     ) -> None:
         try:
-            # Leaving the writer by an error aborts the upload, so that no part of it stays behind.
+            # An error in the block aborts the multipart upload, so that no parts remain.
             async with obstore.open_writer_async(
                 self._store, key, buffer_size=PART, max_concurrency=PARTS_IN_FLIGHT
             ) as writer:
@@ -138,10 +137,10 @@ class BlobStore:
     async def put(
         self, key: str, data: bytes, *, durable: bool = True, anywhere: bool = False
     ) -> str:
-        """Store `data` under `key`, replacing what is there; returns its key.
+        """Store a blob, replacing any previous one, and return its key.
 
         Args:
-            durable: whether it must survive a power cut; what can be made anew need not.
+            durable: the blob must survive a power failure. Not needed for reproducible blobs.
             anywhere: as in `put_stream`.
         """
         try:
@@ -154,7 +153,7 @@ class BlobStore:
         return key
 
     async def create(self, key: str, data: bytes) -> bool:
-        """Store `data` under `key` if nothing is there; False if something is."""
+        """Store a blob unless the key exists; return False if it does."""
         try:
             await obstore.put_async(self._store, key, data, mode="create")
         except AlreadyExistsError:
@@ -165,10 +164,10 @@ class BlobStore:
         return True
 
     async def get(self, key: str) -> bytes:
-        """The whole blob; for small ones.
+        """Return the whole content of a small blob.
 
         Raises:
-            BlobMissingError: nothing is stored under this key.
+            BlobMissingError: the blob does not exist.
         """
         chunks = [chunk async for chunk in await self.stream(key)]
         return b"".join(chunks)
@@ -176,19 +175,19 @@ class BlobStore:
     async def stream(
         self, key: str, *, start: int = 0, end: int | None = None
     ) -> AsyncIterator[bytes]:
-        """The blob in pieces of about `BLOCK` bytes; only these are read.
+        """Return an iterator over the content, in pieces of about `BLOCK` bytes.
 
         Args:
-            start, end: the bytes of the blob from `start` up to `end`; by default all.
+            start, end: range of bytes from `start` up to, but not including, `end`; by default all.
 
         Raises:
-            BlobMissingError: nothing is stored under this key.
+            BlobMissingError: the blob does not exist.
         """
         with missing_or_unavailable(key, self._volume):
             if packs := self.packs_of(key):
                 length = None if end is None else end - start
                 return _one(await asyncio.to_thread(packs.read, key, length, start=start))
-            # obstore reads a file in pieces of 8 KiB, each of which changes threads.
+            # obstore reads files in pieces of 8 KiB, with a thread switch for each.
             content = await (
                 self._directory.stream(key, BLOCK, start=start, end=end)
                 if self._directory
@@ -206,7 +205,7 @@ class BlobStore:
 
     async def _stream(self, key: str, start: int, end: int | None) -> AsyncIterator[bytes]:
         options: GetOptions = {}
-        if end is not None and end > start:  # A store refuses a range of no bytes.
+        if end is not None and end > start:  # Stores reject empty ranges.
             options["range"] = (start, end)
         elif start:
             options["range"] = {"offset": start}
@@ -214,10 +213,10 @@ class BlobStore:
         return (bytes(piece) async for piece in answer.stream(min_chunk_size=BLOCK))
 
     async def info(self, key: str) -> BlobInfo:
-        """What the store says of the blob, without reading it.
+        """Return the metadata of a blob.
 
         Raises:
-            BlobMissingError: nothing is stored under this key.
+            BlobMissingError: the blob does not exist.
         """
         with missing_or_unavailable(key, self._volume):
             if packs := self.packs_of(key):
@@ -227,10 +226,10 @@ class BlobStore:
             return info_of_object(await obstore.head_async(self._store, key))
 
     async def size(self, key: str) -> int:
-        """Bytes of the blob.
+        """Return the size of a blob in bytes.
 
         Raises:
-            BlobMissingError: nothing is stored under this key.
+            BlobMissingError: the blob does not exist.
         """
         with missing_or_unavailable(key, self._volume):
             if packs := self.packs_of(key):
@@ -239,10 +238,10 @@ class BlobStore:
         return size
 
     async def start(self, key: str, length: int) -> bytes:
-        """The first `length` bytes of the blob, or all of it if it is shorter.
+        """Return the first `length` bytes of a blob, or all of it if it is shorter.
 
         Raises:
-            BlobMissingError: nothing is stored under this key.
+            BlobMissingError: the blob does not exist.
         """
         with missing_or_unavailable(key, self._volume):
             if packs := self.packs_of(key):
@@ -250,10 +249,10 @@ class BlobStore:
             return bytes(await obstore.get_range_async(self._store, key, start=0, length=length))
 
     async def copy(self, key: str, target: str) -> None:
-        """Store under `target` what stands under `key`; the store does it by itself.
+        """Copy a blob to the key `target` within the store.
 
         Raises:
-            BlobMissingError: nothing is stored under this key.
+            BlobMissingError: the blob does not exist.
         """
         with missing_or_unavailable(key, self._volume):
             if self._directory is not None:
@@ -263,15 +262,15 @@ class BlobStore:
         await self._make_durable(target)
 
     def local_path(self, key: str) -> str | None:
-        """Where the blob is a file of its own on this machine, or None if it is none."""
+        """Return the path of a blob that is a local file of its own, else None."""
         return f"{self._root}/{key}" if self._root and not self.packs_of(key) else None
 
     def packs_of(self, key: str) -> Packs | None:
-        """The packs on this machine that have the blob, or None if it is not in one."""
+        """Return the local packs if the blob is in one, else None."""
         return self._packs if key.startswith(PACKS) else None
 
     async def delete(self, key: str) -> None:
-        """Remove a blob; removing what is not there is no error."""
+        """Delete a blob. Deleting a missing blob is not an error."""
         try:
             if packs := self.packs_of(key):
                 await asyncio.to_thread(packs.delete, key)
@@ -283,19 +282,19 @@ class BlobStore:
             raise unavailable(error) from error
 
     async def keys(self, prefix: str, *, before: datetime | None = None) -> list[str]:
-        """The keys that stand under `prefix`, sorted.
+        """Return the keys under `prefix`, sorted.
 
         Args:
-            before: only what was stored before that.
+            before: only blobs stored before this time.
         """
         found = await self.stored(prefix)
         return sorted(key for key, blob in found.items() if before is None or blob.at < before)
 
     async def stored(self, prefix: str, *, after: str | None = None) -> dict[str, Stored]:
-        """What stands under `prefix`, by key.
+        """Return the metadata of all blobs under `prefix`, by key.
 
         Args:
-            after: only keys that are greater.
+            after: only keys greater than this one.
         """
         found: dict[str, Stored] = {}
         await self.check_volume()
@@ -310,7 +309,7 @@ class BlobStore:
         return found
 
     async def everything(self) -> AsyncIterator[tuple[str, Stored]]:
-        """All that is stored, by key; what is not complete yet is not."""
+        """Yield the key and the metadata of every blob, except incomplete ones."""
         aside = () if self._packs is None else (PACKS, STAGED)
         await self.check_volume()
         try:
@@ -326,7 +325,10 @@ class BlobStore:
             raise unavailable(error) from error
 
     async def packed(self, begin: datetime, end: datetime) -> dict[str, Stored]:
-        """What the store chose the place for between two times, by key; others may be with it."""
+        """Return the blobs in packs that were stored between two times, by key.
+
+        The result may include others from around these times.
+        """
         if self._packs is None:
             return {}
         await self.check_volume()
@@ -343,7 +345,7 @@ class BlobStore:
             raise unavailable(error) from error
 
     async def sweep_packs(self) -> int:
-        """Give back what many deleted blobs had in common; returns how many files that were."""
+        """Delete packs whose blobs are all deleted, and return the number of files removed."""
         if self._packs is None:
             return 0
         try:
@@ -352,8 +354,10 @@ class BlobStore:
             raise unavailable(error) from error
 
     async def check_volume(self) -> None:
-        """Raises:
-        BlobStoreUnavailableError: the store is a directory, and that is not there any more.
+        """Check that the directory of a directory store is still the original one.
+
+        Raises:
+            BlobStoreUnavailableError: the directory is lost.
         """
         if self._volume is not None:
             try:
@@ -362,10 +366,10 @@ class BlobStore:
                 raise unavailable(error) from error
 
     async def _make_durable(self, key: str) -> None:
-        """Force a directory store's new blob, and the folders that name it, to the disk.
+        """Flush a new blob of a directory store, and its parent directories, to disk.
 
         Raises:
-            BlobStoreUnavailableError: it cannot be, or the blob is in another directory.
+            BlobStoreUnavailableError: the flush failed, or the directory is lost.
         """
         await self.check_volume()
         if self._fsync and self._root is not None:
@@ -380,9 +384,9 @@ async def _one(piece: bytes) -> AsyncIterator[bytes]:
 
 
 def open_blob_store(settings: Settings) -> BlobStore:
-    """The store that `WAYBILL_BLOBS` names.
+    """Open the store that `WAYBILL_BLOBS` names.
 
-    Credentials come from the variables that each cloud's own tools read, such as
+    Credentials come from the environment variables of each cloud's own tools, such as
     `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_REGION`.
     """
     if "://" not in settings.blobs:

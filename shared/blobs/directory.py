@@ -1,6 +1,6 @@
-"""Blobs as files of a directory: large ones as they come, small ones many at a time.
+"""Blobs as files of a directory: large blobs are streamed, small ones are written in batches.
 
-Small ones are written by threads, or by a process of their own while there is a scribe.
+Small blobs are written by the blob writer process while it runs, else by threads.
 """
 
 import asyncio
@@ -11,89 +11,94 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.background.loops import Loop
-from shared.blobs.blob_writer_client import BlobWriterClient, dictating
+from shared.blobs.blob_writer_client import BlobWriterClient, running_blob_writer
 from shared.blobs.files import Piece, Small, StagedFile, Writers, copy_blob, force_folders
 from shared.blobs.volume import Volume
-from shared.telemetry import SCRIBES_LOST
+from shared.telemetry import BLOB_WRITERS_LOST
 
 if TYPE_CHECKING:
     from shared.background.supervision import RunningLoop, Supervisor
 
 Read = Callable[[], Awaitable[Piece]]
-"""Gives the next piece of some content; b"" at its end."""
+"""Returns the next piece of some content; b"" at its end."""
 
 FORCE_EVERY = 4 << 20
-"""Bytes of a large blob after which the disk is to begin with them: little is left for the end."""
+"""Bytes of a large blob between two requests to start writeback, so that the final flush is
+short."""
 
 
-SCRIBE_LOOK_EVERY = 5.0
-"""Seconds between two signs that the scribe lives."""
+BLOB_WRITER_CHECK_EVERY = 5.0
+"""Seconds between two checks that the blob writer is running."""
 
 BLOB_WRITER = Loop(
     name="blob-writer",
     late_after=60.0,
     vital=False,
-    purpose="Keeps the process that writes small blobs into a directory.",
-    when_late="Small uploads are slower: threads of the pod write them.",
+    purpose="Runs the process that writes small blobs to a directory.",
+    when_late="Small uploads are slower, because threads of the pod write them.",
 )
 
 
-class ScribeDiedError(Exception):
-    """The process that writes small blobs has died."""
+class BlobWriterDiedError(Exception):
+    """The blob writer process has died."""
 
 
 class Directory:
-    """Writes blobs. Every method raises `OSError` when the directory does not take them."""
+    """Writes blobs to a directory. Every method raises `OSError` if the write fails."""
 
     def __init__(self, volume: Volume, *, fsync: bool) -> None:
-        """Args:
-        fsync: whether what is durable must survive a power cut.
+        """Use a directory.
+
+        Args:
+            fsync: flush durable blobs to disk, so that they survive a power failure.
         """
         self._volume = volume
         self._root = volume.root
         self._fsync = fsync
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stored: dict[Small, asyncio.Future[str]] = {}
-        """Who waits for which."""
+        """The futures of the callers that wait for each blob."""
         self._writers = Writers(volume, self._end_soon)
         self._blob_writer: BlobWriterClient | None = None
 
     @asynccontextmanager
     async def blob_writer(self, supervisor: "Supervisor | None" = None) -> AsyncIterator[None]:
-        """Have a process of its own write the small blobs of the `with` block.
+        """Run a separate process that writes small blobs, for the block.
 
-        A thread asks for the interpreter after each of its calls to the system, a dozen for a blob,
-        and a busy loop gives it away in milliseconds only.
+        A thread needs the GIL after each of its system calls, a dozen per blob, and a busy event
+        loop releases it only after milliseconds.
 
         Args:
-            supervisor: starts another process when one dies; one of its own if none is given.
+            supervisor: restarts the process when it dies; by default, a new supervisor.
         """
         from shared.background.supervision import Supervisor
 
         begun = asyncio.Event()
         supervisor = supervisor or Supervisor()
-        async with supervisor.running((BLOB_WRITER, partial(self._run_scribe, begun))):
+        async with supervisor.running((BLOB_WRITER, partial(self._run_blob_writer, begun))):
             await begun.wait()
             yield
 
-    async def _run_scribe(self, begun: asyncio.Event, loop: "RunningLoop") -> None:
-        """Have a scribe until it dies, or cannot be started.
+    async def _run_blob_writer(self, begun: asyncio.Event, loop: "RunningLoop") -> None:
+        """Run a blob writer until it dies.
 
         Raises:
-            ScribeDiedError: it has died.
-            OSError: it cannot be started.
+            BlobWriterDiedError: the process has died.
+            OSError: the process cannot be started.
         """
         try:
-            async with dictating(self._volume, self._end, self._write) as self._blob_writer:
+            async with running_blob_writer(
+                self._volume, self._end, self._write
+            ) as self._blob_writer:
                 begun.set()
                 ended = self._blob_writer.ended
                 while not ended.is_set():
                     loop.succeeded()
                     with suppress(TimeoutError):
-                        async with asyncio.timeout(SCRIBE_LOOK_EVERY):
+                        async with asyncio.timeout(BLOB_WRITER_CHECK_EVERY):
                             await ended.wait()
-            SCRIBES_LOST.inc()
-            raise ScribeDiedError("the process that writes small blobs has died")
+            BLOB_WRITERS_LOST.inc()
+            raise BlobWriterDiedError("the blob writer process has died")
         finally:
             self._blob_writer = None
             begun.set()
@@ -101,10 +106,11 @@ class Directory:
     async def put(
         self, key: str, data: bytes, *, durable: bool = True, anywhere: bool = False
     ) -> str:
-        """Store a small blob, replacing what is there; returns its key.
+        """Store a small blob, replacing any previous one, and return its key.
 
         Args:
-            anywhere: whether that may be another one.
+            durable: the blob must survive a power failure.
+            anywhere: the blob may be stored under another key.
         """
         blob = Small(key, data, durable and self._fsync, anywhere)
         self._loop = asyncio.get_running_loop()
@@ -115,14 +121,15 @@ class Directory:
         return await stored
 
     def _write(self, blobs: Iterable[Small]) -> None:
-        """Do what the scribe did not come to, or may have done: twice is harmless, but for a slice.
+        """Write the blobs for which a dead blob writer has sent no response.
 
-        That would be there without anybody who knows its key.
+        It may have written some of them. Writing a blob twice is harmless, except for a slice of a
+        pack: nobody would know the first one's key. Such blobs fail instead.
         """
         blobs = list(blobs)
         loose = [blob for blob in blobs if blob.anywhere]
         for blob in loose:
-            blob.error = OSError(errno.EIO, "the scribe died")
+            blob.error = OSError(errno.EIO, "the blob writer died")
         self._end(loose)
         self._writers.take([blob for blob in blobs if not blob.anywhere])
 
@@ -133,7 +140,7 @@ class Directory:
     def _end(self, blobs: Iterable[Small]) -> None:
         for blob in blobs:
             stored = self._stored.pop(blob)
-            if stored.done():  # Who waited was cancelled.
+            if stored.done():  # The caller was cancelled.
                 continue
             if blob.error is None:
                 stored.set_result(blob.key)
@@ -143,11 +150,11 @@ class Directory:
     async def put_large(
         self, key: str, first: Piece, read: Read, see: Callable[[Piece], None]
     ) -> None:
-        """Store a large blob: while one block is written and seen, the next one arrives.
+        """Store a large blob. While one block is written, the next one is read.
 
         Args:
-            first: its first block; `read` gives the others.
-            see: called with each block, in order, in a thread beside that which writes.
+            first: the first block; `read` returns the others.
+            see: called with each block, in order, in a thread in parallel with the write.
         """
         loop = asyncio.get_running_loop()
         file = await asyncio.to_thread(self._begin, key)
@@ -172,7 +179,7 @@ class Directory:
             under_way = {loop.run_in_executor(None, self._complete, file, key)}
             await _ended(under_way)
         except BaseException:
-            # Nobody can stop a thread, and a descriptor must not be closed under it.
+            # Threads cannot be stopped, and a descriptor must not be closed while one uses it.
             if under_way:
                 await asyncio.wait(under_way)
             await asyncio.to_thread(file.discard)
@@ -181,13 +188,13 @@ class Directory:
     async def stream(
         self, key: str, block: int, *, start: int = 0, end: int | None = None
     ) -> AsyncIterator[bytes]:
-        """The blob in pieces of `block` bytes; it is there when this returns.
+        """Open a blob and return an iterator over its content in pieces of `block` bytes.
 
         Args:
-            start, end: the bytes from `start` up to `end`; by default all.
+            start, end: range of bytes from `start` up to, but not including, `end`; by default all.
 
         Raises:
-            FileNotFoundError: nothing is stored under this key.
+            FileNotFoundError: the blob does not exist.
         """
         file = await asyncio.to_thread(open, f"{self._root}/{key}", "rb", buffering=0)
 
@@ -206,10 +213,10 @@ class Directory:
         return pieces()
 
     async def copy(self, key: str, target: str) -> None:
-        """Have a blob under another key as well.
+        """Copy a blob to another key.
 
         Raises:
-            FileNotFoundError: nothing is stored under this key.
+            FileNotFoundError: the blob does not exist.
         """
         await asyncio.to_thread(copy_blob, self._root, key, target)
 
@@ -226,7 +233,7 @@ class Directory:
 
 
 async def _ended(under_way: Collection[asyncio.Future[None]]) -> None:
-    """Wait for what threads do; raises what one of them raised. Cancelled, it lets them go on."""
+    """Wait for threads, and raise the first error. On cancellation, the threads continue."""
     if under_way:
         await asyncio.wait(under_way)
     for each in under_way:
@@ -234,7 +241,7 @@ async def _ended(under_way: Collection[asyncio.Future[None]]) -> None:
 
 
 async def read_at_least(read: Read, enough: int) -> Piece:
-    """So many bytes or more of what `read` gives; fewer only at its end."""
+    """Read at least `enough` bytes; fewer only at the end of the content."""
     pieces = [await read()]
     size = len(pieces[0])
     while size < enough and pieces[-1]:

@@ -1,8 +1,8 @@
-"""Files that become blobs, written by threads; nothing here knows of asyncio.
+"""Threads that write blobs to files, without asyncio.
 
-A thread takes its share of all small blobs that wait, writes them, and has the disk take them
-together, which costs a fraction of one after another. A blob is written in a folder aside and then
-renamed, so that nobody reads half of it; what a process that died leaves there is swept.
+A thread takes a share of the waiting small blobs, writes them, and flushes them together, which is
+much cheaper than flushing one after another. A blob is written to a staging folder and then
+renamed, so that no reader sees an incomplete one. Files that a dead process leaves there are swept.
 """
 
 import itertools
@@ -18,52 +18,52 @@ from shared.blobs.volume import Volume
 from shared.writing import write_all
 
 STAGED = "staged"
-"""The folder of what is not complete yet; in the same file system, so that it can be renamed."""
+"""The folder of incomplete blobs, in the same file system so that files can be renamed."""
 
 WRITERS = 4
-"""Threads for small blobs. The disk takes what several force at a time together; with two, who came
-second waited for the batch under way and then for a large one of its own, and eight took more
-processor time for no more blobs."""
+"""Threads for small blobs. The disk combines concurrent flushes. With two threads, a blob could
+wait for the current batch and then for a large one of its own; eight used more CPU time for the
+same throughput."""
 
 AT_ONCE = 64
-"""Small blobs that a thread writes together, with as many open files, if all threads are busy."""
+"""Maximum small blobs in one batch of a thread, each with an open file."""
 
 _PROCESS, _numbers = uuid.uuid4().hex, itertools.count()
-"""What names staged files: no two processes may take the same."""
+"""Parts of the names of staged files, unique among all processes."""
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 Piece = bytes | bytearray | memoryview
-"""Some bytes that nobody writes to any more."""
+"""Bytes that are not modified any more."""
 
 force_content = getattr(os, "fdatasync", os.fsync)
-"""Has the disk take what stands in a file. macOS has only `fsync`."""
+"""Flushes the content of a file to disk. macOS has only `fsync`."""
 
 
 _NO_WAIT = getattr(os, "RWF_NOWAIT", None)
-"""Has Linux read what is in memory only."""
+"""Flag that makes Linux read from the page cache only."""
 
 
 def pread_from_memory(descriptor: int, size: int, offset: int) -> bytearray | None:
-    """Return `size` bytes of an open file, or None if that would wait for the disk.
+    """Return `size` bytes of an open file, or None if the read would wait for the disk.
 
-    For an event loop, which must not wait: to have a thread read takes longer than reading.
+    For event loops, which must not block; a switch to a thread takes longer than the read.
     """
     if _NO_WAIT is None:
         return None
     buffer = bytearray(size)
     try:
         read = os.preadv(descriptor, [buffer], offset, _NO_WAIT) if size else 0
-    except OSError:  # It is not in memory, or this file system knows no such call.
+    except OSError:  # Not in the page cache, or not supported by the file system.
         return None
     return buffer if read == size else None
 
 
 def read_from_memory(path: str, size: int) -> bytearray | None:
-    """Return a whole file of `size` bytes, or None if it has another size or must be waited for.
+    """Return a whole file, or None if it does not have `size` bytes or is not in the page cache.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: the file cannot be opened.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -75,10 +75,10 @@ def read_from_memory(path: str, size: int) -> bytearray | None:
 
 
 class StagedFile:
-    """A file that is to become a blob. Its methods wait for the disk."""
+    """A file that will become a blob. Its methods block on disk I/O."""
 
     def __init__(self, root: str, key: str) -> None:
-        # Paths of pathlib took a third of the time that Python spends on a small blob.
+        # pathlib would take a third of the Python time per small blob.
         self._target = f"{root}/{key}"
         self._path = f"{root}/{STAGED}/{_PROCESS}.{next(_numbers)}"
         try:
@@ -88,22 +88,22 @@ class StagedFile:
             self._descriptor = os.open(self._path, _NEW, 0o644)
 
     def write(self, data: Piece) -> None:
-        """Add to it."""
+        """Append data."""
         write_all(self._descriptor, data)
 
     def begin_to_force(self) -> None:
-        """Have the disk begin, without waiting: Linux writes at once what it need not keep."""
+        """Start writeback without waiting: Linux writes pages that it need not cache."""
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def force(self) -> None:
-        """Wait until the disk has what was written so far."""
+        """Flush the written data to disk."""
         force_content(self._descriptor)
 
     def become_blob(self) -> None:
-        """Take the blob's name. It is durable once its folders are.
+        """Rename the file to the blob's name. The blob is durable once its folders are flushed.
 
-        The file is closed first: network file systems report a full disk only then.
+        The file is closed first: network file systems report a full disk only on closing.
         """
         self._close()
         try:
@@ -113,7 +113,7 @@ class StagedFile:
             os.rename(self._path, self._target)  # noqa: PTH104
 
     def discard(self) -> None:
-        """Leave nothing of it that is not a blob."""
+        """Delete the staged file."""
         self._close()
         Path(self._path).unlink(missing_ok=True)
 
@@ -124,16 +124,16 @@ class StagedFile:
 
 
 def copy_blob(root: str, key: str, target: str) -> None:
-    """Have a blob under another key as well: as a link if that can be, as nobody writes into one.
+    """Copy a blob to another key, as a hard link if possible: blobs are immutable.
 
     Raises:
-        FileNotFoundError: there is no such blob.
+        FileNotFoundError: the blob does not exist.
     """
     source, place = f"{root}/{key}", f"{root}/{target}"
     _make_folder_of(place)
     try:
         os.link(source, place)
-    except OSError:  # Something is there, or the file system knows no links.
+    except OSError:  # The target exists, or the file system has no hard links.
         with open(source, "rb") as content:  # noqa: PTH123
             copy = StagedFile(root, target)
             try:
@@ -150,10 +150,10 @@ def _make_folder_of(path: str) -> None:
 
 
 def force_folders(root: str, keys: Iterable[str]) -> None:
-    """Have the disk know the names of blobs: force every folder between them and `root`.
+    """Flush all folders between blobs and `root`, so that the names of the blobs are durable.
 
     Raises:
-        OSError: a folder cannot be forced.
+        OSError: a folder cannot be flushed.
     """
     folders = {key.rpartition("/")[0] for key in keys}
     above = {folder[:end] for folder in folders for end in _ends(folder)}
@@ -166,30 +166,30 @@ def force_folders(root: str, keys: Iterable[str]) -> None:
 
 
 def _ends(folder: str) -> list[int]:
-    """Where the folders end that stand above this one, and it itself."""
+    """Return the lengths of the paths of a folder and all its parents."""
     return [0, *(at for at, letter in enumerate(folder) if letter == "/"), len(folder)]
 
 
 @dataclass(eq=False)
 class Small:
-    """A small blob on its way."""
+    """A small blob to be stored."""
 
     key: str
     data: bytes
     durable: bool
-    """Whether it must survive a power cut."""
+    """True if it must survive a power failure."""
     anywhere: bool = False
-    """Whether it may be stored under another key, which is then in place of this one."""
+    """True if it may be stored under another key, which then replaces `key`."""
     file: StagedFile | None = None
     error: Exception | None = None
-    """Why it is not stored, once it could have been."""
+    """The error if storing failed."""
 
 
 def store_together(root: str, blobs: Sequence[Small]) -> None:
-    """Store each of them, or note in it why not."""
+    """Store blobs as a batch, and set `error` in each blob that fails."""
     try:
         _store_together(root, blobs)
-    except Exception as error:  # A bug must not leave anybody waiting for ever.
+    except Exception as error:  # A bug must not leave callers waiting forever.
         for blob in blobs:
             blob.error = blob.error or error
 
@@ -219,7 +219,7 @@ def _store_together(root: str, blobs: Sequence[Small]) -> None:
 
 
 def is_refused(volume: Volume, blobs: Iterable[Small]) -> bool:
-    """Note in each of them why nothing can be stored; False if something can."""
+    """Check the volume. If it is lost, set `error` in each blob and return True."""
     try:
         volume.check()
     except OSError as error:
@@ -233,8 +233,10 @@ class Writers:
     """Threads that store small blobs."""
 
     def __init__(self, volume: Volume, stored: Callable[[Sequence[Small]], None]) -> None:
-        """Args:
-        stored: called in a thread with blobs that are stored, or have their error.
+        """Create the writers; their threads start with the first blobs.
+
+        Args:
+            stored: called in a thread with blobs that are stored or have failed with an error.
         """
         self._volume = volume
         self._stored = stored
@@ -244,7 +246,7 @@ class Writers:
         self._threads: list[threading.Thread] = []
 
     def take(self, blobs: Collection[Small]) -> None:
-        """Store these as soon as threads are free."""
+        """Queue blobs for the threads."""
         if not self._threads:
             self._threads = [
                 threading.Thread(target=self._work, daemon=True) for _ in range(WRITERS)
@@ -265,7 +267,7 @@ class Writers:
                 self._free += 1
 
     def _share(self) -> list[Small]:
-        """Some of what waits, once there is something."""
+        """Wait for blobs, and take a share of the queue."""
         with self._changed:
             while not self._waiting:
                 self._changed.wait()
@@ -275,7 +277,7 @@ class Writers:
 
 
 def force_blob(root: Path, key: str) -> None:
-    """Force a blob, and the folders that name it, to the disk."""
+    """Flush a blob and its parent folders to disk."""
     descriptor = os.open(root / key, os.O_RDONLY)
     try:
         os.fsync(descriptor)

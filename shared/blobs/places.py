@@ -1,27 +1,27 @@
-"""Where what belongs to a file stands in the blob store.
+"""Keys of a file's blobs.
 
-Keys are made of ids that we hand out, never of names that users send.
+Keys are built from ids that Waybill generates, never from names that users send.
 """
 
 SOURCES = "sources/"
-"""Below this stand uploaded files, side by side: a folder of its own costs as much as a file."""
+"""Prefix of uploaded files. They share one folder, because a folder costs as much as a file."""
 
 
 def source_key(file_id: str) -> str:
-    """Where an uploaded file is stored, unless the store was let choose another place."""
+    """Return the key of an uploaded file, unless the store chooses another one."""
     return SOURCES + file_id
 
 
 def file_id_of(key: str) -> str:
-    """The uploaded file that is stored under a key."""
+    """Return the id of the uploaded file that is stored under a key."""
     return key.rpartition("/")[2]
 
 
 def results_prefix(file_id: str) -> str:
-    """Below this stands all that the work on a file has stored."""
+    """Return the key prefix of all processing results of a file."""
     return f"files/{file_id}"
 
 
 def attempt_prefix(file_id: str, run: int, attempt: int) -> str:
-    """Where one attempt stores its artifacts, so that two attempts never mix."""
+    """Return the key prefix of one attempt's artifacts, so that attempts never mix."""
     return f"{results_prefix(file_id)}/{run}.{attempt}"

@@ -1,4 +1,4 @@
-"""Signed addresses, by which somebody else puts a blob into an object store without our secrets."""
+"""Presigned URLs, with which clients upload to an object store without its credentials."""
 
 import logging
 from datetime import timedelta
@@ -15,31 +15,34 @@ log = logging.getLogger(__name__)
 
 
 class Signer:
-    """Signs for a store that speaks S3."""
+    """Creates presigned URLs for an S3-compatible store."""
 
     def __init__(self, store: S3Store) -> None:
         self._store = store
 
     async def to_put(self, key: str, *, lasts: timedelta) -> str:
-        """The address to which one `PUT` stores its body under `key`, any number of times.
+        """Return a URL to which clients can `PUT` the content of `key`, any number of times.
 
-        The signature binds the key and the method. It does not bind the size: S3 takes up to 5 GiB.
+        The signature covers the key and the method, but not the size: S3 accepts up to 5 GiB.
+
+        Args:
+            lasts: lifetime of the URL.
 
         Raises:
-            BlobStoreUnavailableError: the credentials cannot be had.
+            BlobStoreUnavailableError: the credentials are not available.
         """
         try:
             return await obstore.sign_async(self._store, "PUT", key, lasts)
-        except (BaseError, OSError) as error:  # There are no credentials to be had.
-            log.warning("an address cannot be signed: %s", error)
+        except (BaseError, OSError) as error:  # Credentials are not available.
+            log.warning("a URL cannot be signed: %s", error)
             raise BlobStoreUnavailableError from error
 
 
 def open_signer(settings: Settings, *, endpoint: str | None) -> Signer | None:
-    """Signs for the store that `WAYBILL_BLOBS` names; None if that is none that speaks S3.
+    """Return a signer for the store that `WAYBILL_BLOBS` names; None if it does not use S3.
 
     Args:
-        endpoint: the server as clients reach it, if that is another address than ours for it.
+        endpoint: URL under which clients reach the server, if it differs from the service's.
     """
     if not settings.blobs.startswith("s3://"):
         return None

@@ -1,9 +1,9 @@
-"""The directory of a blob store, and whether it still is the one that it was.
+"""Detection of an unmounted blob store directory.
 
-Where a volume is unmounted while a process runs, its mount point is an empty directory of another
-disk: uploads would go there unseen, and every stored file would seem to be gone for good. The two
-directories have different inode numbers. The number of the device is not compared: a network file
-system that is mounted again may have another one.
+If a volume is unmounted while a process runs, its mount point is an empty directory on another
+disk. Uploads would be written there unnoticed, and all stored files would appear to be deleted. The
+two directories have different inode numbers. Device numbers are not compared, because a remounted
+network file system may get another one.
 """
 
 import errno
@@ -11,12 +11,15 @@ import os
 
 
 class Volume:
-    """A directory that must stay the same. Its methods wait for the disk."""
+    """A directory that must not be replaced. Its methods block on disk I/O."""
 
     def __init__(self, root: str, *, inode: int | None = None) -> None:
-        """Args:
-        root: its path; it is created if it is not there and `inode` is not given.
-        inode: the number that it had when the store was opened; by default the present one.
+        """Remember a directory.
+
+        Args:
+            root: path of the directory, which is created unless `inode` is given.
+            inode: inode number of the directory when the store was opened; by default the current
+                one.
         """
         self.root = root
         if inode is None:
@@ -26,20 +29,22 @@ class Volume:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the path leads to nothing, or to another directory.
+        """Return True if the path does not exist or is another directory.
 
         Raises:
-            OSError: that cannot be told.
+            OSError: the path cannot be examined.
         """
         try:
-            # pathlib takes longer than the look.
+            # pathlib takes longer than the system call.
             return os.stat(self.root).st_ino != self.inode  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError):
             return True
 
     def check(self) -> None:
-        """Raises:
-        OSError: ENODEV, if it is lost.
+        """Check that the directory is still the original one.
+
+        Raises:
+            OSError: ENODEV, if the directory is lost.
         """
         if self.is_lost:
-            raise OSError(errno.ENODEV, "it is another directory than at the start", self.root)
+            raise OSError(errno.ENODEV, "the directory was replaced", self.root)

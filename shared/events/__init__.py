@@ -1,4 +1,4 @@
-"""The event contract: events, their parts, topics, and how records are read.
+"""The event contract: events, their data, topics, and the parsing of records.
 
-Imported by everything that publishes or consumes; imports no other package of `shared`.
+Imported by all code that publishes or consumes; imports no other package of `shared`.
 """

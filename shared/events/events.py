@@ -1,9 +1,9 @@
-"""The facts Waybill records, one frozen class each, in a CloudEvents 1.0 envelope.
+"""The events that Waybill records, one frozen class each, in a CloudEvents 1.0 envelope.
 
-An event's `id` follows from what it says (`file_id:run:attempt:type[:seq]`), so that a repeat is
-recognised as one. Writers fill every field; readers ignore fields and types that they do not know.
-Names of people and files, and labels, are in `file.uploaded`, `.requeued`, `.shared`, `.unshared`
-and `.commanded` only.
+An event's `id` is derived from its content (`file_id:run:attempt:type[:seq]`), so that repeats can
+be recognized. Writers fill every field; readers ignore unknown fields and types. Only
+`file.uploaded`, `.requeued`, `.shared`, `.unshared` and `.commanded` contain names of people or
+files, or labels.
 """
 
 from datetime import datetime
@@ -36,7 +36,7 @@ from shared.events.storable import MAX_INT
 
 
 class EventType(StrEnum):
-    """What can happen to a file."""
+    """The types of events."""
 
     UPLOADED = "file.uploaded"
     REQUEUED = "file.requeued"
@@ -57,11 +57,11 @@ class EventType(StrEnum):
 
 
 SCHEMAS = {kind: f"urn:waybill:{kind.value}:1" for kind in EventType}
-"""The `dataschema` of each event: this code writes and reads version 1 of each."""
+"""The `dataschema` of each event type. This code writes and reads version 1 of each."""
 
 
 class Rank(IntEnum):
-    """Where an event stands within one attempt at one run of a file."""
+    """The position of an event within one attempt."""
 
     QUEUED = 0
     PROCESSING = 1
@@ -75,20 +75,20 @@ Ordinal = Annotated[int, Field(ge=1, le=MAX_INT)]
 
 
 class RunData(Fact):
-    """Every event belongs to one run of a file; a manual retry starts the next run."""
+    """Data of an event that belongs to one run of a file. A manual retry starts the next run."""
 
     run: Ordinal = 1
 
 
 class AttemptData(RunData):
-    """An event of the processor belongs to one attempt at a run."""
+    """Data of an event that belongs to one attempt within a run."""
 
     attempt: Ordinal
     max_attempts: Ordinal
 
 
 class UploadedData(RunData, Source):
-    charset: str | None = Field(default=None, description="the encoding of a text, if it is known")
+    charset: str | None = Field(default=None, description="the encoding of a text file, if known")
     name: str
     tenant: str | None = None
     owner: str | None = None
@@ -104,12 +104,12 @@ class RequeuedData(UploadedData):
 class ProcessingData(AttemptData):
     pod: str
     time_limit: float | None = Field(
-        default=None, gt=0, description="seconds that the attempt may take"
+        default=None, gt=0, description="time limit of the attempt in seconds"
     )
 
 
 class ProgressedData(AttemptData):
-    seq: Ordinal = Field(description="counts up within the attempt")
+    seq: Ordinal = Field(description="increases within the attempt")
     phase: str
     progress: Progress
     message: str | None = None
@@ -143,46 +143,48 @@ class CancelRequestedData(RunData):
 
 
 class CommandedData(Fact):
-    """Somebody asked for something to be done with a file."""
+    """A command that a user or API client gave about a file."""
 
-    command_id: str = Field(description="tells two alike apart")
+    command_id: str = Field(description="unique id of the command")
     command: str = Field(description="`cancel`, `retry`, `delete`, `share`, `unshare` or `redrive`")
-    by: str | None = Field(description="who, if anybody is asked who they are")
-    tenant: str | None = Field(description="theirs, not the file's")
-    api_key: str | None = Field(description="the id of the key by which they asked, if it was one")
+    by: str | None = Field(description="the caller; null without authentication")
+    tenant: str | None = Field(description="the caller's tenant, not the file's")
+    api_key: str | None = Field(description="the id of the caller's API key, if one was used")
     reason: str
-    reader: str | None = Field(default=None, description="with whom the file is to be shared")
+    reader: str | None = Field(default=None, description="the user to share the file with")
 
 
 class RetryScheduledData(AttemptData):
-    """Work that waits: `attempt` is the one to come, not before `due_at`."""
+    """A scheduled retry: `attempt` is the next attempt, which starts at `due_at` or later."""
 
     source: Source
     due_at: EventTime
     error: Failure
-    pipeline: str | None = Field(default=None, description="a plugin's, or none: the built-in one")
+    pipeline: str | None = Field(default=None, description="the plugin; null: built-in pipeline")
     returned: Count = Field(
         default=0,
-        description="attempts that were handed back: they have numbers, and cost the file nothing",
+        description="attempts that were returned: they have numbers but do not count against the "
+        "file's attempts",
     )
     postponed: int = Field(
         default=0,
         ge=0,
-        description="of those, the last ones in a row that a full disk or the like has cost",
+        description="consecutive returned attempts, up to now, caused by a lack of resources such "
+        "as a full disk",
     )
     crash: str | None = Field(
         default=None,
-        description="how the worker process died over the last attempt that counted: the name of a "
+        description="how the worker process died in the last attempt that counted: the name of a "
         "signal, or its exit code",
     )
 
 
 class WebhookScheduledData(RunData):
-    """A message to a server that waits: `attempt` is the one to come, not before `due_at`."""
+    """A scheduled delivery: `attempt` is the next attempt, which starts at `due_at` or later."""
 
     attempt: Ordinal
     webhook_id: str
-    event: str = Field(description="type of the event that is told")
+    event: str = Field(description="type of the event to deliver")
     occurred_at: EventTime
     error: Failure | None = None
     due_at: EventTime
@@ -209,13 +211,20 @@ class Event(Fact):
 
     @classmethod
     def of(cls, file_id: str, data: Any, *, source: str, time: datetime | None = None) -> Self:
-        """Record that `data` happened to a file; the id follows from the data."""
+        """Return an event about a file with this data. The event's id is derived from the data.
+
+        Args:
+            file_id: the event's subject.
+            data: an instance of the class of `data`.
+            source: the component that publishes the event, such as `/projector`.
+            time: when it happened; by default now.
+        """
         kind: EventType = cls.model_fields["type"].default
-        told = vars(data)  # A field that is not there costs pydantic's getattr an exception.
-        identity = f"{file_id}:{told.get('run') or 0}:{told.get('attempt') or 0}:{kind.value}"
+        fields = vars(data)  # For a missing field, pydantic's getattr raises an exception.
+        identity = f"{file_id}:{fields.get('run') or 0}:{fields.get('attempt') or 0}:{kind.value}"
         for name in ("seq", "command_id", "webhook_id"):
-            if name in told:
-                identity += f":{told[name]}"
+            if name in fields:
+                identity += f":{fields[name]}"
         return assembled(
             cls,
             {
@@ -232,120 +241,120 @@ class Event(Fact):
         )
 
     def to_json(self) -> bytes:
-        """The event as it stands in Kafka."""
+        """Return the event as the value of a Kafka record."""
         return self.__pydantic_serializer__.to_json(self)
 
 
 class FileUploaded(Event):
-    """A file is stored and waits to be processed."""
+    """A file was uploaded and stored, and waits for processing."""
 
     type: Literal[EventType.UPLOADED] = EventType.UPLOADED
     data: UploadedData
 
 
 class FileRequeued(Event):
-    """A file is to be processed once more, as its next run."""
+    """A file was queued again, as its next run."""
 
     type: Literal[EventType.REQUEUED] = EventType.REQUEUED
     data: RequeuedData
 
 
 class FileProcessing(Event):
-    """A processor has begun an attempt."""
+    """A processor started an attempt."""
 
     type: Literal[EventType.PROCESSING] = EventType.PROCESSING
     data: ProcessingData
 
 
 class FileProgressed(Event):
-    """An attempt has come further."""
+    """An attempt made progress."""
 
     type: Literal[EventType.PROGRESSED] = EventType.PROGRESSED
     data: ProgressedData
 
 
 class FileRetrying(Event):
-    """An attempt failed and another one is scheduled."""
+    """An attempt failed, and another one is scheduled."""
 
     type: Literal[EventType.RETRYING] = EventType.RETRYING
     data: RetryingData
 
 
 class FileCompleted(Event):
-    """The work is done and its results are stored."""
+    """Processing completed, and the results are stored."""
 
     type: Literal[EventType.COMPLETED] = EventType.COMPLETED
     data: CompletedData
 
 
 class FileFailed(Event):
-    """The work was given up."""
+    """Processing failed, and no further attempt follows."""
 
     type: Literal[EventType.FAILED] = EventType.FAILED
     data: FailedData
 
 
 class FileCancelled(Event):
-    """The work was stopped on request."""
+    """Processing was cancelled on request."""
 
     type: Literal[EventType.CANCELLED] = EventType.CANCELLED
     data: CancelledData
 
 
 class FileDeleted(Event):
-    """The file, its results and its personal data are gone."""
+    """The file, its results and its personal data were deleted."""
 
     type: Literal[EventType.DELETED] = EventType.DELETED
     data: DeletedData
 
 
 class FileCancelRequested(Event):
-    """Somebody wants the work on a file to stop."""
+    """A user requested to cancel the processing of a file."""
 
     type: Literal[EventType.CANCEL_REQUESTED] = EventType.CANCEL_REQUESTED
     data: CancelRequestedData
 
 
 class FileShared(Event):
-    """Somebody else of the tenant may read the file."""
+    """The file was shared with another user of the tenant."""
 
     type: Literal[EventType.SHARED] = EventType.SHARED
     data: Reader
 
 
 class FileUnshared(Event):
-    """Somebody may read the file no longer."""
+    """The file is no longer shared with a user."""
 
     type: Literal[EventType.UNSHARED] = EventType.UNSHARED
     data: Reader
 
 
 class FileCommanded(Event):
-    """Somebody asked for something to be done with a file; what came of it, other events tell."""
+    """A user or API client gave a command about a file. Other events record its outcome."""
 
     type: Literal[EventType.COMMANDED] = EventType.COMMANDED
     data: CommandedData
 
 
 class FileRetryScheduled(Event):
-    """An attempt waits in a delay tier until it is due."""
+    """An attempt waits in a retry topic until it is due."""
 
     type: Literal[EventType.RETRY_SCHEDULED] = EventType.RETRY_SCHEDULED
     data: RetryScheduledData
 
 
 class FileWebhookScheduled(Event):
-    """A message to a server waits in a delay tier until it is due."""
+    """A webhook delivery waits in a retry topic until it is due."""
 
     type: Literal[EventType.WEBHOOK_SCHEDULED] = EventType.WEBHOOK_SCHEDULED
     data: WebhookScheduledData
 
 
 class FileDead(Event):
-    """A record could not be read, or was given up; it is kept here with the reason."""
+    """A record was unreadable or its processing failed permanently; it is kept with the reason."""
 
     type: Literal[EventType.DEAD] = EventType.DEAD
-    subject: str = Field(description="the file_id, or the record's key if that is none")
+    subject: str = Field(description="the file_id, or the record's key if it is not one")
     data: DeadData
 
 
@@ -361,10 +370,10 @@ LifecycleEvent = (
     | FileDeleted
     | FileCancelRequested
 )
-"""The events that tell of the work on a file."""
+"""The events about the processing of a file."""
 
 AccessEvent = FileShared | FileUnshared
-"""The events that tell who may read a file, beside its owner."""
+"""The events about the users with whom a file is shared."""
 
 StatusEvent = LifecycleEvent | AccessEvent
 """The events that the projection folds into a file's status."""
@@ -374,8 +383,8 @@ AnyEvent = StatusEvent | FileCommanded | FileRetryScheduled | FileWebhookSchedul
 _OF_STATUS = frozenset(StatusEvent.__args__)
 
 
-def tells_of_status(event: AnyEvent) -> TypeGuard[StatusEvent]:
-    """Whether an event is a `StatusEvent`; `isinstance` would try class by class."""
+def is_status_event(event: AnyEvent) -> TypeGuard[StatusEvent]:
+    """Return True if an event is a `StatusEvent`. `isinstance` would test class after class."""
     return type(event) in _OF_STATUS
 
 

@@ -1,4 +1,4 @@
-"""What the events of a file are made of: frozen values."""
+"""The frozen value classes that event data consists of."""
 
 from enum import StrEnum
 from functools import cache
@@ -13,13 +13,16 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def assembled(model: type[M], fields: dict[str, Any]) -> M:
-    """An instance of a model that has these fields, all of them, in order, and in need of no check.
+    """Return an instance of a model without validation.
 
-    Pydantic's own ways take three to ten times as long, and keep a set for each of the names of its
-    fields.
+    Pydantic's own constructors take three to ten times as long, and store a set of field names per
+    instance.
+
+    Args:
+        fields: all fields of the model, in order, with valid values.
     """
     made = model.__new__(model)
-    set_ = object.__setattr__  # What is frozen has no other way.
+    set_ = object.__setattr__  # Frozen models allow no other way.
     set_(made, "__dict__", fields)
     set_(made, "__pydantic_fields_set__", _names_of(model))
     set_(made, "__pydantic_extra__", None)
@@ -33,30 +36,30 @@ def _names_of(model: type[BaseModel]) -> set[str]:
 
 
 Count = Annotated[int, Field(ge=0, le=MAX_INT)]
-"""A number of something, within what MongoDB stores."""
+"""A count within the integer range of MongoDB."""
 
 Storable = AfterValidator(checked_mapping)
-"""A mapping whose keys and values can be stored; others make an event unreadable, for everybody."""
+"""A mapping whose keys and values can be stored. Other mappings make an event unreadable."""
 
 
 class Fact(BaseModel):
-    """Base of everything that is written into an event: frozen, tolerant of unknown fields.
+    """Base class of event data: frozen, and tolerant of unknown fields.
 
-    What cannot be stored is refused where it is read, so that all readers agree on it.
+    Values that cannot be stored are rejected on parsing, so that all readers agree.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class Progress(Fact):
-    """How far one phase of the work has come, in units that the step chose."""
+    """Progress of one phase of processing, in units that the step chooses."""
 
     done: Count
     total: Count
 
 
 class Extent(Protocol):
-    """How far something has come: of progress in events as in documents."""
+    """The common fields of progress in events and in documents."""
 
     @property
     def done(self) -> int: ...
@@ -68,12 +71,12 @@ class Extent(Protocol):
 E = TypeVar("E", bound=Extent)
 
 
-def furthest(known: E | None, told: E) -> E:
-    """Whichever has come further, so that progress never falls, in whatever order it is told.
+def furthest(known: E | None, reported: E) -> E:
+    """Return the greater progress, so that progress never decreases when reports are reordered.
 
-    Of two that have come as far, the one that counts in smaller parts.
+    If both are equal, the one with the finer unit is returned.
     """
-    return told if known is None or _extent(told) >= _extent(known) else known
+    return reported if known is None or _extent(reported) >= _extent(known) else known
 
 
 def _extent(progress: Extent) -> tuple[float, int, int]:
@@ -82,7 +85,7 @@ def _extent(progress: Extent) -> tuple[float, int, int]:
 
 
 class Failure(Fact):
-    """Why an attempt failed."""
+    """The reason why an attempt failed."""
 
     code: str
     message: str
@@ -90,7 +93,7 @@ class Failure(Fact):
 
 
 class Artifact(Fact):
-    """One stored result of the work, read under `/api/files/{id}/artifacts/{name}`."""
+    """One stored result of processing, served under `/api/files/{id}/artifacts/{name}`."""
 
     name: str
     content_type: str
@@ -98,9 +101,9 @@ class Artifact(Fact):
 
 
 class Result(Fact):
-    """What the work found: counts and the artifacts that hold the rest."""
+    """The results of processing: statistics and artifacts."""
 
-    prefix: str = Field(description="where in the blob store the artifacts are")
+    prefix: str = Field(description="key prefix of the artifacts in the blob store")
     artifacts: tuple[Artifact, ...] = ()
     statistics: Annotated[dict[str, int | float | str | bool | None], Storable] = Field(
         default_factory=dict
@@ -108,35 +111,36 @@ class Result(Fact):
 
 
 class Source(Fact):
-    """The stored file: all that a processor needs to work on it."""
+    """The stored file, with all that a processor needs to process it."""
 
     blob: str = Field(description="key in the blob store")
     content_type: str
     size: Count = Field(description="bytes")
     sha256: str | None = Field(
-        default=None, description="of the content; none if nobody has read all of it yet"
+        default=None,
+        description="SHA-256 of the content; null if the whole content has not been read yet",
     )
 
 
 class Reader(Fact):
-    """Somebody of the file's tenant who is allowed to read it, or no longer."""
+    """A user of the file's tenant with whom the file is shared, or no longer shared."""
 
-    command_id: str = Field(description="of the command that asked for it")
-    reader: str = Field(description="who, as their token names them")
+    command_id: str = Field(description="id of the command that caused the event")
+    reader: str = Field(description="the user, as named by the token's `sub`")
 
     @property
     def key(self) -> str:
-        """What stands for the reader where their name need not be."""
+        """Return a hash of the reader's name; see `reader_key`."""
         return reader_key(self.reader)
 
 
 def reader_key(reader: str) -> str:
-    """What stands for a reader in the keys of records: the same for the same one, of one length."""
+    """Return a hash of fixed length that identifies a reader in record keys without the name."""
     return blake2b(reader.encode(), digest_size=8).hexdigest()
 
 
 class DeadCode(StrEnum):
-    """Why a record was put aside."""
+    """The reason why a record was dead-lettered."""
 
     UNREADABLE = "unreadable"
     UNKNOWN_VERSION = "unknown_version"
@@ -146,21 +150,27 @@ class DeadCode(StrEnum):
 
 
 class DeadData(Fact):
-    """A record that was put aside, and where it stood."""
+    """A dead-lettered record and its position."""
 
     topic: str
     partition: int
     offset: int
     reason: str
-    payload: str = Field(description="the record's value, base64; of `given_up` none, as personal")
+    payload: str = Field(
+        description="the record's value in base64; empty for `given_up`, because it is personal"
+    )
     code: str = Field(
         default=DeadCode.UNREADABLE.value,
-        description="`unreadable`, `unknown_version`, `unstorable` (MongoDB does not take it), "
-        "`unprocessable` (a consumer failed on it again and again) or `given_up`",
+        description="`unreadable`, `unknown_version`, `unstorable` (MongoDB rejects it), "
+        "`unprocessable` (a consumer failed on it repeatedly) or `given_up` (all attempts at "
+        "the file failed)",
     )
     size: int | None = Field(
-        default=None, description="bytes of the record's value; a longer one is cut in `payload`"
+        default=None,
+        description="bytes of the record's value; `payload` is truncated if the value is too long",
     )
-    error_code: str | None = Field(default=None, description="of the last attempt, if given up")
-    run: int | None = Field(default=None, description="that was given up")
-    attempt: int | None = Field(default=None, description="the last one, if given up")
+    error_code: str | None = Field(
+        default=None, description="error code of the last attempt, for `given_up`"
+    )
+    run: int | None = Field(default=None, description="the failed run, for `given_up`")
+    attempt: int | None = Field(default=None, description="the last attempt, for `given_up`")

@@ -1,4 +1,4 @@
-"""Moments as events and documents have them: in UTC, to the millisecond."""
+"""Timestamps of events and documents: in UTC, with millisecond precision."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -10,7 +10,7 @@ from shared.events.storable import checked_moment
 
 
 def utc_now() -> datetime:
-    """The present, in UTC, to the millisecond: the precision that MongoDB keeps."""
+    """Return the current time in UTC with millisecond precision, as stored by MongoDB."""
     return datetime.fromtimestamp(now_ns() // 1_000_000 / 1000, UTC)
 
 
@@ -26,4 +26,4 @@ Timestamp = Annotated[
 
 
 EventTime = Annotated[Timestamp, AfterValidator(checked_moment)]
-"""A moment in an event: to the millisecond, and within what can be stored."""
+"""A timestamp in an event, with millisecond precision and within the range that can be stored."""

@@ -1,4 +1,4 @@
-"""Reading events: what is one of this contract, what is of another version, and what is none."""
+"""Parsing of records: events of this contract, of other versions, and unreadable payloads."""
 
 import json
 from functools import lru_cache
@@ -25,17 +25,18 @@ class UnknownVersionError(UnreadableEventError):
 _ADAPTER: TypeAdapter[AnyEvent] = TypeAdapter(Annotated[AnyEvent, Field(discriminator="type")])
 
 RECENT = 2_000
-"""Payloads whose event is kept, some 3 kB each: more come in no pause of the projector."""
+"""Payloads whose event is cached, about 3 kB each. Fewer records arrive during any pause of the
+projector."""
 
 
 def parse(payload: bytes) -> AnyEvent | None:
-    """Read one record's value.
+    """Parse the value of one record.
 
     Returns:
-        The event, or None for a type that this version does not know: a newer writer's fact.
+        The event, or None if its type is unknown to this version.
 
     Raises:
-        UnknownVersionError: the envelope or the data is of another version.
+        UnknownVersionError: the envelope or the data has another version.
         UnreadableEventError: the payload is not JSON, not an envelope, or incomplete.
     """
     try:
@@ -43,8 +44,8 @@ def parse(payload: bytes) -> AnyEvent | None:
     except MemoryError:
         raise
     except Exception as error:
-        # Not only pydantic's own error: a value nobody thought of must not look like a fault of
-        # the reader, which would stop at this record for ever.
+        # Not only pydantic's own error: an unforeseen value must not look like a bug of the
+        # reader, which would then be stuck at this record.
         envelope = _envelope(payload)
         if "specversion" in envelope:
             _check_version(envelope["specversion"], "1.0")
@@ -60,25 +61,25 @@ def parse(payload: bytes) -> AnyEvent | None:
 
 
 parse_once = lru_cache(maxsize=RECENT)(parse)
-"""Reads as `parse` does, and knows the latest events again: a status pod gets each twice within
-moments, for the projection and for its streams."""
+"""Like `parse`, with a cache: a status pod reads each event twice within moments, for the
+projection and for its streams."""
 
 
 def _check_version(found: object, known: str) -> None:
     if isinstance(found, str) and found != known:
-        raise UnknownVersionError(f"This version reads {known}, not {found[:200]!r}.")
+        raise UnknownVersionError(f"The version is {found[:200]!r}; this reader supports {known}.")
 
 
 def _envelope(payload: bytes) -> dict[str, Any]:
     try:
         envelope = json.loads(payload)
-    except (ValueError, RecursionError):  # It is no JSON, or is nested too deep.
+    except (ValueError, RecursionError):  # Not JSON, or nested too deeply.
         return {}
     return envelope if isinstance(envelope, dict) else {}
 
 
 def _reason(error: Exception) -> str:
-    """What was wrong: which fields, and why, without their values, which may be long."""
+    """Return the invalid fields and the reasons, without the values, which may be long."""
     if not isinstance(error, ValidationError):
         return f"{type(error).__name__}: {error}"
     faults = error.errors(include_url=False, include_input=False, include_context=False)

@@ -1,7 +1,7 @@
-"""Which values can be stored and sent: characters of texts, range of numbers, keys, moments.
+"""Checks of values before they are stored or sent: texts, numbers, keys and timestamps.
 
-MongoDB stores neither integers beyond 64 bits nor keys with a NUL, JSON knows no NaN, and UTF-8 has
-no lone surrogates. Results and requests with such values are refused; texts that only advise
+MongoDB stores neither integers beyond 64 bits nor keys with a NUL, JSON has no NaN, and UTF-8 has
+no lone surrogates. Results and requests with such values are rejected; informational texts
 (messages, phases) are cleaned.
 """
 
@@ -11,17 +11,18 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 MIN_INT, MAX_INT = -(1 << 63), (1 << 63) - 1
-"""The integers that MongoDB stores."""
+"""The range of integers that MongoDB stores."""
 
 FIRST_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_MOMENT = datetime(9000, 1, 1, tzinfo=UTC)
-"""Times outside of these are errors of a writer. Arithmetic near the limits of `datetime` fails."""
+"""The range of valid times; others are errors of the writer. Arithmetic fails near the limits of
+`datetime`."""
 
 DBREF_KEY = "$ref"
-"""A mapping with this key comes back from MongoDB's driver as something else: as a reference."""
+"""MongoDB's driver returns a mapping with this key as a `DBRef`."""
 
 MAX_KEY = 200
-"""Characters of a key of statistics: a name, not a text."""
+"""Maximum characters of a key in statistics."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
@@ -31,18 +32,18 @@ _REPLACEMENT = "\ufffd"
 
 _MEDIA_TYPE = re.compile(r"[!#-'*+\-.0-9A-Z^-z|~]+/[!#-'*+\-.0-9A-Z^-z|~]+[ \t]*(;[ -~]*)?")
 MAX_MEDIA_TYPE = 255
-"""Characters of a media type with its parameters."""
+"""Maximum characters of a media type with its parameters."""
 
 DEFAULT_MEDIA_TYPE = "application/octet-stream"
 
 
 def text_fault(text: str, *, blanks: bool = True) -> str | None:
-    """Say why a text cannot be kept as it is, or return None.
+    """Return why a text cannot be stored unchanged, or None.
 
     Args:
-        blanks: whether tab, newline and carriage return are allowed.
+        blanks: allow tab, newline and carriage return.
     """
-    if text.isascii() and text.isprintable():  # as most are
+    if text.isascii() and text.isprintable():  # Fast path for most texts.
         return None
     if found := _SURROGATE.search(text):
         return f"has a lone surrogate (U+{ord(found[0]):04X}) at character {found.start()}"
@@ -52,7 +53,7 @@ def text_fault(text: str, *, blanks: bool = True) -> str | None:
 
 
 def unstorable_text(text: str) -> str | None:
-    """Say why a text can be neither stored nor sent, or return None."""
+    """Return why a text can be neither stored nor sent, or None."""
     if "\x00" in text:
         return "has a NUL character"
     if not text.isascii() and (found := _SURROGATE.search(text)):
@@ -61,35 +62,35 @@ def unstorable_text(text: str) -> str | None:
 
 
 def clean_text(text: str, limit: int) -> str:
-    """A text that only advises, with U+FFFD in place of what cannot be kept or shown, and cut.
+    """Truncate an informational text and replace characters that cannot be stored by U+FFFD.
 
     Args:
-        limit: characters.
+        limit: maximum characters.
     """
     return _UNFIT.sub(_REPLACEMENT, text[:limit])
 
 
 def number_fault(number: float) -> str | None:
-    """Say why a number cannot be kept, or return None."""
+    """Return why a number cannot be stored, or None."""
     if isinstance(number, float):
-        return None if math.isfinite(number) else f"is {number}, which is no number"
+        return None if math.isfinite(number) else f"is {number}, which is not a finite number"
     if MIN_INT <= number <= MAX_INT:
         return None
-    return "is an integer of more than 64 bits"
+    return "is an integer beyond 64 bits"
 
 
 def key_fault(key: str) -> str | None:
-    """Say why MongoDB, or its driver, takes no such key, or return None."""
+    """Return why MongoDB or its driver rejects a key, or None."""
     if fault := unstorable_text(key):
         return fault
     return "is reserved by MongoDB" if key == DBREF_KEY else None
 
 
 def checked_mapping(mapping: Mapping[str, object]) -> Mapping[str, object]:
-    """Return a flat mapping that can be stored.
+    """Return a flat mapping unchanged if it can be stored.
 
     Raises:
-        ValueError: a key or a value cannot; the message names it.
+        ValueError: a key or a value cannot be stored; the message names it.
     """
     for key, value in mapping.items():
         if fault := key_fault(key):
@@ -100,13 +101,13 @@ def checked_mapping(mapping: Mapping[str, object]) -> Mapping[str, object]:
 
 
 def checked_moment(moment: datetime) -> datetime:
-    """Return the moment in UTC to the millisecond, as MongoDB keeps it.
+    """Return a time in UTC with millisecond precision, as MongoDB stores it.
 
     Raises:
-        ValueError: it lies outside of `FIRST_MOMENT` and `LAST_MOMENT`.
+        ValueError: the time is not between `FIRST_MOMENT` and `LAST_MOMENT`.
     """
     if not FIRST_MOMENT <= moment <= LAST_MOMENT:
-        raise ValueError("the time lies outside of the years 1970 to 9000")
+        raise ValueError("the time is outside the years 1970 to 9000")
     if moment.utcoffset():
         moment = moment.astimezone(UTC)
     beyond = moment.microsecond % 1000
@@ -114,10 +115,10 @@ def checked_moment(moment: datetime) -> datetime:
 
 
 def is_media_type(value: str) -> bool:
-    """Whether a text can be sent as `Content-Type` (RFC 9110): one line of visible ASCII."""
+    """Return True if a text can be sent as `Content-Type` (RFC 9110): one line of visible ASCII."""
     return len(value) <= MAX_MEDIA_TYPE and _MEDIA_TYPE.fullmatch(value) is not None
 
 
 def sendable_media_type(stored: str | None) -> str:
-    """The value of a `Content-Type` header; what was stored and cannot be sent is of no type."""
+    """Return a value for `Content-Type`: the stored one, or a default if it cannot be sent."""
     return stored if stored is not None and is_media_type(stored) else DEFAULT_MEDIA_TYPE

@@ -1,4 +1,4 @@
-"""The one table of topics; nobody types a topic's name anywhere else."""
+"""The table of topics. No other module contains a topic name."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from datetime import timedelta
 from shared.events.events import EventType
 
 PARTITIONS = 12
-"""Of every topic keyed by file_id: equal counts keep a file's events on one reader. 12 divides
-evenly over 1, 2, 3, 4, 6 and 12 pods."""
+"""Partitions of every topic keyed by file_id. Equal counts keep a file's events on one reader. 12
+divides evenly over 1, 2, 3, 4, 6 and 12 pods."""
 
 
 TIMESTAMP_TYPE = "message.timestamp.type"
-"""The setting by which the brokers, and not the pods, tell the time of each record."""
+"""The topic setting that selects broker or producer timestamps."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Topic:
-    """One topic: what it carries, how long it is kept, and who touches it."""
+    """One topic: its events, retention, writers and readers."""
 
     name: str
     purpose: str
@@ -25,17 +25,17 @@ class Topic:
     partitions: int = PARTITIONS
     compact: bool = False
     is_per_reader: bool = False
-    """Whether the latest record of each reader of a file is kept, instead of the file's."""
+    """True if compaction keeps the latest record per reader of a file instead of per file."""
     retention: timedelta | None = None
-    """How long a record is kept; None keeps it for ever."""
+    """How long a record is kept; None for ever."""
     writers: tuple[str, ...]
     readers: tuple[str, ...]
-    """Who writes and reads it today; empty for a topic whose use is agreed and not yet built."""
+    """The components that write and read the topic."""
 
     @property
     def config(self) -> dict[str, str]:
-        """The topic's configuration in Kafka's own words."""
-        # The brokers' time, whatever the clocks of the pods say.
+        """Return the topic's configuration for Kafka."""
+        # Broker timestamps do not depend on the clocks of the pods.
         config = {TIMESTAMP_TYPE: "LogAppendTime"}
         if self.compact:
             return config | {"cleanup.policy": "compact"}
@@ -47,7 +47,7 @@ class Topic:
 
 UPLOADED = Topic(
     name="file.uploaded",
-    purpose="Files to be processed; a tombstone erases a file's personal data.",
+    purpose="Files to process; a tombstone erases a file's personal data.",
     carries=(EventType.UPLOADED, EventType.REQUEUED),
     compact=True,
     writers=("upload", "status"),
@@ -55,7 +55,7 @@ UPLOADED = Topic(
 )
 LIFECYCLE = Topic(
     name="file.lifecycle",
-    purpose="What became of each file: the history.",
+    purpose="The processing history of each file.",
     carries=(
         EventType.PROCESSING,
         EventType.RETRYING,
@@ -69,7 +69,7 @@ LIFECYCLE = Topic(
 )
 PROGRESS = Topic(
     name="file.progress",
-    purpose="How far running work has come.",
+    purpose="Progress of running attempts.",
     carries=(EventType.PROGRESSED,),
     retention=timedelta(hours=1),
     writers=("processor",),
@@ -77,7 +77,8 @@ PROGRESS = Topic(
 )
 CONTROL = Topic(
     name="file.control",
-    purpose="Wishes of users, followed by every processor; a tombstone settles one.",
+    purpose="Cancellation requests, read by every processor; a tombstone removes one once it is "
+    "done.",
     carries=(EventType.CANCEL_REQUESTED,),
     compact=True,
     writers=("status", "upload", "processor"),
@@ -85,7 +86,7 @@ CONTROL = Topic(
 )
 ACCESS = Topic(
     name="file.access",
-    purpose="With whom files are shared; tombstones erase the readers of a deleted one.",
+    purpose="Users with whom files are shared; tombstones erase the readers of a deleted file.",
     carries=(EventType.SHARED, EventType.UNSHARED),
     compact=True,
     is_per_reader=True,
@@ -94,7 +95,7 @@ ACCESS = Topic(
 )
 COMMANDS = Topic(
     name="file.commands",
-    purpose="Who asked for what, before it was done: for whoever has to know it afterwards.",
+    purpose="Audit log of commands, each recorded before it is carried out.",
     carries=(EventType.COMMANDED,),
     partitions=3,
     retention=timedelta(days=365),
@@ -103,8 +104,8 @@ COMMANDS = Topic(
 )
 USAGE = Topic(
     name="upload.usage",
-    purpose="What owners have uploaded lately and have under way, told by each upload pod to the "
-    "others, where owners are limited. No event, and no names: owners stand there as hashes.",
+    purpose="Recent and current uploads per owner, shared among upload pods to enforce per-owner "
+    "limits. Not an event, and without names: owners are hashed.",
     carries=(),
     partitions=1,
     retention=timedelta(days=1),
@@ -113,8 +114,8 @@ USAGE = Topic(
 )
 CLOCK_PROBES = Topic(
     name="service.clock",
-    purpose="Records without content: by their acknowledgement each pod measures how far its clock "
-    "is from that of Kafka's brokers.",
+    purpose="Empty records whose acknowledgements show each pod the offset between its clock and "
+    "the brokers' clock.",
     carries=(),
     partitions=1,
     retention=timedelta(hours=1),
@@ -123,7 +124,8 @@ CLOCK_PROBES = Topic(
 )
 DEAD = Topic(
     name="file.dead",
-    purpose="Records that could not be read or stored, or were given up, with reason and origin.",
+    purpose="Dead letters: unreadable, unstorable or permanently failed records, with reason and "
+    "origin.",
     carries=(EventType.DEAD,),
     partitions=3,
     retention=timedelta(days=30),
@@ -134,7 +136,7 @@ DEAD = Topic(
 
 @dataclass(frozen=True, kw_only=True)
 class RetryTier:
-    """A topic whose records all wait equally long, so that its head is always the next one due."""
+    """A retry topic. All its records wait equally long, so the first one is always due next."""
 
     topic: Topic
     delay: timedelta
@@ -143,7 +145,7 @@ class RetryTier:
 def _tier(label: str, delay: timedelta) -> RetryTier:
     topic = Topic(
         name=f"file.retry.{label}",
-        purpose=f"Attempts, at work or at telling of it, that wait up to {label}.",
+        purpose=f"Processing attempts and webhook deliveries that wait up to {label}.",
         carries=(EventType.RETRY_SCHEDULED, EventType.WEBHOOK_SCHEDULED),
         retention=timedelta(days=7),
         writers=("processor", "status"),
@@ -160,11 +162,11 @@ RETRY_TIERS = (
 )
 
 _BY_DELAY = {EventType.RETRY_SCHEDULED, EventType.WEBHOOK_SCHEDULED}
-"""Events whose topic depends on how long they wait."""
+"""Events whose topic depends on their delay."""
 
 
 def tier_for(wait: timedelta) -> RetryTier:
-    """The shortest delay tier that covers `wait`, or the longest there is."""
+    """Return the shortest retry tier that covers `wait`, or the longest one."""
     return next((tier for tier in RETRY_TIERS if wait <= tier.delay), RETRY_TIERS[-1])
 
 
@@ -182,16 +184,16 @@ TOPICS = (
 )
 
 EVENT_TOPICS = (UPLOADED, LIFECYCLE, PROGRESS, CONTROL, ACCESS)
-"""What the projection is folded from."""
+"""The topics that the projection reads."""
 WORK_TOPICS = (UPLOADED, *(tier.topic for tier in RETRY_TIERS))
-"""What the processor takes its work from."""
+"""The topics from which the processor consumes work."""
 
 
 def topic_of(event: EventType) -> Topic:
-    """The topic that carries an event.
+    """Return the topic that carries an event type.
 
     Raises:
-        KeyError: the event has no fixed topic (that of what is scheduled depends on its delay).
+        KeyError: the topic is not fixed; that of a scheduled event depends on its delay.
     """
     return _TOPIC_OF[event]
 

@@ -1,5 +1,5 @@
-"""The HTTP and WebSocket connections of all services: bounded, strict, and never ambiguous.
+"""HTTP and WebSocket connections of all services, with strict parsing and bounded resources.
 
-`serve` (shared/http/serving.py) and the services' own protocols build on this package. It knows no
-service. The figures are in `limits.py`; docs/limits.md lists them.
+`serve` (shared/http/serving.py) and the services' own protocols build on this package. It does not
+depend on any service. `limits.py` defines the limits; docs/limits.md lists them.
 """

@@ -1,7 +1,8 @@
-"""Answers to clients that send no more: a request that was complete before is answered.
+"""Responses to clients that have shut down their sending side.
 
-Such a client looks like one that has gone. An answer of a known length is sent all the same. One
-without is a stream: it would go on to nobody, and is ended.
+Such a client looks like one that has disconnected. A complete request still gets its response if
+the response has a known length. A response without one is a stream and is ended, because the
+client may be gone.
 """
 
 import asyncio
@@ -11,13 +12,13 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 
 def is_owed_an_answer(cycle: RequestResponseCycle) -> bool:
-    """Return True if a request is complete, and its answer is not and can be."""
+    """Return True if a request is complete and its response is not, but can be."""
     is_over = cycle.disconnected or cycle.response_complete
     return not (cycle.more_body or is_over or is_stream(cycle))
 
 
 def is_stream(cycle: RequestResponseCycle) -> bool:
-    """Return True if an answer without a known length has begun and goes on."""
+    """Return True if a response without a known length has started and is not complete."""
     return bool(cycle.chunked_encoding) and not cycle.response_complete
 
 
@@ -27,8 +28,10 @@ class HalfClosedTransport:
     __slots__ = ("_on_written", "_write", "close", "is_closing")
 
     def __init__(self, transport: asyncio.Transport, on_written: Callable[[], None]) -> None:
-        """Args:
-        on_written: called after each write.
+        """Wrap a transport.
+
+        Args:
+            on_written: called after each write.
         """
         self._write = transport.write
         self._on_written = on_written
@@ -36,6 +39,6 @@ class HalfClosedTransport:
         self.close = transport.close
 
     def write(self, data: bytes) -> None:
-        """Write, then report it."""
+        """Write data, then call `on_written`."""
         self._write(data)
         self._on_written()

@@ -1,8 +1,9 @@
-"""What a request's head says of its body, and which heads can be read in two ways.
+"""Checks of a request's head: the framing of its body, and rejection of ambiguous heads.
 
-Pure. The parser (llhttp, strict) has split the head by then, and has rejected bare line feeds,
-folded lines, control characters and blanks before a colon. Here is the rest of RFC 9110 and 9112
-that two readers of one head could disagree about: two servers in a row must see the same requests.
+No I/O. The parser (llhttp, strict) has already split the head and has rejected bare line feeds,
+folded lines, control characters and blanks before a colon. This module checks the remaining parts
+of RFC 9110 and 9112 that two parsers could interpret differently. A proxy and this server must see
+the same requests.
 """
 
 import re
@@ -30,28 +31,28 @@ SINGLE = frozenset(
         *(b"sec-websocket-key", b"sec-websocket-version"),
     }
 )
-"""Headers that a request may have once: of two, one reader takes the first, another the last."""
+"""Headers that a request may have only once: parsers disagree on which of two to use."""
 
 MAX_DIGITS = 18
-"""Digits of a `Content-Length`: an exabyte."""
+"""Maximum digits of a `Content-Length`: an exabyte."""
 
 _HOST = re.compile(
     rb"(\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(:[0-9]{0,5})?"
 )
 
 _TAB = re.compile(rb"\n(?:content-length|transfer-encoding|host):[^\n]*\t", re.IGNORECASE)
-"""The standard allows a tab around a value. nginx takes it for a part of the value, and the parser
-removes it."""
+"""The standard allows a tab around a value. nginx treats it as a part of the value, while the
+parser removes it."""
 
 
 _ORIGIN = re.compile(rb"\r\norigin:([^\r\n]{0,300})(?=\r\n)", re.IGNORECASE)
 
 
 class Framing(NamedTuple):
-    """Where the body ends."""
+    """How the end of the body is determined."""
 
     length: int = 0
-    """Bytes of a body with a `Content-Length`."""
+    """Bytes of the body, from its `Content-Length`."""
     is_chunked: bool = False
 
     @property
@@ -66,11 +67,11 @@ def read_framing(headers: Headers, *, version: str) -> Framing:
     """Check the headers of a request and return how its body is framed.
 
     Args:
-        headers: names in lower case, and values.
-        version: of the request line, as `1.1`.
+        headers: pairs of name, in lower case, and value.
+        version: HTTP version of the request line, such as `1.1`.
 
     Raises:
-        RefusedError: the head can be read in two ways, or has more headers than `MAX_HEADERS`.
+        RefusedError: the head is ambiguous, or has more headers than `MAX_HEADERS`.
     """
     found: dict[bytes, bytes] = {}
     count = 0
@@ -83,7 +84,7 @@ def read_framing(headers: Headers, *, version: str) -> Framing:
                 )
             found[name] = value
     if count > MAX_HEADERS:
-        raise HeadTooLargeError(f"The request has {count} headers; at most {MAX_HEADERS} fit.")
+        raise HeadTooLargeError(f"The request has {count} headers; the limit is {MAX_HEADERS}.")
     _check_host(found.get(b"host"), version)
     length, coding = found.get(b"content-length"), found.get(b"transfer-encoding")
     if coding is not None:
@@ -98,7 +99,7 @@ def _check_host(host: bytes | None, version: str) -> None:
             raise MalformedRequestError("The request has no Host header; HTTP/1.1 requires one.")
     elif not _is_host(host):
         raise MalformedRequestError(
-            f"The Host {_shown(host)} is not a host name or an address, with a port or without."
+            f"The Host {_shown(host)} is not a host name or address with an optional port."
         )
 
 
@@ -113,7 +114,7 @@ def _check_coding(coding: bytes, version: str, *, has_length: bool) -> None:
             "The request has both Content-Length and Transfer-Encoding; send one of them."
         )
     if version == "1.0":
-        raise MalformedRequestError("Transfer-Encoding does not exist in HTTP/1.0.")
+        raise MalformedRequestError("HTTP/1.0 has no Transfer-Encoding; send a Content-Length.")
     if coding.strip(b" \t").lower() != b"chunked":
         raise MalformedRequestError(
             f"Transfer-Encoding {_shown(coding)} is not supported; send `chunked` or a "
@@ -132,19 +133,21 @@ def check_target(head: bytes, method: bytes, url: bytes, headers: Headers) -> No
     """Check the request line.
 
     Args:
-        head: the whole head, as it came.
+        head: the whole head, as received.
 
     Raises:
-        MalformedRequestError: the target is none that this server has, or can be read in two ways.
+        MalformedRequestError: the target is invalid or ambiguous.
     """
     if not head.startswith(b"%b %b HTTP/" % (method, url)):
         if head.startswith(b"%b %b\r\n" % (method, url)):
-            raise UnsupportedVersionError("The request line names no HTTP version; send HTTP/1.1.")
-        raise MalformedRequestError("Put single spaces between method, target and version.")
+            raise UnsupportedVersionError("The request line has no HTTP version; send HTTP/1.1.")
+        raise MalformedRequestError(
+            "The request line is malformed; separate method, target and version by single spaces."
+        )
     if b"\t" in head and _TAB.search(head):
         raise MalformedRequestError("A header that frames the request contains a tab.")
     if b"#" in url:
-        raise MalformedRequestError("The target of a request has no fragment (`#`).")
+        raise MalformedRequestError("The target contains a fragment (`#`); omit it.")
     if url.startswith(b"/") or (url == b"*" and method == b"OPTIONS"):
         return
     host = next((value for name, value in headers if name == b"host"), b"")
@@ -152,12 +155,12 @@ def check_target(head: bytes, method: bytes, url: bytes, headers: Headers) -> No
     is_absolute = parts.scheme in ("http", "https") and method != b"CONNECT"
     if not is_absolute or parts.netloc.lower() != host.decode("latin-1").strip().lower():
         raise MalformedRequestError(
-            f"The target {_shown(url)} must begin with `/`, or be an address of the Host named."
+            f"The target {_shown(url)} must start with `/` or be a URL of the host in `Host`."
         )
 
 
 def origin_form(url: bytes) -> bytes:
-    """Return a target that names its host as the one that does not (RFC 9112, 3.2)."""
+    """Convert a target in absolute form to origin form (RFC 9112, 3.2)."""
     if url.startswith(b"/") or b"://" not in url:
         return url
     rest = re.split(rb"(?=[/?])", url.partition(b"://")[2], maxsplit=1)[1:]
@@ -166,20 +169,22 @@ def origin_form(url: bytes) -> bytes:
 
 
 def path_of(url: bytes) -> bytes:
-    """Return the path of a target in origin form, as the application is given it."""
+    """Return the decoded path of a target in origin form, as the application receives it."""
     path = url.partition(b"?")[0]
     return unquote_to_bytes(path) if b"%" in path else path
 
 
 def origin_in(head: bytes) -> str | None:
-    """Return the origin that a head names, whole or not; None if it names none or several."""
+    """Return the `Origin` of a complete or partial head; None if it has none or several."""
     found = _ORIGIN.findall(head)
     return found[0].decode("latin-1").strip(" \t") if len(found) == 1 else None
 
 
 def wants_websocket(method: bytes, version: str, headers: Headers) -> bool:
-    """True if a request asks to become a WebSocket (RFC 6455, 4.1). Other upgrades are ignored,
-    as RFC 9110, 7.8 allows: the request is answered over HTTP/1.1."""
+    """Return True if a request asks for an upgrade to a WebSocket (RFC 6455, 4.1).
+
+    Other upgrades are ignored, as RFC 9110, 7.8 allows: the response uses HTTP/1.1.
+    """
     upgrades = [value.lower().strip() for name, value in headers if name == b"upgrade"]
     return method == b"GET" and version == "1.1" and upgrades == [b"websocket"]
 

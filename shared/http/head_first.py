@@ -1,8 +1,8 @@
-"""Endpoints that read a body only for a request whose head is in order.
+"""Routes that read the body only after the head of the request was accepted.
 
-FastAPI reads and parses a body before it resolves an endpoint's dependencies, so anybody could have
-a megabyte of JSON parsed before they are asked who they are. A `HeadFirstRoute` resolves them
-first, without the body: authentication, scopes, origin, parameters and headers.
+FastAPI reads and parses a body before it resolves an endpoint's dependencies, so unauthenticated
+clients could make it parse a megabyte of JSON. A `HeadFirstRoute` first resolves the dependencies
+without the body: authentication, scopes, origin, parameters and headers.
 """
 
 import json
@@ -22,11 +22,11 @@ from shared.http.refusals import NotJsonError
 
 
 class HeadFirstRoute(APIRoute):
-    """A route that refuses by the head what can be refused by the head. With `Expect: 100-continue`
-    the client is then never told to send its body."""
+    """A route that rejects invalid heads before it reads the body. A client that sends
+    `Expect: 100-continue` then never sends the body."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler of a request; used by FastAPI."""
+        """Return the request handler; called by FastAPI."""
         handle = super().get_route_handler()
         if self.body_field is None:
             return handle
@@ -50,10 +50,10 @@ class HeadFirstRoute(APIRoute):
 
 
 def check_json(content_type: str | None) -> None:
-    """Check that a body is declared to be JSON.
+    """Check that the content type of a body is JSON.
 
     Raises:
-        NotJsonError: it is not.
+        NotJsonError: the content type is missing or is not JSON.
     """
     message = Message()
     message["content-type"] = content_type or "text/plain"
@@ -68,12 +68,12 @@ def check_json(content_type: str | None) -> None:
 
 
 def check_texts(body: bytes) -> None:
-    """Check that the texts of a JSON body can be stored: that none has a NUL or a lone surrogate.
+    """Check that the texts of a JSON body can be stored.
 
-    What is no JSON at all is for the parser to refuse.
+    Bodies that are not JSON are left to the parser to reject.
 
     Raises:
-        BadParameterError: one of them does; the message names the member.
+        BadParameterError: a text has a NUL or a lone surrogate; the message names the member.
     """
     if body.isascii() and b"\\u" not in body and b"\x00" not in body:
         return
@@ -85,7 +85,7 @@ def check_texts(body: bytes) -> None:
     while places:
         where, value = places.pop()
         if isinstance(value, str) and (fault := unstorable_text(value)):
-            raise BadParameterError(f"{where}: the text {fault}; leave that out.")
+            raise BadParameterError(f"{where}: the text {fault}; remove it.")
         if isinstance(value, dict):
             if any(map(unstorable_text, value)):
                 raise BadParameterError(f"{where}: a name has a NUL or a lone surrogate.")

@@ -1,8 +1,8 @@
-"""HEAD wherever GET works (RFC 9110, 9.3.2): the same head, without the content.
+"""HEAD for every GET endpoint (RFC 9110, 9.3.2): the same head, without the content.
 
-The framework's routes answer the methods that they name, and GET does not name HEAD. What a route
-answers to HEAD by itself stays; all else is asked as a GET whose content is dropped. An endpoint
-whose GET waits, streams or uses something up asks `is_head` and leaves that out.
+The framework does not route HEAD to GET endpoints. A route's own response to HEAD is kept. Other
+HEAD requests are handled as GET, and the content is dropped. An endpoint whose GET waits, streams
+or consumes something checks `is_head` and skips that.
 """
 
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ METHOD_NOT_ALLOWED = 405
 
 
 def is_head(scope: Mapping[str, Any]) -> bool:
-    """Return whether only the head of an answer is asked for."""
+    """Return True if the client requested only the head of the response."""
     return scope.get("method") == "HEAD" or _IS_HEAD in scope
 
 
 class HeadAsGet:
-    """Middleware that answers HEAD by GET where the application has no answer of its own."""
+    """Middleware that handles HEAD as GET where the application has no route for HEAD."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; as ASGI has it."""
+        """Handle a request (ASGI)."""
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self.app(scope, receive, send)
             return

@@ -1,17 +1,19 @@
-"""The transport of an answer whose request's body is still to come."""
+"""The transport of a response that is sent before the request's body has arrived."""
 
 import asyncio
 from collections.abc import Callable
 
 
 class LingeringTransport:
-    """Writes like the connection's own transport; closing it begins a lingering close."""
+    """Writes like the connection's own transport; closing it starts a lingering close."""
 
     __slots__ = ("close", "is_closing", "write")
 
     def __init__(self, transport: asyncio.Transport, linger: Callable[[], None]) -> None:
-        """Args:
-        linger: called in place of closing.
+        """Wrap a transport.
+
+        Args:
+            linger: called instead of closing the connection.
         """
         self.write = transport.write
         self.is_closing = transport.is_closing

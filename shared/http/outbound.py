@@ -1,7 +1,7 @@
-"""Requests to addresses that users name: they reach the public internet, and nothing of ours.
+"""Requests to URLs that users supply. They reach only public internet addresses (SSRF protection).
 
-Each address is resolved and judged where the connection is opened, so that neither a name that
-means another machine a moment later nor a redirect leads inside.
+Each host is resolved and checked when the connection is opened. Neither DNS rebinding nor a
+redirect can therefore lead to an internal address.
 """
 
 import asyncio
@@ -19,80 +19,84 @@ from shared.errors import ForbiddenAddressError, WaybillError
 from shared.http.public_address import is_public, looks_inside
 
 MAX_CONNECTIONS = 50
-"""Open at once; what is beyond waits."""
+"""Maximum number of open connections; further requests wait."""
 
 MAX_REDIRECTS = 5
 REDIRECTS = {301, 302, 303, 307, 308}
 
 
 class OutboundError(WaybillError):
-    """The other side did not answer as it should."""
+    """The remote server did not respond as expected."""
 
     code = "outbound"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back, as far as its head; the rest is read on demand."""
+    """A response whose body is read on demand."""
 
     url: str
-    """Where it came from in the end."""
+    """The final URL after redirects."""
     status: int
     headers: Mapping[str, str]
-    """By their names in small letters; of several alike the last."""
+    """Headers by lower-case name; of repeated headers, the last one."""
     pieces: AsyncIterator[bytes]
 
     async def read(self) -> bytes:
-        """The next piece of the body; b"" at its end.
+        """Return the next piece of the body; b"" at its end.
 
         Raises:
-            OutboundError: it broke off.
+            OutboundError: the connection broke.
         """
-        with _told():
+        with _translated_errors():
             return await anext(self.pieces, b"")
 
 
 class Outbound:
-    """A client for addresses that users name."""
+    """A client for URLs that users supply."""
 
     def __init__(self, *, private: bool, seconds: float) -> None:
-        """Args:
-        private: allow addresses that are not public, and HTTP without TLS: for trials.
-        seconds: for a whole request.
+        """Create a client.
+
+        Args:
+            private: also allow non-public addresses and HTTP without TLS, for tests.
+            seconds: time limit of a whole request.
         """
         self._private = private
         self._seconds = seconds
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl.create_default_context(),
             max_connections=MAX_CONNECTIONS,
-            network_backend=_Guarded(private=private),
+            network_backend=_PublicOnlyBackend(private=private),
         )
 
     def check(self, url: str) -> None:
-        """Refuse what cannot be an address of somebody else's, as far as it tells by itself.
+        """Check a URL without resolving its host.
 
         Raises:
-            ForbiddenAddressError: it is none.
+            ForbiddenAddressError: the URL is invalid or not public.
         """
         try:
             parts = urlsplit(url)
-            host, port = parts.hostname, parts.port  # A port that is none raises here.
+            host, port = parts.hostname, parts.port  # An invalid port raises here.
         except ValueError as error:
-            raise ForbiddenAddressError(f"{url!r} is no address: {error}.") from error
+            raise ForbiddenAddressError(f"{url!r} is not a URL: {error}.") from error
         schemes = ("https", "http") if self._private else ("https",)
         if parts.scheme not in schemes or not host or port == 0:
-            raise ForbiddenAddressError(f"{url!r} is no address that begins with https://.")
+            raise ForbiddenAddressError(f"{url!r} is not a URL that starts with https://.")
         if parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
-            raise ForbiddenAddressError("An address has no password and ASCII characters only.")
+            raise ForbiddenAddressError(
+                "The URL contains a user name, a blank or non-ASCII characters; remove them."
+            )
         if not self._private and looks_inside(host):
             raise ForbiddenAddressError(f"{host} is not on the public internet.")
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
-        """Send something; returns the status of the answer, whose body is not read.
+        """Send a POST request and return the status of the response; its body is not read.
 
         Raises:
             ForbiddenAddressError: the address is not public.
-            OutboundError: there was no answer.
+            OutboundError: there was no response.
         """
         self.check(url)
         async with self._time(), self._opened("POST", url, headers, body) as answer:
@@ -100,11 +104,13 @@ class Outbound:
 
     @asynccontextmanager
     async def get(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
-        """What an address gives, redirects followed; the time counts until the block is left.
+        """Send a GET request, follow redirects and yield the response.
+
+        The time limit applies until the block is left.
 
         Raises:
-            ForbiddenAddressError: it is not public, or leads to one that is not.
-            OutboundError: there was no answer in time, or it leads from one to another.
+            ForbiddenAddressError: the address or a redirect's target is not public.
+            OutboundError: there was no response in time, or there are too many redirects.
         """
         async with self._time():
             for _ in range(MAX_REDIRECTS + 1):
@@ -115,16 +121,16 @@ class Outbound:
                         yield answer
                         return
                     url = urljoin(url, place)
-            raise OutboundError(f"It redirects more than {MAX_REDIRECTS} times.")
+            raise OutboundError(f"The server redirects more than {MAX_REDIRECTS} times.")
 
     @asynccontextmanager
     async def _opened(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> AsyncIterator[Answer]:
-        # httpcore would leave out the brackets of an IPv6 address.
+        # httpcore would omit the brackets of an IPv6 address.
         sent = [("Host", urlsplit(url).netloc), *headers.items()]
         stream = self._pool.stream(method, url, headers=sent, content=body)
-        with _told():
+        with _translated_errors():
             response = await stream.__aenter__()
         try:
             found = {
@@ -141,7 +147,7 @@ class Outbound:
             async with asyncio.timeout(self._seconds):
                 yield
         except TimeoutError:
-            raise OutboundError(f"No answer within {self._seconds:g} s.") from None
+            raise OutboundError(f"The server did not respond within {self._seconds:g} s.") from None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -149,8 +155,8 @@ class Outbound:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Turn the client's errors into ours."""
+def _translated_errors() -> Iterator[None]:
+    """Raise `OutboundError` in place of the client library's errors."""
     try:
         yield
     except TimeoutError:
@@ -159,7 +165,7 @@ def _told() -> Iterator[None]:
         raise OutboundError(f"{type(error).__name__}: {error}"[:200]) from error
 
 
-class _Guarded(httpcore.AnyIOBackend):
+class _PublicOnlyBackend(httpcore.AnyIOBackend):
     """Opens connections to public addresses only."""
 
     def __init__(self, *, private: bool) -> None:

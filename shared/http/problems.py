@@ -1,4 +1,4 @@
-"""Errors over HTTP: problem documents after RFC 9457, rendered in this one place."""
+"""Rendering of errors as problem documents (RFC 9457)."""
 
 import logging
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 PROBLEM_JSON = "application/problem+json"
 
 CLIENT_CLOSED_REQUEST = 499
-"""For logs only: nobody is left to read it. The number is the one that nginx made common."""
+"""Status for logs only, because the client is gone. nginx introduced the number."""
 
 
 class Problem(BaseModel):
-    """A problem document; `code` is stable, clients may branch on it."""
+    """A problem document. `code` is stable, and clients may branch on it."""
 
     type: str = Field(examples=["urn:waybill:problem:too_large"])
     title: str = Field(examples=["The file is larger than this service accepts."])
@@ -32,7 +32,7 @@ class Problem(BaseModel):
 
 
 def problem_response(error: WaybillError, *, instance: str) -> JSONResponse:
-    """The answer to a request that ended in `error`."""
+    """Return the response for an error."""
     problem = Problem(
         type=f"urn:waybill:problem:{error.code}",
         title=error.title,
@@ -53,29 +53,29 @@ def problem_response(error: WaybillError, *, instance: str) -> JSONResponse:
 
 
 def answer_error(request: Request, error: WaybillError) -> JSONResponse:
-    """The answer to a request that ended in `error`, which the log tells if it is ours."""
+    """Return the response for an error, and log errors of the server (status 500 and above)."""
     if error.status >= 500:
         log.error("%s %s: %s (%r)", request.method, request.url.path, error, error.__cause__)
     return problem_response(error, instance=request.url.path)
 
 
 def answer_nobody(request: Request) -> Response:
-    """What ends a request whose client has gone."""
-    log.info("%s %s: the client went away", request.method, request.url.path)
+    """Return the response for a request whose client has disconnected."""
+    log.info("%s %s: the client disconnected", request.method, request.url.path)
     return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
 def answer_bug(request: Request, error: Exception) -> JSONResponse:
-    """The answer to a request that ended in an error that nobody foresaw, which the log tells."""
+    """Log an unexpected error with its traceback, and return the response for it."""
     log.error("%s %s", request.method, request.url.path, exc_info=error)
     return problem_response(
-        WaybillError("Something went wrong in Waybill; its log tells what.", public=True),
+        WaybillError("An unexpected error occurred; see the service's log.", public=True),
         instance=request.url.path,
     )
 
 
 def install(app: FastAPI) -> None:
-    """Have `app` answer every error with a problem document."""
+    """Register handlers that answer every error of `app` with a problem document."""
 
     @app.exception_handler(WaybillError)
     async def on_waybill_error(request: Request, error: WaybillError) -> JSONResponse:
@@ -115,7 +115,7 @@ def install(app: FastAPI) -> None:
 
 
 def _with_head(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers of a refusal, where `Allow` names HEAD beside GET; see `HeadAsGet`."""
+    """Return the headers of an error response, with HEAD added to `Allow`; see `HeadAsGet`."""
     return {
         name: "GET, HEAD".join(value.split("GET"))
         if name.lower() == "allow" and "HEAD" not in value
@@ -130,4 +130,4 @@ ERROR_RESPONSES: dict[int | str, dict[str, object]] = {
         "content": {PROBLEM_JSON: {"schema": Problem.model_json_schema()}},
     }
 }
-"""For FastAPI's `responses=`: every endpoint may answer with a problem document."""
+"""Value for FastAPI's `responses=`: every endpoint may answer with a problem document."""

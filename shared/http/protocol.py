@@ -1,10 +1,10 @@
-"""HTTP/1.1 on a connection, bounded in size and time, with one reading of where each request ends.
+"""HTTP/1.1 connections with limits on size and time, and unambiguous request boundaries.
 
-The parser sees heads only. Where a body ends is decided here, by its `Content-Length` or its
-chunks, so that no upgrade, leniency or trailer of the parser can move it. A connection has one
-request at a time: what a client sends ahead waits until the answer before it is complete. An answer
-that comes before the end of its request's body is marked `Connection: close`; the rest is read and
-discarded for a while (a lingering close), or the client would lose the answer in a reset.
+The parser sees heads only. This module determines the end of a body from its `Content-Length` or
+its chunks; no upgrade, leniency or trailer of the parser can move it. A connection handles one
+request at a time: pipelined data waits until the previous response is complete. A response that is
+sent before the request's body has ended gets `Connection: close`. The rest of the body is read and
+discarded for a while (lingering close), because a reset could destroy the response.
 """
 
 import asyncio
@@ -45,65 +45,64 @@ from shared.telemetry import HTTP_REFUSED
 log = logging.getLogger(__name__)
 
 _HEAD, _LENGTH, _CHUNKS, _ANSWER, _OVER, _WEBSOCKET = range(6)
-"""What the next bytes belong to: a head, a body, a request that waits for the answer before it,
-nobody, or another protocol."""
+"""Use of the next bytes: a head, a body, a request that waits for the previous response, discarded
+data, or another protocol."""
 
 
 class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
-    """HTTP/1.1 for strangers."""
+    """HTTP/1.1 for untrusted clients."""
 
     websocket_paths: frozenset[bytes] = frozenset()
-    """Where a WebSocket may begin. Elsewhere a request for an upgrade is answered over HTTP."""
+    """Paths of WebSocket endpoints. Elsewhere, requests for an upgrade are answered over HTTP."""
 
     _state = _HEAD
     _timer: asyncio.TimerHandle | None = None
     _partial: bytearray
-    """The beginning of a head whose end has not come."""
+    """The start of a head whose end has not arrived."""
     _held = b""
-    """What was sent ahead of an answer."""
+    """Bytes that the client sent before the previous response was complete."""
     _left = 0
-    """Bytes of the body that are still to come, or that are discarded at most."""
+    """Bytes of the body that have not arrived, or that may still be discarded."""
     _received = 0
-    """Bytes of the body that came."""
+    """Bytes of the body that have arrived."""
     _chunks: ChunkedBody | None = None
     _framing: Framing = BODILESS
     _head = b""
-    """The head that is being parsed, or is refused."""
+    """The head that is being parsed or rejected."""
     _is_begun = False
-    """Whether the application has it."""
+    """True once the application handles the request."""
     _refusal: RefusedError | None = None
     _is_websocket = False
     _is_half_closed = False
-    """Whether the client sends no more."""
+    """True once the client has shut down its sending side."""
     _keeps_alive = True
 
     def is_streamed(self) -> bool:
-        """Return whether the application bounds the size and the time of this request's body
-        itself. Called when its head is complete."""
+        """Return True if the application limits this request's body; called after the head."""
         return False
 
     def connection_made(self, transport: Any) -> None:
-        """Called when the connection is open: wait for the first head."""
+        """Start the timer for the first head."""
         super().connection_made(transport)
         self._partial, self._reader = bytearray(), SlowReaderWatch()
         self._set_timer(limits.HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called when the connection has ended."""
+        """Release the resources of the connection."""
         self._clear_timer()
         self._reader.end()
         self._partial, self._held = bytearray(), b""
         super().connection_lost(exc)
-        # What would keep us alive until the garbage collector looks, which it does seldom.
+        # These form cycles, and the garbage collector runs rarely.
         self.cycle = self._refusal = self._chunks = None  # type: ignore[assignment]
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Called when the client sends no more; True if it waits for an answer, which it gets."""
+        """Handle a half-close by the client; return True to keep the connection for a response."""
         self._is_half_closed = True
         return self._answers_half_closed()
 
     def _answers_half_closed(self) -> bool:
-        """Prepare the rest of an answer to a client that sends no more; False if there is none."""
+        """Prepare the pending response to a half-closed client; return False if there is none."""
         if self.cycle is None or not is_owed_an_answer(self.cycle):
             return False
         self.cycle.transport = cast("Any", HalfClosedTransport(self.transport, self._end_stream))
@@ -116,7 +115,7 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """Called when bytes have come."""
+        """Process received bytes; answer invalid requests with an error."""
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         try:
@@ -126,7 +125,7 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
             self._refuse(error)
 
     def _read(self, data: bytes) -> bytes:
-        """Read as far as one thing goes; returns the rest."""
+        """Process the bytes that belong to the current state, and return the rest."""
         if self._state == _HEAD:
             return self._read_head(data)
         if self._state == _LENGTH:
@@ -151,27 +150,27 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
             return self._read_partial_head(data)
         if end > limits.MAX_HEAD:
             self._head = data[: end + 2]
-            raise HeadTooLargeError(f"The head has more than {limits.MAX_HEAD} bytes.")
+            raise HeadTooLargeError(f"The head is larger than {limits.MAX_HEAD} bytes.")
         if self._timer is not None:
             self._clear_timer()
         self._parse(data[: end + 4], ahead=len(data) - end - 4)
         return data[end + 4 :]
 
     def _read_partial_head(self, data: bytes) -> bytes:
-        """Read what is not a whole head, or begins with empty lines; no byte is read twice."""
+        """Process an incomplete head or leading empty lines, without scanning any byte twice."""
         partial, begun = self._partial, len(self._partial)
         partial += data
         if partial.count(b"\n", begun) != partial.count(b"\r\n", max(0, begun - 1)):
-            raise MalformedRequestError("A line of the head ends without a carriage return.")
+            raise MalformedRequestError("A line of the head does not end with CR LF.")
         if partial[0] in b"\r\n":
             blank = len(partial) - len(partial.lstrip(b"\r\n"))
             if blank > limits.MAX_BLANK:
-                raise MalformedRequestError("The request begins with too many empty lines.")
+                raise MalformedRequestError("The request starts with too many empty lines.")
             del partial[: blank - (blank == len(partial) and partial.endswith(b"\r"))]
             begun = 0
         end = partial.find(b"\r\n\r\n", max(0, begun - 3))
         if end > limits.MAX_HEAD or (end < 0 and len(partial) > limits.MAX_HEAD):
-            raise HeadTooLargeError(f"The head has more than {limits.MAX_HEAD} bytes.")
+            raise HeadTooLargeError(f"The head is larger than {limits.MAX_HEAD} bytes.")
         if end < 0:
             if self._timer is None:
                 self._set_timer(limits.HEAD_SECONDS)
@@ -182,22 +181,22 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
         return bytes(partial[end + 4 :])
 
     def _parse(self, head: bytes, *, ahead: int) -> None:
-        """Parse a head, after which so many bytes came; the application begins if it is good."""
+        """Parse a head, which `ahead` bytes follow, and start the application if it is valid."""
         parser = self.parser or httptools.HttpRequestParser(self)
         self._refusal, self._head, self._is_begun = None, head, False
         self.parser = parser
         try:
             parser.feed_data(head)
         except httptools.HttpParserUpgrade:
-            self.parser = cast("Any", None)  # It takes no other head any more.
+            self.parser = cast("Any", None)  # It cannot parse another head.
         except httptools.HttpParserError as error:
             raise self._refusal or MalformedRequestError(
-                f"The head cannot be read: {error}."
+                f"The head is malformed: {error}."
             ) from error
         if self._refusal is not None:
             raise self._refusal
         if not self._is_begun:
-            raise MalformedRequestError("The head cannot be read.")
+            raise MalformedRequestError("The head is malformed.")
         self._head = b""
         if self._is_websocket:
             self._state = _WEBSOCKET
@@ -209,7 +208,7 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
             self._end_body()
 
     def on_headers_complete(self) -> None:
-        """Called by the parser: check what it does not, then have the application begin."""
+        """Check what the parser does not check, then start the application."""
         version, method = self.parser.get_http_version(), self.parser.get_method()
         try:
             check_target(self._head, method, self.url, self.headers)
@@ -236,24 +235,24 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
         if path_of(self.url) not in self.websocket_paths:
             return False
         if self._framing.has_body:
-            raise MalformedRequestError("A request to open a WebSocket has no body.")
+            raise MalformedRequestError("A WebSocket handshake must not have a body.")
         return True
 
     def _should_upgrade(self) -> bool:
         return self._is_websocket
 
     def on_body(self, body: bytes) -> None:
-        """Called by the parser, which sees no bodies."""
+        """Do nothing: the parser sees no bodies."""
 
     def on_message_complete(self) -> None:
-        """Called by the parser, which knows of heads only."""
+        """Do nothing: the parser sees heads only."""
 
     def _begin_body(self, ahead: int) -> None:
-        """Read a body. Until its end is here, an answer must close the connection."""
+        """Start reading a body. Until it is complete, a response must close the connection."""
         cycle = self.cycle
         self._keeps_alive = cycle.keep_alive
         self._received, self._left = 0, self._framing.length
-        if 0 < self._left <= ahead:  # It is all here, as that of a small upload.
+        if 0 < self._left <= ahead:  # It is complete, as for small uploads.
             self._state = _LENGTH
             return
         cycle.keep_alive = False
@@ -293,7 +292,7 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
         cycle.message_event.set()
 
     def _end_body(self) -> None:
-        """The request is complete; the next one waits for its answer."""
+        """Complete the request. The next one waits for its response."""
         cycle = self.cycle
         if self._timer is not None:
             self._clear_timer()
@@ -312,11 +311,11 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
         self._held += data
         self.flow.pause_reading()
         if len(self._held) > limits.MAX_HELD:
-            log.info("a client sent %d bytes ahead of an answer", len(self._held))
+            log.info("a client pipelined %d bytes and was disconnected", len(self._held))
             self.transport.abort()
 
     def on_response_complete(self) -> None:
-        """Called when a request is answered: go on with the next one."""
+        """Start with the next request after a response."""
         super().on_response_complete()
         if self.transport.is_closing():
             self._reader.begin(self.transport)
@@ -329,12 +328,12 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
                 self.transport.close()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Called when no other request came for a while."""
+        """Close an idle connection."""
         super().timeout_keep_alive_handler()
         self._reader.begin(self.transport)
 
     def shutdown(self) -> None:
-        """Called when the server ends: answer what has begun, then close."""
+        """Finish the current request, then close; called when the server shuts down."""
         self._keeps_alive = False
         if self._state == _OVER and self.cycle is not None and self.cycle.response_complete:
             self.transport.close()
@@ -342,7 +341,7 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
             super().shutdown()
 
     def linger(self) -> None:
-        """Close the connection after an answer that came before the end of its request."""
+        """Start a lingering close, after a response that was sent before the request's end."""
         self._state, self._left = _OVER, limits.LINGER_BYTES
         if self.transport.is_closing():
             return
@@ -352,9 +351,9 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
             self.transport.write_eof()
 
     def _refuse(self, error: RefusedError) -> None:
-        """Answer what is no request that an application can have, and close."""
+        """Answer a request that the application cannot receive, and close the connection."""
         HTTP_REFUSED.labels(code=error.code).inc()
-        log.info("a request from %s was refused: %s", self.client, error)
+        log.info("a request from %s was rejected: %s", self.client, error)
         cycle, is_started = self.cycle, False
         if self._state != _HEAD:
             is_started, cycle.disconnected = cycle.response_started, True
@@ -374,7 +373,7 @@ class BoundedHttpProtocol(SlowReaderMixin, HttpToolsProtocol):
         self.linger()
 
     def _origin(self) -> str | None:
-        """Return the origin of the page that sent the present request, if its head names one."""
+        """Return the `Origin` of the current request, if it has one."""
         if self._state == _HEAD:
             return origin_in(self._head or bytes(self._partial))
         found = (value for name, value in self.headers if name == b"origin")

@@ -1,8 +1,8 @@
-"""Which addresses are on the public internet: everything that no registry sets aside.
+"""Classification of addresses as public or not.
 
-After the IANA special-purpose registries for IPv4 and IPv6 (RFC 6890 and its updates), read
-strictly: an address that only leads to another one (NAT64, 6to4, Teredo, ISATAP, mapped) counts
-as not public, whatever it leads to, and so do addresses that clouds use for their metadata.
+Addresses in the IANA special-purpose registries for IPv4 and IPv6 (RFC 6890 and its updates) are
+not public. Neither are addresses that embed another address (NAT64, 6to4, Teredo, ISATAP, mapped),
+whatever they embed, nor the metadata addresses of cloud providers.
 """
 
 import re
@@ -34,8 +34,8 @@ _SPECIAL_V4 = [
 ]
 
 _UNICAST_V6 = ip_network("2000::/3")
-"""All that is handed out of IPv6. Mapped, compatible, NAT64 (`64:ff9b::/96`, `64:ff9b:1::/48`),
-discard-only, segment routing, unique local, site-local and link-local addresses are outside."""
+"""The allocated IPv6 unicast space. Mapped, compatible, NAT64 (`64:ff9b::/96`, `64:ff9b:1::/48`),
+discard-only, segment routing, unique local, site-local and link-local addresses are outside it."""
 
 _SPECIAL_V6 = [
     ip_network(network)
@@ -49,14 +49,14 @@ _SPECIAL_V6 = [
 ]
 
 _ISATAP = (0x00005EFE, 0x02005EFE)
-"""Bits 64 to 96 of an address that leads to an IPv4 address (RFC 5214)."""
+"""Bits 64 to 96 of an ISATAP address, which embeds an IPv4 address (RFC 5214)."""
 
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _DOTTED_QUAD = re.compile(r"(?:(?:0|[1-9][0-9]{0,2})\.){3}(?:0|[1-9][0-9]{0,2})")
 
 
 def is_public(text: str) -> bool:
-    """Return whether an address, as a resolver returns it, is on the public internet."""
+    """Return True if an address, as returned by a resolver, is on the public internet."""
     try:
         address = ip_address(text)
     except ValueError:
@@ -74,10 +74,10 @@ def _is_public_v6(address: IPv6Address) -> bool:
 
 
 def looks_inside(host: str) -> bool:
-    """Return whether a host cannot be somebody else's by its spelling alone.
+    """Return True if a host is not public, judging by its spelling alone.
 
-    An IPv4 address in any spelling but four decimal numbers is one: `0x7f.1`, `2130706433` and
-    `0177.0.0.1` are the loopback to a resolver.
+    IPv4 addresses must be four decimal numbers: resolvers treat `0x7f.1`, `2130706433` and
+    `0177.0.0.1` as loopback addresses.
     """
     bare = host.rstrip(".").lower()
     if ":" in bare:

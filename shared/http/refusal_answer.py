@@ -1,4 +1,4 @@
-"""The answer to what is no request that an application can have."""
+"""The response to a request that the HTTP parser rejects."""
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -10,12 +10,12 @@ from shared.http.problems import problem_response
 def refusal_answer(
     error: RefusedError, *, path: bytes, origin: str | None, cors: CorsPolicy | None
 ) -> bytes:
-    """Return a problem document as an answer after which the connection closes.
+    """Return a raw response with a problem document and `Connection: close`.
 
     Args:
-        path: of the request, if its target could be read.
-        origin: of the page that asked, if the head names one.
-        cors: which pages may read the answer; None for those of the service alone.
+        path: path of the request, or empty if the target could not be parsed.
+        origin: the request's `Origin`, if it has one.
+        cors: policy that allows other origins to read the response; None for the own origin only.
     """
     response = problem_response(error, instance=path.decode("ascii", errors="replace"))
     if cors is not None:

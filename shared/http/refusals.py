@@ -1,4 +1,4 @@
-"""Why a connection is refused before an application has seen its request.
+"""Errors that reject a request before it reaches the application.
 
 RefusedError
 ├── MalformedRequestError           400
@@ -8,8 +8,7 @@ RefusedError
 ├── NotJsonError                    415
 └── RequestTimeoutError             408
 
-Except for `NotJsonError`, the connection is then closed: where the next request begins is not
-known.
+All except `NotJsonError` close the connection, because the start of the next request is unknown.
 """
 
 from shared.errors import RefusedError
@@ -17,13 +16,13 @@ from shared.http import limits
 
 
 class MalformedRequestError(RefusedError):
-    """The request does not follow HTTP/1.1, or can be read in two ways."""
+    """The request violates HTTP/1.1 or is ambiguous."""
 
     code = "malformed_request"
 
 
 class UnsupportedVersionError(RefusedError):
-    """This service speaks HTTP/1.1 and HTTP/1.0."""
+    """This service supports HTTP/1.1 and HTTP/1.0 only."""
 
     code = "unsupported_http_version"
 
@@ -43,7 +42,7 @@ class BodyTooLargeError(RefusedError):
 
 
 class NotJsonError(RefusedError):
-    """This endpoint reads JSON."""
+    """This endpoint requires a JSON body."""
 
     code = "not_json"
     status = 415
@@ -57,12 +56,12 @@ class RequestTimeoutError(RefusedError):
 
 
 def too_large(size: int) -> BodyTooLargeError:
-    """Return the refusal of a body with so many bytes or more."""
+    """Return the error for a body of at least `size` bytes."""
     return BodyTooLargeError(
-        f"The body has {size} bytes or more; this endpoint accepts {limits.MAX_BODY}."
+        f"The body has {size} bytes or more; the limit of this endpoint is {limits.MAX_BODY}."
     )
 
 
 def too_late(part: str, seconds: float) -> RequestTimeoutError:
-    """Return the refusal of a part of a request that took longer than so many seconds."""
+    """Return the error for a part of a request that was not complete within its time limit."""
     return RequestTimeoutError(f"The {part} was not complete after {seconds:g} seconds.")

@@ -1,4 +1,4 @@
-"""Running an ASGI application as a service process that ends cleanly on SIGTERM and SIGINT."""
+"""Run an ASGI application as a service process that shuts down cleanly on SIGTERM and SIGINT."""
 
 import gc
 import socket
@@ -16,26 +16,26 @@ from shared.http.websocket import BoundedWebSocketProtocol
 from shared.settings import Settings
 
 CLOSING_TIME = 2
-"""Seconds of the grace that are kept for the lifespan to close its connections, after open requests
-have been waited for."""
+"""Seconds of the grace period reserved for the lifespan to close its connections, after open
+requests have finished."""
 
 BACKLOG = 2048
-"""Connections that wait to be accepted: a crowd may come at once."""
+"""Connections that may wait to be accepted. Many clients may connect at once."""
 
 GARBAGE_AFTER = 200_000
-"""Objects made, and not freed by themselves, before the collector looks for cycles: at most some 30
-MB. What a service makes by the thousand has no cycles. At Python's 700 the looking was a third of
-the time of folding events; at 50,000, and a batch of events is so many, still a tenth."""
+"""Live objects created before the garbage collector runs: at most about 30 MB. Objects that a
+service creates in large numbers have no cycles. At Python's default of 700, collection took a third
+of the time of folding events; at 50,000, the size of a batch of events, still a tenth."""
 
 
-def collect_seldom() -> None:
-    """Have the garbage collector look seldom, and not at what has been imported."""
+def collect_rarely() -> None:
+    """Run the garbage collector rarely, and exclude everything that was imported."""
     gc.freeze()
     gc.set_threshold(GARBAGE_AFTER, *gc.get_threshold()[1:])
 
 
 class _Server(uvicorn.Server):
-    """Tells the application of the signal before uvicorn begins to wait for open connections."""
+    """Calls the application's signal callback before uvicorn waits for open connections."""
 
     def __init__(self, config: uvicorn.Config, on_signal: Callable[[], None]) -> None:
         super().__init__(config)
@@ -47,15 +47,15 @@ class _Server(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on an IPv4 or IPv6 address, or on the first one of a name.
+    """Return a socket that listens on an IPv4 or IPv6 address, or on the first address of a name.
 
-    `::` is all addresses of both kinds, where the system can do that.
+    `::` listens on all IPv4 and IPv6 addresses, where the system supports that.
 
     Raises:
-        OSError: the host is not of this machine, or the port is taken.
+        OSError: the host is not an address of this machine, or the port is in use.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    # Of a name with both kinds the older one, where clients look for it.
+    # For a name with both kinds of addresses, clients expect IPv4.
     family, _, _, _, address = min(found, key=lambda each: each[0] is not socket.AF_INET)
     return socket.create_server(
         address,
@@ -74,17 +74,17 @@ def serve(
     http: type[BoundedHttpProtocol] = BoundedHttpProtocol,
     ws: type[BoundedWebSocketProtocol] = BoundedWebSocketProtocol,
 ) -> None:
-    """Serve `app` until SIGTERM or SIGINT, then end within `shutdown_grace` seconds.
+    """Serve `app` until SIGTERM or SIGINT, then shut down within `shutdown_grace` seconds.
 
     Args:
-        on_signal: called from the signal handler, before open connections are waited for: a
-            stream that lasts for ever must be told to end, or uvicorn would wait for it.
-        http, ws: what speaks HTTP and WebSocket, if the service needs more of it than ASGI gives.
+        on_signal: called from the signal handler, before uvicorn waits for open connections. It
+            must end endless streams, or uvicorn would wait for them.
+        http, ws: protocol classes, for services that need more than ASGI offers.
 
     Raises:
-        SystemExit: the address cannot be listened on; the message says which.
+        SystemExit: the service cannot listen on the address; the message names it.
     """
-    collect_seldom()
+    collect_rarely()
     config = uvicorn.Config(
         ShutdownAnswers(app),
         log_config=None,
@@ -102,7 +102,7 @@ def serve(
     except OSError as error:
         place = f"{in_url(settings.host)}:{settings.port}"
         raise SystemExit(
-            f"Nobody can listen on {place} (WAYBILL_HOST, WAYBILL_PORT): {error}."
+            f"Cannot listen on {place} (WAYBILL_HOST, WAYBILL_PORT): {error}."
         ) from error
     with listener:
         _Server(config, on_signal).run(sockets=[listener])

@@ -1,4 +1,4 @@
-"""Ending connections whose clients do not read what they are sent."""
+"""Close connections whose clients do not read."""
 
 import asyncio
 import fcntl
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class SlowReaderWatch:
-    """Aborts a connection whose client has read nothing for `STALL_SECONDS`, open or closing."""
+    """Aborts an open or closing connection whose client has read nothing for `STALL_SECONDS`."""
 
     __slots__ = ("_timer",)
 
@@ -21,7 +21,7 @@ class SlowReaderWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, transport: asyncio.Transport) -> None:
-        """Watch a client that has something to read, until `end`."""
+        """Watch a client that has unread data, until `end` is called."""
         self.end()
         if transport.get_write_buffer_size():
             loop = asyncio.get_running_loop()
@@ -30,7 +30,7 @@ class SlowReaderWatch:
             )
 
     def end(self) -> None:
-        """Watch no longer: it has read enough, or is gone."""
+        """Stop watching: the client has caught up or disconnected."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -47,33 +47,33 @@ class SlowReaderWatch:
 
 
 class SlowReaderMixin(asyncio.Protocol):
-    """A protocol that has its client watched while more is written than the client reads."""
+    """A protocol that watches its client while the write buffer is full."""
 
     transport: asyncio.Transport
     _reader: SlowReaderWatch
 
     def pause_writing(self) -> None:
-        """Called when the client reads more slowly than it is sent: watch that it does read."""
+        """Start watching, because the client reads more slowly than data is written."""
         super().pause_writing()
         self._reader.begin(self.transport)
 
     def resume_writing(self) -> None:
-        """Called when the client has caught up. A closing connection stays watched."""
+        """Stop watching, because the client has caught up, unless the connection is closing."""
         super().resume_writing()
         if not self.transport.is_closing():
             self._reader.end()
 
 
 def _unread(transport: asyncio.Transport) -> int:
-    """Return the bytes that the client has not received: ours, and those in the kernel's queue.
+    """Return the bytes that the client has not received, including the kernel's send queue.
 
-    The kernel takes megabytes and asks for more once a third of them is gone. A client that reads
-    a slow line leaves our own bytes alone for minutes meanwhile.
+    The kernel buffers megabytes and requests more only after a third was sent. Over a slow
+    connection, the transport's own buffer can therefore stay unchanged for minutes.
     """
     unread = transport.get_write_buffer_size()
     connection = transport.get_extra_info("socket")
     try:
         queued = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
-    except (AttributeError, OSError):  # It is closed, or no socket of the kernel's.
+    except (AttributeError, OSError):  # Closed, or not a kernel socket.
         return unread
     return unread + int(struct.unpack("i", queued)[0])

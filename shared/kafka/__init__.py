@@ -1,4 +1,4 @@
-"""Kafka clients: connect, publish, consume, read topics, dead letters.
+"""Kafka clients: connections, publishing, consuming, topics and dead letters.
 
-The only package of `shared` that knows aiokafka.
+The only package of `shared` that uses aiokafka.
 """

@@ -1,11 +1,11 @@
-"""The topics as files: `waybill topics export DIR` and `waybill topics import DIR`, for backups.
+"""Backups of the topics: `waybill topics export DIR` and `waybill topics import DIR`.
 
-One file for each partition, gzipped, a record a line:
-`{"offset": 7, "time": 1764060000123, "key": "…", "value": "…", "headers": {"content-type": "…"}}`,
-`time` in milliseconds; `value64` in place of `value` holds, in base64, what is no UTF-8. The names
-are those of the table of topics, so that an archive fits any installation. `archive.json` tells how
-many records there are, and how far the processors were: they go on there after an import, and work
-once more only on files that were finished out of order.
+An archive has one gzipped file per partition, with one record per line:
+`{"offset": 7, "time": 1764060000123, "key": "…", "value": "…", "headers": {"content-type": "…"}}`.
+`time` is in milliseconds. `value64` replaces `value` if the value is not UTF-8, and holds it in
+base64. Topic names have no prefix, so an archive can be imported into any installation.
+`archive.json` holds the number of records and the committed offsets of the processors. After an
+import, the processors resume there and repeat only files that were finished out of order.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from shared.events.topics import TOPICS
 from shared.kafka.connection import admin_client, kafka_options
 from shared.kafka.log import open_log, read_range
 from shared.kafka.messaging import PROCESSOR_GROUP, create_topics, group_name
-from shared.kafka.topic_times import APPENDED, GIVEN, use_times
+from shared.kafka.topic_times import BROKER_TIME, PRODUCER_TIME, set_timestamp_type
 from shared.settings import Settings
 from shared.writing import write_file
 
@@ -36,14 +36,14 @@ FORMAT = 1
 MANIFEST = "archive.json"
 
 SETTLING = 0.2
-"""Seconds between two looks whether Kafka has taken over new settings."""
+"""Seconds between two checks whether Kafka has applied new settings."""
 
 AT_ONCE = 500
-"""Records on their way to Kafka."""
+"""Maximum records in flight to Kafka."""
 
 
 class ArchiveError(WaybillError):
-    """The archive, or what it is to be imported into, is not as it should be."""
+    """The archive or the target of the import is invalid."""
 
 
 class Record(NamedTuple):
@@ -56,7 +56,7 @@ class Record(NamedTuple):
     headers: dict[str, str]
 
     def line(self) -> str:
-        """As it stands in the file."""
+        """Return the record as a line of the file."""
         document: dict[str, Any] = {"offset": self.offset, "time": self.time, "key": self.key}
         try:
             document["value"] = None if self.value is None else self.value.decode()
@@ -66,7 +66,7 @@ class Record(NamedTuple):
 
     @classmethod
     def of(cls, line: str) -> "Record":
-        """The record of a line."""
+        """Parse a line of the file."""
         document = json.loads(line)
         text = document.get("value")
         value = None if text is None else text.encode()
@@ -78,24 +78,25 @@ class Record(NamedTuple):
 
 
 async def export_topics(settings: Settings, folder: Path) -> int:
-    """Write all topics, up to their present ends, into a folder.
+    """Write all topics, up to their current ends, to a folder.
 
-    Of the groups only the processors' place is kept: all others read from the beginning.
+    Of the consumer groups, only the processors' offsets are stored. All others read from the
+    beginning.
 
     Returns:
-        How many records that are.
+        The number of records.
 
     Raises:
-        ArchiveError: the folder holds an archive already.
+        ArchiveError: the folder already contains an archive.
         KafkaError: Kafka cannot be reached.
-        KafkaUnavailableError: it does not answer any more.
+        KafkaUnavailableError: Kafka has stopped responding.
     """
     if (folder / MANIFEST).exists():
-        raise ArchiveError(f"{folder} holds an archive already; name another folder.")
+        raise ArchiveError(f"{folder} already contains an archive; choose another folder.")
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     counts: dict[str, int] = {}
     async with open_log(settings, TOPICS, client_id="archive") as (consumer, partitions):
-        # First of all: what is finished later is worked on again, and not left out.
+        # Read first: files that finish later are then processed again instead of being lost.
         committed = await _committed(settings, partitions)
         begins = await consumer.beginning_offsets(partitions)
         ends = await consumer.end_offsets(partitions)
@@ -129,14 +130,14 @@ async def _export(
 
 
 async def import_topics(settings: Settings, folder: Path) -> int:
-    """Put the records of an archive into the topics, which must be empty.
+    """Publish the records of an archive to the topics, which must be empty.
 
     Returns:
-        How many records that are.
+        The number of records.
 
     Raises:
         ArchiveError: there is no archive, or a topic is not empty.
-        UnavailableError: Kafka does not answer.
+        UnavailableError: Kafka is unavailable.
     """
     manifest = _manifest(folder)
     await create_topics(settings)
@@ -146,11 +147,11 @@ async def import_topics(settings: Settings, folder: Path) -> int:
     filled = sorted({each.topic for each in partitions if ends[each] > begins[each]})
     if filled:
         raise ArchiveError(
-            f"There are records in {', '.join(filled)} already; import into an empty Kafka, or "
-            "under another WAYBILL_TOPIC_PREFIX."
+            f"{', '.join(filled)} already contain records; import into an empty Kafka or use "
+            "another WAYBILL_TOPIC_PREFIX."
         )
-    # The records keep their times, which the brokers would else replace by the present.
-    await _use_times(settings, GIVEN)
+    # Otherwise the brokers would replace the records' times by the current time.
+    await _set_timestamp_type(settings, PRODUCER_TIME)
     producer = AIOKafkaProducer(**kafka_options(settings), acks="all", enable_idempotence=True)
     finished: dict[TopicPartition, int] = {}
     try:
@@ -162,15 +163,15 @@ async def import_topics(settings: Settings, folder: Path) -> int:
             finished[partition] = await _import(producer, partition, records, committed)
     finally:
         await producer.stop()
-        await _use_times(settings, APPENDED)
+        await _set_timestamp_type(settings, BROKER_TIME)
     await _commit(settings, {each: count for each, count in finished.items() if count})
     return sum(manifest["records"].values())
 
 
-async def _use_times(settings: Settings, kind: str) -> None:
-    """Set whose times the records of all topics have, and wait until that holds."""
+async def _set_timestamp_type(settings: Settings, kind: str) -> None:
+    """Set the timestamp type of all topics, and wait until Kafka has applied it."""
     async with admin_client(settings) as admin:
-        while await use_times(admin, settings, kind):  # noqa: ASYNC110 - Kafka has no event for it
+        while await set_timestamp_type(admin, settings, kind):  # noqa: ASYNC110 - Kafka has no event for it
             await asyncio.sleep(SETTLING)
 
 
@@ -180,7 +181,7 @@ async def _import(
     records: Iterator[Record],
     committed: int,
 ) -> int:
-    """Import one partition; returns how many of its records were finished."""
+    """Import one partition and return the number of records below the committed offset."""
     finished = 0
     acknowledgements: list[asyncio.Future[Any]] = []
     for record in records:
@@ -232,19 +233,19 @@ def _manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
     except FileNotFoundError:
-        raise ArchiveError(f"There is no archive in {folder}: {MANIFEST} is missing.") from None
+        raise ArchiveError(f"{folder} contains no archive: {MANIFEST} is missing.") from None
     if manifest["format"] != FORMAT:
         raise ArchiveError(
-            f"The archive is of format {manifest['format']}; this version reads {FORMAT}."
+            f"The archive has format {manifest['format']}; this version reads format {FORMAT}."
         )
     return manifest
 
 
 def _records(path: Path, count: int) -> Iterator[Record]:
-    """The records of one file.
+    """Yield the records of one file.
 
     Raises:
-        ArchiveError: there are not as many of them.
+        ArchiveError: the file is damaged or does not have `count` records.
     """
     found = 0
     try:
@@ -253,7 +254,7 @@ def _records(path: Path, count: int) -> Iterator[Record]:
                 yield Record.of(line)
                 found += 1
     except (OSError, EOFError, ValueError, KeyError) as error:
-        raise ArchiveError(f"{path} cannot be read after {found} records: {error!r}") from error
+        raise ArchiveError(f"{path} is damaged after {found} records: {error!r}") from error
     if found != count:
         raise ArchiveError(f"{path} has {found} records and should have {count}.")
 
@@ -267,17 +268,19 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def main() -> None:
-    """The commands `python -m shared.kafka.archive export DIR` and `import DIR`."""
-    parser = argparse.ArgumentParser(prog="waybill topics", description="The topics as files.")
+    """Run `python -m shared.kafka.archive` with `export DIR` or `import DIR`."""
+    parser = argparse.ArgumentParser(
+        prog="waybill topics", description="Export the topics to files, or import them."
+    )
     parser.add_argument("command", choices=("export", "import"))
     parser.add_argument("folder", type=Path, metavar="DIR")
-    asked = parser.parse_args()
-    act = export_topics if asked.command == "export" else import_topics
+    arguments = parser.parse_args()
+    act = export_topics if arguments.command == "export" else import_topics
     try:
-        count = asyncio.run(act(Settings(), asked.folder))
+        count = asyncio.run(act(Settings(), arguments.folder))
     except (WaybillError, KafkaError, OSError) as error:
-        sys.exit(f"{asked.command} failed: {error}")
-    sys.stdout.write(f"{asked.command}ed {count} records\n")
+        sys.exit(f"{arguments.command} failed: {error}")
+    sys.stdout.write(f"{arguments.command}ed {count} records\n")
 
 
 if __name__ == "__main__":

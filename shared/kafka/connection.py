@@ -1,4 +1,4 @@
-"""How every client of Kafka connects: to which servers, over TLS or not, and as whom."""
+"""Connection options of all Kafka clients (servers, TLS, credentials), and fixes for aiokafka."""
 
 import asyncio
 import logging
@@ -31,33 +31,33 @@ _SASL = {
 }
 
 KAFKA_RETRY_DELAY = 0.5
-"""Seconds between two tries to reach a Kafka that is away, or still starting."""
+"""Seconds between two connection attempts while Kafka is unavailable or still starting."""
 
 KAFKA_OUTAGES = (KafkaError, OSError, TimeoutError)
-"""What aiokafka raises where Kafka does not answer."""
+"""Errors that aiokafka raises if Kafka is unavailable."""
 
 
-def _patient(ask: Callable[..., Awaitable[bool]]) -> Callable[..., Awaitable[bool]]:
-    """Have aiokafka pause where Kafka did not answer.
+def _with_delay(update: Callable[..., Awaitable[bool]]) -> Callable[..., Awaitable[bool]]:
+    """Make aiokafka wait after a failed metadata update.
 
-    A producer that looks for a leader asks again at once otherwise, thousands of times a second,
-    and logs each time.
+    Without the delay, a producer that looks for a leader retries thousands of times per second and
+    logs each attempt.
     """
 
-    async def ask_patiently(*arguments: Any) -> bool:
-        answered = await ask(*arguments)
-        if not answered:
+    async def update_or_wait(*arguments: Any) -> bool:
+        succeeded = await update(*arguments)
+        if not succeeded:
             await asyncio.sleep(KAFKA_RETRY_DELAY)
-        return answered
+        return succeeded
 
-    return ask_patiently
+    return update_or_wait
 
 
 def _on_uvloop(send: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """Have aiokafka know uvloop's word for a connection that is closed.
+    """Make aiokafka recognize uvloop's error for a closed connection.
 
-    It goes on after an OSError, which asyncio's loop raises. After uvloop's RuntimeError a consumer
-    is no member of its group any more, and says nothing of it.
+    aiokafka recovers from the OSError that asyncio's loop raises. After uvloop's RuntimeError, a
+    consumer silently stops being a member of its group.
     """
 
     def send_or_break(connection: AIOKafkaConnection, *arguments: Any, **options: Any) -> Any:
@@ -71,9 +71,10 @@ def _on_uvloop(send: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[A
 
 
 def _without_cycle(keep: Callable[..., bool]) -> Callable[..., bool]:
-    """Have aiokafka free at once what it fetched and drops, since its partition is paused or lost.
+    """Make aiokafka free fetched records immediately if it drops them.
 
-    Up to a mebibyte each, these hold themselves, and the garbage collector looks seldom here.
+    It drops them if their partition is paused or lost. Each result holds up to 1 MiB in a reference
+    cycle, and the garbage collector runs rarely here.
     """
 
     def keep_or_free(result: FetchResult, partition: TopicPartition) -> bool:
@@ -86,15 +87,15 @@ def _without_cycle(keep: Callable[..., bool]) -> Callable[..., bool]:
     return keep_or_free
 
 
-# The clients that FastStream makes for itself are out of reach, so it is done to all.
-AIOKafkaClient._metadata_update = _patient(AIOKafkaClient._metadata_update)  # noqa: SLF001
+# FastStream creates its own clients, so the classes are patched for all clients.
+AIOKafkaClient._metadata_update = _with_delay(AIOKafkaClient._metadata_update)  # noqa: SLF001
 AIOKafkaConnection.send = _on_uvloop(AIOKafkaConnection.send)
 FetchResult.check_assignment = _without_cycle(FetchResult.check_assignment)
 AIOKafkaConnection._send_sasl_token = _on_uvloop(AIOKafkaConnection._send_sasl_token)  # noqa: SLF001
 
 
 def security_of(settings: Settings) -> BaseSecurity | None:
-    """What proves who is who, for FastStream; None where nothing does.
+    """Return the TLS and SASL options for FastStream; None without both.
 
     Raises:
         OSError: a file with a certificate or a key cannot be read.
@@ -118,7 +119,7 @@ def _context(settings: Settings) -> ssl.SSLContext:
 
 
 def kafka_options(settings: Settings) -> dict[str, Any]:
-    """The same for a client of aiokafka, with the servers.
+    """Return the connection options for an aiokafka client: servers, TLS and SASL.
 
     Raises:
         OSError: a file with a certificate or a key cannot be read.
@@ -131,15 +132,15 @@ def kafka_options(settings: Settings) -> dict[str, Any]:
 
 @asynccontextmanager
 async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A connected admin client.
+    """Connect an admin client for the block.
 
     Raises:
         KafkaError: Kafka cannot be reached.
-        KafkaUnavailableError: it does not answer.
+        KafkaUnavailableError: Kafka does not respond.
     """
     admin = AIOKafkaAdminClient(**kafka_options(settings))
     try:
-        async with kafka_answers("the connection of an admin client"):
+        async with kafka_answers("connecting an admin client"):
             await admin.start()
         yield admin
     finally:
@@ -147,30 +148,30 @@ async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]
 
 
 async def close_consumer(consumer: AIOKafkaConsumer) -> None:
-    """Leave the group and close the connections, within seconds also if Kafka is frozen."""
+    """Leave the group and close the connections, within seconds even if Kafka is frozen."""
     if not await close_client(consumer.stop()):
-        # It was cut off while it waited for an answer: what is open goes without one.
+        # Leaving the group timed out: close the connections without it.
         await close_client(consumer._client.close())  # noqa: SLF001
 
 
 async def close_client(closing: Awaitable[None]) -> bool:
-    """Close a client; False if that failed, which is logged and of no consequence."""
+    """Close a client. A failure is harmless: it is logged, and False is returned."""
     try:
         async with asyncio.timeout(deadlines.CLOSES_WITHIN):
             await closing
     except Exception as error:
-        log.info("a connection to Kafka was not closed in order: %r", error)
+        log.info("a connection to Kafka was not closed cleanly: %r", error)
         return False
     return True
 
 
 SILENT_FOR = 30.0
-"""Seconds without an answer to a fetch, of which Kafka answers two a second also if it has nothing,
-after which a consumer is made anew."""
+"""Seconds without a fetch response after which a consumer is recreated. Kafka sends two responses
+per second even if it has no records."""
 
 
 class Answers:
-    """Tells whether Kafka answers the fetches of a consumer: `getmany` alone does not say so."""
+    """Monitors whether Kafka responds to a consumer's fetches, which `getmany` does not report."""
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         self._consumer = consumer
@@ -178,25 +179,26 @@ class Answers:
         self._came_at = time.monotonic()
 
     def came(self) -> bool:
-        """Whether one has come since the last call. Without partitions there is none to come."""
+        """Return True if a response has arrived since the last call, or none is expected because
+        the consumer has no partitions."""
         assigned = self._consumer.assignment()
         times = [self._consumer.last_poll_timestamp(each) or 0 for each in assigned]
         last, self._last = self._last, max(times, default=0)
         return not assigned or self._last != last
 
     def check(self, *, brought: bool) -> bool:
-        """Whether the consumer works.
+        """Return True if Kafka responds to the consumer.
 
         Args:
-            brought: whether it brought something, or had nothing to ask for.
+            brought: True if the consumer has returned records or had nothing to fetch.
 
         Raises:
-            KafkaUnavailableError: Kafka has not answered for `SILENT_FOR` seconds.
+            KafkaUnavailableError: Kafka has not responded for `SILENT_FOR` seconds.
         """
         now = time.monotonic()
         if self.came() or brought:
             self._came_at = now
             return True
         if now - self._came_at > SILENT_FOR:
-            raise KafkaUnavailableError(f"Kafka answered no fetch for {SILENT_FOR:g} s")
+            raise KafkaUnavailableError(f"Kafka did not respond to a fetch for {SILENT_FOR:g} s")
         return False

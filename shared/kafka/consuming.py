@@ -1,13 +1,13 @@
-"""How every consumer of Kafka treats an error: it retries, or dead-letters a record; never skips.
+"""Error handling of all Kafka consumers. They retry or dead-letter a record, and never skip one.
 
-the error                        what is done
+error                            handling
 ─────────────────────────────    ─────────────────────────────────────────────────────────────
-Kafka, MongoDB or the blob       a warning; retried until they answer
-store does not answer
-anything else                    logged with topic, partition, offset, file and traceback, and
-                                 counted; retried with backoff
-the same record fails `TRIES`    dead-lettered as `unprocessable`, where a consumer handles
-times in a row                   single records (`RecordHandler`); the next record follows
+Kafka, MongoDB or the blob       logged as a warning; retried until the dependency is available
+store is unavailable
+any other error                  logged with topic, partition, offset, file and traceback, and
+                                 counted; retried with exponential backoff
+the same record fails `TRIES`    dead-lettered as `unprocessable` by consumers that handle single
+times in a row                   records (`RecordHandler`); the next record follows
 """
 
 import asyncio
@@ -26,29 +26,29 @@ from shared.telemetry import CONSUMER_ERRORS, DEAD_LETTERS
 log = logging.getLogger(__name__)
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
-"""Seconds before another try; doubled each time."""
+"""Seconds before a retry: the first delay, doubled each time, and its maximum."""
 
 WAIT_DELAY = 1.0
-"""Seconds between two tries while a part that is needed does not answer."""
+"""Seconds between two attempts while a dependency is unavailable."""
 
 TRIES = 5
-"""Failures of one record in a row before it is dead-lettered: some 8 seconds, in which what only
-looked like the record's fault is over."""
+"""Consecutive failures of one record before it is dead-lettered. They take about 8 seconds, in
+which errors that the record did not cause should have passed."""
 
 UNAVAILABLE = (UnavailableError, *KAFKA_OUTAGES)
-"""Errors of the parts around a consumer, and of no record."""
+"""Errors that a dependency causes, never a record."""
 
 T = TypeVar("T")
 
 
 def place_of(record: KafkaRecord) -> str:
-    """Where a record stands and of which file it is, for the log."""
+    """Return the position and the key of a record, for the log."""
     key = (record.key or b"").decode(errors="replace")[:200]
     return f"{record.topic}:{record.partition}@{record.offset} of {key!r}"
 
 
 def places_of(records: Sequence[KafkaRecord]) -> str:
-    """Where the records of a batch stand: of each partition the first and the last offset."""
+    """Return the first and the last offset per partition of a batch, for the log."""
     ranges: dict[tuple[str, int], tuple[int, int]] = {}
     for record in records:
         where = record.topic, record.partition
@@ -61,15 +61,15 @@ def places_of(records: Sequence[KafkaRecord]) -> str:
 
 
 def note_error(consumer: str, error: BaseException, where: str) -> None:
-    """Log an error that nobody foresaw, with its traceback and where it happened, and count it."""
+    """Log an unexpected error with its traceback and the records concerned, and count it."""
     CONSUMER_ERRORS.labels(consumer=consumer).inc()
     log.error("%s failed on %s: %r", consumer, where, error, exc_info=error)
 
 
 def raise_if_cancelled() -> None:
-    """Raise what is handled now if somebody has cancelled this task.
+    """Re-raise the current exception if this task was cancelled.
 
-    Libraries also raise `CancelledError` where something of their own was cancelled.
+    Libraries also raise `CancelledError` if one of their own tasks was cancelled.
     """
     task = asyncio.current_task()
     if task is None or task.cancelling():
@@ -79,18 +79,18 @@ def raise_if_cancelled() -> None:
 async def until_done(
     act: Callable[[], Awaitable[T]], *, consumer: str, where: Callable[[], str]
 ) -> T:
-    """Do something until it succeeds: for what must not be skipped and has no guilty record.
+    """Repeat an action until it succeeds, for work that cannot be skipped or dead-lettered.
 
     Args:
-        consumer: its name in logs and metrics.
-        where: says which records it is about, for the log.
+        consumer: name of the consumer in logs and metrics.
+        where: returns a description of the records concerned, for the log.
     """
     delay = FIRST_DELAY
     while True:
         try:
             return await act()
         except UNAVAILABLE as error:
-            log.warning("%s waits: %s", consumer, error or repr(error))
+            log.warning("%s is waiting: %s", consumer, error or repr(error))
             await asyncio.sleep(WAIT_DELAY)
         except (Exception, asyncio.CancelledError) as error:
             raise_if_cancelled()
@@ -100,25 +100,27 @@ async def until_done(
 
 
 class LetterWriter(Protocol):
-    """Whatever takes the records that are put aside."""
+    """Stores dead letters."""
 
     async def write(self, record: KafkaRecord, reason: str, code: DeadCode) -> None:
-        """Put a record aside; returns once it is safe."""
+        """Store a dead letter for a record; return once it is durable."""
 
 
 class DeadLetterWriter:
-    """Puts records aside into `file.dead`, for as long as it takes."""
+    """Publishes dead letters to `file.dead` and retries until Kafka has accepted them."""
 
     def __init__(self, publisher: Publisher | None, *, source: str) -> None:
-        """Args:
-        publisher: None where nothing is published: a replay logs what the live projector put aside.
-        source: who puts aside, as events name it: `/projector`.
+        """Create a writer.
+
+        Args:
+            publisher: None to log only, as in a replay: the live projector publishes the letters.
+            source: the component, as named in events, such as `/projector`.
         """
         self._publisher = publisher
         self._source = source
 
     async def write(self, record: KafkaRecord, reason: str, code: DeadCode) -> None:
-        """Put a record aside; returns once Kafka has the letter."""
+        """Publish a dead letter for a record; return once Kafka has acknowledged it."""
         log.warning("%s record %s: %.500s", code.value, place_of(record), ascii(reason))
         DEAD_LETTERS.labels(code=code.value).inc()
         publisher = self._publisher
@@ -129,14 +131,14 @@ class DeadLetterWriter:
         async def publish() -> None:
             try:
                 await publisher.publish(letter)
-            except EventTooLargeError:  # Kafka is configured to take less than usual.
+            except EventTooLargeError:  # Kafka's limit is configured lower than usual.
                 await publisher.publish(without_payload(letter))
 
         await until_done(publish, consumer=self._source, where=lambda: place_of(record))
 
 
 class RecordHandler:
-    """Has single records handled; one that fails again and again is dead-lettered."""
+    """Handles single records, and dead-letters a record that fails repeatedly."""
 
     def __init__(self, consumer: str, letters: DeadLetterWriter, *, tries: int = TRIES) -> None:
         self._consumer = consumer
@@ -144,7 +146,7 @@ class RecordHandler:
         self._tries = tries
 
     async def handle(self, record: KafkaRecord, act: Callable[[], Awaitable[None]]) -> None:
-        """Return once `act` has succeeded, or the record is dead-lettered."""
+        """Return once `act` has succeeded or the record is dead-lettered."""
         delay = FIRST_DELAY
         failures = 0
         while True:
@@ -152,7 +154,7 @@ class RecordHandler:
                 await act()
                 return
             except UNAVAILABLE as error:
-                log.warning("%s waits: %s", self._consumer, error or repr(error))
+                log.warning("%s is waiting: %s", self._consumer, error or repr(error))
                 await asyncio.sleep(WAIT_DELAY)
             except (Exception, asyncio.CancelledError) as error:
                 raise_if_cancelled()

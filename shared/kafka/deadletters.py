@@ -1,4 +1,4 @@
-"""Dead letters: records that cannot be read, kept with where they stood and why."""
+"""Dead letters: records that cannot be processed, kept with their position and the reason."""
 
 from base64 import b64encode
 
@@ -8,14 +8,15 @@ from shared.events.storable import clean_text
 from shared.kafka.messaging import KafkaRecord
 
 MAX_KEY = 200
-"""Characters of a dead letter's subject: a file's id has 36, and a foreign key may have many."""
+"""Maximum characters of a dead letter's subject. A file id has 36; a foreign key may have more."""
 
 MAX_REASON = 2000
-"""Characters of a dead letter's reason: enough to see what was wrong, small beside the payload."""
+"""Maximum characters of a dead letter's reason: enough for a diagnosis, small next to the
+payload."""
 
 MAX_PAYLOAD = 700_000
-"""Bytes of a dead letter's payload. In base64 that is 933 kB, and Kafka takes 1 MB: the letter of a
-larger record would be refused for ever, and its record would hold up all that follow."""
+"""Maximum bytes of a dead letter's payload: 933 kB in base64, while Kafka accepts 1 MB. Kafka would
+reject a larger dead letter forever, and its record would block all that follow."""
 
 NO_KEY = "unknown"
 """The subject of a dead letter whose record had no key."""
@@ -24,7 +25,7 @@ NO_KEY = "unknown"
 def dead_letter(
     record: KafkaRecord, reason: str, *, source: str, code: DeadCode = DeadCode.UNREADABLE
 ) -> FileDead:
-    """The event that keeps a record which cannot be read, with where it stood and why."""
+    """Return the dead letter of a record, with its position and the reason."""
     key = clean_text((record.key or b"").decode(errors="replace"), MAX_KEY) or NO_KEY
     value = record.value or b""
     data = DeadData(
@@ -40,5 +41,5 @@ def dead_letter(
 
 
 def without_payload(letter: FileDead) -> FileDead:
-    """The same letter where Kafka takes no record as large as the one that is put aside."""
+    """Return the dead letter without its payload, for brokers with a lower size limit."""
     return letter.model_copy(update={"data": letter.data.model_copy(update={"payload": ""})})

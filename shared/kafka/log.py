@@ -1,4 +1,4 @@
-"""Reading topics without a consumer group: every partition, from any offset, nothing committed."""
+"""Reading topics without a consumer group: any partition, from any offset, without commits."""
 
 import asyncio
 import time
@@ -17,30 +17,31 @@ from shared.kafka.messaging import topic_names
 from shared.settings import Settings
 
 POLL_TIMEOUT_MS = 500
-"""How long one poll waits; what is there comes at once."""
+"""Milliseconds that a poll waits for records. Available records are returned immediately."""
 
 NEWEST_WITHIN = 5.0
-"""Seconds to read the last record of each partition; what came by then is enough."""
+"""Seconds to read the last record of each partition. Later records are ignored."""
 
 PATIENCE = 30.0
-"""Seconds without a record that must be there, after which Kafka counts as gone."""
+"""Seconds to wait for a record or topic that must exist, before Kafka counts as unavailable."""
 
 
 @asynccontextmanager
 async def open_log(
     settings: Settings, topics: Iterable[Topic], *, client_id: str, wait_ms: int = 500
 ) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
-    """A consumer of all partitions of some topics, which commits nothing.
+    """Open a consumer of all partitions of some topics, which commits nothing.
 
     Args:
-        wait_ms: how long Kafka keeps a fetch for which it has nothing; none can overtake it.
+        wait_ms: milliseconds for which Kafka holds a fetch without records. A later fetch cannot
+            overtake it.
 
     Raises:
-        KafkaError: Kafka does not answer.
-        KafkaUnavailableError: it does not know all of these topics.
+        KafkaError: Kafka cannot be reached.
+        KafkaUnavailableError: Kafka does not respond, or a topic does not exist.
     """
-    # Assigned by hand: a consumer that subscribes would take what its first metadata knows, and
-    # that lacks topics which were created a moment ago.
+    # Assigned manually: a subscribing consumer would rely on its first metadata, which may lack
+    # topics that were just created.
     partitions = await _partitions_of(settings, topic_names(settings, topics))
     async with open_partitions(
         settings, partitions, client_id=client_id, wait_ms=wait_ms
@@ -49,11 +50,11 @@ async def open_log(
 
 
 async def _partitions_of(settings: Settings, names: list[str]) -> list[TopicPartition]:
-    """All partitions of topics; of one that was just created a broker may not have heard yet."""
+    """Return all partitions of topics, and wait for topics that were just created."""
     deadline = time.monotonic() + PATIENCE
     async with admin_client(settings) as admin:
         while True:
-            async with kafka_answers("the partitions of topics"):
+            async with kafka_answers("describing topics"):
                 described = await admin.describe_topics(names)
             missing = [topic["topic"] for topic in described if not topic["partitions"]]
             if not missing:
@@ -64,7 +65,8 @@ async def _partitions_of(settings: Settings, names: list[str]) -> list[TopicPart
                 ]
             if time.monotonic() > deadline:
                 raise KafkaUnavailableError(
-                    f"Kafka knows no topics {', '.join(missing)}; `waybill topics apply` makes them"
+                    f"Kafka has no topics {', '.join(missing)}; create them with "
+                    "`waybill topics apply`"
                 )
             await asyncio.sleep(KAFKA_RETRY_DELAY)
 
@@ -77,11 +79,11 @@ async def open_partitions(
     client_id: str,
     wait_ms: int,
 ) -> AsyncIterator[AIOKafkaConsumer]:
-    """The same of partitions that are known to be there.
+    """Open a consumer of partitions that are known to exist; see `open_log`.
 
     Raises:
         KafkaError: Kafka cannot be reached.
-        KafkaUnavailableError: it does not answer.
+        KafkaUnavailableError: Kafka does not respond.
     """
     consumer = AIOKafkaConsumer(
         **kafka_options(settings),
@@ -90,10 +92,10 @@ async def open_partitions(
         fetch_max_wait_ms=wait_ms,
     )
     try:
-        async with kafka_answers("the connection of a consumer"):
+        async with kafka_answers("connecting a consumer"):
             await consumer.start()
         consumer.assign(partitions)
-        # aiokafka cannot stop a consumer whose own task has not had its first turn.
+        # aiokafka cannot stop a consumer whose own task has not started yet.
         await asyncio.sleep(0)
         yield consumer
     finally:
@@ -103,8 +105,8 @@ async def open_partitions(
 async def beginning_offsets(
     consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, int]:
-    """The first offset that is kept of each partition; raises as `seek_to` does."""
-    async with kafka_answers("where partitions begin"):
+    """Return the first retained offset of each partition; raises like `seek_to`."""
+    async with kafka_answers("reading the first offsets"):
         found: dict[TopicPartition, int] = await consumer.beginning_offsets(partitions)
     return found
 
@@ -112,8 +114,8 @@ async def beginning_offsets(
 async def end_offsets(
     consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, int]:
-    """The offset after the last of each partition; raises as `seek_to` does."""
-    async with kafka_answers("where partitions end"):
+    """Return the offset after the last record of each partition; raises like `seek_to`."""
+    async with kafka_answers("reading the end offsets"):
         found: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
     return found
 
@@ -121,8 +123,11 @@ async def end_offsets(
 async def offsets_at(
     consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition], milliseconds: int
 ) -> dict[TopicPartition, OffsetAndTimestamp | None]:
-    """The first record of each partition from that Unix time on; raises as `seek_to` does."""
-    async with kafka_answers("the offsets of a time"):
+    """Return the offset of the first record at or after a Unix time, for each partition.
+
+    Raises like `seek_to`.
+    """
+    async with kafka_answers("reading the offsets of a time"):
         found: dict[TopicPartition, OffsetAndTimestamp | None] = await consumer.offsets_for_times(
             dict.fromkeys(partitions, milliseconds)
         )
@@ -132,9 +137,9 @@ async def offsets_at(
 async def newest_time(
     consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]
 ) -> datetime | None:
-    """When the latest record of these partitions was appended; None if they have none.
+    """Return the timestamp of the newest record of these partitions; None if they have none.
 
-    The consumer reads on elsewhere: seek before you read with it. Raises as `seek_to` does.
+    This changes the consumer's position: seek before you read with it. Raises like `seek_to`.
 
     Args:
         ends: the offset after the last record of each partition.
@@ -156,8 +161,8 @@ async def newest_time(
 
 
 async def position(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int:
-    """The offset of the next record that the consumer brings; raises as `seek_to` does."""
-    async with kafka_answers("a position"):
+    """Return the offset of the next record that the consumer reads; raises like `seek_to`."""
+    async with kafka_answers("reading a position"):
         offset: int = await consumer.position(partition)
     return offset
 
@@ -165,17 +170,17 @@ async def position(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int
 async def seek_to(
     consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition], moment: datetime
 ) -> dict[TopicPartition, int]:
-    """Go to where the records of a moment and later begin; returns where each partition ends.
+    """Seek to the first records at or after a time; return the end offsets of the partitions.
 
     Raises:
-        KafkaError: Kafka refuses to tell.
-        KafkaUnavailableError: it does not answer.
+        KafkaError: Kafka rejects the request.
+        KafkaUnavailableError: Kafka does not respond.
     """
     milliseconds = int(moment.timestamp() * 1000)
     begins = await offsets_at(consumer, partitions, milliseconds)
     ends = await end_offsets(consumer, partitions)
     for partition in partitions:
-        # None means that nothing came since.
+        # None means that there is no record since then.
         first = begins.get(partition)
         consumer.seek(partition, first.offset if first else ends[partition])
     return ends
@@ -184,11 +189,13 @@ async def seek_to(
 async def read_range(
     consumer: AIOKafkaConsumer, partition: TopicPartition, begin: int, end: int
 ) -> AsyncIterator[ConsumerRecord]:
-    """The records from one offset to before another, in order; one fetch at a time is in memory.
+    """Yield the records from offset `begin` up to, but not including, `end`, in order.
+
+    Only one fetch at a time is held in memory.
 
     Raises:
         KafkaError: Kafka cannot be reached.
-        KafkaUnavailableError: it does not answer any more.
+        KafkaUnavailableError: Kafka has stopped responding.
     """
     consumer.seek(partition, begin)
     clock = asyncio.get_running_loop().time
@@ -198,7 +205,7 @@ async def read_range(
         if batches:
             last_came = clock()
         elif clock() - last_came > PATIENCE:
-            raise KafkaUnavailableError(f"Kafka has brought nothing of {partition} any more")
+            raise KafkaUnavailableError(f"Kafka sent no record of {partition} for {PATIENCE:g} s")
         for record in batches.get(partition, ()):
             if record.offset < end:
                 yield record

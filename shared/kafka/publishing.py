@@ -24,21 +24,21 @@ from shared.settings import Settings
 log = logging.getLogger(__name__)
 
 LINGER_MS = 0
-"""A lone event leaves at once; under load aiokafka batches what waits behind the request in
-flight."""
+"""Milliseconds that a single event waits for others: none. Under load, aiokafka batches the events
+that wait behind the request in flight."""
 
 PUBLISH_TIMEOUT = 30.0
-"""Seconds in which Kafka takes an event, unless a service cannot wait that long."""
+"""Default seconds for Kafka to acknowledge an event."""
 
-CROWD, CROWD_SECONDS = 16, 0.01
-"""Events within as many seconds from which on it pays to wait for more."""
+BURST, BURST_SECONDS = 16, 0.01
+"""Number of events within a number of seconds from which lingering pays off."""
 
-CROWD_LINGER = 0.005
-"""Seconds that a batch of a crowd waits for more: a fifth of the requests, and a half more files a
-second on the same cores."""
+BURST_LINGER = 0.005
+"""Seconds that a batch lingers during a burst. This reduces the requests to a fifth and raises the
+throughput by half on the same cores."""
 
 KEYS_KNOWN = 10_000
-"""Keys whose hash is known, 100 bytes each: a file's events come one after another."""
+"""Keys whose hash is cached, 100 bytes each. The events of a file follow each other."""
 
 CLOUDEVENTS_JSON = "application/cloudevents+json; charset=UTF-8"
 _HEADERS = [("content-type", CLOUDEVENTS_JSON.encode())]
@@ -47,8 +47,8 @@ _HEADERS = [("content-type", CLOUDEVENTS_JSON.encode())]
 class Publisher:
     """Publishes events to their topics, keyed by file_id; connected in an `async with` block.
 
-    It goes by aiokafka itself: by way of FastStream an event costs about three times the CPU (41 µs
-    against 13 µs), and a producer that has ended is not replaced.
+    It uses aiokafka directly. FastStream needs about three times the CPU per event (41 µs instead
+    of 13 µs), and does not replace a producer that has ended.
     """
 
     def __init__(
@@ -57,29 +57,31 @@ class Publisher:
         *,
         client_id: str,
         publish_timeout: float = PUBLISH_TIMEOUT,
-        crowd_linger: float = CROWD_LINGER,
+        burst_linger: float = BURST_LINGER,
     ) -> None:
-        """Args:
-        client_id: how the broker's logs name this client.
-        publish_timeout: seconds; what Kafka does not take in them fails for good.
-        crowd_linger: seconds that the batch of a crowd waits for more; 0 for no time at all.
+        """Create a publisher without connecting it.
+
+        Args:
+            client_id: name of this client in the broker's logs.
+            publish_timeout: seconds after which an unacknowledged event fails permanently.
+            burst_linger: seconds that a batch lingers during a burst; 0 for none.
         """
-        self._crowd_linger = crowd_linger
+        self._burst_linger = burst_linger
         self._prefix = settings.topic_prefix
         self._timeout_ms = int(publish_timeout * 1000)
         self._settings = settings
         self._client_id = client_id
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
-        self._recent = deque([0.0] * CROWD, maxlen=CROWD)
-        """When the last events were published, in seconds of a clock that only goes forward."""
+        self._recent = deque([0.0] * BURST, maxlen=BURST)
+        """Monotonic seconds at which the last events were published."""
 
     async def start(self) -> None:
         """Connect.
 
         Raises:
             KafkaError: Kafka cannot be reached.
-            KafkaUnavailableError: it does not answer.
+            KafkaUnavailableError: Kafka does not respond.
         """
         producer = AIOKafkaProducer(
             **kafka_options(self._settings),
@@ -90,7 +92,7 @@ class Publisher:
             partitioner=_partition_of,
         )
         try:
-            async with kafka_answers("the connection of a producer"):
+            async with kafka_answers("connecting a producer"):
                 await producer.start()
         except BaseException:
             await close_client(producer.stop())
@@ -98,7 +100,7 @@ class Publisher:
         self._producer = producer
 
     async def stop(self) -> None:
-        """Send what waits and disconnect; from now on events are refused."""
+        """Flush and disconnect. Afterwards, publishing raises an error."""
         async with self._starting:
             producer, self._producer = self._producer, None
         if producer is not None and not await close_client(producer.stop()):
@@ -112,7 +114,7 @@ class Publisher:
         await self.stop()
 
     async def answers(self) -> bool:
-        """Whether Kafka answers within the time it has for an event."""
+        """Return True if Kafka responds within `publish_timeout`."""
         if self._producer is None:
             return False
         try:
@@ -123,14 +125,14 @@ class Publisher:
         return answered
 
     async def publish(self, event: Event, topic: Topic | None = None) -> None:
-        """Return once all in-sync replicas have the event.
+        """Publish an event; return once all in-sync replicas have stored it.
 
         Args:
-            topic: where the event goes if its type alone does not tell.
+            topic: the topic, if the event's type does not determine it.
 
         Raises:
-            KafkaUnavailableError: no acknowledgement came within the broker's time-out.
-            EventTooLargeError: Kafka takes no record of this size.
+            KafkaUnavailableError: Kafka did not acknowledge the event in time.
+            EventTooLargeError: the event exceeds Kafka's size limit.
         """
         target = topic or topic_of(event.type)
         part = event.data.key if isinstance(event, AccessEvent) else None
@@ -140,42 +142,42 @@ class Publisher:
             raise _not_taken(event, error) from error
 
     async def put_back(self, topic: str, key: str, value: bytes) -> None:
-        """Publish the value of a record once more, as it was.
+        """Publish the value of a record again, unchanged.
 
         Args:
-            topic: the name that it has in this installation.
+            topic: full topic name, including the prefix.
 
         Raises:
-            KafkaUnavailableError: no acknowledgement came within the broker's time-out.
+            KafkaUnavailableError: Kafka did not acknowledge the record in time.
         """
         try:
             whole, _, part = key.partition(":")
             await self._send(topic, whole, value, part or None)
         except (KafkaError, OSError) as error:
             raise KafkaUnavailableError(
-                f"Kafka did not take back a record of {key}: {error!r}"
+                f"Kafka did not acknowledge a record of {key}: {error!r}"
             ) from error
 
     async def forget(self, file_id: str, topic: Topic, part: str | None = None) -> None:
-        """Put a tombstone: a compacted topic keeps no record of the file any more.
+        """Publish a tombstone, so that a compacted topic removes the records of the file.
 
         Args:
-            part: what is forgotten of the file, in a topic that keeps a record of each part.
+            part: second part of the key, in a topic that keeps several records per file.
 
         Raises:
-            KafkaUnavailableError: no acknowledgement came within the broker's time-out.
+            KafkaUnavailableError: Kafka did not acknowledge the tombstone in time.
         """
         try:
             await self._send(self._prefix + topic.name, file_id, None, part)
         except (KafkaError, OSError) as error:
             raise KafkaUnavailableError(
-                f"Kafka did not take the tombstone of {file_id}: {error!r}"
+                f"Kafka did not acknowledge the tombstone of {file_id}: {error!r}"
             ) from error
 
     async def post(self, event: Event) -> None:
-        """Hand an event over without waiting for its acknowledgement.
+        """Enqueue an event without waiting for its acknowledgement.
 
-        What is published to the same topic for the same file afterwards is acknowledged after it.
+        Later events to the same topic about the same file are acknowledged after this one.
         """
         try:
             await self._enqueue(
@@ -184,27 +186,29 @@ class Publisher:
         except (KafkaError, OSError) as error:
             raise _not_taken(event, error) from error
 
-    async def tell(self, topic: Topic, key: str, value: bytes) -> None:
-        """Put something into a topic that is no event.
+    async def publish_value(self, topic: Topic, key: str, value: bytes) -> None:
+        """Publish a record that is not an event.
 
         Raises:
-            KafkaUnavailableError: no acknowledgement came within the time-out.
+            KafkaUnavailableError: Kafka did not acknowledge the record in time.
         """
         try:
             await (await self._enqueue(self._prefix + topic.name, key, value, headers=()))
         except (KafkaError, OSError) as error:
-            raise KafkaUnavailableError(f"Kafka did not take a record: {error!r}") from error
+            raise KafkaUnavailableError(f"Kafka did not acknowledge a record: {error!r}") from error
 
     async def probe_clock(self) -> None:
-        """Learn how far this machine's clock is from the brokers' by a record of no content.
+        """Measure the offset between the local clock and the brokers' with an empty record.
 
         Raises:
-            KafkaUnavailableError: no acknowledgement came within the time-out.
+            KafkaUnavailableError: Kafka did not acknowledge the record in time.
         """
         try:
             await self._send(self._prefix + CLOCK_PROBES.name, self._client_id, b"")
         except (KafkaError, OSError) as error:
-            raise KafkaUnavailableError(f"Kafka did not take a clock probe: {error!r}") from error
+            raise KafkaUnavailableError(
+                f"Kafka did not acknowledge a clock probe: {error!r}"
+            ) from error
 
     async def _send(
         self, topic: str, key: str, value: bytes | None, part: str | None = None
@@ -229,7 +233,7 @@ class Publisher:
         if not _is_alive(producer):
             await self._replace()
             return await self._enqueue(topic, key, value, part, headers=headers)
-        if self._crowd_linger:
+        if self._burst_linger:
             self._set_linger(producer)
         placed, partition = _placed(key, part)
         future: asyncio.Future[RecordMetadata] = await producer.send(
@@ -238,52 +242,52 @@ class Publisher:
         return future
 
     async def _replace(self) -> None:
-        """Replace a producer that has ended by an error which its library did not foresee."""
+        """Replace a producer that has ended with an error that its library does not handle."""
         async with self._starting:
             ended = self._producer
             if ended is not None and not _is_alive(ended):
-                log.error("the producer has ended; another one is started")
+                log.error("the producer has ended; starting a new one")
                 await self.start()
                 await close_client(ended.stop())
 
     def _set_linger(self, producer: AIOKafkaProducer) -> None:
         now = time.monotonic()
-        crowded = now - self._recent[0] < CROWD_SECONDS
+        is_burst = now - self._recent[0] < BURST_SECONDS
         self._recent.append(now)
-        # aiokafka has one linger for good and all; each new batch asks for it here. The batches of
-        # all partitions end theirs at the same moments, so that they share requests.
-        linger = self._crowd_linger - now % self._crowd_linger if crowded else 0.0
+        # aiokafka has one linger time, which each new batch reads. The batches of all partitions
+        # expire at the same moments, so that they share requests.
+        linger = self._burst_linger - now % self._burst_linger if is_burst else 0.0
         producer._message_accumulator._linger_time = linger  # noqa: SLF001
 
 
 def _is_alive(producer: AIOKafkaProducer) -> bool:
-    """Whether it still sends what it is given."""
-    return not producer._sender.sender_task.done()  # noqa: SLF001 - it tells nobody
+    """Return True if the producer's sender task is running."""
+    return not producer._sender.sender_task.done()  # noqa: SLF001 - there is no public API
 
 
 _hash = lru_cache(maxsize=KEYS_KNOWN)(murmur2)
 
 
 def _partition_of(key: bytes, partitions: Sequence[int], _: Sequence[int]) -> int:
-    """The partition of a key, as every Kafka client finds it; in Python that takes 6 µs."""
+    """Return the partition of a key, as in every Kafka client. In Python this takes 6 µs."""
     number: int = (_hash(key) & 0x7FFFFFFF) % len(partitions)
     return partitions[number]
 
 
 def partition_of_key(key: str) -> int:
-    """The partition, in each topic of events, in which the records of a file stand."""
+    """Return the partition of a file's records, which is the same in every event topic."""
     return _partition_of(key.encode(), range(PARTITIONS), ())
 
 
 def _placed(key: str, part: str | None) -> tuple[bytes, int | None]:
-    """The key of a record, and its partition if it is that of another key: of the file's own."""
+    """Return the key of a record, and for a key with a part the partition of the file itself."""
     if part is None:
         return key.encode(), None
     return f"{key}:{part}".encode(), partition_of_key(key)
 
 
 def _not_taken(event: Event, error: Exception) -> WaybillError:
-    message = f"Kafka did not take {event.type} of {event.file_id}: {error!r}"
+    message = f"Kafka did not acknowledge {event.type} of {event.file_id}: {error!r}"
     if isinstance(error, MessageSizeTooLargeError):
         return EventTooLargeError(message)
     return KafkaUnavailableError(message)

@@ -1,4 +1,4 @@
-"""Topics whose records have the brokers' time: also those that an earlier version created."""
+"""The timestamp type of topics: broker time, also for topics that earlier versions created."""
 
 import logging
 
@@ -13,28 +13,28 @@ from shared.settings import Settings
 log = logging.getLogger(__name__)
 
 _OF_TOPIC = 1
-"""What Kafka calls the source of a setting that was made for the topic itself."""
+"""Kafka's source code for a setting of the topic itself, as opposed to a default."""
 
 
-APPENDED, GIVEN = "LogAppendTime", "CreateTime"
-"""Whether the brokers give a record its time, or who writes it."""
+BROKER_TIME, PRODUCER_TIME = "LogAppendTime", "CreateTime"
+"""Values of `message.timestamp.type`."""
 
 
-async def use_times(
-    admin: AIOKafkaAdminClient, settings: Settings, kind: str = APPENDED
+async def set_timestamp_type(
+    admin: AIOKafkaAdminClient, settings: Settings, kind: str = BROKER_TIME
 ) -> list[str]:
-    """Have the brokers give each record its time, or not; returns the names of the topics changed.
+    """Set the timestamp type of all topics and return the names of the topics changed.
 
-    What else is set for a topic stays. A refusal is logged: without it the clocks of pods are not
-    compared with Kafka's.
+    Other settings of the topics are kept. If Kafka rejects a change, this is logged: the clocks of
+    pods are then not compared with Kafka's.
 
     Raises:
-        KafkaError, KafkaUnavailableError: Kafka does not answer.
+        KafkaError, KafkaUnavailableError: Kafka is unavailable.
     """
     names = [settings.topic_prefix + topic.name for topic in TOPICS]
-    asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    async with kafka_answers("the settings of topics"):
-        answers = await admin.describe_configs(asked)
+    wanted = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    async with kafka_answers("reading topic settings"):
+        answers = await admin.describe_configs(wanted)
     changes = []
     for answer in answers:
         for code, message, _, name, entries in answer.resources:
@@ -44,20 +44,22 @@ async def use_times(
             present = {entry[0]: entry for entry in entries}
             if present[TIMESTAMP_TYPE][1] == kind:
                 continue
-            # Kafka replaces all settings of a topic by those that it is given.
+            # Kafka replaces all settings of a topic by those in the request.
             own = {key: entry[1] for key, entry in present.items() if entry[3] == _OF_TOPIC}
             changes.append(
                 ConfigResource(ConfigResourceType.TOPIC, name, own | {TIMESTAMP_TYPE: kind})
             )
     if not changes:
         return []
-    async with kafka_answers("new settings of topics"):
+    async with kafka_answers("changing topic settings"):
         changed = await admin.alter_configs(changes)
     done = []
     for answer in changed:
         for code, message, _, name in answer.resources:
             if code:
-                log.warning("%s keeps its time stamps: %s %s", name, for_code(code), message)
+                log.warning(
+                    "the timestamp type of %s was not changed: %s %s", name, for_code(code), message
+                )
             else:
                 done.append(name)
     return done

@@ -1,4 +1,4 @@
-"""An upload and a status service that ask for tokens, with files of ada's in the tenant acme."""
+"""An upload and a status service with authentication, and files of ada in the tenant acme."""
 
 import asyncio
 import json
@@ -36,37 +36,37 @@ SEAL = Seal(SECRET.encode())
 JWT: dict[str, Any] = {"auth": "jwt", "auth_secret": SECRET}
 
 STORED = "01930000-0000-7000-8000-00000000000a"
-"""Completed, and known from MongoDB alone."""
+"""A completed file that only MongoDB knows."""
 RUNNING = "01930000-0000-7000-8000-00000000000b"
-"""Under way, and known from the tail of the log."""
+"""A file in progress, known from the tail of the log."""
 UNKNOWN = "01930000-0000-7000-8000-00000000000c"
-"""Nobody's."""
+"""An id without a file."""
 
 SHARED = (shared("carl"), shared("dora"), unshared("dora"))
-"""With whom both are."""
+"""Sharing events of both files."""
 
 
 @dataclass(frozen=True)
 class Installation:
-    """The services, and a way to say what happens."""
+    """The services, with a publisher for events."""
 
     status: httpx.AsyncClient
     upload: httpx.AsyncClient
     publisher: Publisher
     keys: ApiKeys
 
-    async def tell(self, file_id: str, *events: StatusEvent) -> None:
+    async def publish(self, file_id: str, *events: StatusEvent) -> None:
         for event in events:
             await self.publisher.publish(about(file_id, event))
 
 
 def ours(**changes: Any) -> StatusEvent:
-    """The upload of a file of ada's in acme."""
+    """Return the upload event of a file of ada in acme."""
     return uploaded(**{"owner": "ada", "tenant": "acme"} | changes)
 
 
 def settings_of(parts: Parts, folder: Path, name: str) -> Settings:
-    """Settings of an installation that several tests share."""
+    """Return the settings of an installation that several tests share."""
     return Settings(
         kafka=parts.kafka,
         mongodb=parts.mongodb,
@@ -79,7 +79,7 @@ def settings_of(parts: Parts, folder: Path, name: str) -> Settings:
 
 @asynccontextmanager
 async def status_pod(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A pod of the status service that knows who asks, once it is ready."""
+    """Run a pod of the status service with authentication, and yield a client once it is ready."""
     pod = StatusSettings(**settings.model_dump(), **JWT, heartbeat=0.5)
     async with served(create_status(pod)) as client:
         await until_ready(client)
@@ -88,7 +88,7 @@ async def status_pod(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Installation]:
-    """Both services on a Kafka and a MongoDB of their own."""
+    """Run both services on a Kafka and a MongoDB of their own."""
     await create_topics(settings)
     await _store(settings)
     async with (
@@ -99,7 +99,7 @@ async def running(settings: Settings) -> AsyncIterator[Installation]:
         await until_ready(upload)
         keys = ApiKeys(open_blob_store(settings), seal=SEAL)
         installation = Installation(status, upload, publisher, keys)
-        await installation.tell(RUNNING, ours(), processing(), *SHARED)
+        await installation.publish(RUNNING, ours(), processing(), *SHARED)
         await publisher.publish(dead_letter(RUNNING))
         status.headers.update(bearer(EVERYBODY["admin"]))
         await wait_for(status, RUNNING, "processing")
@@ -109,7 +109,7 @@ async def running(settings: Settings) -> AsyncIterator[Installation]:
 
 
 async def _until_shared(status: httpx.AsyncClient) -> None:
-    """Wait until the lists, which are MongoDB's, have what the streams have."""
+    """Wait until the lists, which read from MongoDB, have caught up with the streams."""
     async with asyncio.timeout(20):
         while True:
             answer = await status.get("/api/files", headers=bearer(EVERYBODY["reader"]))
@@ -121,7 +121,7 @@ async def _until_shared(status: httpx.AsyncClient) -> None:
 async def _store(settings: Settings) -> None:
     store = FileStore(settings)
     await store.prepare()
-    # Before all that the log has of it.
+    # Before all its records in the log.
     events = [about(STORED, each) for each in (ours(), processing(), completed(), *SHARED)]
     folded = fold(None, [(event, place - len(events)) for place, event in enumerate(events)])
     assert folded is not None
@@ -149,12 +149,12 @@ def dead_letter(file_id: str) -> FileDead:
 
 
 def without_id(answer: httpx.Response, file_id: str) -> tuple[int, dict[str, str], str]:
-    """All that an answer says, but for when it came and for which file."""
+    """Return a response's status, headers and body without the date and the file id."""
     headers = {name: value for name, value in answer.headers.items() if name != "date"}
     return answer.status_code, headers, answer.text.replace(file_id, "<id>")
 
 
 def members(answer: httpx.Response) -> set[str]:
-    """The ids of the files in a list."""
+    """Return the ids of the files in a list."""
     assert answer.status_code == 200, answer.text
     return {item["file_id"] for item in json.loads(answer.text)["items"]}

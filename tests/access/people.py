@@ -1,4 +1,4 @@
-"""Who asks in these tests, and the tokens that they have."""
+"""The callers in these tests and their credentials."""
 
 import time
 from datetime import timedelta
@@ -9,7 +9,7 @@ import jwt
 from shared.auth.apikeys import new_key
 from shared.auth.principal import Role
 
-SECRET = "a secret of these tests, 32 bytes or more"  # noqa: S105 - of these tests alone
+SECRET = "a secret of these tests, 32 bytes or more"  # noqa: S105 - for these tests only
 FAR = 86_400
 
 
@@ -22,7 +22,7 @@ def token(
     lasts: float = FAR,
     **more: Any,
 ) -> str:
-    """A token that is good if it is not said otherwise."""
+    """Return a token, which is valid by default."""
     claims = {"sub": subject, "tenant": tenant, "roles": roles, "exp": time.time() + lasts}
     return jwt.encode(claims | more, key, algorithm)
 
@@ -33,7 +33,7 @@ KEYS = {
     "operator by key": new_key("robot", tenant="acme", role=Role.OPERATOR),
     "expired key": new_key("ada", tenant="acme", lasts=timedelta(0)),
 }
-"""API keys that there are, and what those send who have them."""
+"""Stored API keys, each with the text that its holder sends."""
 
 NOBODY: dict[str, str | None] = {
     "anonymous": None,
@@ -44,7 +44,7 @@ NOBODY: dict[str, str | None] = {
     "another's key": KEYS["owner by key"][1][:20] + KEYS["other by key"][1][20:],
     "expired key": KEYS["expired key"][1],
 }
-"""Those who have not proved who they are."""
+"""Callers without a valid credential."""
 
 EVERYBODY: dict[str, str] = {
     "other": token("bob"),
@@ -60,7 +60,7 @@ EVERYBODY: dict[str, str] = {
     "operator": token("olga", "acme", "operator"),
     "admin": token("root", "globex", "admin"),
 }
-"""Those who have; strangers first, as what they do must change nothing for the others."""
+"""Authenticated callers. Strangers come first: their requests must not affect the others."""
 
 WHO = {
     "other": ("bob", "acme"),
@@ -76,21 +76,21 @@ WHO = {
     "operator": ("olga", "acme"),
     "admin": ("root", "globex"),
 }
-"""Their names and tenants."""
+"""Subjects and tenants of the authenticated callers."""
 
 COMMANDS = {"owner", "owner by key", "operator", "operator by key", "admin"}
-"""Who of them may do something with a file of ada's in acme."""
+"""Callers that may give commands about a file of ada in acme."""
 
 SEES = COMMANDS | {"reader"}
-"""Who of them may know of one that ada shares with carl, and with dora no longer."""
+"""Callers that may read a file that ada shares with carl, and no longer with dora."""
 
 WITHOUT = {"bob", "carl", "dora"}
-"""Who has no file of their own."""
+"""Subjects without files of their own."""
 
-LOOKS_AFTER = {"operator of another tenant", "operator", "operator by key", "admin"}
-"""Who of them may look after files of others at all."""
+STAFF = {"operator of another tenant", "operator", "operator by key", "admin"}
+"""Operators and admins, which may access files of other owners."""
 
 
 def bearer(credential: str | None) -> dict[str, str]:
-    """The header that a request has."""
+    """Return the `Authorization` header for a credential."""
     return {} if credential is None else {"Authorization": f"Bearer {credential}"}

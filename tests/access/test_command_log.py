@@ -1,4 +1,4 @@
-"""Every command is noted with who gave it, before it is carried out."""
+"""Every command is recorded with its caller before it is carried out."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,8 +24,8 @@ async def test_a_command_is_noted_with_who_gave_it(
     installation: Installation, settings: Settings
 ) -> None:
     done, other = new_file_id(), new_file_id()
-    await installation.tell(done, ours(), processing(), completed())
-    await installation.tell(other, ours())
+    await installation.publish(done, ours(), processing(), completed())
+    await installation.publish(other, ours())
 
     async def give(who: str, method: str, path: str, json: object = None) -> int:
         answer = await installation.status.request(
@@ -34,7 +34,7 @@ async def test_a_command_is_noted_with_who_gave_it(
         return answer.status_code
 
     files = "/api/files"
-    async with asyncio.timeout(20):  # This pod has to know the end before it takes a retry.
+    async with asyncio.timeout(20):  # The pod must know the end before it accepts a retry.
         state = None
         while state != "completed":
             path, owner = f"{files}/{done}?wait=5", bearer(EVERYBODY["owner"])

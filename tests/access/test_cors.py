@@ -1,4 +1,4 @@
-"""Pages of named origins use the services with the cookie; all others do not."""
+"""Pages of allowed origins can use the services with the session cookie; others cannot."""
 
 import asyncio
 import json
@@ -93,7 +93,7 @@ async def test_any_page_may_read_without_credentials() -> None:
         assert answer.headers["access-control-allow-origin"] == "*"
         assert "access-control-allow-credentials" not in answer.headers
         assert answer.headers["vary"] == "Accept"
-    with pytest.raises(ValueError, match="named origins only"):
+    with pytest.raises(ValueError, match="list of origins"):
         CorsPolicy(origins=frozenset({ANY, PAGE}), credentials=True)
 
 
@@ -105,7 +105,7 @@ def test_the_settings_name_origins() -> None:
     assert UploadSettings().cors_policy.origins == {ANY}
     assert StatusSettings(cors_origins="*").cors_policy is None
     for wrong in ("page.example", "https://", "null"):
-        with pytest.raises(ValueError, match="no origin"):
+        with pytest.raises(ValueError, match="not an origin"):
             StatusSettings(cors_origins=wrong)
 
 
@@ -127,9 +127,9 @@ async def test_a_page_that_is_hosted_elsewhere_is_like_our_own(status: httpx.Asy
     assert begun.headers["access-control-allow-credentials"] == "true"
     cookie = {"Cookie": f"{SESSION}={credential}"}
     cancel = f"/api/files/{UNKNOWN}/cancel"
-    for origin, told in ((PAGE, "unknown_file"), (OTHER, "foreign_origin")):
+    for origin, code in ((PAGE, "unknown_file"), (OTHER, "foreign_origin")):
         answer = await status.post(cancel, headers={**cookie, "Origin": origin})
-        assert answer.json()["code"] == told
+        assert answer.json()["code"] == code
         assert answer.headers.get("access-control-allow-origin") == (
             PAGE if origin == PAGE else None
         )

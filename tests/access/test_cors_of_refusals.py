@@ -1,4 +1,4 @@
-"""A page may read why the HTTP parser refused its request, if it may read other answers."""
+"""Pages of allowed origins can read the error responses of the HTTP parser."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,10 +24,10 @@ NAMED = CorsPolicy(origins=frozenset({PAGE}), credentials=True)
 
 
 class Bounded(BoundedHttpProtocol):
-    """Knows a policy, as the lifespan of an application yields it."""
+    """A protocol with a CORS policy in its state, as an application's lifespan yields it."""
 
-    def __init__(self, *given: object, **named: object) -> None:
-        super().__init__(*given, **named | {"app_state": {STATE: NAMED}})  # type: ignore[arg-type]
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs | {"app_state": {STATE: NAMED}})  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
 
 
 async def refused(port: int, raw: bytes) -> tuple[int, dict[str, str]]:
-    """Send something; return the status and the headers of the refusal."""
+    """Send raw bytes; return the status and the headers of the error response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(raw)
     async with asyncio.timeout(20):

@@ -1,4 +1,4 @@
-"""HEAD is answered wherever GET is, with the same head, and does nothing else."""
+"""HEAD works for every GET endpoint, returns the same head, and has no side effects."""
 
 import asyncio
 import re
@@ -30,11 +30,11 @@ from tests.support.serving import served
 from waybill.local.parts import Parts
 
 VOLATILE = {"date", "content-length"}
-"""Headers that may differ between two answers: of `/metrics` and `/api/stats`, the length does."""
+"""Headers that may differ between two responses, such as the length of `/metrics`."""
 
 
 def paths(app: FastAPI) -> set[str]:
-    """All paths that an application answers by GET."""
+    """Return all paths of an application's GET endpoints."""
     found = set()
     for route in routes(app.routes):
         if isinstance(route, APIRoute | Route) and "GET" in (route.methods or ()):
@@ -69,7 +69,7 @@ def address(path: str) -> str:
 
 
 async def same_heads(client: httpx.AsyncClient, path: str, credential: str | None = None) -> int:
-    """Compare the answers to GET and HEAD; returns their status."""
+    """Compare the responses to GET and HEAD, and return their status."""
     headers = {} if credential is None else bearer(credential)
     async with asyncio.timeout(10):
         async with client.stream("GET", path, headers=headers) as whole:
@@ -81,7 +81,7 @@ async def same_heads(client: httpx.AsyncClient, path: str, credential: str | Non
         {name: value for name, value in answer.headers.items() if name not in VOLATILE}
         for answer in (head, whole)
     )
-    # Of a content whose length nobody knows beforehand, only the content tells.
+    # If the length is not known in advance, only the content shows it.
     theirs.pop("transfer-encoding", None)
     assert ours == theirs, path
     assert ("content-length" in head.headers) == ("content-length" in whole.headers), path
@@ -108,7 +108,7 @@ async def test_the_processor_answers_heads() -> None:
 
 async def test_a_head_says_so_where_there_is_no_get(installation: Installation) -> None:
     answer = await installation.status.head("/api/files/bulk")
-    assert (answer.status_code, answer.content) == (401, b"")  # `bulk` may be the id of a file.
+    assert (answer.status_code, answer.content) == (401, b"")  # `bulk` could be the id of a file.
     answer = await installation.upload.head("/api/files/upload")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
     answer = await installation.status.put("/api/stats")

@@ -1,6 +1,6 @@
-"""Every endpoint, asked by everybody.
+"""The access matrix: every endpoint, called by every kind of caller.
 
-What there is to ask is read from the applications: an endpoint that has no row here fails.
+The endpoints are read from the applications. An endpoint without a row here fails the test.
 """
 
 import asyncio
@@ -37,9 +37,9 @@ from tests.access.installation import (
 from tests.access.people import (
     COMMANDS,
     EVERYBODY,
-    LOOKS_AFTER,
     NOBODY,
     SEES,
+    STAFF,
     WHO,
     bearer,
     token,
@@ -48,42 +48,42 @@ from waybill.local.parts import Parts
 
 
 class Kind(Enum):
-    """What an endpoint tells of."""
+    """The kinds of endpoints by the data that they give access to."""
 
     PUBLIC = auto()
-    """Nothing of anybody's files."""
+    """No data about files."""
     FILE = auto()
-    """One file."""
+    """Reads one file."""
     COMMAND = auto()
-    """One file, with which something is done."""
+    """Changes one file."""
     DELETION = auto()
-    """One file, which is no more."""
+    """Deletes one file."""
     SHARES = auto()
-    """Who reads one file, which its owner may know."""
+    """Lists the readers of one file, for its owner."""
     SHARE = auto()
-    """Who reads one file, which its owner decides."""
+    """Changes the readers of one file, for its owner."""
     FILES = auto()
-    """The files that may be seen."""
+    """Reads all visible files."""
     OPERATORS = auto()
-    """Files that may be seen, to those alone who look after them."""
+    """Reads visible files, for operators and admins only."""
     ADMINS = auto()
-    """The installation."""
+    """Reads or changes the installation, for admins only."""
     BATCH = auto()
-    """The files of one request that may be seen."""
+    """Reads the visible files of one batch."""
     BULK = auto()
-    """Files, with which something is done."""
+    """Changes several files."""
     WEBHOOKS = auto()
-    """The webhooks that may be seen, or a new one."""
+    """Lists the visible webhooks, or creates one."""
     WEBHOOK = auto()
-    """One webhook."""
+    """Reads or changes one webhook."""
     UPLOAD = auto()
-    """Takes a file."""
+    """Accepts a file."""
     SELF = auto()
-    """Who asks, whatever for they may ask."""
+    """Returns the caller, whatever its scopes."""
     TICKETS = auto()
-    """What opens a stream, which is told of files that may be seen: in test_tickets.py."""
+    """Issues stream tickets; see test_tickets.py."""
     RESUMABLE = auto()
-    """One file that is on its way."""
+    """Reads or changes one upload in progress."""
 
 
 Operation = tuple[str, str]
@@ -147,7 +147,7 @@ UNDOCUMENTED = {
     "/docs/oauth2-redirect",
     "/redoc",
 }
-"""Paths that no document has; they are public."""
+"""Public paths that no OpenAPI document lists."""
 
 NEEDS = {
     Kind.UPLOAD: Scope.UPLOAD,
@@ -157,14 +157,14 @@ NEEDS = {
     Kind.SHARE: Scope.COMMAND,
     Kind.BULK: Scope.COMMAND,
 }
-"""The scope that an endpoint asks for; the others are for reading."""
+"""The required scope by kind of endpoint; all others require the scope for reading."""
 
 COMMANDS_TOO = {Kind.OPERATORS, Kind.WEBHOOKS, Kind.WEBHOOK}
-"""Where what is not read is commanded."""
+"""Kinds whose methods other than GET require the scope for commands."""
 
 
 def routes(routes_of: Sequence[BaseRoute]) -> Iterator[BaseRoute]:
-    """All routes, those of included routers among them."""
+    """Yield all routes, including those of included routers."""
     for route in routes_of:
         included = getattr(route, "original_router", None)
         if included is None:
@@ -174,7 +174,7 @@ def routes(routes_of: Sequence[BaseRoute]) -> Iterator[BaseRoute]:
 
 
 def operations(app: FastAPI) -> set[Operation]:
-    """Method and path of all that an application answers to."""
+    """Return the method and path of all endpoints of an application."""
     documented = {
         (method.upper(), path)
         for path, methods in app.openapi()["paths"].items()
@@ -192,11 +192,11 @@ STATUS, UPLOAD = create_status(StatusSettings(**JWT)), create_upload(UploadSetti
 
 
 WORDLESS = ("WEBSOCKET", "HEAD")
-"""Methods that have tests of their own here."""
+"""Methods with tests of their own."""
 
 
 def of(*kinds: Kind) -> list[Operation]:
-    """The operations of these kinds that are answered in words."""
+    """Return the operations of these kinds that respond with a document."""
     return [each for each, kind in ROWS.items() if kind in kinds and each[0] not in WORDLESS]
 
 
@@ -221,7 +221,7 @@ async def ask(
     file_id: str = UNKNOWN,
     letter: str = "0-0",
 ) -> httpx.Response:
-    """What an operation is answered."""
+    """Call an operation and return the response."""
     method, path = operation
     client = installation.upload if operation in operations(UPLOAD) else installation.status
     partition, _, offset = letter.partition("-")
@@ -327,7 +327,7 @@ async def test_a_file_is_deleted_by_those_alone_who_may_know_of_it(
 ) -> None:
     for who, credential in EVERYBODY.items():
         theirs = new_file_id()
-        await installation.tell(theirs, ours(), *SHARED)
+        await installation.publish(theirs, ours(), *SHARED)
         await until_listed(installation, theirs, is_listed=True)
         path = f"/api/files/{theirs}"
         assert (await installation.status.get(path, headers=bearer(EVERYBODY["owner"]))).is_success
@@ -342,7 +342,7 @@ async def test_a_file_is_deleted_by_those_alone_who_may_know_of_it(
 
 
 async def until_listed(installation: Installation, file_id: str, *, is_listed: bool) -> None:
-    """Wait until the lists, which are MongoDB's, a moment behind, know of a file, or no more."""
+    """Wait until the lists, which read from MongoDB, contain a file or no longer contain it."""
     admin = bearer(EVERYBODY["admin"])
     async with asyncio.timeout(20):
         while True:
@@ -386,7 +386,9 @@ async def test_one_command_for_many_files_leaves_those_alone_that_may_not_be_see
             assert without_id(answer, STORED) == without_id(unknown, UNKNOWN), who
         by_batch = {"action": "retry", "files": {"batch_id": "b1"}}
         found = await installation.status.post(order[1], json=by_batch, headers=bearer(credential))
-        assert found.json()["items"] == [], who  # None of them failed; nobody else's are counted.
+        assert found.json()["items"] == [], (
+            who
+        )  # None of the caller's files failed; others do not count.
 
 
 async def test_a_webhook_is_there_for_those_alone_who_see_the_same_files(
@@ -416,18 +418,20 @@ async def test_a_webhook_is_there_for_those_alone_who_see_the_same_files(
 async def test_files_are_counted_that_may_be_seen(installation: Installation) -> None:
     for who, credential in EVERYBODY.items():
         if who == "admin":
-            continue  # Counted once a second for all of them.
+            continue  # Counted once per second for all files.
         answer = await installation.status.get("/api/stats", headers=bearer(credential))
         stats = answer.json()
         assert sum(stats["files"].values()) == (2 if who in SEES else 0), who
         assert stats["oldest"].keys() == ({"processing"} if who in SEES else set()), who
         assert stats["queue"]["length"] == 0, who
-        assert (stats["rates"], stats["lag"]) == (None, None), who  # They count those of others.
+        assert (stats["rates"], stats["lag"]) == (None, None), (
+            who
+        )  # They include other owners' files.
 
 
 async def test_what_is_for_operators_is_told_to_no_user(installation: Installation) -> None:
     for operation in of(Kind.OPERATORS, Kind.ADMINS):
-        allowed = {"admin"} if ROWS[operation] is Kind.ADMINS else LOOKS_AFTER
+        allowed = {"admin"} if ROWS[operation] is Kind.ADMINS else STAFF
         for who, credential in EVERYBODY.items():
             answer = await ask(installation, operation, credential, letter="99-0")
             assert (answer.status_code == 403) == (who not in allowed), (who, operation)
@@ -436,27 +440,27 @@ async def test_what_is_for_operators_is_told_to_no_user(installation: Installati
 async def test_an_operator_sees_what_is_dead_or_stuck_of_their_tenant(
     installation: Installation,
 ) -> None:
-    told: dict[str, str] = {}
-    for who in LOOKS_AFTER:
+    letters: dict[str, str] = {}
+    for who in STAFF:
         headers = bearer(EVERYBODY[who])
         stuck = await installation.status.get("/api/admin/stuck", headers=headers)
         dead = await installation.status.get("/api/admin/dead", headers=headers)
         assert members(stuck) == ({RUNNING} if who in SEES else set())
         assert members(dead) == ({RUNNING} if who in SEES else set())
-        told |= {item["file_id"]: item["id"] for item in dead.json()["items"]}
+        letters |= {item["file_id"]: item["id"] for item in dead.json()["items"]}
     for operation in of(Kind.OPERATORS):
         if "{partition}" in operation[1]:
             stranger = EVERYBODY["operator of another tenant"]
-            answer = await ask(installation, operation, stranger, letter=told[RUNNING])
+            answer = await ask(installation, operation, stranger, letter=letters[RUNNING])
             unknown = await ask(installation, operation, stranger, letter="0-999")
             assert (
-                without_id(answer, told[RUNNING])[2].replace(told[RUNNING], "<id>")
+                without_id(answer, letters[RUNNING])[2].replace(letters[RUNNING], "<id>")
                 == without_id(unknown, "0-999")[2]
             )
             assert answer.status_code == unknown.status_code == 404
     letter = ("GET", "/api/admin/dead/{partition}-{offset}")
-    for who in LOOKS_AFTER & SEES:
-        assert (await ask(installation, letter, EVERYBODY[who], letter=told[RUNNING])).is_success
+    for who in STAFF & SEES:
+        assert (await ask(installation, letter, EVERYBODY[who], letter=letters[RUNNING])).is_success
 
 
 async def test_what_somebody_uploads_is_theirs(installation: Installation) -> None:
@@ -473,8 +477,8 @@ async def test_what_somebody_uploads_is_theirs(installation: Installation) -> No
 async def test_everybody_is_told_who_they_are(installation: Installation) -> None:
     for operation in of(Kind.SELF):
         for who, credential in EVERYBODY.items():
-            told = (await ask(installation, operation, credential)).json()
-            assert (told["subject"], told["tenant"]) == WHO[who]
+            caller = (await ask(installation, operation, credential)).json()
+            assert (caller["subject"], caller["tenant"]) == WHO[who]
 
 
 async def test_one_persons_key_does_not_meet_anothers(installation: Installation) -> None:

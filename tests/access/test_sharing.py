@@ -1,4 +1,4 @@
-"""Who shares a file lets somebody else read it, and takes that back: on every pod, at once."""
+"""Sharing a file, and revoking it, takes effect immediately on every pod."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ async def installation(shared_settings: Settings) -> AsyncIterator[Installation]
 
 @pytest.fixture(scope="module")
 async def other_pod(
-    installation: Installation,  # noqa: ARG001 - it makes what both work on
+    installation: Installation,  # noqa: ARG001 - it creates the topics and the database
     shared_settings: Settings,
 ) -> AsyncIterator[httpx.AsyncClient]:
     async with status_pod(shared_settings) as client:
@@ -61,9 +61,9 @@ async def other_pod(
 
 @pytest.fixture
 async def file_id(installation: Installation) -> str:
-    """A file of ada's that is under way."""
+    """Create a file of ada that is in progress, and return its id."""
     made = new_file_id()
-    await installation.tell(made, ours(), processing())
+    await installation.publish(made, ours(), processing())
     async with asyncio.timeout(20):
         while (await installation.status.get(f"/api/files/{made}", headers=OWNER)).is_error:
             await asyncio.sleep(0.02)
@@ -81,7 +81,7 @@ async def decide(
 
 
 async def until_lists(client: httpx.AsyncClient, file_id: str, *, listed: bool) -> None:
-    """Wait for MongoDB, which is a moment behind."""
+    """Wait until the list, which reads from MongoDB, contains a file or no longer does."""
     async with asyncio.timeout(20):
         while (file_id in members(await client.get("/api/files", headers=OTHER))) != listed:
             await asyncio.sleep(0.02)
@@ -91,7 +91,7 @@ async def until_lists(client: httpx.AsyncClient, file_id: str, *, listed: bool) 
 async def events(
     client: httpx.AsyncClient, path: str, **params: str
 ) -> AsyncIterator[AsyncIterator[tuple[str, dict[str, object]]]]:
-    """What bob is told by Server-Sent Events: their names and data."""
+    """Yield the names and data of the Server-Sent Events that bob receives."""
 
     async def read(response: httpx.Response) -> AsyncIterator[tuple[str, dict[str, object]]]:
         name = "message"
@@ -122,8 +122,8 @@ async def test_a_file_is_read_by_whom_it_is_shared_with_and_by_them_no_longer_af
     for pod in (client, other_pod):
         for path in paths:
             assert (await pod.get(path.format(STORED), headers=OTHER)).is_success, path
-        told = (await pod.get(f"/api/files/{STORED}", headers=OTHER)).text
-        assert "carl" not in told  # With whom else it is shared is the owner's to know.
+        body = (await pod.get(f"/api/files/{STORED}", headers=OTHER)).text
+        assert "carl" not in body  # Only the owner sees the other readers.
     assert (await decide(other_pod, "DELETE", STORED)).status_code == 202
     await until_lists(client, STORED, listed=False)
     for pod in (client, other_pod):
@@ -148,22 +148,22 @@ async def test_who_reads_a_file_shares_it_with_nobody(
 async def test_a_stream_shows_what_is_shared_and_then_tells_that_it_was_withdrawn(
     installation: Installation, other_pod: httpx.AsyncClient, file_id: str
 ) -> None:
-    async with asyncio.timeout(30), events(other_pod, "/api/stream") as told:
-        assert (await anext(told))[0] == "subscribed"
+    async with asyncio.timeout(30), events(other_pod, "/api/stream") as received:
+        assert (await anext(received))[0] == "subscribed"
         await decide(installation.status, "PUT", file_id)
-        name, state = await anext(told)
+        name, state = await anext(received)
         assert (name, state["file_id"], state["status"]) == ("message", file_id, "processing")
-        await installation.tell(file_id, progressed(1))
-        assert (await anext(told))[1]["phase"] == "extracting"
+        await installation.publish(file_id, progressed(1))
+        assert (await anext(received))[1]["phase"] == "extracting"
         await decide(installation.status, "DELETE", file_id)
-        assert await anext(told) == ("withdrawn", {"file_id": file_id})
-        # Nothing of it comes any more: what is shared afterwards comes next.
-        await installation.tell(file_id, completed())
+        assert await anext(received) == ("withdrawn", {"file_id": file_id})
+        # No more events of this file: the next one is about the file shared afterwards.
+        await installation.publish(file_id, completed())
         later = new_file_id()
-        await installation.tell(later, ours(), processing())
+        await installation.publish(later, ours(), processing())
         await installation.status.get(f"/api/files/{later}", headers=OWNER)
         await decide(installation.status, "PUT", later)
-        assert (await anext(told))[1]["file_id"] == later
+        assert (await anext(received))[1]["file_id"] == later
 
 
 async def test_the_stream_of_one_file_ends_when_it_is_withdrawn(
@@ -174,12 +174,12 @@ async def test_the_stream_of_one_file_ends_when_it_is_withdrawn(
     async with asyncio.timeout(30):
         while (await other_pod.get(path, headers=OTHER)).is_error:
             await asyncio.sleep(0.02)
-        async with events(other_pod, path, stream="true") as told:
-            assert (await anext(told))[1]["status"] == "processing"
+        async with events(other_pod, path, stream="true") as received:
+            assert (await anext(received))[1]["status"] == "processing"
             poll = asyncio.create_task(other_pod.get(path, params={"wait": 20}, headers=OTHER))
             await asyncio.sleep(0.2)
             await decide(installation.status, "DELETE", file_id)
-            assert [name async for name, _ in told] == ["bye"]
+            assert [name async for name, _ in received] == ["bye"]
         gone = await poll
         unknown = await other_pod.get(path.replace(file_id, UNKNOWN), headers=OTHER)
     assert without_id(gone, file_id) == without_id(unknown, UNKNOWN)
@@ -200,13 +200,13 @@ async def test_a_socket_tells_of_a_file_no_longer_when_it_is_withdrawn(
         cursor = None
         while cursor is None:
             cursor = json.loads(await socket.recv()).get("cursor")
-        await installation.tell(file_id, progressed(1))
+        await installation.publish(file_id, progressed(1))
         await decide(installation.status, "DELETE", file_id)
         while (message := json.loads(await socket.recv()))["type"] != "withdrawn":
             pass
         assert message["file_id"] == file_id
-        await installation.tell(file_id, completed())
-        # Who comes back with what they had is told nothing that happened before either.
+        await installation.publish(file_id, completed())
+        # A client that reconnects with its cursor receives nothing from before either.
         await socket.send(json.dumps({"type": "subscribe", "cursor": cursor}))
         while (message := json.loads(await socket.recv()))["type"] != "subscribed":
             assert message["type"] == "heartbeat"
@@ -229,7 +229,7 @@ async def test_a_deleted_file_names_nobody_with_whom_it_was_shared(
     installation: Installation, shared_settings: Settings
 ) -> None:
     deleted = new_file_id()
-    await installation.tell(deleted, ours(), processing(), completed())
+    await installation.publish(deleted, ours(), processing(), completed())
     await decide(installation.status, "PUT", deleted)
     await decide(installation.status, "PUT", deleted, "eve")
     await decide(installation.status, "DELETE", deleted, "eve")
@@ -261,7 +261,7 @@ async def test_a_replay_gives_everybody_back_what_is_shared_with_them(
     installation: Installation, shared_settings: Settings, file_id: str
 ) -> None:
     kept, taken = file_id, new_file_id()
-    await installation.tell(taken, ours(), processing())
+    await installation.publish(taken, ours(), processing())
     await installation.status.get(f"/api/files/{taken}", headers=OWNER)
     await decide(installation.status, "PUT", kept)
     await decide(installation.status, "PUT", taken)
@@ -270,7 +270,7 @@ async def test_a_replay_gives_everybody_back_what_is_shared_with_them(
     settings = StatusSettings(**shared_settings.model_dump(), **JWT)
     store = FileStore(settings)
     async with asyncio.timeout(60):
-        # STORED is in no log.
+        # STORED is not in the log.
         while (found := await replay(settings, verify_only=True)).named.keys() != {STORED}:
             await asyncio.sleep(0.1)
     assert found.files == 1
@@ -290,7 +290,7 @@ async def test_the_auditor_finds_who_reads_a_file_without_having_been_allowed_to
     monkeypatch.setattr("services.status.replay.auditor.SETTLING", 0.01)
     good, forged = new_file_id(), new_file_id()
     for made in (good, forged):
-        await installation.tell(made, ours(), processing(), completed())
+        await installation.publish(made, ours(), processing(), completed())
         await installation.status.get(f"/api/files/{made}", headers=OWNER)
         await decide(installation.status, "PUT", made)
     settings = StatusSettings(**shared_settings.model_dump(), **JWT)
@@ -312,7 +312,7 @@ async def test_what_is_shared_is_noted_with_whom_and_by_whom(
     installation: Installation, shared_settings: Settings
 ) -> None:
     noted_file = new_file_id()
-    await installation.tell(noted_file, ours())
+    await installation.publish(noted_file, ours())
     await installation.status.get(f"/api/files/{noted_file}", headers=OWNER)
     operator = bearer(EVERYBODY["operator"])
     assert (await decide(installation.status, "PUT", noted_file, "a/b c")).status_code == 202

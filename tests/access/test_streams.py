@@ -1,4 +1,4 @@
-"""Streams tell nobody of what is not theirs, and end when a token does."""
+"""Streams contain only files that the caller may read, and end when the token expires."""
 
 import asyncio
 import json
@@ -31,11 +31,11 @@ from tests.access.people import EVERYBODY, SEES, WHO, WITHOUT, bearer, token
 from tests.support.builders import processing, shared
 from waybill.local.parts import Parts
 
-Told = AsyncIterator[dict[str, Any]]
-Stream = Callable[[Installation, str, dict[str, Any]], AbstractAsyncContextManager[Told]]
+Updates = AsyncIterator[dict[str, Any]]
+Stream = Callable[[Installation, str, dict[str, Any]], AbstractAsyncContextManager[Updates]]
 
 ENDS_SOON = 1.5 - LEEWAY
-"""Seconds until the end of a token that is refused in one and a half."""
+"""Lifetime in seconds of a token that is rejected 1.5 s after its creation."""
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,8 @@ async def installation(
 @asynccontextmanager
 async def over_sse(
     installation: Installation, credential: str, wanted: dict[str, Any]
-) -> AsyncIterator[Told]:
-    """What `GET /api/stream` tells."""
+) -> AsyncIterator[Updates]:
+    """Yield the updates of `GET /api/stream`."""
     params = {**wanted, "ids": ",".join(wanted["ids"])} if "ids" in wanted else wanted
     async with installation.status.stream(
         "GET", "/api/stream", params=params, headers=bearer(credential)
@@ -60,7 +60,7 @@ async def over_sse(
         yield _states(response)
 
 
-async def _states(response: httpx.Response) -> Told:
+async def _states(response: httpx.Response) -> Updates:
     async for line in response.aiter_lines():
         if line.startswith("data: ") and "file_id" in line:
             yield json.loads(line.removeprefix("data: "))
@@ -69,13 +69,13 @@ async def _states(response: httpx.Response) -> Told:
 @asynccontextmanager
 async def over_websocket(
     installation: Installation, credential: str, wanted: dict[str, Any]
-) -> AsyncIterator[Told]:
-    """What `WS /api/ws` tells."""
+) -> AsyncIterator[Updates]:
+    """Yield the updates of `WS /api/ws`."""
     address = str(installation.status.base_url).replace("http", "ws") + "/api/ws"
     async with websockets.connect(address, additional_headers=bearer(credential)) as connection:
         await connection.send(json.dumps({"type": "subscribe", **wanted}))
 
-        async def states() -> Told:
+        async def states() -> Updates:
             async for message in connection:
                 read = json.loads(message)
                 if read["type"] == "status":
@@ -88,21 +88,21 @@ STREAMS = pytest.mark.parametrize("stream", [over_sse, over_websocket])
 
 
 class Listener:
-    """One of those who follow, and what they have been told of."""
+    """A subscriber and the files of which it has received updates."""
 
     def __init__(self) -> None:
-        self.told: set[str] = set()
+        self.received: set[str] = set()
         self.is_open = asyncio.Event()
 
-    async def listen(self, stream: AbstractAsyncContextManager[Told]) -> None:
-        async with stream as told:
+    async def listen(self, stream: AbstractAsyncContextManager[Updates]) -> None:
+        async with stream as updates:
             self.is_open.set()
-            async for status in told:
-                self.told.add(status["file_id"])
+            async for status in updates:
+                self.received.add(status["file_id"])
 
-    async def until_told(self, *file_ids: str) -> None:
+    async def until_received(self, *file_ids: str) -> None:
         async with asyncio.timeout(20):
-            while not self.told.issuperset(file_ids):
+            while not self.received.issuperset(file_ids):
                 await asyncio.sleep(0.02)
 
 
@@ -127,24 +127,24 @@ async def test_a_state_is_told_to_those_alone_who_may_know_of_it(
     ]
     for listener in listeners.values():
         await listener.is_open.wait()
-    await asyncio.sleep(0.3)  # What follows over a WebSocket is not answered at once.
-    await installation.tell(secret[0], ours(), shared("carl"), processing())
-    await installation.tell(secret[1], ours(), shared("carl"))
+    await asyncio.sleep(0.3)  # A subscription over a WebSocket is not confirmed immediately.
+    await installation.publish(secret[0], ours(), shared("carl"), processing())
+    await installation.publish(secret[1], ours(), shared("carl"))
     for who in SEES:
-        await listeners[who].until_told(*secret)
-    # All are told in the same order: what comes later tells that nothing else has come before.
+        await listeners[who].until_received(*secret)
+    # The order is the same for all: a later update shows that no other has come before.
     for tenant, mark in marks.items():
-        await installation.tell(mark, ours(tenant=tenant))
+        await installation.publish(mark, ours(tenant=tenant))
     for who in EVERYBODY:
         if WHO[who][0] not in WITHOUT:
-            await listeners[who].until_told(marks["acme" if who == "admin" else WHO[who][1]])
+            await listeners[who].until_received(marks["acme" if who == "admin" else WHO[who][1]])
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     for who in set(EVERYBODY) - SEES:
-        assert listeners[who].told.isdisjoint({*secret, marks["acme"], RUNNING, STORED}), who
-    assert not listeners["other"].told
-    assert marks["acme"] not in listeners["reader"].told
+        assert listeners[who].received.isdisjoint({*secret, marks["acme"], RUNNING, STORED}), who
+    assert not listeners["other"].received
+    assert marks["acme"] not in listeners["reader"].received
 
 
 @STREAMS
@@ -156,8 +156,8 @@ async def test_a_stream_ends_when_its_token_does(
     async with asyncio.timeout(15):
         with_end = stream(installation, credential, {"ids": [RUNNING]})
         try:
-            async with with_end as told:
-                async for _ in told:
+            async with with_end as updates:
+                async for _ in updates:
                     pass
         except websockets.ConnectionClosed:
             pass
@@ -189,9 +189,9 @@ async def test_a_socket_takes_no_new_subscription_when_the_token_has_ended(
         await asyncio.sleep(2)
         await connection.send(json.dumps({"type": "subscribe", "ids": [RUNNING]}))
         async with asyncio.timeout(10):
-            told = json.loads(await connection.recv())
+            message = json.loads(await connection.recv())
             await connection.wait_closed()
-    assert told["code"] == "token_expired"
+    assert message["code"] == "token_expired"
     assert connection.close_code == CloseCode.EXPIRED
 
 
@@ -200,7 +200,7 @@ async def test_a_young_file_of_somebody_else_is_waited_for_like_an_unknown_one(
 ) -> None:
     monkeypatch.setattr(files, "YOUNG_WAIT", 0.7)
     theirs, unknown = new_file_id(), new_file_id()
-    await installation.tell(theirs, ours())
+    await installation.publish(theirs, ours())
     seen = await installation.status.get(f"/api/files/{theirs}", headers=bearer(EVERYBODY["owner"]))
     assert seen.is_success
     answers = []
@@ -243,11 +243,11 @@ async def test_a_stream_ends_when_its_key_is_revoked(
     await installation.keys.add(key)
     listener = Listener()
     listening = asyncio.create_task(listener.listen(stream(installation, text, {"ids": [RUNNING]})))
-    await listener.until_told(RUNNING)
+    await listener.until_received(RUNNING)
     await installation.keys.revoke(key.id)
     async with asyncio.timeout(15):
         await asyncio.gather(listening, return_exceptions=True)
-    # By a connection of its own: an idle one may be closed at any moment.
+    # With a new connection: an idle one may be closed at any moment.
     async with httpx.AsyncClient(base_url=installation.status.base_url) as client:
         answer = await client.get("/api/files", headers=bearer(text))
     assert answer.json()["code"] == "invalid_token"

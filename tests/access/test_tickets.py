@@ -1,4 +1,4 @@
-"""A ticket opens one stream, once, as who it was given to, on any pod; and nothing else."""
+"""A ticket opens one stream, once, for the caller that requested it, on any pod."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ async def installation(given: Settings) -> AsyncIterator[Installation]:
 
 @pytest.fixture(scope="module")
 async def other_pod(
-    installation: Installation,  # noqa: ARG001 - it makes what both work on
+    installation: Installation,  # noqa: ARG001 - it creates the topics and the database
     given: Settings,
 ) -> AsyncIterator[httpx.AsyncClient]:
     async with status_pod(given) as client:
@@ -59,8 +59,8 @@ async def ticket_of(client: httpx.AsyncClient, credential: str) -> str:
     return ticket
 
 
-async def files_told(client: httpx.AsyncClient, address: str) -> list[str] | httpx.Response:
-    """The file that a stream tells of first, if any; or the refusal."""
+async def first_files(client: httpx.AsyncClient, address: str) -> list[str] | httpx.Response:
+    """Return the first file of a stream, if any, or the error response."""
     async with asyncio.timeout(20), client.stream("GET", address) as response:
         if response.status_code != 200:
             await response.aread()
@@ -69,7 +69,7 @@ async def files_told(client: httpx.AsyncClient, address: str) -> list[str] | htt
         async for line in response.aiter_lines():
             if line.startswith("data: ") and "file_id" in line:
                 return [json.loads(line.removeprefix("data: "))["file_id"]]
-            if line.startswith(": "):  # All that there is at present was told.
+            if line.startswith(": "):  # The current state was sent completely.
                 return []
     return []
 
@@ -89,18 +89,18 @@ async def test_a_ticket_opens_one_stream_on_another_pod_as_who_it_was_given_to(
 ) -> None:
     for who, credential in EVERYBODY.items():
         address = with_ticket(STREAMS[0], await ticket_of(installation.status, credential))
-        assert await files_told(other_pod, address) == ([RUNNING] if who in SEES else []), who
-        assert code_of(await files_told(installation.status, address)) == "invalid_token"
+        assert await first_files(other_pod, address) == ([RUNNING] if who in SEES else []), who
+        assert code_of(await first_files(installation.status, address)) == "invalid_token"
 
 
 async def test_a_ticket_opens_the_stream_of_one_file(
     installation: Installation, other_pod: httpx.AsyncClient
 ) -> None:
     address = with_ticket(STREAMS[1], await ticket_of(installation.status, EVERYBODY["owner"]))
-    assert await files_told(other_pod, address) == [RUNNING]
-    assert code_of(await files_told(other_pod, address)) == "invalid_token"
+    assert await first_files(other_pod, address) == [RUNNING]
+    assert code_of(await first_files(other_pod, address)) == "invalid_token"
     address = with_ticket(STREAMS[1], await ticket_of(installation.status, EVERYBODY["other"]))
-    unknown = await files_told(other_pod, address)
+    unknown = await first_files(other_pod, address)
     assert isinstance(unknown, httpx.Response)
     assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_file")
 
@@ -128,7 +128,7 @@ async def test_of_many_who_come_with_one_ticket_one_is_let_in(
     ticket = await ticket_of(installation.status, EVERYBODY["owner"])
     address = with_ticket(STREAMS[0], ticket)
     pods = [installation.status, other_pod] * 5
-    answers = await asyncio.gather(*(files_told(pod, address) for pod in pods))
+    answers = await asyncio.gather(*(first_files(pod, address) for pod in pods))
     assert sum(isinstance(answer, list) for answer in answers) == 1
 
 
@@ -137,7 +137,7 @@ async def test_a_ticket_lasts_for_half_a_minute(
 ) -> None:
     monkeypatch.setattr(tickets, "LASTS", timedelta(0))
     ticket = await ticket_of(installation.status, EVERYBODY["owner"])
-    answer = await files_told(installation.status, with_ticket(STREAMS[0], ticket))
+    answer = await first_files(installation.status, with_ticket(STREAMS[0], ticket))
     assert code_of(answer) == "invalid_token"
     store = FileStore(given)
     indexes = await store.beside("tickets").index_information()
@@ -167,7 +167,7 @@ async def test_a_ticket_is_given_to_those_alone_who_may_read(installation: Insta
         answer = await installation.status.post("/api/tickets", headers=bearer(credential))
         assert answer.status_code in {401, 403}
     for made_up in ("", "x", "wbt_" + "x" * 43, "x" * 10_000):
-        answered = await files_told(installation.status, with_ticket(STREAMS[0], made_up))
+        answered = await first_files(installation.status, with_ticket(STREAMS[0], made_up))
         assert code_of(answered) == "invalid_token"
 
 
@@ -179,12 +179,12 @@ async def test_a_ticket_ends_with_what_proved_who_asks(
     await installation.keys.add(key)
     ticket = await ticket_of(installation.status, text)
     await installation.keys.revoke(key.id)
-    answer = await files_told(installation.status, with_ticket(STREAMS[0], ticket))
+    answer = await first_files(installation.status, with_ticket(STREAMS[0], ticket))
     assert code_of(answer) == "invalid_token"
 
     ticket = await ticket_of(installation.status, token(lasts=1 - LEEWAY))
     await asyncio.sleep(1.5)
-    answer = await files_told(installation.status, with_ticket(STREAMS[0], ticket))
+    answer = await first_files(installation.status, with_ticket(STREAMS[0], ticket))
     assert code_of(answer) == "token_expired"
 
 
@@ -201,17 +201,17 @@ async def test_no_ticket_gets_into_a_log_or_a_collection(
         address = str(installation.status.base_url).replace("http", "ws")
         async with websockets.connect(f"{address}/api/ws?ticket={socket}&x=1"):
             pass
-        await files_told(installation.status, with_ticket(STREAMS[0], stream))
-        await files_told(installation.status, with_ticket(STREAMS[0], stream))
+        await first_files(installation.status, with_ticket(STREAMS[0], stream))
+        await first_files(installation.status, with_ticket(STREAMS[0], stream))
     finally:
         root.handlers[:], root.level = before[0], before[1]
-    told = capfd.readouterr().err
-    assert "/api/ws?ticket=…&x=1" in told
+    output = capfd.readouterr().err
+    assert "/api/ws?ticket=…&x=1" in output
     unused = await ticket_of(installation.status, EVERYBODY["owner"])
     store = FileStore(given)
     kept = str([each async for each in store.beside("tickets").find()])
     store.close()
     for each in (socket, stream):
-        assert each not in told
+        assert each not in output
     assert "ada" in kept
     assert unused not in kept

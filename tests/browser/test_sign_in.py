@@ -120,7 +120,7 @@ async def test_scripts_cannot_read_the_token_and_signing_out_forgets_it(
 
 async def test_what_is_no_token_is_refused_in_words(page: Page, asking: RunningStack) -> None:
     await sign_in(page, asking, "hello")
-    await expect(page.locator("#login .reason")).to_contain_text("token cannot be used")
+    await expect(page.locator("#login .reason")).to_contain_text("token is invalid")
 
 
 async def test_a_page_of_another_port_cannot_use_the_session(

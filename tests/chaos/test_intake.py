@@ -191,7 +191,7 @@ class TestStoreThatIsFull:
             answer = await service.send(("a.txt", b"one"))
             assert answer.status_code == 507
             assert answer.headers["retry-after"] == "60"
-            assert "made room" in answer.json()["detail"]
+            assert "freed space" in answer.json()["detail"]
             assert str(disk.path) not in answer.text
             disk.enlarge(64 << 20)
             seen += (again := await crowd(service, seed=5))

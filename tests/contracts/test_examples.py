@@ -1,4 +1,4 @@
-"""The example messages are kept for ever: what was once written must always be readable."""
+"""Example messages are kept forever: every event that was ever written must stay readable."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from shared.events.topics import ACCESS, COMMANDS, RETRY_TIERS, TOPICS, UPLOADED
 
 EXAMPLES = sorted(Path(__file__).parent.glob("*.json"))
 OLD = [example for example in EXAMPLES if "@without_" in example.stem]
-"""Written before a field was added."""
+"""Examples from before a field was added."""
 
 TOPIC_OF = {event: topic for topic in TOPICS for event in topic.carries}
 
@@ -23,7 +23,7 @@ def test_an_example_is_read_and_written_back_unchanged(example: Path) -> None:
     assert isinstance(event, EVENT_CLASSES[event.type])
     message = json.loads(example.read_text())
     written = json.loads(event.to_json())
-    if example in OLD:  # Fields were added since, which have their defaults then.
+    if example in OLD:  # Fields added since have their defaults.
         written["data"] = {name: written["data"][name] for name in message["data"]}
     assert written == message
 

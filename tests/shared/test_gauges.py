@@ -1,4 +1,4 @@
-"""A gauge that no loop refreshes any more disappears, and comes back with the loop."""
+"""A gauge disappears when its loop stops, and returns with the loop."""
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
@@ -7,7 +7,7 @@ from shared.telemetry import STALE_AFTER_INTERVALS, LoopGauge
 
 
 class FakeClock:
-    """Monotonic seconds that only a test moves."""
+    """A monotonic clock that only the test advances."""
 
     now = 50.0
 
@@ -50,7 +50,7 @@ def test_every_gauge_is_one_that_disappears_or_is_set_where_its_value_changes() 
         "waybill_isolation_rung",
         "waybill_clock_skew_seconds",
     }
-    # The time of the last success is what tells that a loop is still.
+    # The time of the last success reveals that a loop has stopped.
     last_success = {"waybill_loop_last_success_seconds"}
     plain = {each._name for each in vars(telemetry).values() if isinstance(each, Gauge)}
     assert plain == by_event | last_success

@@ -1,4 +1,4 @@
-"""What stands in a service's log, whatever its clients sent."""
+"""Log lines contain no tickets, and clients cannot forge them."""
 
 import logging
 import sys
@@ -13,14 +13,14 @@ def line(message: str, *arguments: object, error: Any = None) -> str:
 
 
 def test_no_text_of_a_client_forges_a_line() -> None:
-    told = line("refused %s", "a.txt\nERROR root: \x00\x1b[31m\u2028x")
-    assert told == r"ERROR a: refused a.txt\nERROR root: \x00\x1b[31m\u2028x"
+    output = line("refused %s", "a.txt\nERROR root: \x00\x1b[31m\u2028x")
+    assert output == r"ERROR a: refused a.txt\nERROR root: \x00\x1b[31m\u2028x"
 
 
 def test_a_traceback_keeps_its_lines_and_has_no_control_characters() -> None:
     try:
         raise ValueError("odd\x00\x9b")
     except ValueError:
-        told = line("it failed", error=sys.exc_info())
-    assert told.splitlines()[:2] == ["ERROR a: it failed", "Traceback (most recent call last):"]
-    assert told.endswith(r"ValueError: odd\x00\x9b")
+        output = line("it failed", error=sys.exc_info())
+    assert output.splitlines()[:2] == ["ERROR a: it failed", "Traceback (most recent call last):"]
+    assert output.endswith(r"ValueError: odd\x00\x9b")

@@ -1,4 +1,4 @@
-"""Commands that wait for Kafka: none is lost, and none holds up those about other files."""
+"""Commands in the outbox: none is lost, and none blocks those about other files."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ from tests.support.builders import about, cancel_requested
 
 
 class Kafka(Publisher):
-    """Takes all events but those about one file."""
+    """Accepts all events except those about one file."""
 
     def __init__(self, refused: str = "") -> None:
         self.refused = refused

@@ -1,4 +1,4 @@
-"""A library that repeats itself is heard now and then, with how often it did."""
+"""Repeated log lines of a library are rate-limited and counted."""
 
 import logging
 
@@ -8,7 +8,7 @@ from shared.repeated_logs import INTERVAL, RepeatedLines
 
 
 class FakeClock:
-    """Monotonic seconds that only a test moves."""
+    """A monotonic clock that only the test advances."""
 
     now = 0.0
 
@@ -39,7 +39,7 @@ def test_lines_of_one_kind_are_counted_and_not_written(
     clock.now += INTERVAL
     again = record("aiokafka.conn", 7, "to node 2")
     assert lines.filter(again)
-    assert again.getMessage() == "to node 2 (and 300 lines like it since the last one)"
+    assert again.getMessage() == "to node 2 (300 similar lines were suppressed)"
 
 
 def test_lines_of_our_own_are_all_written(lines: RepeatedLines) -> None:

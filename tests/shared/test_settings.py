@@ -1,4 +1,4 @@
-"""A service that would let in strangers by mistake does not start."""
+"""A service does not start with settings that would expose it by mistake."""
 
 import os
 import subprocess
@@ -78,7 +78,7 @@ def test_a_service_says_why_it_does_not_start_and_no_secret(service: str) -> Non
         check=False,
     )
     assert ended.returncode == 1
-    assert "WAYBILL_HOST=0.0.0.0 listens beyond this machine" in ended.stderr
+    assert "WAYBILL_HOST=0.0.0.0 is reachable from other machines" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert SECRET not in ended.stderr + ended.stdout
 

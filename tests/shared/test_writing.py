@@ -1,4 +1,4 @@
-"""What is written is written whole, or an error is raised; and nothing else writes to files."""
+"""File writes are complete or raise an error, and no other code writes to files."""
 
 import ast
 import errno
@@ -18,7 +18,7 @@ from tests.support.small_disk import SmallDisk, small_disk
 ROOT = Path(__file__).resolve().parents[2]
 
 SMALL_DISK = 32 << 10
-"""Bytes."""
+"""Size in bytes."""
 
 FORBIDDEN_CALLS = {
     ("os", name)
@@ -31,27 +31,27 @@ FORBIDDEN_CALLS = {
 FORBIDDEN_METHODS = {"write_bytes", "write_text", "send", "sendmsg", "sendto", "sendfile"}
 
 ALLOWED = {
-    # Each of these is complete by itself, or checks what was written.
+    # Each of these writes completely, or checks what was written.
     ("services/processor/channel.py", "_ours.send"): "a packet is sent whole or not at all",
     ("services/processor/worker.py", "_channel.send"): "the rest follows by sendall",
-    ("shared/kafka/publishing.py", "producer.send"): "aiokafka's, which is no socket",
-    ("shared/kafka/archive.py", "producer.send"): "aiokafka's, which is no socket",
+    ("shared/kafka/publishing.py", "producer.send"): "aiokafka's method, not a socket's",
+    ("shared/kafka/archive.py", "producer.send"): "aiokafka's method, not a socket's",
     (
         "shared/kafka/archive.py",
         "gzip.open",
-    ): "buffered: it writes all or raises, on closing at last",
+    ): "buffered: it writes everything or raises, on closing at the latest",
     ("services/processor/worker.py", "open"): "standard output of the process",
     ("services/processor/scratch.py", "open"): "a lock without content",
-    ("services/processor/steps/command.py", "output.open"): "a program of others writes into it",
-    ("services/processor/steps/command.py", "complaint.open"): "and into this one",
+    ("services/processor/steps/command.py", "output.open"): "an external program writes to it",
+    ("services/processor/steps/command.py", "complaint.open"): "an external program writes to it",
     ("waybill/local/kafka.py", "open"): "a lock without content",
     ("waybill/local/stack.py", "open"): "a lock without content",
-    ("waybill/local/process.py", "log.open"): "a program of others writes into it",
+    ("waybill/local/process.py", "log.open"): "an external program writes to it",
 }
 
 
 def writes_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Line and name of each call that may write to a file or a socket by itself."""
+    """Yield the line and name of each call that may write to a file or socket directly."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
@@ -115,7 +115,7 @@ def test_reading_is_no_write(code: str) -> None:
 
 
 def in_short_pieces(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    """Have the system write `most` bytes of each call at most."""
+    """Make each system call write at most `most` bytes."""
 
     def writev(descriptor: int, pieces: list[memoryview]) -> int:
         return os.write(descriptor, b"".join(pieces)[:most])

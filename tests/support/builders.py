@@ -1,4 +1,4 @@
-"""One-line builders of events, so that a test says only what matters to it."""
+"""One-line builders of events, so that a test contains only the values that matter to it."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -38,7 +38,7 @@ ERROR = Failure(code="demo_retry", message="not this time", retryable=True)
 
 
 def at(seconds: float) -> datetime:
-    """`seconds` after the file came in."""
+    """Return the time `seconds` after the upload."""
     return START + timedelta(seconds=seconds)
 
 
@@ -150,7 +150,7 @@ E = TypeVar("E", bound=Event)
 
 
 def about(file_id: str, event: E) -> E:
-    """The same event of another file, which is stored where its id tells."""
+    """Return the same event about another file, with the blob key of that file."""
     changes: dict[str, Any] = {
         "subject": file_id,
         "id": event.id.replace(event.subject, file_id),

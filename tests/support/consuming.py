@@ -1,4 +1,4 @@
-"""Reading what a topic holds."""
+"""Reading the content of topics."""
 
 import asyncio
 
@@ -14,10 +14,10 @@ from shared.settings import Settings
 async def consume(
     settings: Settings, topic: Topic, count: int, *, seconds: float = 20
 ) -> list[AnyEvent]:
-    """The first `count` events of a topic.
+    """Return the first `count` events of a topic.
 
     Raises:
-        TimeoutError: there are not as many within `seconds`.
+        TimeoutError: the topic has fewer after `seconds`.
     """
     consumer = AIOKafkaConsumer(
         settings.topic_prefix + topic.name,
@@ -40,13 +40,13 @@ async def consume(
 
 
 async def consume_distinct(settings: Settings, topic: Topic, number: int) -> list[AnyEvent]:
-    """The events of a topic that nothing was removed from, once there are so many.
+    """Wait for `number` distinct events in a topic from which nothing was removed; return all.
 
-    What a producer sent again, since Kafka's answer was lost, counts once; work that was done again
-    has another time and counts twice.
+    An event that a producer sent again, because Kafka's response was lost, counts once. Repeated
+    work has another time and counts twice.
 
     Raises:
-        TimeoutError: there are not as many within 60 seconds.
+        TimeoutError: the topic has fewer after 60 seconds.
     """
     distinct: list[AnyEvent] = []
     async with asyncio.timeout(60):
@@ -60,17 +60,17 @@ async def consume_distinct(settings: Settings, topic: Topic, number: int) -> lis
 
 
 async def count(settings: Settings, topic: Topic) -> int:
-    """How many records a topic that nothing was removed from holds."""
+    """Return the number of records in a topic from which nothing was removed."""
     async with open_log(settings, (topic,), client_id="tests") as (consumer, partitions):
         ends = await consumer.end_offsets(partitions)
     return sum(ends.values())
 
 
 async def values(settings: Settings, topic: Topic, records: int) -> dict[str, list[bytes | None]]:
-    """The values of the first `records` of a topic by their keys; None is a tombstone.
+    """Return the values of the first `records` of a topic by key; None is a tombstone.
 
     Raises:
-        TimeoutError: there are not as many within 20 seconds.
+        TimeoutError: the topic has fewer after 20 seconds.
     """
     found: dict[str, list[bytes | None]] = {}
     async with open_log(settings, (topic,), client_id="tests") as (consumer, partitions):

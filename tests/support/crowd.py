@@ -1,4 +1,4 @@
-"""A crowd of clients that upload, some of whom go away in the middle or do not wait."""
+"""Many uploading clients, some of which disconnect early or do not wait for the response."""
 
 import asyncio
 import json
@@ -13,23 +13,23 @@ from shared.settings import DEMO_TYPE
 BOUNDARY = b"crowd"
 
 FAITHFUL = 0.6
-"""How many send all of it, and how many of these wait for the answer."""
+"""Share of clients that send the whole body, and share of these that wait for the response."""
 
 
 @dataclass(frozen=True)
 class Visit:
-    """What became of one client's upload."""
+    """The outcome of one client's upload."""
 
     name: str
-    """Of its file."""
+    """Name of the file."""
     size: int
     status: int | None = None
-    """None where nobody waited for an answer."""
+    """Status of the response; None if the client did not wait for it."""
     answer: dict[str, Any] | None = None
 
     @property
     def code(self) -> str | None:
-        """What kind of refusal it was."""
+        """Return the problem code of an error response."""
         return self.answer.get("code") if self.answer else None
 
 
@@ -42,7 +42,7 @@ async def visits(
     seed: int = 7,
     faithful: float = FAITHFUL,
 ) -> list[Visit]:
-    """Have so many clients upload a demo file each, whose name is told by nobody else."""
+    """Let a number of clients upload a demo file each, with unique names."""
     dice = random.Random(seed)
     turns = asyncio.Semaphore(at_once)
 
@@ -71,13 +71,13 @@ async def _visit(
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         return Visit(name, size, int(head.split()[1]), json.loads(body))
     except ConnectionError:
-        return Visit(name, size)  # Refused while it was still sending, and not listening.
+        return Visit(name, size)  # Rejected while it was sending and not reading.
     finally:
         writer.close()
 
 
 def _request(name: str, padding: int) -> tuple[bytes, int]:
-    """A form with one file, and how large that is."""
+    """Return a form with one file, and the file's size."""
     content = json.dumps({"padding": "x" * padding}).encode()
     body = (
         b"--%s\r\nContent-Disposition: form-data; name=file; filename=%s\r\n"

@@ -1,4 +1,4 @@
-"""A user's steps through a running stack, over HTTP as anybody would take them."""
+"""A user's steps through a running stack, over HTTP."""
 
 import asyncio
 import json
@@ -15,14 +15,14 @@ TERMINAL = {"completed", "failed", "cancelled"}
 
 
 class Traveller:
-    """Uploads files to a stack and follows them."""
+    """A client that uploads files to a stack and follows them."""
 
     def __init__(self, stack: RunningStack) -> None:
         self.stack = stack
         self.http = httpx.AsyncClient(timeout=120)
 
     async def upload(self, name: str, content: bytes | Path, content_type: str) -> httpx.Response:
-        """Hand over one file as a browser does."""
+        """Upload one file as a browser does."""
         if isinstance(content, bytes):
             files = {"file": (name, content, content_type)}
             return await self.http.post(f"{self.stack.upload_url}/api/files/upload", files=files)
@@ -35,13 +35,13 @@ class Traveller:
             )
 
     async def upload_demo(self, **spec: Any) -> str:
-        """Hand over a demo file; returns its id."""
+        """Upload a demo file and return its id."""
         answer = await self.upload("demo.json", json.dumps(spec).encode(), DEMO_TYPE)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["file_id"])
 
     async def status(self, file_id: str, **params: Any) -> dict[str, Any]:
-        """One look at the status."""
+        """Return the current status."""
         answer = await self.http.get(self._status_url(file_id), params=params)
         assert answer.status_code == 200, answer.text
         document: dict[str, Any] = answer.json()
@@ -59,7 +59,7 @@ class Traveller:
         return await self.wait_until(file_id, *TERMINAL, seconds=seconds)
 
     async def stream(self, file_id: str) -> AsyncIterator[dict[str, Any]]:
-        """The status documents of the file's SSE stream, to its end."""
+        """Yield the status documents of the file's SSE stream until it ends."""
         request = self.http.stream("GET", self._status_url(file_id), params={"stream": "true"})
         async with request as response:
             async for line in response.aiter_lines():

@@ -1,4 +1,4 @@
-"""A line to the real Kafka that a test can cut, or make silent, and mend again."""
+"""A connection to the real Kafka that a test can cut, silence and restore."""
 
 import asyncio
 import contextlib
@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 class KafkaLine:
     """A relay in front of one broker.
 
-    Kafka tells its clients where its brokers are; the relay puts its own port in place of the
-    broker's, so that they stay on the line.
+    Kafka sends the broker addresses to its clients. The relay replaces the broker's port by its
+    own, so that clients keep using the relay.
     """
 
     def __init__(self, kafka: str) -> None:
@@ -28,13 +28,13 @@ class KafkaLine:
         return f"127.0.0.1:{self.port}"
 
     async def open(self) -> None:
-        """Take calls; also those that were refused while the line was cut."""
+        """Accept connections, also after `cut`."""
         self._server = await asyncio.start_server(self._relay, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         self._answers_pass.set()
 
     async def cut(self) -> None:
-        """Drop every connection and refuse new ones, as a broker that died."""
+        """Drop all connections and refuse new ones, like a dead broker."""
         if self._server is not None:
             self._server.close()
         for call in self._calls:
@@ -42,7 +42,7 @@ class KafkaLine:
         await asyncio.gather(*self._calls, return_exceptions=True)
 
     def silence(self) -> None:
-        """Let requests reach Kafka and its answers not come back."""
+        """Forward requests to Kafka, but drop its responses."""
         self._answers_pass.clear()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -83,7 +83,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def line_to(kafka: str) -> AsyncIterator[KafkaLine]:
-    """An open line, closed afterwards."""
+    """Open a relay for the block."""
     line = KafkaLine(kafka)
     await line.open()
     try:

@@ -1,4 +1,4 @@
-"""Killing each background loop of a service by its name, and waiting until it is back."""
+"""Kill each background loop of a service by name, and wait until it runs again."""
 
 import asyncio
 from collections.abc import Iterable
@@ -9,13 +9,13 @@ from shared.telemetry import LOOP_FAILURES
 
 
 def failures(name: str) -> float:
-    """How often a loop has failed in this process."""
+    """Return the number of failures of a loop in this process."""
     value: float = LOOP_FAILURES.labels(loop=name)._value.get()
     return value
 
 
 async def kill_each(supervisor: Supervisor, loops: Iterable[Loop]) -> None:
-    """Cancel each loop as a library's stray `CancelledError` does; return once all are back."""
+    """Cancel each loop, like a stray `CancelledError` of a library; return once all run again."""
     for loop in loops:
         if not loop.restartable:
             continue

@@ -1,4 +1,4 @@
-"""Background loops without a supervisor, for tests of what one run does."""
+"""Background loops without a supervisor, for tests of a single run."""
 
 import time
 
@@ -9,5 +9,5 @@ LOOP = Loop(name="test", late_after=60, vital=False, purpose="Is tested.", when_
 
 
 def one_run() -> RunningLoop:
-    """Where one run of a loop says how it is doing; nobody listens."""
+    """Return a handle for one run of a loop; its reports are ignored."""
     return RunningLoop(LoopHealth(LOOP, time.monotonic()), time.monotonic)

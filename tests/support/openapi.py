@@ -1,4 +1,4 @@
-"""Holding an API against its OpenAPI document: what that allows, and what it forbids, is sent."""
+"""Tests of an API against its OpenAPI document, with valid and invalid requests."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,24 +15,24 @@ from schemathesis.schemas import APIOperation
 Check = Callable[..., bool | None]
 
 Prepare = Callable[[Case[Any], GenerationMode, int], list[Check]]
-"""Changes a request, of whose kind it is the one with that number, before it is sent; returns the
-checks that its answer need not pass."""
+"""Modifies a request before it is sent, given its generation mode and its number; returns the
+checks to skip for its response."""
 
 
 def check_all(address: str, prepare: Prepare, *, examples: int, endless: str | None = None) -> int:
-    """Ask for every operation; returns how many there are.
+    """Test every operation and return the number of operations.
 
     Args:
-        examples: requests of each operation and mode.
-        endless: a path that answers for as long as the client listens, which is left out.
+        examples: number of requests per operation and mode.
+        endless: path with an endless response, which is skipped.
     """
     schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
-    asked = schema if endless is None else schema.exclude(path=endless)
-    operations = list(asked.get_all_operations())
+    tested = schema if endless is None else schema.exclude(path=endless)
+    operations = list(tested.get_all_operations())
     for found in operations:
         assert isinstance(found, Ok)
         _check(found.ok(), GenerationMode.POSITIVE, prepare, examples)
-        with suppress(Unsatisfiable):  # Without parameters, nothing is forbidden.
+        with suppress(Unsatisfiable):  # Without parameters, there are no invalid requests.
             _check(found.ok(), GenerationMode.NEGATIVE, prepare, examples)
     return len(operations)
 

@@ -1,9 +1,9 @@
-"""Poison: files whose results cannot be kept, by a plugin that does what a file says.
+"""Poison files: a plugin that executes the content of a file, to produce unstorable results.
 
-Name the module in `WAYBILL_PLUGINS`, and upload files called `*.poison` whose content is Python: it
-is run with `document`, `context`, `math` and the errors of plugins. `RESULTS` has some, each with
-the code of its end; `EVENTS` has data that no event of ours ever has, for records that go straight
-to Kafka.
+Set `WAYBILL_PLUGINS` to this module and upload files named `*.poison` with Python code. The code
+runs with `document`, `context`, `math` and the errors of plugins. `RESULTS` contains examples with
+their error codes. `EVENTS` contains data that Waybill never writes, for records that are published
+to Kafka directly.
 """
 
 import math
@@ -14,7 +14,7 @@ from services.processor.plugins import Context, Document, PermanentError, Transi
 
 @step(names=["*.poison"])
 def poison(document: Document, context: Context) -> Document:
-    """Do what the file says."""
+    """Execute the content of the file."""
     known = {
         "document": document,
         "context": context,
@@ -62,7 +62,7 @@ RESULTS = {
     r"raise TransientError('odd\x00', 'b' * 10_000)": "odd\ufffd",
     r"raise ValueError('\udc80\x00')": "step_failed",
 }
-"""What a step may leave behind, and the code of the failure that follows."""
+"""Results of a step, and the code of the resulting failure."""
 
 HARMLESS = (
     "context.progress(math.inf, math.nan)",
@@ -78,7 +78,7 @@ HARMLESS = (
     "document.statistics |= {'most': 2**63 - 1, 'page.count': 1, 'float': 0.5, 'none': None}",
     r"document.statistics['text'] = 'a\tb\nGrüße'",
 )
-"""What fails no file."""
+"""Statements that fail no file."""
 
 EVENTS: tuple[dict[str, Any], ...] = (
     {"a\x00b": 1},
@@ -87,4 +87,4 @@ EVENTS: tuple[dict[str, Any], ...] = (
     {"$ref": "x", "$id": 1},
     {"a": {"b": {"c": 1}}},
 )
-"""Statistics that make a completed event one that cannot be stored."""
+"""Statistics that make a completed event unstorable."""

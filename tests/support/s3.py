@@ -1,4 +1,4 @@
-"""An S3 server on the loopback, and a line to it that a test can break, slow down and mend."""
+"""An S3 server on the loopback, behind a relay that a test can break, slow down and restore."""
 
 import asyncio
 import contextlib
@@ -24,14 +24,14 @@ ENVIRONMENT = {
     "AWS_SECRET_ACCESS_KEY": "secret",
     "AWS_REGION": "us-east-1",
 }
-"""What a client of the server needs to have in its environment."""
+"""Environment variables for clients of the server."""
 
 _REFUSAL = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 @contextmanager
 def running_s3() -> Iterator[str]:
-    """The address of a server with one bucket; a process of its own, as it keeps all in memory."""
+    """Run a server with one bucket in a process of its own, and yield its address."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -46,15 +46,15 @@ def running_s3() -> Iterator[str]:
 
 
 class Mood(StrEnum):
-    """How the line behaves."""
+    """The behavior of the relay."""
 
     WELL = "well"
     REFUSING = "refusing"
-    """Every request is answered 503."""
+    """Every request is answered with 503."""
     LOSING = "losing"
-    """Every request is carried out, and then answered 503."""
+    """Every request is executed and then answered with 503."""
     SLOW = "slow"
-    """Every piece of an answer takes a while."""
+    """Every piece of a response is delayed."""
 
 
 class StoreLine:
@@ -69,7 +69,7 @@ class StoreLine:
         self.address = ""
 
     async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
+        """Relay one connection."""
         call = asyncio.current_task()
         assert call is not None
         self._calls.add(call)
@@ -81,12 +81,12 @@ class StoreLine:
                     both.create_task(self._requests(reader, back, writer))
                     both.create_task(self._answers(there, writer))
             except* OSError:
-                pass  # One side has hung up.
+                pass  # One side has disconnected.
         back.close()
         writer.transport.abort()
 
     async def hang_up(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         for call in self._calls:
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
@@ -118,14 +118,14 @@ class StoreLine:
 
 
 def on_s3(settings: S, line: StoreLine) -> S:
-    """The same settings with the blob store at the other end of the line."""
+    """Return the settings with the blob store behind the relay."""
     blobs = f"s3://{BUCKET}/{settings.database}"
     return settings.model_copy(update={"blobs": blobs, "blobs_endpoint": line.address})
 
 
 @asynccontextmanager
 async def line_to_s3(endpoint: str) -> AsyncIterator[StoreLine]:
-    """A line that is well at first, closed afterwards."""
+    """Open a working relay for the block."""
     line = StoreLine(endpoint)
     server = await asyncio.start_server(line.relay, "127.0.0.1", 0)
     line.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""A Kafka and a mongod that ask who is there, over TLS, with certificates made for the occasion."""
+"""A Kafka and a mongod with TLS and authentication, using temporary certificates."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ ssl.truststore.location={ca}
 
 @dataclass(frozen=True)
 class Secured:
-    """Where they are, and what a client needs to get in."""
+    """Addresses and credentials."""
 
     kafka: str
     mongodb: str
@@ -52,7 +52,7 @@ class Secured:
 
 @contextmanager
 def secured_parts(folder: Path) -> Iterator[Secured]:
-    """Both, for the time of a block."""
+    """Run both for the block."""
     ca, server, client = _certificates(folder)
     children: list[Child] = []
     try:
@@ -63,7 +63,7 @@ def secured_parts(folder: Path) -> Iterator[Secured]:
         wait_for_mongodb(mongodb, uri)
         query = {"tls": "true", "tlsCAFile": ca, "tlsCertificateKeyFile": client}
         with MongoClient[dict[str, object]](f"{uri}/?{urlencode(query)}") as nobody:
-            roles = ["root"]  # Who is first may make a user.
+            roles = ["root"]  # The first client may create a user.
             nobody.admin.command("createUser", USER, pwd=PASSWORD, roles=roles)
         wait_for_kafka(kafka, address)
         known = uri.replace("://", f"://{USER}:{PASSWORD}@")
@@ -108,7 +108,7 @@ def _start_kafka(folder: Path, ca: Path, server: Path) -> tuple[Child, str]:
 
 
 def _certificates(folder: Path) -> tuple[Path, Path, Path]:
-    """Files: an authority's certificate, and a server's and a client's with their keys."""
+    """Create a CA certificate, and a server's and a client's certificate with their keys."""
     authority = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an authority of tests")])
     constraints = x509.BasicConstraints(ca=True, path_length=None)

@@ -1,4 +1,4 @@
-"""An application served on a free port of the loopback, within the test's own loop."""
+"""Serve an application on a free loopback port, in the test's own event loop."""
 
 import asyncio
 import socket
@@ -18,11 +18,11 @@ from shared.http.limits import MAX_MESSAGE
 async def served(
     app: FastAPI, *, past_asgi: bool = True, http: type[HttpToolsProtocol] = HttpProtocol
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of `app`, over a real socket.
+    """Serve `app` and yield a client, over a real socket.
 
     Args:
-        past_asgi: whether connections can be written to at once, as under `services.status`.
-        http: what speaks HTTP then.
+        past_asgi: let the application write to connections directly, as in `services.status`.
+        http: the HTTP protocol class to use then.
     """
     config = uvicorn.Config(
         app,
@@ -34,7 +34,7 @@ async def served(
         lifespan="on",
     )
     server = uvicorn.Server(config)
-    # With its protocol said, as asyncio has answers leave at once only then; uvloop always does.
+    # asyncio disables Nagle's algorithm only with an explicit protocol; uvloop always does.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(2048)
@@ -50,7 +50,7 @@ async def served(
 
 @asynccontextmanager
 async def listening(config: uvicorn.Config) -> AsyncIterator[int]:
-    """Serve what a configuration names; yields the port."""
+    """Serve a configuration and yield the port."""
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -62,7 +62,7 @@ async def listening(config: uvicorn.Config) -> AsyncIterator[int]:
 
 
 async def until_ready(client: httpx.AsyncClient, *, seconds: float = 30.0) -> None:
-    """Wait until the service says that it can serve."""
+    """Wait until the service is ready."""
     async with asyncio.timeout(seconds):
         while (await client.get("/health/ready")).status_code != 200:
             await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""A file system of a test's own, so small that it fills up."""
+"""A small temporary file system that a test can fill up."""
 
 import subprocess
 from collections.abc import Iterator
@@ -9,29 +9,29 @@ import pytest
 
 
 class SmallDisk:
-    """A folder with little room."""
+    """A folder with little space."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def fill(self) -> None:
-        """Leave no room at all; once more takes what was freed since."""
+        """Fill the disk completely, again if space was freed since."""
         with suppress(OSError), (self.path / "filler").open("ab", buffering=0) as filler:
             while True:
                 filler.write(bytes(4096))
 
     def clear(self) -> None:
-        """Have as much room as before it was filled."""
+        """Free the space that `fill` has taken."""
         (self.path / "filler").unlink()
 
     def enlarge(self, size: int) -> None:
-        """Have so many bytes from now on."""
+        """Resize the file system to a number of bytes."""
         assert _mount("-o", f"remount,size={size}", self.path)
 
 
 @contextmanager
 def small_disk(path: Path, size: int) -> Iterator[SmallDisk]:
-    """A new folder with so many bytes; the test is skipped where nobody may make one."""
+    """Create a disk of a number of bytes; skip the test if mounting is not permitted."""
     with ExitStack() as stack:
         try:
             disk = stack.enter_context(mounted(path, size))
@@ -42,7 +42,7 @@ def small_disk(path: Path, size: int) -> Iterator[SmallDisk]:
 
 @contextmanager
 def mounted(path: Path, size: int) -> Iterator[SmallDisk]:
-    """A new folder with so many bytes.
+    """Mount a disk of a number of bytes for the block.
 
     Raises:
         PermissionError: the process may not mount a file system.

@@ -1,4 +1,4 @@
-"""Starting Waybill for tests: its parts alone, or the whole stack as a user starts it."""
+"""Start Waybill for tests: Kafka and MongoDB only, or the whole stack as a user starts it."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ START_TIMEOUT = 120.0
 
 
 def eventually(condition: Callable[[], bool], *, seconds: float = 30) -> None:
-    """Wait until something has happened."""
+    """Wait until a condition is true."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -26,13 +26,13 @@ def eventually(condition: Callable[[], bool], *, seconds: float = 30) -> None:
 
 @contextmanager
 def backing_parts(folder: Path) -> Iterator[Parts]:
-    """A Kafka and a MongoDB: those of the environment, or our own."""
+    """Yield a Kafka and a MongoDB: those named by the environment, or new ones."""
     with running_parts(folder) as parts:
         yield parts
 
 
 class RunningStack:
-    """A whole Waybill, started by `waybill up` in a process of its own."""
+    """A complete stack, started by `waybill up` in a process of its own."""
 
     def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
         self.process = process
@@ -60,12 +60,12 @@ class RunningStack:
 
     @property
     def output(self) -> str:
-        """What `waybill up` has printed."""
+        """Return the output of `waybill up`."""
         return (self.folder / "up.log").read_text()
 
     @property
     def description(self) -> dict[str, Any]:
-        """What `stack.json` says now."""
+        """Return the current content of `stack.json`."""
         return stack_description(self.folder)
 
     @property
@@ -86,6 +86,6 @@ class RunningStack:
         return pids
 
     def stop(self, *, number: signal.Signals = signal.SIGINT, seconds: float = 20.0) -> int:
-        """Stop the stack as Ctrl-C does; returns its exit code."""
+        """Stop the stack like Ctrl-C, and return its exit code."""
         self.process.send_signal(number)
         return self.process.wait(seconds)

@@ -1,4 +1,4 @@
-"""The sweeps of the upload service, as if a day had passed."""
+"""Run the sweeps of the upload service as if a day had passed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +14,9 @@ from shared.settings import Settings
 
 @contextmanager
 def a_day_later() -> Iterator[None]:
-    """Have the sweeps find everything old, and believe the log whatever it lacks.
+    """Make the sweeps treat everything as old, and trust the log even if it lacks records.
 
-    Not while a service runs: it would sweep away what it has stored and is about to publish.
+    Do not use it while a service runs: it would delete blobs that are about to be published.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(orphans, "ORPHANED", timedelta(0))
@@ -26,7 +26,7 @@ def a_day_later() -> Iterator[None]:
 
 
 async def sweep_all(settings: Settings) -> None:
-    """Sweep away what uploads have left behind."""
+    """Run all sweeps of the upload service."""
     blobs = open_blob_store(settings)
     with a_day_later():
         await sweep.sweep_staged(blobs)

@@ -9,7 +9,7 @@ from starlette.requests import HTTPConnection
 from services.status.api.dependencies import TicketsOf, own_origin, reader
 from services.status.store.access import Visibility
 from services.status.tickets import Ticket, Tickets
-from shared.auth.auth import Asker, Asking
+from shared.auth.auth import Asker, PrincipalDependency
 from shared.auth.principal import Principal, Scope
 from shared.http.head_method import is_head
 from shared.http.problems import ERROR_RESPONSES
@@ -40,7 +40,7 @@ def has_ticket(connection: HTTPConnection) -> bool:
     return TICKET in connection.query_params
 
 
-class Following(Asking):
+class Following(PrincipalDependency):
     """Tells who asks for a stream: by its ticket, or as everywhere."""
 
     async def __call__(self, connection: HTTPConnection) -> Principal:

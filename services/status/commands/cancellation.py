@@ -22,7 +22,7 @@ from shared.events.events import (
     FileCancelled,
     FileCancelRequested,
 )
-from shared.kafka.messaging import PROCESSOR_GROUP, is_group_deserted
+from shared.kafka.messaging import PROCESSOR_GROUP, is_group_empty
 from shared.kafka.publishing import Publisher
 from shared.settings import Settings
 
@@ -151,7 +151,7 @@ class Settler:
         wanted = await self._store.to_cancel(FileState.PENDING, SETTLED_AT_ONCE)
         begun = await self._store.to_cancel(FileState.PROCESSING, SETTLED_AT_ONCE)
         # An attempt begins after its commit, so there is a group for each that has begun.
-        deserted = bool(begun) and await is_group_deserted(self._settings, PROCESSOR_GROUP)
+        deserted = bool(begun) and await is_group_empty(self._settings, PROCESSOR_GROUP)
         settled = 0
         for stored in [*wanted, *(begun if deserted else ())]:
             # Meanwhile it may have ended, or begun: the tail knows more than MongoDB.

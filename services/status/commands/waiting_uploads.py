@@ -23,7 +23,7 @@ from shared.events.events import (
     FileCommanded,
     FileDeleted,
     StatusEvent,
-    tells_of_status,
+    is_status_event,
 )
 from shared.kafka.publishing import Publisher
 from shared.outbox import (
@@ -90,7 +90,7 @@ class WaitingUploads:
         events: list[StatusEvent] = [upload]
         # The end may come too late to count: the log decides. Until then the file is cancelling.
         events += [
-            each for each in kept if tells_of_status(each) and not isinstance(each, FileCancelled)
+            each for each in kept if is_status_event(each) and not isinstance(each, FileCancelled)
         ]
         return fold(None, [(event, 0) for event in events])
 

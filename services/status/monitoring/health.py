@@ -7,5 +7,5 @@ from shared.background.supervision import Supervisor
 
 def degraded(supervisor: Supervisor, hub: Hub, monitor: Monitor) -> list[str]:
     """Return one sentence for each degraded part."""
-    missing = [supervisor.trouble, hub.degraded, monitor.degraded]
+    missing = [supervisor.unavailable_reason, hub.degraded, monitor.degraded]
     return [*supervisor.degraded, *(each for each in missing if each is not None)]

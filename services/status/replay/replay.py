@@ -37,7 +37,7 @@ from services.status.settings import StatusSettings
 from services.status.store.store import FileStore
 from shared.errors import KafkaUnavailableError, WaybillError
 from shared.events.topics import EVENT_TOPICS
-from shared.http.serving import collect_seldom
+from shared.http.serving import collect_rarely
 from shared.kafka.log import open_log
 from shared.kafka.messaging import create_topics
 from shared.settings import Settings
@@ -249,7 +249,7 @@ def main() -> None:
     arguments = _arguments()
     settings = StatusSettings()
     configure_logging(settings)
-    collect_seldom()
+    collect_rarely()
     try:
         # The bar has a thread of its own, and the crew is to begin without.
         with forked_pool(arguments.jobs) as beside, _bar() as on_advance:

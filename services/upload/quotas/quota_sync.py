@@ -77,7 +77,9 @@ class QuotaSync:
         if (report := self._usage.report()) is None:
             return True
         try:
-            await self._publisher.tell(USAGE, report.pod, report.model_dump_json().encode())
+            await self._publisher.publish_value(
+                USAGE, report.pod, report.model_dump_json().encode()
+            )
         except KafkaUnavailableError as error:
             log.warning("the other pods are not told what owners use: %s", error)
             return False

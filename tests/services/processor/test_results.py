@@ -105,7 +105,7 @@ async def test_each_result_that_cannot_be_kept_ends_with_its_code_and_every_othe
         message.encode()
         assert "\x00" not in message
     assert r"statistics['a\x00b']: the key has a NUL" in messages[next(iter(RESULTS))]
-    assert "statistics.n is an integer of more than 64 bits" in "".join(messages.values())
+    assert "statistics.n is an integer beyond 64 bits" in "".join(messages.values())
     assert r"the content type 'text/plain\r\nSet-Cookie: a=b'" in "".join(messages.values())
 
 

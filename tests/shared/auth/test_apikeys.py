@@ -1,4 +1,4 @@
-"""API keys: what is stored cannot be used, and what is revoked cannot be used for long."""
+"""API keys: stored records do not reveal keys, and revoked keys stop working soon."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Who asks is known from a token, and nothing but a good token tells it."""
+"""Only a valid token authenticates a caller."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from shared.auth.accesserrors import (
     UnauthenticatedError,
 )
 from shared.auth.apikeys import ApiKeys
-from shared.auth.auth import LEEWAY, SESSION, Bearers, Tokens, make_authenticator
+from shared.auth.auth import LEEWAY, SESSION, BearerAuthenticator, Tokens, make_authenticator
 from shared.auth.jwks import AGAIN_AFTER, FRESH_FOR, KEPT_FOR, PublishedKeys, SharedSecret
 from shared.auth.principal import EVERYBODY, Principal, Role, Scope
 from shared.blobs.blobs import open_blob_store
@@ -37,7 +37,7 @@ from tests.support.serving import served
 ISSUER, AUDIENCE = "https://issuer.test", "waybill"
 SECRET = b"0123456789abcdef0123456789abcdef"
 DAY = 86_400
-"""Seconds: tokens that are made when the tests are collected are used much later."""
+"""Lifetime in seconds. Tokens created at collection time are used much later."""
 
 NO_KEYS = ApiKeys(open_blob_store(Settings(blobs="memory://")))
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -59,7 +59,7 @@ def public(key: Any, kid: str, **more: Any) -> dict[str, Any]:
 
 
 def asking(authorization: str | None, method: str = "GET", **headers: str) -> HTTPConnection:
-    """A request with these headers; an underscore stands for a dash."""
+    """Return a request with these headers; underscores in names become dashes."""
     given = {"host": "waybill.test"} | {name.replace("_", "-"): headers[name] for name in headers}
     given |= {} if authorization is None else {"authorization": authorization}
     raw = [(name.encode(), value.encode("latin-1", "replace")) for name, value in given.items()]
@@ -67,7 +67,7 @@ def asking(authorization: str | None, method: str = "GET", **headers: str) -> HT
 
 
 class Issuer:
-    """Publishes what keys it has, and counts how often it is asked."""
+    """An issuer that publishes keys and counts the requests."""
 
     def __init__(self) -> None:
         self.keys: Any = [public(RSA_KEY, "one")]
@@ -82,8 +82,8 @@ class Issuer:
     def tokens(self) -> Tokens:
         return Tokens(PublishedKeys(self.url, clock=self.clock), issuer=ISSUER, audience=AUDIENCE)
 
-    def bearers(self) -> Bearers:
-        return Bearers(self.tokens(), NO_KEYS, frozenset())
+    def bearers(self) -> BearerAuthenticator:
+        return BearerAuthenticator(self.tokens(), NO_KEYS, frozenset())
 
 
 @pytest.fixture
@@ -200,7 +200,10 @@ def _unsigned() -> str:
 
 
 def _signed_with_what_is_published() -> str:
-    """By HMAC with the public key, which PyJWT itself refuses to do: the classic confusion."""
+    """Return a token signed by HMAC with the public key (algorithm confusion).
+
+    PyJWT itself refuses to create such tokens.
+    """
     import hashlib
     import hmac
 
@@ -355,7 +358,9 @@ OURS = frozenset({"https://page.test"})
 async def test_a_cookie_tells_who_asks_from_a_page_of_ours(
     method: str, headers: dict[str, str]
 ) -> None:
-    bearers = Bearers(Tokens(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE), NO_KEYS, OURS)
+    bearers = BearerAuthenticator(
+        Tokens(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE), NO_KEYS, OURS
+    )
     cookie = f"{SESSION}={signed(SECRET, 'HS256')}"
     found = await bearers.authenticate(asking(None, method, cookie=cookie, **headers))
     assert found.subject == "ada"
@@ -377,7 +382,9 @@ async def test_a_cookie_tells_who_asks_from_a_page_of_ours(
     ],
 )
 async def test_no_other_page_uses_somebodys_cookie(method: str, headers: dict[str, str]) -> None:
-    bearers = Bearers(Tokens(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE), NO_KEYS, OURS)
+    bearers = BearerAuthenticator(
+        Tokens(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE), NO_KEYS, OURS
+    )
     cookie = f"{SESSION}={signed(SECRET, 'HS256')}"
     with pytest.raises(ForeignOriginError):
         await bearers.authenticate(asking(None, method, cookie=cookie, **headers))

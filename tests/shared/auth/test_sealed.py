@@ -1,4 +1,4 @@
-"""Only who has the secret of the installation writes records that count."""
+"""Only records written with the installation's secret are valid."""
 
 import json
 import logging
@@ -98,7 +98,7 @@ def test_a_secret_that_anybody_can_guess_is_none(
 
 async def test_a_key_that_a_stranger_wrote_is_none(blobs: BlobStore) -> None:
     key, text = new_key("mallory", role=Role.ADMIN)
-    await ApiKeys(blobs).add(key)  # As who only writes blobs can.
+    await ApiKeys(blobs).add(key)  # As anyone with write access to the store could.
     with pytest.raises(InvalidTokenError):
         await ApiKeys(blobs, seal=SEAL).verify(text)
     assert await ApiKeys(blobs, seal=SEAL).all() == []

@@ -1,4 +1,4 @@
-"""A clock that is wrong is corrected by what Kafka tells, and nothing else is."""
+"""A wrong clock is corrected with Kafka's timestamps; a right one is not changed."""
 
 import asyncio
 import time
@@ -24,7 +24,7 @@ SLOW = -3000.0
 
 @pytest.fixture
 def own_clock(monkeypatch: pytest.MonkeyPatch) -> BrokerClock:
-    """The clock of this test, so that others keep theirs."""
+    """Give the test a clock of its own, isolated from other tests."""
     fresh = BrokerClock()
     for module in ("shared.clock", "shared.kafka.publishing", "shared.kafka.messaging"):
         monkeypatch.setattr(f"{module}.CLOCK", fresh)
@@ -33,7 +33,7 @@ def own_clock(monkeypatch: pytest.MonkeyPatch) -> BrokerClock:
 
 @pytest.fixture
 def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This machine's clock is 50 minutes slow."""
+    """Set the local clock back by 50 minutes."""
     right, right_ns = time.time, time.time_ns
     monkeypatch.setattr("time.time", lambda: right() + SLOW)
     monkeypatch.setattr("time.time_ns", lambda: right_ns() + int(SLOW * 1e9))
@@ -59,7 +59,7 @@ def test_the_sharper_measurement_counts_until_another_one_contradicts_it() -> No
     known.acknowledged(1000.0, sent=900.0, received=900.1)
     known.acknowledged(1000.0, sent=880.0, received=920.0)
     assert known.skew == pytest.approx(-99.95)
-    known.acknowledged(1000.0, sent=999.9, received=1000.1)  # Somebody has set the clock.
+    known.acknowledged(1000.0, sent=999.9, received=1000.1)  # The clock was adjusted.
     assert known.skew == 0
 
 

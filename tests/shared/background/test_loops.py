@@ -1,4 +1,4 @@
-"""The rules by which a background loop is judged, with the time as an argument."""
+"""The rules that assess the health of a background loop, with the time as an argument."""
 
 import pytest
 

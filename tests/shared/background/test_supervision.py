@@ -1,4 +1,4 @@
-"""However a background loop ends, it is noticed, counted and started again, or the pod ends."""
+"""Every end of a background loop is logged, counted and followed by a restart or the pod's end."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from shared.telemetry import LOOP_FAILURES
 
 
 class FakeClock:
-    """Monotonic seconds that only a test moves."""
+    """A monotonic clock that only the test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -36,13 +36,13 @@ def a_loop(name: str = "counting", *, vital: bool = False, restartable: bool = T
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Restart at once."""
+    """Restart loops without delay."""
     monkeypatch.setattr(loops, "FIRST_DELAY", 0.0)
 
 
 @pytest.fixture
 def ended(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Set when the pod would end."""
+    """Return an event that is set when the pod would end."""
     event = asyncio.Event()
     monkeypatch.setattr(supervision, "end_pod", event.set)
     return event
@@ -54,7 +54,7 @@ def failures(name: str) -> float:
 
 
 class Runs:
-    """A loop that ends in a given way on its first runs, and then runs for ever."""
+    """A loop that ends in a given way in its first runs, and then runs forever."""
 
     def __init__(self, *ends: Callable[[RunningLoop], Awaitable[None]]) -> None:
         self._ends = list(ends)
@@ -96,7 +96,7 @@ async def cancels_itself(loop: RunningLoop) -> None:
 
 
 class PanicException(BaseException):
-    """What a panic of a Rust extension is."""
+    """The kind of exception that a panic of a Rust extension raises."""
 
 
 async def panics(_: RunningLoop) -> None:
@@ -124,12 +124,12 @@ async def test_a_loop_that_ends_is_logged_counted_and_started_again(
         await run.back.wait()
     assert run.begun == 2
     assert failures("counting") == before + 1
-    told = [each for each in caplog.records if "the loop counting" in each.getMessage()]
-    assert len(told) == 1
-    # An outage needs no traceback: its message tells all.
-    text = told[0].exc_text or told[0].getMessage()
-    assert error in (text if told[0].exc_info is None else repr(told[0].exc_info[1]))
-    assert (told[0].exc_info is None) == (end is outage)
+    logged = [each for each in caplog.records if "the loop counting" in each.getMessage()]
+    assert len(logged) == 1
+    # An outage needs no traceback: the message is sufficient.
+    text = logged[0].exc_text or logged[0].getMessage()
+    assert error in (text if logged[0].exc_info is None else repr(logged[0].exc_info[1]))
+    assert (logged[0].exc_info is None) == (end is outage)
 
 
 async def test_the_loop_may_be_cancelled_again_and_again() -> None:
@@ -195,7 +195,7 @@ async def hangs(_: RunningLoop) -> None:
 
 
 class FastClock:
-    """Monotonic seconds that pass by half a look each time they are asked for."""
+    """A monotonic clock that advances by half a check interval per reading."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -267,16 +267,16 @@ async def test_a_late_vital_loop_is_trouble_and_a_late_other_one_is_a_note() -> 
     ):
         await vital.back.wait()
         await other.back.wait()
-        assert supervisor.trouble is None
+        assert supervisor.unavailable_reason is None
         assert supervisor.degraded == []
         clock.now += 25
-        assert supervisor.trouble is not None
-        assert "fan-out is late: its last success was 25 s ago" in supervisor.trouble
+        assert supervisor.unavailable_reason is not None
+        assert "fan-out is late: its last success was 25 s ago" in supervisor.unavailable_reason
         assert [each.split(":")[0] for each in supervisor.degraded] == ["the loop auditor is late"]
-        # One that waits for a part whose outage the pod outlives does not make it red.
+        # A loop that waits for a dependency whose outage the pod survives keeps the pod ready.
         fan_out = supervisor._running["fan-out"]
         fan_out.waits_for("MongoDB")
-        assert supervisor.trouble is None
+        assert supervisor.unavailable_reason is None
         assert "it waits for MongoDB" in supervisor.degraded[0]
         fan_out.succeeded()
         assert len(supervisor.degraded) == 1
@@ -302,7 +302,7 @@ def test_what_is_to_be_killed_is_read_from_a_text() -> None:
 
 async def test_two_loops_of_one_name_are_refused() -> None:
     supervisor, run = Supervisor(), Runs()
-    with pytest.raises(ValueError, match="runs already"):
+    with pytest.raises(ValueError, match="is already running"):
         async with supervisor.running((a_loop(), run), (a_loop(), Runs())):
             pass
     assert supervisor.names == []
@@ -316,7 +316,7 @@ async def test_a_loop_that_waits_for_the_start_is_neither_hung_nor_trouble() -> 
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         clock.now += 25
-        assert supervisor.trouble is None
+        assert supervisor.unavailable_reason is None
         assert "it waits for the start of the pod" in supervisor.degraded[0]
         assert not run.begun
         start.set()

@@ -1,4 +1,4 @@
-"""Small blobs written by a process of its own: as by the service itself, and also if it dies."""
+"""The blob writer process stores blobs like the service itself, even if it dies."""
 
 import asyncio
 import os
@@ -20,8 +20,8 @@ from shared.blobs.packs import PACKS
 from shared.blobs.places import source_key
 from shared.errors import BlobStoreUnavailableError, StorageFullError
 from shared.settings import Settings
-from shared.telemetry import SCRIBES_LOST
-from tests.support.scribes import scribes_of
+from shared.telemetry import BLOB_WRITERS_LOST
+from tests.support.blob_writers import blob_writers_of
 from tests.support.small_disk import small_disk
 from tests.support.stored import stored_files
 
@@ -32,10 +32,10 @@ def store_in(path: Path) -> BlobStore:
     return open_blob_store(Settings(blobs=str(path), blobs_fsync=True))
 
 
-async def scribe_of(path: Path) -> psutil.Process:
-    """The process that writes blobs there, once it is what it is to be."""
+async def blob_writer_of(path: Path) -> psutil.Process:
+    """Wait for the blob writer of a directory and return it."""
     async with asyncio.timeout(20):
-        while not (found := scribes_of(path)):
+        while not (found := blob_writers_of(path)):
             await asyncio.sleep(0.01)
     return found[0]
 
@@ -92,16 +92,16 @@ async def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
         assert await store.keys("") == [KEY]
 
 
-async def test_what_a_scribe_that_dies_had_to_write_is_written_without_it(
+async def test_what_a_blob_writer_that_dies_had_to_write_is_written_without_it(
     store: BlobStore, tmp_path: Path
 ) -> None:
-    blob_writer = await scribe_of(tmp_path)
+    blob_writer = await blob_writer_of(tmp_path)
     blob_writer.send_signal(signal.SIGSTOP)
     blobs = {source_key(str(number)): os.urandom(1000) for number in range(50)}
     writing = asyncio.gather(*(store.put(key, data) for key, data in blobs.items()))
     (tmp_path / "sources").mkdir()
     (tmp_path / source_key("1")).write_text("something else")
-    await asyncio.sleep(0)  # All of it is under way.
+    await asyncio.sleep(0)  # All blobs are in progress.
     blob_writer.kill()
 
     await writing
@@ -112,25 +112,25 @@ async def test_what_a_scribe_that_dies_had_to_write_is_written_without_it(
         assert await store.get(key) == data
 
 
-async def test_after_a_scribe_that_dies_comes_another(
+async def test_a_dead_blob_writer_is_replaced(
     monkeypatch: pytest.MonkeyPatch, store: BlobStore, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(loops, "FIRST_DELAY", 0.1)
-    before = SCRIBES_LOST._value.get()
+    before = BLOB_WRITERS_LOST._value.get()
     for _ in range(2):
-        dead = await scribe_of(tmp_path)
+        dead = await blob_writer_of(tmp_path)
         dead.kill()
         async with asyncio.timeout(20):
-            while (await scribe_of(tmp_path)).pid == dead.pid:
+            while (await blob_writer_of(tmp_path)).pid == dead.pid:
                 await asyncio.sleep(0.01)
-            # It is there before it can be asked; until then threads write files of their own.
+            # Until the new process accepts blobs, threads write files of their own.
             while not (key := await store.put(KEY, b"x", anywhere=True)).startswith(PACKS):
                 await asyncio.sleep(0.01)
         assert await store.get(key) == b"x"
-    assert SCRIBES_LOST._value.get() == before + 2
+    assert BLOB_WRITERS_LOST._value.get() == before + 2
 
 
-async def test_a_store_without_a_scribe_stores_all_the_same(
+async def test_a_store_without_a_blob_writer_stores_all_the_same(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
@@ -140,10 +140,10 @@ async def test_a_store_without_a_scribe_stores_all_the_same(
     assert await store.get(KEY) == b"x"
 
 
-async def test_what_may_be_in_a_pack_when_a_scribe_dies_is_not_stored_twice(
+async def test_what_may_be_in_a_pack_when_a_blob_writer_dies_is_not_stored_twice(
     store: BlobStore, tmp_path: Path
 ) -> None:
-    blob_writer = await scribe_of(tmp_path)
+    blob_writer = await blob_writer_of(tmp_path)
     blob_writer.send_signal(signal.SIGSTOP)
     writing = [asyncio.ensure_future(store.put(KEY, b"x", anywhere=True)) for _ in range(3)]
     await asyncio.sleep(0)
@@ -197,7 +197,7 @@ async def test_known_blobs_and_others_are_stored_side_by_side(store: BlobStore) 
 async def test_it_ends_with_its_store_and_not_by_ctrl_c(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     async with store.blob_writer():
-        blob_writer = await scribe_of(tmp_path)
+        blob_writer = await blob_writer_of(tmp_path)
         assert os.getsid(blob_writer.pid) != os.getsid(0)
     assert not blob_writer.is_running()
     await store.put(KEY, b"x")

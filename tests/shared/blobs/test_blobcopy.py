@@ -1,4 +1,4 @@
-"""Blobs leave a directory for an object store, where they are found under their keys."""
+"""Blobs are copied from a directory to an object store and keep their keys."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ ARTIFACT = attempt_prefix("one", 1, 1) + "/text.txt"
 
 
 async def filled(folder: Path) -> tuple[BlobStore, dict[str, bytes]]:
-    """A directory with small blobs and a large one, some of them in packs."""
+    """Create a directory with small blobs and a large one, some of them in packs."""
     store = open_blob_store(Settings(blobs=str(folder)))
     contents = {}
     async with store.blob_writer():
@@ -45,7 +45,7 @@ async def test_each_blob_is_found_under_its_key_and_none_is_copied_twice(
 
     done = await copy_blobs(source, bucket)
 
-    assert (done.blobs, done.passed_over) == (len(contents), 0)
+    assert (done.blobs, done.skipped) == (len(contents), 0)
     assert done.size == sum(map(len, contents.values()))
     assert sorted(contents) == await bucket.keys("")
     for key, content in contents.items():
@@ -54,7 +54,7 @@ async def test_each_blob_is_found_under_its_key_and_none_is_copied_twice(
         await bucket.delete(key)
     await bucket.put(source_key("4"), b"")
     again = await copy_blobs(source, bucket)
-    assert (again.blobs, again.passed_over) == (3, len(contents) - 3)
+    assert (again.blobs, again.skipped) == (3, len(contents) - 3)
     assert await bucket.get(source_key("4")) == contents[source_key("4")]
 
 

@@ -1,4 +1,4 @@
-"""The blob store keeps its word, on a directory and on an S3-compatible server alike."""
+"""The blob store behaves the same on a directory and on an S3-compatible server."""
 
 import asyncio
 import errno
@@ -25,7 +25,7 @@ from tests.support.s3 import BUCKET, ENVIRONMENT
 KEY = source_key("one")
 SMALL = b"a small file"
 LARGE = os.urandom(3 * PART - 1)
-"""More than 20 MB, in three parts, the last one not full."""
+"""More than 20 MB, in three parts, of which the last one is smaller."""
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
     if request.param == "s3":
         request.getfixturevalue("aws")
         endpoint = request.getfixturevalue("s3_endpoint")
-        # A prefix of its own, so that no test sees the blobs of another.
+        # A prefix per test isolates the tests from each other.
         return open_blob_store(s3_settings(endpoint, f"s3://{BUCKET}/{tmp_path.name}/deep"))
     fsync = request.param == "directory with fsync"
     return open_blob_store(Settings(blobs=str(tmp_path / "blobs"), blobs_fsync=fsync))
@@ -55,7 +55,7 @@ async def in_chunks(data: bytes, size: int = 100_000) -> AsyncIterator[bytes]:
 
 
 def reading(pieces: AsyncIterator[bytes]) -> Read:
-    """One piece after another, as `put_stream` asks for them."""
+    """Return a `read` function for `put_stream` that returns one piece after another."""
 
     async def read() -> bytes:
         return await anext(pieces, b"")
@@ -184,7 +184,7 @@ async def test_a_key_that_no_file_can_have_leaves_nobody_waiting(tmp_path: Path)
     store = open_blob_store(Settings(blobs=str(tmp_path)))
 
     async with asyncio.timeout(10):
-        for _ in range(20):  # More often than there are threads.
+        for _ in range(20):  # More than there are threads.
             with pytest.raises(ValueError, match="null"):
                 await store.put("a\x00b", SMALL)
         await store.put(KEY, SMALL)

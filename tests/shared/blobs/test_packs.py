@@ -1,4 +1,4 @@
-"""Packs: every key finds its blob or nothing, and what is deleted takes no room."""
+"""Packs: every key finds its own blob or none, and deleted blobs take no space."""
 
 import ctypes
 import errno
@@ -32,7 +32,7 @@ def small(name: str, data: bytes) -> Small:
 
 
 def stored(writer: PackWriter, *contents: bytes) -> list[str]:
-    """The keys of blobs that are stored together."""
+    """Store blobs together and return their keys."""
     blobs = [small(str(number), data) for number, data in enumerate(contents)]
     assert writer.take(blobs) == []
     assert [blob.error for blob in blobs] == [None] * len(blobs)
@@ -40,7 +40,7 @@ def stored(writer: PackWriter, *contents: bytes) -> list[str]:
 
 
 def found(root: Path) -> dict[str, bytes]:
-    """All slices, by key."""
+    """Return the content of all slices by key."""
     reader = Packs(root)
     return {each.key: reader.read(each.key) for each in reader.stored_between(*EVER)}
 
@@ -50,7 +50,7 @@ def packs_in(root: Path) -> list[Path]:
 
 
 def room(root: Path) -> int:
-    """Bytes that the disk has for the packs."""
+    """Return the bytes that the packs occupy on the disk."""
     return sum(path.stat().st_blocks * 512 for path in packs_in(root))
 
 

@@ -1,4 +1,4 @@
-"""A directory store whose volume is unmounted meanwhile is away; its blobs are not gone."""
+"""If the volume of a directory store is unmounted, the store is unavailable, not empty."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ EVER = (datetime(2000, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC))
 
 
 class Mount:
-    """A mount point: unmounted, it is an empty directory in place of the one with the blobs."""
+    """A simulated mount point, which is an empty directory while unmounted."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,10 +55,12 @@ def a_reader(*pieces: bytes) -> Callable[[], Awaitable[bytes]]:
     return read
 
 
-@pytest.mark.parametrize("by_scribe", [True, False])
-async def test_nothing_is_written_to_the_bare_mount_point(mount: Mount, *, by_scribe: bool) -> None:
+@pytest.mark.parametrize("by_blob_writer", [True, False])
+async def test_nothing_is_written_to_the_bare_mount_point(
+    mount: Mount, *, by_blob_writer: bool
+) -> None:
     store = a_store(mount)
-    async with store.blob_writer() if by_scribe else nullcontext():
+    async with store.blob_writer() if by_blob_writer else nullcontext():
         await store.put("sources/before", b"x", anywhere=True)
         mount.unmount()
         for anywhere in (True, False):

@@ -1,4 +1,4 @@
-"""Ids of files: by the thousand, and still of their moment."""
+"""File ids carry the correct time, even if thousands are created at once."""
 
 from datetime import UTC, datetime
 from uuid import RFC_4122, UUID
@@ -6,7 +6,7 @@ from uuid import RFC_4122, UUID
 from shared.events.events import file_id_age, first_file_id, new_file_id
 
 MANY = 5000
-"""Made in far less than as many milliseconds."""
+"""Number of ids, which takes far fewer milliseconds."""
 
 
 def test_ids_are_of_version_7_and_none_is_like_another() -> None:

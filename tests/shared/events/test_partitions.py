@@ -1,4 +1,4 @@
-"""A file's events go to the partition where every Kafka client puts its id."""
+"""A file's events go to the partition that every Kafka client computes from its id."""
 
 import asyncio
 
@@ -41,6 +41,6 @@ async def test_what_tells_of_a_reader_stands_beside_the_other_events_of_its_file
                 file_id, _, part = record.key.decode().partition(":")
                 places.setdefault(file_id, set()).add((part, record.partition))
     assert places.keys() == set(ids)
-    for told in places.values():
-        assert {part for part, _ in told} == {"", reader_key("bob")}
-        assert len({number for _, number in told}) == 1
+    for placed in places.values():
+        assert {part for part, _ in placed} == {"", reader_key("bob")}
+        assert len({number for _, number in placed}) == 1

@@ -1,4 +1,4 @@
-"""What can be stored is read; what cannot is refused by every reader alike, in words."""
+"""Storable values are parsed; all readers reject others, with a readable reason."""
 
 import json
 from datetime import UTC, datetime
@@ -19,14 +19,14 @@ from tests.support.builders import completed, processing, progressed, uploaded
 
 
 def changed(event: Event, path: str, value: Any) -> bytes:
-    """The event as another producer may write it, with another value at `path`."""
-    told = json.loads(event.to_json())
+    """Return the event as another producer may write it, with another value at `path`."""
+    changed_event = json.loads(event.to_json())
     *parents, last = path.split(".")
-    target = told
+    target = changed_event
     for each in parents:
         target = target[each]
     target[last] = value
-    return json.dumps(told).encode()
+    return json.dumps(changed_event).encode()
 
 
 @pytest.mark.parametrize(

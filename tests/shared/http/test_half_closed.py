@@ -1,4 +1,4 @@
-"""A client that shuts its sending side down after its request has its answer."""
+"""A client that shuts down its sending side after a request still gets the response."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,13 +24,13 @@ from tests.support.serving import listening, served, until_ready
 
 
 class Application:
-    """Answers once it is let; streams at `/stream`."""
+    """Responds once `released` is set; streams at `/stream`."""
 
     def __init__(self) -> None:
         self.released = asyncio.Event()
         self.bodies: list[bytes] = []
         self.left = asyncio.Event()
-        """Set once a client was found gone."""
+        """Set once a disconnect was reported."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body, more = b"", True
@@ -69,12 +69,14 @@ async def port(application: Application, request: pytest.FixtureRequest) -> Asyn
 
 
 async def answer(port: int, raw: bytes, *, before_answer: asyncio.Event | None = None) -> bytes:
-    """Send something and no more; return what comes until the server closes."""
+    """Send raw bytes, half-close, and return the response until the server closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(raw)
     writer.write_eof()
     if before_answer is not None:
-        await asyncio.sleep(0.1)  # The end has come by then; if not, the test proves less.
+        await asyncio.sleep(
+            0.1
+        )  # By then the half-close has arrived; if not, the test proves less.
         before_answer.set()
     async with asyncio.timeout(20):
         answered = await reader.read()

@@ -1,4 +1,4 @@
-"""Who is refused by the head of a request is refused before its body is read."""
+"""A request with an invalid head is rejected before its body is read."""
 
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
@@ -40,7 +40,7 @@ def application() -> FastAPI:
 
 
 async def asked(query: str, **headers: str) -> tuple[int, bool]:
-    """Return the status, and whether the body was read."""
+    """Return the status, and True if the body was read."""
     reads: list[None] = []
     sent: list[Message] = []
 
@@ -91,7 +91,7 @@ async def test_only_a_body_with_a_good_head_is_read(
 
 
 def endpoints(routes: Sequence[Any]) -> Iterator[APIRoute]:
-    """Return all endpoints, those of included routers among them."""
+    """Yield all endpoints, including those of included routers."""
     for route in routes:
         if isinstance(route, APIRoute):
             yield route

@@ -1,4 +1,4 @@
-"""The documented figures are those of the code."""
+"""The documented limits match the code."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What users name as an address leads to nothing of ours, whatever its name resolves to."""
+"""URLs from users cannot reach internal addresses, whatever their host resolves to."""
 
 import asyncio
 import socket
@@ -52,7 +52,7 @@ async def test_silence_is_an_error_that_says_so() -> None:
     server = await asyncio.start_server(keep_silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     outbound = Outbound(private=True, seconds=0.2)
-    with pytest.raises(OutboundError, match=r"No answer within 0\.2 s"):
+    with pytest.raises(OutboundError, match=r"did not respond within 0\.2 s"):
         await outbound.post(f"http://127.0.0.1:{port}/", b"", {})
     await outbound.close()
     server.close()

@@ -1,4 +1,4 @@
-"""A connection of ours, on a real socket: bounded, and never read in two ways."""
+"""HTTP connections on a real socket: limits, and no ambiguous requests."""
 
 import asyncio
 import gc
@@ -18,7 +18,7 @@ CHUNKED = b"POST /first HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\
 
 
 class Connection:
-    """A client's side."""
+    """The client side of a connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -28,14 +28,14 @@ class Connection:
         await self.writer.drain()
 
     async def answer(self) -> tuple[int, bytes]:
-        """Return the status and the body of the next answer."""
+        """Return the status and the body of the next response."""
         async with asyncio.timeout(20):
             head = (await self.reader.readuntil(b"\r\n\r\n")).lower()
             length = int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
             return int(head.split()[1]), await self.reader.readexactly(length)
 
     async def refusal(self) -> tuple[int, str]:
-        """Return the status and the code of the next answer, after which the server closes."""
+        """Return the status and the code of the last response before the server closes."""
         status, body = await self.answer()
         await self.until_closed()
         return status, json.loads(body)["code"]
@@ -108,7 +108,7 @@ class TestUpgrades:
 
 
 class TestEndless:
-    """What has no end is refused early, however it comes."""
+    """Endless requests are rejected early, in all their forms."""
 
     @pytest.mark.parametrize(
         ("begin", "more", "status"),
@@ -300,7 +300,7 @@ async def test_nothing_of_a_connection_is_left_for_the_garbage_collector(
     server: tuple[Recorder, int], raw: bytes
 ) -> None:
     def alive() -> int:
-        # By their types: to ask a weak proxy for its class may fail.
+        # `type()` instead of `__class__`, which may fail for a weak proxy.
         return sum(issubclass(type(each), BoundedHttpProtocol) for each in gc.get_objects())
 
     gc.collect()

@@ -1,4 +1,4 @@
-"""Addresses that registries set aside are not public, in whichever spelling they come."""
+"""Special-purpose addresses are not public, in any spelling."""
 
 import pytest
 

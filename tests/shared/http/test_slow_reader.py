@@ -1,4 +1,4 @@
-"""Clients that read slowly keep their connections; those that read nothing lose them."""
+"""Slow readers keep their connections; clients that read nothing are disconnected."""
 
 import asyncio
 import socket
@@ -12,7 +12,7 @@ from shared.http.slow_reader import SlowReaderWatch
 
 
 class StuckTransport:
-    """A transport whose own bytes stay, since the kernel takes no more of them."""
+    """A transport with a full write buffer, because the kernel accepts no more bytes."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
@@ -32,7 +32,7 @@ class StuckTransport:
 
 @pytest.fixture
 def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two ends of a connection, the first of which can write no more."""
+    """Yield the two ends of a connection whose first end cannot write any more."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname())
         server, _ = listener.accept()
@@ -54,9 +54,9 @@ async def test_a_client_that_reads_what_the_kernel_has_is_not_stalled(
     watch = SlowReaderWatch()
     monkeypatch.setattr(limits, "STALL_SECONDS", 0.2)
     watch.begin(cast("Any", transport))
-    monkeypatch.setattr(limits, "STALL_SECONDS", 3600)  # For the time after the next look.
+    monkeypatch.setattr(limits, "STALL_SECONDS", 3600)  # For the time after the next check.
     looked_at = transport.looked_at
-    for _ in range(16):  # All the time less than the kernel wants gone.
+    for _ in range(16):  # Each time less than the kernel's threshold for more data.
         client.recv(65_536)
     async with asyncio.timeout(20):
         while transport.looked_at <= looked_at and not transport.aborted.is_set():

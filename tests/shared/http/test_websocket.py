@@ -1,4 +1,4 @@
-"""A WebSocket of ours: what has no end is closed with a code, and nothing piles up."""
+"""WebSocket connections: endless messages close them with a code, and no data accumulates."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -64,7 +64,7 @@ async def opened(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def close_code(port: int, *sent: bytes) -> int:
-    """Send something; return the code with which the server closes."""
+    """Send raw bytes; return the server's close code."""
     reader, writer = await opened(port)
     answer = b""
     async with asyncio.timeout(20):

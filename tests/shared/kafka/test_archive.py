@@ -1,4 +1,4 @@
-"""Topics go into files and come back, on a real Kafka."""
+"""Topics are exported to files and imported again, on a real Kafka."""
 
 import gzip
 from pathlib import Path
@@ -20,12 +20,12 @@ from tests.support.builders import about, completed, processing, uploaded
 
 @pytest.fixture
 def elsewhere(settings: Settings) -> Settings:
-    """Another installation on the same Kafka."""
+    """Return the settings of another installation on the same Kafka."""
     return settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}new."})
 
 
 async def records_of(settings: Settings) -> dict[tuple[str, int], list[tuple[Any, ...]]]:
-    """What the partitions hold, but for the offsets."""
+    """Return the records of the partitions without their offsets."""
     found: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
     async with open_log(settings, TOPICS, client_id="tests") as (consumer, partitions):
         ends = await consumer.end_offsets(partitions)
@@ -40,11 +40,11 @@ def facts(record: ConsumerRecord) -> tuple[Any, ...]:
 
 
 async def finish(settings: Settings, partition: TopicPartition, offset: int) -> None:
-    """Have the processors be done with all records before an offset."""
+    """Commit an offset for the processors."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka,
         group_id=group_name(settings, "processor"),
-        enable_auto_commit=False,  # Its end would be taken for another commit.
+        enable_auto_commit=False,  # Stopping it would commit again.
     )
     await consumer.start()
     consumer.assign([partition])
@@ -85,10 +85,10 @@ async def test_an_archive_is_neither_overwritten_nor_imported_twice(
 ) -> None:
     await publisher.publish(about(new_file_id(), uploaded()))
     await export_topics(settings, tmp_path)
-    with pytest.raises(ArchiveError, match="holds an archive already"):
+    with pytest.raises(ArchiveError, match="already contains an archive"):
         await export_topics(settings, tmp_path)
     await import_topics(elsewhere, tmp_path)
-    with pytest.raises(ArchiveError, match=r"There are records in .*file\.uploaded already"):
+    with pytest.raises(ArchiveError, match=r"file\.uploaded.* already contain records"):
         await import_topics(elsewhere, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""What is mended of aiokafka: connections that break, and memory that is not given back."""
+"""Fixes for aiokafka: broken connections, and memory that is not freed."""
 
 import asyncio
 import gc
@@ -25,7 +25,7 @@ async def send_over_a_closed_connection(settings: Settings) -> None:
         assert connections
         for connection in connections:
             connection._writer.transport.abort()
-            await asyncio.sleep(0)  # Now it is closed, and aiokafka has not yet seen it.
+            await asyncio.sleep(0)  # It is closed, and aiokafka has not noticed yet.
             with pytest.raises(KafkaConnectionError, match="is closed"):
                 connection.send(MetadataRequest([]))
         await admin.list_topics()

@@ -1,4 +1,4 @@
-"""No consumer skips a record: it retries, or puts it aside, and says so."""
+"""Consumers never skip a record: they retry or dead-letter it, and log that."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Fails:
-    """Something that fails so many times, then succeeds."""
+    """An action that fails a number of times, then succeeds."""
 
     def __init__(self, *errors: BaseException) -> None:
         self.errors = list(errors)
@@ -93,7 +93,7 @@ async def test_an_unexpected_error_is_logged_with_the_records_place_and_counted(
 async def test_a_record_that_fails_again_and_again_is_put_aside_with_its_origin(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    # The reports of several test processes take no lone surrogates.
+    # Test reports between processes cannot contain lone surrogates.
     caplog.set_level(logging.CRITICAL, consuming.__name__)
     handling, letters = handler()
     act = Fails(*[ValueError("a\x00\udc80")] * 100)

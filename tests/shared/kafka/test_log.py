@@ -1,4 +1,4 @@
-"""Who reads a log gets all of it, and leaves no consumer behind."""
+"""Reading a log returns all records and leaves no consumer open."""
 
 import asyncio
 import gc
@@ -20,7 +20,7 @@ from waybill.local.ports import HOST, free_port
 async def test_a_consumer_that_could_not_start_is_closed() -> None:
     away = Settings(kafka=f"{HOST}:{free_port()}")
     some = [TopicPartition("topic", 0)]
-    # aiokafka warns of what was not closed when it is collected.
+    # aiokafka warns about unclosed consumers when they are garbage-collected.
     with warnings.catch_warnings(record=True, category=ResourceWarning) as warned:
         warnings.simplefilter("always", ResourceWarning)
         with pytest.raises(KafkaConnectionError):

@@ -1,4 +1,4 @@
-"""Events are published by way of a real Kafka."""
+"""Events are published to a real Kafka."""
 
 import asyncio
 import time
@@ -19,10 +19,12 @@ FLUSH_AFTER = 2.0
 async def test_an_event_in_a_crowd_waits_for_more_and_a_lone_one_does_not(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing, "CROWD_SECONDS", 60.0)
+    monkeypatch.setattr(publishing, "BURST_SECONDS", 60.0)
     await create_topics(settings)
-    async with Publisher(settings, client_id="test", crowd_linger=FLUSH_AFTER) as publisher:
-        await asyncio.sleep(FLUSH_AFTER - time.monotonic() % FLUSH_AFTER)  # A linger begins now.
+    async with Publisher(settings, client_id="test", burst_linger=FLUSH_AFTER) as publisher:
+        await asyncio.sleep(
+            FLUSH_AFTER - time.monotonic() % FLUSH_AFTER
+        )  # Wait for the start of a linger interval.
         for _ in range(CROWD):
             await publisher.publish(about(new_file_id(), uploaded()))
         one_more = asyncio.create_task(publisher.publish(about(new_file_id(), uploaded())))

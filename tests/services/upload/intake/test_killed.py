@@ -20,7 +20,7 @@ from shared.events.events import new_file_id
 from tests.services.upload.killed import STEPS, WITH_SCRIBE
 from tests.services.upload.service import UPLOAD, UploadedEvents, running, until_connected
 from tests.services.upload.test_process import until_listening
-from tests.support.scribes import scribes_of
+from tests.support.blob_writers import blob_writers_of
 from tests.support.stored import contents
 from tests.support.sweeping import a_day_later, sweep_all
 from waybill.local.ports import free_port
@@ -55,7 +55,7 @@ class Mortals:
                 await client.post(UPLOAD, content=content, headers=KEY)
         async with asyncio.timeout(10):
             assert await self._process.stdout.readline() == b"dead\n"
-            while blob_writer and scribes_of(self._settings.blobs):
+            while blob_writer and blob_writers_of(self._settings.blobs):
                 await asyncio.sleep(0.02)  # It finishes what it was asked.
 
 

@@ -1,12 +1,12 @@
-"""The processes that write small blobs."""
+"""Access to the blob writer processes."""
 
 from pathlib import Path
 
 import psutil
 
 
-def scribes_of(directory: str | Path) -> list[psutil.Process]:
-    """Those that write into this directory."""
+def blob_writers_of(directory: str | Path) -> list[psutil.Process]:
+    """Return the blob writers of a directory."""
     command = ["shared.blobs.blob_writer_process", str(Path(directory).resolve())]
     return [
         each
