@@ -43,9 +43,9 @@ from shared.telemetry import health_router
 
 
 def create_app(settings: UploadSettings) -> FastAPI:
-    """The upload service as an application; nothing is connected before it starts."""
-    # What Kafka does not take in time goes to the outbox; it need not be sent later on as well. A
-    # client waits for each event, and to let events wait for others brought no more uploads.
+    """Create the upload service's application, which connects only when its lifespan starts."""
+    # Events that Kafka does not acknowledge in time go to the outbox, so the producer must not
+    # retry them later. A client waits for each event: batching did not raise throughput.
     publisher = Publisher(
         settings,
         client_id="upload",

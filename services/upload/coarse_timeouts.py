@@ -1,39 +1,39 @@
-"""Time-outs for what thousands a second wait for, and which hardly ever takes so long.
+"""Cheap timeouts for waits that occur thousands of times a second and rarely expire.
 
-`asyncio.timeout` sets a timer for each wait and takes 4 µs, twice in each small upload. Here it is
-0.7: one timer looks after all that wait, now and then, and rests while nobody does.
+`asyncio.timeout` sets a timer for each wait and costs 4 µs, twice per small upload. These cost
+0.7 µs: a single timer checks all waits periodically, and stops while there are none.
 """
 
 import asyncio
 from types import TracebackType
 
 LOOK_EVERY = 0.1
-"""Seconds between two looks: by as much a wait may be longer than it should."""
+"""Seconds between two checks, and the maximum delay of a timeout."""
 
 
 class CoarseTimeouts:
-    """Ends waits that take too long; belongs to one event loop."""
+    """Cancels waits that exceed their timeout. Belongs to one event loop."""
 
     def __init__(self) -> None:
         self._waits: set[Wait] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def of(self, seconds: float) -> "Wait":
-        """A `with` block that may take so many seconds, and up to `LOOK_EVERY` more.
+        """Return a context manager that limits its block to `seconds`, up to `LOOK_EVERY` later.
 
         Raises:
-            TimeoutError: it took longer; what its task waited for then was cancelled.
+            TimeoutError: The block took longer and was cancelled.
         """
         return Wait(self, seconds)
 
     def begin(self, wait: "Wait") -> None:
-        """Look after a wait from now on."""
+        """Start to track a wait."""
         self._waits.add(wait)
         if self._timer is None:
             self._look_later()
 
     def end(self, wait: "Wait") -> None:
-        """Look after it no more."""
+        """Stop tracking a wait."""
         self._waits.discard(wait)
 
     def _look_later(self) -> None:
@@ -50,7 +50,7 @@ class CoarseTimeouts:
 
 
 class Wait:
-    """One wait; what cancels it and what else does are told apart as `asyncio.Timeout` does it."""
+    """One wait. It distinguishes its own cancellation from others as `asyncio.Timeout` does."""
 
     def __init__(self, timeouts: CoarseTimeouts, seconds: float) -> None:
         self._timeouts = timeouts
@@ -61,7 +61,7 @@ class Wait:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         if task is None:
-            raise RuntimeError("only what a task waits for can be cancelled")
+            raise RuntimeError("a timeout must be used inside a task")
         self._task, self._cancelling = task, task.cancelling()
         self.until = loop.time() + self._seconds
         self._timeouts.begin(self)
@@ -78,6 +78,6 @@ class Wait:
             raise TimeoutError from error
 
     def cancel(self) -> None:
-        """Have the task of the block wait no longer."""
+        """Cancel the task of the block."""
         self._is_cancelled = True
         self._task.cancel()

@@ -1,11 +1,11 @@
-"""De-duplication: who uploads again what they have already gets the earlier file.
+"""Deduplication: a repeated upload of the same content returns the owner's earlier file.
 
-The index is in the blob store, which every pod has anyway: `known/{place}/{file_id}`, where the
-place follows from tenant, owner, hash and type, and the content is the key of the file's own blob.
-A file is in it once its event is durable, so what is found there was accepted; two equal uploads
-side by side do not see each other and are two files.
-`known/of/{file_id}` has the place, so that nothing stays of a file that is deleted, and
-`known/ended/{file_id}` says that a file failed or was cancelled, which makes it count no more.
+The index is in the blob store, which all pods share: `known/{place}/{file_id}`. The place is
+derived from tenant, owner, hash and type, and the content is the key of the file's blob. A file
+enters the index once its event is durable, so every indexed file was accepted. Concurrent equal
+uploads do not see each other and become two files. `known/of/{file_id}` holds the place, so that
+deleting a file leaves no trace. `known/ended/{file_id}` marks a failed or cancelled file, which no
+longer counts.
 """
 
 import hashlib
@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 PREFIX = "known"
 
 FIELD = "deduplicate"
-"""The form field or query parameter that asks for it, or against it."""
+"""Form field or query parameter that enables or disables deduplication."""
 
 
 class Duplicates:
-    """Finds the earlier file, where that is wanted."""
+    """Finds earlier files with the same content."""
 
     def __init__(
         self, *, settings: UploadSettings, blobs: BlobStore, link: KafkaConnection
@@ -43,24 +43,26 @@ class Duplicates:
         self._link = link
 
     def wanted(self, fields: Iterable[tuple[str, str]]) -> bool:
-        """Whether a request with these fields is to have the earlier files.
+        """Return True if a request with these fields is to be deduplicated.
 
         Raises:
-            BadParameterError: it asks for what there is not, or in other words than these.
+            BadParameterError: The value is invalid, or deduplication is disabled.
         """
         asked = dict(fields).get(FIELD)
         if asked not in (None, "true", "false"):
-            raise BadParameterError(f"The field {FIELD!r} is `true` or `false`.")
+            raise BadParameterError(
+                f"The field {FIELD!r} is {asked[:80]!r}; it must be `true` or `false`."
+            )
         if asked == "true" and self._mode == "off":
             raise BadParameterError(
-                "This service does not look for duplicates; set WAYBILL_DEDUPLICATE=asked."
+                "Deduplication is disabled; set WAYBILL_DEDUPLICATE=asked to enable it."
             )
         return self._mode == "always" if asked is None else asked == "true"
 
     async def replaced(self, files: Sequence[StoredFile], asker: Principal) -> list[StoredFile]:
-        """The files, each replaced by the earlier one if there is one that counts.
+        """Return the files, each replaced by an earlier file with the same content if one counts.
 
-        Without Kafka nothing is known of how files end, so none is replaced.
+        Nothing is replaced while Kafka is unavailable, because file outcomes are then unknown.
         """
         if self._link.trouble is not None:
             return list(files)
@@ -80,7 +82,7 @@ class Duplicates:
         try:
             blob = (await self._blobs.get(key)).decode()
         except BlobMissingError:
-            return None  # It was deleted just now.
+            return None  # It has just been deleted.
         return replace(file, file_id=file_id_of(key), blob=blob or None, deduplicated=True)
 
     async def _counts(self, file: StoredFile) -> bool:
@@ -94,7 +96,7 @@ class Duplicates:
         return True
 
     async def remember(self, accepted: Accepted, asker: Principal) -> None:
-        """Have files found that are recorded; what cannot be remembered is not found."""
+        """Add recorded files to the index. On failure, later uploads do not find them."""
         try:
             for file in accepted.files:
                 if not file.deduplicated:
@@ -104,23 +106,21 @@ class Duplicates:
                         f"{place}/{file.file_id}", file.key.encode(), durable=False
                     )
         except BlobStoreUnavailableError as error:
-            log.warning(
-                "files are not remembered, equal ones will be files of their own: %s", error
-            )
+            log.warning("the files are not indexed for deduplication: %s", error)
 
     async def ended(self, file_id: str) -> None:
-        """Let a file count no more: it failed or was cancelled.
+        """Exclude a file that failed or was cancelled.
 
         Raises:
-            BlobStoreUnavailableError: the blob store does not answer.
+            BlobStoreUnavailableError: The blob store does not answer.
         """
         await self._blobs.put(_ended(file_id), b"")
 
     async def forget(self, file_id: str) -> None:
-        """Leave nothing of a file that was deleted.
+        """Remove all traces of a deleted file.
 
         Raises:
-            BlobStoreUnavailableError: the blob store does not answer.
+            BlobStoreUnavailableError: The blob store does not answer.
         """
         with suppress(BlobMissingError):
             place = (await self._blobs.get(_of(file_id))).decode()
