@@ -96,12 +96,12 @@ def create_app(settings: UploadSettings) -> FastAPI:
         if settings.deduplicate != "off":
             background.append((loops.OUTCOMES, outcome_follower.follow))
         if usage.is_limited:
-            background.append((loops.USAGE_REPORTS, quota_sync.tell))
-            background.append((loops.USAGE_LISTENER, quota_sync.listen))
+            background.append((loops.USAGE_REPORTS, quota_sync.publish_reports))
+            background.append((loops.USAGE_LISTENER, quota_sync.consume_reports))
         async with (
             blobs.blob_writer(supervisor),
             supervisor.running((loops.KAFKA, link.run), (CLOCK_PROBE, clock_probe(publisher))),
-            quota_sync.last_word() if usage.is_limited else nullcontext(),
+            quota_sync.final_report() if usage.is_limited else nullcontext(),
             supervisor.running(*background),
         ):
             admission = UploadAdmission(settings=settings, intake=intake, usage=usage)
@@ -127,7 +127,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
     app.include_router(direct.router)
     app.include_router(
         health_router(
-            lambda: app.state.outbox.trouble or supervisor.trouble,
+            lambda: app.state.outbox.unavailable_reason or supervisor.trouble,
             lambda: app.state.outbox.note,
             lambda: supervisor.degraded,
         )

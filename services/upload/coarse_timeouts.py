@@ -7,7 +7,7 @@
 import asyncio
 from types import TracebackType
 
-LOOK_EVERY = 0.1
+CHECK_INTERVAL = 0.1
 """Seconds between two checks, and the maximum delay of a timeout."""
 
 
@@ -18,35 +18,35 @@ class CoarseTimeouts:
         self._waits: set[Wait] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def of(self, seconds: float) -> "Wait":
-        """Return a context manager that limits its block to `seconds`, up to `LOOK_EVERY` later.
+    def timeout(self, seconds: float) -> "Wait":
+        """Return a context manager that limits its block to `seconds`, within `CHECK_INTERVAL`.
 
         Raises:
             TimeoutError: The block took longer and was cancelled.
         """
         return Wait(self, seconds)
 
-    def begin(self, wait: "Wait") -> None:
+    def add(self, wait: "Wait") -> None:
         """Start to track a wait."""
         self._waits.add(wait)
         if self._timer is None:
-            self._look_later()
+            self._schedule_check()
 
-    def end(self, wait: "Wait") -> None:
+    def remove(self, wait: "Wait") -> None:
         """Stop tracking a wait."""
         self._waits.discard(wait)
 
-    def _look_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
+    def _schedule_check(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(CHECK_INTERVAL, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         now = asyncio.get_running_loop().time()
         for wait in [each for each in self._waits if each.until < now]:
             self._waits.remove(wait)
             wait.cancel()
         if self._waits:
-            self._look_later()
+            self._schedule_check()
 
 
 class Wait:
@@ -64,7 +64,7 @@ class Wait:
             raise RuntimeError("a timeout must be used inside a task")
         self._task, self._cancelling = task, task.cancelling()
         self.until = loop.time() + self._seconds
-        self._timeouts.begin(self)
+        self._timeouts.add(self)
 
     def __exit__(
         self,
@@ -72,7 +72,7 @@ class Wait:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._timeouts.end(self)
+        self._timeouts.remove(self)
         is_ours = self._is_cancelled and self._task.uncancel() <= self._cancelling
         if is_ours and kind is asyncio.CancelledError:
             raise TimeoutError from error

@@ -19,7 +19,7 @@ from services.upload.intake.batch import EMPTY
 from services.upload.intake.idempotency import IdempotencyKeys
 from services.upload.intake.intake import Intake
 from services.upload.intake.rules import HEAD, accepted_type
-from services.upload.quotas.usage import SOON, owner_of, used_up
+from services.upload.quotas.usage import CONCURRENCY_RETRY_AFTER, owner_of, quota_error
 from services.upload.settings import UploadSettings
 from shared.auth.principal import Principal
 from shared.blobs.bloberrors import BlobMissingError
@@ -40,7 +40,7 @@ from shared.events.events import file_id_age, new_file_id
 
 PREFIX = "deposits/"
 
-ADDRESS_LASTS = timedelta(hours=1)
+URL_TTL = timedelta(hours=1)
 """Lifetime of a signed URL. A PUT that began in time may finish later. Any practical connection
 transfers the largest file in less time."""
 
@@ -70,11 +70,11 @@ class PendingDirectUpload:
     """True if an earlier request with the same Idempotency-Key created it."""
 
 
-_DEPOSIT = TypeAdapter(PendingDirectUpload)
+_PENDING = TypeAdapter(PendingDirectUpload)
 
 
-def _folder(deposit_id: str, asker: Principal) -> str:
-    return f"{PREFIX}{owner_of(asker)}/{deposit_id}"
+def _folder(upload_id: str, asker: Principal) -> str:
+    return f"{PREFIX}{owner_of(asker)}/{upload_id}"
 
 
 class DirectUploads:
@@ -143,8 +143,8 @@ class DirectUploads:
         folder = _folder(direct_upload.id, asker)
         if await self._done(folder) is None:
             await self._check_number(folder, asker)
-            await self._blobs.create(f"{folder}/ticket.json", _DEPOSIT.dump_json(direct_upload))
-        return direct_upload, await signer.to_put(f"{folder}/content", lasts=ADDRESS_LASTS)
+            await self._blobs.create(f"{folder}/ticket.json", _PENDING.dump_json(direct_upload))
+        return direct_upload, await signer.to_put(f"{folder}/content", lasts=URL_TTL)
 
     async def _check_number(self, folder: str, asker: Principal) -> None:
         """Enforce the per-owner limit on uploads whose URLs are still valid, across all pods."""
@@ -152,24 +152,24 @@ class DirectUploads:
         if limit is None or asker.owner is None:
             return
         begun = await self._blobs.stored(f"{PREFIX}{owner_of(asker)}/")
-        since = datetime.now(UTC) - ADDRESS_LASTS
+        since = datetime.now(UTC) - URL_TTL
         others = [
             key
             for key, blob in begun.items()
             if key.endswith("/ticket.json") and blob.at > since and not key.startswith(folder)
         ]
         if len(others) >= limit:
-            raise used_up(
+            raise quota_error(
                 f"You have {len(others)} incomplete direct uploads and the limit is {limit}: "
                 "complete or DELETE one",
-                SOON,
+                CONCURRENCY_RETRY_AFTER,
             )
 
     async def _of_key(self, place: str, direct_upload: PendingDirectUpload) -> PendingDirectUpload:
         """Return the direct upload that the first request with this key created."""
-        while not await self._blobs.create(place, _DEPOSIT.dump_json(direct_upload)):
+        while not await self._blobs.create(place, _PENDING.dump_json(direct_upload)):
             try:
-                first = _DEPOSIT.validate_json(await self._blobs.get(place))
+                first = _PENDING.validate_json(await self._blobs.get(place))
             except BlobMissingError:
                 continue  # The key has just expired.
             if first.asked != direct_upload.asked:
@@ -179,18 +179,18 @@ class DirectUploads:
             return replace(first, is_repeated=True)
         return direct_upload
 
-    async def find(self, deposit_id: str, asker: Principal) -> PendingDirectUpload:
+    async def find(self, upload_id: str, asker: Principal) -> PendingDirectUpload:
         """Return a direct upload of the caller.
 
         Raises:
             UnknownUploadError: The caller has no such upload.
         """
         _ = self.signer
-        if file_id_age(deposit_id, datetime.now(UTC)) is None:
+        if file_id_age(upload_id, datetime.now(UTC)) is None:
             raise UnknownUploadError
-        folder = _folder(deposit_id, asker)
+        folder = _folder(upload_id, asker)
         try:
-            return _DEPOSIT.validate_json(await self._blobs.get(f"{folder}/ticket.json"))
+            return _PENDING.validate_json(await self._blobs.get(f"{folder}/ticket.json"))
         except BlobMissingError as error:
             if (done := await self._done(folder)) is None:
                 raise UnknownUploadError from error
@@ -198,7 +198,7 @@ class DirectUploads:
 
     async def _done(self, folder: str) -> PendingDirectUpload | None:
         try:
-            return _DEPOSIT.validate_json(await self._blobs.get(f"{folder}/done.json"))
+            return _PENDING.validate_json(await self._blobs.get(f"{folder}/done.json"))
         except BlobMissingError:
             return None
 
@@ -234,7 +234,7 @@ class DirectUploads:
             batch_id=None,
         )
         await self._intake.record(accepted)
-        record = _DEPOSIT.dump_json(replace(direct_upload, file=file))
+        record = _PENDING.dump_json(replace(direct_upload, file=file))
         await self._blobs.put(f"{folder}/done.json", record)
         for name in ("ticket.json", "content"):
             await self._blobs.delete(f"{folder}/{name}")

@@ -11,7 +11,7 @@ from services.upload.api.openapi import ACCEPTED_RESPONSE, EXAMPLE_ID, AcceptedF
 from services.upload.body.body import declared_type
 from services.upload.body.labels import PREFIX, read_labels
 from services.upload.body.names import charset, clean_name
-from services.upload.direct_uploads import ADDRESS_LASTS, DirectUploadRequest, DirectUploads
+from services.upload.direct_uploads import URL_TTL, DirectUploadRequest, DirectUploads
 from services.upload.intake.accepted import Accepted
 from services.upload.intake.idempotency import read_key
 from shared.events.ids import CanonicalId
@@ -61,7 +61,7 @@ def _direct_uploads(request: Request) -> DirectUploads:
     return _state(request)["direct_uploads"]
 
 
-async def directing(request: Request) -> None:
+async def direct_enabled(request: Request) -> None:
     """Check that direct uploads are enabled.
 
     Raises:
@@ -74,7 +74,7 @@ async def directing(request: Request) -> None:
     "",
     status_code=201,
     responses=ERROR_RESPONSES,
-    dependencies=[Depends(api.uploader), Depends(directing), Depends(api.checked_key)],
+    dependencies=[Depends(api.uploader), Depends(direct_enabled), Depends(api.checked_key)],
 )
 async def begin(
     asked: DirectRequest,
@@ -107,7 +107,7 @@ async def begin(
     return DirectUpload(
         file_id=direct_upload.id,
         url=url,
-        expires_at=datetime.now(UTC) + ADDRESS_LASTS,
+        expires_at=datetime.now(UTC) + URL_TTL,
         complete_url=f"{router.prefix}/{direct_upload.id}/complete",
     )
 

@@ -79,7 +79,7 @@ class FetchedBody:
             ) from error
 
 
-async def fetching(request: Request) -> None:
+async def fetch_enabled(request: Request) -> None:
     """Check that fetching is enabled.
 
     Raises:
@@ -96,7 +96,7 @@ async def fetching(request: Request) -> None:
     status_code=202,
     response_model=AcceptedFile,
     responses={200: KNOWN_RESPONSE, 202: ACCEPTED_RESPONSE, **ERROR_RESPONSES},
-    dependencies=[Depends(api.uploader), Depends(fetching), Depends(api.checked_key)],
+    dependencies=[Depends(api.uploader), Depends(fetch_enabled), Depends(api.checked_key)],
 )
 async def fetch(
     asked: FetchRequest,

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
 from services.upload.api.uploads import AppState, Uploader
-from services.upload.cleanup.sweep import KEPT
+from services.upload.cleanup.sweep import UPLOAD_TTL
 from services.upload.intake.batch import ALLOW_EMPTY
 from services.upload.resumable.appending import ALGORITHMS, Checksum, Incoming
 from services.upload.resumable.concatenation import Concat
@@ -153,7 +153,7 @@ async def create(request: Request, asker: Uploader) -> Response:
         metadata |= {ALLOW_EMPTY: allow_empty}
     upload_id = await resumable.create(length, metadata, asker, concat=concat)
     if length == 0:  # No bytes will follow.
-        async with resumable.turn(upload_id, asker) as (upload, _):
+        async with resumable.hold(upload_id, asker) as (upload, _):
             await resumable.complete(upload)
     headers = {"Location": f"{PATH}/{upload_id}"}
     if request.headers.get("content-type") == CONTENT_TYPE:
@@ -167,13 +167,13 @@ async def create(request: Request, asker: Uploader) -> Response:
 async def look(request: Request, upload_id: CanonicalId, asker: Uploader) -> Response:
     """Return the offset of an upload. A complete upload is accepted before the response is sent."""
     resumable = _state(request)["resumable"]
-    async with resumable.turn(upload_id, asker) as (upload, _):
-        if upload.offset == upload.ticket.length:
+    async with resumable.hold(upload_id, asker) as (upload, _):
+        if upload.offset == upload.info.length:
             await resumable.complete(upload)
-    metadata = write_metadata(upload.ticket.metadata)
-    headers = {"Upload-Length": str(upload.ticket.length), "Upload-Metadata": metadata}
-    if upload.ticket.concat is not None:
-        headers["Upload-Concat"] = upload.ticket.concat.header
+    metadata = format_metadata(upload.info.metadata)
+    headers = {"Upload-Length": str(upload.info.length), "Upload-Metadata": metadata}
+    if upload.info.concat is not None:
+        headers["Upload-Concat"] = upload.info.concat.header
     return Response(headers=headers | _progress(upload))
 
 
@@ -207,7 +207,7 @@ async def append(request: Request, upload_id: CanonicalId, asker: Uploader) -> R
 async def terminate(request: Request, upload_id: CanonicalId, asker: Uploader) -> Response:
     """Delete an upload. A file that was already accepted is kept."""
     resumable = _state(request)["resumable"]
-    async with resumable.turn(upload_id, asker) as (upload, _):
+    async with resumable.hold(upload_id, asker) as (upload, _):
         await resumable.terminate(upload)
     return Response(status_code=204)
 
@@ -232,11 +232,11 @@ async def _append(
 ) -> dict[str, str]:
     state = _state(request)
     header = request.headers.get("upload-checksum")
-    checksum = None if header is None else Checksum.read(header)
+    checksum = None if header is None else Checksum.parse(header)
     body = state["admission"].body_of(request)
     with state["admission"].admitted(asker, announced=body.announced or 0) as used:
-        async with state["resumable"].turn(upload_id, asker) as (before, asked_to_end):
-            if before.ticket.concat is not None and not before.ticket.concat.is_partial:
+        async with state["resumable"].hold(upload_id, asker) as (before, asked_to_end):
+            if before.info.concat is not None and not before.info.concat.is_partial:
                 raise ForbiddenError(
                     "A final upload accepts no bytes; append to its partial uploads."
                 )
@@ -246,7 +246,7 @@ async def _append(
                 )
             incoming = Incoming(
                 body.bytes().read,
-                left=before.ticket.length - offset,
+                left=before.info.length - offset,
                 checksum=checksum,
                 asked_to_end=asked_to_end,
             )
@@ -254,7 +254,7 @@ async def _append(
             used.append(upload.offset - offset)
             if incoming.broken is not None:
                 raise incoming.broken
-            if upload.offset == upload.ticket.length:
+            if upload.offset == upload.info.length:
                 await state["resumable"].complete(upload)
     return _progress(upload)
 
@@ -267,8 +267,8 @@ async def _concatenate(
     resumable = state["resumable"]
     with state["admission"].admitted(asker, announced=0):
         upload_id = await resumable.concatenate(concat, metadata, asker)
-        async with resumable.turn(upload_id, asker) as (upload, _):
-            if upload.offset < upload.ticket.length:
+        async with resumable.hold(upload_id, asker) as (upload, _):
+            if upload.offset < upload.info.length:
                 raise OffsetConflictError(
                     "Another request used or deleted the partial uploads; upload them again."
                 )
@@ -278,7 +278,7 @@ async def _concatenate(
 
 def _concat(request: Request) -> Concat | None:
     header = request.headers.get("upload-concat")
-    return None if header is None else Concat.read(header)
+    return None if header is None else Concat.parse(header)
 
 
 def _progress(upload: Upload) -> dict[str, str]:
@@ -286,7 +286,7 @@ def _progress(upload: Upload) -> dict[str, str]:
 
 
 def _expiry() -> dict[str, str]:
-    return {"Upload-Expires": format_datetime(datetime.now(UTC) + KEPT, usegmt=True)}
+    return {"Upload-Expires": format_datetime(datetime.now(UTC) + UPLOAD_TTL, usegmt=True)}
 
 
 def _number(request: Request, header: str) -> int:
@@ -324,7 +324,7 @@ def parse_metadata(header: str) -> dict[str, str]:
     return metadata
 
 
-def write_metadata(metadata: dict[str, str]) -> str:
+def format_metadata(metadata: dict[str, str]) -> str:
     """Format metadata as an `Upload-Metadata` header."""
     return ",".join(
         f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in metadata.items()

@@ -16,7 +16,7 @@ from services.upload.api.openapi import (
 from services.upload.direct_uploads import DirectUploads
 from services.upload.intake.accepted import Accepted, StoredFile
 from services.upload.intake.admission import UploadAdmission
-from services.upload.intake.batch import described
+from services.upload.intake.batch import problem_documents
 from services.upload.intake.idempotency import read_key
 from services.upload.resumable.resumable import Resumable
 from services.upload.settings import UploadSettings
@@ -112,7 +112,7 @@ def answer(accepted: Accepted, status_service: str) -> Response:
             "batch_id": accepted.batch_id,
             "status": "pending",
             "files": files,
-            "refused": described(accepted.refused),
+            "refused": problem_documents(accepted.refused),
         }
         location = f"{status_service}/api/files?batch_id={accepted.batch_id}"
     headers = {"Location": location, "Retry-After": RETRY_AFTER}

@@ -138,13 +138,13 @@ class IncomingBody:
             if (file := await self._file_or_field(part)) is not None:
                 yield file
 
-    def bytes(self, limit: int | None = None) -> "_Bytes":
+    def bytes(self, limit: int | None = None) -> "_BodyReader":
         """Return a reader of the raw body.
 
         Args:
             limit: Maximum size in bytes. Defaults to the maximum size of a file.
         """
-        return _Bytes(
+        return _BodyReader(
             self._receive,
             announced=self.announced,
             limit=limit or self._settings.max_file_size,
@@ -199,7 +199,7 @@ class IncomingBody:
         return None
 
 
-class _Bytes:
+class _BodyReader:
     """Reads the body from the client and checks its length and rate."""
 
     def __init__(
@@ -268,7 +268,7 @@ class _Bytes:
         begun = clock()
         left = self._idle_timeout + self._received / self._min_rate - self._waited
         try:
-            with self._timeouts.of(min(self._idle_timeout, left)):
+            with self._timeouts.timeout(min(self._idle_timeout, left)):
                 message = await self._receive()
         except TimeoutError as error:
             if left < self._idle_timeout:

@@ -29,7 +29,7 @@ _KNOWN = frozenset(aliases) | {module.name for module in pkgutil.iter_modules(en
 """Encoding names that Python knows. Python caches every other name it is asked for, without bound,
 and clients can send any number of them."""
 
-_OURS_ALONE = frozenset({"idna", "punycode", "raw_unicode_escape", "unicode_escape", "undefined"})
+_PYTHON_ONLY = frozenset({"idna", "punycode", "raw_unicode_escape", "unicode_escape", "undefined"})
 """Python-specific encodings that are not used for documents."""
 
 
@@ -37,9 +37,9 @@ def declared_charset(parameters: dict[str, str]) -> str | None:
     """Return the `charset` parameter of a Content-Type; None if it is not a text encoding."""
     name = parameters.get("charset", "").lower()
     known = encodings.normalize_encoding(name) if _CHARSET.fullmatch(name) else ""
-    if known not in _KNOWN or known in _OURS_ALONE:
+    if known not in _KNOWN or known in _PYTHON_ONLY:
         return None
-    return name if _reads(b"", name) else None
+    return name if _decodes(b"", name) else None
 
 
 def has_charset(content_type: str) -> bool:
@@ -61,7 +61,7 @@ class CharsetProbe:
         self._head = head
         self._charset = next((name for mark, name in _MARKS if head.startswith(mark)), None)
         if self._charset is None and declared is not None and not _is_utf8(declared):
-            self._charset = declared if _reads(head, declared) else None
+            self._charset = declared if _decodes(head, declared) else None
         if not has_charset(content_type):
             self._charset = None
         self._may_be_utf8 = has_charset(content_type) and self._charset is None
@@ -69,9 +69,9 @@ class CharsetProbe:
 
     def update(self, piece: Piece) -> None:
         """Process the next piece."""
-        self._look(piece, final=False)
+        self._check(piece, final=False)
 
-    def _look(self, piece: Piece, *, final: bool) -> None:
+    def _check(self, piece: Piece, *, final: bool) -> None:
         if self._may_be_utf8:
             try:
                 self._decoder.decode(piece, final)
@@ -80,7 +80,7 @@ class CharsetProbe:
 
     def charset(self) -> str | None:
         """Return the encoding once the whole text has been processed; None if it is unknown."""
-        self._look(b"", final=True)
+        self._check(b"", final=True)
         return "utf-8" if self._may_be_utf8 else self._charset
 
     def charset_by_head(self, *, is_whole: bool) -> str | None:
@@ -94,7 +94,7 @@ class CharsetProbe:
         if is_whole:
             self.update(self._head)
             return self.charset()
-        is_proven = not self._head.isascii() and _reads(self._head, "utf-8")
+        is_proven = not self._head.isascii() and _decodes(self._head, "utf-8")
         return "utf-8" if self._may_be_utf8 and is_proven else self._charset
 
 
@@ -108,7 +108,7 @@ def _is_utf8(encoding: str) -> bool:
     return _codec(encoding).name in ("utf-8", "ascii")
 
 
-def _reads(data: bytes, encoding: str) -> bool:
+def _decodes(data: bytes, encoding: str) -> bool:
     """Return True if the data decodes with a text encoding. It may end within a character."""
     try:
         codec = _codec(encoding)

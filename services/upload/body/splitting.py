@@ -25,7 +25,7 @@ MAX_HEADER_SIZE = 8192
 MAX_PADDING = 64
 """Bytes between a boundary and the end of its line, where the standard allows whitespace."""
 
-COPIED = 1 << 16
+MAX_COPIED = 1 << 16
 """Bytes up to which a piece is copied instead of being a view that keeps its chunk alive."""
 
 _BOUNDARY = re.compile(rb"[ -~]{1,70}")
@@ -121,22 +121,22 @@ class Splitter:
         while found != -1:
             end = self._line_end(found + len(delimiter))
             if end is None:
-                return self._pass_on(found)
+                return self._emit(found)
             if end != -1:
                 before = (self._piece(at, found),) if found > at else ()
                 return (*before, End(), *self._next_part(end))
             found = rest.find(delimiter, found + 1)
         # A delimiter that has only begun to arrive starts with the last carriage return.
         held = rest.rfind(b"\r", max(at, len(rest) - len(delimiter) + 1))
-        return self._pass_on(held if held != -1 else len(rest))
+        return self._emit(held if held != -1 else len(rest))
 
-    def _pass_on(self, end: int) -> tuple[Event, ...] | None:
+    def _emit(self, end: int) -> tuple[Event, ...] | None:
         """Return the content up to `end` as an event; None if it is empty."""
         at, self._at = self._at, end
         return (self._piece(at, end),) if end > at else None
 
     def _piece(self, start: int, end: int) -> Content:
-        if end - start <= COPIED:
+        if end - start <= MAX_COPIED:
             return bytes(self._rest[start:end])
         return memoryview(self._rest)[start:end]
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
-from services.upload.intake.idempotency import KEPT
+from services.upload.intake.idempotency import KEY_TTL
 from shared import outbox
 from shared.blobs.bloberrors import BlobMissingError
 from shared.blobs.blobs import BlobStore
@@ -21,7 +21,7 @@ from shared.settings import Settings
 
 log = logging.getLogger(__name__)
 
-ORPHANED = KEPT + timedelta(hours=3)
+ORPHAN_AGE = KEY_TTL + timedelta(hours=3)
 """Age after which a file without an event is an orphan. Until its idempotency key is removed, up to
 an hour after the key expired, a repeat may still publish it."""
 
@@ -31,17 +31,17 @@ PROGRESS = "sweeps/sources"
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 """A time before any file was stored."""
 
-AT_ONCE = 50_000
+MAX_FILES = 50_000
 """Maximum files per pass, because their ids are in memory."""
 
-LONGEST = timedelta(days=1)
+MAX_UPLOAD_TIME = timedelta(days=1)
 """Maximum time between the creation of a file's id and the end of its upload. Files that took
 longer are not checked."""
 
-CLOCKS = timedelta(hours=1)
+CLOCK_TOLERANCE = timedelta(hours=1)
 """Maximum difference between the clocks of pods and brokers."""
 
-FEW = 100
+MAX_DOUBTFUL = 100
 """Orphans that are deleted in any case. If more than half of a larger number of files are missing
 from the log, the log itself was probably lost. Deleting the files would make that worse."""
 
@@ -65,9 +65,9 @@ class Orphans:
         """
         swept = 0
         while True:
-            end, files = await self._stored_until(datetime.now(UTC) - ORPHANED)
+            end, files = await self._stored_until(datetime.now(UTC) - ORPHAN_AGE)
             unknown = await self._without_event(files) if files else set()
-            if len(unknown) > max(FEW, len(files) // 2):
+            if len(unknown) > max(MAX_DOUBTFUL, len(files) // 2):
                 log.error(
                     "no orphans deleted: %d of %d files have no event; is this the right log?",
                     len(unknown),
@@ -79,7 +79,7 @@ class Orphans:
             swept += len(unknown)
             if files:
                 await self._blobs.put(PROGRESS, end.isoformat().encode())
-            if len(files) < AT_ONCE:
+            if len(files) < MAX_FILES:
                 return swept
 
     async def _swept_to(self) -> datetime:
@@ -95,11 +95,13 @@ class Orphans:
             The storage time that the pass covers, at most `end`, and the keys by file id.
         """
         begin = await self._swept_to()
-        there = await self._blobs.stored(SOURCES, after=source_key(first_file_id(begin - LONGEST)))
+        there = await self._blobs.stored(
+            SOURCES, after=source_key(first_file_id(begin - MAX_UPLOAD_TIME))
+        )
         there |= await self._blobs.packed(begin, end)
         found = sorted((blob.at, key) for key, blob in there.items() if begin < blob.at <= end)
-        if len(found) > AT_ONCE:
-            end = found[AT_ONCE - 1][0]
+        if len(found) > MAX_FILES:
+            end = found[MAX_FILES - 1][0]
         return end, {file_id_of(key): key for stored, key in found if stored <= end}
 
     async def _without_event(self, ids: Collection[str]) -> set[str]:
@@ -108,7 +110,7 @@ class Orphans:
         unknown = set(ids).difference(map(outbox.file_id_of, kept))
         now = datetime.now(UTC)
         oldest = max((file_id_age(each, now) or 0.0 for each in unknown), default=0.0)
-        made = now - CLOCKS - timedelta(seconds=oldest)
+        made = now - CLOCK_TOLERANCE - timedelta(seconds=oldest)
         async with open_log(self._settings, (UPLOADED,), client_id="upload-sweep") as (
             consumer,
             partitions,

@@ -15,17 +15,17 @@ from shared.telemetry import LOOP_FAILURES
 
 log = logging.getLogger(__name__)
 
-EVERY = 3600.0
+SWEEP_INTERVAL = 3600.0
 """Seconds between two sweeps. Data expires after a day, and listing it takes a while."""
 
-SWEPT_WITHIN = 1800.0
+SWEEP_TIMEOUT = 1800.0
 """Maximum seconds of one sweep, which may list millions of objects."""
 
-STAGED_FOR = timedelta(days=1)
+STAGED_TTL = timedelta(days=1)
 """Time since the last write to a staged file. Stalled uploads are aborted within minutes."""
 
 
-KEPT = timedelta(days=1)
+UPLOAD_TTL = timedelta(days=1)
 """Time that an incomplete upload is kept after its last write."""
 
 
@@ -38,14 +38,14 @@ async def sweep_staged(blobs: BlobStore) -> int:
     Raises:
         BlobStoreUnavailableError: The blob store does not answer.
     """
-    left = await blobs.keys(f"{STAGED}/", before=datetime.now(UTC) - STAGED_FOR)
+    left = await blobs.keys(f"{STAGED}/", before=datetime.now(UTC) - STAGED_TTL)
     for key in left:
         await blobs.delete(key)
     return len(left)
 
 
 async def sweep_folders(blobs: BlobStore, prefix: str) -> int:
-    """Delete the folders below `prefix` that have not been written to for `KEPT`.
+    """Delete the folders below `prefix` that have not been written to for `UPLOAD_TTL`.
 
     Returns:
         The number of deleted folders.
@@ -58,7 +58,7 @@ async def sweep_folders(blobs: BlobStore, prefix: str) -> int:
     for key, blob in stored.items():
         folder = key.rpartition("/")[0]
         last[folder] = max(blob.at, last.get(folder, blob.at))
-    expired = {folder for folder, at in last.items() if at < datetime.now(UTC) - KEPT}
+    expired = {folder for folder, at in last.items() if at < datetime.now(UTC) - UPLOAD_TTL}
     for key in stored:
         if key.rpartition("/")[0] in expired:
             await blobs.delete(key)
@@ -76,13 +76,13 @@ async def sweep_all(sweeps: Mapping[str, Callable[[], Awaitable[int]]], loop: Ru
         failed = [what for what, sweep in sweeps.items() if not await _sweep(what, sweep)]
         if not failed:
             loop.succeeded()
-        await asyncio.sleep(EVERY)
+        await asyncio.sleep(SWEEP_INTERVAL)
 
 
 async def _sweep(what: str, sweep: Callable[[], Awaitable[int]]) -> bool:
     """Run one sweep; return False if it failed."""
     try:
-        async with within(SWEPT_WITHIN, BlobStoreUnavailableError()):
+        async with within(SWEEP_TIMEOUT, BlobStoreUnavailableError()):
             if swept := await sweep():
                 log.info("removed %d %s", swept, what)
     except OUTAGES as error:

@@ -23,19 +23,18 @@ UPLOAD, UPLOADS = b"/api/files/upload", b"/api/uploads"
 BLOCK = 1 << 20
 """Bytes of one buffer. The size amortizes Python's cost per read and suits the blob store."""
 
-WAITING = 2
+MAX_QUEUED_BLOCKS = 2
 """Blocks queued for the application before reading pauses, for each of up to 64 uploads."""
 
 FLUSH_AFTER = 0.2
-"""Seconds after which a partially filled block is delivered, so that the rate of a slow client can
-be measured."""
+"""Seconds after which a partial block is delivered, to measure the rate of slow clients."""
 
 
 class LargeBodies(BoundedHttpProtocol):
     """An HTTP/1.1 protocol that hands its connection to `LargeBody` while a large body arrives."""
 
     def is_streamed(self) -> bool:
-        """Return True for paths that receive files, whose size `services.upload.body.body` limits."""
+        """Return True for paths that receive files; `services.upload.body.body` limits their size."""
         path = path_of(self.url)
         return path in (UPLOAD, UPLOADS) or path.startswith(UPLOADS + b"/")
 
@@ -50,11 +49,11 @@ class LargeBodies(BoundedHttpProtocol):
         """Reclaim the connection when the response was sent before the end of the body."""
         reader = self.transport.get_protocol()
         if isinstance(reader, LargeBody):
-            reader.let_go()
-            self.take_back()
+            reader.release()
+            self.reclaim_connection()
         super().linger()
 
-    def take_back(self) -> None:
+    def reclaim_connection(self) -> None:
         """Reclaim the connection from `LargeBody`."""
         self.flow.pause_reading()  # uvloop looks up its protocol only when reading starts.
         self.transport.set_protocol(self)
@@ -66,7 +65,7 @@ class LargeBodies(BoundedHttpProtocol):
         self._left = 0
         self._end_body()
         self.cycle.message_event.clear()  # The last block already carries the end.
-        self.take_back()
+        self.reclaim_connection()
 
 
 class LargeBody(asyncio.BufferedProtocol):
@@ -91,7 +90,7 @@ class LargeBody(asyncio.BufferedProtocol):
 
     async def receive(self) -> Message:
         """Return the next ASGI message."""
-        if self._has_connection or self._take_over():
+        if self._has_connection or self._claim_connection():
             await self._wait()
         if not self._blocks:
             message = cast("Message", await self._receive())
@@ -104,7 +103,7 @@ class LargeBody(asyncio.BufferedProtocol):
         more = self._left > 0 or bool(self._blocks)
         return {"type": "http.request", "body": block, "more_body": more}
 
-    def _take_over(self) -> bool:
+    def _claim_connection(self) -> bool:
         """Take over the connection if more of the body will arrive on it."""
         cycle, flow, transport = self._cycle, self._http.flow, self._http.transport
         is_over = cycle.disconnected or cycle.response_complete or transport.is_closing()
@@ -129,14 +128,14 @@ class LargeBody(asyncio.BufferedProtocol):
                 async with asyncio.timeout(FLUSH_AFTER):
                     await self._changed.wait()
             except TimeoutError:
-                self._cut()
+                self._flush()
 
-    def _cut(self) -> None:
+    def _flush(self) -> None:
         """Deliver the filled part of the current block."""
         if self._filled:
-            self._give(self._block[: self._filled])
+            self._deliver(self._block[: self._filled])
 
-    def _give(self, block: bytearray) -> None:
+    def _deliver(self, block: bytearray) -> None:
         self._blocks.append(block)
         self._filled = 0
         self._changed.set()
@@ -152,16 +151,16 @@ class LargeBody(asyncio.BufferedProtocol):
         self._filled += nbytes
         self._left -= nbytes
         if self._filled == len(self._block):
-            self._give(self._block)
+            self._deliver(self._block)
             self._block = bytearray()
         if not self._left:
-            self._cut()
-            self.let_go()
+            self._flush()
+            self.release()
             self._http.end_large_body()
-        elif len(self._blocks) >= WAITING:
+        elif len(self._blocks) >= MAX_QUEUED_BLOCKS:
             self._http.flow.pause_reading()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Stop reading and free the current block."""
         self._has_connection = False
         self._block = bytearray()  # The garbage collector may free this object minutes later.
@@ -170,8 +169,8 @@ class LargeBody(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Deliver the received bytes, then report the disconnect."""
-        self._cut()
-        self.let_go()
+        self._flush()
+        self.release()
         if self._cycle.response_complete:
             self._blocks.clear()
         self._http.connection_lost(exc)

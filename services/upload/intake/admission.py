@@ -29,7 +29,7 @@ class UploadAdmission:
     def __init__(self, *, settings: UploadSettings, intake: Intake, usage: Usage) -> None:
         self._settings = settings
         self._intake = intake
-        self._in_work = 0
+        self._in_progress = 0
         self._usage = usage
         self._timeouts = CoarseTimeouts()
 
@@ -71,9 +71,9 @@ class UploadAdmission:
         """
         # One generator for all counters, because each generator costs a microsecond.
         outcome = "internal"
-        self._in_work += 1
+        self._in_progress += 1
         try:
-            self._check_place()
+            self._check_capacity()
             with self._allowed(asker, announced) as used:
                 yield used
             outcome = "accepted"
@@ -84,7 +84,7 @@ class UploadAdmission:
             outcome = "client_gone"
             raise
         finally:
-            self._in_work -= 1
+            self._in_progress -= 1
             _outcome_counter(outcome).inc()
         UPLOAD_BYTES.inc(sum(used))
 
@@ -97,8 +97,8 @@ class UploadAdmission:
         with self._allowed(asker, announced):
             pass
 
-    def _check_place(self) -> None:
-        others = self._in_work - 1
+    def _check_capacity(self) -> None:
+        others = self._in_progress - 1
         if others >= self._settings.max_uploads:
             raise OverloadedError(
                 f"{others} uploads are in progress and the limit is {self._settings.max_uploads}; "

@@ -25,7 +25,7 @@ EMPTY = f"The file is empty; send a file with content, or `{ALLOW_EMPTY}=true` t
 PER_FILE = (ForbiddenTypeError, TooLargeError)
 """Errors that concern a single file of a request. `EmptyFileError` is handled separately."""
 
-SKIPPED = 64 << 20
+MAX_SKIPPED = 64 << 20
 """Bytes of a rejected file that are skipped to reach the next one. If more are left, and no file
 was accepted before, the whole request is rejected."""
 
@@ -93,11 +93,11 @@ class Batch:
         Raises:
             RefusedError: `error` itself, if no other file can follow or too much content is left.
         """
-        if not self._stored and not (file.is_part and await _read_past(file)):
+        if not self._stored and not (file.is_part and await _skip_rest(file)):
             raise error
         self._refused[self._next()] = (file.name, error)
 
-    def found_empty(self, file: IncomingFile, error: EmptyFileError) -> None:
+    def defer_empty(self, file: IncomingFile, error: EmptyFileError) -> None:
         """Record an empty file. A later form field may still allow it."""
         if file.chosen:  # Browsers send an empty, nameless part if no file is chosen.
             self._empty[self._next()] = (file, error)
@@ -124,7 +124,7 @@ class Batch:
         if self._refused and (atomic or not self._stored):
             _, error = self._refused[min(self._refused)]
             if self.is_batch:
-                error.members = {**error.members, "refused": described(self.refused_files)}
+                error.members = {**error.members, "refused": problem_documents(self.refused_files)}
             raise error
         if not self._stored:
             raise NoFileError(
@@ -137,10 +137,10 @@ class Batch:
         return self._count - 1
 
 
-async def _read_past(file: IncomingFile) -> bool:
-    """Skip the rest of a file; return False if it exceeds `SKIPPED` bytes."""
+async def _skip_rest(file: IncomingFile) -> bool:
+    """Skip the rest of a file; return False if it exceeds `MAX_SKIPPED` bytes."""
     read = 0
-    while read <= SKIPPED:
+    while read <= MAX_SKIPPED:
         piece = await file.read()
         if not piece:
             return True
@@ -148,6 +148,6 @@ async def _read_past(file: IncomingFile) -> bool:
     return False
 
 
-def described(refused: Iterable[RefusedFile]) -> list[dict[str, object]]:
+def problem_documents(refused: Iterable[RefusedFile]) -> list[dict[str, object]]:
     """Return rejected files as problem documents with the name of the file."""
     return [{"type": f"urn:waybill:problem:{each.code}", **vars(each)} for each in refused]

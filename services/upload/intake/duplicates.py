@@ -64,7 +64,7 @@ class Duplicates:
 
         Nothing is replaced while Kafka is unavailable, because file outcomes are then unknown.
         """
-        if self._link.trouble is not None:
+        if self._link.unavailable_reason is not None:
             return list(files)
         return [await self._earlier(file, asker) or file for file in files]
 
@@ -72,13 +72,13 @@ class Duplicates:
         place = _place(file, asker)
         with suppress(BlobStoreUnavailableError):
             for key in await self._blobs.keys(f"{place}/"):
-                earlier = await self._remembered(file, key)
+                earlier = await self._load(file, key)
                 if earlier is not None and await self._counts(earlier):
                     return earlier
                 await self._blobs.delete(key)
         return None
 
-    async def _remembered(self, file: StoredFile, key: str) -> StoredFile | None:
+    async def _load(self, file: StoredFile, key: str) -> StoredFile | None:
         try:
             blob = (await self._blobs.get(key)).decode()
         except BlobMissingError:
@@ -86,9 +86,9 @@ class Duplicates:
         return replace(file, file_id=file_id_of(key), blob=blob or None, deduplicated=True)
 
     async def _counts(self, file: StoredFile) -> bool:
-        return not await self._there(_ended(file.file_id)) and await self._there(file.key)
+        return not await self._exists(_ended(file.file_id)) and await self._exists(file.key)
 
-    async def _there(self, key: str) -> bool:
+    async def _exists(self, key: str) -> bool:
         try:
             await self._blobs.size(key)
         except BlobMissingError:
@@ -130,8 +130,8 @@ class Duplicates:
 
 
 def _place(file: StoredFile, asker: Principal) -> str:
-    told = json.dumps([asker.tenant, asker.owner, file.sha256, file.content_type])
-    return f"{PREFIX}/{hashlib.sha256(told.encode()).hexdigest()}"
+    identity = json.dumps([asker.tenant, asker.owner, file.sha256, file.content_type])
+    return f"{PREFIX}/{hashlib.sha256(identity.encode()).hexdigest()}"
 
 
 def _of(file_id: str) -> str:

@@ -27,17 +27,17 @@ from shared.errors import BadIdempotencyKeyError, ReusedIdempotencyKeyError
 
 PREFIX = "idempotency"
 
-KEPT = timedelta(days=1)
+KEY_TTL = timedelta(days=1)
 """Minimum lifetime of a key. Clients retry within hours."""
 
 MAX_KEY = 255
 """Maximum characters of a key; most clients use a UUID of 36."""
 
-FIRST_ONE = 3.0
+FIRST_REQUEST_TIMEOUT = 3.0
 """Seconds that a repeat waits for the first request to publish its events: the time until they go
 to the outbox. Then the repeat publishes them too, which is harmless."""
 
-LOOK_EVERY = 0.1
+POLL_INTERVAL = 0.1
 """Seconds between two checks of the first request's progress."""
 
 _KEY = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"|([\x21\x23-\x5b\x5d-\x7e]+)')
@@ -69,14 +69,14 @@ def fingerprint(accepted: Accepted) -> str:
     Two requests with the same files have the same fingerprint, whatever the form of their bodies.
     """
     files = [(file.name, file.content_type, file.sha256) for file in accepted.files]
-    told: list[object] = [files, sorted(accepted.labels.items())]
+    identity: list[object] = [files, sorted(accepted.labels.items())]
     if accepted.refused:
-        told.append([(file.index, file.name, file.code) for file in accepted.refused])
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        identity.append([(file.index, file.name, file.code) for file in accepted.refused])
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
-class _Memory:
+class _Record:
     """The stored outcome of a request."""
 
     fingerprint: str
@@ -84,7 +84,7 @@ class _Memory:
     published: bool = False
 
 
-_MEMORY = TypeAdapter(_Memory)
+_RECORD = TypeAdapter(_Record)
 
 
 class IdempotencyKeys:
@@ -106,8 +106,8 @@ class IdempotencyKeys:
             ReusedIdempotencyKeyError: The first request was a different one.
             BlobStoreUnavailableError: The blob store does not answer.
         """
-        mine = _Memory(fingerprint(accepted), accepted)
-        while not await self._blobs.create(place, _MEMORY.dump_json(mine)):
+        mine = _Record(fingerprint(accepted), accepted)
+        while not await self._blobs.create(place, _RECORD.dump_json(mine)):
             try:
                 first = await self._first(place)
             except BlobMissingError:
@@ -120,13 +120,13 @@ class IdempotencyKeys:
             return first.accepted, first.published
         return accepted, False
 
-    async def _first(self, place: str) -> _Memory:
-        deadline = asyncio.get_running_loop().time() + FIRST_ONE
+    async def _first(self, place: str) -> _Record:
+        deadline = asyncio.get_running_loop().time() + FIRST_REQUEST_TIMEOUT
         while True:
-            first = _MEMORY.validate_json(await self._blobs.get(place))
+            first = _RECORD.validate_json(await self._blobs.get(place))
             if first.published or asyncio.get_running_loop().time() > deadline:
                 return first
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(POLL_INTERVAL)
 
     async def published(self, place: str, accepted: Accepted) -> None:
         """Record that all events are published, so that a repeat has nothing left to do.
@@ -134,8 +134,8 @@ class IdempotencyKeys:
         Raises:
             BlobStoreUnavailableError: The blob store does not answer.
         """
-        memory = _Memory(fingerprint(accepted), accepted, published=True)
-        await self._blobs.put(place, _MEMORY.dump_json(memory), durable=False)
+        memory = _Record(fingerprint(accepted), accepted, published=True)
+        await self._blobs.put(place, _RECORD.dump_json(memory), durable=False)
 
     async def sweep(self) -> int:
         """Delete expired keys.
@@ -146,7 +146,7 @@ class IdempotencyKeys:
         Raises:
             BlobStoreUnavailableError: The blob store does not answer.
         """
-        over = await self._blobs.keys(f"{PREFIX}/", before=datetime.now(UTC) - KEPT)
+        over = await self._blobs.keys(f"{PREFIX}/", before=datetime.now(UTC) - KEY_TTL)
         for place in over:
             await self._blobs.delete(place)
         return len(over)

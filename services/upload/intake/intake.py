@@ -83,8 +83,8 @@ class Intake:
         batch = Batch()
         try:
             async for file in body.files():
-                await self._take_one(file, batch)
-            await self._keep_empty(batch, allowed=is_set(ALLOW_EMPTY, body.fields))
+                await self._store_one(file, batch)
+            await self._store_empty_files(batch, allowed=is_set(ALLOW_EMPTY, body.fields))
             batch.check(atomic=is_set(ATOMIC, body.fields))
             labels = read_labels(body.fields)
             deduplicates = self._duplicates.wanted(body.fields)
@@ -112,7 +112,7 @@ class Intake:
             await self._duplicates.remember(accepted, asker)
         return accepted
 
-    async def _take_one(self, file: IncomingFile, batch: Batch) -> None:
+    async def _store_one(self, file: IncomingFile, batch: Batch) -> None:
         """Store one file of a request, or record why it is rejected.
 
         Errors that concern the whole request, such as a disconnect, are raised.
@@ -120,13 +120,13 @@ class Intake:
         try:
             stored = await self._store(file)
         except EmptyFileError as error:
-            batch.found_empty(file, error)
+            batch.defer_empty(file, error)
         except PER_FILE as error:
             await batch.refuse(file, error)
         else:
             batch.accept(stored)
 
-    async def _keep_empty(self, batch: Batch, *, allowed: bool) -> None:
+    async def _store_empty_files(self, batch: Batch, *, allowed: bool) -> None:
         """Store the empty files if they are allowed, once all fields are read."""
         for place, file in batch.take_empty(allowed=allowed):
             stored = await self.store_empty(

@@ -34,24 +34,24 @@ log = logging.getLogger(__name__)
 
 PREFIX = UPLOADS
 
-VERDICT_GRACE = 1.0
+PUBLISH_GRACE = 1.0
 """Seconds that the Kafka client may exceed its own timeout. Its error is more precise than the
 outer timeout."""
 
-LOOK_EVERY = 1.0
+POLL_INTERVAL = 1.0
 """Seconds between two relay passes while events wait, and the maximum delay they add."""
 
-LOOK_SELDOM = 30.0
+IDLE_POLL_INTERVAL = 30.0
 """Seconds between two relay passes while no event is known to wait. Other pods may have left
 some."""
 
-LIMIT = 10_000
+MAX_WAITING = 10_000
 """Maximum events in the outbox, as far as this pod knows: over 90 seconds without Kafka at 100
 uploads a second."""
 
-NO_ROOM = "Kafka does not answer and the outbox is full; send the file again later."
+OUTBOX_FULL = "Kafka does not answer and the outbox is full; send the file again later."
 
-AT_ONCE = 50
+MAX_CONCURRENT = 50
 """Events that are published concurrently."""
 
 
@@ -73,21 +73,22 @@ class Outbox:
         self._link = link
         self._timeouts = CoarseTimeouts()
         self._waiting = 0
-        self._kept = asyncio.Event()
+        self._event_added = asyncio.Event()
 
     @property
-    def trouble(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Reason why the outbox is full; None while it has room."""
-        if self._waiting < LIMIT:
+        if self._waiting < MAX_WAITING:
             return None
         return f"the outbox is full: {self._waiting} events wait for Kafka"
 
     @property
     def note(self) -> str | None:
         """A note for operators on the readiness page; None if all is well."""
-        if self._link.trouble is None and not self._waiting:
+        if self._link.unavailable_reason is None and not self._waiting:
             return None
-        return f"{self._link.trouble or 'Kafka answers'}; {self._waiting} events wait in the outbox"
+        state = self._link.unavailable_reason or "Kafka answers"
+        return f"{state}; {self._waiting} events wait in the outbox"
 
     def check_room(self) -> None:
         """Check that an event could be published or kept.
@@ -95,8 +96,8 @@ class Outbox:
         Raises:
             KafkaUnavailableError: Kafka is unavailable and the outbox is full.
         """
-        if self._link.trouble is not None and self.trouble is not None:
-            raise KafkaUnavailableError(NO_ROOM, public=True)
+        if self._link.unavailable_reason is not None and self.unavailable_reason is not None:
+            raise KafkaUnavailableError(OUTBOX_FULL, public=True)
 
     async def publish(self, event: FileUploaded) -> None:
         """Make an event durable: in Kafka, or in the outbox until Kafka is available.
@@ -109,9 +110,9 @@ class Outbox:
             KafkaUnavailableError: The outbox is full.
             BlobStoreUnavailableError: The blob store does not accept the event.
         """
-        if self._link.trouble is None:
+        if self._link.unavailable_reason is None:
             try:
-                with self._timeouts.of(self._settings.publish_timeout + VERDICT_GRACE):
+                with self._timeouts.timeout(self._settings.publish_timeout + PUBLISH_GRACE):
                     await self._publisher.publish(event)
             except (TimeoutError, KafkaUnavailableError) as error:
                 log.warning("the event of %s goes to the outbox: %r", event.file_id, error)
@@ -120,13 +121,13 @@ class Outbox:
         await self._keep(event)
 
     async def _keep(self, event: FileUploaded) -> None:
-        if self.trouble is not None:
-            raise KafkaUnavailableError(NO_ROOM, public=True)
+        if self.unavailable_reason is not None:
+            raise KafkaUnavailableError(OUTBOX_FULL, public=True)
         try:
             await self._blobs.put(upload_key(event.file_id), event.to_json())
             self._count(self._waiting + 1)
         finally:  # The event may be stored despite the error.
-            self._kept.set()
+            self._event_added.set()
 
     async def relay(self, loop: RunningLoop) -> None:
         """Publish the events in the outbox until cancelled.
@@ -135,12 +136,12 @@ class Outbox:
             BlobStoreUnavailableError: The blob store does not answer.
         """
         while True:
-            if self._link.trouble is not None:
+            if self._link.unavailable_reason is not None:
                 loop.waits_for("Kafka")
                 self._count(self._waiting)  # No pod can relay now, so the count holds.
-                await asyncio.sleep(LOOK_EVERY)
+                await asyncio.sleep(POLL_INTERVAL)
                 continue
-            self._kept.clear()
+            self._event_added.clear()
             try:
                 await self._publish_waiting()
                 loop.succeeded()
@@ -148,11 +149,11 @@ class Outbox:
                 loop.waits_for("Kafka")
                 log.warning("%d events wait in the outbox: %s", self._waiting, error)
             if self._waiting:
-                await asyncio.sleep(LOOK_EVERY)
+                await asyncio.sleep(POLL_INTERVAL)
             else:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_SELDOM):
-                        await self._kept.wait()
+                    async with asyncio.timeout(IDLE_POLL_INTERVAL):
+                        await self._event_added.wait()
 
     async def _publish_waiting(self) -> None:
         # Commands first: a processor that sees a cancellation does not start the file.
@@ -161,8 +162,8 @@ class Outbox:
             keys = await self._blobs.keys(f"{PREFIX}/")  # Ids sort by time.
         self._count(len(keys))
         failure: BaseException | None = None
-        for begin in range(0, len(keys), AT_ONCE):
-            some = keys[begin : begin + AT_ONCE]
+        for begin in range(0, len(keys), MAX_CONCURRENT):
+            some = keys[begin : begin + MAX_CONCURRENT]
             results = await asyncio.gather(*map(self._relay_one, some), return_exceptions=True)
             for key, result in zip(some, results, strict=True):
                 if isinstance(result, BaseException):

@@ -66,7 +66,7 @@ class OutcomeFollower:
                 )
                 for records in batches.values():
                     for record in records:
-                        await self._handler.handle(record, partial(self._see_to, record))
+                        await self._handler.handle(record, partial(self._apply, record))
                 if batches:
                     async with kafka_answers("the commit of how files end"):
                         await consumer.commit()
@@ -75,7 +75,7 @@ class OutcomeFollower:
         finally:
             await close_consumer(consumer)
 
-    async def _see_to(self, record: ConsumerRecord) -> None:
+    async def _apply(self, record: ConsumerRecord) -> None:
         try:
             logged = read_record(record)
         except UnreadableEventError:

@@ -23,11 +23,11 @@ from shared.kafka.publishing import Publisher
 
 log = logging.getLogger(__name__)
 
-EVERY = 0.5
+REPORT_INTERVAL = 0.5
 """Seconds between two reports. Until then, plus the latency of Kafka, other pods do not know of an
 upload. A pod without uploads reports nothing."""
 
-LAST_WORD = 1.0
+FINAL_REPORT_TIMEOUT = 1.0
 """Seconds that a stopping pod has to publish its last report."""
 
 MAX_RECORDS = 300
@@ -51,31 +51,31 @@ class QuotaSync:
         self._link = link
 
     @asynccontextmanager
-    async def last_word(self) -> AsyncIterator[None]:
+    async def final_report(self) -> AsyncIterator[None]:
         """Publish the last report of this pod at the end of the block."""
         try:
             yield
         finally:
             with suppress(TimeoutError):
-                async with asyncio.timeout(LAST_WORD):
+                async with asyncio.timeout(FINAL_REPORT_TIMEOUT):
                     for _ in range(2):  # The pending report, and usage since then.
-                        await self._tell()
+                        await self._publish_report()
 
-    async def tell(self, loop: RunningLoop) -> None:
+    async def publish_reports(self, loop: RunningLoop) -> None:
         """Publish new usage twice a second until cancelled."""
         while True:
-            await asyncio.sleep(EVERY)
-            if await self._tell():
+            await asyncio.sleep(REPORT_INTERVAL)
+            if await self._publish_report():
                 loop.succeeded()
             else:
                 loop.waits_for("Kafka")
 
-    async def _tell(self) -> bool:
+    async def _publish_report(self) -> bool:
         """Publish new usage; return False if Kafka did not acknowledge it.
 
         The same report is then sent again. Kafka may have it already.
         """
-        if self._link.trouble is not None:
+        if self._link.unavailable_reason is not None:
             return False
         if (report := self._usage.report()) is None:
             return True
@@ -87,7 +87,7 @@ class QuotaSync:
         self._usage.sent()
         return True
 
-    async def listen(self, loop: RunningLoop) -> None:
+    async def consume_reports(self, loop: RunningLoop) -> None:
         """Consume the reports of the last day and all new ones until cancelled.
 
         Raises:
@@ -108,7 +108,7 @@ class QuotaSync:
                 for records in batches.values():
                     for record in records:
                         try:
-                            self._usage.hear(record.value or b"")
+                            self._usage.apply(record.value or b"")
                         except Exception as error:
                             # Skip the report. The next one of its pod counts again.
                             note_error("quota sync", error, place_of(record))

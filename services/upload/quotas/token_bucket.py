@@ -6,7 +6,7 @@ The time is an argument, in seconds. Late reports count as of the latest known t
 import math
 from collections import OrderedDict
 
-MOST_OWNERS = 10_000
+MAX_OWNERS = 10_000
 """Maximum owners in memory, about half a megabyte. The least recently seen owner is evicted and
 starts again with a full bucket."""
 
@@ -53,5 +53,5 @@ class TokenBucket:
         _, then = self._buckets.get(owner, (0.0, now))
         self._buckets[owner] = (min(self.size, level), max(now, then))
         self._buckets.move_to_end(owner)
-        if len(self._buckets) > MOST_OWNERS:
+        if len(self._buckets) > MAX_OWNERS:
             self._buckets.popitem(last=False)

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ValidationError
 
-from services.upload.quotas.token_bucket import MOST_OWNERS, TokenBucket
+from services.upload.quotas.token_bucket import MAX_OWNERS, TokenBucket
 from services.upload.settings import UploadSettings
 from shared.auth.principal import Principal
 from shared.errors import AllowanceError
@@ -28,17 +28,17 @@ log = logging.getLogger(__name__)
 
 MINUTE, DAY = 60.0, 86_400.0
 
-MOST_TOLD = 5_000
+MAX_REPORTED_OWNERS = 5_000
 """Maximum owners in one report, about 300 kB; Kafka accepts 1 MB. The rest go into the next one."""
 
-MOST_PODS = 10_000
+MAX_PODS = 10_000
 """Maximum pods whose last report number is kept. A restarted pod counts as a new one."""
 
-FRESH = 10.0
+REPORT_TTL = 10.0
 """Seconds for which the concurrent uploads in a report count. A live pod sends the next report
 within a second; the rest tolerates clock differences between pods."""
 
-SOON = 2
+CONCURRENCY_RETRY_AFTER = 2
 """Seconds after which a client may retry once it has reached a limit on concurrent uploads."""
 
 
@@ -61,7 +61,7 @@ def owner_of(asker: Principal) -> str:
     return _owner(asker.tenant, asker.owner)
 
 
-@lru_cache(maxsize=MOST_OWNERS)
+@lru_cache(maxsize=MAX_OWNERS)
 def _owner(tenant: str | None, owner: str | None) -> str:
     return hashlib.sha256(json.dumps([tenant, owner]).encode()).hexdigest()[:32]
 
@@ -90,8 +90,8 @@ class Usage:
         self._report: Report | None = None
         """The last report, sent again until Kafka acknowledges it."""
         self._is_sent = True
-        self._heard: dict[str, int] = {}
-        self._elsewhere: dict[str, Report] = {}
+        self._last_numbers: dict[str, int] = {}
+        self._other_pods: dict[str, Report] = {}
         """The last report of each other pod with concurrent uploads."""
 
     @contextmanager
@@ -122,45 +122,48 @@ class Usage:
     def _take(self, owner: str, announced: int) -> None:
         now = self._clock()
         if self._at_once and self._all_under_way(owner, now) >= self._at_once:
-            raise used_up(f"You have {self._at_once} uploads under way, which is the limit", SOON)
+            raise quota_error(
+                f"You have {self._at_once} uploads under way, which is the limit",
+                CONCURRENCY_RETRY_AFTER,
+            )
         if self._uploads:
             if wait := self._uploads.take(owner, 1, now):
-                raise used_up(
+                raise quota_error(
                     f"You have sent {self._uploads.size:g} uploads within a minute, which is the "
                     "limit",
                     wait,
                 )
-            self._note(owner, 1, 0)
+            self._add_used(owner, 1, 0)
         if self._bytes:
             if wait := self._bytes.take(owner, announced, now):
-                raise used_up(
+                raise quota_error(
                     f"You may upload {self._bytes.size:g} bytes a day, and this request exceeds "
                     "the rest",
                     wait,
                 )
-            self._note(owner, 0, announced)
+            self._add_used(owner, 0, announced)
 
     def _all_under_way(self, owner: str, now: float) -> int:
-        reports = self._elsewhere.values()
-        elsewhere = (each.under_way.get(owner, 0) for each in reports if now - each.at < FRESH)
+        reports = self._other_pods.values()
+        elsewhere = (each.under_way.get(owner, 0) for each in reports if now - each.at < REPORT_TTL)
         return self._under_way.get(owner, 0) + sum(elsewhere)
 
     def _give_back(self, owner: str, size: int) -> None:
         if size and self._bytes:
             self._bytes.give(owner, size, self._clock())
-            self._note(owner, 0, -size)
+            self._add_used(owner, 0, -size)
 
-    def _note(self, owner: str, uploads: int, size: int) -> None:
+    def _add_used(self, owner: str, uploads: int, size: int) -> None:
         before = self._used.pop(owner, (0, 0))
         self._used[owner] = (before[0] + uploads, before[1] + size)
-        if len(self._used) > MOST_OWNERS:  # A long Kafka outage.
+        if len(self._used) > MAX_OWNERS:  # A long Kafka outage.
             del self._used[next(iter(self._used))]
 
     def report(self) -> Report | None:
         """Return the unsent usage; None if there is none. Repeats the report until it is sent."""
-        told_of_some = self._report is not None and self._report.under_way
-        if self._is_sent and (self._used or self._under_way or told_of_some):
-            owners = list(islice(self._used, MOST_TOLD))
+        had_concurrent = self._report is not None and self._report.under_way
+        if self._is_sent and (self._used or self._under_way or had_concurrent):
+            owners = list(islice(self._used, MAX_REPORTED_OWNERS))
             self._number += 1
             self._report = Report(
                 pod=self._pod,
@@ -176,19 +179,19 @@ class Usage:
         """Note that Kafka acknowledged the last report."""
         self._is_sent = True
 
-    def hear(self, told: bytes) -> None:
+    def apply(self, value: bytes) -> None:
         """Count a report of another pod. Duplicates and this pod's own reports are ignored."""
         try:
-            report = Report.model_validate_json(told)
+            report = Report.model_validate_json(value)
         except ValidationError as error:
             log.warning("ignored an invalid usage report: %s", error)
             return
-        if report.pod == self._pod or report.number <= self._heard.get(report.pod, 0):
+        if report.pod == self._pod or report.number <= self._last_numbers.get(report.pod, 0):
             return
-        self._heard.pop(report.pod, None)
-        self._heard[report.pod] = report.number
-        if len(self._heard) > MOST_PODS:
-            del self._heard[next(iter(self._heard))]
+        self._last_numbers.pop(report.pod, None)
+        self._last_numbers[report.pod] = report.number
+        if len(self._last_numbers) > MAX_PODS:
+            del self._last_numbers[next(iter(self._last_numbers))]
         now = self._clock()
         at = min(report.at, now)
         for owner, (uploads, size) in report.used.items():
@@ -196,15 +199,15 @@ class Usage:
                 self._uploads.give(owner, -uploads, at)
             if self._bytes:
                 self._bytes.give(owner, -size, at)
-        self._elsewhere[report.pod] = report
-        self._elsewhere = {
+        self._other_pods[report.pod] = report
+        self._other_pods = {
             pod: each
-            for pod, each in self._elsewhere.items()
-            if each.under_way and now - each.at < FRESH
+            for pod, each in self._other_pods.items()
+            if each.under_way and now - each.at < REPORT_TTL
         }
 
 
-def used_up(why: str, wait: int) -> AllowanceError:
+def quota_error(why: str, wait: int) -> AllowanceError:
     """Return a quota error that asks the client to wait this many seconds."""
     error = AllowanceError(f"{why}; try again in {wait} seconds.")
     error.retry_after = wait

@@ -39,7 +39,7 @@ class Checksum:
     digest: bytes
 
     @classmethod
-    def read(cls, header: str) -> "Checksum":
+    def parse(cls, header: str) -> "Checksum":
         """Parse `Upload-Checksum`.
 
         Raises:
@@ -91,11 +91,11 @@ class Incoming:
         self.broken: Exception | None = None
         """The error that ended the body early, if any."""
 
-    async def begins_part(self) -> bool:
+    async def has_next_part(self) -> bool:
         """Return True if there is another part, which `read_part` then reads."""
         self.size = 0
         self._part_begun = time.monotonic()
-        self._next = self._next or await self._pull()
+        self._next = self._next or await self._read_next()
         return bool(self._next)
 
     async def read_part(self) -> Piece:
@@ -106,19 +106,19 @@ class Incoming:
             ChecksumMismatchError: The bytes do not match the checksum.
             ClientDisconnect, StalledUploadError: The body ended early and has a checksum.
         """
-        if self._checksum is None and self._is_enough():
+        if self._checksum is None and self._is_full():
             return b""
-        piece, self._next = self._next or await self._pull(), b""
+        piece, self._next = self._next or await self._read_next(), b""
         self.size += len(piece)
         return piece
 
-    def _is_enough(self) -> bool:
+    def _is_full(self) -> bool:
         seconds = time.monotonic() - self._part_begun
         return self.size >= (PART if seconds >= PART_SECONDS else LARGEST_PART)
 
-    async def _pull(self) -> Piece:
+    async def _read_next(self) -> Piece:
         try:
-            piece = await self._read_unless_asked()
+            piece = await self._read_until_asked()
         except (ClientDisconnect, StalledUploadError) as error:
             if self._checksum is not None:
                 raise
@@ -138,7 +138,7 @@ class Incoming:
                 )
         return piece
 
-    async def _read_unless_asked(self) -> Piece:
+    async def _read_until_asked(self) -> Piece:
         if self.broken is not None:
             return b""
         reading = asyncio.ensure_future(self._read())

@@ -13,7 +13,7 @@ from shared.events.ids import canonical_id
 PARTIAL = "partial"
 FINAL = "final"
 
-MOST = 100
+MAX_PARTIAL_UPLOADS = 100
 """Maximum partial uploads of one file. Clients use one per connection, about six."""
 
 
@@ -31,7 +31,7 @@ class Concat:
         return not self.of
 
     @classmethod
-    def read(cls, header: str) -> "Concat":
+    def parse(cls, header: str) -> "Concat":
         """Parse `Upload-Concat`.
 
         Raises:
@@ -41,10 +41,10 @@ class Concat:
             return cls(header)
         kind, _, addresses = header.partition(";")
         of = tuple(canonical_id(each.rpartition("/")[2]) for each in addresses.split())
-        if kind != FINAL or not all(of) or not 1 <= len(of) <= MOST:
+        if kind != FINAL or not all(of) or not 1 <= len(of) <= MAX_PARTIAL_UPLOADS:
             raise BadParameterError(
                 "The Upload-Concat is malformed; send `partial`, or `final;` and the URLs of 1 to "
-                f"{MOST} partial uploads, separated by spaces."
+                f"{MAX_PARTIAL_UPLOADS} partial uploads, separated by spaces."
             )
         if len(set(of)) < len(of):
             raise BadParameterError("Upload-Concat contains an upload twice; list each one once.")

@@ -69,7 +69,7 @@ class _Final:
     of: tuple[str, ...]
 
 
-_TICKET = TypeAdapter(UploadInfo)
+_INFO = TypeAdapter(UploadInfo)
 _FINAL = TypeAdapter(_Final)
 
 
@@ -78,7 +78,7 @@ class Upload:
     """The current state of a resumable upload."""
 
     id: str
-    ticket: UploadInfo
+    info: UploadInfo
     parts: list[str]
     """Keys of the contiguous parts, in order."""
     offset: int
@@ -97,7 +97,7 @@ def chain(sizes: Mapping[int, int]) -> tuple[list[int], int]:
 
 
 @dataclass(eq=False)
-class _Turn:
+class _Holder:
     """A request that holds an upload exclusively."""
 
     asked_to_end: asyncio.Event = field(default_factory=asyncio.Event)
@@ -108,7 +108,7 @@ def _folder(upload_id: str) -> str:
     return f"{PREFIX}{upload_id}/"
 
 
-def _ticket_key(upload_id: str) -> str:
+def _info_key(upload_id: str) -> str:
     return f"{_folder(upload_id)}ticket.json"
 
 
@@ -136,7 +136,7 @@ class Resumable:
         self._settings = settings
         self._blobs = blobs
         self._intake = intake
-        self._turns: dict[str, _Turn] = {}
+        self._holders: dict[str, _Holder] = {}
 
     async def create(
         self,
@@ -169,14 +169,14 @@ class Resumable:
             raise EmptyFileError(EMPTY)
         read_labels(metadata.items())
         upload_id = upload_id or new_file_id()
-        ticket = UploadInfo(
+        info = UploadInfo(
             length=length,
             metadata=metadata,
             tenant=asker.tenant,
             owner=asker.owner,
             concat=concat,
         )
-        await self._blobs.put(_ticket_key(upload_id), _TICKET.dump_json(ticket))
+        await self._blobs.put(_info_key(upload_id), _INFO.dump_json(info))
         return upload_id
 
     async def concatenate(self, concat: Concat, metadata: dict[str, str], asker: Principal) -> str:
@@ -191,16 +191,16 @@ class Resumable:
         length = 0
         for part_id in concat.of:
             part = await self._find(part_id, asker)
-            if part.ticket.concat is None or not part.ticket.concat.is_partial:
+            if part.info.concat is None or not part.info.concat.is_partial:
                 raise BadParameterError(
                     f"The upload {part_id} is not a partial upload; list partial uploads only."
                 )
-            if part.offset < part.ticket.length:
+            if part.offset < part.info.length:
                 raise OffsetConflictError(
-                    f"The upload {part_id} is at {part.offset} of {part.ticket.length} bytes; "
+                    f"The upload {part_id} is at {part.offset} of {part.info.length} bytes; "
                     "complete it first."
                 )
-            length += part.ticket.length
+            length += part.info.length
         place = f"{_folder(concat.of[0])}final.json"
         final = _Final(id=new_file_id(), of=concat.of)
         if not await self._blobs.create(place, _FINAL.dump_json(final)):
@@ -210,12 +210,12 @@ class Resumable:
                     "The uploads already belong to another final upload; upload the parts again."
                 )
         with suppress(UnknownUploadError):
-            await self._ticket(final.id, asker)
+            await self._info(final.id, asker)
             return final.id
         return await self.create(length, metadata, asker, concat=concat, upload_id=final.id)
 
     @asynccontextmanager
-    async def turn(
+    async def hold(
         self, upload_id: str, asker: Principal
     ) -> AsyncIterator[tuple[Upload, asyncio.Event]]:
         """Hold an upload exclusively on this pod.
@@ -229,39 +229,39 @@ class Resumable:
         Raises:
             UnknownUploadError: The caller has no such upload.
         """
-        if upload_id in self._turns:
-            await self._ticket(upload_id, asker)  # Only the owner may take over.
-        while (older := self._turns.get(upload_id)) is not None:
+        if upload_id in self._holders:
+            await self._info(upload_id, asker)  # Only the owner may take over.
+        while (older := self._holders.get(upload_id)) is not None:
             older.asked_to_end.set()
             await older.ended.wait()
-        turn = self._turns[upload_id] = _Turn()
+        hold = self._holders[upload_id] = _Holder()
         try:
-            yield await self._find(upload_id, asker), turn.asked_to_end
+            yield await self._find(upload_id, asker), hold.asked_to_end
         finally:
-            del self._turns[upload_id]
-            turn.ended.set()
+            del self._holders[upload_id]
+            hold.ended.set()
 
-    async def _ticket(self, upload_id: str, asker: Principal) -> UploadInfo:
+    async def _info(self, upload_id: str, asker: Principal) -> UploadInfo:
         if file_id_age(upload_id, datetime.now(UTC)) is None:
             raise UnknownUploadError
         try:
-            ticket = _TICKET.validate_json(await self._blobs.get(_ticket_key(upload_id)))
+            info = _INFO.validate_json(await self._blobs.get(_info_key(upload_id)))
         except BlobMissingError as error:
             raise UnknownUploadError from error
-        if (ticket.tenant, ticket.owner) != (asker.tenant, asker.owner):
+        if (info.tenant, info.owner) != (asker.tenant, asker.owner):
             raise UnknownUploadError
-        return ticket
+        return info
 
     async def _find(self, upload_id: str, asker: Principal) -> Upload:
-        ticket = await self._ticket(upload_id, asker)
-        if ticket.done:
-            return Upload(id=upload_id, ticket=ticket, parts=[], offset=ticket.length)
-        if ticket.concat is not None and not ticket.concat.is_partial:
-            found = [await self._parts(each) for each in ticket.concat.of]
+        info = await self._info(upload_id, asker)
+        if info.done:
+            return Upload(id=upload_id, info=info, parts=[], offset=info.length)
+        if info.concat is not None and not info.concat.is_partial:
+            found = [await self._parts(each) for each in info.concat.of]
             parts = [key for keys, _ in found for key in keys]
-            return Upload(id=upload_id, ticket=ticket, parts=parts, offset=sum(n for _, n in found))
+            return Upload(id=upload_id, info=info, parts=parts, offset=sum(n for _, n in found))
         parts, offset = await self._parts(upload_id)
-        return Upload(id=upload_id, ticket=ticket, parts=parts, offset=offset)
+        return Upload(id=upload_id, info=info, parts=parts, offset=offset)
 
     async def _parts(self, upload_id: str) -> tuple[list[str], int]:
         """Return the keys of an upload's parts, and their total size in bytes."""
@@ -280,7 +280,7 @@ class Resumable:
                 affected part is discarded.
         """
         sha256, is_all = hashlib.sha256(), upload.offset == 0
-        while await incoming.begins_part():
+        while await incoming.has_next_part():
             part = _new_part_key(upload.id, upload.offset)
             await self._blobs.put_stream(part, incoming.read_part, see=sha256.update)
             end = upload.offset + incoming.size
@@ -294,8 +294,8 @@ class Resumable:
             RefusedError: The file is rejected and deleted.
             UnavailableError: A dependency does not answer; the client can retry.
         """
-        ticket = upload.ticket
-        if ticket.done or (ticket.concat is not None and ticket.concat.is_partial):
+        info = upload.info
+        if info.done or (info.concat is not None and info.concat.is_partial):
             return
         try:
             file = await self._store(upload)
@@ -305,25 +305,25 @@ class Resumable:
         await self._intake.record(
             Accepted(
                 files=[file],
-                tenant=ticket.tenant,
-                owner=ticket.owner,
-                labels=read_labels(ticket.metadata.items()),
+                tenant=info.tenant,
+                owner=info.owner,
+                labels=read_labels(info.metadata.items()),
                 batch_id=None,
             )
         )
-        await self._blobs.put(_ticket_key(upload.id), _TICKET.dump_json(replace(ticket, done=True)))
-        for part_id in ticket.concat.of if ticket.concat is not None else ():
-            await self._mark_used(part_id)
+        await self._blobs.put(_info_key(upload.id), _INFO.dump_json(replace(info, done=True)))
+        for part_id in info.concat.of if info.concat is not None else ():
+            await self._mark_done(part_id)
         for part in upload.parts:
             await self._blobs.delete(part)
 
     async def _store(self, upload: Upload) -> StoredFile:
         """Assemble the file. A single part with a known hash is copied within the store."""
-        metadata = upload.ticket.metadata
+        metadata = upload.info.metadata
         name = clean_name(metadata.get("filename") or metadata.get("name") or UNNAMED)
         filetype = metadata.get("filetype") or metadata.get("type")
         declared_type, declared_charset = media_type(filetype), charset(filetype)
-        if upload.ticket.length == 0:
+        if upload.info.length == 0:
             return await self._intake.store_empty(upload.id, name=name, declared_type=declared_type)
         if len(upload.parts) > 1 or upload.sha256 is None:
             read = self._reading(upload)
@@ -350,11 +350,11 @@ class Resumable:
             sha256=upload.sha256,
         )
 
-    async def _mark_used(self, part_id: str) -> None:
-        key = _ticket_key(part_id)
+    async def _mark_done(self, part_id: str) -> None:
+        key = _info_key(part_id)
         with suppress(BlobMissingError):  # Its client has deleted it in the meantime.
-            ticket = _TICKET.validate_json(await self._blobs.get(key))
-            await self._blobs.put(key, _TICKET.dump_json(replace(ticket, done=True)))
+            info = _INFO.validate_json(await self._blobs.get(key))
+            await self._blobs.put(key, _INFO.dump_json(replace(info, done=True)))
 
     def _reading(self, upload: Upload) -> Read:
         async def pieces() -> AsyncIterator[bytes]:
@@ -372,7 +372,7 @@ class Resumable:
     async def terminate(self, upload: Upload) -> None:
         """Delete an upload. A file that was already accepted is kept."""
         for key in sorted(await self._blobs.stored(_folder(upload.id)), reverse=True):
-            await self._blobs.delete(key)  # Reverse order deletes the ticket first.
+            await self._blobs.delete(key)  # Reverse order deletes `ticket.json` first.
 
     async def sweep(self) -> int:
         """Delete uploads that have had no request for a day.

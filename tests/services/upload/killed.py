@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from services.upload.app import create_app
-from services.upload.body.body import _Bytes
+from services.upload.body.body import _BodyReader
 from services.upload.http.large_body_protocol import LargeBodies
 from services.upload.intake.idempotency import IdempotencyKeys
 from services.upload.intake.outbox import Outbox
@@ -88,7 +88,7 @@ def without_kafka(step: Patch) -> Patch:
 
 
 STEPS: dict[str, Patch] = {
-    "the first bytes have come": after(_Bytes, "read"),
+    "the first bytes have come": after(_BodyReader, "read"),
     "half of it is written": half_written,
     "it is written": after(StagedFile, "write"),
     "it is on the disk": after(StagedFile, "force"),

@@ -266,7 +266,7 @@ async def test_what_nobody_completes_is_swept_and_what_is_young_is_not(
     )
     assert await sweeping.sweep() == 0
 
-    monkeypatch.setattr(sweep, "KEPT", timedelta(seconds=-2))
+    monkeypatch.setattr(sweep, "UPLOAD_TTL", timedelta(seconds=-2))
 
     assert await sweeping.sweep() == 2
     assert await left(store) == []

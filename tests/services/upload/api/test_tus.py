@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from services.upload.body.body import IncomingFile
-from services.upload.cleanup.sweep import KEPT
+from services.upload.cleanup.sweep import UPLOAD_TTL
 from services.upload.intake.accepted import StoredFile
 from services.upload.intake.intake import Intake
 from services.upload.resumable import appending
@@ -351,10 +351,10 @@ async def test_an_upload_that_nobody_goes_on_with_is_swept(settings: UploadSetti
         old, young = [await create(service, length=10) for _ in range(2)]
         answer = await patch(service, old, 0, b"To be")
         expires = parsedate_to_datetime(answer.headers["upload-expires"])
-        day = KEPT.total_seconds()
+        day = UPLOAD_TTL.total_seconds()
         assert day - 60 < expires.timestamp() - time.time() <= day
     folder = Path(settings.blobs, old.removeprefix("/api/"))
-    before = time.time() - (KEPT + timedelta(minutes=1)).total_seconds()
+    before = time.time() - (UPLOAD_TTL + timedelta(minutes=1)).total_seconds()
     for path in folder.iterdir():
         os.utime(path, (before, before))
 
@@ -378,9 +378,9 @@ async def test_nobody_ends_the_running_upload_of_another() -> None:
     uploads = Resumable(settings=UploadSettings(), blobs=blobs, intake=intake)
     ada, bob = Principal(subject="ada"), Principal(subject="bob")
     upload_id = await uploads.create(10, {}, ada)
-    async with uploads.turn(upload_id, ada) as (_, asked_to_end), asyncio.timeout(5):
+    async with uploads.hold(upload_id, ada) as (_, asked_to_end), asyncio.timeout(5):
         with pytest.raises(UnknownUploadError):
-            async with uploads.turn(upload_id, bob):
+            async with uploads.hold(upload_id, bob):
                 pass
         assert not asked_to_end.is_set()
 

@@ -77,7 +77,7 @@ async def test_even_byte_by_byte() -> None:
 async def test_wherever_it_is_cut_in_two_as_views_of_what_came(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(splitting, "COPIED", 0)
+    monkeypatch.setattr(splitting, "MAX_COPIED", 0)
     contents = [b"\r\n--frontie\r\n--\r", b"", b"x\r\n--frontier2\r", b"--frontier"]
     body = encoded(*contents)
 

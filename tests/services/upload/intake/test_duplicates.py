@@ -295,9 +295,9 @@ async def test_without_kafka_nobody_knows_how_a_file_ended_and_none_counts(
     await store.put(source_key(earlier.file_id), b"a")
     await duplicates.remember(Accepted(files=[earlier], labels={}, batch_id=None), EVERYBODY)
 
-    assert link.trouble is not None
+    assert link.unavailable_reason is not None
     assert await duplicates.replaced([later], EVERYBODY) == [later]
-    link.trouble = None
+    link.unavailable_reason = None
     (known,) = await duplicates.replaced([later], EVERYBODY)
     assert (known.file_id, known.deduplicated) == (earlier.file_id, True)
 

@@ -52,7 +52,7 @@ def intake(settings: UploadSettings) -> Intake:
     blobs = open_blob_store(settings)
     publisher = AllButTheSecond(settings, client_id="never started")
     link = KafkaConnection(publisher, "")
-    link.trouble = None
+    link.unavailable_reason = None
     return Intake(
         settings=settings,
         blobs=blobs,
@@ -103,11 +103,11 @@ async def test_an_event_of_which_nobody_says_what_became_goes_to_the_outbox(
         async def publish(self, *_: Any, **__: Any) -> None:
             await asyncio.get_running_loop().create_future()
 
-    monkeypatch.setattr(outbox, "VERDICT_GRACE", 0.1)
+    monkeypatch.setattr(outbox, "PUBLISH_GRACE", 0.1)
     settings = settings.model_copy(update={"publish_timeout": 0.1})
     silent, blobs = Silent(settings, client_id="never started"), open_blob_store(settings)
     link = KafkaConnection(silent, "")
-    link.trouble = None
+    link.unavailable_reason = None
     waiting = Outbox(settings=settings, blobs=blobs, publisher=silent, link=link)
     event = about(new_file_id(), uploaded())
     assert isinstance(event, FileUploaded)
@@ -121,7 +121,7 @@ async def test_an_event_of_which_nobody_says_what_became_goes_to_the_outbox(
 async def test_when_only_some_files_are_taken_the_answer_says_which(
     settings: UploadSettings, intake: Intake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "LIMIT", 0)
+    monkeypatch.setattr(outbox, "MAX_WAITING", 0)
     request = request_of(FORM + b"--b--\r\n", content_type="multipart/form-data; boundary=b")
 
     with pytest.raises(KafkaUnavailableError, match="2 of 3 files were accepted") as refusal:

@@ -24,10 +24,10 @@ TIMEOUT = 1.0
 
 @pytest.fixture(autouse=True)
 def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "RETRY_EVERY", 0.1)
-    monkeypatch.setattr(link, "LOOK_EVERY", 0.3)
-    monkeypatch.setattr(link, "PATIENCE", 1.0)
-    monkeypatch.setattr(outbox, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(link, "RETRY_INTERVAL", 0.1)
+    monkeypatch.setattr(link, "CHECK_INTERVAL", 0.3)
+    monkeypatch.setattr(link, "UNAVAILABLE_AFTER", 1.0)
+    monkeypatch.setattr(outbox, "POLL_INTERVAL", 0.1)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ class TestKafkaThatIsNotThereYet:
     async def test_may_be_away_for_too_long(
         self, early: Service, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(outbox, "LIMIT", 1)
+        monkeypatch.setattr(outbox, "MAX_WAITING", 1)
         assert (await early.send(("a.txt", b"one"))).status_code == 202
         before = early.blobs()
 

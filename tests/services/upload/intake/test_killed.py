@@ -157,7 +157,7 @@ async def test_what_was_swept_once_is_not_looked_at_again(settings: UploadSettin
 async def test_a_log_that_knows_hardly_any_file_is_not_believed(
     settings: UploadSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orphans, "FEW", 2)
+    monkeypatch.setattr(orphans, "MAX_DOUBTFUL", 2)
     blobs = open_blob_store(settings)
     for _ in range(3):
         await blobs.put(source_key(new_file_id()), b"one")
@@ -171,7 +171,7 @@ async def test_a_log_that_knows_hardly_any_file_is_not_believed(
 async def test_files_are_swept_in_passes(
     settings: UploadSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orphans, "AT_ONCE", 2)
+    monkeypatch.setattr(orphans, "MAX_FILES", 2)
     blobs = open_blob_store(settings)
     for _ in range(5):
         await blobs.put(source_key(new_file_id()), b"one")
@@ -182,7 +182,7 @@ async def test_files_are_swept_in_passes(
 async def test_young_files_are_left_alone(
     settings: UploadSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orphans, "ORPHANED", timedelta(hours=1))
+    monkeypatch.setattr(orphans, "ORPHAN_AGE", timedelta(hours=1))
     blobs = open_blob_store(settings)
     await blobs.put(source_key(new_file_id()), b"one")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.upload.quotas import token_bucket
 from services.upload.quotas.token_bucket import TokenBucket
-from services.upload.quotas.usage import SOON
+from services.upload.quotas.usage import CONCURRENCY_RETRY_AFTER
 from services.upload.settings import UploadSettings
 from tests.access.installation import JWT
 from tests.access.people import bearer, token
@@ -108,7 +108,7 @@ async def test_an_upload_under_way_on_another_pod_takes_its_place(asking: Upload
         refused = await post(other, "ada", PROBE)
         assert refused.json()["code"] == "allowance_used_up"
         assert "1 uploads under way" in refused.json()["detail"]
-        assert int(refused.headers["retry-after"]) == SOON
+        assert int(refused.headers["retry-after"]) == CONCURRENCY_RETRY_AFTER
         assert (await post(other, "bob", PROBE)).status_code == 415
 
         over.set()
@@ -163,7 +163,7 @@ class TestAllowance:
         assert bucket.take("ada", 10, now=0) == 30
 
     def test_forgets_who_was_not_seen_for_longest(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(token_bucket, "MOST_OWNERS", 2)
+        monkeypatch.setattr(token_bucket, "MAX_OWNERS", 2)
         bucket = TokenBucket(size=1, seconds=100)
         for owner in ("ada", "bob", "eve"):
             bucket.take(owner, 1, now=0)
