@@ -34,7 +34,7 @@ class LargeBodies(BoundedHttpProtocol):
     """An HTTP/1.1 protocol that hands its connection to `LargeBody` while a large body arrives."""
 
     def is_streamed(self) -> bool:
-        """Return True for paths that receive files; `services.upload.body.body` limits their size."""
+        """Return True for paths that receive files; `upload.body.body` limits their size."""
         path = path_of(self.url)
         return path in (UPLOAD, UPLOADS) or path.startswith(UPLOADS + b"/")
 

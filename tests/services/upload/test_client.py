@@ -15,8 +15,8 @@ from waybill import calls
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "RETRY_PAUSE", 0.02)
-    monkeypatch.setattr(calls, "LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr(calls, "RETRY_DELAY", 0.02)
+    monkeypatch.setattr(calls, "MAX_RETRY_DELAY", 0.2)
 
 
 @asynccontextmanager
