@@ -1,4 +1,4 @@
-"""Both clients, against a whole stack; and what they do with a stream that breaks."""
+"""Both clients against a whole stack, and their handling of a broken stream."""
 
 import asyncio
 import json
@@ -149,7 +149,7 @@ def test_a_stream_is_tried_for_seconds_at_first_and_for_minutes_where_one_broke(
 
 
 def waited_in_vain(following: Following) -> float:
-    """Seconds for which nobody answers until that is hopeless."""
+    """Return the seconds without an answer until the client gives up."""
     waited = 0.0
     while not following.should_give_up:
         waited += following.next_delay()

@@ -1,4 +1,4 @@
-"""The command line says what happens in words, and fails in one line."""
+"""The command line prints readable output, and errors in one line."""
 
 import json
 import subprocess
@@ -113,7 +113,7 @@ def test_files_are_listed_by_what_they_are(stack: RunningStack, tmp_path: Path) 
     file_id = done.stdout.split()[0]
     wanted = ["--label", "kind=ledger", "--status", "completed", "--status", "failed"]
     listed = waybill("list", *wanted, "--dir", folder)
-    while not listed.stdout:  # The list is MongoDB's, a moment behind.
+    while not listed.stdout:  # The list comes from MongoDB, which lags slightly.
         listed = waybill("list", *wanted, "--dir", folder)
     assert listed.stdout.splitlines()[0] == f"{file_id}  completed  31 B  ledger.txt"
     none = waybill("list", *wanted, "--name", "no such name", "--json", "--dir", folder)

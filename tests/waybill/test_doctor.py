@@ -1,4 +1,4 @@
-"""`waybill doctor` and `waybill keys` beside a running stack."""
+"""`waybill doctor` and `waybill keys` with a running stack."""
 
 import json
 import os

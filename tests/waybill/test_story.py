@@ -1,4 +1,4 @@
-"""The history of a file reads as sentences, in order, with every attempt's reason."""
+"""The history of a file reads as sentences, in order, with the reason of each attempt."""
 
 from pydantic import TypeAdapter
 

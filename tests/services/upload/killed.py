@@ -1,7 +1,7 @@
-"""Upload services that kill themselves at one step: `python -m tests.services.upload.killed`.
+"""Run upload services that kill themselves at one step: `python -m tests.services.upload.killed`.
 
-Reads lines of JSON, `{"step": …, "scribe": …, "environment": {…}}`, and serves each until it is
-dead, one after another. Each is a fork, so that the imports are paid for once.
+Reads lines of JSON, `{"step": …, "scribe": …, "environment": {…}}`. For each line, it runs a
+service until it dies. Each service is a fork, so that modules are imported only once.
 """
 
 import functools
@@ -36,7 +36,7 @@ def die() -> None:
 
 
 def wrapped(owner: type, name: str, *, first: Patch | None, then: Patch | None) -> None:
-    """Have something done before or after a method."""
+    """Wrap a method to call a patch before or after it."""
     method = getattr(owner, name)
 
     @functools.wraps(method)
@@ -115,7 +115,7 @@ WITH_SCRIBE: dict[str, Patch] = {
 
 @asynccontextmanager
 async def without_scribe(_: Directory, __: object = None) -> AsyncIterator[None]:
-    """All steps are taken by the service itself, so that it can die at them."""
+    """Run without a separate blob writer, so that the service itself takes every step."""
     yield
 
 

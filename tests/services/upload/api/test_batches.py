@@ -1,4 +1,4 @@
-"""One bad file of a batch does not keep the others out, and each is told of."""
+"""A rejected file of a batch does not affect the others, and each one is reported."""
 
 from collections.abc import AsyncIterator
 from typing import Any

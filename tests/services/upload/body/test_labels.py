@@ -1,4 +1,4 @@
-"""Labels are few, short, and found among a request's fields."""
+"""Labels are read from a request's fields, and limited in number and length."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""One timer for all that wait, and what it ends."""
+"""One timer cancels all waits that exceed their timeout."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""A request that is sent again, with its Idempotency-Key, is one request."""
+"""Requests with the same Idempotency-Key count as one."""
 
 import asyncio
 import os
@@ -155,7 +155,7 @@ def test_owners_do_not_meet_each_others_keys() -> None:
 
 @pytest.fixture
 async def kept(settings: UploadSettings) -> Path:
-    """The file of a key of a day ago, and one of now beside it."""
+    """The file of a key that is a day old; the folder also contains a new one."""
     blobs = open_blob_store(settings)
     for key in ("old", "new"):
         await blobs.put(IdempotencyKeys.place(key, EVERYBODY), b"{}")

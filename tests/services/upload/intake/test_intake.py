@@ -1,4 +1,4 @@
-"""All or nothing, down to the case that cannot be undone."""
+"""A request is accepted in full or not at all, except in the case that cannot be undone."""
 
 import asyncio
 from pathlib import Path
@@ -37,7 +37,7 @@ def settings(tmp_path: Path) -> UploadSettings:
 
 
 class AllButTheSecond(Publisher):
-    """Publishes nothing, but refuses what Kafka is not to take."""
+    """Publishes nothing, and fails for the second event."""
 
     async def publish(self, event: Event, topic: Topic | None = None) -> None:
         assert isinstance(event, FileUploaded)
@@ -48,7 +48,7 @@ class AllButTheSecond(Publisher):
 
 @pytest.fixture
 def intake(settings: UploadSettings) -> Intake:
-    """An intake whose Kafka takes every file but the second."""
+    """An intake whose Kafka accepts every event except the second."""
     blobs = open_blob_store(settings)
     publisher = AllButTheSecond(settings, client_id="never started")
     link = KafkaConnection(publisher, "")
@@ -63,7 +63,7 @@ def intake(settings: UploadSettings) -> Intake:
 
 
 def request_of(body: bytes, *, content_type: str, length: int | None = None) -> Request:
-    """A request as a server hands it over that does not check its length itself."""
+    """Build a request as from a server that does not check the length."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
     headers = {"content-type": content_type, "content-length": str(length or len(body))}
 
@@ -130,7 +130,7 @@ async def test_when_only_some_files_are_taken_the_answer_says_which(
     accepted = refusal.value.members["accepted"]
     assert isinstance(accepted, list)
     assert [file["name"] for file in accepted] == ["first", "third"]
-    # Kafka may have the event of the other one all the same; the sweep will know.
+    # Kafka may still have the event of the other file; the sweep decides.
     assert len(await open_blob_store(settings).keys("sources")) == 3
 
 

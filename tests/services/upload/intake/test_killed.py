@@ -1,4 +1,4 @@
-"""Killed at any step between the first byte and the 202, an upload leaves a file or nothing."""
+"""A service that is killed at any step of an upload leaves a complete file or nothing."""
 
 import asyncio
 import json
@@ -29,14 +29,14 @@ KEY = {"Idempotency-Key": '"one"'}
 
 
 class Mortals:
-    """Services that die, one after another."""
+    """Services that are killed one after another."""
 
     def __init__(self, process: asyncio.subprocess.Process, settings: UploadSettings) -> None:
         self._process = process
         self._settings = settings
 
     async def upload(self, step: str, content: bytes, *, blob_writer: bool = False) -> None:
-        """Have a service die at this step of an upload, whose client gets no answer."""
+        """Kill a service at this step of an upload. The client gets no answer."""
         port = free_port()
         environment = {
             "WAYBILL_KAFKA": self._settings.kafka,
@@ -56,7 +56,7 @@ class Mortals:
         async with asyncio.timeout(10):
             assert await self._process.stdout.readline() == b"dead\n"
             while blob_writer and scribes_of(self._settings.blobs):
-                await asyncio.sleep(0.02)  # It finishes what it was asked.
+                await asyncio.sleep(0.02)  # It finishes its current work.
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def later() -> Iterator[None]:
 
 
 def beside_files(settings: UploadSettings) -> list[Path]:
-    """What is not complete yet, or waits for Kafka."""
+    """Return staged files and outbox entries."""
     folders = [Path(settings.blobs, name) for name in ("staged", "outbox")]
     return [path for folder in folders for path in folder.glob("*")]
 

@@ -1,4 +1,4 @@
-"""One owner may have so much in a time, and a client must send at some pace."""
+"""Per-owner limits, and the minimum rate of an upload."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,14 +20,14 @@ from tests.services.upload.service import Service, UploadedEvents, running
 
 
 async def post(service: Service, who: str, content: Any = b"one", **more: Any) -> httpx.Response:
-    """Send something as an owner of this test's own: others hear of it for a day."""
+    """Upload as an owner unique to this test, because usage counts for a day."""
     tenant = Path(service.settings.blobs).parent.name
     return await service.post(content=content, headers=bearer(token(who, tenant)), **more)
 
 
 @pytest.fixture
 def asking(settings: UploadSettings) -> UploadSettings:
-    """Settings of a service that tells owners from each other."""
+    """Settings of a service with authentication."""
     return UploadSettings(**settings.model_dump(exclude=set(JWT)), **JWT)
 
 
@@ -67,11 +67,11 @@ async def test_an_owner_may_have_so_many_bytes_in_a_day(
 
 
 PROBE = b"MZ\x90\x00" + bytes(56)
-"""A program of 60 bytes: who may upload them is told that it is none, and has used nothing up."""
+"""An executable of 60 bytes. It is rejected without using up the quota, if the quota allows it."""
 
 
 async def until_answered(service: Service, status: int) -> None:
-    """Ask until a pod has heard of another one; asking uses nothing up."""
+    """Repeat until a pod has received another pod's report. The requests use up no quota."""
     async with asyncio.timeout(30):
         while (await post(service, "ada", PROBE)).status_code != status:
             await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""What one pod lets in counts on all of them, once, whatever Kafka does with the reports."""
+"""Usage on one pod counts once on all pods, even if reports are lost or repeated."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ from shared.errors import AllowanceError
 
 
 class Clock:
-    """Stands still until a test moves it."""
+    """A clock that tests advance."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -30,7 +30,7 @@ def pod(clock: Clock = CLOCK, **limits: int) -> Usage:
 
 
 def take(pod: Usage, size: int = 0, owner: str = "ada") -> bool:
-    """Whether an upload is let in; it brings what it announced."""
+    """Return True if an upload is admitted. It sends as many bytes as announced."""
     try:
         with pod.allowed(owner, size) as used:
             used.append(size)
@@ -40,14 +40,14 @@ def take(pod: Usage, size: int = 0, owner: str = "ada") -> bool:
 
 
 def tell(one: Usage, *others: Usage, times: int = 1) -> None:
-    """Have all reports of a pod reach the others, each so often."""
+    """Deliver all reports of a pod to the others, each `times` times."""
     while (report := one.report()) is not None:
         for other in others:
             for _ in range(times):
                 other.apply(report.model_dump_json().encode())
         one.sent()
         if report.under_way:
-            break  # It tells of these for as long as they are.
+            break  # Reports continue while uploads are in progress.
 
 
 def test_what_one_pod_took_another_one_lacks() -> None:
