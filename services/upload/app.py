@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from services.upload import loops
 from services.upload.api import direct, fetching, tus
 from services.upload.api import uploads as api
-from services.upload.api.straight import StraightUploads
+from services.upload.api.fast_path import FastPathUploads
 from services.upload.api.uploads import AppState
 from services.upload.cleanup.orphans import Orphans
 from services.upload.cleanup.sweep import sweep_all, sweep_staged
@@ -116,7 +116,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
                 cors=cors,
             )
 
-    app = StraightUploads(title="Waybill upload", lifespan=lifespan)
+    app = FastPathUploads(title="Waybill upload", lifespan=lifespan)
     app.state.supervisor = supervisor
     app.add_middleware(Cors, policy=cors)
     app.add_middleware(HeadAsGet)

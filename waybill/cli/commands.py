@@ -13,7 +13,7 @@ Answer = TypeVar("Answer")
 """A status document, a dead letter, or the subjects that a file is shared with."""
 
 
-def readers(subjects: Sequence[str]) -> str:
+def describe_shares(subjects: Sequence[str]) -> str:
     """Describe the subjects that a file is shared with."""
     return f"is shared with {', '.join(subjects)}" if subjects else "is shared with nobody"
 

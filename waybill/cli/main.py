@@ -282,7 +282,7 @@ def share(
         commands.command_each(
             file_ids,
             lambda file_id: client.share(file_id, subject, reason=reason),
-            describe=commands.readers,
+            describe=commands.describe_shares,
         )
 
 
@@ -299,7 +299,7 @@ def unshare(
         commands.command_each(
             file_ids,
             lambda file_id: client.unshare(file_id, subject, reason=reason),
-            describe=commands.readers,
+            describe=commands.describe_shares,
         )
 
 
@@ -307,7 +307,7 @@ def unshare(
 def shares(file_ids: Ids, url: Url = None, folder: Folder = DEFAULT_FOLDER) -> None:
     """List the subjects that files are shared with."""
     with service(url, folder) as client:
-        commands.command_each(file_ids, client.shares, describe=commands.readers)
+        commands.command_each(file_ids, client.shares, describe=commands.describe_shares)
 
 
 @app.command()

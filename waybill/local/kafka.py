@@ -93,7 +93,7 @@ def _runtime() -> tuple[str, str]:
             "or set WAYBILL_KAFKA to a running broker."
         ) from error
     try:
-        with _one_at_a_time():
+        with _download_lock():
             jars = sorted(jgo.build(KAFKA).path.rglob("*.jar"))
     except Exception as error:
         raise StackError(
@@ -103,7 +103,7 @@ def _runtime() -> tuple[str, str]:
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
+def _download_lock() -> Iterator[None]:
     """Serialize downloads: a concurrent process would take incomplete jars for complete ones."""
     with (Path(tempfile.gettempdir()) / f"waybill-jars-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -115,7 +115,7 @@ async def fetch(
         async with state["outbound"].get(asked.url, HEADERS) as answer:
             if answer.status != OK:
                 raise FetchFailedError(
-                    f"The URL answered with status {answer.status}; a file needs 200."
+                    f"The URL answered with status {answer.status}; it must answer with 200."
                 )
             body = FetchedBody(answer, asked, idempotency_key)
             accepted = await state["admission"].take_body(body, asker)

@@ -98,7 +98,7 @@ def check_type(content_type: str, *, name: str, forbidden: tuple[str, ...]) -> N
     family = content_type.partition("/")[0] + "/*"
     if content_type in forbidden or family in forbidden:
         raise ForbiddenTypeError(
-            f"{name!r} is of type {content_type}, which this service rejects; send another type."
+            f"{name!r} is of type {content_type}, which this service rejects; send another file."
         )
 
 

@@ -41,7 +41,7 @@ class TokenBucket:
         self._set(owner, level - amount, now)
         return 0
 
-    def give(self, owner: str, amount: float, now: float) -> None:
+    def refund(self, owner: str, amount: float, now: float) -> None:
         """Return unused tokens. A negative amount takes tokens that another pod reported."""
         self._set(owner, self._level(owner, now) + amount, now)
 

@@ -150,7 +150,7 @@ class Usage:
 
     def _give_back(self, owner: str, size: int) -> None:
         if size and self._bytes:
-            self._bytes.give(owner, size, self._clock())
+            self._bytes.refund(owner, size, self._clock())
             self._add_used(owner, 0, -size)
 
     def _add_used(self, owner: str, uploads: int, size: int) -> None:
@@ -196,9 +196,9 @@ class Usage:
         at = min(report.at, now)
         for owner, (uploads, size) in report.used.items():
             if self._uploads:
-                self._uploads.give(owner, -uploads, at)
+                self._uploads.refund(owner, -uploads, at)
             if self._bytes:
-                self._bytes.give(owner, -size, at)
+                self._bytes.refund(owner, -size, at)
         self._other_pods[report.pod] = report
         self._other_pods = {
             pod: each

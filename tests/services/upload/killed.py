@@ -1,6 +1,6 @@
 """Run upload services that kill themselves at one step: `python -m tests.services.upload.killed`.
 
-Reads lines of JSON, `{"step": …, "scribe": …, "environment": {…}}`. For each line, it runs a
+Reads lines of JSON, `{"step": …, "blob_writer": …, "environment": {…}}`. For each line, it runs a
 service until it dies. Each service is a fork, so that modules are imported only once.
 """
 
@@ -103,8 +103,8 @@ STEPS: dict[str, Patch] = {
 }
 
 
-WITH_SCRIBE: dict[str, Patch] = {
-    "it is on its way to the scribe": after(BlobWriterClient, "take"),
+WITH_BLOB_WRITER: dict[str, Patch] = {
+    "it is on its way to the blob writer": after(BlobWriterClient, "take"),
     **{
         step: patch
         for step, patch in STEPS.items()
@@ -114,7 +114,7 @@ WITH_SCRIBE: dict[str, Patch] = {
 
 
 @asynccontextmanager
-async def without_scribe(_: Directory, __: object = None) -> AsyncIterator[None]:
+async def without_blob_writer(_: Directory, __: object = None) -> AsyncIterator[None]:
     """Run without a separate blob writer, so that the service itself takes every step."""
     yield
 
@@ -125,10 +125,10 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             os.environ.update(asked["environment"])
-            if asked["scribe"]:
-                WITH_SCRIBE[asked["step"]]()
+            if asked["blob_writer"]:
+                WITH_BLOB_WRITER[asked["step"]]()
             else:
-                Directory.blob_writer = without_scribe  # type: ignore[assignment, method-assign]
+                Directory.blob_writer = without_blob_writer  # type: ignore[assignment, method-assign]
                 STEPS[asked["step"]]()
             settings = UploadSettings()
             serve(create_app(settings), settings, http=LargeBodies)

@@ -17,7 +17,7 @@ from services.upload.settings import UploadSettings
 from shared.blobs.blobs import BLOCK, open_blob_store
 from shared.blobs.places import source_key
 from shared.events.events import new_file_id
-from tests.services.upload.killed import STEPS, WITH_SCRIBE
+from tests.services.upload.killed import STEPS, WITH_BLOB_WRITER
 from tests.services.upload.service import UPLOAD, UploadedEvents, running, until_connected
 from tests.services.upload.test_process import until_listening
 from tests.support.scribes import scribes_of
@@ -46,7 +46,7 @@ class Mortals:
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        line = json.dumps({"step": step, "scribe": blob_writer, "environment": environment})
+        line = json.dumps({"step": step, "blob_writer": blob_writer, "environment": environment})
         self._process.stdin.write(line.encode() + b"\n")
         await until_listening(port)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
@@ -103,7 +103,7 @@ async def test_when(
     await assert_file_or_nothing(settings, events, content)
 
 
-@pytest.mark.parametrize("step", WITH_SCRIBE)
+@pytest.mark.parametrize("step", WITH_BLOB_WRITER)
 async def test_with_a_scribe_when(
     mortals: Mortals, settings: UploadSettings, events: UploadedEvents, step: str
 ) -> None:

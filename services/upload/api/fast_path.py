@@ -16,7 +16,7 @@ from shared.errors import WaybillError
 from shared.http import problems
 
 
-class StraightUploads(FastAPI):
+class FastPathUploads(FastAPI):
     """Answer `POST /api/files/upload` before any middleware runs.
 
     Requests with an `Origin` header take the normal path, because they need CORS headers.
