@@ -58,13 +58,8 @@ def up(
 @app.command()
 def upload(
     paths: Annotated[list[Path], typer.Argument(metavar="FILE")],
-    wait: Annotated[
-        bool,
-        typer.Option("--wait", help="Wait until the files are terminal and show their progress."),
-    ] = False,
-    label: Annotated[
-        list[str] | None, typer.Option(help="Label to attach, key=value; may be repeated.")
-    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow files until terminal.")] = False,
+    label: Annotated[list[str] | None, typer.Option(help="Label, key=value; repeatable.")] = None,
     content_type: Annotated[
         str | None, typer.Option("--type", help="Content type. Default: guessed from the name.")
     ] = None,
@@ -129,24 +124,16 @@ def events(
 
 @app.command("list")
 def list_files(
-    status: Annotated[
-        list[str] | None, typer.Option(help="Only files with this status; may be repeated.")
-    ] = None,
+    status: Annotated[list[str] | None, typer.Option(help="Only this status; repeatable.")] = None,
     owner: Annotated[str | None, typer.Option(help="Only files of this owner.")] = None,
     batch: Annotated[str | None, typer.Option(help="Only files of this batch.")] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(help="Only files with this label, key=value; may be repeated."),
-    ] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Only this label, key=value.")] = None,
     name: Annotated[str | None, typer.Option(help="Only files whose name contains this.")] = None,
     sort: Annotated[
-        str,
-        typer.Option(help="Order: -created, created, -updated or updated; - means latest first."),
+        str, typer.Option(help="-created, created, -updated or updated; - means latest first.")
     ] = "-created",
     limit: Annotated[int, typer.Option(min=1, max=500, help="Maximum number of files.")] = 50,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the status documents as JSON.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the files as JSON.")] = False,
     url: Url = None,
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
