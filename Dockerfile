@@ -1,16 +1,16 @@
-# One image for the three services; the command says which one runs:
+# One image for the three services. The command selects the service:
 # `python -m services.upload`, `python -m services.processor` or `python -m services.status`.
 #
-# Plain instructions only: every builder knows them, and none has to fetch a frontend first.
+# Plain instructions only: every builder supports them without fetching a frontend.
 
-# Any image with Python 3.11 and its venv module serves.
+# Any base image with Python 3.11 and its venv module works.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all:
 WORKDIR /build
 
-# What builds stays in an environment of its own; only /opt/waybill reaches the image.
+# Build tools stay in a separate environment. Only /opt/waybill is copied to the final image.
 RUN python3 -m venv tools && python3 -m venv --without-pip /opt/waybill
 
 COPY requirements.lock ./
@@ -28,15 +28,15 @@ RUN tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
 
 FROM ${BASE}
 
-# The folders exist and belong to the service before a volume is mounted there: a new volume takes
-# over the owner. Nothing else needs to be written but /tmp, so the root may be read-only.
+# The folders belong to the service before a volume is mounted there, because a new volume inherits
+# the owner. Besides /tmp, nothing else is written, so the root file system can be read-only.
 RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/waybill --no-log-init waybill \
     && install -d -o waybill -g waybill /var/lib/waybill/blobs /var/lib/waybill/scratch
 
 COPY deploy/healthcheck.py /usr/local/lib/waybill/healthcheck.py
 COPY --from=builder /opt/waybill /opt/waybill
 
-# Every container has an address of its own, so that all can use the same port.
+# Every container has its own address, so all services can use the same port.
 ENV PATH=/opt/waybill/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -47,10 +47,10 @@ ENV PATH=/opt/waybill/bin:$PATH \
 EXPOSE 8000
 WORKDIR /var/lib/waybill
 
-# By number, so that an orchestrator can see that it is not root.
+# A numeric user lets an orchestrator verify that it is not root.
 USER 10001
 
 HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-I", "/usr/local/lib/waybill/healthcheck.py"]
 
-CMD ["python", "-c", "raise SystemExit('Name a service: python -m services.upload, services.processor or services.status.')"]
+CMD ["python", "-c", "raise SystemExit('Choose a service: python -m services.upload, services.processor or services.status.')"]

@@ -1,4 +1,4 @@
-# The two commands are `make run` and `make test`; each sets up what it needs first.
+# The main commands are `make run` and `make test`. Each runs `make setup` first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,13 +22,13 @@ $(STAMP): requirements-dev.lock requirements-uv.lock pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-run: setup  ## start everything and put a few sample documents in
+run: setup  ## start everything and upload sample documents
 	@exec $(BIN)/waybill up --samples
 
-test: setup  ## run every test, on a real Kafka and a real MongoDB
+test: setup  ## run all tests, with a real Kafka and a real MongoDB
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-check: setup  ## lint, types and import rules
+check: setup  ## run the linter, the type checker and the import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -38,16 +38,16 @@ $(PEERS): $(STAMP) requirements-bench.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-bench.lock
 	@touch $@
 
-chaos: setup  ## break pods, broker and MongoDB on purpose: make chaos [SEED=…] [FILES=2000]
+chaos: setup  ## break pods, Kafka and MongoDB on purpose: make chaos [SEED=…] [FILES=2000]
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) --files $(or $(FILES),2000)
 
-gapless: setup  ## 500 observers, pods that die, connections that break: make gapless [SEED=…]
+gapless: setup  ## check 500 subscribers for gaps while pods and connections fail: make gapless [SEED=…]
 	$(BIN)/python -m tests.journeys.gapless $(if $(SEED),--seed $(SEED))
 
-fuzz: setup  ## raw requests to all services, judged by h11: make fuzz [SEED=…] [REQUESTS=100000]
+fuzz: setup  ## send raw requests to all services, checked with h11: make fuzz [SEED=…] [REQUESTS=100000]
 	$(BIN)/python -m tests.fuzz --requests $(or $(REQUESTS),100000) $(if $(SEED),--seed $(SEED))
 
-bench: setup $(PEERS)  ## measure, in some fifteen minutes; see benchmarks/README.md
+bench: setup $(PEERS)  ## run the benchmarks, about fifteen minutes; see benchmarks/README.md
 	$(BIN)/python -m benchmarks.upload
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.scaling
@@ -58,10 +58,10 @@ bench: setup $(PEERS)  ## measure, in some fifteen minutes; see benchmarks/READM
 	$(BIN)/python -m benchmarks.ledger
 	$(BIN)/python -m benchmarks.workers
 
-docs: setup  ## write the generated parts of the documentation
+docs: setup  ## generate parts of the documentation
 	$(BIN)/python docs/generate.py
 
-lock: setup  ## bring the lock files up to date with pyproject.toml
+lock: setup  ## update the lock files from pyproject.toml
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --python-version 3.11 pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --python-version 3.11 pyproject.toml --extra local --group dev -c requirements.lock -o requirements-dev.lock
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --python-version 3.11 --group bench -c requirements-dev.lock -o requirements-bench.lock

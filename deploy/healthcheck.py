@@ -1,7 +1,7 @@
-"""Ask the service in this container whether it is ready; exits with 0 if it is.
+"""Check that the service in this container is ready. Exits with 0 if it is.
 
-The image has no curl, and a container's health is asked for every few seconds: only the smallest
-part of the standard library is loaded.
+The image has no curl. The check runs every few seconds, so it imports only a small part of the
+standard library.
 """
 
 import os
@@ -9,15 +9,15 @@ import sys
 from http.client import HTTPConnection, HTTPException
 
 TIMEOUT = 3.0
-"""Seconds; below the time after which Docker gives up on this process itself."""
+"""Seconds. Below the timeout of Docker's health check."""
 
 
 LOOPBACKS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound
-"""Where a service that listens on all addresses is asked."""
+"""Address to connect to if the service listens on all addresses."""
 
 
-def trouble(host: str, port: int) -> str | None:
-    """Why the service that listens there is not ready; None when it is."""
+def unready_reason(host: str, port: int) -> str | None:
+    """Return why the service is not ready; None if it is ready."""
     host = host.strip("[]")
     connection = HTTPConnection(LOOPBACKS.get(host, host), port, timeout=TIMEOUT)
     try:
@@ -31,4 +31,4 @@ def trouble(host: str, port: int) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(trouble(os.environ.get("WAYBILL_HOST", ""), int(os.environ["WAYBILL_PORT"])))
+    sys.exit(unready_reason(os.environ.get("WAYBILL_HOST", ""), int(os.environ["WAYBILL_PORT"])))

@@ -1,4 +1,4 @@
-"""What a user installs and types: the client library, the command line and the local stack."""
+"""The Python clients, the command line and the local stack."""
 
 from waybill.addresses import Addresses
 from waybill.async_client import AsyncClient

@@ -1,4 +1,4 @@
-"""Where the services are: what the user says, the running local stack, or the defaults."""
+"""Find the URLs of the services: from arguments, the environment, the local stack or defaults."""
 
 import json
 import os
@@ -8,19 +8,19 @@ from pathlib import Path
 DEFAULT_FOLDER = Path(".waybill")
 
 SEAL_FILE = "seal.secret"
-"""In the folder of a stack: what seals its API keys and webhooks."""
+"""File in a stack's folder with the secret that seals its API keys and webhooks."""
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """The addresses of the two services, without a slash at their ends."""
+    """The URLs of the status and the upload service, without a trailing slash."""
 
     status: str = "http://127.0.0.1:8000"
     upload: str = "http://127.0.0.1:8001"
 
 
 def stack_description(folder: Path) -> dict[str, object]:
-    """What `stack.json` says of the stack that runs in `folder`; empty if none does."""
+    """Return the content of `stack.json` in `folder`; empty if no stack runs there."""
     try:
         description = json.loads((folder / "stack.json").read_text())
     except (OSError, ValueError):
@@ -29,10 +29,10 @@ def stack_description(folder: Path) -> dict[str, object]:
 
 
 def stack_environment(folder: Path) -> dict[str, str]:
-    """Return the environment of the stack in `folder`, for commands beside it.
+    """Return the environment for commands that use the stack in `folder`.
 
-    What is in this process's environment goes before it. The blob store of a stack that does not
-    run now keeps its secret: a key that is made meanwhile is one when the stack runs again.
+    This process's environment takes precedence. The secret of a stopped stack is included too, so
+    that API keys created in the meantime are valid once it runs again.
     """
     running = stack_description(folder)
     known = {
@@ -55,7 +55,15 @@ def stack_environment(folder: Path) -> dict[str, str]:
 def find_addresses(
     *, status: str | None = None, upload: str | None = None, folder: Path = DEFAULT_FOLDER
 ) -> Addresses:
-    """Each address from the argument, else the environment, else the stack, else the default."""
+    """Return the URLs of the services.
+
+    Each one comes from the argument, else the environment, else the local stack, else the default.
+
+    Args:
+        status: URL of the status service.
+        upload: URL of the upload service.
+        folder: Folder of the local stack.
+    """
     running = stack_description(folder)
     defaults = Addresses()
     found_status = status or os.environ.get("WAYBILL_STATUS_URL") or running.get("status_url")

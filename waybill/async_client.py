@@ -1,4 +1,4 @@
-"""The client for asyncio: hand a file over, look at its status, follow it to its end."""
+"""The asyncio client: upload files, read their status and follow them live."""
 
 import asyncio
 import itertools
@@ -19,10 +19,10 @@ from waybill.calls import (
     credentials,
     document,
     no_answer,
-    pause_before_retry,
     refusal,
-    store_gone,
+    retry_delay,
     store_refusal,
+    store_unavailable,
     subjects,
 )
 from waybill.client import BLOCK, LONG_POLL
@@ -31,7 +31,7 @@ from waybill.following import SILENCE, Following, Status
 
 
 def _blocks(file: BinaryIO) -> Callable[[], AsyncIterator[bytes]]:
-    """What gives the blocks of a file from its beginning, as often as it is asked."""
+    """Return a function that yields the blocks of a file from the start, each time it is called."""
 
     async def blocks() -> AsyncIterator[bytes]:
         file.seek(0)
@@ -42,15 +42,18 @@ def _blocks(file: BinaryIO) -> Callable[[], AsyncIterator[bytes]]:
 
 
 class AsyncClient:
-    """Talks to one Waybill.
+    """A client for asyncio.
 
-    Methods raise `RefusedError` for a problem document and `NoAnswerError` if nobody answers.
+    Methods raise `RefusedError` if a service returns an error and `NoAnswerError` if it cannot be
+    reached.
     """
 
     def __init__(self, addresses: Addresses | None = None, *, token: str | None = None) -> None:
-        """Args:
-        addresses: where the services are; by default as the environment or the stack says.
-        token: says who asks; by default what `WAYBILL_TOKEN` has, if anything.
+        """Create a client.
+
+        Args:
+            addresses: URLs of the services. Default: see `find_addresses`.
+            token: Bearer token or API key. Default: `WAYBILL_TOKEN`, if set.
         """
         self._calls = Calls(addresses or find_addresses())
         self._http = httpx.AsyncClient(timeout=TIMEOUT, headers=credentials(token))
@@ -70,13 +73,20 @@ class AsyncClient:
         deduplicate: bool | None = None,
         allow_empty: bool = False,
     ) -> Status:
-        """Hand over a file; it is streamed from the disk, read by a thread, again if need be.
+        """Upload a file. A thread reads it from disk. Transient errors are retried.
 
         Args:
-            deduplicate, allow_empty: as `Client.upload`.
+            path: The file.
+            content_type: Media type. Default: guessed from the name.
+            labels: Labels to attach to the file.
+            deduplicate: See `Client.upload`.
+            allow_empty: Accept a file without content.
+
+        Returns:
+            The service's answer, with the `file_id`.
 
         Raises:
-            OSError: the file cannot be read.
+            OSError: The file cannot be read.
         """
         file = await asyncio.to_thread(path.open, "rb")
         try:
@@ -102,10 +112,10 @@ class AsyncClient:
         sha256: str | None = None,
         allow_empty: bool = False,
     ) -> Status:
-        """Hand over a file by putting it into the object store oneself: as `Client`'s.
+        """Upload a file straight to the object store; see `Client.upload_direct`.
 
         Raises:
-            OSError: the file cannot be read.
+            OSError: The file cannot be read.
         """
         file = await asyncio.to_thread(path.open, "rb")
         try:
@@ -117,7 +127,7 @@ class AsyncClient:
             try:
                 await self._put(address["url"], size, _blocks(file))
             except Exception:
-                with suppress(NoAnswerError, RefusedError):  # Then it is forgotten after a day.
+                with suppress(NoAnswerError, RefusedError):  # The service removes it after a day.
                     await self._answer(self._calls.abandon(address["file_id"]))
                 raise
         finally:
@@ -135,9 +145,18 @@ class AsyncClient:
         deduplicate: bool | None = None,
         allow_empty: bool = False,
     ) -> Status:
-        """Hand over a file of `size` bytes, at once or in blocks.
+        """Upload a file from memory or from an iterator.
 
-        In blocks it can be sent only once: what fails then is not tried again.
+        An iterator can be sent only once, so a failed upload from one is not retried.
+
+        Args:
+            name: Name of the file.
+            content: The bytes, at once or in blocks.
+            size: Size of the content in bytes.
+            content_type: Media type. Default: guessed from the name.
+            labels: Labels to attach to the file.
+            deduplicate: See `Client.upload`.
+            allow_empty: Accept a file without content.
         """
         call = self._calls.upload(
             name, size, content_type, labels, deduplicate=deduplicate, allow_empty=allow_empty
@@ -147,18 +166,23 @@ class AsyncClient:
         return await self._answer(call, content=content)
 
     async def status(self, file_id: str, *, wait: float | None = None) -> Status:
-        """The status document of a file.
+        """Return the status document of a file.
 
         Args:
-            wait: seconds to wait for the next change, if the file is not terminal yet.
+            file_id: The file.
+            wait: Seconds to wait for the next change if the file is not terminal.
         """
         return await self._answer(self._calls.status(file_id, wait))
 
     async def wait(self, file_id: str, *, seconds: float = 3600.0) -> Status:
-        """The status document of a file once it is terminal.
+        """Wait until a file is terminal and return its status document.
+
+        Args:
+            file_id: The file.
+            seconds: Maximum seconds to wait.
 
         Raises:
-            TimeoutError: it is not terminal by then.
+            TimeoutError: The file is not terminal in time.
         """
         deadline = time.monotonic() + seconds
         while (remaining := deadline - time.monotonic()) > 0:
@@ -168,37 +192,39 @@ class AsyncClient:
         raise TimeoutError(f"{file_id} is not terminal after {seconds:g} s")
 
     async def cancel(self, file_id: str, *, reason: str | None = None) -> Status:
-        """Ask for the work on a file to be stopped; returns its status as of now."""
+        """Request the cancellation of a file and return its current status."""
         return await self._answer(self._calls.cancel(file_id, reason))
 
     async def retry(
         self, file_id: str, *, force: bool = False, reason: str | None = None
     ) -> Status:
-        """Have a file that has ended worked on again, as its next run; returns its new status.
+        """Process a terminal file again as a new run and return its new status.
 
         Args:
-            force: also if it is completed.
+            file_id: The file.
+            force: Retry a completed file too.
+            reason: Reason for the file's history.
         """
         return await self._answer(self._calls.retry(file_id, force=force, reason=reason))
 
     async def delete(self, file_id: str, *, reason: str | None = None) -> Status:
-        """Delete a file for good, with its results; returns what is left of its status.
+        """Delete a file and its results permanently and return what is left of its status.
 
         Raises:
-            RefusedError: it has the label `legal_hold`, or is not there.
+            RefusedError: The file has the label `legal_hold` or does not exist.
         """
         return await self._answer(self._calls.delete(file_id, reason))
 
     async def share(self, file_id: str, subject: str, *, reason: str | None = None) -> list[str]:
-        """Let somebody else of the file's tenant read it; returns who reads it now."""
+        """Share a file with a subject of its tenant and return all subjects it is shared with."""
         return subjects(await self._answer(self._calls.share(file_id, subject, reason)))
 
     async def unshare(self, file_id: str, subject: str, *, reason: str | None = None) -> list[str]:
-        """Let somebody read a file no longer; returns who reads it now."""
+        """Revoke a share and return the subjects that the file is still shared with."""
         return subjects(await self._answer(self._calls.unshare(file_id, subject, reason)))
 
     async def shares(self, file_id: str) -> list[str]:
-        """Who reads a file, beside its owner."""
+        """Return the subjects that a file is shared with."""
         return subjects(await self._answer(self._calls.shares(file_id)))
 
     async def watch(
@@ -210,7 +236,7 @@ class AsyncClient:
         label: str | None = None,
         status: str | None = None,
     ) -> AsyncIterator[Status]:
-        """Each state of the files that match, without end: as `Client.watch`."""
+        """Yield each status of the matching files, indefinitely; see `Client.watch`."""
         following = Following(file_ids, owner=owner, batch_id=batch_id, label=label, status=status)
         while True:
             call = self._calls.stream(following.parameters())
@@ -223,27 +249,27 @@ class AsyncClient:
                             await response.aread()
                             raise refusal(response)
                         async for chunk in response.aiter_raw():
-                            for each in following.take(chunk):
+                            for each in following.feed(chunk):
                                 yield each
             except httpx.TransportError as error:
-                if following.is_hopeless:
+                if following.should_give_up:
                     raise no_answer(call) from error
-            await asyncio.sleep(following.broke())
+            await asyncio.sleep(following.next_delay())
 
     async def _upload(
         self, call: Call, content: Callable[[], AsyncIterator[bytes] | bytes]
     ) -> Status:
-        for tries in itertools.count(1):
+        for attempts in itertools.count(1):
             try:
                 return await self._answer(call, content=content())
             except (NoAnswerError, RefusedError) as error:
-                await asyncio.sleep(pause_before_retry(error, tries))
+                await asyncio.sleep(retry_delay(error, attempts))
         raise AssertionError("unreachable")
 
     async def _put(self, url: str, size: int, content: Callable[[], AsyncIterator[bytes]]) -> None:
-        for tries in itertools.count(1):
+        for attempts in itertools.count(1):
             try:
-                # On a connection of its own: the store must not see who asks a Waybill.
+                # A separate client: the object store must not receive the Waybill token.
                 async with httpx.AsyncClient(timeout=TIMEOUT) as store:
                     response = await store.put(
                         url, content=content(), headers={"Content-Length": str(size)}
@@ -252,9 +278,9 @@ class AsyncClient:
                     return
                 raise store_refusal(response)
             except httpx.TransportError:
-                await asyncio.sleep(pause_before_retry(store_gone(url), tries))
+                await asyncio.sleep(retry_delay(store_unavailable(url), attempts))
             except RefusedError as error:
-                await asyncio.sleep(pause_before_retry(error, tries))
+                await asyncio.sleep(retry_delay(error, attempts))
 
     async def _answer(
         self, call: Call, *, content: AsyncIterator[bytes] | bytes | None = None

@@ -1,4 +1,4 @@
-"""The requests of the HTTP interface, and how its answers are read, for both clients."""
+"""The requests and responses of the HTTP API, shared by both clients."""
 
 import json
 import mimetypes
@@ -15,24 +15,24 @@ from waybill.addresses import Addresses
 from waybill.errors import NoAnswerError, RefusedError
 
 TIMEOUT = httpx.Timeout(30.0, read=120.0)
-"""Seconds; a large upload is answered only when it is stored."""
+"""Seconds. The read timeout is long because a large upload is answered only once it is stored."""
 
-TRIES = 4
-"""How often an upload is tried: what lasts longer than a few seconds is for a person to know."""
+MAX_ATTEMPTS = 4
+"""Maximum attempts of an upload. Longer outages are reported to the caller."""
 
-RETRY_PAUSE = 0.25
-"""Seconds before the second try where nobody answers; doubled for each later one."""
+RETRY_DELAY = 0.25
+"""Seconds before the second attempt if there is no answer; doubled for each further one."""
 
-LONGEST_PAUSE = 30.0
-"""Seconds of a pause at most, whatever the service asks for."""
+MAX_RETRY_DELAY = 30.0
+"""Maximum seconds between two attempts, even if the service asks for more."""
 
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 
 
 def credentials(token: str | None) -> dict[str, str]:
-    """The header that says who asks: by a given token, or else the environment's."""
-    given = token or os.environ.get("WAYBILL_TOKEN")
-    return {"Authorization": f"Bearer {given}"} if given else {}
+    """Return the `Authorization` header for a token, or for `WAYBILL_TOKEN`, if there is one."""
+    bearer = token or os.environ.get("WAYBILL_TOKEN")
+    return {"Authorization": f"Bearer {bearer}"} if bearer else {}
 
 
 @dataclass(frozen=True)
@@ -45,22 +45,28 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def pause_before_retry(error: NoAnswerError | RefusedError, tries: int) -> float:
-    """Seconds until an upload is to be tried again, after so many tries.
+def retry_delay(error: NoAnswerError | RefusedError, attempts: int) -> float:
+    """Return the seconds before the next attempt of an upload.
 
-    An upload carries a key by which the service knows it again, so that it may be sent twice.
+    Retries are safe because every upload carries an Idempotency-Key.
+
+    Args:
+        error: The error of the last attempt.
+        attempts: Number of attempts so far.
 
     Raises:
-        NoAnswerError, RefusedError: the error; it is not to be tried again.
+        NoAnswerError, RefusedError: `error` itself, if the upload is not to be retried.
     """
-    told = error.retry_after if isinstance(error, RefusedError) else RETRY_PAUSE * 2 ** (tries - 1)
-    if tries >= TRIES or told is None:
+    delay = (
+        error.retry_after if isinstance(error, RefusedError) else RETRY_DELAY * 2 ** (attempts - 1)
+    )
+    if attempts >= MAX_ATTEMPTS or delay is None:
         raise error
-    return min(told, LONGEST_PAUSE)
+    return min(delay, MAX_RETRY_DELAY)
 
 
 class Calls:
-    """The requests to one Waybill."""
+    """Builds the requests to one installation."""
 
     def __init__(self, addresses: Addresses) -> None:
         self._addresses = addresses
@@ -98,8 +104,12 @@ class Calls:
         *,
         allow_empty: bool = False,
     ) -> tuple[Call, bytes]:
-        """Asks for an address to put a file to; with the body."""
-        asked: dict[str, Any] = {"name": name, "size": size, "labels": dict(labels or {})} | _given(
+        """Return the request that creates a direct upload, and its body."""
+        asked: dict[str, Any] = {
+            "name": name,
+            "size": size,
+            "labels": dict(labels or {}),
+        } | _without_none(
             content_type=content_type or mimetypes.guess_type(name)[0],
             sha256=sha256,
         )
@@ -122,24 +132,24 @@ class Calls:
         return Call("GET", f"{self._file(file_id)}/process/status", params)
 
     def cancel(self, file_id: str, reason: str | None) -> Call:
-        return Call("POST", f"{self._file(file_id)}/cancel", _given(reason=reason))
+        return Call("POST", f"{self._file(file_id)}/cancel", _without_none(reason=reason))
 
     def retry(self, file_id: str, *, force: bool, reason: str | None) -> Call:
         return Call(
-            "POST", f"{self._file(file_id)}/retry", {"force": force} | _given(reason=reason)
+            "POST", f"{self._file(file_id)}/retry", {"force": force} | _without_none(reason=reason)
         )
 
     def delete(self, file_id: str, reason: str | None) -> Call:
-        return Call("DELETE", self._file(file_id), _given(reason=reason))
+        return Call("DELETE", self._file(file_id), _without_none(reason=reason))
 
     def shares(self, file_id: str) -> Call:
         return Call("GET", f"{self._file(file_id)}/shares")
 
     def share(self, file_id: str, subject: str, reason: str | None) -> Call:
-        return Call("PUT", self._share(file_id, subject), _given(reason=reason))
+        return Call("PUT", self._share(file_id, subject), _without_none(reason=reason))
 
     def unshare(self, file_id: str, subject: str, reason: str | None) -> Call:
-        return Call("DELETE", self._share(file_id, subject), _given(reason=reason))
+        return Call("DELETE", self._share(file_id, subject), _without_none(reason=reason))
 
     def files(self, limit: int, filters: Mapping[str, Any]) -> Call:
         wanted = {name: value for name, value in filters.items() if value}
@@ -155,7 +165,7 @@ class Calls:
         return Call("GET", f"{self._addresses.status}/api/admin/stuck")
 
     def dead_letters(self, limit: int, code: str | None) -> Call:
-        params = {"limit": str(limit)} | _given(code=code)
+        params = {"limit": str(limit)} | _without_none(code=code)
         return Call("GET", f"{self._addresses.status}/api/admin/dead", params)
 
     def dead_letter(self, letter_id: str) -> Call:
@@ -177,15 +187,15 @@ class Calls:
         return f"{self._addresses.status}/api/admin/dead/{quote(letter_id, safe='')}"
 
 
-def _given(**params: str | None) -> dict[str, str]:
+def _without_none(**params: str | None) -> dict[str, str]:
     return {name: value for name, value in params.items() if value is not None}
 
 
 def document(response: httpx.Response) -> dict[str, Any]:
-    """The answer, if it is one; empty if it has nothing to say.
+    """Return the body of a response; empty if there is none.
 
     Raises:
-        RefusedError: the service refused the request.
+        RefusedError: The service returned an error.
     """
     if response.is_error:
         raise refusal(response)
@@ -193,13 +203,13 @@ def document(response: httpx.Response) -> dict[str, Any]:
     return answer
 
 
-def subjects(told: Mapping[str, Any]) -> list[str]:
-    """Those with whom a file is shared, as they are answered."""
-    return [each["subject"] for each in told["items"]]
+def subjects(answer: Mapping[str, Any]) -> list[str]:
+    """Return the subjects in an answer about shares."""
+    return [each["subject"] for each in answer["items"]]
 
 
 def refusal(response: httpx.Response) -> RefusedError:
-    """What a problem document says."""
+    """Convert a problem document to an error."""
     wait = response.headers.get("retry-after", "")
     retry_after = float(wait) if wait.isdecimal() else None
     try:
@@ -212,19 +222,21 @@ def refusal(response: httpx.Response) -> RefusedError:
 
 
 def store_refusal(response: httpx.Response) -> RefusedError:
-    """What an object store says that does not take a file."""
-    wait = RETRY_PAUSE if response.is_server_error else None
+    """Return the error for a file that the object store rejected."""
+    wait = RETRY_DELAY if response.is_server_error else None
     return RefusedError(
-        "store_refused", f"The object store answered {response.status_code}.", retry_after=wait
+        "store_refused",
+        f"The object store rejected the file with status {response.status_code}.",
+        retry_after=wait,
     )
 
 
-def store_gone(url: str) -> NoAnswerError:
-    """The object store is not there."""
+def store_unavailable(url: str) -> NoAnswerError:
+    """Return the error for an unreachable object store."""
     return NoAnswerError(f"The object store at {httpx.URL(url).host} does not answer.")
 
 
 def no_answer(call: Call) -> NoAnswerError:
-    """Nobody is there."""
+    """Return the error for an unreachable service."""
     origin = httpx.URL(call.url).copy_with(path="/", query=None)
     return NoAnswerError(f"No Waybill answers at {origin}; start one with `make run`.")

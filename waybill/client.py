@@ -1,4 +1,4 @@
-"""The client: hand a file over, look at its status, follow it to its end."""
+"""The synchronous client: upload files, read their status and follow them live."""
 
 import itertools
 import time
@@ -18,10 +18,10 @@ from waybill.calls import (
     credentials,
     document,
     no_answer,
-    pause_before_retry,
     refusal,
-    store_gone,
+    retry_delay,
     store_refusal,
+    store_unavailable,
     subjects,
 )
 from waybill.errors import NoAnswerError, RefusedError
@@ -31,17 +31,17 @@ BLOCK = 1 << 18
 """Bytes that are read from a file and sent at a time."""
 
 LONG_POLL = 20.0
-"""Seconds of one long poll: proxies close what is silent for longer than 30 to 60."""
+"""Seconds of one long poll. Proxies close connections that are idle for 30 to 60 seconds."""
 
 DeadLetter = dict[str, Any]
-"""A dead letter, as the status service answers it."""
+"""A dead letter, as the status service returns it."""
 
 HistoryLine = dict[str, Any]
-"""A line of a file's history, as the status service answers it."""
+"""A line of a file's history, as the status service returns it."""
 
 
 def _blocks(file: BinaryIO, on_sent: Callable[[int], None]) -> Callable[[], Iterable[bytes]]:
-    """What gives the blocks of a file from its beginning, as often as it is asked."""
+    """Return a function that yields the blocks of a file from the start, each time it is called."""
 
     def blocks() -> Iterator[bytes]:
         on_sent(-file.tell())
@@ -54,15 +54,18 @@ def _blocks(file: BinaryIO, on_sent: Callable[[int], None]) -> Callable[[], Iter
 
 
 class Client:
-    """Talks to one Waybill.
+    """A synchronous client.
 
-    Methods raise `RefusedError` for a problem document and `NoAnswerError` if nobody answers.
+    Methods raise `RefusedError` if a service returns an error and `NoAnswerError` if it cannot be
+    reached.
     """
 
     def __init__(self, addresses: Addresses | None = None, *, token: str | None = None) -> None:
-        """Args:
-        addresses: where the services are; by default as the environment or the stack says.
-        token: says who asks; by default what `WAYBILL_TOKEN` has, if anything.
+        """Create a client.
+
+        Args:
+            addresses: URLs of the services. Default: see `find_addresses`.
+            token: Bearer token or API key. Default: `WAYBILL_TOKEN`, if set.
         """
         self._calls = Calls(addresses or find_addresses())
         self._http = httpx.Client(timeout=TIMEOUT, headers=credentials(token))
@@ -83,17 +86,23 @@ class Client:
         allow_empty: bool = False,
         on_sent: Callable[[int], None] = lambda _: None,
     ) -> Status:
-        """Hand over a file; it is streamed from the disk, again if need be.
+        """Upload a file, streamed from disk. Transient errors are retried.
 
         Args:
-            deduplicate: whether an earlier file with the same content will do, which is marked
-                `deduplicated` then; by default as the service has it.
-            allow_empty: whether a file without content is accepted.
-            on_sent: called with the number of bytes, each time some were sent; with a negative
-                number when the file is sent again from its beginning.
+            path: The file.
+            content_type: Media type. Default: guessed from the name.
+            labels: Labels to attach to the file.
+            deduplicate: Return an earlier file with the same content, marked `deduplicated`, if
+                there is one. Default: the service's setting.
+            allow_empty: Accept a file without content.
+            on_sent: Called with the number of bytes after each block, and with a negative number
+                when a retry starts from the beginning.
+
+        Returns:
+            The service's answer, with the `file_id`.
 
         Raises:
-            OSError: the file cannot be read.
+            OSError: The file cannot be read.
         """
         with path.open("rb") as file:
             size = path.stat().st_size
@@ -117,14 +126,19 @@ class Client:
         allow_empty: bool = False,
         on_sent: Callable[[int], None] = lambda _: None,
     ) -> Status:
-        """Hand over a file by putting it into the object store oneself, where that is allowed.
+        """Upload a file straight to the object store. Requires `WAYBILL_DIRECT`.
 
         Args:
-            sha256: in hexadecimal digits, lower case; the file is worked on only if it is its.
-            allow_empty, on_sent: as for `upload`.
+            path: The file.
+            content_type: Media type. Default: guessed from the name.
+            labels: Labels to attach to the file.
+            sha256: Hash in lower-case hexadecimal digits. A file with another hash is not
+                processed.
+            allow_empty: Accept a file without content.
+            on_sent: See `upload`.
 
         Raises:
-            OSError: the file cannot be read.
+            OSError: The file cannot be read.
         """
         with path.open("rb") as file:
             size = path.stat().st_size
@@ -135,7 +149,7 @@ class Client:
             try:
                 self._put(address["url"], size, _blocks(file, on_sent))
             except Exception:
-                with suppress(NoAnswerError, RefusedError):  # Then it is forgotten after a day.
+                with suppress(NoAnswerError, RefusedError):  # The service removes it after a day.
                     self._answer(self._calls.abandon(address["file_id"]))
                 raise
         return self._upload(self._calls.complete(address["file_id"]), lambda: b"")
@@ -151,9 +165,18 @@ class Client:
         deduplicate: bool | None = None,
         allow_empty: bool = False,
     ) -> Status:
-        """Hand over a file of `size` bytes, at once or in blocks.
+        """Upload a file from memory or from an iterable.
 
-        In blocks it can be sent only once: what fails then is not tried again.
+        An iterable is sent only once, so a failed upload from one is not retried.
+
+        Args:
+            name: Name of the file.
+            content: The bytes, at once or in blocks.
+            size: Size of the content in bytes.
+            content_type: Media type. Default: guessed from the name.
+            labels: Labels to attach to the file.
+            deduplicate: See `upload`.
+            allow_empty: Accept a file without content.
         """
         call = self._calls.upload(
             name, size, content_type, labels, deduplicate=deduplicate, allow_empty=allow_empty
@@ -163,18 +186,23 @@ class Client:
         return self._answer(call, content=content)
 
     def status(self, file_id: str, *, wait: float | None = None) -> Status:
-        """The status document of a file.
+        """Return the status document of a file.
 
         Args:
-            wait: seconds to wait for the next change, if the file is not terminal yet.
+            file_id: The file.
+            wait: Seconds to wait for the next change if the file is not terminal.
         """
         return self._answer(self._calls.status(file_id, wait))
 
     def wait(self, file_id: str, *, seconds: float = 3600.0) -> Status:
-        """The status document of a file once it is terminal.
+        """Wait until a file is terminal and return its status document.
+
+        Args:
+            file_id: The file.
+            seconds: Maximum seconds to wait.
 
         Raises:
-            TimeoutError: it is not terminal by then.
+            TimeoutError: The file is not terminal in time.
         """
         deadline = time.monotonic() + seconds
         while (remaining := deadline - time.monotonic()) > 0:
@@ -184,71 +212,75 @@ class Client:
         raise TimeoutError(f"{file_id} is not terminal after {seconds:g} s")
 
     def cancel(self, file_id: str, *, reason: str | None = None) -> Status:
-        """Ask for the work on a file to be stopped; returns its status as of now."""
+        """Request the cancellation of a file and return its current status."""
         return self._answer(self._calls.cancel(file_id, reason))
 
     def retry(self, file_id: str, *, force: bool = False, reason: str | None = None) -> Status:
-        """Have a file that has ended worked on again, as its next run; returns its new status.
+        """Process a terminal file again as a new run and return its new status.
 
         Args:
-            force: also if it is completed.
+            file_id: The file.
+            force: Retry a completed file too.
+            reason: Reason for the file's history.
         """
         return self._answer(self._calls.retry(file_id, force=force, reason=reason))
 
     def delete(self, file_id: str, *, reason: str | None = None) -> Status:
-        """Delete a file for good, with its results; returns what is left of its status.
+        """Delete a file and its results permanently and return what is left of its status.
 
         Raises:
-            RefusedError: it has the label `legal_hold`, or is not there.
+            RefusedError: The file has the label `legal_hold` or does not exist.
         """
         return self._answer(self._calls.delete(file_id, reason))
 
     def share(self, file_id: str, subject: str, *, reason: str | None = None) -> list[str]:
-        """Let somebody else of the file's tenant read it; returns who reads it now."""
+        """Share a file with a subject of its tenant and return all subjects it is shared with."""
         return subjects(self._answer(self._calls.share(file_id, subject, reason)))
 
     def unshare(self, file_id: str, subject: str, *, reason: str | None = None) -> list[str]:
-        """Let somebody read a file no longer; returns who reads it now."""
+        """Revoke a share and return the subjects that the file is still shared with."""
         return subjects(self._answer(self._calls.unshare(file_id, subject, reason)))
 
     def shares(self, file_id: str) -> list[str]:
-        """Who reads a file, beside its owner."""
+        """Return the subjects that a file is shared with."""
         return subjects(self._answer(self._calls.shares(file_id)))
 
     def files(self, *, limit: int = 50, **filters: str | Sequence[str] | None) -> list[Status]:
-        """The newest files, newest first.
+        """Return the newest files, newest first.
 
         Args:
-            filters: as `GET /api/files` has them, `sort` included; what is empty is left out.
+            limit: Maximum number of files.
+            filters: Query parameters of `GET /api/files`, including `sort`. Empty ones are omitted.
         """
         return self._items(self._calls.files(limit, filters))
 
     def events(self, file_id: str) -> list[HistoryLine]:
-        """What happened to a file, in order, with times and durations."""
+        """Return the history of a file in order, with times and durations."""
         return self._items(self._calls.events(file_id))
 
     def stats(self) -> dict[str, Any]:
-        """Counts, rates and ages of all files, and who is behind."""
+        """Return counts, rates and ages of all files, and the lag of consumer groups."""
         return self._answer(self._calls.stats())
 
     def stuck(self) -> list[dict[str, Any]]:
-        """Files that do not go on, longest silent first, with the reasons."""
+        """Return stuck files with the reasons, longest silent first."""
         return self._items(self._calls.stuck())
 
     def dead_letters(self, *, limit: int = 50, code: str | None = None) -> list[DeadLetter]:
-        """The newest dead letters, newest first, without their payloads.
+        """Return the newest dead letters, newest first, without their payloads.
 
         Args:
-            code: only these: `unreadable`, `unknown_version` or `given_up`.
+            limit: Maximum number of dead letters.
+            code: Return only this kind: `unreadable`, `unknown_version` or `given_up`.
         """
         return self._items(self._calls.dead_letters(limit, code))
 
     def dead_letter(self, letter_id: str) -> DeadLetter:
-        """One dead letter, with the record's value in base64."""
+        """Return a dead letter with the record's value in base64."""
         return self._answer(self._calls.dead_letter(letter_id))
 
     def redrive(self, letter_id: str) -> DeadLetter:
-        """Start a file that was given up anew, or put a record back that could not be read."""
+        """Start a new run of an abandoned file, or put an unreadable record back into its topic."""
         return self._answer(self._calls.redrive(letter_id))
 
     def watch(
@@ -260,14 +292,17 @@ class Client:
         label: str | None = None,
         status: str | None = None,
     ) -> Iterator[Status]:
-        """Each state of the files that match, without end.
+        """Yield each status of the matching files, indefinitely.
 
-        The present states come first, unless nothing in particular is followed. A stream that
-        breaks is opened again and goes on where it broke.
+        With a filter, the current statuses come first. A broken stream is reopened and resumes
+        where it stopped.
 
         Args:
-            label: `key:value`.
-            status: only states of this status.
+            file_ids: Only these files.
+            owner: Only files of this owner.
+            batch_id: Only files of this batch.
+            label: Only files with this label, `key:value`.
+            status: Only updates with this status.
         """
         following = Following(file_ids, owner=owner, batch_id=batch_id, label=label, status=status)
         while True:
@@ -281,24 +316,24 @@ class Client:
                             response.read()
                             raise refusal(response)
                         for chunk in response.iter_raw():
-                            yield from following.take(chunk)
+                            yield from following.feed(chunk)
             except httpx.TransportError as error:
-                if following.is_hopeless:
+                if following.should_give_up:
                     raise no_answer(call) from error
-            time.sleep(following.broke())
+            time.sleep(following.next_delay())
 
     def _upload(self, call: Call, content: Callable[[], Iterable[bytes] | bytes]) -> Status:
-        for tries in itertools.count(1):
+        for attempts in itertools.count(1):
             try:
                 return self._answer(call, content=content())
             except (NoAnswerError, RefusedError) as error:
-                time.sleep(pause_before_retry(error, tries))
+                time.sleep(retry_delay(error, attempts))
         raise AssertionError("unreachable")
 
     def _put(self, url: str, size: int, content: Callable[[], Iterable[bytes]]) -> None:
-        for tries in itertools.count(1):
+        for attempts in itertools.count(1):
             try:
-                # On a connection of its own: the store must not see who asks a Waybill.
+                # A separate request: the object store must not receive the Waybill token.
                 response = httpx.put(
                     url,
                     content=content(),
@@ -309,9 +344,9 @@ class Client:
                     return
                 raise store_refusal(response)
             except httpx.TransportError:
-                time.sleep(pause_before_retry(store_gone(url), tries))
+                time.sleep(retry_delay(store_unavailable(url), attempts))
             except RefusedError as error:
-                time.sleep(pause_before_retry(error, tries))
+                time.sleep(retry_delay(error, attempts))
 
     def _items(self, call: Call) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = self._answer(call)["items"]

@@ -1,4 +1,4 @@
-"""Following files over a stream that breaks: what the clients have in common, without any I/O."""
+"""Follow files over a stream that may break. Shared by both clients; does no I/O."""
 
 import json
 import random
@@ -7,23 +7,23 @@ from collections.abc import Iterable
 from typing import Any
 
 RECONNECT_DELAYS = (0.5, 1.0, 2.0, 5.0)
-"""Seconds before a broken stream is opened again, at most; the last one repeats."""
+"""Maximum seconds before each reconnection; the last one repeats."""
 
-TRIES, TRIES_AGAIN = 5, 80
-"""How often in a row nobody may answer: where nobody ever has, some ten seconds, since the address
-may be wrong; in place of a stream that broke, some five minutes, in which a pod comes back."""
+FIRST_ATTEMPTS, RECONNECT_ATTEMPTS = 5, 80
+"""Maximum consecutive failed connections: about ten seconds before the first answer, because the
+URL may be wrong, and about five minutes after a stream broke, while a pod restarts."""
 
 SILENCE = 60.0
-"""Seconds without even a heartbeat after which a stream counts as broken."""
+"""Seconds without data or heartbeat after which a stream counts as broken."""
 
 MAX_KNOWN = 10_000
-"""Files whose last position is known, to tell no state twice."""
+"""Maximum files whose last position is remembered to drop duplicate updates."""
 
 Status = dict[str, Any]
 
 
 class Following:
-    """One subscription, over as many connections as it takes."""
+    """One subscription across any number of connections."""
 
     def __init__(
         self,
@@ -43,33 +43,33 @@ class Following:
         }
         self._wanted = {name: value for name, value in wanted.items() if value is not None}
         self._cursor: str | None = None
-        self._rest = b""
+        self._buffer = b""
         self._known: OrderedDict[str, tuple[list[int], tuple[str, str | None]]] = OrderedDict()
         self._failures = 0
         self._was_open = False
 
     def parameters(self) -> dict[str, str]:
-        """What the next connection asks for: to go on where the last one broke."""
-        self._rest = b""
+        """Return the query parameters for the next connection, which resumes at the cursor."""
+        self._buffer = b""
         return self._wanted | ({"cursor": self._cursor} if self._cursor else {})
 
-    def take(self, chunk: bytes) -> list[Status]:
-        """Read a piece of the stream; returns the states in it that are news."""
+    def feed(self, chunk: bytes) -> list[Status]:
+        """Parse a piece of the stream and return the new statuses in it."""
         self._failures, self._was_open = 0, True
-        *events, self._rest = (self._rest + chunk).split(b"\n\n")
+        *events, self._buffer = (self._buffer + chunk).split(b"\n\n")
         return [status for event in events if (status := self._read(event)) is not None]
 
-    def broke(self) -> float:
-        """The seconds to wait before the next connection."""
+    def next_delay(self) -> float:
+        """Count a failed connection and return the seconds to wait before the next one."""
         longest = RECONNECT_DELAYS[min(self._failures, len(RECONNECT_DELAYS) - 1)]
         self._failures += 1
-        # Not all at the same moment: many may have lost the same pod.
+        # Jitter, because many clients may have lost the same pod.
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
     @property
-    def is_hopeless(self) -> bool:
-        """Whether nobody has answered for so many tries that nobody will."""
-        return self._failures >= (TRIES_AGAIN if self._was_open else TRIES)
+    def should_give_up(self) -> bool:
+        """True once too many consecutive connections failed."""
+        return self._failures >= (RECONNECT_ATTEMPTS if self._was_open else FIRST_ATTEMPTS)
 
     def _read(self, event: bytes) -> Status | None:
         fields = dict(
@@ -81,19 +81,19 @@ class Following:
             return None  # A heartbeat.
         document: Status = json.loads(fields[b"data"])
         if b"event" in fields:
-            if fields[b"event"] == b"withdrawn":  # Should it be shared again, that is news.
+            if fields[b"event"] == b"withdrawn":  # If it is shared again, that is new.
                 self._known.pop(document["file_id"], None)
             return None  # A message about the stream itself.
-        return document if self._is_news(document) else None
+        return document if self._is_new(document) else None
 
-    def _is_news(self, document: Status) -> bool:
-        """A state that came before the break may come once more after it."""
+    def _is_new(self, document: Status) -> bool:
+        """Return True unless the status was already received before a reconnection."""
         position = document["position"]
-        told = (position, (document["phase"], document["deleted_at"]))
+        state = (position, (document["phase"], document["deleted_at"]))
         known = self._known.get(document["file_id"])
-        if known is not None and (told == known or position < known[0]):
+        if known is not None and (state == known or position < known[0]):
             return False
-        self._known[document["file_id"]] = told
+        self._known[document["file_id"]] = state
         self._known.move_to_end(document["file_id"])
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)

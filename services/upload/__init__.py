@@ -1,1 +1,1 @@
-"""Takes files in: streams them to the blob store, publishes `file.uploaded`, answers at once."""
+"""The upload service: streams files to the blob store and publishes `file.uploaded`."""

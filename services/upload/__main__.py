@@ -12,6 +12,6 @@ from shared.telemetry import configure_logging
 if __name__ == "__main__":
     settings = from_environment(UploadSettings)
     configure_logging(settings)
-    # While Kafka is away, its client says so ten times a second; our link to it says so once.
+    # During an outage, aiokafka logs ten times a second. `KafkaConnection` logs it once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     serve(create_app(settings), settings, http=LargeBodies)

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from services.upload import loops
 from services.upload.api import direct, fetching, tus
 from services.upload.api import uploads as api
-from services.upload.api.straight import StraightUploads
+from services.upload.api.fast_path import FastPathUploads
 from services.upload.api.uploads import AppState
 from services.upload.cleanup.orphans import Orphans
 from services.upload.cleanup.sweep import sweep_all, sweep_staged
@@ -43,9 +43,9 @@ from shared.telemetry import health_router
 
 
 def create_app(settings: UploadSettings) -> FastAPI:
-    """The upload service as an application; nothing is connected before it starts."""
-    # What Kafka does not take in time goes to the outbox; it need not be sent later on as well. A
-    # client waits for each event, and to let events wait for others brought no more uploads.
+    """Create the upload service's application, which connects only when its lifespan starts."""
+    # Events that Kafka does not acknowledge in time go to the outbox, so the producer must not
+    # retry them later. A client waits for each event: batching did not raise throughput.
     publisher = Publisher(
         settings,
         client_id="upload",
@@ -96,12 +96,12 @@ def create_app(settings: UploadSettings) -> FastAPI:
         if settings.deduplicate != "off":
             background.append((loops.OUTCOMES, outcome_follower.follow))
         if usage.is_limited:
-            background.append((loops.USAGE_REPORTS, quota_sync.tell))
-            background.append((loops.USAGE_LISTENER, quota_sync.listen))
+            background.append((loops.USAGE_REPORTS, quota_sync.publish_reports))
+            background.append((loops.USAGE_LISTENER, quota_sync.consume_reports))
         async with (
             blobs.blob_writer(supervisor),
             supervisor.running((loops.KAFKA, link.run), (CLOCK_PROBE, clock_probe(publisher))),
-            quota_sync.last_word() if usage.is_limited else nullcontext(),
+            quota_sync.final_report() if usage.is_limited else nullcontext(),
             supervisor.running(*background),
         ):
             admission = UploadAdmission(settings=settings, intake=intake, usage=usage)
@@ -116,7 +116,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
                 cors=cors,
             )
 
-    app = StraightUploads(title="Waybill upload", lifespan=lifespan)
+    app = FastPathUploads(title="Waybill upload", lifespan=lifespan)
     app.state.supervisor = supervisor
     app.add_middleware(Cors, policy=cors)
     app.add_middleware(HeadAsGet)
@@ -127,7 +127,7 @@ def create_app(settings: UploadSettings) -> FastAPI:
     app.include_router(direct.router)
     app.include_router(
         health_router(
-            lambda: app.state.outbox.trouble or supervisor.unavailable_reason,
+            lambda: app.state.outbox.unavailable_reason or supervisor.unavailable_reason,
             lambda: app.state.outbox.note,
             lambda: supervisor.degraded,
         )

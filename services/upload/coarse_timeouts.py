@@ -1,56 +1,56 @@
-"""Time-outs for what thousands a second wait for, and which hardly ever takes so long.
+"""Cheap timeouts for waits that occur thousands of times a second and rarely expire.
 
-`asyncio.timeout` sets a timer for each wait and takes 4 µs, twice in each small upload. Here it is
-0.7: one timer looks after all that wait, now and then, and rests while nobody does.
+`asyncio.timeout` sets a timer for each wait and costs 4 µs, twice per small upload. These cost
+0.7 µs: a single timer checks all waits periodically, and stops while there are none.
 """
 
 import asyncio
 from types import TracebackType
 
-LOOK_EVERY = 0.1
-"""Seconds between two looks: by as much a wait may be longer than it should."""
+CHECK_INTERVAL = 0.1
+"""Seconds between two checks, and the maximum delay of a timeout."""
 
 
 class CoarseTimeouts:
-    """Ends waits that take too long; belongs to one event loop."""
+    """Cancels waits that exceed their timeout. Belongs to one event loop."""
 
     def __init__(self) -> None:
         self._waits: set[Wait] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def of(self, seconds: float) -> "Wait":
-        """A `with` block that may take so many seconds, and up to `LOOK_EVERY` more.
+    def timeout(self, seconds: float) -> "Wait":
+        """Return a context manager that limits its block to `seconds`, within `CHECK_INTERVAL`.
 
         Raises:
-            TimeoutError: it took longer; what its task waited for then was cancelled.
+            TimeoutError: The block took longer and was cancelled.
         """
         return Wait(self, seconds)
 
-    def begin(self, wait: "Wait") -> None:
-        """Look after a wait from now on."""
+    def add(self, wait: "Wait") -> None:
+        """Start to track a wait."""
         self._waits.add(wait)
         if self._timer is None:
-            self._look_later()
+            self._schedule_check()
 
-    def end(self, wait: "Wait") -> None:
-        """Look after it no more."""
+    def remove(self, wait: "Wait") -> None:
+        """Stop tracking a wait."""
         self._waits.discard(wait)
 
-    def _look_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
+    def _schedule_check(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(CHECK_INTERVAL, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         now = asyncio.get_running_loop().time()
         for wait in [each for each in self._waits if each.until < now]:
             self._waits.remove(wait)
             wait.cancel()
         if self._waits:
-            self._look_later()
+            self._schedule_check()
 
 
 class Wait:
-    """One wait; what cancels it and what else does are told apart as `asyncio.Timeout` does it."""
+    """One wait. It distinguishes its own cancellation from others as `asyncio.Timeout` does."""
 
     def __init__(self, timeouts: CoarseTimeouts, seconds: float) -> None:
         self._timeouts = timeouts
@@ -61,10 +61,10 @@ class Wait:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         if task is None:
-            raise RuntimeError("only what a task waits for can be cancelled")
+            raise RuntimeError("a timeout must be used inside a task")
         self._task, self._cancelling = task, task.cancelling()
         self.until = loop.time() + self._seconds
-        self._timeouts.begin(self)
+        self._timeouts.add(self)
 
     def __exit__(
         self,
@@ -72,12 +72,12 @@ class Wait:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._timeouts.end(self)
+        self._timeouts.remove(self)
         is_ours = self._is_cancelled and self._task.uncancel() <= self._cancelling
         if is_ours and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
     def cancel(self) -> None:
-        """Have the task of the block wait no longer."""
+        """Cancel the task of the block."""
         self._is_cancelled = True
         self._task.cancel()

@@ -1,10 +1,10 @@
-"""Deposits: files that clients put into the object store themselves.
+"""Direct uploads: clients put files straight into the object store.
 
-`deposits/{owner}/{id}/ticket.json` has what was said of a file at the beginning, and the client
-puts the file to `content` beside it. When they say so, the store copies it to where files are, and
-what is told of it is what the copy is: the address stays good for a while, and what is put there
-later changes nothing any more. `done.json` takes the ticket's place then, so that saying so again
-is answered the same. Twice at once is harmless: both copy the same and record the same event.
+`deposits/{owner}/{id}/ticket.json` holds the client's description of the file, and the client puts
+the file to `content` next to it. On completion, the store copies it to its final key, and all
+checks use the copy. The signed URL stays valid for a while, but later writes to it have no effect.
+`done.json` then replaces the ticket, so that a repeated completion returns the same answer. Two
+concurrent completions are harmless: both copy the same bytes and record the same event.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from services.upload.intake.batch import EMPTY
 from services.upload.intake.idempotency import IdempotencyKeys
 from services.upload.intake.intake import Intake
 from services.upload.intake.rules import HEAD, accepted_type
-from services.upload.quotas.usage import SOON, owner_of, used_up
+from services.upload.quotas.usage import CONCURRENCY_RETRY_AFTER, owner_of, quota_error
 from services.upload.settings import UploadSettings
 from shared.auth.principal import Principal
 from shared.blobs.bloberrors import BlobMissingError
@@ -40,14 +40,14 @@ from shared.events.events import file_id_age, new_file_id
 
 PREFIX = "deposits/"
 
-ADDRESS_LASTS = timedelta(hours=1)
-"""How long a file may be put to its address: what has begun by then may go on. A connection that is
-worth while brings the largest file in less."""
+URL_TTL = timedelta(hours=1)
+"""Lifetime of a signed URL. A PUT that began in time may finish later. Any practical connection
+transfers the largest file in less time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DirectUploadRequest:
-    """What a client says of its file before it puts it."""
+    """A client's description of a file that it is about to upload."""
 
     name: str
     size: int
@@ -60,25 +60,25 @@ class DirectUploadRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class PendingDirectUpload:
-    """A file that somebody was let put."""
+    """A direct upload that was created."""
 
     id: str
     asked: DirectUploadRequest
     file: StoredFile | None = None
-    """What it became."""
+    """The accepted file; None until the upload is completed."""
     is_repeated: bool = False
-    """Whether it was asked for before, with the same Idempotency-Key."""
+    """True if an earlier request with the same Idempotency-Key created it."""
 
 
-_DEPOSIT = TypeAdapter(PendingDirectUpload)
+_PENDING = TypeAdapter(PendingDirectUpload)
 
 
-def _folder(deposit_id: str, asker: Principal) -> str:
-    return f"{PREFIX}{owner_of(asker)}/{deposit_id}"
+def _folder(upload_id: str, asker: Principal) -> str:
+    return f"{PREFIX}{owner_of(asker)}/{upload_id}"
 
 
 class DirectUploads:
-    """Lets files be put, and takes in what was put."""
+    """Creates and completes direct uploads."""
 
     def __init__(
         self,
@@ -95,39 +95,43 @@ class DirectUploads:
 
     @property
     def signer(self) -> Signer:
-        """What signs addresses.
+        """The signer of upload URLs.
 
         Raises:
-            DirectOffError: nothing does.
+            DirectOffError: Direct uploads are disabled, or the blob store does not speak S3.
         """
         if self._signer is None:
             raise DirectOffError(
-                "The store of this service cannot be written to directly, as it does not speak S3: "
-                "send the file by POST /api/files/upload."
+                "Direct uploads need an S3-compatible blob store, which this service lacks; "
+                "send the file with POST /api/files/upload."
             )
         if not self._settings.direct:
             raise DirectOffError(
-                "This service lets nobody write to its store: send the file by "
-                "POST /api/files/upload, or set WAYBILL_DIRECT=true."
+                "Direct uploads are disabled; send the file with POST /api/files/upload, "
+                "or set WAYBILL_DIRECT=true."
             )
         return self._signer
 
     async def begin(
         self, asked: DirectUploadRequest, asker: Principal, *, key: str | None = None
     ) -> tuple[PendingDirectUpload, str]:
-        """Let a file be put; returns the deposit, and the address to put it to.
+        """Create a direct upload.
 
         Args:
-            key: with which the same is asked for again, if that is to give the same deposit.
+            asked: The client's description of the file.
+            asker: The caller.
+            key: The Idempotency-Key; a repeat with the same key returns the same upload.
+
+        Returns:
+            The upload, and the signed URL to put the file to.
 
         Raises:
-            RefusedError: the file would not be accepted.
+            RefusedError: The file would not be accepted.
         """
         signer = self.signer
         if asked.size > self._settings.max_file_size:
             raise TooLargeError(
-                f"The file has {asked.size} bytes; at most {self._settings.max_file_size} are "
-                "accepted."
+                f"The file has {asked.size} bytes; the limit is {self._settings.max_file_size}."
             )
         if asked.size == 0 and not asked.allow_empty:
             raise EmptyFileError(EMPTY)
@@ -139,54 +143,54 @@ class DirectUploads:
         folder = _folder(direct_upload.id, asker)
         if await self._done(folder) is None:
             await self._check_number(folder, asker)
-            await self._blobs.create(f"{folder}/ticket.json", _DEPOSIT.dump_json(direct_upload))
-        return direct_upload, await signer.to_put(f"{folder}/content", lasts=ADDRESS_LASTS)
+            await self._blobs.create(f"{folder}/ticket.json", _PENDING.dump_json(direct_upload))
+        return direct_upload, await signer.to_put(f"{folder}/content", lasts=URL_TTL)
 
     async def _check_number(self, folder: str, asker: Principal) -> None:
-        """Refuse one more than an owner may have: those whose addresses are good, on any pod."""
+        """Enforce the per-owner limit on uploads whose URLs are still valid, across all pods."""
         limit = self._settings.owner_at_once
         if limit is None or asker.owner is None:
             return
         begun = await self._blobs.stored(f"{PREFIX}{owner_of(asker)}/")
-        since = datetime.now(UTC) - ADDRESS_LASTS
+        since = datetime.now(UTC) - URL_TTL
         others = [
             key
             for key, blob in begun.items()
             if key.endswith("/ticket.json") and blob.at > since and not key.startswith(folder)
         ]
         if len(others) >= limit:
-            raise used_up(
-                f"You have {len(others)} direct uploads that are not completed, as many as may be: "
-                "complete or DELETE them",
-                SOON,
+            raise quota_error(
+                f"You have {len(others)} incomplete direct uploads and the limit is {limit}: "
+                "complete or DELETE one",
+                CONCURRENCY_RETRY_AFTER,
             )
 
     async def _of_key(self, place: str, direct_upload: PendingDirectUpload) -> PendingDirectUpload:
-        """The deposit that was first asked for with a key."""
-        while not await self._blobs.create(place, _DEPOSIT.dump_json(direct_upload)):
+        """Return the direct upload that the first request with this key created."""
+        while not await self._blobs.create(place, _PENDING.dump_json(direct_upload)):
             try:
-                first = _DEPOSIT.validate_json(await self._blobs.get(place))
+                first = _PENDING.validate_json(await self._blobs.get(place))
             except BlobMissingError:
-                continue  # Its time was over just now.
+                continue  # The key has just expired.
             if first.asked != direct_upload.asked:
                 raise ReusedIdempotencyKeyError(
-                    "Another file was announced with this Idempotency-Key; take a new key for it."
+                    "This Idempotency-Key was used for another file; use a new key."
                 )
             return replace(first, is_repeated=True)
         return direct_upload
 
-    async def find(self, deposit_id: str, asker: Principal) -> PendingDirectUpload:
-        """A deposit of the asker's.
+    async def find(self, upload_id: str, asker: Principal) -> PendingDirectUpload:
+        """Return a direct upload of the caller.
 
         Raises:
-            UnknownUploadError: the asker has no such deposit.
+            UnknownUploadError: The caller has no such upload.
         """
         _ = self.signer
-        if file_id_age(deposit_id, datetime.now(UTC)) is None:
+        if file_id_age(upload_id, datetime.now(UTC)) is None:
             raise UnknownUploadError
-        folder = _folder(deposit_id, asker)
+        folder = _folder(upload_id, asker)
         try:
-            return _DEPOSIT.validate_json(await self._blobs.get(f"{folder}/ticket.json"))
+            return _PENDING.validate_json(await self._blobs.get(f"{folder}/ticket.json"))
         except BlobMissingError as error:
             if (done := await self._done(folder)) is None:
                 raise UnknownUploadError from error
@@ -194,18 +198,19 @@ class DirectUploads:
 
     async def _done(self, folder: str) -> PendingDirectUpload | None:
         try:
-            return _DEPOSIT.validate_json(await self._blobs.get(f"{folder}/done.json"))
+            return _PENDING.validate_json(await self._blobs.get(f"{folder}/done.json"))
         except BlobMissingError:
             return None
 
     async def complete(self, direct_upload: PendingDirectUpload, asker: Principal) -> StoredFile:
-        """Take in what was put; when this returns, it is stored and recorded like any upload.
+        """Complete a direct upload. On return, the file is stored and recorded like any upload.
 
         Raises:
-            NothingPutError: there is nothing.
-            LengthMismatchError: it is not as long as was said; it can be put again.
-            RefusedError: it is not acceptable; nothing of it is kept.
-            UnavailableError: something does not answer; it can be asked for again.
+            NothingPutError: The client has put no file.
+            LengthMismatchError: The size differs from the announced one; the client can put the
+                file again.
+            RefusedError: The file is rejected and deleted.
+            UnavailableError: A dependency does not answer; the client can retry.
         """
         folder = _folder(direct_upload.id, asker)
         try:
@@ -229,28 +234,28 @@ class DirectUploads:
             batch_id=None,
         )
         await self._intake.record(accepted)
-        record = _DEPOSIT.dump_json(replace(direct_upload, file=file))
+        record = _PENDING.dump_json(replace(direct_upload, file=file))
         await self._blobs.put(f"{folder}/done.json", record)
         for name in ("ticket.json", "content"):
             await self._blobs.delete(f"{folder}/{name}")
         return file
 
     async def _copy(self, direct_upload: PendingDirectUpload, content: str) -> None:
-        """Copy what was put to where files are, if it is as long as was said."""
+        """Copy the file to its final key if its size is the announced one."""
         self._check_size(direct_upload, await self._blobs.size(content))
         place = source_key(direct_upload.id)
         await self._blobs.copy(content, place)
         try:
             self._check_size(direct_upload, await self._blobs.size(place))
-        except LengthMismatchError:  # Something else was put meanwhile.
+        except LengthMismatchError:  # The client has put another file in the meantime.
             await self._blobs.delete(place)
             raise
 
     def _check_size(self, direct_upload: PendingDirectUpload, size: int) -> None:
         if size != direct_upload.asked.size:
             raise LengthMismatchError(
-                f"{direct_upload.asked.size} bytes were announced, {size} were put; put the file "
-                "again."
+                f"The file has {size} bytes, but {direct_upload.asked.size} were announced; "
+                "put the file again."
             )
 
     async def _judge(self, direct_upload: PendingDirectUpload) -> StoredFile:
@@ -278,7 +283,7 @@ class DirectUploads:
         )
 
     async def abandon(self, direct_upload: PendingDirectUpload, asker: Principal) -> None:
-        """Forget a deposit. A file that it has become stays."""
+        """Delete a direct upload. A file that was already accepted is kept."""
         await self._forget(_folder(direct_upload.id, asker))
 
     async def _forget(self, folder: str) -> None:
@@ -286,9 +291,12 @@ class DirectUploads:
             await self._blobs.delete(f"{folder}/{name}")
 
     async def sweep(self) -> int:
-        """Forget the deposits that nobody went on with; returns how many.
+        """Delete direct uploads that were not completed within a day.
+
+        Returns:
+            The number of deleted uploads.
 
         Raises:
-            BlobStoreUnavailableError: the blob store does not answer.
+            BlobStoreUnavailableError: The blob store does not answer.
         """
         return await sweep_folders(self._blobs, PREFIX)

@@ -10,23 +10,26 @@ from shared.http.cors import ANY, CorsPolicy, read_origins
 from shared.settings import AccessSettings
 
 WRAPPING = 1 << 20
-"""Bytes that the boundaries, headers and fields of a multipart body may add to its files."""
+"""Bytes that boundaries, headers and fields may add to the files of a multipart body."""
 
 
 class UploadSettings(AccessSettings):
-    """What the upload service accepts, and how much at once."""
+    """Settings of the upload service: limits, timeouts and optional endpoints."""
 
     port: int = Field(
-        default=8001, ge=0, le=65535, description="Port of the upload service; 0 takes a free one."
+        default=8001,
+        ge=0,
+        le=65535,
+        description="Port of the upload service; 0 selects a free port.",
     )
     max_file_size: int = Field(
-        default=5 * 1024**3, gt=0, description="Bytes of the largest file that is accepted."
+        default=5 * 1024**3, gt=0, description="Maximum size of a file in bytes."
     )
     max_request_size: int = Field(
         default=5 * 1024**3,
         gt=0,
-        description="Bytes that the files of one request may have together; never less than one "
-        "file may have.",
+        description="Maximum total size in bytes of the files in one request; at least "
+        "`WAYBILL_MAX_FILE_SIZE`.",
     )
     forbidden_types: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(
@@ -38,10 +41,10 @@ class UploadSettings(AccessSettings):
             "application/x-sharedlib",
             "application/x-mach-binary",
         ),
-        description="Content types that are refused, comma-separated; `image/*` means all images.",
+        description="Content types to reject, comma-separated; `image/*` means all images.",
     )
     max_uploads: int = Field(
-        default=64, ge=1, description="Uploads in work at once; more are answered 503."
+        default=64, ge=1, description="Maximum number of concurrent uploads; further ones get 503."
     )
     publish_timeout: float = Field(
         default=2.0,
@@ -51,85 +54,86 @@ class UploadSettings(AccessSettings):
     idle_timeout: float = Field(
         default=60.0,
         gt=0,
-        description="Seconds of silence after which an upload that does not go on is given up.",
+        description="Seconds without data after which an upload is aborted.",
     )
     min_rate: float = Field(
         default=1024.0,
         gt=0,
-        description="Bytes a second that an upload must bring on average; a slower one is given up "
-        "after the time that silence may last.",
+        description="Minimum average bytes per second of an upload; a slower one is aborted after "
+        "`WAYBILL_IDLE_TIMEOUT`.",
     )
     owner_uploads: int | None = Field(
         default=None,
         ge=1,
-        description="Upload requests of one owner in a minute; more are answered 429. Default: any "
-        "number.",
+        description="Uploads per owner and minute; further ones get 429. Default: unlimited.",
     )
     owner_bytes: int | None = Field(
         default=None,
         ge=1,
-        description="Bytes that one owner may upload in a day; more are answered 429. Default: any "
-        "number.",
+        description="Bytes per owner and day; further uploads get 429. Default: unlimited.",
     )
     owner_at_once: int | None = Field(
         default=None,
         ge=1,
-        description="Uploads of one owner under way at once, direct ones that are not completed "
-        "among them; more are answered 429. Default: any number.",
+        description="Concurrent uploads per owner, including incomplete direct uploads; further "
+        "ones get 429. Default: unlimited.",
     )
     fetch: bool = Field(
         default=False,
-        description="Fetch files from public https addresses that users name "
+        description="Fetch files from public https URLs on request "
         "(`POST /api/files/upload/from-url`).",
     )
     fetch_timeout: float = Field(
-        default=300.0, gt=0, description="Seconds that fetching one file may take."
+        default=300.0, gt=0, description="Maximum seconds to fetch one file."
     )
     fetch_private: bool = Field(
         default=False,
-        description="Fetch from addresses that are not public, and by HTTP: for trials only.",
+        description="Also fetch from private addresses and over plain HTTP; for testing only.",
     )
     deduplicate: Literal["off", "asked", "always"] = Field(
         default="off",
-        description="Give an owner who uploads equal content again the earlier file: if the "
-        "request asks for it (`deduplicate=true`), or always, unless it asks not to.",
+        description="When to return an owner's earlier file for equal content: never (`off`), if "
+        "the request sets `deduplicate=true` (`asked`), or unless it sets `deduplicate=false` "
+        "(`always`).",
     )
     direct: bool = Field(
         default=False,
-        description="Let clients put files into an S3-compatible store themselves "
+        description="Let clients upload straight to the S3-compatible blob store "
         "(`POST /api/files/upload/direct`).",
     )
     direct_endpoint: str | None = Field(
         default=None,
-        description="Address of that store as clients reach it. Default: `WAYBILL_BLOBS_ENDPOINT`.",
+        description="Endpoint of that store for clients. Default: `WAYBILL_BLOBS_ENDPOINT`.",
     )
     status_url: str = Field(
         default="",
-        description="Public address of the status service, put before the `Location` of an upload.",
+        description="Public URL of the status service, the base of `Location` and `status_url`.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("*",),
-        description="Origins of pages that may upload from a browser, comma-separated. With `jwt` "
-        "beside the status service's, and `*` is none.",
+        description="Origins whose pages may upload from a browser, comma-separated. With "
+        "`WAYBILL_AUTH=jwt`, the status service's origin is always allowed and `*` is ignored.",
     )
 
     @property
     def trusted_pages(self) -> frozenset[str]:
-        """Origins of pages that may upload in the name of who looks at them: the status service's,
-        and those that are named."""
+        """Origins of pages that may upload as their user: the status service's and configured ones.
+
+        `*` is not an origin and is left out.
+        """
         named = set(self.cors_origins) - {ANY}
         return frozenset({origin_of(self.status_url), *named} - {""})
 
     @property
     def cors_policy(self) -> CorsPolicy:
-        """Which pages of other origins may upload; where we ask who one is, with their cookie."""
+        """The CORS policy. With authentication, only trusted pages may upload, with cookies."""
         asks = self.auth == "jwt"
         origins = self.trusted_pages if asks else frozenset(self.cors_origins)
         return CorsPolicy(origins=origins, credentials=asks)
 
     @property
     def request_limit(self) -> int:
-        """Bytes of the largest multipart body: its files and what wraps them."""
+        """Maximum size of a multipart body in bytes: its files plus `WRAPPING`."""
         return max(self.max_request_size, self.max_file_size) + WRAPPING
 
     @field_validator("cors_origins", mode="before")

@@ -48,10 +48,10 @@ ROOM = 2 << 20
 @pytest.fixture(autouse=True)
 def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
     """What Kafka's return sets in motion begins soon."""
-    monkeypatch.setattr(link, "RETRY_EVERY", 0.1)
-    monkeypatch.setattr(link, "LOOK_EVERY", 0.3)
-    monkeypatch.setattr(link, "PATIENCE", 1.0)
-    monkeypatch.setattr(outbox, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(link, "RETRY_INTERVAL", 0.1)
+    monkeypatch.setattr(link, "CHECK_INTERVAL", 0.3)
+    monkeypatch.setattr(link, "UNAVAILABLE_AFTER", 1.0)
+    monkeypatch.setattr(outbox, "POLL_INTERVAL", 0.1)
 
 
 @pytest.fixture

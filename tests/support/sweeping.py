@@ -19,9 +19,9 @@ def a_day_later() -> Iterator[None]:
     Do not use it while a service runs: it would delete blobs that are about to be published.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(orphans, "ORPHANED", timedelta(0))
-        patch.setattr(orphans, "FEW", 10_000)
-        patch.setattr(sweep, "STAGED_FOR", timedelta(0))
+        patch.setattr(orphans, "ORPHAN_AGE", timedelta(0))
+        patch.setattr(orphans, "MAX_DOUBTFUL", 10_000)
+        patch.setattr(sweep, "STAGED_TTL", timedelta(0))
         yield
 
 

@@ -1,4 +1,4 @@
-"""What commands beside a local stack know of it."""
+"""Commands find the addresses and the secret of a local stack."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ SECRET = "5" * 64
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a stack that has run, and does not run now."""
+    """The folder of a stopped stack."""
     for name in ("WAYBILL_BLOBS", "WAYBILL_SEAL_SECRET", "WAYBILL_SECRETS"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / SEAL_FILE).write_text(SECRET)

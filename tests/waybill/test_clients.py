@@ -1,4 +1,4 @@
-"""Both clients, against a whole stack; and what they do with a stream that breaks."""
+"""Both clients against a whole stack, and their handling of a broken stream."""
 
 import asyncio
 import json
@@ -43,9 +43,9 @@ async def test_the_examples_run(
 def test_a_file_that_was_withdrawn_is_news_when_it_is_shared_again() -> None:
     state = b'data: {"file_id":"f","position":[1],"phase":"queued","deleted_at":null}\n\n'
     following = Following(["f"])
-    assert len(following.take(state + state)) == 1
-    assert following.take(b'event: withdrawn\nid: x\ndata: {"file_id":"f"}\n\n') == []
-    assert len(following.take(state)) == 1
+    assert len(following.feed(state + state)) == 1
+    assert following.feed(b'event: withdrawn\nid: x\ndata: {"file_id":"f"}\n\n') == []
+    assert len(following.feed(state)) == 1
 
 
 async def test_the_async_client_shares_a_file_and_takes_that_back(
@@ -116,7 +116,7 @@ def test_a_stream_is_read_however_it_is_cut_into_pieces(size: int) -> None:
     told = [
         status
         for start in range(0, len(stream), size)
-        for status in following.take(stream[start : start + size])
+        for status in following.feed(stream[start : start + size])
     ]
     assert [status["position"][4] for status in told] == [1, 2]
     assert following.parameters()["cursor"] == "C2"
@@ -124,33 +124,33 @@ def test_a_stream_is_read_however_it_is_cut_into_pieces(size: int) -> None:
 
 def test_what_comes_once_more_after_a_break_is_told_once() -> None:
     following = Following()
-    assert len(following.take(state(1) + state(2))) == 2
+    assert len(following.feed(state(1) + state(2))) == 2
     following.parameters()
-    told = following.take(state(1) + state(2) + state(3) + state(3, phase="cancelling"))
+    told = following.feed(state(1) + state(2) + state(3) + state(3, phase="cancelling"))
     assert [status["phase"] for status in told] == ["working", "cancelling"]
-    assert len(following.take(state(3, phase="cancelling", deleted_at="now"))) == 1
+    assert len(following.feed(state(3, phase="cancelling", deleted_at="now"))) == 1
 
 
 def test_half_an_event_before_a_break_is_not_taken_for_the_beginning_of_another() -> None:
     following = Following()
-    following.take(state(1)[:20])
+    following.feed(state(1)[:20])
     following.parameters()
-    assert len(following.take(state(1))) == 1
+    assert len(following.feed(state(1))) == 1
 
 
 def test_a_stream_is_tried_for_seconds_at_first_and_for_minutes_where_one_broke() -> None:
     following = Following()
     assert 5 < waited_in_vain(following) < 15
-    following.take(b": heartbeat\n\n")
+    following.feed(b": heartbeat\n\n")
     assert 180 < waited_in_vain(following) < 600
-    following.take(b": heartbeat\n\n")
+    following.feed(b": heartbeat\n\n")
     for longest in RECONNECT_DELAYS:
-        assert longest / 2 <= following.broke() <= longest
+        assert longest / 2 <= following.next_delay() <= longest
 
 
 def waited_in_vain(following: Following) -> float:
-    """Seconds for which nobody answers until that is hopeless."""
+    """Return the seconds without an answer until the client gives up."""
     waited = 0.0
-    while not following.is_hopeless:
-        waited += following.broke()
+    while not following.should_give_up:
+        waited += following.next_delay()
     return waited

@@ -1,4 +1,4 @@
-"""The command line says what happens in words, and fails in one line."""
+"""The command line prints readable output, and errors in one line."""
 
 import json
 import subprocess
@@ -13,8 +13,8 @@ from rich.console import Console
 from tests.support.stack import RunningStack
 from tests.support.stored import contents
 from waybill.addresses import Addresses, find_addresses
+from waybill.cli.formatting import human_duration, human_size
 from waybill.cli.show import print_stuck
-from waybill.cli.words import human_duration, human_size
 from waybill.client import Client
 from waybill.local import ports
 from waybill.local.ports import choose_port, is_free
@@ -42,7 +42,7 @@ def test_an_upload_is_followed_to_its_end_and_shown(stack: RunningStack, tmp_pat
     assert "completed" in shown.stdout
     assert "notes.txt" in shown.stdout
     assert "uploaded\n" in shown.stdout
-    assert "  attempt 1 of 3 begins on " in shown.stdout
+    assert "  attempt 1 of 3 started on " in shown.stdout
     assert "  completed at attempt 1 of 3 after " in shown.stdout
     told = waybill("events", file_id, "--dir", folder).stdout.splitlines()
     assert len(told) == 3
@@ -113,7 +113,7 @@ def test_files_are_listed_by_what_they_are(stack: RunningStack, tmp_path: Path) 
     file_id = done.stdout.split()[0]
     wanted = ["--label", "kind=ledger", "--status", "completed", "--status", "failed"]
     listed = waybill("list", *wanted, "--dir", folder)
-    while not listed.stdout:  # The list is MongoDB's, a moment behind.
+    while not listed.stdout:  # The list comes from MongoDB, which lags slightly.
         listed = waybill("list", *wanted, "--dir", folder)
     assert listed.stdout.splitlines()[0] == f"{file_id}  completed  31 B  ledger.txt"
     none = waybill("list", *wanted, "--name", "no such name", "--json", "--dir", folder)
@@ -272,7 +272,7 @@ def test_a_free_port_is_chosen_where_none_was_asked_for() -> None:
 
 
 def test_no_port_is_handed_out_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports, "LASTING", range(20_000, 20_200))
+    monkeypatch.setattr(ports, "PORT_RANGE", range(20_000, 20_200))
     chosen = [ports.free_port() for _ in range(30)]
     assert len(set(chosen)) == len(chosen)
 

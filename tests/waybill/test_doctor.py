@@ -1,4 +1,4 @@
-"""`waybill doctor` and `waybill keys` beside a running stack."""
+"""`waybill doctor` and `waybill keys` with a running stack."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from tests.support.stack import RunningStack
 from tests.waybill.test_command_line import waybill
 from waybill.addresses import SEAL_FILE
 from waybill.cli import doctor
-from waybill.cli.doctor import Finding, Surroundings, examine, surroundings
+from waybill.cli.doctor import CheckContext, Finding, check_context, examine
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -50,20 +50,20 @@ def test_a_clock_that_is_off_is_a_finding(
     metrics = f"# TYPE waybill_clock_skew_seconds gauge\nwaybill_clock_skew_seconds {skew}\n"
     answer = httpx.Response(200, text=metrics)
     monkeypatch.setattr(httpx, "get", lambda *_, **__: answer)
-    around = surroundings({}, environment={}, status="here", upload="there", processors=[])
-    found = list(doctor.clocks(around))
+    context = check_context({}, environment={}, status="here", upload="there", processors=[])
+    found = list(doctor.clocks(context))
     assert [each.check for each in found] == ["clock of status", "clock of upload"]
     assert {each.state for each in found} == {state}
     assert all(said in each.detail for each in found)
 
 
 def test_a_check_is_a_function_and_a_line_in_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    def skew(around: Surroundings) -> Iterator[Finding]:
-        yield Finding(check="clock", state="warning", detail=around.services["status"])
+    def skew(context: CheckContext) -> Iterator[Finding]:
+        yield Finding(check="clock", state="warning", detail=context.services["status"])
 
     monkeypatch.setattr(doctor, "CHECKS", (skew,))
-    around = surroundings({}, environment={}, status="here", upload="there", processors=[])
-    assert examine(around) == [Finding(check="clock", state="warning", detail="here")]
+    context = check_context({}, environment={}, status="here", upload="there", processors=[])
+    assert examine(context) == [Finding(check="clock", state="warning", detail="here")]
 
 
 def test_no_processor_has_the_secrets_that_make_keys(stack: RunningStack) -> None:

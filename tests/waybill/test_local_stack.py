@@ -1,4 +1,4 @@
-"""`waybill up` starts everything, keeps it running, and leaves nothing behind."""
+"""`waybill up` starts everything, restarts failed processes, and leaves nothing behind."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from waybill.local.parts import Parts
 
 
 def processes_of(folder: Path) -> list[str]:
-    """The command lines of all processes that know of this stack's folder."""
+    """Return the command lines of all processes that mention this stack's folder."""
     found = []
     for process in Path("/proc").iterdir():
         try:

@@ -1,4 +1,4 @@
-"""The sample files are what they claim to be, to readers other than ours."""
+"""Other libraries can read the sample files."""
 
 import io
 

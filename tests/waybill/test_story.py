@@ -1,4 +1,4 @@
-"""The history of a file reads as sentences, in order, with every attempt's reason."""
+"""The history of a file reads as sentences, in order, with the reason of each attempt."""
 
 from pydantic import TypeAdapter
 
@@ -33,10 +33,10 @@ def test_a_file_that_was_tried_twice_tells_why() -> None:
         uploaded(), processing(), retrying(time=3), processing(2, time=10), completed(2, time=11.5)
     ) == [
         "uploaded",
-        "attempt 1 of 3 begins on pod-a after 1.0 s in the queue",
+        "attempt 1 of 3 started on pod-a after 1.0 s in the queue",
         "attempt 1 of 3 failed after 2.0 s: demo_retry: not this time; "
         "the next one is due at 00:00:08",
-        "attempt 2 of 3 begins on pod-a after 2.0 s in the queue",
+        "attempt 2 of 3 started on pod-a after 2.0 s in the queue",
         "completed at attempt 2 of 3 after 1.5 s",
     ]
 
@@ -51,10 +51,10 @@ def test_a_second_run_is_told_after_the_first() -> None:
         cancelled(run=2, time=54),
     ) == [
         "uploaded",
-        "attempt 1 begins on pod-a after 1.0 s in the queue",
+        "attempt 1 started on pod-a after 1.0 s in the queue",
         "failed at attempt 1 after 3.0 s: corrupt_document: no PDF",
-        "run 2 is started: asked for",
-        "attempt 1 of 3 begins on pod-a after 1.0 s in the queue",
+        "run 2 started: asked for",
+        "attempt 1 of 3 started on pod-a after 1.0 s in the queue",
         "cancelled at attempt 1 of 3 after 3.0 s: asked for",
     ]
 

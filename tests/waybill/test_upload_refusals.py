@@ -1,4 +1,4 @@
-"""`waybill upload` refuses in the words of the command line."""
+"""`waybill upload` explains rejections in terms of its own options."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from waybill.errors import RefusedError
 
 
 class Refusing:
-    """A client whose service refuses every file."""
+    """A client whose service rejects every file."""
 
     def __init__(self, error: RefusedError) -> None:
         self._error = error
@@ -28,7 +28,7 @@ class Refusing:
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        ("empty_file", "✗ a.txt: the file is empty; add --allow-empty to upload it all the same"),
+        ("empty_file", "✗ a.txt: the file is empty; add --allow-empty to upload it"),
         ("too_large", "✗ a.txt: send a file, or `allow_empty=true`"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Commands about several files, or dead letters, one by one."""
+"""Apply a command to several files or dead letters, one by one."""
 
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar
@@ -10,11 +10,11 @@ from waybill.cli.options import console, errors
 from waybill.errors import RefusedError
 
 Answer = TypeVar("Answer")
-"""A status document, a dead letter, or who reads a file."""
+"""A status document, a dead letter, or the subjects that a file is shared with."""
 
 
-def readers(subjects: Sequence[str]) -> str:
-    """With whom a file is shared, in words."""
+def describe_shares(subjects: Sequence[str]) -> str:
+    """Describe the subjects that a file is shared with."""
     return f"is shared with {', '.join(subjects)}" if subjects else "is shared with nobody"
 
 
@@ -22,15 +22,17 @@ def command_each(
     ids: Sequence[str],
     command: Callable[[str], Answer],
     *,
-    told: Callable[[Answer], str],
+    describe: Callable[[Answer], str],
 ) -> NoReturn:
-    """Give a command about each, and end the program; a refusal holds up no other.
+    """Run a command for each id, then exit. An error does not stop the others.
 
     Args:
-        told: what is printed after the id of each whose command was accepted, from the answer.
+        ids: Ids of files or dead letters.
+        command: Runs the command for one id.
+        describe: Returns the text to print after an id, from the answer.
 
     Raises:
-        Exit: with 0 if none was refused, otherwise with 1.
+        Exit: With code 0 if every command succeeded, otherwise with 1.
     """
     accepted = 0
     for each in ids:
@@ -41,5 +43,5 @@ def command_each(
             errors.print(line, soft_wrap=True)
         else:
             accepted += 1
-            console.print(Text(f"{each}  {told(answer)}"), soft_wrap=True)
+            console.print(Text(f"{each}  {describe(answer)}"), soft_wrap=True)
     raise typer.Exit(0 if accepted == len(ids) else 1)

@@ -1,4 +1,4 @@
-"""`waybill dead`: records that could not be read or were given up."""
+"""`waybill dead`: records that could not be read, and jobs that were abandoned."""
 
 from base64 import b64decode
 from typing import Annotated
@@ -12,25 +12,33 @@ from waybill.cli.commands import command_each
 from waybill.cli.options import Folder, Url, console, service
 from waybill.client import DeadLetter
 
-app = typer.Typer(help="Records that could not be read or were given up.", no_args_is_help=True)
+app = typer.Typer(
+    help="Manage dead letters: unreadable records and abandoned files.", no_args_is_help=True
+)
 
-LetterId = Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it.")]
-LetterIds = Annotated[list[str], typer.Argument(metavar="ID", help="As `list` shows them.")]
+LetterId = Annotated[
+    str, typer.Argument(metavar="ID", help="Id of a dead letter, as printed by `list`.")
+]
+LetterIds = Annotated[
+    list[str], typer.Argument(metavar="ID", help="Ids of dead letters, as printed by `list`.")
+]
 
 
 @app.command("list")
 def list_letters(
     code: Annotated[
-        str | None, typer.Option(help="Only these: unreadable, unknown_version or given_up.")
+        str | None, typer.Option(help="Only this kind: unreadable, unknown_version or given_up.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="How many at most.")] = 50,
+    limit: Annotated[
+        int, typer.Option(min=1, max=500, help="Maximum number of dead letters.")
+    ] = 50,
     url: Url = None,
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
     """List dead letters, newest first."""
     with service(url, folder) as client:
         letters = client.dead_letters(limit=limit, code=code)
-    # Two lines each, however narrow the terminal: an id that is cut cannot be redriven.
+    # Two lines each, without truncation, so that ids can be copied on narrow terminals.
     for letter in letters:
         data = letter["data"]
         head = Text(letter["id"], style="bold")
@@ -43,7 +51,7 @@ def list_letters(
 
 @app.command()
 def show(letter_id: LetterId, url: Url = None, folder: Folder = DEFAULT_FOLDER) -> None:
-    """Show a dead letter and the record in it."""
+    """Show a dead letter and its record."""
     with service(url, folder) as client:
         letter = client.dead_letter(letter_id)
     data = letter["data"]
@@ -51,7 +59,7 @@ def show(letter_id: LetterId, url: Url = None, folder: Folder = DEFAULT_FOLDER) 
     for name, value in (
         ("file_id", letter["file_id"]),
         ("time", letter["time"]),
-        ("told by", letter["source"]),
+        ("source", letter["source"]),
         ("code", data["code"]),
         ("reason", _reason(letter)),
         ("origin", f"{data['topic']}:{data['partition']}@{data['offset']}"),
@@ -67,9 +75,9 @@ def show(letter_id: LetterId, url: Url = None, folder: Folder = DEFAULT_FOLDER) 
 
 @app.command()
 def redrive(letter_ids: LetterIds, url: Url = None, folder: Folder = DEFAULT_FOLDER) -> None:
-    """Start files that were given up anew; put back records that could not be read."""
+    """Start a new run of abandoned files, or put unreadable records back into their topics."""
     with service(url, folder) as client:
-        command_each(letter_ids, client.redrive, told=_redriven)
+        command_each(letter_ids, client.redrive, describe=_redriven)
 
 
 def _reason(letter: DeadLetter) -> str:

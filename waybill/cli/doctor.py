@@ -1,6 +1,6 @@
-"""`waybill doctor`: a table of checks, each of which looks at one thing and says what to do.
+"""`waybill doctor`: checks of this machine and the running services.
 
-A new check is a function that takes the surroundings and yields findings, and one line in `CHECKS`.
+To add a check, write a function that takes the context and yields findings, and add it to `CHECKS`.
 """
 
 import json
@@ -18,53 +18,53 @@ from rich.table import Table
 State = Literal["ok", "warning", "failed"]
 
 TIMEOUT = 5.0
-"""Seconds for a service to answer."""
+"""Seconds that a service has to answer."""
 
 _RUNG = re.compile(r'^waybill_isolation_rung\{rung="(\w+)"\} 1\.0$', re.MULTILINE)
 
 _SKEW = re.compile(r"^waybill_clock_skew_seconds (\S+)$", re.MULTILINE)
 
 MAX_SKEW = 5.0
-"""Seconds that a clock may be off, as for the note in `/health/ready`."""
+"""Maximum clock skew in seconds, the same as for the note in `/health/ready`."""
 
 STATE_OF_RUNG: Mapping[str, State] = {"namespaces": "ok", "landlock": "warning"}
-"""Any other rung is a failure."""
+"""State of each isolation level. Any other level is a failure."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """What the checks look at."""
+class CheckContext:
+    """The environment and services to check."""
 
     environment: Mapping[str, str]
-    """variables of the services, as far as they are known here"""
+    """Environment variables of the services, as far as known."""
     services: Mapping[str, str]
-    """address of each running service, by a name for people"""
+    """URL of each running service, by display name."""
     processors: Mapping[str, str]
-    """the same of the processors alone"""
+    """URL of each processor, by display name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What one check has found."""
+    """The result of one check."""
 
     check: str
     state: State
     detail: str
 
 
-Check = Callable[[Surroundings], Iterator[Finding]]
+Check = Callable[[CheckContext], Iterator[Finding]]
 
 
-def isolation_here(around: Surroundings) -> Iterator[Finding]:
-    """Check how well this machine isolates worker processes, by trying it."""
+def isolation_here(context: CheckContext) -> Iterator[Finding]:
+    """Check how well this machine can isolate worker processes."""
     check = "isolation on this machine"
     command = [sys.executable, "-m", "services.processor.isolation"]
     done = subprocess.run(
-        command, env=dict(around.environment), capture_output=True, text=True, check=False
+        command, env=dict(context.environment), capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no output"]
-        yield Finding(check=check, state="failed", detail=f"cannot be tried: {lines[-1]}")
+        yield Finding(check=check, state="failed", detail=f"the isolation test failed: {lines[-1]}")
         return
     report = json.loads(done.stdout)
     remedies = [f"{layer}: {remedy}" for layer, remedy in report["missing"].items()]
@@ -72,9 +72,9 @@ def isolation_here(around: Surroundings) -> Iterator[Finding]:
     yield Finding(check=check, state=state, detail="; ".join([report["rung"], *remedies]))
 
 
-def isolation_of_processors(around: Surroundings) -> Iterator[Finding]:
-    """Check how well the running processors isolate their workers, by their metrics."""
-    for name, address in around.processors.items():
+def isolation_of_processors(context: CheckContext) -> Iterator[Finding]:
+    """Check how well the running processors isolate their workers, from their metrics."""
+    for name, address in context.processors.items():
         check = f"isolation of {name}"
         try:
             rung = _RUNG.search(httpx.get(f"{address}/metrics", timeout=TIMEOUT).text)
@@ -82,79 +82,81 @@ def isolation_of_processors(around: Surroundings) -> Iterator[Finding]:
             yield Finding(check=check, state="failed", detail=f"{address} does not answer: {error}")
             continue
         if rung is None:
-            yield Finding(check=check, state="warning", detail="it has not started any worker yet")
+            yield Finding(check=check, state="warning", detail="no worker has been started yet")
         else:
             state = STATE_OF_RUNG.get(rung[1], "failed")
             yield Finding(check=check, state=state, detail=rung[1])
 
 
-def readiness(around: Surroundings) -> Iterator[Finding]:
-    """Check whether the running services are ready, and what they want an operator to know."""
-    for name, address in around.services.items():
+def readiness(context: CheckContext) -> Iterator[Finding]:
+    """Check that the running services are ready, and report their notes."""
+    for name, address in context.services.items():
         try:
             answer = httpx.get(f"{address}/health/ready", timeout=TIMEOUT)
-            told = answer.json()
+            found = answer.json()
         except (httpx.HTTPError, ValueError) as error:
             yield Finding(check=name, state="failed", detail=f"{address} does not answer: {error}")
             continue
         if answer.status_code != httpx.codes.OK:
-            yield Finding(check=name, state="failed", detail=str(told.get("reason", told)))
-        elif note := told.get("note"):
+            yield Finding(check=name, state="failed", detail=str(found.get("reason", found)))
+        elif note := found.get("note"):
             yield Finding(check=name, state="warning", detail=str(note))
         else:
             yield Finding(check=name, state="ok", detail="ready")
 
 
-def clocks(around: Surroundings) -> Iterator[Finding]:
-    """Check how far the clock of each service is off Kafka's, by their metrics."""
-    for name, address in around.services.items():
+def clocks(context: CheckContext) -> Iterator[Finding]:
+    """Check the clock skew between each service and Kafka, from their metrics."""
+    for name, address in context.services.items():
         try:
-            told = _SKEW.search(httpx.get(f"{address}/metrics", timeout=TIMEOUT).text)
+            found = _SKEW.search(httpx.get(f"{address}/metrics", timeout=TIMEOUT).text)
         except httpx.HTTPError:
-            continue  # `readiness` says so.
-        if told is None:
+            continue  # Reported by `readiness`.
+        if found is None:
             continue  # It has not written to Kafka yet.
-        skew = float(told[1])
+        skew = float(found[1])
         detail = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} Kafka's clock"
         if abs(skew) < MAX_SKEW:
             yield Finding(check=f"clock of {name}", state="ok", detail=f"within {MAX_SKEW:g} s")
         else:
-            detail += "; have the machine's clock set, by NTP for example"
+            detail += "; synchronize the machine's clock, for example with NTP"
             yield Finding(check=f"clock of {name}", state="warning", detail=detail)
 
 
 CHECKS: tuple[Check, ...] = (isolation_here, isolation_of_processors, readiness, clocks)
 
 
-def surroundings(
+def check_context(
     running: Mapping[str, object],
     *,
     environment: Mapping[str, str],
     status: str,
     upload: str,
     processors: list[str],
-) -> Surroundings:
-    """Return what to look at.
+) -> CheckContext:
+    """Return the context for the checks.
 
     Args:
-        running: what `stack.json` says of a running local stack.
-        environment: of commands beside it.
-        processors: addresses of processors that are no part of it.
+        running: Content of `stack.json`; empty without a running local stack.
+        environment: Environment for commands that use the stack.
+        status: URL of the status service.
+        upload: URL of the upload service.
+        processors: URLs of further processors.
     """
     defaults = {"WAYBILL_ISOLATION": "prefer"} if running else {}
     found = running.get("processor_urls", [])
     addresses = [*(found if isinstance(found, list) else []), *processors]
     named = {f"processor {number}": str(each) for number, each in enumerate(addresses, start=1)}
-    return Surroundings(
+    return CheckContext(
         environment={**defaults, **environment},
         services={"status": status, "upload": upload, **named},
         processors=named,
     )
 
 
-def examine(around: Surroundings) -> list[Finding]:
-    """Run all checks."""
-    return [finding for check in CHECKS for finding in check(around)]
+def examine(context: CheckContext) -> list[Finding]:
+    """Run all checks and return their findings."""
+    return [finding for check in CHECKS for finding in check(context)]
 
 
 def print_findings(findings: list[Finding], console: Console) -> None:

@@ -14,16 +14,16 @@ from waybill.errors import RefusedError
 
 
 def parse_labels(labels: Sequence[str]) -> dict[str, str]:
-    """`key=value` pairs.
+    """Parse labels of the form `key=value`.
 
     Raises:
-        typer.BadParameter: one has no `=`.
+        typer.BadParameter: A label has no key or no `=`.
     """
     parsed = {}
     for label in labels:
         key, sign, value = label.partition("=")
         if not sign or not key:
-            raise typer.BadParameter(f"{label!r}: write a label as key=value")
+            raise typer.BadParameter(f"{label!r} is not a label; write key=value")
         parsed[key] = value
     return parsed
 
@@ -39,7 +39,7 @@ def upload_all(
     allow_empty: bool = False,
     console: Console,
 ) -> bool:
-    """Upload each file; what fails holds up no other. True if all went well."""
+    """Upload each file; a failure does not stop the others. Return True if all succeeded."""
     accepted: dict[str, str] = {}
     upload = client.upload_direct if direct else client.upload
     with Progress(_name_column(), BarColumn(), DownloadColumn(), console=console) as bars:
@@ -65,14 +65,14 @@ def upload_all(
 
 
 def _reason(error: OSError | RefusedError) -> str:
-    """Return why a file was not accepted, with the options of the command and not of the API."""
+    """Return why a file was rejected, in terms of the command's options."""
     if isinstance(error, RefusedError) and error.code == "empty_file":
-        return "the file is empty; add --allow-empty to upload it all the same"
+        return "the file is empty; add --allow-empty to upload it"
     return str(error)
 
 
 def _follow(client: Client, files: Mapping[str, str], console: Console) -> bool:
-    """Show how the processing goes, to its end. True if all files are completed."""
+    """Show the progress until all files are terminal. Return True if all are completed."""
     if not files:
         return True
     state = TextColumn("{task.fields[state]}", markup=False)
@@ -92,7 +92,7 @@ def _follow(client: Client, files: Mapping[str, str], console: Console) -> bool:
 
 
 def _name_column() -> TextColumn:
-    """The name of a file as it is: brackets in it are no markup."""
+    """Return a column of file names, in which brackets are not markup."""
     return TextColumn("{task.description}", markup=False)
 
 

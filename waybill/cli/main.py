@@ -1,4 +1,4 @@
-"""The commands of `waybill`, as a table of contents."""
+"""The commands of `waybill`."""
 
 import subprocess
 import sys
@@ -15,14 +15,14 @@ from waybill.client import Client
 from waybill.errors import NoAnswerError, RefusedError, StackError
 
 app = typer.Typer(
-    help="Hand over a file, get a waybill, follow it live.",
+    help="Upload files, process them and follow them live.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-topics = typer.Typer(help="The topics in Kafka.", no_args_is_help=True)
+topics = typer.Typer(help="Manage the Kafka topics.", no_args_is_help=True)
 app.add_typer(topics, name="topics")
-blobs = typer.Typer(help="The blob store.", no_args_is_help=True)
+blobs = typer.Typer(help="Manage the blob store.", no_args_is_help=True)
 app.add_typer(blobs, name="blobs")
 app.add_typer(dead.app, name="dead")
 
@@ -30,15 +30,16 @@ app.add_typer(dead.app, name="dead")
 @app.command()
 def up(
     folder: Folder = DEFAULT_FOLDER,
-    processors: Annotated[int, typer.Option(min=1, max=64, help="How many processors.")] = 1,
+    processors: Annotated[int, typer.Option(min=1, max=64, help="Number of processors.")] = 1,
     port: Annotated[
-        int | None, typer.Option(help="Port of the page and the status service; 0: a free one.")
+        int | None,
+        typer.Option(help="Port of the status service and the page; 0 selects a free port."),
     ] = None,
     upload_port: Annotated[
-        int | None, typer.Option(help="Port of the upload service; 0: a free one.")
+        int | None, typer.Option(help="Port of the upload service; 0 selects a free port.")
     ] = None,
     samples: Annotated[
-        bool, typer.Option(help="Upload a few sample documents on the first start.")
+        bool, typer.Option(help="Upload sample documents on the first start.")
     ] = False,
 ) -> None:
     """Start Kafka, MongoDB and the services; Ctrl-C stops them."""
@@ -57,21 +58,21 @@ def up(
 @app.command()
 def upload(
     paths: Annotated[list[Path], typer.Argument(metavar="FILE")],
-    wait: Annotated[bool, typer.Option("--wait", help="Follow the files to their ends.")] = False,
-    label: Annotated[list[str] | None, typer.Option(help="A label, key=value.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow files until terminal.")] = False,
+    label: Annotated[list[str] | None, typer.Option(help="Label, key=value; repeatable.")] = None,
     content_type: Annotated[
-        str | None, typer.Option("--type", help="Content type, if the name does not tell.")
+        str | None, typer.Option("--type", help="Content type. Default: guessed from the name.")
     ] = None,
     direct: Annotated[
-        bool, typer.Option("--direct", help="Put them straight into the object store.")
+        bool, typer.Option("--direct", help="Upload straight to the object store.")
     ] = False,
     allow_empty: Annotated[
-        bool, typer.Option("--allow-empty", help="Hand over files without content, too.")
+        bool, typer.Option("--allow-empty", help="Accept files without content.")
     ] = False,
-    url: Annotated[str | None, typer.Option("--url", help="Address of the upload service.")] = None,
+    url: Annotated[str | None, typer.Option("--url", help="URL of the upload service.")] = None,
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
-    """Hand over files."""
+    """Upload files."""
     labels = files.parse_labels(label or [])
     with Client(find_addresses(upload=url, folder=folder)) as client:
         done = files.upload_all(
@@ -90,11 +91,13 @@ def upload(
 @app.command()
 def status(
     file_id: str,
-    as_json: Annotated[bool, typer.Option("--json", help="The status document itself.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the status document as JSON.")
+    ] = False,
     url: Url = None,
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
-    """Show what is known of a file."""
+    """Show the status and history of a file."""
     with service(url, folder) as client:
         document = client.status(file_id)
         if as_json:
@@ -106,11 +109,11 @@ def status(
 @app.command()
 def events(
     file_id: str,
-    as_json: Annotated[bool, typer.Option("--json", help="The lines as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the history as JSON.")] = False,
     url: Url = None,
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
-    """Tell what happened to a file, in order, with times (UTC) and durations."""
+    """Show the history of a file, with times (UTC) and durations."""
     with service(url, folder) as client:
         lines = client.events(file_id)
         if as_json:
@@ -121,16 +124,16 @@ def events(
 
 @app.command("list")
 def list_files(
-    status: Annotated[list[str] | None, typer.Option(help="Only these; may be repeated.")] = None,
-    owner: Annotated[str | None, typer.Option(help="Only this owner's.")] = None,
-    batch: Annotated[str | None, typer.Option(help="Only those of this batch.")] = None,
-    label: Annotated[list[str] | None, typer.Option(help="Only with this, key=value.")] = None,
-    name: Annotated[str | None, typer.Option(help="Only with this in their names.")] = None,
+    status: Annotated[list[str] | None, typer.Option(help="Only this status; repeatable.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Only files of this owner.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Only files of this batch.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Only this label, key=value.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only files whose name contains this.")] = None,
     sort: Annotated[
-        str, typer.Option(help="-created, created, -updated or updated; with -: latest first.")
+        str, typer.Option(help="-created, created, -updated or updated; - means latest first.")
     ] = "-created",
-    limit: Annotated[int, typer.Option(min=1, max=500, help="How many at most.")] = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="The documents as JSON.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="Maximum number of files.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the files as JSON.")] = False,
     url: Url = None,
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
@@ -156,11 +159,11 @@ def list_files(
 
 @app.command()
 def stats(
-    as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the statistics as JSON.")] = False,
     url: Url = None,
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
-    """Show how many files wait, are worked on and have ended, and how fast."""
+    """Show the number of files by status, and the processing rates."""
     with service(url, folder) as client:
         numbers = client.stats()
     if as_json:
@@ -171,7 +174,7 @@ def stats(
 
 @app.command()
 def stuck(url: Url = None, folder: Folder = DEFAULT_FOLDER) -> None:
-    """List files that do not go on, and why; exit with 1 if there are any."""
+    """List stuck files and the reason. Exits with 1 if there are any."""
     with service(url, folder) as client:
         found = client.stuck()
     show.print_stuck(found, console)
@@ -184,24 +187,24 @@ def stuck(url: Url = None, folder: Folder = DEFAULT_FOLDER) -> None:
 def doctor(
     processor: Annotated[
         list[str] | None,
-        typer.Option(help="Address of a processor, such as http://10.0.0.7:8002; may be repeated."),
+        typer.Option(help="URL of a processor, such as http://10.0.0.7:8002; may be repeated."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     url: Url = None,
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
-    """Check this machine and the running services; exit with 1 if a check fails."""
+    """Check this machine and the running services. Exits with 1 if a check fails."""
     from waybill.cli import doctor as checks
 
     found = find_addresses(status=url, folder=folder)
-    around = checks.surroundings(
+    context = checks.check_context(
         stack_description(folder),
         environment=stack_environment(folder),
         status=found.status,
         upload=found.upload,
         processors=processor or [],
     )
-    findings = checks.examine(around)
+    findings = checks.examine(context)
     if as_json:
         console.print_json(data=[vars(each) for each in findings])
     else:
@@ -215,7 +218,7 @@ def watch(
     url: Url = None,
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
-    """Follow some files, or all, live."""
+    """Follow the given files live, or all files."""
     with service(url, folder) as client:
         show.watch(client, file_ids or [], console)
 
@@ -227,71 +230,71 @@ def cancel(
     url: Url = None,
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
-    """Stop the work on files that wait or are being processed."""
+    """Cancel files that are pending or being processed."""
     with service(url, folder) as client:
         commands.command_each(
             file_ids,
             lambda file_id: client.cancel(file_id, reason=reason),
-            told=lambda _: "is being cancelled",
+            describe=lambda _: "is being cancelled",
         )
 
 
 @app.command()
 def retry(
     file_ids: Ids,
-    force: Annotated[bool, typer.Option("--force", help="Also if it is completed.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Retry completed files too.")] = False,
     reason: Reason = None,
     url: Url = None,
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
-    """Work once more on files that failed or were cancelled."""
+    """Process failed or cancelled files again."""
     with service(url, folder) as client:
         commands.command_each(
             file_ids,
             lambda file_id: client.retry(file_id, force=force, reason=reason),
-            told=lambda status: f"starts run {status['run']}",
+            describe=lambda status: f"starts run {status['run']}",
         )
 
 
 @app.command()
 def share(
     file_ids: Ids,
-    subject: Annotated[str, typer.Option("--with", help="Who is to read them.")],
+    subject: Annotated[str, typer.Option("--with", help="Subject to share the files with.")],
     reason: Reason = None,
     url: Url = None,
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
-    """Let somebody else of your tenant read files."""
+    """Share files with a subject of your tenant."""
     with service(url, folder) as client:
         commands.command_each(
             file_ids,
             lambda file_id: client.share(file_id, subject, reason=reason),
-            told=commands.readers,
+            describe=commands.describe_shares,
         )
 
 
 @app.command()
 def unshare(
     file_ids: Ids,
-    subject: Annotated[str, typer.Option("--with", help="Who is to read them no longer.")],
+    subject: Annotated[str, typer.Option("--with", help="Subject whose access is revoked.")],
     reason: Reason = None,
     url: Url = None,
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
-    """Let somebody read files no longer."""
+    """Revoke a subject's access to files."""
     with service(url, folder) as client:
         commands.command_each(
             file_ids,
             lambda file_id: client.unshare(file_id, subject, reason=reason),
-            told=commands.readers,
+            describe=commands.describe_shares,
         )
 
 
 @app.command()
 def shares(file_ids: Ids, url: Url = None, folder: Folder = DEFAULT_FOLDER) -> None:
-    """Tell with whom files are shared."""
+    """List the subjects that files are shared with."""
     with service(url, folder) as client:
-        commands.command_each(file_ids, client.shares, told=commands.readers)
+        commands.command_each(file_ids, client.shares, describe=commands.describe_shares)
 
 
 @app.command()
@@ -301,12 +304,12 @@ def delete(
     url: Url = None,
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
-    """Delete files for good, with their results."""
+    """Delete files and their results permanently."""
     with service(url, folder) as client:
         commands.command_each(
             file_ids,
             lambda file_id: client.delete(file_id, reason=reason),
-            told=lambda _: "is deleted",
+            describe=lambda _: "is deleted",
         )
 
 
@@ -316,21 +319,21 @@ def replay(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
     raise typer.Exit(_run_module("services.status.replay", folder, *context.args))
 
 
-PASSED_ON = {
+PASS_THROUGH = {
     "allow_extra_args": True,
     "ignore_unknown_options": True,
     "help_option_names": [],
 }
-"""For commands whose arguments, `--help` included, are read by a module of the services."""
+"""For commands whose arguments, including `--help`, are parsed by a module of the services."""
 
 
-@app.command(context_settings=PASSED_ON)
+@app.command(context_settings=PASS_THROUGH)
 def token(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
     """Print a token for development: `token SUBJECT [--role admin]`."""
     raise typer.Exit(_run_module("shared.auth.devtoken", folder, *context.args))
 
 
-@app.command(context_settings=PASSED_ON)
+@app.command(context_settings=PASS_THROUGH)
 def keys(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
     """Manage API keys: `keys create SUBJECT`, `keys list`, `keys revoke ID`, `keys sign`."""
     raise typer.Exit(_run_module("shared.auth.apikeys", folder, *context.args))
@@ -338,42 +341,44 @@ def keys(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
 
 @topics.command("apply")
 def apply_topics(folder: Folder = DEFAULT_FOLDER) -> None:
-    """Create the topics that are missing."""
+    """Create missing topics."""
     raise typer.Exit(_run_module("shared.kafka.messaging", folder))
 
 
 @topics.command("export")
 def export_topics(
-    archive: Annotated[Path, typer.Argument(metavar="DIR", help="A folder without an archive.")],
+    archive: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder for the backup; must not contain one.")
+    ],
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
-    """Write all topics into files, one for each partition, as a backup."""
+    """Back up all topics to files, one per partition."""
     raise typer.Exit(_run_module("shared.kafka.archive", folder, "export", str(archive)))
 
 
 @topics.command("import")
 def import_topics(
-    archive: Annotated[Path, typer.Argument(metavar="DIR", help="As `export` wrote it.")],
+    archive: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `export` wrote.")],
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
-    """Put the records of a backup into topics that are empty."""
+    """Restore a backup into empty topics."""
     raise typer.Exit(_run_module("shared.kafka.archive", folder, "import", str(archive)))
 
 
-@blobs.command("copy", context_settings=PASSED_ON)
+@blobs.command("copy", context_settings=PASS_THROUGH)
 def copy_blobs(context: typer.Context, folder: Folder = DEFAULT_FOLDER) -> None:
-    """Copy all blobs into an object store, to leave a directory: `copy s3://BUCKET/PREFIX`."""
+    """Copy all blobs from a directory to an object store: `copy s3://BUCKET/PREFIX`."""
     raise typer.Exit(_run_module("shared.blobs.blobcopy", folder, *context.args))
 
 
 def _run_module(module: str, folder: Path, *arguments: str) -> int:
-    """Run a service's command with the environment of the local stack."""
+    """Run a module with the environment of the local stack and return its exit code."""
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(command, env=stack_environment(folder), check=False).returncode
 
 
 def main() -> None:
-    """Run the command line; an expected error is one line, not a traceback."""
+    """Run the command line. Expected errors are printed in one line, without a traceback."""
     try:
         app()
     except (NoAnswerError, RefusedError, StackError) as error:

@@ -1,4 +1,4 @@
-"""What the commands have in common: where they print to, and the options that several take."""
+"""Consoles and options that several commands share."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,10 +14,10 @@ errors = Console(stderr=True)
 
 Folder = Annotated[Path, typer.Option("--dir", help="Folder of the local stack.")]
 Ids = Annotated[list[str], typer.Argument(metavar="ID")]
-Reason = Annotated[str | None, typer.Option(help="Why, for the file's history.")]
-Url = Annotated[str | None, typer.Option("--url", help="Address of the status service.")]
+Reason = Annotated[str | None, typer.Option(help="Reason, recorded in the file's history.")]
+Url = Annotated[str | None, typer.Option("--url", help="URL of the status service.")]
 
 
 def service(url: str | None, folder: Path) -> Client:
-    """A client of the status service at `url`, or of the one that runs in `folder`."""
+    """Return a client for the status service at `url`, or for the local stack in `folder`."""
     return Client(find_addresses(status=url, folder=folder))

@@ -1,4 +1,4 @@
-"""`waybill status` and `waybill watch`: statuses as people read them."""
+"""Print statuses, histories, statistics and live tables."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from waybill.calls import TERMINAL
+from waybill.cli.formatting import human_duration, human_size, seconds_between
 from waybill.cli.story import story
-from waybill.cli.words import human_duration, human_size, seconds_between
 from waybill.client import Client, HistoryLine
 from waybill.following import Status
 
@@ -24,11 +24,11 @@ COLOURS = {
 }
 
 MAX_ROWS = 30
-"""Files in the live table: what fits on a screen; the latest changed stay."""
+"""Maximum files in the live table, to fit on a screen. The latest changed ones are shown."""
 
 
 def print_status(document: Status, lines: Iterable[HistoryLine], console: Console) -> None:
-    """One file: what it is, where it stands, why it failed, and what happened (times in UTC)."""
+    """Print the status and history of a file, with times in UTC."""
     state = _state(document)
     if document["phase"] != document["status"]:
         state.append(f"  {document['phase']}", style="dim")
@@ -42,7 +42,7 @@ def print_status(document: Status, lines: Iterable[HistoryLine], console: Consol
 
 
 def print_story(document: Status, lines: Iterable[HistoryLine], console: Console) -> None:
-    """What happened to a file, a sentence a line (times in UTC)."""
+    """Print the history of a file, one sentence per line, with times in UTC."""
     for time, sentence in story(lines, document):
         line = Text(f"{time:%Y-%m-%d %H:%M:%S}  ", style="dim")
         line.append(sentence, style="not dim")
@@ -50,12 +50,12 @@ def print_story(document: Status, lines: Iterable[HistoryLine], console: Console
 
 
 def print_stats(stats: dict[str, Any], console: Console) -> None:
-    """How all files are doing."""
+    """Print the statistics of all files."""
     facts = Table.grid(padding=(0, 2))
     for status, colour in COLOURS.items():
         count = Text(str((stats["files"] or {}).get(status, "?")), justify="right")
         oldest = (stats["oldest"] or {}).get(status)
-        age = f"the oldest for {human_duration(oldest['age_seconds'])}" if oldest else ""
+        age = f"oldest: {human_duration(oldest['age_seconds'])}" if oldest else ""
         facts.add_row(Text(status, style=colour), count, Text(age, style="dim"))
     console.print(facts)
     if stats["rates"] is not None:
@@ -65,11 +65,11 @@ def print_stats(stats: dict[str, Any], console: Console) -> None:
         console.print(Text(f"degraded: {sentence}", style="yellow"))
     for group, topics in (stats["lag"] or {}).items():
         behind = ", ".join(f"{topic} {lag}" for topic, lag in topics.items() if lag)
-        console.print(Text(f"{group}: {behind or 'nothing left to do'}"))
+        console.print(Text(f"{group}: {behind or 'no lag'}"))
 
 
 def print_stuck(files: Iterable[dict[str, Any]], console: Console) -> None:
-    """Files that do not go on, two lines each: an id that is cut could not be asked for."""
+    """Print stuck files, two lines each, without truncating ids."""
     for file in files:
         since = datetime.fromisoformat(file["silent_since"])
         silence = human_duration((datetime.now(UTC) - since).total_seconds())
@@ -80,7 +80,7 @@ def print_stuck(files: Iterable[dict[str, Any]], console: Console) -> None:
 
 
 def print_files(files: Iterable[Status], console: Console) -> None:
-    """A line for each file; never cut, so that an id can be asked for."""
+    """Print one line per file, without truncating ids."""
     for document in files:
         line = Text(document["file_id"], style="bold")
         line.append("  ").append_text(_state(document))
@@ -95,7 +95,7 @@ def print_files(files: Iterable[Status], console: Console) -> None:
 
 
 def watch(client: Client, file_ids: Sequence[str], console: Console) -> None:
-    """A live table of files; ends with Ctrl-C. Where nobody sees a table, a line for each state."""
+    """Show a live table of files until Ctrl-C. Print one line per update if not on a terminal."""
     if not console.is_terminal:
         for document in client.watch(file_ids):
             print_files([document], console)
@@ -155,11 +155,11 @@ def _queue(document: Status) -> str | None:
         return None
     expected = place["expected_seconds"]
     if expected is None:
-        begins = "nothing moves"
+        begins = "start unknown: the queue does not move"
     elif expected < 1:
-        begins = "begins any moment"
+        begins = "starts at any moment"
     else:
-        begins = f"begins in about {human_duration(expected)}"
+        begins = f"starts in about {human_duration(expected)}"
     if place["position"] is None:
         return begins
     return f"{place['position']} of {place['length']}, {begins}"
@@ -170,7 +170,7 @@ def _next_attempt(document: Status) -> str | None:
         return None
     due = datetime.fromisoformat(document["next_attempt_at"])
     left = (due - datetime.now(UTC)).total_seconds()
-    when = f"in {human_duration(left)}" if left > 0 else "any moment"
+    when = f"in {human_duration(left)}" if left > 0 else "now"
     return f"{when}, at {due:%Y-%m-%d %H:%M:%S} UTC"
 
 
@@ -180,7 +180,7 @@ def _reason(document: Status) -> str | None:
 
 
 def _phase(document: Status) -> str | None:
-    """What is being done just now, if the status does not say it."""
+    """Return the current phase if the status does not imply it."""
     phase: str = document["phase"]
     if document["status"] in TERMINAL or phase in (document["status"], "queued"):
         return None

@@ -1,22 +1,22 @@
-"""What happened to a file, as ordered sentences."""
+"""Turn the history of a file into sentences."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from waybill.cli.words import human_duration
+from waybill.cli.formatting import human_duration
 from waybill.client import HistoryLine
 from waybill.following import Status
 
 NOTEWORTHY = 1.0
-"""Seconds: who waits less for a turn has hardly waited."""
+"""Seconds. Shorter waits in the queue are not mentioned."""
 
 
 def story(lines: Iterable[HistoryLine], document: Status) -> Iterator[tuple[datetime, str]]:
-    """One sentence for each line of a file's history, each with its time."""
+    """Yield the time and a sentence for each line of a file's history."""
     for line in lines:
         sentence = _sentence(line, _attempt(line, document))
         if line.get("superseded"):
-            sentence += " (superseded: the run had ended before, so this changed nothing)"
+            sentence += " (superseded: the run had already ended, so this had no effect)"
         yield datetime.fromisoformat(line["time"]), sentence
 
 
@@ -28,9 +28,9 @@ def _sentence(line: HistoryLine, attempt: str) -> str:
         case "file.uploaded":
             return "uploaded"
         case "file.requeued":
-            return f"run {line['run']} is started{reason}"
+            return f"run {line['run']} started{reason}"
         case "file.processing":
-            begins = f"{attempt} begins on {line['pod']}"
+            begins = f"{attempt} started on {line['pod']}"
             if waited is None or waited < NOTEWORTHY:
                 return begins
             return f"{begins} after {human_duration(waited)} in the queue"
@@ -46,6 +46,6 @@ def _sentence(line: HistoryLine, attempt: str) -> str:
 
 
 def _attempt(line: HistoryLine, document: Status) -> str:
-    """The document tells how many attempts its present run may have, and of no other run."""
+    """Describe the attempt. The maximum is known only for the document's current run."""
     known = line["run"] == document["run"] and document["max_attempts"]
     return f"attempt {line['attempt']}" + (f" of {document['max_attempts']}" if known else "")

@@ -27,14 +27,14 @@ def run_stack(
 ) -> None:
     """Run the local stack until Ctrl-C."""
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         console.print(Text("waybill:", style="dim").append(f" {line}", "not dim"), soft_wrap=True)
 
     def on_ready(stack: Stack) -> None:
         described = stack.describe()
         page, upload = described["status_url"], described["upload_url"]
         if samples:
-            _upload_samples(stack, Addresses(status=page, upload=upload), tell)
+            _upload_samples(stack, Addresses(status=page, upload=upload), report)
         console.print(
             f"\n  [bold green]Waybill is ready.[/bold green]\n\n"
             f"  page     {page}\n"
@@ -43,23 +43,23 @@ def run_stack(
             f"  Kafka    {described['kafka']}\n"
             f"  MongoDB  {without_password(described['mongodb'])}\n"
             f"  data     {folder}/ (logs in {folder}/logs)\n\n"
-            f"  Ctrl-C stops everything.\n",
+            f"  Press Ctrl-C to stop.\n",
             highlight=False,
             soft_wrap=True,
         )
 
-    Stack(folder=folder, tell=tell, processors=processors, port=port, upload_port=upload_port).run(
-        on_ready
-    )
+    Stack(
+        folder=folder, report=report, processors=processors, port=port, upload_port=upload_port
+    ).run(on_ready)
 
 
 def without_password(uri: str) -> str:
-    """A connection string as it may be shown."""
+    """Return a connection string without its credentials."""
     return re.sub(r"//[^@/]*@", "//…@", uri)
 
 
-def _upload_samples(stack: Stack, addresses: Addresses, tell: Callable[[str], None]) -> None:
-    """Upload the project's own sample documents, once in the life of a folder."""
+def _upload_samples(stack: Stack, addresses: Addresses, report: Callable[[str], None]) -> None:
+    """Upload the sample documents, once per folder."""
     marker = stack.folder / SAMPLES_MARKER
     if marker.exists():
         return
@@ -73,8 +73,8 @@ def _upload_samples(stack: Stack, addresses: Addresses, tell: Callable[[str], No
                     content_type=sample.content_type,
                     labels={"sample": "yes"},
                 )
-    except RefusedError as error:  # The services ask for a token, and there is none to show.
-        tell(f"no sample documents: {error}")
+    except RefusedError as error:  # The services require a token.
+        report(f"sample documents not uploaded: {error}")
         return
     marker.touch()
-    tell("sample documents uploaded")
+    report("sample documents uploaded")

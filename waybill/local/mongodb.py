@@ -1,4 +1,4 @@
-"""A real mongod from the package registry."""
+"""MongoDB from the package registry."""
 
 import os
 from importlib.util import find_spec
@@ -11,20 +11,22 @@ from waybill.local.process import Child
 START_TIMEOUT = 30.0
 
 CACHE_GB = "0.25"
-"""WiredTiger's smallest cache; a local stack's documents are few."""
+"""WiredTiger's smallest cache, because a local stack has few documents."""
 
 
 def start_mongodb(folder: Path, logs: Path, *options: str) -> tuple[Child, str]:
-    """Start a mongod that keeps its data in `folder`.
+    """Start mongod.
 
     Args:
-        options: further ones of mongod.
+        folder: Folder for the data.
+        logs: Folder for the log.
+        options: Further options of mongod.
 
     Returns:
-        The process, and its connection string; it may not listen yet, see `wait_for_mongodb`.
+        The process and its connection string. Call `wait_for_mongodb` before connecting.
 
     Raises:
-        StackError: there is no mongod for this machine.
+        StackError: There is no mongod for this machine.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
@@ -42,17 +44,17 @@ def start_mongodb(folder: Path, logs: Path, *options: str) -> tuple[Child, str]:
 
 
 def wait_for_mongodb(mongodb: Child, uri: str) -> None:
-    """Return when mongod accepts connections.
+    """Wait until mongod accepts connections.
 
     Raises:
-        StackError: it ended, or took longer than half a minute.
+        StackError: The process exited, or did not listen within `START_TIMEOUT`.
     """
     port = int(uri.rpartition(":")[2])
     wait_for_port(port, seconds=START_TIMEOUT, alive=lambda: mongodb.alive, what="mongod")
 
 
 def _mongod() -> Path:
-    """The executable in the wheel; importing that package would start more than we want."""
+    """Return the executable in the wheel, without importing the package, which has side effects."""
     spec = find_spec("fiftyone")
     for location in (spec.submodule_search_locations or ()) if spec else ():
         binary = Path(location) / "db" / "bin" / "mongod"
@@ -61,5 +63,5 @@ def _mongod() -> Path:
             return binary
     raise StackError(
         "There is no mongod for this machine: install waybill[local] (Linux on x86-64), "
-        "or name a running MongoDB by WAYBILL_MONGODB."
+        "or set WAYBILL_MONGODB to a running MongoDB."
     )

@@ -1,4 +1,4 @@
-"""Where Kafka and MongoDB come from: the environment, Docker, or the package registries."""
+"""Provide Kafka and MongoDB: from the environment, Docker or the package registries."""
 
 import os
 import time
@@ -15,12 +15,12 @@ from waybill.local.mongodb import start_mongodb, wait_for_mongodb
 from waybill.local.process import Child
 
 STOP_GRACE = 5.0
-"""Seconds for Kafka and MongoDB to close their files; both take less than two when idle."""
+"""Seconds that Kafka and MongoDB have to shut down. Idle, both take less than two."""
 
 
 @dataclass
 class Parts:
-    """A running Kafka and a running MongoDB, and what of them is ours to stop."""
+    """Kafka and MongoDB, and the processes and containers that this stack started for them."""
 
     kafka: str = ""
     mongodb: str = ""
@@ -28,10 +28,13 @@ class Parts:
     containers: list[Any] = field(default_factory=list)
 
     def start(self, folder: Path) -> None:
-        """Start what the environment does not name; the data is kept in `folder`.
+        """Start Kafka and MongoDB unless the environment names them.
+
+        Args:
+            folder: Folder for data and logs.
 
         Raises:
-            StackError: a part cannot be started.
+            StackError: One of them cannot be started.
         """
         logs = folder / "logs"
         self._start_kafka(folder / "kafka", logs)
@@ -42,7 +45,7 @@ class Parts:
             wait_for_kafka(self.children["kafka"], self.kafka)
 
     def stop(self) -> None:
-        """Stop what was started here."""
+        """Stop the processes and containers that this object started."""
         for child in self.children.values():
             child.terminate()
         deadline = time.monotonic() + STOP_GRACE
@@ -73,7 +76,7 @@ class Parts:
 def _from_docker(
     start: Callable[[str], tuple[Any, str] | None], folder: Path
 ) -> tuple[Any, str] | None:
-    """A container, unless the data of an earlier start without Docker is there to go on with."""
+    """Start a container, unless the folder contains data of an earlier start without Docker."""
     if folder.exists():
         return None
     digest = blake2b(str(folder.resolve()).encode(), digest_size=6).hexdigest()
@@ -82,7 +85,7 @@ def _from_docker(
 
 @contextmanager
 def running_parts(folder: Path) -> Iterator[Parts]:
-    """Kafka and MongoDB for the time of a block."""
+    """Run Kafka and MongoDB for the duration of the block."""
     parts = Parts()
     try:
         parts.start(folder)

@@ -1,4 +1,4 @@
-"""Ports of the loopback."""
+"""Find free ports and wait for them to accept connections."""
 
 import random
 import socket
@@ -9,35 +9,37 @@ from waybill.errors import StackError
 
 HOST = "127.0.0.1"
 
-LASTING = range(20_000, 32_768)
-"""Below the ports that Linux gives to outgoing connections: one of these might take the port of a
-service that is being started again, its own client's even, which tries to reach it meanwhile."""
+PORT_RANGE = range(20_000, 32_768)
+"""Ports below Linux's ephemeral range. An outgoing connection could otherwise occupy the port of a
+service that is restarting, even the connection of its own client."""
 
 TRIES = 100
-"""Ports that are looked at before it is a riddle why none is free."""
+"""Ports to try before giving up."""
 
 
-_given: set[int] = set()
-"""What has been handed out: whoever got a port may not listen on it yet."""
+_allocated: set[int] = set()
+"""Ports already returned. Their services may not listen yet."""
 
 
 def free_port(host: str = HOST) -> int:
-    """A port that nobody listens on now, and that a service which starts again finds free.
+    """Return a free port below the ephemeral range, which stays free while a service restarts.
 
-    No port is handed out twice by one process.
+    One process never returns the same port twice.
 
     Raises:
-        StackError: there is none.
+        StackError: No port is free.
     """
-    for port in random.SystemRandom().sample(LASTING, TRIES):
-        if port not in _given and is_free(port, host):
-            _given.add(port)
+    for port in random.SystemRandom().sample(PORT_RANGE, TRIES):
+        if port not in _allocated and is_free(port, host):
+            _allocated.add(port)
             return port
-    raise StackError(f"No port from {LASTING[0]} to {LASTING[-1]} is free.")
+    raise StackError(
+        f"No free port found from {PORT_RANGE[0]} to {PORT_RANGE[-1]}; stop other services."
+    )
 
 
 def is_free(port: int, host: str = HOST) -> bool:
-    """Whether somebody could listen on a port of a host now."""
+    """Return True if a service could listen on the port now."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -49,46 +51,57 @@ def is_free(port: int, host: str = HOST) -> bool:
 
 
 def choose_port(
-    given: int | None, preferred: int, tell: Callable[[str], None], *, host: str = HOST
+    requested: int | None, preferred: int, report: Callable[[str], None], *, host: str = HOST
 ) -> int:
-    """The port to use: the one given, or the preferred one, or a free one.
+    """Return the requested port, or else the preferred one if it is free, or else any free one.
 
     Args:
-        given: what the user asked for; 0 asks for a free one, None leaves it to us.
+        requested: Port that the user requested; 0 for any free port, None for no preference.
+        preferred: Default port.
+        report: Called with a message if the preferred port is taken.
+        host: Address to listen on.
 
     Raises:
-        StackError: the port that the user asked for is taken.
+        StackError: The requested port is taken.
     """
-    if given == 0:
+    if requested == 0:
         return free_port(host)
-    if given is not None:
-        if not is_free(given, host):
-            raise StackError(f"Port {given} is taken; give another one, or 0 for a free one.")
-        return given
+    if requested is not None:
+        if not is_free(requested, host):
+            raise StackError(
+                f"Port {requested} is taken; choose another one, or 0 for a free port."
+            )
+        return requested
     if is_free(preferred, host):
         return preferred
     port = free_port(host)
-    tell(f"port {preferred} is taken, using {port} instead")
+    report(f"port {preferred} is taken, using {port} instead")
     return port
 
 
 def answers(port: int) -> bool:
-    """Whether somebody accepts connections on a port."""
+    """Return True if a service accepts connections on the port."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((HOST, port)) == 0
 
 
 def wait_for_port(port: int, *, seconds: float, alive: Callable[[], bool], what: str) -> None:
-    """Return when somebody accepts connections on a port.
+    """Wait until a service accepts connections on a port.
+
+    Args:
+        port: The port.
+        seconds: Maximum seconds to wait.
+        alive: Returns True while the process runs.
+        what: Name of the service, for messages.
 
     Raises:
-        StackError: the process ended, or nobody listened in that time.
+        StackError: The process exited, or did not listen in time.
     """
     deadline = time.monotonic() + seconds
     while not answers(port):
         if not alive():
-            raise StackError(f"{what} ended while it was starting.")
+            raise StackError(f"{what} exited during startup.")
         if time.monotonic() > deadline:
             raise StackError(f"{what} did not listen on port {port} within {seconds:g} s.")
         time.sleep(0.05)

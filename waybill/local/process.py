@@ -1,4 +1,4 @@
-"""One child process in a session of its own, with its log in a file."""
+"""A child process in its own session, with its log in a file."""
 
 import ctypes
 import os
@@ -14,11 +14,11 @@ PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 LOG_TAIL = 20
-"""Lines of a log that are shown when its process fails to start."""
+"""Lines of the log to show if the process fails to start."""
 
 
 class Child:
-    """A running process. Its own children belong to its group and end with it."""
+    """A child process. Its own children belong to its process group and end with it."""
 
     def __init__(
         self, name: str, command: Sequence[str], *, environment: Mapping[str, str], log: Path
@@ -49,12 +49,12 @@ class Child:
         return self._process.poll() is None
 
     def terminate(self) -> None:
-        """Ask the process to end."""
+        """Send SIGTERM to the process."""
         if self.alive:
             self._process.terminate()
 
     def finish(self, deadline: float) -> None:
-        """Wait until `deadline` (monotonic seconds), then end the whole group at once."""
+        """Wait for the process until `deadline` (monotonic seconds), then kill its group."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(max(0.0, deadline - time.monotonic()))
         with suppress(ProcessLookupError, PermissionError):
@@ -62,11 +62,11 @@ class Child:
         self._process.wait()
 
     def again(self) -> "Child":
-        """A new process of the same kind; this one has ended."""
+        """Start the same command again, after this process has ended."""
         return Child(self.name, self._command, environment=self.environment, log=self.log)
 
     def how_it_ended(self) -> str:
-        """In words, for people."""
+        """Describe the state of the process."""
         code = self._process.poll()
         if code is None:
             return "is running"
@@ -75,12 +75,12 @@ class Child:
         return f"ended with exit code {code}"
 
     def last_lines(self) -> str:
-        """The end of the log."""
+        """Return the last lines of the log."""
         lines = self.log.read_text(errors="replace").splitlines()
         return "\n".join(lines[-LOG_TAIL:])
 
 
 def _end_with_parent() -> None:
-    """Have the kernel end this process when the stack's own one is killed."""
+    """Let the kernel terminate this process if the stack's process dies."""
     if _LIBC is not None:
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

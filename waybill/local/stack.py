@@ -1,4 +1,4 @@
-"""The whole of Waybill on one machine: start it in order, keep it running, stop it in order."""
+"""Run Waybill on one machine: start everything in order, restart what fails, stop in order."""
 
 import fcntl
 import json
@@ -25,31 +25,36 @@ from waybill.local.parts import Parts
 from waybill.local.ports import HOST, choose_port, free_port
 from waybill.local.process import Child
 
-SECRETS_OF_OTHERS = ("WAYBILL_SEAL_SECRET", "WAYBILL_AUTH_SECRET")
-"""What no processor needs, and no worker must find."""
+SERVICE_SECRETS = ("WAYBILL_SEAL_SECRET", "WAYBILL_AUTH_SECRET")
+"""Secrets that processors do not need and workers must not see."""
 
 STATUS_PORT = 8000
 UPLOAD_PORT = 8001
 
 READY_TIMEOUT = 60.0
-"""Seconds for all services to become ready; on a small machine they need about five."""
+"""Seconds for all services to become ready. On a small machine they need about five."""
 
 SERVICE_GRACE = 4.0
-"""Seconds that running work gets at the end; with the parts' own grace all is over within 15 s."""
+"""Seconds that running jobs get on shutdown. Including Kafka and MongoDB, all stops in 15 s."""
 
-FORCED_AFTER = SERVICE_GRACE + 3.0
-"""Seconds after which a service that does not end is killed."""
+KILL_AFTER = SERVICE_GRACE + 3.0
+"""Seconds after which a service that does not stop is killed."""
 
 TICK = 0.1
 FIRST_DELAY, LONGEST_DELAY = 0.5, 10.0
-"""Seconds before a service that died is started again; doubled each time."""
+"""Seconds before a failed service is restarted; doubled each time up to the second value."""
 
 STABLE_AFTER = 30.0
-"""Seconds of life after which a service's earlier deaths are forgotten."""
+"""Seconds of uptime after which the restart delay is reset."""
 
 
 def next_delay(previous: float, lived: float) -> float:
-    """How long to wait before a service that lived so long is started again, in seconds."""
+    """Return the seconds to wait before a restart.
+
+    Args:
+        previous: The previous delay in seconds; 0 before the first restart.
+        lived: Uptime of the failed process in seconds.
+    """
     if lived >= STABLE_AFTER or previous == 0:
         return FIRST_DELAY
     return min(previous * 2, LONGEST_DELAY)
@@ -57,53 +62,56 @@ def next_delay(previous: float, lived: float) -> float:
 
 @dataclass
 class Supervised:
-    """A process that is to run for as long as the stack does."""
+    """A process that is restarted while the stack runs."""
 
     child: Child
     delay: float = 0.0
     due: float | None = None
-    """When a process that died is started again, in monotonic seconds; None while it runs."""
+    """Time of the next restart in monotonic seconds; None while the process runs."""
 
     @property
     def address(self) -> str:
-        """Where a service answers."""
+        """URL of the service."""
         environment = self.child.environment
         return local_url(environment.get("WAYBILL_HOST", HOST), environment["WAYBILL_PORT"])
 
 
-class _StopRequested(Exception):  # noqa: N818 - a wish of the user's, not an error
-    """SIGINT or SIGTERM came."""
+class _StopRequested(Exception):  # noqa: N818 - a request, not an error
+    """SIGINT or SIGTERM was received."""
 
 
 @dataclass
 class Stack:
-    """Kafka, MongoDB, the services, and the folder with all that they write."""
+    """Kafka, MongoDB, the services and their data folder."""
 
     folder: Path
-    tell: Callable[[str], None]
+    report: Callable[[str], None]
     processors: int = 1
     port: int | None = None
     upload_port: int | None = None
     parts: Parts = field(default_factory=Parts)
     processes: dict[str, Supervised] = field(default_factory=dict)
-    """All that is ours to keep running, in the order of starting."""
+    """Supervised processes, in the order in which they were started."""
     _stop_requested: bool = False
 
     @property
     def host(self) -> str:
-        """Where the services listen."""
+        """Address that the services listen on."""
         return bare_host(os.environ.get("WAYBILL_HOST", HOST))
 
     @property
     def file(self) -> Path:
-        """Where the addresses and process ids are written."""
+        """File with the URLs and process ids."""
         return self.folder / "stack.json"
 
     def run(self, on_ready: Callable[["Stack"], None]) -> None:
-        """Start everything, keep it running until SIGINT or SIGTERM, stop everything.
+        """Start everything, restart failed processes until SIGINT or SIGTERM, then stop everything.
+
+        Args:
+            on_ready: Called once all services are ready.
 
         Raises:
-            StackError: something cannot be started.
+            StackError: A process cannot be started.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -113,16 +121,16 @@ class Stack:
                 self._start()
                 on_ready(self)
                 while True:
-                    self._tend()
+                    self._restart_failed()
                     time.sleep(TICK)
                     self._check_stop()
             except _StopRequested:
-                self.tell("stopping …")
+                self.report("stopping …")
             finally:
                 self._stop()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        # A flag and no exception: start-up code must not be left half-way.
+        # A flag instead of an exception, which would interrupt startup code at any point.
         self._stop_requested = True
 
     def _check_stop(self) -> None:
@@ -136,19 +144,19 @@ class Stack:
         except OSError as error:
             lock.close()
             raise StackError(
-                f"A Waybill is already running in {self.folder}; stop it first, "
+                f"A stack is already running in {self.folder}; stop it first, "
                 "or choose another folder with --dir."
             ) from error
         return lock
 
     def _start(self) -> None:
-        status_port = choose_port(self.port, STATUS_PORT, self.tell, host=self.host)
-        upload_port = choose_port(self.upload_port, UPLOAD_PORT, self.tell, host=self.host)
-        self.tell("starting Kafka and MongoDB …")
+        status_port = choose_port(self.port, STATUS_PORT, self.report, host=self.host)
+        upload_port = choose_port(self.upload_port, UPLOAD_PORT, self.report, host=self.host)
+        self.report("starting Kafka and MongoDB …")
         self.parts.start(self.folder)
         self.processes = {name: Supervised(part) for name, part in self.parts.children.items()}
         self._check_stop()
-        self.tell("starting the services …")
+        self.report("starting the services …")
         common = self._environment(status_port, upload_port)
         self._create_topics(common)
         self._add("upload", "services.upload", common, upload_port)
@@ -176,7 +184,7 @@ class Stack:
         return {**defaults, **os.environ, **fixed}
 
     def _seal_secret(self) -> str:
-        """The secret that seals API keys and webhooks; made at the first start."""
+        """Return the secret that seals API keys and webhooks. Created on the first start."""
         file = self.folder / SEAL_FILE
         if not file.exists():
             draft = file.with_suffix(".tmp")
@@ -186,8 +194,8 @@ class Stack:
             draft.replace(file)
         if self._has_unsealed_records():
             where = "" if self.folder == DEFAULT_FOLDER else f" --dir {self.folder}"
-            self.tell(
-                "API keys or webhooks without a seal, as of an earlier version, are refused until "
+            self.report(
+                "API keys or webhooks of an earlier version have no seal and are rejected until "
                 f"you run `waybill keys sign{where}`"
             )
         return file.read_text()
@@ -206,12 +214,12 @@ class Stack:
             command, env=dict(environment), capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise StackError(f"The topics cannot be created:\n{done.stderr.strip()}")
+            raise StackError(f"Topics cannot be created:\n{done.stderr.strip()}")
 
     def _add(self, name: str, module: str, common: Mapping[str, str], port: int) -> None:
         environment = {**common, "WAYBILL_PORT": str(port)}
         if module == "services.processor":
-            for name_of_secret in SECRETS_OF_OTHERS:
+            for name_of_secret in SERVICE_SECRETS:
                 environment.pop(name_of_secret, None)
             environment.setdefault("WAYBILL_POD", name)
         command = [sys.executable, "-m", module]
@@ -235,18 +243,20 @@ class Stack:
                 for name, service in list(waiting.items()):
                     if not service.child.alive:
                         raise StackError(
-                            f"{name} {service.child.how_it_ended()} while it was starting:\n"
+                            f"{name} {service.child.how_it_ended()} during startup:\n"
                             f"{service.child.last_lines()}"
                         )
                     if _is_ready(http, service.address):
                         del waiting[name]
                 if time.monotonic() > deadline:
                     names = ", ".join(waiting)
-                    raise StackError(f"{names} did not become ready; see {self.folder / 'logs'}.")
+                    raise StackError(
+                        f"Not ready after {READY_TIMEOUT:g} s: {names}. See {self.folder / 'logs'}."
+                    )
                 time.sleep(TICK)
 
-    def _tend(self) -> None:
-        """Start again what died, after a pause that grows with each death."""
+    def _restart_failed(self) -> None:
+        """Restart failed processes with exponential backoff."""
         now = time.monotonic()
         for name, process in self.processes.items():
             dead = process.child
@@ -258,25 +268,25 @@ class Stack:
                 dead.finish(now)
             elif now >= process.due:
                 process.child, process.due = dead.again(), None
-                self.tell(
+                self.report(
                     f"{name} (pid {dead.pid}) {dead.how_it_ended()}; "
-                    f"started again as pid {process.child.pid}"
+                    f"restarted as pid {process.child.pid}"
                 )
                 try:
                     self._write_file()
-                except OSError as error:  # A full disk must not end what still runs.
-                    self.tell(f"cannot write {self.file}: {error}")
+                except OSError as error:  # A full disk must not stop running services.
+                    self.report(f"cannot write {self.file}: {error}")
 
     def _write_file(self) -> None:
-        """Write the addresses and process ids, all or nothing."""
+        """Write the URLs and process ids atomically."""
         text = json.dumps(self.describe(), indent=2) + "\n"
         draft = self.file.with_suffix(".tmp")
-        draft.touch(mode=0o600)  # A connection string may have a password in it.
+        draft.touch(mode=0o600)  # A connection string may contain a password.
         write_file(draft, text)
         draft.replace(self.file)
 
     def describe(self) -> dict[str, Any]:
-        """What `stack.json` says."""
+        """Return the content of `stack.json`."""
         upload = self.processes["upload"]
         pids = {name: process.child.pid for name, process in self.processes.items()}
         processors = [pids.pop(name) for name in list(pids) if name.startswith("processor-")]
@@ -295,15 +305,15 @@ class Stack:
         }
 
     def _stop(self) -> None:
-        """Stop the services, then what they lean on."""
+        """Stop the services, then Kafka and MongoDB."""
         self.file.unlink(missing_ok=True)
         services = [service.child for service in self._services.values()]
         for child in services:
             child.terminate()
-        deadline = time.monotonic() + FORCED_AFTER
+        deadline = time.monotonic() + KILL_AFTER
         for child in services:
             child.finish(deadline)
-        # A part that was started again is another process than the one it began with.
+        # A restarted Kafka or MongoDB is a different process from the first one.
         for name in self.parts.children:
             if name in self.processes:
                 self.parts.children[name] = self.processes[name].child

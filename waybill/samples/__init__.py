@@ -1,4 +1,4 @@
-"""Sample files, made in code: something pleasant to hand in, and to see each format work."""
+"""Sample files generated in code, one for each supported format."""
 
 import json
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from waybill.samples.picture import write_png
 
 @dataclass(frozen=True)
 class SampleFile:
-    """A file to hand in."""
+    """A sample file to upload."""
 
     name: str
     content_type: str
@@ -21,9 +21,9 @@ class SampleFile:
 
 
 def sample_files() -> list[SampleFile]:
-    """One file of every kind that Waybill reads, and two that show how work goes.
+    """Return one file of every format that Waybill reads, and two demo files.
 
-    The same bytes each time.
+    The bytes are the same each time.
     """
     return [
         pdf_sample(),
@@ -40,35 +40,35 @@ def sample_files() -> list[SampleFile]:
 
 
 def pdf_sample() -> SampleFile:
-    """A PDF of three pages."""
+    """Return a PDF with three pages."""
     content = write_pdf(texts.PDF_PAGES, title="How a file travels")
     return SampleFile("how-a-file-travels.pdf", "application/pdf", content)
 
 
 def docx_sample() -> SampleFile:
-    """A Word document with a table."""
+    """Return a Word document with a table."""
     content = write_docx(texts.DOCX_PARAGRAPHS, title=texts.DOCX_TITLE, table=texts.DOCX_TABLE)
     return SampleFile("delivery-note.docx", DOCX_TYPE, content)
 
 
 def xlsx_sample() -> SampleFile:
-    """An Excel workbook of two sheets."""
+    """Return an Excel workbook with two sheets."""
     content = write_xlsx(texts.XLSX_SHEETS, title="Topics and statuses")
     return SampleFile("topics-and-statuses.xlsx", XLSX_TYPE, content)
 
 
 def html_sample() -> SampleFile:
-    """A web page."""
+    """Return an HTML page."""
     return SampleFile("welcome.html", "text/html", texts.HTML.encode())
 
 
 def markdown_sample() -> SampleFile:
-    """A Markdown file with a table."""
+    """Return a Markdown file with a table."""
     return SampleFile("notes-of-a-dispatcher.md", "text/markdown", texts.MARKDOWN.encode())
 
 
 def email_sample() -> SampleFile:
-    """An e-mail with an attachment."""
+    """Return an email with an attachment."""
     message = EmailMessage()
     message["From"] = "Night shift <night@waybill.example>"
     message["To"] = "Early shift <early@waybill.example>"
@@ -81,21 +81,21 @@ def email_sample() -> SampleFile:
 
 
 def picture_sample() -> SampleFile:
-    """A picture with text in it."""
+    """Return an image that contains text."""
     return SampleFile("parcel-label.png", "image/png", write_png(texts.PNG_LINES))
 
 
 def german_sample() -> SampleFile:
-    """Plain text in German."""
+    """Return a plain text file in German."""
     return SampleFile("frachtbrief.txt", "text/plain", texts.GERMAN.encode())
 
 
 def demo_sample(name: str, **asked: float | str) -> SampleFile:
-    """A file that takes the time, and the end, that it asks for."""
+    """Return a demo file, whose processing time and outcome are given by its content."""
     return SampleFile(name, DEMO_TYPE, json.dumps(asked, indent=2).encode())
 
 
 def corrupt_pdf() -> SampleFile:
-    """A file that begins as a PDF and breaks off."""
+    """Return a truncated PDF."""
     whole = pdf_sample()
     return SampleFile("torn.pdf", whole.content_type, whole.content[: len(whole.content) // 3])

@@ -1,4 +1,4 @@
-"""Office documents, written by hand: the few parts that the format (ECMA-376) cannot do without."""
+"""Write minimal office documents (ECMA-376) without a library."""
 
 import io
 import zipfile
@@ -19,12 +19,12 @@ Row = Sequence[str | int]
 
 
 def write_docx(paragraphs: Sequence[str], *, title: str, table: Sequence[Row] = ()) -> bytes:
-    """A Word document: its title, its paragraphs, and at the end a table if there is one."""
+    """Return a Word document with a title, paragraphs and an optional table at the end."""
     body = _paragraph(title, style="Title") + "".join(_paragraph(each) for each in paragraphs)
     if table:
         grid = f"<w:tblGrid>{'<w:gridCol/>' * len(table[0])}</w:tblGrid>"
         rows = "".join(_table_row(row) for row in table)
-        # A document may not end with a table: an empty paragraph has to follow.
+        # A document must not end with a table, so an empty paragraph follows.
         body += f"<w:tbl><w:tblPr/>{grid}{rows}</w:tbl>{_paragraph('')}"
     document = f'<w:document xmlns:w="{_WORD}"><w:body>{body}</w:body></w:document>'
     return _package(
@@ -34,7 +34,7 @@ def write_docx(paragraphs: Sequence[str], *, title: str, table: Sequence[Row] = 
 
 
 def write_xlsx(sheets: Mapping[str, Sequence[Row]], *, title: str) -> bytes:
-    """An Excel workbook of the named sheets."""
+    """Return an Excel workbook with the named sheets."""
     numbered = list(enumerate(sheets.items(), start=1))
     listed = "".join(
         f'<sheet name="{escape(name)}" sheetId="{number}" r:id="rId{number}"/>'
@@ -72,7 +72,7 @@ def _package(
     parts: Sequence[tuple[str, str, str]] = (),
     relations: Mapping[str, Sequence[tuple[str, str]]] | None = None,
 ) -> bytes:
-    """The zip archive of an office document; a part is its path, its media type and its XML."""
+    """Return the zip archive of an office document. A part is a path, a media type and XML."""
     core = (
         "docProps/core.xml",
         "application/vnd.openxmlformats-package.core-properties+xml",
@@ -102,7 +102,7 @@ def _package(
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, content in entries.items():
-            # A ZipInfo of its own fixes the date, so that the same document has the same bytes.
+            # An explicit ZipInfo has a fixed date, so that the same document has the same bytes.
             archive.writestr(zipfile.ZipInfo(path), _XML + content, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
 

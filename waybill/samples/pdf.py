@@ -1,4 +1,4 @@
-"""A PDF file, written by hand: pages of plain text in one of the fonts that every reader has."""
+"""Write minimal PDF files: pages of plain text in a standard font."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -7,13 +7,13 @@ _A4 = (595, 842)
 _MARGIN = 72
 _SIZE = 12
 _LEADING = 18
-"""Points, all of them: a seventy-second of an inch."""
+"""All sizes are in points (1/72 inch)."""
 
 
 def write_pdf(pages: Sequence[str], *, title: str) -> bytes:
-    """A PDF (ISO 32000) of the given pages, each the lines of one page.
+    """Return a PDF (ISO 32000) with the given pages.
 
-    Its text must be within Latin-1, and each page short enough: nothing is wrapped.
+    The text must be Latin-1. Lines and pages are not wrapped, so they must fit.
     """
     content_ids = [5 + 2 * number for number in range(len(pages))]
     kids = " ".join(f"{content_id - 1} 0 R" for content_id in content_ids)
@@ -34,10 +34,11 @@ def write_pdf(pages: Sequence[str], *, title: str) -> bytes:
 
 
 def assemble_pdf(objects: Sequence[bytes], *, trailer: str) -> bytes:
-    """The objects, numbered from 1, with the table that says where each one begins.
+    """Return a PDF file of these objects, numbered from 1, with its cross-reference table.
 
     Args:
-        trailer: entries of the trailer dictionary besides its size.
+        objects: The objects.
+        trailer: Entries of the trailer dictionary except `/Size`.
     """
     header = b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n"
     parts = [b"%d 0 obj\n%s\nendobj\n" % (n, each) for n, each in enumerate(objects, start=1)]

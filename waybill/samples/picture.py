@@ -1,18 +1,18 @@
-"""Pictures with text in them, for the reading of images."""
+"""Draw images that contain text, for OCR."""
 
 import io
 from collections.abc import Sequence
 
 _SIZE = 36
-"""Pixels of a line of text: large enough to be read without a doubt."""
+"""Font size in pixels, large enough for reliable OCR."""
 
 _LEADING = 60
 _MARGIN = 40
 
 
 def write_png(lines: Sequence[str], *, width: int = 800) -> bytes:
-    """A PNG picture of a label with these lines on it."""
-    # Pillow takes a moment to load, which no other command of the command line should wait for.
+    """Return a PNG of a label with these lines."""
+    # Imported here because Pillow loads slowly and other commands do not need it.
     from PIL import Image, ImageDraw, ImageFont
 
     height = 2 * _MARGIN + _LEADING * len(lines)

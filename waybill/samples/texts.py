@@ -1,39 +1,40 @@
-"""What the sample documents say: each tells a part of how Waybill works."""
+"""Texts of the sample documents. Each explains a part of Waybill."""
 
 PDF_PAGES = (
     """
 How a file travels
 
-Waybill takes in files, works on them in the background,
-and tells everyone who asks how far each one has come.
+Waybill accepts files, processes them in the background,
+and shows the progress of each one.
 
-A file that is handed over gets a waybill: an identifier of its own.
-With it you can follow the file at every stop, live,
-or come back next week and read where it has been.
+Every uploaded file gets a waybill: an identifier of its own.
+With it you can follow the file live at every step,
+or read its history next week.
 
-The answer to an upload is quick, because nothing is worked on yet.
-It says one thing only: the file is stored safely, and so is
-the message that it waits to be processed.
+An upload is answered quickly, because nothing is processed yet.
+The answer means one thing: the file is stored safely, and so is
+the event that queues it for processing.
 """,
     """
 The three services
 
-The upload service stores the file in the blob store, tells its type
-from its first bytes, and publishes the event "file uploaded" to Kafka.
+The upload service stores the file in the blob store, detects its
+type from its first bytes, and publishes the event "file uploaded"
+to Kafka.
 
-The processor takes the event and does the work in a process apart:
-a file that crashes, hangs or eats memory harms nobody but itself.
-A failed attempt is repeated when that can help, after a growing pause.
+The processor consumes the event and does the work in a separate
+process. A file that crashes, hangs or uses too much memory affects
+no other. Failed attempts are retried after a growing delay.
 
 The status service folds all events into one document for each file,
-keeps it in MongoDB, and pushes every change to whoever listens.
+stores it in MongoDB, and pushes every change to its subscribers.
 """,
     """
 What is promised
 
-Nothing that was accepted is lost: work is done at least once.
-The order of events does not matter: any order ends in the same status.
-The history is the truth: the database can be rebuilt from it.
+No accepted file is lost: processing is at least once.
+The order of events does not matter: any order gives the same status.
+The log is the source of truth: the database can be rebuilt from it.
 
 Thank you for reading a sample to its end.
 """,
@@ -41,33 +42,33 @@ Thank you for reading a sample to its end.
 
 DOCX_TITLE = "Delivery note"
 DOCX_PARAGRAPHS = (
-    "This parcel holds one file and everything that was learned from it.",
-    "The receiver finds the text under artifacts, and the counts of pages, words and lines in "
-    "the statistics of the result.",
-    "If a stop on the way was missed, open the history: each event is listed with its time.",
+    "This parcel contains one file and everything that was extracted from it.",
+    "The text is listed under artifacts, and the counts of pages, words and lines in the "
+    "statistics of the result.",
+    "If you missed a stop on the way, open the history: each event is listed with its time.",
 )
 DOCX_TABLE = (
     ("Stop", "What happens there"),
     ("Upload", "The file is weighed, labelled and stored"),
-    ("Processor", "The text is read out of it"),
-    ("Status", "The journey is written down and told"),
+    ("Processor", "The text is extracted from it"),
+    ("Status", "The journey is recorded and published"),
 )
 
 XLSX_SHEETS = {
     "Topics": (
         ("Topic", "Carries", "Partitions"),
         ("file.uploaded", "new files", 12),
-        ("file.lifecycle", "what became of them", 12),
-        ("file.progress", "how far the work has come", 12),
-        ("file.dead", "what could not be delivered", 3),
+        ("file.lifecycle", "state changes and outcomes", 12),
+        ("file.progress", "progress of the work", 12),
+        ("file.dead", "dead letters", 3),
     ),
     "Statuses": (
         ("Status", "Final", "Meaning"),
         ("pending", "no", "waits for a worker, or for the next attempt"),
-        ("processing", "no", "a worker has it"),
-        ("completed", "yes", "the result is there"),
+        ("processing", "no", "a worker is processing it"),
+        ("completed", "yes", "the result is available"),
         ("failed", "yes", "the error says why"),
-        ("cancelled", "yes", "somebody asked to stop"),
+        ("cancelled", "yes", "somebody asked to cancel it"),
     ),
 }
 
@@ -76,12 +77,12 @@ HTML = """<!doctype html>
 <head><meta charset="utf-8"><title>Welcome to the depot</title></head>
 <body>
 <h1>Welcome to the depot</h1>
-<p>Files arrive here around the clock. Each is given a <strong>waybill</strong>, waits its turn
-and moves on as soon as a worker is free.</p>
+<p>Files arrive here around the clock. Each one gets a <strong>waybill</strong>, waits in the
+queue and is processed as soon as a worker is free.</p>
 <ul>
 <li>Small parcels overtake large ones.</li>
 <li>Broken parcels are set aside, with a note about what is wrong.</li>
-<li>Nobody has to wait at the counter: the news is brought to you.</li>
+<li>Nobody has to wait at the counter: updates are pushed to you.</li>
 </ul>
 </body>
 </html>
@@ -91,11 +92,11 @@ MARKDOWN = """# Notes of a dispatcher
 
 A *waybill* says where a parcel comes from, where it goes and what happened on its way.
 
-## What to look at first
+## Getting started
 
-1. Hand over a file.
-2. Watch its progress: the page moves by itself.
-3. Open the result when the status says `completed`.
+1. Upload a file.
+2. Watch its progress: the page updates itself.
+3. Open the result when the status is `completed`.
 
 | sign        | what it means               |
 |-------------|-----------------------------|

@@ -1,4 +1,4 @@
-"""`/api/files/upload/direct`: files that clients put into the object store themselves."""
+"""`/api/files/upload/direct`: clients upload straight to the object store with a signed URL."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal, cast
@@ -11,7 +11,7 @@ from services.upload.api.openapi import ACCEPTED_RESPONSE, EXAMPLE_ID, AcceptedF
 from services.upload.body.body import declared_type
 from services.upload.body.labels import PREFIX, read_labels
 from services.upload.body.names import charset, clean_name
-from services.upload.direct_uploads import ADDRESS_LASTS, DirectUploadRequest, DirectUploads
+from services.upload.direct_uploads import URL_TTL, DirectUploadRequest, DirectUploads
 from services.upload.intake.accepted import Accepted
 from services.upload.intake.idempotency import read_key
 from shared.events.ids import CanonicalId
@@ -24,7 +24,7 @@ router = APIRouter(
 
 
 class DirectRequest(BaseModel):
-    """What is said of a file before it is put."""
+    """The description of a file, sent before its content."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -34,21 +34,22 @@ class DirectRequest(BaseModel):
     sha256: str | None = Field(
         default=None,
         pattern="^[0-9a-f]{64}$",
-        description="If given, the file is not worked on unless this is its hash.",
+        description="SHA-256 of the file. If given, a file with another hash is not processed.",
     )
     labels: dict[str, str] = Field(default={})
     allow_empty: bool = Field(default=False, description="Accept a file without content.")
 
 
 class DirectUpload(BaseModel):
-    """Where a file may be put."""
+    """A signed URL to upload one file to."""
 
     file_id: str = Field(examples=[EXAMPLE_ID])
     method: Literal["PUT"] = "PUT"
-    url: str = Field(description="signed: who knows it may put the file")
-    expires_at: AwareDatetime = Field(description="until when putting may begin")
+    url: str = Field(description="signed URL; anyone who has it can upload the file")
+    expires_at: AwareDatetime = Field(description="time until which the PUT may begin")
     complete_url: str = Field(
-        description="to POST to afterwards", examples=[f"{api.UPLOAD}/direct/{EXAMPLE_ID}/complete"]
+        description="path to POST to after the PUT",
+        examples=[f"{api.UPLOAD}/direct/{EXAMPLE_ID}/complete"],
     )
 
 
@@ -60,11 +61,11 @@ def _direct_uploads(request: Request) -> DirectUploads:
     return _state(request)["direct_uploads"]
 
 
-async def directing(request: Request) -> None:
-    """Check that clients may put files into the store themselves.
+async def direct_enabled(request: Request) -> None:
+    """Check that direct uploads are enabled.
 
     Raises:
-        DirectOffError: they may not.
+        DirectOffError: Direct uploads are disabled, or the blob store does not speak S3.
     """
     _ = _direct_uploads(request).signer
 
@@ -73,7 +74,7 @@ async def directing(request: Request) -> None:
     "",
     status_code=201,
     responses=ERROR_RESPONSES,
-    dependencies=[Depends(api.uploader), Depends(directing), Depends(api.checked_key)],
+    dependencies=[Depends(api.uploader), Depends(direct_enabled), Depends(api.checked_key)],
 )
 async def begin(
     asked: DirectRequest,
@@ -82,12 +83,12 @@ async def begin(
     asker: api.Uploader,
     idempotency_key: Annotated[str | None, Header()] = None,
 ) -> DirectUpload:
-    """Get an address to put a file to, straight into the object store.
+    """Create a direct upload and return a signed URL in the object store.
 
-    `PUT` the bytes to `url`, without credentials of this service, then `POST` to `complete_url`.
-    Asked again with the same `Idempotency-Key` within a day, it is the same file, with a fresh
-    address. What is not completed within a day is forgotten. Only where the store speaks S3 and
-    `WAYBILL_DIRECT` is set.
+    `PUT` the bytes to `url` without a Waybill credential, then `POST` to `complete_url`. A repeat
+    with the same `Idempotency-Key` within a day returns the same file with a fresh URL. Uploads
+    that are not completed within a day are removed. Requires an S3-compatible blob store and
+    `WAYBILL_DIRECT`.
     """
     direct_uploads = _direct_uploads(request)
     wanted = DirectUploadRequest(
@@ -106,7 +107,7 @@ async def begin(
     return DirectUpload(
         file_id=direct_upload.id,
         url=url,
-        expires_at=datetime.now(UTC) + ADDRESS_LASTS,
+        expires_at=datetime.now(UTC) + URL_TTL,
         complete_url=f"{router.prefix}/{direct_upload.id}/complete",
     )
 
@@ -118,9 +119,9 @@ async def begin(
     responses={202: ACCEPTED_RESPONSE, **ERROR_RESPONSES},
 )
 async def complete(request: Request, upload_id: CanonicalId, asker: api.Uploader) -> Response:
-    """Hand over what was put.
+    """Complete a direct upload after its `PUT`.
 
-    The answer 202 means the same as that of an upload. Asked again, it is the same.
+    The answer 202 means the same as for `POST /api/files/upload`. A repeat returns the same answer.
     """
     state, direct_uploads = _state(request), _direct_uploads(request)
     direct_upload = await direct_uploads.find(upload_id, asker)
@@ -134,7 +135,7 @@ async def complete(request: Request, upload_id: CanonicalId, asker: api.Uploader
 
 @router.delete("/{upload_id}", status_code=204, responses=ERROR_RESPONSES)
 async def abandon(request: Request, upload_id: CanonicalId, asker: api.Uploader) -> Response:
-    """Forget what was not completed. A file that it has become stays."""
+    """Discard a direct upload. A file that was already accepted is kept."""
     direct_uploads = _direct_uploads(request)
     await direct_uploads.abandon(await direct_uploads.find(upload_id, asker), asker)
     return Response(status_code=204)

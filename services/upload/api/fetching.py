@@ -1,4 +1,4 @@
-"""Files from elsewhere: `POST /api/files/upload/from-url` fetches one and takes it in."""
+"""`POST /api/files/upload/from-url`: fetch a file from a URL and accept it."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, cast
@@ -27,23 +27,23 @@ OK = 200
 
 
 class FetchRequest(BaseModel):
-    """Where a file is, and what to call it."""
+    """The URL of a file, and its options."""
 
     model_config = ConfigDict(extra="forbid")
 
     url: str = Field(max_length=2000, examples=["https://files.example/report.pdf"])
     name: str | None = Field(
-        default=None, max_length=1000, description="If it is not the end of the address."
+        default=None, max_length=1000, description="Defaults to the last segment of the URL's path."
     )
     labels: dict[str, str] = Field(default={})
     deduplicate: bool | None = Field(
-        default=None, description="Give me the earlier file, if there is one with that content."
+        default=None, description="Return the earlier file if one has the same content."
     )
     allow_empty: bool = Field(default=False, description="Accept a file without content.")
 
 
 class FetchedBody:
-    """The one file of an answer, as if it had come with a request."""
+    """Present the response of the remote server as a request body with one file."""
 
     def __init__(self, answer: Answer, asked: FetchRequest, key: str | None) -> None:
         self._answer = answer
@@ -57,12 +57,12 @@ class FetchedBody:
 
     @property
     def announced(self) -> int | None:
-        """Bytes that the answer is to have, if it told."""
+        """Bytes that the response announces in `Content-Length`; None if it does not."""
         length = self._answer.headers.get("content-length", "")
         return int(length) if length.isdecimal() else None
 
     async def files(self) -> AsyncIterator[IncomingFile]:
-        """The file."""
+        """Yield the file."""
         yield IncomingFile(
             name=clean_name(self._name),
             declared_type=declared_type(self._answer.headers.get("content-type")),
@@ -74,17 +74,21 @@ class FetchedBody:
         try:
             return await self._answer.read()
         except OutboundError as error:
-            raise FetchFailedError(f"The file broke off: {error.detail}") from error
+            raise FetchFailedError(
+                f"The download ended before the file was complete: {error.detail}"
+            ) from error
 
 
-async def fetching(request: Request) -> None:
-    """Check that files are fetched at all.
+async def fetch_enabled(request: Request) -> None:
+    """Check that fetching is enabled.
 
     Raises:
-        FetchingOffError: they are not.
+        FetchingOffError: `WAYBILL_FETCH` is not set.
     """
     if not cast("api.AppState", request.scope["state"])["settings"].fetch:
-        raise FetchingOffError("This service fetches no files; set WAYBILL_FETCH=true.")
+        raise FetchingOffError(
+            "Fetching from URLs is disabled; set WAYBILL_FETCH=true to enable it."
+        )
 
 
 @router.post(
@@ -92,7 +96,7 @@ async def fetching(request: Request) -> None:
     status_code=202,
     response_model=AcceptedFile,
     responses={200: KNOWN_RESPONSE, 202: ACCEPTED_RESPONSE, **ERROR_RESPONSES},
-    dependencies=[Depends(api.uploader), Depends(fetching), Depends(api.checked_key)],
+    dependencies=[Depends(api.uploader), Depends(fetch_enabled), Depends(api.checked_key)],
 )
 async def fetch(
     asked: FetchRequest,
@@ -100,17 +104,19 @@ async def fetch(
     asker: api.Uploader,
     idempotency_key: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Have a file fetched from a public https address, and handed over as if you had sent it.
+    """Fetch a file from a public https URL and accept it like an upload.
 
-    The answer 202 means the same as that of an upload, and comes when the file is here. Only where
-    `WAYBILL_FETCH` is set.
+    The answer 202 means the same as for `POST /api/files/upload`. It is sent once the file is
+    stored. Requires `WAYBILL_FETCH`.
     """
     state = cast("api.AppState", request.scope["state"])
     read_labels((PREFIX + name, value) for name, value in asked.labels.items())
     try:
         async with state["outbound"].get(asked.url, HEADERS) as answer:
             if answer.status != OK:
-                raise FetchFailedError(f"The address answered {answer.status}.")
+                raise FetchFailedError(
+                    f"The URL answered with status {answer.status}; it must answer with 200."
+                )
             body = FetchedBody(answer, asked, idempotency_key)
             accepted = await state["admission"].take_body(body, asker)
     except OutboundError as error:

@@ -1,6 +1,6 @@
-"""`/api/uploads`: resumable uploads after tus 1.0.0.
+"""`/api/uploads`: resumable uploads with the tus 1.0.0 protocol.
 
-Of its extensions: creation, creation-with-upload, termination, checksum, expiration and
+Supported extensions: creation, creation-with-upload, termination, checksum, expiration and
 concatenation.
 """
 
@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
 from services.upload.api.uploads import AppState, Uploader
-from services.upload.cleanup.sweep import KEPT
+from services.upload.cleanup.sweep import UPLOAD_TTL
 from services.upload.intake.batch import ALLOW_EMPTY
 from services.upload.resumable.appending import ALGORITHMS, Checksum, Incoming
 from services.upload.resumable.concatenation import Concat
@@ -40,28 +40,28 @@ EXTENSIONS = (
     "concatenation",
 )
 MAX_METADATA = 8192
-"""Characters of `Upload-Metadata`: sixteen labels and the longest name fit."""
+"""Characters of `Upload-Metadata`: enough for sixteen labels and the longest name."""
 
 SCHEMAS: dict[str, dict[str, Any]] = {
     "Tus_Resumable": {"type": "string", "enum": [VERSION]},
     "Upload_Length": {"type": "integer", "minimum": 1},
     "Upload_Offset": {"type": "integer", "minimum": 0},
 }
-"""What headers look like that are no mere words."""
+"""OpenAPI schemas of headers that are not plain strings."""
 
 REQUIRED = {"Tus_Resumable", "Upload_Offset"}
-"""Headers that there must be where they are read."""
+"""Headers that are required wherever they are used."""
 
 ANSWER_HEADERS = [
     *("Location", "Tus-Resumable", "Tus-Version", "Tus-Extension", "Tus-Max-Size"),
     *("Tus-Checksum-Algorithm", "Upload-Offset", "Upload-Length", "Upload-Metadata"),
     *("Upload-Expires", "Upload-Concat"),
 ]
-"""What a page of another origin must be able to read."""
+"""Response headers that a page of another origin must be able to read."""
 
 
 class _TusRoute(APIRoute):
-    """Each answer names the version, refusals too, and each request must."""
+    """Require `Tus-Resumable` in each request and send it in each response, errors included."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -82,7 +82,7 @@ class _TusRoute(APIRoute):
 
 
 def _headers(**described: str) -> dict[str, Any]:
-    """For FastAPI's `openapi_extra`: the headers that are read, with underscores for hyphens."""
+    """Describe request headers for FastAPI's `openapi_extra`; underscores stand for hyphens."""
     described = {"Tus_Resumable": f"`{VERSION}`", **described}
     return {
         "parameters": [
@@ -111,7 +111,7 @@ def _state(request: Request) -> AppState:
 
 @router.options("", status_code=204, responses=ERROR_RESPONSES)
 async def describe(request: Request) -> Response:
-    """What this service can: public."""
+    """Return the tus version, extensions and limits of this service. Needs no credential."""
     return Response(
         status_code=204,
         headers={
@@ -129,19 +129,19 @@ async def describe(request: Request) -> Response:
     response_class=Response,
     responses=ERROR_RESPONSES,
     openapi_extra=_headers(
-        Upload_Length="Bytes of the file. Required, but for a final upload.",
-        Upload_Metadata="Names, each with a value in base64, separated by commas.",
-        Upload_Checksum="Of the bytes that come along: algorithm, space, digest in base64.",
-        Upload_Concat="`partial`, or `final;` and the addresses of partial uploads, with spaces.",
+        Upload_Length="Bytes of the file. Required except for a final upload.",
+        Upload_Metadata="Comma-separated pairs of a name and a base64 value.",
+        Upload_Checksum="Checksum of the bytes in this request: algorithm, space, base64 digest.",
+        Upload_Concat="`partial`, or `final;` and space-separated URLs of partial uploads.",
     )
     | _BYTES,
 )
 async def create(request: Request, asker: Uploader) -> Response:
-    """Begin an upload of `Upload-Length` bytes, perhaps with the first of them.
+    """Create an upload of `Upload-Length` bytes; the request can carry the first of them.
 
-    `Upload-Metadata` has `filename`, `filetype` and labels, named `label.<key>`. The last part of
-    the `Location` is the id of the file to come. Partial uploads become no files; one that is
-    `final;` names them and has no `Upload-Length`, and is a file when this is answered.
+    `Upload-Metadata` contains `filename`, `filetype` and labels, named `label.<key>`. The last
+    segment of `Location` is the future `file_id`. Partial uploads do not become files. A `final;`
+    upload concatenates them, has no `Upload-Length`, and is accepted before the response is sent.
     """
     metadata = parse_metadata(request.headers.get("upload-metadata", ""))
     concat = _concat(request)
@@ -152,8 +152,8 @@ async def create(request: Request, asker: Uploader) -> Response:
     if allow_empty := request.query_params.get(ALLOW_EMPTY):
         metadata |= {ALLOW_EMPTY: allow_empty}
     upload_id = await resumable.create(length, metadata, asker, concat=concat)
-    if length == 0:  # There is nothing to bring.
-        async with resumable.turn(upload_id, asker) as (upload, _):
+    if length == 0:  # No bytes will follow.
+        async with resumable.hold(upload_id, asker) as (upload, _):
             await resumable.complete(upload)
     headers = {"Location": f"{PATH}/{upload_id}"}
     if request.headers.get("content-type") == CONTENT_TYPE:
@@ -165,15 +165,15 @@ async def create(request: Request, asker: Uploader) -> Response:
 
 @router.head("/{upload_id}", status_code=200, responses=ERROR_RESPONSES, openapi_extra=_headers())
 async def look(request: Request, upload_id: CanonicalId, asker: Uploader) -> Response:
-    """How far an upload is. If all of it is there, its file is accepted when this is answered."""
+    """Return the offset of an upload. A complete upload is accepted before the response is sent."""
     resumable = _state(request)["resumable"]
-    async with resumable.turn(upload_id, asker) as (upload, _):
-        if upload.offset == upload.ticket.length:
+    async with resumable.hold(upload_id, asker) as (upload, _):
+        if upload.offset == upload.info.length:
             await resumable.complete(upload)
-    metadata = write_metadata(upload.ticket.metadata)
-    headers = {"Upload-Length": str(upload.ticket.length), "Upload-Metadata": metadata}
-    if upload.ticket.concat is not None:
-        headers["Upload-Concat"] = upload.ticket.concat.header
+    metadata = format_metadata(upload.info.metadata)
+    headers = {"Upload-Length": str(upload.info.length), "Upload-Metadata": metadata}
+    if upload.info.concat is not None:
+        headers["Upload-Concat"] = upload.info.concat.header
     return Response(headers=headers | _progress(upload))
 
 
@@ -182,19 +182,21 @@ async def look(request: Request, upload_id: CanonicalId, asker: Uploader) -> Res
     status_code=204,
     responses=ERROR_RESPONSES,
     openapi_extra=_headers(
-        Upload_Offset="Where the bytes begin: how far the upload is.",
-        Upload_Checksum="Of these bytes: algorithm, space, digest in base64.",
+        Upload_Offset="Offset of the first byte; must equal the upload's current offset.",
+        Upload_Checksum="Checksum of these bytes: algorithm, space, base64 digest.",
     )
     | _BYTES,
 )
 async def append(request: Request, upload_id: CanonicalId, asker: Uploader) -> Response:
-    """Go on with an upload at `Upload-Offset`.
+    """Append bytes to an upload at `Upload-Offset`.
 
-    The last bytes are answered when the file is accepted: stored, and its event in Kafka or the
-    outbox.
+    The request with the last bytes is answered once the file is accepted: it is stored, and its
+    event is in Kafka or the outbox.
     """
     if request.headers.get("content-type") != CONTENT_TYPE:
-        raise ForbiddenTypeError(f"Send the bytes with `Content-Type: {CONTENT_TYPE}`.")
+        raise ForbiddenTypeError(
+            f"The Content-Type is not {CONTENT_TYPE}; send the bytes with that type."
+        )
     offset = _number(request, "upload-offset")
     return Response(
         status_code=204, headers=await _append(request, upload_id, asker, offset=offset)
@@ -203,9 +205,9 @@ async def append(request: Request, upload_id: CanonicalId, asker: Uploader) -> R
 
 @router.delete("/{upload_id}", status_code=204, responses=ERROR_RESPONSES, openapi_extra=_headers())
 async def terminate(request: Request, upload_id: CanonicalId, asker: Uploader) -> Response:
-    """Forget an upload. A file that it has become stays."""
+    """Delete an upload. A file that was already accepted is kept."""
     resumable = _state(request)["resumable"]
-    async with resumable.turn(upload_id, asker) as (upload, _):
+    async with resumable.hold(upload_id, asker) as (upload, _):
         await resumable.terminate(upload)
     return Response(status_code=204)
 
@@ -217,7 +219,7 @@ async def terminate(request: Request, upload_id: CanonicalId, asker: Uploader) -
     openapi_extra=_headers(X_HTTP_Method_Override="`PATCH`, `DELETE` or `HEAD`."),
 )
 async def override(request: Request, upload_id: CanonicalId, asker: Uploader) -> Response:
-    """What `X-HTTP-Method-Override` names, where something on the way knows no `PATCH`."""
+    """Run the method in `X-HTTP-Method-Override`, for clients behind proxies that block `PATCH`."""
     methods = {"PATCH": append, "DELETE": terminate, "HEAD": look}
     wanted = request.headers.get("x-http-method-override", "")
     if wanted not in methods:
@@ -230,19 +232,21 @@ async def _append(
 ) -> dict[str, str]:
     state = _state(request)
     header = request.headers.get("upload-checksum")
-    checksum = None if header is None else Checksum.read(header)
+    checksum = None if header is None else Checksum.parse(header)
     body = state["admission"].body_of(request)
     with state["admission"].admitted(asker, announced=body.announced or 0) as used:
-        async with state["resumable"].turn(upload_id, asker) as (before, asked_to_end):
-            if before.ticket.concat is not None and not before.ticket.concat.is_partial:
-                raise ForbiddenError("A final upload has its bytes from those it is made of.")
+        async with state["resumable"].hold(upload_id, asker) as (before, asked_to_end):
+            if before.info.concat is not None and not before.info.concat.is_partial:
+                raise ForbiddenError(
+                    "A final upload accepts no bytes; append to its partial uploads."
+                )
             if offset != before.offset:
                 raise OffsetConflictError(
-                    f"The upload is at {before.offset}, not at {offset}; ask by HEAD, go on there."
+                    f"The upload is at offset {before.offset}, not {offset}; resume from there."
                 )
             incoming = Incoming(
                 body.bytes().read,
-                left=before.ticket.length - offset,
+                left=before.info.length - offset,
                 checksum=checksum,
                 asked_to_end=asked_to_end,
             )
@@ -250,7 +254,7 @@ async def _append(
             used.append(upload.offset - offset)
             if incoming.broken is not None:
                 raise incoming.broken
-            if upload.offset == upload.ticket.length:
+            if upload.offset == upload.info.length:
                 await state["resumable"].complete(upload)
     return _progress(upload)
 
@@ -258,21 +262,23 @@ async def _append(
 async def _concatenate(
     request: Request, concat: Concat, metadata: dict[str, str], asker: Principal
 ) -> Response:
-    """Make a file of partial uploads, whose bytes are counted already."""
+    """Concatenate partial uploads into a file. Their bytes already count against the quota."""
     state = _state(request)
     resumable = state["resumable"]
     with state["admission"].admitted(asker, announced=0):
         upload_id = await resumable.concatenate(concat, metadata, asker)
-        async with resumable.turn(upload_id, asker) as (upload, _):
-            if upload.offset < upload.ticket.length:
-                raise OffsetConflictError("The partial uploads were used or ended meanwhile.")
+        async with resumable.hold(upload_id, asker) as (upload, _):
+            if upload.offset < upload.info.length:
+                raise OffsetConflictError(
+                    "Another request used or deleted the partial uploads; upload them again."
+                )
             await resumable.complete(upload)
     return Response(status_code=201, headers={"Location": f"{PATH}/{upload_id}", **_expiry()})
 
 
 def _concat(request: Request) -> Concat | None:
     header = request.headers.get("upload-concat")
-    return None if header is None else Concat.read(header)
+    return None if header is None else Concat.parse(header)
 
 
 def _progress(upload: Upload) -> dict[str, str]:
@@ -280,40 +286,46 @@ def _progress(upload: Upload) -> dict[str, str]:
 
 
 def _expiry() -> dict[str, str]:
-    return {"Upload-Expires": format_datetime(datetime.now(UTC) + KEPT, usegmt=True)}
+    return {"Upload-Expires": format_datetime(datetime.now(UTC) + UPLOAD_TTL, usegmt=True)}
 
 
 def _number(request: Request, header: str) -> int:
     value = request.headers.get(header, "")
     if not (value.isascii() and value.isdecimal() and len(value) < 20):
-        raise BadParameterError(f"The header {header.title()} must be a number of bytes.")
+        raise BadParameterError(
+            f"The header {header.title()} is {value[:80]!r}; it must be a number of bytes."
+        )
     return int(value)
 
 
 def parse_metadata(header: str) -> dict[str, str]:
-    """`Upload-Metadata`: names, each with a value in base64, separated by commas.
+    """Parse `Upload-Metadata`: comma-separated pairs of a name and a base64 value.
 
     Raises:
-        BadParameterError: it is not of that form, or too long.
+        BadParameterError: The header is malformed or longer than `MAX_METADATA`.
     """
     if len(header) > MAX_METADATA:
-        raise BadParameterError(f"Upload-Metadata has more than {MAX_METADATA} characters.")
+        raise BadParameterError(
+            f"Upload-Metadata has {len(header)} characters; the limit is {MAX_METADATA}."
+        )
     metadata = {}
     for pair in filter(None, (each.strip() for each in header.split(","))):
         name, _, encoded = pair.partition(" ")
         if name in metadata:
-            raise BadParameterError(f"Upload-Metadata names {name[:80]!r} twice.")
+            raise BadParameterError(
+                f"Upload-Metadata contains {name[:80]!r} twice; send each name once."
+            )
         try:
             metadata[name] = base64.b64decode(encoded, validate=True).decode(errors="replace")
         except ValueError as error:
             raise BadParameterError(
-                f"The value of {name[:80]!r} in Upload-Metadata is not in base64."
+                f"The value of {name[:80]!r} in Upload-Metadata is not base64; encode it."
             ) from error
     return metadata
 
 
-def write_metadata(metadata: dict[str, str]) -> str:
-    """The header again."""
+def format_metadata(metadata: dict[str, str]) -> str:
+    """Format metadata as an `Upload-Metadata` header."""
     return ",".join(
         f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in metadata.items()
     )

@@ -1,4 +1,4 @@
-"""`POST /api/files/upload`: what it takes and what it answers."""
+"""`POST /api/files/upload`: the endpoint and its responses."""
 
 from typing import Annotated, Any, TypedDict, cast
 
@@ -16,7 +16,7 @@ from services.upload.api.openapi import (
 from services.upload.direct_uploads import DirectUploads
 from services.upload.intake.accepted import Accepted, StoredFile
 from services.upload.intake.admission import UploadAdmission
-from services.upload.intake.batch import described
+from services.upload.intake.batch import problem_documents
 from services.upload.intake.idempotency import read_key
 from services.upload.resumable.resumable import Resumable
 from services.upload.settings import UploadSettings
@@ -27,14 +27,14 @@ from shared.http.outbound import Outbound
 from shared.http.problems import ERROR_RESPONSES
 
 RETRY_AFTER = "1"
-"""Seconds after which a first look at the status is worth while."""
+"""Seconds to wait before the first status request, for `Retry-After`."""
 
 REPLAYED = "Idempotent-Replayed"
-"""The header that says that an earlier request with the same `Idempotency-Key` was answered so."""
+"""Header of a response that repeats the one to an earlier request with the same key."""
 
 
 class AppState(TypedDict):
-    """What the lifespan hands to the requests."""
+    """State that the lifespan makes available to requests."""
 
     authenticator: Authenticator
     settings: UploadSettings
@@ -52,20 +52,20 @@ UPLOAD = "/api/files/upload"
 
 
 async def uploader(asker: Asker) -> Principal:
-    """Who asks, if they may upload.
+    """Return the authenticated caller.
 
     Raises:
-        ForbiddenError: the credential is not for that.
+        ForbiddenError: The credential does not have the scope to upload.
     """
     asker.require(Scope.UPLOAD)
     return asker
 
 
 async def checked_key(idempotency_key: Annotated[str | None, Header()] = None) -> None:
-    """Check the Idempotency-Key before the body is read.
+    """Validate the Idempotency-Key before the body is read.
 
     Raises:
-        BadIdempotencyKeyError: it cannot be used.
+        BadIdempotencyKeyError: The key is malformed.
     """
     read_key(idempotency_key)
 
@@ -81,29 +81,28 @@ Uploader = Annotated[Principal, Depends(uploader)]
     openapi_extra={"requestBody": REQUEST_BODY, "parameters": PARAMETERS},
 )
 async def upload(request: Request, asker: Uploader) -> Response:
-    """Hand over one or several files.
+    """Upload one or several files.
 
-    The answer 202 means that each file is stored and its event is in Kafka, or waits in the blob
-    store until Kafka answers: nothing accepted is lost. A file that is not acceptable is told of
-    under `refused`, beside those that are; with `atomic=true` all files of a request are accepted
-    or none. With `allow_empty=true` files without content are accepted. Sent again with the same
-    `Idempotency-Key`, they stay the same files. Labels are form fields, or for a raw body query
-    parameters, named `label.<key>`. With `deduplicate=true`, where `WAYBILL_DEDUPLICATE` allows it,
-    the answer has the earlier file of the same owner, content and type if there is one, marked
-    `deduplicated`.
+    The answer 202 means that every file is stored. Its event is in Kafka, or in the blob store
+    until Kafka is available: no accepted file is lost. Rejected files are listed under `refused`,
+    next to the accepted ones. With `atomic=true`, all files of a request are accepted or none.
+    With `allow_empty=true`, files without content are accepted. A repeat with the same
+    `Idempotency-Key` creates no new files. Labels are form fields named `label.<key>`, or query
+    parameters for a raw body. With `deduplicate=true`, and if `WAYBILL_DEDUPLICATE` allows it, the
+    answer contains the owner's earlier file of equal content and type, marked `deduplicated`.
     """
     return await take(request, asker)
 
 
 async def take(request: Request, asker: Principal) -> Response:
-    """Take the files of a request in from who may upload, and tell where to follow them."""
+    """Accept the files of a request and return where to follow them."""
     state = cast("AppState", request.scope["state"])
     accepted = await state["admission"].take(request, asker)
     return answer(accepted, state["status_url"])
 
 
 def answer(accepted: Accepted, status_service: str) -> Response:
-    """The waybill of each file: 202, or 200 if all of them were there already."""
+    """Build the response: 202, or 200 if every file is a duplicate of an earlier one."""
     files = [_describe(file, status_service) for file in accepted.files]
     is_new = not all(file.deduplicated for file in accepted.files)
     if accepted.batch_id is None:
@@ -113,7 +112,7 @@ def answer(accepted: Accepted, status_service: str) -> Response:
             "batch_id": accepted.batch_id,
             "status": "pending",
             "files": files,
-            "refused": described(accepted.refused),
+            "refused": problem_documents(accepted.refused),
         }
         location = f"{status_service}/api/files?batch_id={accepted.batch_id}"
     headers = {"Location": location, "Retry-After": RETRY_AFTER}
@@ -128,7 +127,7 @@ def answer(accepted: Accepted, status_service: str) -> Response:
 
 
 def _describe(file: StoredFile, status_service: str) -> dict[str, Any]:
-    # What became of an earlier file meanwhile, this service does not know.
+    # The upload service does not know the status of an earlier file.
     state = {"deduplicated": True} if file.deduplicated else {"status": "pending"}
     return {
         "file_id": file.file_id,

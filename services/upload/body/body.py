@@ -1,4 +1,4 @@
-"""A request's body as the files in it, whichever way the client wrapped them."""
+"""Read the files of a request, from a raw body or a multipart form."""
 
 import asyncio
 import re
@@ -38,54 +38,55 @@ FILE_PART = "file"
 _NO_QUERY = QueryParams()
 
 MAX_FIELD = 4096
-"""Bytes of a form field's value; fields carry labels, not files."""
+"""Maximum bytes of a form field's value. Fields carry labels, not files."""
 
 _UNDECLARED = frozenset({"application/octet-stream", "application/x-www-form-urlencoded"})
-"""Types that say nothing of a file: what is sent for want of a better one, and what curl sends
-with `--data-binary`."""
+"""Content types that say nothing about a file: the generic fallback, and curl's default for
+`--data-binary`."""
 
 _QUOTED = re.compile(r'"(?:\\.|[^"\\])*"')
 _BOUNDARY = re.compile(r";\s*boundary\s*[*=]", re.IGNORECASE)
-"""The parameter as any reader may find it. Browsers have the word in its value as well."""
+"""The boundary parameter in any spelling that a parser may accept. Browsers also use the word
+`boundary` inside its value, so quoted strings are removed first."""
 
 _IDENTITY_CODINGS = frozenset({"7bit", "8bit", "binary"})
-"""What a part may say of its transfer: that the bytes are the bytes. RFC 7578 knows no other."""
+"""Transfer encodings that leave the bytes unchanged, the only ones that RFC 7578 permits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IncomingFile:
-    """A file on its way in: what the client says of it, and its content as it arrives."""
+    """An incoming file: the client's description, and the content as it arrives."""
 
     name: str
     declared_type: str | None
     declared_charset: str | None = None
     read: Read
-    """The next piece of the content; b"" at its end."""
+    """Returns the next piece of the content; b"" at its end."""
     is_part: bool = False
-    """Whether it is a part of a form: other files may follow."""
+    """True for a part of a form, which other files may follow."""
     chosen: bool = True
-    """Whether there is a file at all: a browser sends a nameless part where none was chosen."""
+    """False for the nameless part that a browser sends if the user chose no file."""
 
 
 class Body(Protocol):
-    """The files that somebody hands over, and the fields that come with them."""
+    """The files of one upload, and the fields that come with them."""
 
     fields: list[tuple[str, str]]
-    """Complete when the last file is read."""
+    """Complete once the last file is read."""
 
     @property
     def idempotency_key(self) -> str | None: ...
 
     @property
     def announced(self) -> int | None:
-        """Bytes that there are to be, if that was told."""
+        """Announced size in bytes; None if unknown."""
 
     def files(self) -> AsyncIterator[IncomingFile]:
-        """The files; each one is to be read before the next is asked for."""
+        """Yield the files. Read each one before requesting the next."""
 
 
 class IncomingBody:
-    """The files of one request, read once and in order, and the fields that came with them."""
+    """The files and fields of one request, read once and in order."""
 
     def __init__(
         self, request: Request, settings: UploadSettings, timeouts: CoarseTimeouts
@@ -93,30 +94,31 @@ class IncomingBody:
         self._receive = request.receive
         self._settings = settings
         self._timeouts = timeouts
-        # Asking Starlette for each header looks through all of them each time.
+        # Starlette searches the whole list for each header, so build a dictionary once.
         headers = request.scope["headers"]
         self._headers = {name: value.decode("latin-1") for name, value in headers}
         query = request.query_params if request.scope["query_string"] else _NO_QUERY
         self._name = query.get("name")
         self.fields = query.multi_items()
-        """Query parameters and form fields; complete when the last file is read."""
+        """Query parameters and form fields; complete once the last file is read."""
 
     @property
     def idempotency_key(self) -> str | None:
-        """The header's value, as it came."""
+        """The value of the header, unparsed."""
         return self._headers.get(b"idempotency-key")
 
     async def files(self) -> AsyncIterator[IncomingFile]:
-        """The files; each one is to be read before the next is asked for.
+        """Yield the files. Read each one before requesting the next.
 
         Raises:
-            RefusedError: the body is too large, too slow, broken, or not as long as announced.
-            ClientDisconnect: the client went away.
+            RefusedError: The body is too large, too slow or malformed, or its length differs from
+                Content-Length.
+            ClientDisconnect: The client disconnected.
         """
         coding = self._headers.get(b"content-encoding", "identity")
         if coding != "identity":
             raise ForbiddenTypeError(
-                f"Content-Encoding {coding[:80]!r} is not read; send the file as it is."
+                f"Content-Encoding {coding[:80]!r} is not supported; send the file unencoded."
             )
         content_type = self._headers.get(b"content-type", "")
         kind, parameters = parse_header(content_type)
@@ -125,18 +127,24 @@ class IncomingBody:
             return
         if not parameters.get("boundary"):
             raise BrokenMultipartError(
-                "The Content-Type names no boundary; let the HTTP client write that header itself."
+                "The Content-Type has no boundary; let the HTTP client set this header."
             )
         if len(_BOUNDARY.findall(_QUOTED.sub('""', content_type))) > 1:
-            raise BrokenMultipartError("The Content-Type names more than one boundary.")
+            raise BrokenMultipartError(
+                "The Content-Type has more than one boundary; send exactly one."
+            )
         parts = Parts(self.bytes(self._settings.request_limit).read, parameters["boundary"])
         while (part := await parts.next()) is not None:
             if (file := await self._file_or_field(part)) is not None:
                 yield file
 
-    def bytes(self, limit: int | None = None) -> "_Bytes":
-        """The body as it comes; `limit` bytes at most, by default as many as a file may have."""
-        return _Bytes(
+    def bytes(self, limit: int | None = None) -> "_BodyReader":
+        """Return a reader of the raw body.
+
+        Args:
+            limit: Maximum size in bytes. Defaults to the maximum size of a file.
+        """
+        return _BodyReader(
             self._receive,
             announced=self.announced,
             limit=limit or self._settings.max_file_size,
@@ -147,7 +155,7 @@ class IncomingBody:
 
     @property
     def announced(self) -> int | None:
-        """Bytes that the body is to have, if the client told."""
+        """Size of the body in bytes according to Content-Length; None if the header is absent."""
         length = self._headers.get(b"content-length", "")
         return int(length) if length.isdecimal() else None
 
@@ -171,7 +179,8 @@ class IncomingBody:
         coding = part.headers.get("content-transfer-encoding", "binary").lower()
         if coding not in _IDENTITY_CODINGS:
             raise BrokenMultipartError(
-                f"Content-Transfer-Encoding {coding[:80]!r} is not read; send the part as it is."
+                f"Content-Transfer-Encoding {coding[:80]!r} is not supported; "
+                "send the part unencoded."
             )
         if field == FILE_PART:
             return IncomingFile(
@@ -184,14 +193,14 @@ class IncomingBody:
             )
         if given:
             raise BadParameterError(
-                f"The part {field[:80]!r} carries a file; send files in parts named {FILE_PART!r}."
+                f"The part {field[:80]!r} contains a file; send files in parts named {FILE_PART!r}."
             )
         self.fields.append((field, await _field_value(field, part)))
         return None
 
 
-class _Bytes:
-    """The body as it comes from the client, its length and pace checked."""
+class _BodyReader:
+    """Reads the body from the client and checks its length and rate."""
 
     def __init__(
         self,
@@ -203,18 +212,20 @@ class _Bytes:
         idle_timeout: float,
         min_rate: float,
     ) -> None:
-        """Args:
-            announced: bytes that the body is to have, if the client told.
-            limit: bytes that it may have.
-            patience: with which it is waited for.
-            idle_timeout: seconds of silence after which it is given up.
-            min_rate: bytes a second that it must bring on average, beyond that.
+        """Initialize the reader.
+
+        Args:
+            announced: Size of the body in bytes according to the client, if known.
+            limit: Maximum size in bytes.
+            timeouts: Timeouts for each wait.
+            idle_timeout: Seconds without data after which the upload is aborted.
+            min_rate: Minimum average bytes per second, once `idle_timeout` has passed.
 
         Raises:
-            TooLargeError: more is announced than accepted.
+            TooLargeError: The announced size exceeds the limit.
         """
         if announced is not None and announced > limit:
-            raise TooLargeError(f"The request has {announced} bytes; at most {limit} are accepted.")
+            raise TooLargeError(f"The request has {announced} bytes; the limit is {limit}.")
         self._receive = receive
         self._announced = announced
         self._limit = limit
@@ -222,16 +233,17 @@ class _Bytes:
         self._idle_timeout = idle_timeout
         self._min_rate = min_rate
         self._waited = 0.0
-        """Seconds that the client let us wait so far."""
+        """Seconds spent waiting for the client so far."""
         self._received = 0
         self._more = True
 
     async def read(self) -> Whole:
-        """The next piece; b"" at the end.
+        """Return the next piece of the body; b"" at its end.
 
         Raises:
-            RefusedError: the body is too large, too slow, or not as long as announced.
-            ClientDisconnect: the client went away.
+            RefusedError: The body is too large or too slow, or its length differs from
+                Content-Length.
+            ClientDisconnect: The client disconnected.
         """
         while self._more:
             message = await self._next_message()
@@ -241,13 +253,13 @@ class _Bytes:
                 self._received += len(chunk)
                 if self._received > self._limit:
                     raise TooLargeError(
-                        f"The request has more than the {self._limit} bytes accepted."
+                        f"The request has more bytes than the limit of {self._limit}."
                     )
                 return chunk
         if self._announced not in (None, self._received):
             raise LengthMismatchError(
                 f"Content-Length says {self._announced} bytes, {self._received} came; "
-                "send it again."
+                "send the request again."
             )
         return b""
 
@@ -256,16 +268,16 @@ class _Bytes:
         begun = clock()
         left = self._idle_timeout + self._received / self._min_rate - self._waited
         try:
-            with self._timeouts.of(min(self._idle_timeout, left)):
+            with self._timeouts.timeout(min(self._idle_timeout, left)):
                 message = await self._receive()
         except TimeoutError as error:
             if left < self._idle_timeout:
                 raise StalledUploadError(
-                    f"The request brings less than {self._min_rate:g} bytes a second; send it "
-                    "again over a faster line, or a smaller file."
+                    f"The upload is slower than {self._min_rate:g} bytes a second; send it again "
+                    "over a faster connection, or send a smaller file."
                 ) from error
             raise StalledUploadError(
-                f"Nothing came for {self._idle_timeout:g} seconds; send it again."
+                f"No data arrived for {self._idle_timeout:g} seconds; send the file again."
             ) from error
         self._waited += clock() - begun
         if message["type"] == "http.disconnect":
@@ -274,7 +286,7 @@ class _Bytes:
 
 
 def declared_type(content_type: str | None) -> str | None:
-    """What a header says that a file is; None where it says nothing."""
+    """Return the media type that a Content-Type declares; None if it is absent or generic."""
     declared = media_type(content_type)
     return None if declared in _UNDECLARED else declared
 
@@ -285,6 +297,6 @@ async def _field_value(field: str, part: Part) -> str:
         value += chunk
         if len(value) > MAX_FIELD:
             raise BadParameterError(
-                f"The field {field[:80]!r} has more than {MAX_FIELD} bytes; only files may."
+                f"The field {field[:80]!r} has more than {MAX_FIELD} bytes; shorten its value."
             )
     return value.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""The labels that a client gives to its files: short words to find them by."""
+"""Labels: short key-value pairs that clients attach to files and filter by."""
 
 import re
 from collections.abc import Iterable
@@ -6,27 +6,27 @@ from collections.abc import Iterable
 from shared.errors import BadParameterError
 
 PREFIX = "label."
-"""A form field or query parameter `label.<key>` carries a label."""
+"""Prefix of form fields and query parameters that carry a label: `label.<key>`."""
 
 MAX_LABELS = 16
 MAX_VALUE = 256
-"""Characters. Labels travel in every status of a file, so they stay small."""
+"""Characters of a label's value. Every status of a file contains its labels, so they are short."""
 
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 
 
 def read_labels(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The labels among a request's fields; the last of equal keys counts.
+    """Return the labels among a request's fields. The last of equal keys wins.
 
     Raises:
-        BadParameterError: too many labels, a key or a value that cannot be used.
+        BadParameterError: There are too many labels, or a key or value is invalid.
     """
     labels = {}
     for name, value in fields:
         if name.startswith(PREFIX):
             labels[_checked_key(name)] = _checked_value(name, value)
     if len(labels) > MAX_LABELS:
-        raise BadParameterError(f"The request has {len(labels)} labels; at most {MAX_LABELS} fit.")
+        raise BadParameterError(f"The request has {len(labels)} labels; the limit is {MAX_LABELS}.")
     return labels
 
 
@@ -34,7 +34,7 @@ def _checked_key(name: str) -> str:
     key = name.removeprefix(PREFIX)
     if not _KEY.fullmatch(key):
         raise BadParameterError(
-            f"{name[:80]!r} is no label: a key has 1 to 63 letters, digits, '_', '.' or '-'."
+            f"{name[:80]!r} is not a label: a key has 1 to 63 letters, digits, '_', '.' or '-'."
         )
     return key
 

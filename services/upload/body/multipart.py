@@ -1,7 +1,7 @@
-"""A multipart/form-data body as its parts, each with its content as it arrives.
+"""Read a multipart/form-data body part by part, as it arrives.
 
-No more of the body is in memory than the piece at hand. What a generator would do is done by plain
-coroutines here: a small upload passed through ten of them, each with its own registration.
+Only the current piece of the body is in memory. Plain coroutines replace async generators here: a
+small upload passed through ten of them, and asyncio registers each one.
 """
 
 from collections import deque
@@ -14,35 +14,38 @@ from shared.errors import BrokenMultipartError
 
 @dataclass
 class Part:
-    """One part: its headers (lower-case names), and its content, which can be read once."""
+    """One part: its headers (lower-case names) and its content, which can be read once."""
 
     headers: dict[str, str]
     read: Read
-    """The next piece of the content; b"" at its end. Raises as `Parts.next` does."""
+    """Returns the next piece of the content; b"" at its end. Raises what `Parts.next` raises."""
 
 
 class Parts:
-    """The parts of a body, in their order."""
+    """The parts of a body, in order."""
 
     def __init__(self, read: ReadBody, boundary: str) -> None:
-        """Args:
-            read: gives the body, piece by piece; b"" at its end.
+        """Initialize the reader.
+
+        Args:
+            read: Returns the next piece of the body; b"" at its end.
+            boundary: The boundary in the Content-Type.
 
         Raises:
-            BrokenMultipartError: no boundary may look like that.
+            BrokenMultipartError: The boundary is malformed.
         """
         self._read = read
         self._splitter = Splitter(boundary)
         self._events: deque[Event] = deque()
         self._within = False
-        """Whether the content of a part is being read."""
+        """True while the content of a part is being read."""
 
     async def next(self) -> Part | None:
-        """The next part, None after the last; what the caller left of the one before is skipped.
+        """Return the next part; None after the last. Unread content of the previous one is skipped.
 
         Raises:
-            BrokenMultipartError: the body does not follow the format, ends too early, or has more
-                parts or larger headers than we read.
+            BrokenMultipartError: The body is malformed or incomplete, or exceeds the limits on
+                parts and headers.
         """
         while (event := await self._next_event()) is not None:
             if isinstance(event, Begin):
@@ -64,8 +67,8 @@ class Parts:
             if not chunk:
                 if not self._splitter.complete:
                     raise BrokenMultipartError(
-                        "The body ends before its closing boundary; it was cut short. "
-                        "Send it again."
+                        "The body was cut short: its closing boundary is missing. "
+                        "Send the request again."
                     )
                 return None
             self._events.extend(self._splitter.feed(chunk))

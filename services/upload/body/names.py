@@ -1,4 +1,4 @@
-"""What clients say of a file in headers: its name and type, taken as data, never as a path."""
+"""Parse file names and content types from headers. A name is data, never a path."""
 
 import re
 import unicodedata
@@ -8,19 +8,19 @@ from services.upload.body.charsets import declared_charset
 from shared.http.refusals import MalformedRequestError
 
 MAX_NAME = 255
-"""Characters of a file name that are kept: what the usual file systems can hold."""
+"""Characters of a file name that are kept, the limit of common file systems."""
 
 UNNAMED = "unnamed"
 
 _BIDI_CONTROLS = frozenset(
     "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 )
-"""They make a name read other than it is written: `txt.exe` can pass for `exe.txt`."""
+"""Characters that change the reading direction: they can make `txt.exe` look like `exe.txt`."""
 
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 _LONGEST_EXTENSION = 16
-"""Characters of an ending that survive when a name is cut; what is longer is no extension."""
+"""Maximum characters of an extension that is preserved when a name is truncated."""
 
 _PARAMETER = re.compile(r';\s*([^\s=;]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;]*))')
 _EXTENDED_VALUE = re.compile(r"(utf-8|iso-8859-1)'[^']*'(.*)", re.IGNORECASE)
@@ -29,11 +29,11 @@ _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_
 
 
 def clean_name(given: str) -> str:
-    """`given` as it may be shown: whole, except for what cannot be seen or misleads the eye.
+    """Remove invisible and misleading characters from a name and truncate it to `MAX_NAME`.
 
-    A path stays readable as what it is, `../../etc/passwd`; nobody ever opens it.
+    A path such as `../../etc/passwd` is kept, because Waybill never opens a file by its name.
     """
-    plain = given.isascii() and given.isprintable()  # as most are
+    plain = given.isascii() and given.isprintable()  # the common case
     visible = (given if plain else "".join(filter(_is_visible, given))).strip()
     if len(visible) <= MAX_NAME:
         return visible or UNNAMED
@@ -50,17 +50,20 @@ def _is_visible(character: str) -> bool:
 
 
 def extension(name: str) -> str:
-    """The lower-case ending of a name without its dot, or "" if it has none."""
+    """Return the lower-case extension of a name without its dot; "" if it has none."""
     last_segment = re.split(r"[/\\]", name)[-1]
     stem, dot, ending = last_segment.rpartition(".")
     return ending.lower() if dot and stem else ""
 
 
 def parse_header(header: str) -> tuple[str, dict[str, str]]:
-    """A header such as Content-Disposition: its first word and its parameters, lower-case names.
+    """Parse a header such as Content-Disposition.
+
+    Returns:
+        The value in lower case, and the parameters with lower-case names.
 
     Raises:
-        MalformedRequestError: a parameter is there twice, so that two readers would differ.
+        MalformedRequestError: A parameter occurs twice, which parsers interpret differently.
     """
     word, semicolon, rest = header.partition(";")
     parameters = {}
@@ -68,16 +71,18 @@ def parse_header(header: str) -> tuple[str, dict[str, str]]:
         value = re.sub(r'\\(["\\])', r"\1", quoted) if "\\" in quoted else quoted
         name = key.lower()
         if name in parameters:
-            raise MalformedRequestError(f"A header has the parameter {name[:80]!r} twice.")
+            raise MalformedRequestError(
+                f"A header has the parameter {name[:80]!r} twice; send it once."
+            )
         parameters[name] = value or bare.strip()
     return word.strip().lower(), parameters
 
 
 def file_name(parameters: dict[str, str]) -> str | None:
-    """The file name among a Content-Disposition's parameters, uncleaned; None if there is none.
+    """Return the unsanitized file name of a Content-Disposition; None if there is none.
 
-    `filename*` (RFC 5987) goes before `filename`, as RFC 6266 asks. In a plain one the three
-    escapes are undone that the form encoding of browsers applies.
+    `filename*` (RFC 5987) takes precedence over `filename`, as RFC 6266 requires. In `filename`,
+    the three escapes of the browsers' form encoding are decoded.
     """
     extended = _EXTENDED_VALUE.fullmatch(parameters.get("filename*", ""))
     if extended:
@@ -92,18 +97,18 @@ def file_name(parameters: dict[str, str]) -> str | None:
 
 
 def media_type(value: str | None) -> str | None:
-    """The bare, lower-case media type in a Content-Type header; None if there is no usable one."""
+    """Return the lower-case media type of a Content-Type; None if it is absent or invalid."""
     word = (value or "").partition(";")[0].strip().lower()
     return word if _MEDIA_TYPE.fullmatch(word) else None
 
 
 def charset(value: str | None) -> str | None:
-    """The `charset` in a Content-Type header; None if there is no usable one."""
+    """Return the `charset` of a Content-Type; None if it is absent or not a text encoding."""
     return declared_charset(parse_header(value)[1]) if value and ";" in value else None
 
 
 def decode_header(raw: bytes) -> str:
-    """Header bytes as text: UTF-8 as clients send it today, else Latin-1 as HTTP once said."""
+    """Decode header bytes as UTF-8, which clients use today, or else as Latin-1."""
     try:
         return raw.decode()
     except UnicodeDecodeError:

@@ -1,10 +1,9 @@
-"""Splitting a multipart/form-data body (RFC 7578, RFC 2046) into the parts between its boundaries.
+"""Split a multipart/form-data body (RFC 7578, RFC 2046) at its boundaries.
 
-Pure: bytes in, events out, however the bytes arrive. It searches for the boundary with the C code
-of `bytes.find`, and large pieces of content are views of what arrived: of a large file no byte is
-copied, but those in which a boundary may have been cut in two. Where the standard lets a sender
-choose, one way is read and all else refused: two readers of one body must not see different
-files.
+The splitter does no I/O: bytes in, events out, however the bytes are chunked. It finds boundaries
+with `bytes.find`, which runs in C. Large pieces of content are views of the input. Only bytes that
+may belong to a boundary cut in two are copied. Where the standard allows variants, the splitter
+accepts one and rejects the others, so that no two parsers see different files in one body.
 """
 
 import re
@@ -15,19 +14,19 @@ from services.upload.body.names import decode_header
 from shared.errors import BrokenMultipartError
 
 MAX_PARTS = 200
-"""Parts of one request: a hundred files and as many fields. More is another use of this service."""
+"""Maximum parts of one request: a hundred files and as many fields."""
 
 MAX_HEADERS = 8
-"""Headers of one part; forms have two."""
+"""Maximum headers of one part; forms have two."""
 
 MAX_HEADER_SIZE = 8192
-"""Bytes of a part's headers: the longest file name, each character percent-encoded, fits twice."""
+"""Bytes of a part's headers: enough for the longest file name twice, fully percent-encoded."""
 
 MAX_PADDING = 64
-"""Bytes between a boundary and the end of its line; the standard allows blanks there."""
+"""Bytes between a boundary and the end of its line, where the standard allows whitespace."""
 
-COPIED = 1 << 16
-"""Bytes of content up to which a piece is a copy, which is simpler to hold."""
+MAX_COPIED = 1 << 16
+"""Bytes up to which a piece is copied instead of being a view that keeps its chunk alive."""
 
 _BOUNDARY = re.compile(rb"[ -~]{1,70}")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00\r\n]*)")
@@ -45,47 +44,52 @@ class End:
 
 
 Whole = bytes | bytearray
-"""A piece of a body; nobody writes to it any more."""
+"""A piece of a body, no longer modified."""
 
 ReadBody = Callable[[], Awaitable[Whole]]
-"""Gives the next piece of a body; b"" at its end."""
+"""Returns the next piece of a body; b"" at its end."""
 
 Content = Whole | memoryview
-"""A piece of the content of the part that began last."""
+"""A piece of the content of the current part."""
 
 Event = Begin | Content | End
-"""What a body consists of."""
+"""An event in a body."""
 
 
 class Splitter:
-    """One body, fed in pieces."""
+    """Splits one body that is fed in pieces."""
 
     def __init__(self, boundary: str) -> None:
-        """Raises:
-        BrokenMultipartError: no boundary may look like that.
+        """Initialize the splitter.
+
+        Raises:
+            BrokenMultipartError: The boundary is malformed.
         """
         encoded = boundary.encode("latin-1", errors="replace")
         if not _BOUNDARY.fullmatch(encoded) or encoded.endswith(b" "):
-            raise _broken("its boundary must be 1 to 70 ASCII characters")
+            raise _broken(
+                "its boundary must be 1 to 70 printable ASCII characters and not end with a space"
+            )
         self._delimiter = b"\r\n--" + encoded
         self._rest: Whole = b"\r\n"
-        """What came last, after what could not be judged before. A body begins as if a line had
-        ended."""
+        """The held-back rest of the previous chunk, then the current one. The initial line break
+        belongs to the first delimiter."""
         self._at = 0
-        """Where in it that begins which is still to be judged."""
-        # A function and no bound method: in a cycle, what came last would wait for the collector.
+        """Offset in `_rest` of the first byte that is not processed."""
+        # A function, not a bound method: a reference cycle would keep the last chunk in memory
+        # until the garbage collector runs.
         self._step: Callable[[Splitter], tuple[Event, ...] | None] = Splitter._opening
-        """Reads one thing from what is there; None if it needs more."""
+        """The state: consumes input and returns events, or None if it needs more input."""
         self._parts = 0
         self.complete = False
-        """Whether the closing boundary was read."""
+        """True once the closing boundary was read."""
 
     def feed(self, chunk: Whole) -> Iterator[Event]:
-        """The events that end in this piece of the body.
+        """Yield the events that this piece of the body completes.
 
         Raises:
-            BrokenMultipartError: the body does not follow the format, or has more parts or larger
-                headers than we read.
+            BrokenMultipartError: The body is malformed, or exceeds the limits on parts and
+                headers.
         """
         held = self._rest[self._at :]
         if held and self._step is Splitter._content and not self._begins(held, chunk):
@@ -96,7 +100,7 @@ class Splitter:
             yield from events
 
     def _begins(self, held: Whole, chunk: Whole) -> bool:
-        """Whether a delimiter may begin in what was held back of the content."""
+        """Return True if a delimiter may begin in the held-back content."""
         length = len(self._delimiter)
         seam = held + chunk[:length]
         return len(chunk) < length or self._delimiter in seam[: len(held) + length - 1]
@@ -117,29 +121,32 @@ class Splitter:
         while found != -1:
             end = self._line_end(found + len(delimiter))
             if end is None:
-                return self._pass_on(found)
+                return self._emit(found)
             if end != -1:
                 before = (self._piece(at, found),) if found > at else ()
                 return (*before, End(), *self._next_part(end))
             found = rest.find(delimiter, found + 1)
         # A delimiter that has only begun to arrive starts with the last carriage return.
         held = rest.rfind(b"\r", max(at, len(rest) - len(delimiter) + 1))
-        return self._pass_on(held if held != -1 else len(rest))
+        return self._emit(held if held != -1 else len(rest))
 
-    def _pass_on(self, end: int) -> tuple[Event, ...] | None:
-        """Give out what is there until then; None if that is nothing."""
+    def _emit(self, end: int) -> tuple[Event, ...] | None:
+        """Return the content up to `end` as an event; None if it is empty."""
         at, self._at = self._at, end
         return (self._piece(at, end),) if end > at else None
 
     def _piece(self, start: int, end: int) -> Content:
-        if end - start <= COPIED:
+        if end - start <= MAX_COPIED:
             return bytes(self._rest[start:end])
         return memoryview(self._rest)[start:end]
 
     def _line_end(self, start: int) -> int | None:
-        """Where the line ends that a delimiter begins; -1 if it is none, None if that is not known.
+        """Return where the delimiter's line ends.
 
-        The closing delimiter's line ends after its two dashes.
+        The line of the closing delimiter ends after its two dashes.
+
+        Returns:
+            The offset, -1 if this is not a delimiter, or None if more input is needed.
         """
         rest = self._rest
         if rest.startswith(b"--", start):
@@ -165,7 +172,7 @@ class Splitter:
         if end != -1:
             return self._begin(_read_headers(bytes(rest[at:end])), content=end + 4)
         if len(rest) - at > MAX_HEADER_SIZE:
-            raise _broken(f"the header size of a part is above {MAX_HEADER_SIZE} bytes")
+            raise _broken(f"the header size of a part exceeds {MAX_HEADER_SIZE} bytes")
         return None
 
     def _begin(self, headers: dict[str, str], *, content: int) -> tuple[Event, ...]:
@@ -179,18 +186,18 @@ class Splitter:
         return (Begin(headers),)
 
     def _closed(self) -> None:
-        self._rest, self._at = b"", 0  # What follows the closing boundary is nobody's.
+        self._rest, self._at = b"", 0  # The epilogue is ignored.
 
 
 def _read_headers(block: bytes) -> dict[str, str]:
     lines = block.split(b"\r\n")
     if len(lines) > MAX_HEADERS:
-        raise _broken(f"the header count of a part is above {MAX_HEADERS}")
+        raise _broken(f"the header count of a part exceeds {MAX_HEADERS}")
     headers: dict[str, str] = {}
     for line in lines:
         header = _HEADER.fullmatch(line)
         if header is None:
-            raise _broken(f"{decode_header(line[:80])!r} is no header")
+            raise _broken(f"{decode_header(line[:80])!r} is not a header")
         name = header[1].decode().lower()
         if name in headers:
             raise _broken(f"a part has the header {name!r} twice")

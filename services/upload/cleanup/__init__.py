@@ -1,4 +1,4 @@
 """Removal of interrupted uploads and orphaned files.
 
-Imported by `app`, and by the packages that leave something behind.
+Imported by `app`, and by the packages whose leftovers it removes.
 """

@@ -1,15 +1,15 @@
-"""Orphans: files in the blob store of which no event tells.
+"""Delete orphans: files in the blob store that have no event.
 
-A process that ends between storing a file and recording it leaves one; its client got no 202. The
-log decides: what no record of `file.uploaded` names, long after it was stored, will never be named.
-How far the sweep has come is kept in the blob store, so that no pod does it all over again.
+A process that dies between storing a file and recording it leaves an orphan. Its client got no 202.
+The log decides: a file that no `file.uploaded` record names, long after it was stored, is an
+orphan. The progress of the sweep is stored in the blob store and shared by all pods.
 """
 
 import logging
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
-from services.upload.intake.idempotency import KEPT
+from services.upload.intake.idempotency import KEY_TTL
 from shared import outbox
 from shared.blobs.bloberrors import BlobMissingError
 from shared.blobs.blobs import BlobStore
@@ -21,51 +21,55 @@ from shared.settings import Settings
 
 log = logging.getLogger(__name__)
 
-ORPHANED = KEPT + timedelta(hours=3)
-"""Age from which on a file without an event is an orphan: until a key is forgotten, which takes an
-hour after its time is over, a repeat may yet publish its files."""
+ORPHAN_AGE = KEY_TTL + timedelta(hours=3)
+"""Age after which a file without an event is an orphan. Until its idempotency key is removed, up to
+an hour after the key expired, a repeat may still publish it."""
 
 PROGRESS = "sweeps/sources"
-"""The blob that tells up to which time of storing the sweep has come."""
+"""The blob with the storage time up to which files have been checked."""
 
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
-"""Before everything."""
+"""A time before any file was stored."""
 
-AT_ONCE = 50_000
-"""Files that one pass looks at: their ids are in memory."""
+MAX_FILES = 50_000
+"""Maximum files per pass, because their ids are in memory."""
 
-LONGEST = timedelta(days=1)
-"""Time from the making of a file's id to the end of its upload; after more it is not looked for."""
+MAX_UPLOAD_TIME = timedelta(days=1)
+"""Maximum time between the creation of a file's id and the end of its upload. Files that took
+longer are not checked."""
 
-CLOCKS = timedelta(hours=1)
-"""What the clocks of pods and broker may differ by."""
+CLOCK_TOLERANCE = timedelta(hours=1)
+"""Maximum difference between the clocks of pods and brokers."""
 
-FEW = 100
-"""Orphans that are believed in any case. Where most of more files are unknown to the log, it is the
-log that is lost, and deleting what it told of would make that worse."""
+MAX_DOUBTFUL = 100
+"""Orphans that are deleted in any case. If more than half of a larger number of files are missing
+from the log, the log itself was probably lost. Deleting the files would make that worse."""
 
 
 class Orphans:
-    """The sweep of files that nobody will hear of."""
+    """Sweeps files that were stored but never recorded."""
 
     def __init__(self, settings: Settings, blobs: BlobStore) -> None:
         self._settings = settings
         self._blobs = blobs
 
     async def sweep(self) -> int:
-        """Delete the orphans; returns how many.
+        """Delete the orphans.
+
+        Returns:
+            The number of deleted files.
 
         Raises:
-            BlobStoreUnavailableError: the blob store does not answer.
-            KafkaUnavailableError, KafkaError: Kafka does not.
+            BlobStoreUnavailableError: The blob store does not answer.
+            KafkaUnavailableError, KafkaError: Kafka does not answer.
         """
         swept = 0
         while True:
-            end, files = await self._stored_until(datetime.now(UTC) - ORPHANED)
+            end, files = await self._stored_until(datetime.now(UTC) - ORPHAN_AGE)
             unknown = await self._without_event(files) if files else set()
-            if len(unknown) > max(FEW, len(files) // 2):
+            if len(unknown) > max(MAX_DOUBTFUL, len(files) // 2):
                 log.error(
-                    "the log does not know %d of %d files: is it the right one? None is deleted",
+                    "no orphans deleted: %d of %d files have no event; is this the right log?",
                     len(unknown),
                     len(files),
                 )
@@ -75,7 +79,7 @@ class Orphans:
             swept += len(unknown)
             if files:
                 await self._blobs.put(PROGRESS, end.isoformat().encode())
-            if len(files) < AT_ONCE:
+            if len(files) < MAX_FILES:
                 return swept
 
     async def _swept_to(self) -> datetime:
@@ -85,23 +89,28 @@ class Orphans:
             return BEGINNING
 
     async def _stored_until(self, end: datetime) -> tuple[datetime, dict[str, str]]:
-        """The files not looked at yet, stored up to `end` or to where they are enough, and their
-        keys."""
+        """Return the next files to check.
+
+        Returns:
+            The storage time that the pass covers, at most `end`, and the keys by file id.
+        """
         begin = await self._swept_to()
-        there = await self._blobs.stored(SOURCES, after=source_key(first_file_id(begin - LONGEST)))
+        there = await self._blobs.stored(
+            SOURCES, after=source_key(first_file_id(begin - MAX_UPLOAD_TIME))
+        )
         there |= await self._blobs.packed(begin, end)
         found = sorted((blob.at, key) for key, blob in there.items() if begin < blob.at <= end)
-        if len(found) > AT_ONCE:
-            end = found[AT_ONCE - 1][0]
+        if len(found) > MAX_FILES:
+            end = found[MAX_FILES - 1][0]
         return end, {file_id_of(key): key for stored, key in found if stored <= end}
 
     async def _without_event(self, ids: Collection[str]) -> set[str]:
-        """Those that neither the outbox nor the log has."""
+        """Return the ids that neither the outbox nor the log contains."""
         kept = await self._blobs.keys(f"{outbox.UPLOADS}/")
         unknown = set(ids).difference(map(outbox.file_id_of, kept))
         now = datetime.now(UTC)
         oldest = max((file_id_age(each, now) or 0.0 for each in unknown), default=0.0)
-        made = now - CLOCKS - timedelta(seconds=oldest)
+        made = now - CLOCK_TOLERANCE - timedelta(seconds=oldest)
         async with open_log(self._settings, (UPLOADED,), client_id="upload-sweep") as (
             consumer,
             partitions,
@@ -110,7 +119,7 @@ class Orphans:
             while unknown and [p for p in partitions if await position(consumer, p) < ends[p]]:
                 for records in (await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS)).values():
                     unknown.difference_update(
-                        # A foreign record with any key must not end the sweep.
+                        # A foreign record with an arbitrary key must not end the sweep.
                         (record.key or b"").decode(errors="replace")
                         for record in records
                     )

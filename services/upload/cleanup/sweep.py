@@ -1,4 +1,4 @@
-"""Sweeping away what nobody needs any more. Every pod does it; twice is harmless."""
+"""Remove expired data from the blob store. Every pod sweeps; sweeping twice is harmless."""
 
 import asyncio
 import logging
@@ -15,44 +15,50 @@ from shared.telemetry import LOOP_FAILURES
 
 log = logging.getLogger(__name__)
 
-EVERY = 3600.0
-"""Seconds between two sweeps: what is swept was kept for a day, and listing it takes a while."""
+SWEEP_INTERVAL = 3600.0
+"""Seconds between two sweeps. Data expires after a day, and listing it takes a while."""
 
-SWEPT_WITHIN = 1800.0
-"""Seconds that one sweep may take: it lists what may be millions of objects."""
+SWEEP_TIMEOUT = 1800.0
+"""Maximum seconds of one sweep, which may list millions of objects."""
 
-STAGED_FOR = timedelta(days=1)
-"""Since its last write; an upload that does not go on is given up within minutes."""
+STAGED_TTL = timedelta(days=1)
+"""Time since the last write to a staged file. Stalled uploads are aborted within minutes."""
 
 
-KEPT = timedelta(days=1)
-"""How long an upload that nobody goes on with is kept."""
+UPLOAD_TTL = timedelta(days=1)
+"""Time that an incomplete upload is kept after its last write."""
 
 
 async def sweep_staged(blobs: BlobStore) -> int:
-    """Delete what processes that died were writing into a directory; returns how many files.
+    """Delete staged files that crashed processes left in the blob directory.
+
+    Returns:
+        The number of deleted files.
 
     Raises:
-        BlobStoreUnavailableError: the blob store does not answer.
+        BlobStoreUnavailableError: The blob store does not answer.
     """
-    left = await blobs.keys(f"{STAGED}/", before=datetime.now(UTC) - STAGED_FOR)
+    left = await blobs.keys(f"{STAGED}/", before=datetime.now(UTC) - STAGED_TTL)
     for key in left:
         await blobs.delete(key)
     return len(left)
 
 
 async def sweep_folders(blobs: BlobStore, prefix: str) -> int:
-    """Delete the folders below `prefix` that nothing was stored in for a day; returns how many.
+    """Delete the folders below `prefix` that have not been written to for `UPLOAD_TTL`.
+
+    Returns:
+        The number of deleted folders.
 
     Raises:
-        BlobStoreUnavailableError: the blob store does not answer.
+        BlobStoreUnavailableError: The blob store does not answer.
     """
     last: dict[str, datetime] = {}
     stored = await blobs.stored(prefix)
     for key, blob in stored.items():
         folder = key.rpartition("/")[0]
         last[folder] = max(blob.at, last.get(folder, blob.at))
-    expired = {folder for folder, at in last.items() if at < datetime.now(UTC) - KEPT}
+    expired = {folder for folder, at in last.items() if at < datetime.now(UTC) - UPLOAD_TTL}
     for key in stored:
         if key.rpartition("/")[0] in expired:
             await blobs.delete(key)
@@ -60,29 +66,30 @@ async def sweep_folders(blobs: BlobStore, prefix: str) -> int:
 
 
 async def sweep_all(sweeps: Mapping[str, Callable[[], Awaitable[int]]], loop: RunningLoop) -> None:
-    """Sweep once an hour until cancelled. A sweep that fails keeps no other from its turn.
+    """Run all sweeps once an hour until cancelled. A failed sweep does not stop the others.
 
     Args:
-        sweeps: what each sweeps away, and how; it returns how many.
+        sweeps: The sweeps by a description of what they remove. Each returns how many it removed.
+        loop: The supervised loop to report to.
     """
     while True:
         failed = [what for what, sweep in sweeps.items() if not await _sweep(what, sweep)]
         if not failed:
             loop.succeeded()
-        await asyncio.sleep(EVERY)
+        await asyncio.sleep(SWEEP_INTERVAL)
 
 
 async def _sweep(what: str, sweep: Callable[[], Awaitable[int]]) -> bool:
-    """Do one sweep; False if it failed."""
+    """Run one sweep; return False if it failed."""
     try:
-        async with within(SWEPT_WITHIN, BlobStoreUnavailableError()):
+        async with within(SWEEP_TIMEOUT, BlobStoreUnavailableError()):
             if swept := await sweep():
-                log.info("swept %d %s", swept, what)
+                log.info("removed %d %s", swept, what)
     except OUTAGES as error:
-        log.warning("%s are not swept: %s", what, error)
+        log.warning("the sweep of %s failed: %s", what, error)
         return False
     except Exception:
         LOOP_FAILURES.labels(loop=SWEEPS.name).inc()
-        log.exception("%s are not swept", what)
+        log.exception("the sweep of %s failed", what)
         return False
     return True

@@ -1,10 +1,10 @@
-"""Large bodies, read past the HTTP parser: the application is given a mebibyte at a time.
+"""Read large request bodies past the HTTP parser, one mebibyte at a time.
 
-By way of the parser a body comes in pieces of 64 KiB, each of which is copied twice, stops and
-resumes the reading and wakes a task. A body whose length is known need not be parsed: once its
-first piece was taken, the connection is read straight into large blocks, and given back to the
-parser after exactly so many bytes. What ASGI promises stays as it is; only the messages are larger,
-and their bodies may be a `bytearray`, which nobody writes to any more.
+Through the parser, a body arrives in pieces of 64 KiB. Each piece is copied twice, pauses and
+resumes reading, and wakes a task. A body of known length needs no parsing: after its first piece,
+the connection is read straight into large blocks. After the last byte, the parser gets it back. The
+ASGI contract is kept. Only the messages are larger, and a body may be a `bytearray` that is no
+longer modified.
 """
 
 import asyncio
@@ -18,82 +18,79 @@ from shared.http.head import path_of
 from shared.http.protocol import BoundedHttpProtocol
 
 UPLOAD, UPLOADS = b"/api/files/upload", b"/api/uploads"
-"""Where files come, whole and in pieces."""
+"""Paths that receive files: whole, and resumable."""
 
 BLOCK = 1 << 20
-"""Bytes that are read into one buffer: so many that what each costs in Python does not matter, and
-as many as the blob store wants at a time."""
+"""Bytes of one buffer. The size amortizes Python's cost per read and suits the blob store."""
 
-WAITING = 2
-"""Blocks that wait for the application before the client must wait: each of 64 uploads at once may
-have so many."""
+MAX_QUEUED_BLOCKS = 2
+"""Blocks queued for the application before reading pauses, for each of up to 64 uploads."""
 
 FLUSH_AFTER = 0.2
-"""Seconds after which the application is given what there is of a block: a slow client is judged by
-what came."""
+"""Seconds after which a partial block is delivered, to measure the rate of slow clients."""
 
 
 class LargeBodies(BoundedHttpProtocol):
-    """HTTP/1.1 that lets go of connections while they bring large bodies."""
+    """An HTTP/1.1 protocol that hands its connection to `LargeBody` while a large body arrives."""
 
     def is_streamed(self) -> bool:
-        """Return whether the body is a file's, which `services.upload.body.body` bounds."""
+        """Return True for paths that receive files; `upload.body.body` limits their size."""
         path = path_of(self.url)
         return path in (UPLOAD, UPLOADS) or path.startswith(UPLOADS + b"/")
 
     def on_headers_complete(self) -> None:
-        """Called when the head of a request is complete; its application has not begun."""
+        """Prepare a large body once the request head is complete, before the application starts."""
         super().on_headers_complete()
         if self._is_begun and self._framing.length > BLOCK:
             body = LargeBody(self, self.cycle, self._framing.length)
             self.cycle.receive = body.receive  # type: ignore[assignment, method-assign]
 
     def linger(self) -> None:
-        """Close after an answer that came before the end of a body: take the connection back."""
+        """Reclaim the connection when the response was sent before the end of the body."""
         reader = self.transport.get_protocol()
         if isinstance(reader, LargeBody):
-            reader.let_go()
-            self.take_back()
+            reader.release()
+            self.reclaim_connection()
         super().linger()
 
-    def take_back(self) -> None:
-        """Have the connection again."""
-        self.flow.pause_reading()  # uvloop asks whom it reads for only when it begins to read.
+    def reclaim_connection(self) -> None:
+        """Reclaim the connection from `LargeBody`."""
+        self.flow.pause_reading()  # uvloop looks up its protocol only when reading starts.
         self.transport.set_protocol(self)
         self.flow.resume_reading()
 
     def end_large_body(self) -> None:
-        """Have the connection again after the end of a body: the head of a request comes next."""
+        """Reclaim the connection at the end of a body; the next request head follows."""
         self.flow.pause_reading()
         self._left = 0
         self._end_body()
-        self.cycle.message_event.clear()  # The application is given the end with the last block.
-        self.take_back()
+        self.cycle.message_event.clear()  # The last block already carries the end.
+        self.reclaim_connection()
 
 
 class LargeBody(asyncio.BufferedProtocol):
-    """The body of one request; has the connection from its second piece on until its end."""
+    """The body of one request. It owns the connection from the second piece to the last."""
 
     def __init__(self, http: LargeBodies, cycle: RequestResponseCycle, size: int) -> None:
         self._http = http
         self._cycle = cycle
         self._receive = cycle.receive
         self._left = size
-        """Bytes that are still to come."""
+        """Bytes not yet received."""
         self._is_begun = False
-        """Whether the application wants it, and the client was told to send it."""
+        """True once the application reads the body, so that any 100 Continue has been sent."""
         self._has_connection = False
         self._blocks: deque[bytes | bytearray] = deque()
-        """What the application may have, in order."""
+        """Blocks ready for the application, in order."""
         self._block = bytearray()
-        """What is being filled; empty if the next is still to be made."""
+        """The block being filled; empty if none is allocated."""
         self._filled = 0
-        """Bytes of it that have come."""
+        """Bytes of the block that are filled."""
         self._changed = asyncio.Event()
 
     async def receive(self) -> Message:
-        """The next message, as ASGI has it."""
-        if self._has_connection or self._take_over():
+        """Return the next ASGI message."""
+        if self._has_connection or self._claim_connection():
             await self._wait()
         if not self._blocks:
             message = cast("Message", await self._receive())
@@ -106,82 +103,82 @@ class LargeBody(asyncio.BufferedProtocol):
         more = self._left > 0 or bool(self._blocks)
         return {"type": "http.request", "body": block, "more_body": more}
 
-    def _take_over(self) -> bool:
-        """Have the connection, if more of the body is to come over it."""
+    def _claim_connection(self) -> bool:
+        """Take over the connection if more of the body will arrive on it."""
         cycle, flow, transport = self._cycle, self._http.flow, self._http.transport
         is_over = cycle.disconnected or cycle.response_complete or transport.is_closing()
         if is_over or not self._is_begun or not cycle.more_body:
             return False
         self._has_connection = True
-        if cycle.body:  # It came since the first piece was taken.
+        if cycle.body:  # Arrived after the first piece was delivered.
             self._left -= len(cycle.body)
             self._blocks.append(cycle.body)
             cycle.body = bytearray()
         cycle.message_event.clear()
-        flow.pause_reading()  # uvloop asks whom it reads for only when it begins to read.
+        flow.pause_reading()  # uvloop looks up its protocol only when reading starts.
         transport.set_protocol(self)
         flow.resume_reading()
         return True
 
     async def _wait(self) -> None:
-        """Until there is something to give, or nothing more to come."""
+        """Wait until a block is ready or the body has ended."""
         while self._has_connection and not self._blocks:
             self._changed.clear()
             try:
                 async with asyncio.timeout(FLUSH_AFTER):
                     await self._changed.wait()
             except TimeoutError:
-                self._cut()
+                self._flush()
 
-    def _cut(self) -> None:
-        """Give out what there is of a block."""
+    def _flush(self) -> None:
+        """Deliver the filled part of the current block."""
         if self._filled:
-            self._give(self._block[: self._filled])
+            self._deliver(self._block[: self._filled])
 
-    def _give(self, block: bytearray) -> None:
+    def _deliver(self, block: bytearray) -> None:
         self._blocks.append(block)
         self._filled = 0
         self._changed.set()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
-        """Where the next bytes are to go: never more than belong to the body."""
+        """Return the buffer for the next bytes, never larger than the rest of the body."""
         if not self._block:
             self._block = bytearray(min(BLOCK, self._left))
         return memoryview(self._block)[self._filled : self._filled + self._left]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Called when bytes have come."""
+        """Account for received bytes and deliver the block once it is full."""
         self._filled += nbytes
         self._left -= nbytes
         if self._filled == len(self._block):
-            self._give(self._block)
+            self._deliver(self._block)
             self._block = bytearray()
         if not self._left:
-            self._cut()
-            self.let_go()
+            self._flush()
+            self.release()
             self._http.end_large_body()
-        elif len(self._blocks) >= WAITING:
+        elif len(self._blocks) >= MAX_QUEUED_BLOCKS:
             self._http.flow.pause_reading()
 
-    def let_go(self) -> None:
-        """Read no more."""
+    def release(self) -> None:
+        """Stop reading and free the current block."""
         self._has_connection = False
-        self._block = bytearray()  # The collector may find this object only in minutes.
+        self._block = bytearray()  # The garbage collector may free this object minutes later.
         self._filled = 0
         self._changed.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called when the client has gone; what it sent is given out before that is told."""
-        self._cut()
-        self.let_go()
+        """Deliver the received bytes, then report the disconnect."""
+        self._flush()
+        self.release()
         if self._cycle.response_complete:
             self._blocks.clear()
         self._http.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Called when the client does not read what it is told."""
+        """Pause writing while the client does not read the response."""
         self._http.pause_writing()
 
     def resume_writing(self) -> None:
-        """Called when it reads again."""
+        """Resume writing once the client reads again."""
         self._http.resume_writing()

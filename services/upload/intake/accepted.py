@@ -1,4 +1,4 @@
-"""What a client gets for its files, as data."""
+"""The outcome of an upload request: accepted and rejected files."""
 
 from dataclasses import dataclass
 
@@ -7,33 +7,33 @@ from shared.blobs.places import source_key
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFile:
-    """A file in the blob store, not yet known to anybody."""
+    """A file in the blob store that is not recorded yet."""
 
     file_id: str
     name: str
     size: int
     content_type: str
     charset: str | None = None
-    """The encoding of a text, if it is known."""
+    """Character encoding of a text; None if unknown."""
     sha256: str | None
-    """None if it did not pass through here, and nobody told."""
+    """Hash in hexadecimal digits; None for a direct upload that was announced without it."""
     blob: str | None = None
-    """Its key in the blob store; None stands for the one that follows from its id."""
+    """Key in the blob store; None for the key derived from the file's id."""
     deduplicated: bool = False
-    """Whether it is an earlier one, in whose place nothing new was stored."""
+    """True for an earlier file with the same content; nothing new was stored."""
 
     @property
     def key(self) -> str:
-        """Where it is stored."""
+        """The key in the blob store."""
         return self.blob or source_key(self.file_id)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RefusedFile:
-    """A file of a batch that was not acceptable, beside others that were."""
+    """A rejected file of a batch in which other files were accepted."""
 
     index: int
-    """Its place among the files of the request, from 0."""
+    """Position among the files of the request, from 0."""
     name: str
     status: int
     code: str
@@ -43,16 +43,16 @@ class RefusedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Accepted:
-    """Files of one request that are stored, to be recorded together."""
+    """The stored files of one request, to be recorded together."""
 
     files: list[StoredFile]
     tenant: str | None = None
     owner: str | None = None
-    """Whose they are; None if nobody is told from anybody else."""
+    """Owner of the files; None without authentication."""
     labels: dict[str, str]
     batch_id: str | None
-    """What several files of one request share; None for a single one."""
+    """Id shared by several files of one request; None for a single file."""
     refused: tuple[RefusedFile, ...] = ()
-    """Files of the same request that were not acceptable; nothing of them is kept."""
+    """Rejected files of the same request; nothing of them is stored."""
     replayed: bool = False
-    """Whether an earlier request with the same Idempotency-Key was accepted as this."""
+    """True if this is the outcome of an earlier request with the same Idempotency-Key."""

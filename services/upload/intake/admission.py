@@ -1,6 +1,6 @@
-"""The desk where files are handed in.
+"""Admission of uploads.
 
-It lets so many in at once, each owner so many and so much in a time, and counts how each fared.
+Limits concurrent uploads and each owner's rate and volume, and counts outcomes.
 """
 
 import functools
@@ -20,35 +20,35 @@ from shared.errors import OverloadedError, WaybillError
 from shared.telemetry import UPLOAD_BYTES, UPLOADS
 
 _outcome_counter = functools.cache(UPLOADS.labels)
-"""Looking a counter up by its label takes longer than counting."""
+"""Cached, because the lookup of a counter by its label takes longer than the increment."""
 
 
 class UploadAdmission:
-    """Takes uploads, at most `max_uploads` at once."""
+    """Admits up to `max_uploads` concurrent uploads."""
 
     def __init__(self, *, settings: UploadSettings, intake: Intake, usage: Usage) -> None:
         self._settings = settings
         self._intake = intake
-        self._in_work = 0
+        self._in_progress = 0
         self._usage = usage
         self._timeouts = CoarseTimeouts()
 
     def body_of(self, request: Request) -> IncomingBody:
-        """What a request brings."""
+        """Return the body of a request."""
         return IncomingBody(request, self._settings, self._timeouts)
 
     async def take(self, request: Request, asker: Principal) -> Accepted:
-        """Take the files of one request in.
+        """Accept the files of one request.
 
         Raises:
-            RefusedError: the request is not acceptable.
-            UnavailableError: too many uploads are in work, or a part we need does not answer.
-            ClientDisconnect: the client went away.
+            RefusedError: The request is rejected.
+            UnavailableError: Too many uploads are in progress, or a dependency does not answer.
+            ClientDisconnect: The client disconnected.
         """
         return await self.take_body(self.body_of(request), asker)
 
     async def take_body(self, body: Body, asker: Principal) -> Accepted:
-        """Take files in that do not come as a request; raises what `take` does."""
+        """Accept files that do not come from a request body. Raises what `take` raises."""
         with self.admitted(asker, announced=body.announced or 0) as used:
             accepted = await self._intake.take(body, asker)
             used.append(sum(file.size for file in accepted.files))
@@ -56,17 +56,24 @@ class UploadAdmission:
 
     @contextmanager
     def admitted(self, asker: Principal, *, announced: int) -> Iterator[list[int]]:
-        """Let a request in that may bring so many bytes; those that it brought go into the list.
+        """Admit a request for the duration of the block.
+
+        Args:
+            asker: The caller.
+            announced: Bytes that the request is expected to upload.
+
+        Yields:
+            A list to which the block appends the number of bytes that it uploaded.
 
         Raises:
-            AllowanceError: the asker has uploaded too much lately.
-            OverloadedError: too many uploads are in work.
+            AllowanceError: The caller has used up a quota.
+            OverloadedError: Too many uploads are in progress.
         """
-        # One generator in place of one for each thing that is counted: each takes a microsecond.
+        # One generator for all counters, because each generator costs a microsecond.
         outcome = "internal"
-        self._in_work += 1
+        self._in_progress += 1
         try:
-            self._check_place()
+            self._check_capacity()
             with self._allowed(asker, announced) as used:
                 yield used
             outcome = "accepted"
@@ -77,29 +84,29 @@ class UploadAdmission:
             outcome = "client_gone"
             raise
         finally:
-            self._in_work -= 1
+            self._in_progress -= 1
             _outcome_counter(outcome).inc()
         UPLOAD_BYTES.inc(sum(used))
 
     def check_allowance(self, asker: Principal, *, announced: int) -> None:
-        """Count a request that is to bring so many bytes later, which are not counted yet.
+        """Count a request that will upload its bytes later. The bytes are not counted yet.
 
         Raises:
-            AllowanceError: they would be refused now.
+            AllowanceError: The bytes would exceed a quota now.
         """
         with self._allowed(asker, announced):
             pass
 
-    def _check_place(self) -> None:
-        others = self._in_work - 1
+    def _check_capacity(self) -> None:
+        others = self._in_progress - 1
         if others >= self._settings.max_uploads:
             raise OverloadedError(
-                f"{others} uploads are in work, as many as this service takes at once; "
+                f"{others} uploads are in progress and the limit is {self._settings.max_uploads}; "
                 "send this one again later."
             )
 
     def _allowed(self, asker: Principal, announced: int) -> AbstractContextManager[list[int]]:
-        """Let an owner's request pass if it is allowed; what it used goes into the list."""
+        """Apply the owner's quotas to a request. The block appends its byte count to the list."""
         if asker.subject and self._usage.is_limited:
             return self._usage.allowed(owner_of(asker), announced)
         return nullcontext([])

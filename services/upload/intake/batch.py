@@ -1,4 +1,4 @@
-"""The files of one request: which are acceptable, and why the others are not."""
+"""Track which files of a request are accepted, and why others are rejected."""
 
 from collections.abc import Iterable
 
@@ -15,35 +15,37 @@ from shared.errors import (
 )
 
 ALLOW_EMPTY = "allow_empty"
-"""The form field or query parameter that accepts files without content."""
+"""Form field or query parameter that accepts files without content."""
 
 ATOMIC = "atomic"
-"""The form field or query parameter that accepts all files of a request or none."""
+"""Form field or query parameter that accepts all files of a request or none."""
 
-EMPTY = f"The file is empty; send a file with content, or `{ALLOW_EMPTY}=true` to have it accepted."
+EMPTY = f"The file is empty; send a file with content, or `{ALLOW_EMPTY}=true` to accept it."
 
 PER_FILE = (ForbiddenTypeError, TooLargeError)
-"""What concerns one file of a request, beside that it is empty."""
+"""Errors that concern a single file of a request. `EmptyFileError` is handled separately."""
 
-SKIPPED = 64 << 20
-"""Bytes of a refused file that are read past to see whether others follow. If more are left, and no
-file was accepted before it, the whole request is refused."""
+MAX_SKIPPED = 64 << 20
+"""Bytes of a rejected file that are skipped to reach the next one. If more are left, and no file
+was accepted before, the whole request is rejected."""
 
 
 def is_set(option: str, fields: Iterable[tuple[str, str]]) -> bool:
-    """Whether an option is `true`; the last of equal fields counts.
+    """Return True if an option is `true`. The last of equal fields wins.
 
     Raises:
-        BadParameterError: it is neither `true` nor `false`.
+        BadParameterError: The value is neither `true` nor `false`.
     """
     asked = dict(fields).get(option, "false")
     if asked not in ("true", "false"):
-        raise BadParameterError(f"The field {option!r} is `true` or `false`.")
+        raise BadParameterError(
+            f"The field {option!r} is {asked[:80]!r}; it must be `true` or `false`."
+        )
     return asked == "true"
 
 
 class Batch:
-    """What became of each file so far, in the order of the request."""
+    """The outcome of each file so far, in the order of the request."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -53,17 +55,17 @@ class Batch:
 
     @property
     def stored(self) -> list[StoredFile]:
-        """The files that are stored."""
+        """The stored files, in the order of the request."""
         return [file for _, file in sorted(self._stored.items(), key=lambda each: each[0])]
 
     @property
     def is_batch(self) -> bool:
-        """Whether the request carried several files."""
+        """True if the request carried several files."""
         return len(self._stored) + len(self._refused) > 1
 
     @property
     def refused_files(self) -> list[RefusedFile]:
-        """The files that are refused, and why."""
+        """The rejected files with their reasons, in the order of the request."""
         return [
             RefusedFile(
                 index=place,
@@ -77,55 +79,57 @@ class Batch:
         ]
 
     def accept(self, file: StoredFile, place: int | None = None) -> None:
-        """Note that a file is stored.
+        """Record that a file is stored.
 
         Args:
-            place: where it stood in the request; None for the next one.
+            file: The stored file.
+            place: Position in the request; None for the next one.
         """
         self._stored[self._next() if place is None else place] = file
 
     async def refuse(self, file: IncomingFile, error: RefusedError) -> None:
-        """Note that a file is not acceptable, and read past what is left of it.
+        """Record that a file is rejected, and skip the rest of its content.
 
         Raises:
-            RefusedError: the same, where no other file can follow or too much is left of this one.
+            RefusedError: `error` itself, if no other file can follow or too much content is left.
         """
-        if not self._stored and not (file.is_part and await _read_past(file)):
+        if not self._stored and not (file.is_part and await _skip_rest(file)):
             raise error
         self._refused[self._next()] = (file.name, error)
 
-    def found_empty(self, file: IncomingFile, error: EmptyFileError) -> None:
-        """Note that a file is empty; whether that is acceptable, a later field may tell."""
-        if file.chosen:  # Browsers send a nameless, empty part of a form without a file chosen.
+    def defer_empty(self, file: IncomingFile, error: EmptyFileError) -> None:
+        """Record an empty file. A later form field may still allow it."""
+        if file.chosen:  # Browsers send an empty, nameless part if no file is chosen.
             self._empty[self._next()] = (file, error)
 
     def take_empty(self, *, allowed: bool) -> list[tuple[int, IncomingFile]]:
-        """The empty files that are to be stored, with their places; others are refused."""
+        """Return the empty files to store, with their positions; reject them if not allowed."""
         empty, self._empty = self._empty, {}
         if allowed:
             return [(place, file) for place, (file, _) in empty.items()]
         for place, (file, error) in empty.items():
-            if file.name != UNNAMED:  # Nothing at all, as the body of a request.
+            if file.name != UNNAMED:  # An unnamed empty file is an empty request body.
                 self._refused[place] = (file.name, error)
         return []
 
     def check(self, *, atomic: bool) -> None:
-        """Check that there is something to accept.
+        """Check that the request has a file to accept.
 
         Args:
-            atomic: whether all files are to be accepted or none.
+            atomic: True to accept all files or none.
 
         Raises:
-            RefusedError: there is not; the reason of the first file that is refused.
+            RefusedError: There is nothing to accept. The error is that of the first rejected file.
         """
         if self._refused and (atomic or not self._stored):
             _, error = self._refused[min(self._refused)]
             if self.is_batch:
-                error.members = {**error.members, "refused": described(self.refused_files)}
+                error.members = {**error.members, "refused": problem_documents(self.refused_files)}
             raise error
         if not self._stored:
             raise NoFileError(
-                "Send the file in a multipart part named `file`, or as the whole body."
+                "The request contains no file; send it in a multipart part named `file`, "
+                "or as the raw body."
             )
 
     def _next(self) -> int:
@@ -133,10 +137,10 @@ class Batch:
         return self._count - 1
 
 
-async def _read_past(file: IncomingFile) -> bool:
-    """Read what is left of a file; False if that is more than `SKIPPED` bytes."""
+async def _skip_rest(file: IncomingFile) -> bool:
+    """Skip the rest of a file; return False if it exceeds `MAX_SKIPPED` bytes."""
     read = 0
-    while read <= SKIPPED:
+    while read <= MAX_SKIPPED:
         piece = await file.read()
         if not piece:
             return True
@@ -144,6 +148,6 @@ async def _read_past(file: IncomingFile) -> bool:
     return False
 
 
-def described(refused: Iterable[RefusedFile]) -> list[dict[str, object]]:
-    """Refused files as an answer tells of them: problem documents with the name of the file."""
+def problem_documents(refused: Iterable[RefusedFile]) -> list[dict[str, object]]:
+    """Return rejected files as problem documents with the name of the file."""
     return [{"type": f"urn:waybill:problem:{each.code}", **vars(each)} for each in refused]

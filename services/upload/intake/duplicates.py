@@ -1,11 +1,11 @@
-"""De-duplication: who uploads again what they have already gets the earlier file.
+"""Deduplication: a repeated upload of the same content returns the owner's earlier file.
 
-The index is in the blob store, which every pod has anyway: `known/{place}/{file_id}`, where the
-place follows from tenant, owner, hash and type, and the content is the key of the file's own blob.
-A file is in it once its event is durable, so what is found there was accepted; two equal uploads
-side by side do not see each other and are two files.
-`known/of/{file_id}` has the place, so that nothing stays of a file that is deleted, and
-`known/ended/{file_id}` says that a file failed or was cancelled, which makes it count no more.
+The index is in the blob store, which all pods share: `known/{place}/{file_id}`. The place is
+derived from tenant, owner, hash and type, and the content is the key of the file's blob. A file
+enters the index once its event is durable, so every indexed file was accepted. Concurrent equal
+uploads do not see each other and become two files. `known/of/{file_id}` holds the place, so that
+deleting a file leaves no trace. `known/ended/{file_id}` marks a failed or cancelled file, which no
+longer counts.
 """
 
 import hashlib
@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 PREFIX = "known"
 
 FIELD = "deduplicate"
-"""The form field or query parameter that asks for it, or against it."""
+"""Form field or query parameter that enables or disables deduplication."""
 
 
 class Duplicates:
-    """Finds the earlier file, where that is wanted."""
+    """Finds earlier files with the same content."""
 
     def __init__(
         self, *, settings: UploadSettings, blobs: BlobStore, link: KafkaConnection
@@ -43,26 +43,28 @@ class Duplicates:
         self._link = link
 
     def wanted(self, fields: Iterable[tuple[str, str]]) -> bool:
-        """Whether a request with these fields is to have the earlier files.
+        """Return True if a request with these fields is to be deduplicated.
 
         Raises:
-            BadParameterError: it asks for what there is not, or in other words than these.
+            BadParameterError: The value is invalid, or deduplication is disabled.
         """
         asked = dict(fields).get(FIELD)
         if asked not in (None, "true", "false"):
-            raise BadParameterError(f"The field {FIELD!r} is `true` or `false`.")
+            raise BadParameterError(
+                f"The field {FIELD!r} is {asked[:80]!r}; it must be `true` or `false`."
+            )
         if asked == "true" and self._mode == "off":
             raise BadParameterError(
-                "This service does not look for duplicates; set WAYBILL_DEDUPLICATE=asked."
+                "Deduplication is disabled; set WAYBILL_DEDUPLICATE=asked to enable it."
             )
         return self._mode == "always" if asked is None else asked == "true"
 
     async def replaced(self, files: Sequence[StoredFile], asker: Principal) -> list[StoredFile]:
-        """The files, each replaced by the earlier one if there is one that counts.
+        """Return the files, each replaced by an earlier file with the same content if one counts.
 
-        Without Kafka nothing is known of how files end, so none is replaced.
+        Nothing is replaced while Kafka is unavailable, because file outcomes are then unknown.
         """
-        if self._link.trouble is not None:
+        if self._link.unavailable_reason is not None:
             return list(files)
         return [await self._earlier(file, asker) or file for file in files]
 
@@ -70,23 +72,23 @@ class Duplicates:
         place = _place(file, asker)
         with suppress(BlobStoreUnavailableError):
             for key in await self._blobs.keys(f"{place}/"):
-                earlier = await self._remembered(file, key)
+                earlier = await self._load(file, key)
                 if earlier is not None and await self._counts(earlier):
                     return earlier
                 await self._blobs.delete(key)
         return None
 
-    async def _remembered(self, file: StoredFile, key: str) -> StoredFile | None:
+    async def _load(self, file: StoredFile, key: str) -> StoredFile | None:
         try:
             blob = (await self._blobs.get(key)).decode()
         except BlobMissingError:
-            return None  # It was deleted just now.
+            return None  # It has just been deleted.
         return replace(file, file_id=file_id_of(key), blob=blob or None, deduplicated=True)
 
     async def _counts(self, file: StoredFile) -> bool:
-        return not await self._there(_ended(file.file_id)) and await self._there(file.key)
+        return not await self._exists(_ended(file.file_id)) and await self._exists(file.key)
 
-    async def _there(self, key: str) -> bool:
+    async def _exists(self, key: str) -> bool:
         try:
             await self._blobs.size(key)
         except BlobMissingError:
@@ -94,7 +96,7 @@ class Duplicates:
         return True
 
     async def remember(self, accepted: Accepted, asker: Principal) -> None:
-        """Have files found that are recorded; what cannot be remembered is not found."""
+        """Add recorded files to the index. On failure, later uploads do not find them."""
         try:
             for file in accepted.files:
                 if not file.deduplicated:
@@ -104,23 +106,21 @@ class Duplicates:
                         f"{place}/{file.file_id}", file.key.encode(), durable=False
                     )
         except BlobStoreUnavailableError as error:
-            log.warning(
-                "files are not remembered, equal ones will be files of their own: %s", error
-            )
+            log.warning("the files are not indexed for deduplication: %s", error)
 
     async def ended(self, file_id: str) -> None:
-        """Let a file count no more: it failed or was cancelled.
+        """Exclude a file that failed or was cancelled.
 
         Raises:
-            BlobStoreUnavailableError: the blob store does not answer.
+            BlobStoreUnavailableError: The blob store does not answer.
         """
         await self._blobs.put(_ended(file_id), b"")
 
     async def forget(self, file_id: str) -> None:
-        """Leave nothing of a file that was deleted.
+        """Remove all traces of a deleted file.
 
         Raises:
-            BlobStoreUnavailableError: the blob store does not answer.
+            BlobStoreUnavailableError: The blob store does not answer.
         """
         with suppress(BlobMissingError):
             place = (await self._blobs.get(_of(file_id))).decode()
@@ -130,8 +130,8 @@ class Duplicates:
 
 
 def _place(file: StoredFile, asker: Principal) -> str:
-    told = json.dumps([asker.tenant, asker.owner, file.sha256, file.content_type])
-    return f"{PREFIX}/{hashlib.sha256(told.encode()).hexdigest()}"
+    identity = json.dumps([asker.tenant, asker.owner, file.sha256, file.content_type])
+    return f"{PREFIX}/{hashlib.sha256(identity.encode()).hexdigest()}"
 
 
 def _of(file_id: str) -> str:

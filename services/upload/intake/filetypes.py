@@ -1,4 +1,4 @@
-"""Tables: how file types begin, and which types names end for."""
+"""Tables of file signatures and of the types that file extensions stand for."""
 
 OCTET_STREAM = "application/octet-stream"
 PLAIN_TEXT = "text/plain"
@@ -50,7 +50,7 @@ SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xcf\xfa\xed\xfe", "application/x-mach-binary"),
     (0, b"\xca\xfe\xba\xbe", "application/x-mach-binary"),
 )
-"""(offset, bytes, type), tried in this order, on content that is no text."""
+"""(offset, bytes, type), tried in this order on binary content."""
 
 ZIPPED = {
     "docx": _OOXML + "wordprocessingml.document",
@@ -63,10 +63,10 @@ ZIPPED = {
     "jar": "application/java-archive",
     "zip": ZIP,
 }
-"""Types that are zip archives inside, by the ending of a name."""
+"""Types based on zip archives, by extension."""
 
 ZIP_MARKS = ((b"word/", "docx"), (b"xl/", "xlsx"), (b"ppt/", "pptx"))
-"""Entries that only one kind of office document has."""
+"""Archive entries that identify one kind of office document."""
 
 OLE_STORED = {
     "doc": "application/msword",
@@ -74,7 +74,7 @@ OLE_STORED = {
     "ppt": "application/vnd.ms-powerpoint",
     "msg": "application/vnd.ms-outlook",
 }
-"""Types that are OLE compound files inside, by the ending of a name."""
+"""Types based on OLE compound files, by extension."""
 
 TEXTUAL = {
     "txt": PLAIN_TEXT,
@@ -104,7 +104,7 @@ TEXTUAL = {
     "js": "text/javascript",
     "py": "text/x-python",
 }
-"""Types that are text inside, by the ending of a name."""
+"""Types based on text, by extension."""
 
 BY_EXTENSION = (
     TEXTUAL
@@ -117,4 +117,4 @@ BY_EXTENSION = (
         "dll": "application/vnd.microsoft.portable-executable",
     }
 )
-"""The type that the ending of a name claims."""
+"""All types by extension."""

@@ -1,9 +1,9 @@
-"""Taking files in: store each one, then record them all as facts, or leave no trace.
+"""Store the files of a request, then record them with events, or leave no trace.
 
-Every file of a request is stored before the first event is published. A file that is not acceptable
-is told of, and the others are accepted; with `atomic=true` all of them are, or none. An event that
-Kafka does not take in time waits in the outbox. One case cannot be undone: some of several events
-are published or wait, and others can do neither. The refusal then says which files were accepted.
+All files of a request are stored before the first event is published. Rejected files are reported
+and the others are accepted; with `atomic=true`, all are accepted or none. An event that Kafka does
+not acknowledge in time goes to the outbox. One case cannot be undone: some of several events are
+published or in the outbox, and the rest can go to neither. The error then lists the accepted files.
 """
 
 import asyncio
@@ -41,11 +41,11 @@ log = logging.getLogger(__name__)
 SOURCE = "/upload"
 
 EMPTY_TYPE = "text/plain"
-"""The type of an empty file that nobody gave one: an empty text."""
+"""Type of an empty file without a declared type."""
 
 
 class Intake:
-    """Stores and records what comes in."""
+    """Stores and records incoming files."""
 
     def __init__(
         self,
@@ -63,19 +63,19 @@ class Intake:
         self._duplicates = duplicates
 
     async def take(self, body: Body, asker: Principal) -> Accepted:
-        """Store the files of one request and record them as the asker's.
+        """Store the files of one request and record them as the caller's.
 
-        When this returns, every file is stored, and its event is on all in-sync replicas of Kafka
-        or in the outbox.
+        On return, every file is stored, and its event is on all in-sync replicas of Kafka or in the
+        outbox.
 
         Raises:
-            RefusedError: a file or the request is not acceptable.
-            UnavailableError: the blob store does not answer, or Kafka has not for long.
-            ClientDisconnect: the client went away.
+            RefusedError: A file or the request is rejected.
+            UnavailableError: The blob store does not answer, or the outbox is full.
+            ClientDisconnect: The client disconnected.
         """
         key = read_key(body.idempotency_key)
         self._outbox.check_room()
-        if body.fields:  # What the head says of labels is judged before the body is read.
+        if body.fields:  # Validate query parameters before reading the body.
             read_labels(body.fields)
             self._duplicates.wanted(body.fields)
             for option in (ALLOW_EMPTY, ATOMIC):
@@ -83,8 +83,8 @@ class Intake:
         batch = Batch()
         try:
             async for file in body.files():
-                await self._take_one(file, batch)
-            await self._keep_empty(batch, allowed=is_set(ALLOW_EMPTY, body.fields))
+                await self._store_one(file, batch)
+            await self._store_empty_files(batch, allowed=is_set(ALLOW_EMPTY, body.fields))
             batch.check(atomic=is_set(ATOMIC, body.fields))
             labels = read_labels(body.fields)
             deduplicates = self._duplicates.wanted(body.fields)
@@ -112,22 +112,22 @@ class Intake:
             await self._duplicates.remember(accepted, asker)
         return accepted
 
-    async def _take_one(self, file: IncomingFile, batch: Batch) -> None:
-        """Store one file of a request, or note why it is not acceptable.
+    async def _store_one(self, file: IncomingFile, batch: Batch) -> None:
+        """Store one file of a request, or record why it is rejected.
 
-        What concerns the whole request, such as a body that breaks off, is raised.
+        Errors that concern the whole request, such as a disconnect, are raised.
         """
         try:
             stored = await self._store(file)
         except EmptyFileError as error:
-            batch.found_empty(file, error)
+            batch.defer_empty(file, error)
         except PER_FILE as error:
             await batch.refuse(file, error)
         else:
             batch.accept(stored)
 
-    async def _keep_empty(self, batch: Batch, *, allowed: bool) -> None:
-        """Store the empty files if they are to be accepted, now that all fields are read."""
+    async def _store_empty_files(self, batch: Batch, *, allowed: bool) -> None:
+        """Store the empty files if they are allowed, once all fields are read."""
         for place, file in batch.take_empty(allowed=allowed):
             stored = await self.store_empty(
                 new_file_id(), name=file.name, declared_type=file.declared_type
@@ -135,32 +135,32 @@ class Intake:
             batch.accept(stored, place)
 
     async def store_known(self, file_id: str, file: IncomingFile) -> StoredFile:
-        """Store a file that has its id already; harmless to repeat.
+        """Store a file under an existing id. Idempotent.
 
         Raises:
-            RefusedError: the file is not acceptable.
-            UnavailableError: the blob store does not answer.
+            RefusedError: The file is rejected.
+            UnavailableError: The blob store does not answer.
         """
         return await self._store(file, file_id)
 
     async def store_empty(
         self, file_id: str, *, name: str, declared_type: str | None
     ) -> StoredFile:
-        """Store a file without content; harmless to repeat.
+        """Store a file without content. Idempotent.
 
         Raises:
-            ForbiddenTypeError: this service does not accept its type.
-            UnavailableError: the blob store does not answer.
+            ForbiddenTypeError: The type is not accepted.
+            UnavailableError: The blob store does not answer.
         """
         stored = self.empty_file(file_id, name=name, declared_type=declared_type)
         await self._blobs.put(stored.key, b"")
         return stored
 
     async def record(self, accepted: Accepted) -> None:
-        """Record files that are stored; harmless to repeat. Whatever fails, they stay stored.
+        """Record stored files. Idempotent. The files stay stored if this fails.
 
         Raises:
-            UnavailableError: Kafka has not answered for long, nor does the blob store.
+            UnavailableError: The outbox is full, or the blob store does not answer.
         """
         for error in filter(None, await self._publish_all(accepted)):
             raise error
@@ -179,7 +179,7 @@ class Intake:
         beginning = bytes(head[:HEAD])
         probe = CharsetProbe(beginning, content_type=content_type, declared=file.declared_charset)
         meter = _Meter(head, file, self._settings.max_file_size, probe)
-        # A file with an id may be stored for the second time, and then it must be in one place.
+        # A file with an existing id may be stored twice, so it must always get the same key.
         blob = await self._blobs.put_stream(
             source_key(file_id), meter.read, see=meter.see, anywhere=is_new
         )
@@ -194,10 +194,10 @@ class Intake:
         )
 
     def empty_file(self, file_id: str, *, name: str, declared_type: str | None) -> StoredFile:
-        """A file without content: of the type that its client says, or an empty text.
+        """Describe a file without content. Its type is the declared one, or `EMPTY_TYPE`.
 
         Raises:
-            ForbiddenTypeError: this service does not accept the type.
+            ForbiddenTypeError: The type is not accepted.
         """
         content_type = declared_type or EMPTY_TYPE
         check_type(content_type, name=name, forbidden=self._settings.forbidden_types)
@@ -212,17 +212,17 @@ class Intake:
     async def _without_duplicates(
         self, stored: list[StoredFile], asker: Principal
     ) -> list[StoredFile]:
-        """The files, with earlier ones in the place of those that are equal; these are deleted."""
+        """Replace duplicates with the earlier files and delete the new copies."""
         files = await self._duplicates.replaced(stored, asker)
         pairs = zip(stored, files, strict=True)
         await self._discard([file for file, kept in pairs if kept is not file])
         return files
 
     async def _record_once(self, accepted: Accepted, place: str) -> Accepted:
-        """Record what came with a key, or give back what came with it before.
+        """Record a request with an idempotency key, or return the outcome of the earlier one.
 
-        What a key may already tell of is not discarded, whatever fails: a repeat publishes it, or
-        else the sweep finds it.
+        Files that the stored key may name are kept on any failure: a repeat publishes them, or the
+        sweep removes them.
         """
         try:
             first, published = await self._keys.settle(place, accepted)
@@ -233,7 +233,7 @@ class Intake:
             await self._discard(accepted.files)
         if not published:
             await self.record(first)
-            with suppress(BlobStoreUnavailableError):  # A repeat would publish once more.
+            with suppress(BlobStoreUnavailableError):  # A repeat would publish again.
                 await self._keys.published(place, first)
         return first if first is accepted else replace(first, replayed=True)
 
@@ -243,8 +243,8 @@ class Intake:
         if not failed:
             return
         pairs = list(zip(accepted.files, outcomes, strict=True))
-        # An event that nobody acknowledged may be there all the same, and must find its file; where
-        # it is not, the sweep finds that out.
+        # An unacknowledged event may still be in the log, so its file must stay. If the event is
+        # not in the log, the sweep deletes the file.
         refused = [
             file for file, error in pairs if error and not isinstance(error, UnavailableError)
         ]
@@ -252,8 +252,8 @@ class Intake:
         taken = [file for file, error in pairs if error is None]
         if taken and isinstance(failed[0], UnavailableError):
             raise type(failed[0])(
-                f"{len(taken)} of {len(pairs)} files were accepted before something failed. "
-                "They stand under `accepted`; send only the others again later.",
+                f"{len(taken)} of {len(pairs)} files were accepted before an error occurred. "
+                "They are listed under `accepted`; send only the others again later.",
                 members={"accepted": [{"file_id": f.file_id, "name": f.name} for f in taken]},
             ) from failed[0]
         raise failed[0]
@@ -262,17 +262,17 @@ class Intake:
         if len(accepted.files) > 1:
             publishing = (self._publish(file, accepted) for file in accepted.files)
             return await asyncio.gather(*publishing, return_exceptions=True)
-        try:  # Without the task that `gather` would make.
+        try:  # Avoids the task that `gather` would create.
             await self._publish(accepted.files[0], accepted)
         except Exception as error:
             return [error]
         return [None]
 
     async def _publish(self, file: StoredFile, accepted: Accepted) -> None:
-        """Record one file; returns once all in-sync replicas have the event, or the outbox.
+        """Record one file. Return once all in-sync replicas or the outbox have the event.
 
         Raises:
-            UnavailableError: neither takes it.
+            UnavailableError: Neither accepts the event.
         """
         if file.deduplicated:
             return
@@ -293,15 +293,15 @@ class Intake:
     async def _discard(self, files: list[StoredFile]) -> None:
         for file in files:
             if file.deduplicated:
-                continue  # It is another request's.
+                continue  # It belongs to another request.
             try:
                 await self._blobs.delete(file.key)
             except BlobStoreUnavailableError as error:
-                log.warning("the blob of refused file %s stays behind: %s", file.file_id, error)
+                log.warning("the blob of rejected file %s is not deleted: %s", file.file_id, error)
 
 
 async def _head_of(read: Read) -> Piece:
-    """The first pieces, until they are enough to judge the type by; all if there is less."""
+    """Read enough pieces to detect the type: at least `HEAD` bytes, or the whole file."""
     head = await read()
     while head and len(head) < HEAD and (piece := await read()):
         head = b"".join((head, piece))
@@ -309,7 +309,7 @@ async def _head_of(read: Read) -> Piece:
 
 
 class _Meter:
-    """Counts a file on its way through; whoever stores it shows it to the hash and the probe."""
+    """Counts, hashes and probes the content of a file while it is stored."""
 
     def __init__(self, head: Piece, file: IncomingFile, limit: int, probe: CharsetProbe) -> None:
         self._head = head
@@ -320,20 +320,20 @@ class _Meter:
         self._probe = probe
 
     def see(self, piece: Piece) -> None:
-        """Look at the next piece of the content."""
+        """Hash and probe the next piece of the content."""
         self.sha256.update(piece)
         self._probe.update(piece)
 
     async def read(self) -> Piece:
-        """The next piece of the file's content; b"" at its end.
+        """Return the next piece of the content; b"" at its end.
 
         Raises:
-            TooLargeError: there is more of it than the limit.
+            TooLargeError: The file exceeds the limit.
         """
         piece, self._head = self._head or await self._file.read(), b""
         self.size += len(piece)
         if self.size > self._limit:
             raise TooLargeError(
-                f"{self._file.name!r} has more than the {self._limit} bytes accepted."
+                f"{self._file.name!r} has more bytes than the limit of {self._limit}."
             )
         return piece

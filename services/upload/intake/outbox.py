@@ -1,8 +1,8 @@
-"""The outbox: events that Kafka did not take wait in the blob store, where nothing is lost.
+"""The outbox: events that Kafka did not acknowledge are kept in the blob store.
 
-A relay on every pod publishes what waits there, from whichever pod it is, oldest first, as soon as
-Kafka answers. Two relays may publish the same event, or one may publish what Kafka had after all: a
-repeat is harmless, since its id is the same.
+A relay on every pod publishes all outbox events, from any pod, oldest first, once Kafka is
+available. Two relays may publish the same event, or one that Kafka already has. Both are harmless,
+because the event's id is the same.
 """
 
 import asyncio
@@ -34,28 +34,29 @@ log = logging.getLogger(__name__)
 
 PREFIX = UPLOADS
 
-VERDICT_GRACE = 1.0
-"""Seconds that Kafka's client may overrun the time it was given: its own verdict says more than
-ours, which ends the wait in any case."""
+PUBLISH_GRACE = 1.0
+"""Seconds that the Kafka client may exceed its own timeout. Its error is more precise than the
+outer timeout."""
 
-LOOK_EVERY = 1.0
-"""Seconds between two looks while something waits: a file is delayed by as much at most."""
+POLL_INTERVAL = 1.0
+"""Seconds between two relay passes while events wait, and the maximum delay they add."""
 
-LOOK_SELDOM = 30.0
-"""Seconds between two looks while nothing is known to wait: other pods may have left something."""
+IDLE_POLL_INTERVAL = 30.0
+"""Seconds between two relay passes while no event is known to wait. Other pods may have left
+some."""
 
-LIMIT = 10_000
-"""Events that may wait, as far as this pod knows: at 100 uploads a second more than a minute and a
-half without Kafka."""
+MAX_WAITING = 10_000
+"""Maximum events in the outbox, as far as this pod knows: over 90 seconds without Kafka at 100
+uploads a second."""
 
-NO_ROOM = "Kafka does not answer, and too many files wait for it; send this one again later."
+OUTBOX_FULL = "Kafka does not answer and the outbox is full; send the file again later."
 
-AT_ONCE = 50
-"""Events that are on their way to Kafka together."""
+MAX_CONCURRENT = 50
+"""Events that are published concurrently."""
 
 
 class Outbox:
-    """What waits for Kafka, and the relay that publishes it."""
+    """Events waiting for Kafka, and the relay that publishes them."""
 
     def __init__(
         self,
@@ -72,43 +73,46 @@ class Outbox:
         self._link = link
         self._timeouts = CoarseTimeouts()
         self._waiting = 0
-        self._kept = asyncio.Event()
+        self._event_added = asyncio.Event()
 
     @property
-    def trouble(self) -> str | None:
-        """Why events can neither be published nor wait; None while they can."""
-        if self._waiting < LIMIT:
+    def unavailable_reason(self) -> str | None:
+        """Reason why the outbox is full; None while it has room."""
+        if self._waiting < MAX_WAITING:
             return None
-        return f"{self._waiting} events wait for Kafka, as many as the outbox takes"
+        return f"the outbox is full: {self._waiting} events wait for Kafka"
 
     @property
     def note(self) -> str | None:
-        """What an operator should know meanwhile; None if there is nothing."""
-        if self._link.trouble is None and not self._waiting:
+        """A note for operators on the readiness page; None if all is well."""
+        if self._link.unavailable_reason is None and not self._waiting:
             return None
-        return f"{self._link.trouble or 'Kafka answers'}; {self._waiting} events wait in the outbox"
+        state = self._link.unavailable_reason or "Kafka answers"
+        return f"{state}; {self._waiting} events wait in the outbox"
 
     def check_room(self) -> None:
-        """Raises:
-        KafkaUnavailableError: events can neither be published nor wait.
-        """
-        if self._link.trouble is not None and self.trouble is not None:
-            raise KafkaUnavailableError(NO_ROOM, public=True)
-
-    async def publish(self, event: FileUploaded) -> None:
-        """Have an event durable: in Kafka, or here until Kafka takes it.
-
-        Kafka may yet store an event whose acknowledgement was lost, so that it is there twice. That
-        is harmless: its id is the same. For the same reason an event that neither has acknowledged
-        may be there all the same.
+        """Check that an event could be published or kept.
 
         Raises:
-            KafkaUnavailableError: too many wait already.
-            BlobStoreUnavailableError: the blob store does not take it.
+            KafkaUnavailableError: Kafka is unavailable and the outbox is full.
         """
-        if self._link.trouble is None:
+        if self._link.unavailable_reason is not None and self.unavailable_reason is not None:
+            raise KafkaUnavailableError(OUTBOX_FULL, public=True)
+
+    async def publish(self, event: FileUploaded) -> None:
+        """Make an event durable: in Kafka, or in the outbox until Kafka is available.
+
+        If an acknowledgement was lost, Kafka may store the event twice. This is harmless, because
+        its id is the same. For the same reason, an event that neither side acknowledged may still
+        be stored.
+
+        Raises:
+            KafkaUnavailableError: The outbox is full.
+            BlobStoreUnavailableError: The blob store does not accept the event.
+        """
+        if self._link.unavailable_reason is None:
             try:
-                with self._timeouts.of(self._settings.publish_timeout + VERDICT_GRACE):
+                with self._timeouts.timeout(self._settings.publish_timeout + PUBLISH_GRACE):
                     await self._publisher.publish(event)
             except (TimeoutError, KafkaUnavailableError) as error:
                 log.warning("the event of %s goes to the outbox: %r", event.file_id, error)
@@ -117,27 +121,27 @@ class Outbox:
         await self._keep(event)
 
     async def _keep(self, event: FileUploaded) -> None:
-        if self.trouble is not None:
-            raise KafkaUnavailableError(NO_ROOM, public=True)
+        if self.unavailable_reason is not None:
+            raise KafkaUnavailableError(OUTBOX_FULL, public=True)
         try:
             await self._blobs.put(upload_key(event.file_id), event.to_json())
             self._count(self._waiting + 1)
-        finally:  # It may be there although the store did not say so.
-            self._kept.set()
+        finally:  # The event may be stored despite the error.
+            self._event_added.set()
 
     async def relay(self, loop: RunningLoop) -> None:
-        """Publish what waits, until cancelled.
+        """Publish the events in the outbox until cancelled.
 
         Raises:
-            BlobStoreUnavailableError: the blob store does not answer.
+            BlobStoreUnavailableError: The blob store does not answer.
         """
         while True:
-            if self._link.trouble is not None:
+            if self._link.unavailable_reason is not None:
                 loop.waits_for("Kafka")
-                self._count(self._waiting)  # As long as nobody can relay, what is known is true.
-                await asyncio.sleep(LOOK_EVERY)
+                self._count(self._waiting)  # No pod can relay now, so the count holds.
+                await asyncio.sleep(POLL_INTERVAL)
                 continue
-            self._kept.clear()
+            self._event_added.clear()
             try:
                 await self._publish_waiting()
                 loop.succeeded()
@@ -145,27 +149,29 @@ class Outbox:
                 loop.waits_for("Kafka")
                 log.warning("%d events wait in the outbox: %s", self._waiting, error)
             if self._waiting:
-                await asyncio.sleep(LOOK_EVERY)
+                await asyncio.sleep(POLL_INTERVAL)
             else:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_SELDOM):
-                        await self._kept.wait()
+                    async with asyncio.timeout(IDLE_POLL_INTERVAL):
+                        await self._event_added.wait()
 
     async def _publish_waiting(self) -> None:
-        # First what users want no more: a processor that finds the request begins nothing.
+        # Commands first: a processor that sees a cancellation does not start the file.
         await relay_commands(self._blobs, self._publisher)
         async with blob_store_answers():
-            keys = await self._blobs.keys(f"{PREFIX}/")  # The ids are sorted by time.
+            keys = await self._blobs.keys(f"{PREFIX}/")  # Ids sort by time.
         self._count(len(keys))
         failure: BaseException | None = None
-        for begin in range(0, len(keys), AT_ONCE):
-            some = keys[begin : begin + AT_ONCE]
+        for begin in range(0, len(keys), MAX_CONCURRENT):
+            some = keys[begin : begin + MAX_CONCURRENT]
             results = await asyncio.gather(*map(self._relay_one, some), return_exceptions=True)
             for key, result in zip(some, results, strict=True):
                 if isinstance(result, BaseException):
                     failure = failure or result
                     if not isinstance(result, UnavailableError):
-                        log.error("%s stays in the outbox", key, exc_info=result)
+                        log.error(
+                            "%s cannot be published and stays in the outbox", key, exc_info=result
+                        )
         if failure is not None:
             raise failure
         if keys:
@@ -173,7 +179,7 @@ class Outbox:
 
     async def _relay_one(self, key: str) -> None:
         file_id = file_id_of(key)
-        # Another pod may have been faster; what is damaged stays, and does not wait for Kafka.
+        # Another pod may have relayed it. A damaged entry stays and does not block the others.
         with suppress(BlobMissingError, DamagedUploadError):
             async with blob_store_answers():
                 content = await self._blobs.get(key)

@@ -1,8 +1,8 @@
-"""How files end, followed for de-duplication: what failed, was cancelled or deleted counts no more.
+"""Follow file outcomes for deduplication: failed, cancelled and deleted files no longer count.
 
-At least once: group `deduplication`, from the beginning of the log; an offset is committed when all
-below it is in the blob store, where doing it twice is harmless. The pods share the partitions, and
-each finds what the others stored.
+At least once: group `deduplication`, from the beginning of the log. An offset is committed once all
+records below it are applied to the blob store, where a repeat is harmless. The pods share the
+partitions, and each pod reads what the others stored.
 """
 
 from functools import partial
@@ -25,11 +25,11 @@ GROUP = "deduplication"
 
 POLL_TIMEOUT_MS = 500
 MAX_RECORDS = 2_000
-"""Of one poll: few of them are of files that end badly."""
+"""Records of one poll. Few of them concern files that fail."""
 
 
 class OutcomeFollower:
-    """Follows the lifecycle of files."""
+    """Consumes lifecycle events and updates the deduplication index."""
 
     def __init__(
         self, settings: Settings, duplicates: Duplicates, publisher: Publisher | None = None
@@ -40,7 +40,7 @@ class OutcomeFollower:
         self._handler = RecordHandler(GROUP, letters)
 
     async def follow(self, loop: RunningLoop) -> None:
-        """Follow until cancelled.
+        """Consume until cancelled.
 
         Raises:
             KafkaError, UnavailableError: Kafka or the blob store does not answer.
@@ -56,7 +56,7 @@ class OutcomeFollower:
         )
         consumer.subscribe(topic_names(self._settings, (LIFECYCLE,)))
         try:
-            # Cancelled on its way into the group, it would stay a member that does nothing.
+            # If cancelled while joining, the consumer would stay an idle member of the group.
             async with joins_group(GROUP):
                 await consumer.start()
             answers = Answers(consumer)
@@ -66,7 +66,7 @@ class OutcomeFollower:
                 )
                 for records in batches.values():
                     for record in records:
-                        await self._handler.handle(record, partial(self._see_to, record))
+                        await self._handler.handle(record, partial(self._apply, record))
                 if batches:
                     async with kafka_answers("the commit of how files end"):
                         await consumer.commit()
@@ -75,11 +75,11 @@ class OutcomeFollower:
         finally:
             await close_consumer(consumer)
 
-    async def _see_to(self, record: ConsumerRecord) -> None:
+    async def _apply(self, record: ConsumerRecord) -> None:
         try:
             logged = read_record(record)
         except UnreadableEventError:
-            return  # The projector puts it to the dead letters.
+            return  # The projector writes the dead letter.
         match logged and logged.event:
             case FileFailed() | FileCancelled() as event:
                 async with blob_store_answers():

@@ -1,18 +1,18 @@
-"""Which type a file is of, and whether this service takes it.
+"""Detect the type of a file, and check whether it is accepted.
 
-Three witnesses speak: the content's first bytes, the ending of the name, and the type that the
-client declared. They are weighed so:
+There are three sources: the first bytes of the content, the extension of the name, and the declared
+type. They are weighed as follows:
 
-1. The demo type has no content to know it by: it is what the client declares, where demo files are
-   switched on, and refused where they are not.
-2. A signature in the content goes before any claim. For a container, zip or OLE, it proves only
-   the family: a sign inside it, then the name, then the declared type tell which member.
-3. Content that reads as text is the textual type that the name or else the declared type says; a
-   claim that is not textual does not count. With neither, a page or an XML document is known by
-   its first words; all else is plain text.
-4. Other content is what puremagic finds, else what the name or the declared type says, unless
-   that is textual; else `application/octet-stream`. Such a claim is unproven: the processor, which
-   has the whole file, tells the user when a PDF is none.
+1. The demo type cannot be detected. It is used if the client declares it and demo files are
+   enabled, and rejected if they are disabled.
+2. A signature in the content overrides any claim. For a zip or OLE container, it proves only the
+   family. A marker inside, then the name, then the declared type select the member.
+3. Text content gets the textual type of the name, or else the declared one; other claims are
+   ignored. Without a claim, HTML and XML are recognized by their first characters. Everything else
+   is plain text.
+4. Other content gets the type that puremagic detects, or else the one that the name or the
+   declaration claims, unless that is textual. The default is `application/octet-stream`. Such a
+   claim is unproven: the processor reads the whole file and reports an invalid PDF to the user.
 """
 
 import puremagic
@@ -36,22 +36,22 @@ from shared.errors import ForbiddenTypeError
 from shared.settings import DEMO_TYPE
 
 HEAD = 8192
-"""Bytes at the start of a file that its type is judged by."""
+"""Bytes at the start of a file that are used to detect its type."""
 
 _PDF_HEADER_WITHIN = 1024
-"""Readers of PDF accept its header anywhere in these first bytes."""
+"""PDF readers accept the header anywhere in these first bytes."""
 
 _NEVER_IN_TEXT = bytes({*range(32)} - {*b"\t\n\r\f\b\x1b"}) + b"\x7f"
 
 _PUREMAGIC_CONFIDENT = 0.4
-"""What puremagic gives a match of four bytes; shorter ones are chance."""
+"""Confidence of puremagic for a match of four bytes; shorter matches are often accidental."""
 
 
 def accepted_type(head: bytes, *, name: str, declared: str | None, settings: UploadSettings) -> str:
-    """The type of a file, by its beginning as for `judge_type`.
+    """Return the type of a file as `judge_type` does, if it is accepted.
 
     Raises:
-        ForbiddenTypeError: the settings do not allow it.
+        ForbiddenTypeError: The settings forbid the type.
     """
     content_type = judge_type(head, name=name, declared=declared, demo=settings.demo)
     check_type(content_type, name=name, forbidden=settings.forbidden_types)
@@ -59,20 +59,21 @@ def accepted_type(head: bytes, *, name: str, declared: str | None, settings: Upl
 
 
 def judge_type(head: bytes, *, name: str, declared: str | None, demo: bool) -> str:
-    """The type of a file by the rule above.
+    """Return the type of a file by the rules above.
 
     Args:
-        head: its first `HEAD` bytes, or all of it if it is shorter.
-        declared: the bare, lower-case media type that the client sent.
-        demo: whether demo files are switched on.
+        head: The first `HEAD` bytes, or the whole file if it is shorter.
+        name: The file name.
+        declared: The lower-case media type that the client sent, without parameters.
+        demo: True if demo files are enabled.
 
     Raises:
-        ForbiddenTypeError: a demo file where they are switched off.
+        ForbiddenTypeError: The file is a demo file, and they are disabled.
     """
     if declared == DEMO_TYPE:
         if not demo:
             raise ForbiddenTypeError(
-                "This service does not take demo files; WAYBILL_DEMO=true switches them on."
+                "Demo files are disabled; set WAYBILL_DEMO=true to enable them."
             )
         return DEMO_TYPE
     claims = [claim for claim in (BY_EXTENSION.get(extension(name)), declared) if claim]
@@ -89,20 +90,20 @@ def judge_type(head: bytes, *, name: str, declared: str | None, demo: bool) -> s
 
 
 def check_type(content_type: str, *, name: str, forbidden: tuple[str, ...]) -> None:
-    """Refuse a type that the settings forbid.
+    """Check that the settings do not forbid a type.
 
     Raises:
-        ForbiddenTypeError: naming the file and the type.
+        ForbiddenTypeError: The type is forbidden. The message names the file and the type.
     """
     family = content_type.partition("/")[0] + "/*"
     if content_type in forbidden or family in forbidden:
         raise ForbiddenTypeError(
-            f"{name!r} is of type {content_type}, which this service does not accept."
+            f"{name!r} is of type {content_type}, which this service rejects; send another file."
         )
 
 
 def _is_text(head: bytes) -> bool:
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):  # byte order marks of UTF-16
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16 byte order marks
         try:
             return "\x00" not in head[: len(head) // 2 * 2].decode("utf-16")
         except UnicodeDecodeError:
@@ -142,8 +143,8 @@ def _signed_type(head: bytes) -> str | None:
 
 
 def _zipped_type(head: bytes, claims: list[str]) -> str:
-    # OpenDocument and EPUB store their type, uncompressed, as the first entry: name and content
-    # follow the 30 bytes of the entry's header.
+    # The first entry of OpenDocument and EPUB archives is their type, uncompressed. Its name and
+    # content follow the 30-byte entry header.
     if head.startswith(b"mimetype", 30):
         stored = head[38:].partition(b"PK")[0].decode("ascii", errors="replace")
         if stored in ZIPPED.values():

@@ -1,4 +1,4 @@
-"""What each owner may upload, counted across pods.
+"""Per-owner upload quotas, counted across all pods.
 
 Imported by `intake` and `app`.
 """

@@ -1,7 +1,7 @@
-"""Pods tell each other what owners use of their allowances: topic `upload.usage`.
+"""Share per-owner usage between pods through the topic `upload.usage`.
 
-Only where an owner is limited in something. Nobody waits for it: while Kafka is away, each pod
-counts what it takes itself.
+This runs only if a per-owner limit is set. No upload waits for it: while Kafka is unavailable, each
+pod counts its own uploads.
 """
 
 import asyncio
@@ -23,19 +23,19 @@ from shared.kafka.publishing import Publisher
 
 log = logging.getLogger(__name__)
 
-EVERY = 0.5
-"""Seconds between two reports: for so long, and the way through Kafka, pods do not know of each
-other's uploads. A pod that takes none reports nothing."""
+REPORT_INTERVAL = 0.5
+"""Seconds between two reports. Until then, plus the latency of Kafka, other pods do not know of an
+upload. A pod without uploads reports nothing."""
 
-LAST_WORD = 1.0
-"""Seconds that a pod which ends has to report what it took at last."""
+FINAL_REPORT_TIMEOUT = 1.0
+"""Seconds that a stopping pod has to publish its last report."""
 
 MAX_RECORDS = 300
-"""Reports that are heard in one go: a millisecond, for which uploads wait."""
+"""Reports handled in one go. This takes a millisecond, during which uploads wait."""
 
 
 class QuotaSync:
-    """Tells the other pods, and listens to them."""
+    """Publishes this pod's usage and consumes that of the other pods."""
 
     def __init__(
         self,
@@ -51,28 +51,31 @@ class QuotaSync:
         self._link = link
 
     @asynccontextmanager
-    async def last_word(self) -> AsyncIterator[None]:
-        """Report at the end of the `with` block what this pod took at last."""
+    async def final_report(self) -> AsyncIterator[None]:
+        """Publish the last report of this pod at the end of the block."""
         try:
             yield
         finally:
             with suppress(TimeoutError):
-                async with asyncio.timeout(LAST_WORD):
-                    for _ in range(2):  # What was on its way, and what came since.
-                        await self._tell()
+                async with asyncio.timeout(FINAL_REPORT_TIMEOUT):
+                    for _ in range(2):  # The pending report, and usage since then.
+                        await self._publish_report()
 
-    async def tell(self, loop: RunningLoop) -> None:
-        """Tell what is new, twice a second, until cancelled."""
+    async def publish_reports(self, loop: RunningLoop) -> None:
+        """Publish new usage twice a second until cancelled."""
         while True:
-            await asyncio.sleep(EVERY)
-            if await self._tell():
+            await asyncio.sleep(REPORT_INTERVAL)
+            if await self._publish_report():
                 loop.succeeded()
             else:
                 loop.waits_for("Kafka")
 
-    async def _tell(self) -> bool:
-        """Tell what is new; False if Kafka did not take it. It is told again, and may be there."""
-        if self._link.trouble is not None:
+    async def _publish_report(self) -> bool:
+        """Publish new usage; return False if Kafka did not acknowledge it.
+
+        The same report is then sent again. Kafka may have it already.
+        """
+        if self._link.unavailable_reason is not None:
             return False
         if (report := self._usage.report()) is None:
             return True
@@ -81,13 +84,13 @@ class QuotaSync:
                 USAGE, report.pod, report.model_dump_json().encode()
             )
         except KafkaUnavailableError as error:
-            log.warning("the other pods are not told what owners use: %s", error)
+            log.warning("per-owner usage is not reported to the other pods: %s", error)
             return False
         self._usage.sent()
         return True
 
-    async def listen(self, loop: RunningLoop) -> None:
-        """Hear the reports of the last day, and all that come, until cancelled.
+    async def consume_reports(self, loop: RunningLoop) -> None:
+        """Consume the reports of the last day and all new ones until cancelled.
 
         Raises:
             KafkaError, KafkaUnavailableError: Kafka does not answer.
@@ -97,7 +100,7 @@ class QuotaSync:
             partitions,
         ):
             if not partitions:
-                raise KafkaUnavailableError(f"there is no topic {USAGE.name}")
+                raise KafkaUnavailableError(f"the topic {USAGE.name} does not exist")
             await seek_to(consumer, partitions, datetime.now(UTC) - timedelta(seconds=DAY))
             answers = Answers(consumer)
             while True:
@@ -107,10 +110,10 @@ class QuotaSync:
                 for records in batches.values():
                     for record in records:
                         try:
-                            self._usage.hear(record.value or b"")
+                            self._usage.apply(record.value or b"")
                         except Exception as error:
-                            # One report that is not counted; the next one of its pod is.
+                            # Skip the report. The next one of its pod counts again.
                             note_error("quota sync", error, place_of(record))
                 if answers.check(brought=bool(batches)):
                     loop.succeeded()
-                await asyncio.sleep(0)  # What is there comes without a wait, for seconds at first.
+                await asyncio.sleep(0)  # A backlog is returned without waiting.

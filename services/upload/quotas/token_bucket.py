@@ -1,33 +1,38 @@
-"""What one owner may upload in some time: a bucket that fills steadily and is emptied by uploads.
+"""Token buckets that limit how much each owner may upload.
 
-No clock: the time is an argument, in seconds. What is told late counts as of the latest time known.
+The time is an argument, in seconds. Late reports count as of the latest known time.
 """
 
 import math
 from collections import OrderedDict
 
-MOST_OWNERS = 10_000
-"""Owners whose buckets are remembered, half a megabyte; who was not seen for longest is forgotten,
-and his bucket is full again."""
+MAX_OWNERS = 10_000
+"""Maximum owners in memory, about half a megabyte. The least recently seen owner is evicted and
+starts again with a full bucket."""
 
 
 class TokenBucket:
-    """Buckets of one kind, one for each owner."""
+    """Token buckets of one kind, one per owner."""
 
     def __init__(self, *, size: float, seconds: float) -> None:
-        """Args:
-        size: what a full bucket has.
-        seconds: how long an empty one takes to fill.
+        """Initialize the buckets.
+
+        Args:
+            size: Tokens in a full bucket.
+            seconds: Seconds in which an empty bucket fills.
         """
         self.size = size
         self._rate = size / seconds
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        """What each had, and when; a level below zero is paid back first."""
+        """Level of each bucket, and the time of that level. A negative level must refill first."""
 
     def take(self, owner: str, amount: float, now: float) -> int:
-        """Take so much, and return 0; or nothing, and return the seconds until it is there.
+        """Take tokens.
 
-        More than a full bucket has is taken from a full one.
+        An amount above the bucket's size can be taken from a full bucket.
+
+        Returns:
+            0 if the tokens were taken, otherwise the seconds until they are available.
         """
         level = self._level(owner, now)
         needed = min(amount, self.size)
@@ -36,8 +41,8 @@ class TokenBucket:
         self._set(owner, level - amount, now)
         return 0
 
-    def give(self, owner: str, amount: float, now: float) -> None:
-        """Put back what was taken for nothing; or take what was not known before, if negative."""
+    def refund(self, owner: str, amount: float, now: float) -> None:
+        """Return unused tokens. A negative amount takes tokens that another pod reported."""
         self._set(owner, self._level(owner, now) + amount, now)
 
     def _level(self, owner: str, now: float) -> float:
@@ -48,5 +53,5 @@ class TokenBucket:
         _, then = self._buckets.get(owner, (0.0, now))
         self._buckets[owner] = (min(self.size, level), max(now, then))
         self._buckets.move_to_end(owner)
-        if len(self._buckets) > MOST_OWNERS:
+        if len(self._buckets) > MAX_OWNERS:
             self._buckets.popitem(last=False)

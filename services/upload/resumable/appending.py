@@ -1,4 +1,4 @@
-"""What one request brings to a resumable upload, cut into parts as it arrives."""
+"""Split the body of a request to a resumable upload into parts as it arrives."""
 
 import asyncio
 import base64
@@ -18,32 +18,32 @@ from shared.errors import (
 )
 
 PART = 64 << 20
-"""Bytes after which a part may end: 80 parts for 5 GiB."""
+"""Minimum bytes of a full part: 80 parts for 5 GiB."""
 
 PART_SECONDS = 10.0
-"""How long a part takes at least. A pod that is killed may lose one part; and an upload of one part
+"""Minimum seconds of a full part. A crash loses at most one part, and an upload of a single part
 need not be written twice."""
 
 LARGEST_PART = 1 << 30
-"""Bytes after which it ends in any case: what an object store copies in the time it has."""
+"""Maximum bytes of a part: an object store can copy that many within its timeout."""
 
 ALGORITHMS = ("sha1", "sha256", "md5")
-"""Of checksums; tus asks for the first."""
+"""Supported checksum algorithms; tus requires the first."""
 
 
 @dataclass(frozen=True)
 class Checksum:
-    """What a client says of the bytes of one request."""
+    """A client's checksum of the bytes of one request."""
 
     algorithm: str
     digest: bytes
 
     @classmethod
-    def read(cls, header: str) -> "Checksum":
-        """From `Upload-Checksum`.
+    def parse(cls, header: str) -> "Checksum":
+        """Parse `Upload-Checksum`.
 
         Raises:
-            BadParameterError: it is none that we know.
+            BadParameterError: The header is malformed or the algorithm unsupported.
         """
         algorithm, _, encoded = header.partition(" ")
         try:
@@ -52,8 +52,8 @@ class Checksum:
             digest = b""
         if algorithm not in ALGORITHMS or not digest:
             raise BadParameterError(
-                f"An Upload-Checksum is one of {', '.join(ALGORITHMS)}, a space, and the digest in "
-                "base64."
+                "The Upload-Checksum is malformed; send one of "
+                f"{', '.join(ALGORITHMS)}, a space, and the base64 digest."
             )
         return cls(algorithm, digest)
 
@@ -61,60 +61,64 @@ class Checksum:
 class Incoming:
     """The body of one request, part by part.
 
-    What came before the connection broke is a part as well, unless there is a checksum, which tells
-    of all: then it is one part or nothing.
+    Bytes that arrive before a disconnect become a part too. With a checksum, which covers the whole
+    body, the body is one part or nothing.
     """
 
     def __init__(
         self, read: Read, *, left: int, checksum: Checksum | None, asked_to_end: asyncio.Event
     ) -> None:
-        """Args:
-        left: bytes that the upload lacks.
-        asked_to_end: set when somebody else wants to go on with the upload.
+        """Initialize the reader.
+
+        Args:
+            read: Returns the next piece of the body; b"" at its end.
+            left: Bytes that the upload still lacks.
+            checksum: The client's checksum, if it sent one.
+            asked_to_end: Set when another request takes over the upload.
         """
         self._read = read
         self._left = left
         self._checksum = checksum
-        # usedforsecurity: the client chose it, to find what the line has changed.
+        # Not for security: the client chose it to detect transmission errors.
         self._hash = hashlib.new(checksum.algorithm, usedforsecurity=False) if checksum else None
         self._asked_to_end = asked_to_end
         self._next: Piece = b""
         self.received = 0
-        """Bytes so far."""
+        """Bytes received so far."""
         self.size = 0
-        """Bytes of the present part so far."""
+        """Bytes of the current part so far."""
         self._part_begun = 0.0
         self.broken: Exception | None = None
-        """Why there is no more, if the body did not come to its end."""
+        """The error that ended the body early, if any."""
 
-    async def begins_part(self) -> bool:
-        """Whether there is another part; `read_part` gives it."""
+    async def has_next_part(self) -> bool:
+        """Return True if there is another part, which `read_part` then reads."""
         self.size = 0
         self._part_begun = time.monotonic()
-        self._next = self._next or await self._pull()
+        self._next = self._next or await self._read_next()
         return bool(self._next)
 
     async def read_part(self) -> Piece:
-        """The next piece of the part; b"" at its end.
+        """Return the next piece of the part; b"" at its end.
 
         Raises:
-            TooLargeError: there is more than the upload lacks.
-            ChecksumMismatchError: these are not the bytes that the checksum tells of.
-            ClientDisconnect, StalledUploadError: the body broke off, and it has a checksum.
+            TooLargeError: The body has more bytes than the upload lacks.
+            ChecksumMismatchError: The bytes do not match the checksum.
+            ClientDisconnect, StalledUploadError: The body ended early and has a checksum.
         """
-        if self._checksum is None and self._is_enough():
+        if self._checksum is None and self._is_full():
             return b""
-        piece, self._next = self._next or await self._pull(), b""
+        piece, self._next = self._next or await self._read_next(), b""
         self.size += len(piece)
         return piece
 
-    def _is_enough(self) -> bool:
+    def _is_full(self) -> bool:
         seconds = time.monotonic() - self._part_begun
         return self.size >= (PART if seconds >= PART_SECONDS else LARGEST_PART)
 
-    async def _pull(self) -> Piece:
+    async def _read_next(self) -> Piece:
         try:
-            piece = await self._read_unless_asked()
+            piece = await self._read_until_asked()
         except (ClientDisconnect, StalledUploadError) as error:
             if self._checksum is not None:
                 raise
@@ -122,14 +126,19 @@ class Incoming:
             return b""
         self.received += len(piece)
         if self.received > self._left:
-            raise TooLargeError(f"The upload lacks {self._left} bytes, and more came; ask by HEAD.")
+            raise TooLargeError(
+                f"The upload lacks {self._left} bytes, but the request has more; "
+                "get the offset with HEAD."
+            )
         if self._checksum is not None and self._hash is not None:
             self._hash.update(piece)
             if not piece and self._hash.digest() != self._checksum.digest:
-                raise ChecksumMismatchError("The bytes changed on their way; send them again.")
+                raise ChecksumMismatchError(
+                    "The bytes do not match the Upload-Checksum; send them again."
+                )
         return piece
 
-    async def _read_unless_asked(self) -> Piece:
+    async def _read_until_asked(self) -> Piece:
         if self.broken is not None:
             return b""
         reading = asyncio.ensure_future(self._read())

@@ -1,8 +1,8 @@
-"""Concatenation of tus: several uploads side by side, which together become one file.
+"""The tus concatenation extension: parallel uploads that together become one file.
 
-A client marks uploads as partial, brings them over as many connections, and asks for a final one
-that names them in order. The first of them remembers for which final upload it was: who asks again,
-as the answer was lost, gets that one.
+A client marks uploads as partial, sends them over parallel connections, and creates a final upload
+that lists them in order. The first partial upload remembers its final upload. If the answer was
+lost, a repeat returns the same one.
 """
 
 from dataclasses import dataclass
@@ -13,39 +13,39 @@ from shared.events.ids import canonical_id
 PARTIAL = "partial"
 FINAL = "final"
 
-MOST = 100
-"""Uploads that one file may be made of; clients use as many as they have connections, some six."""
+MAX_PARTIAL_UPLOADS = 100
+"""Maximum partial uploads of one file. Clients use one per connection, about six."""
 
 
 @dataclass(frozen=True)
 class Concat:
-    """What `Upload-Concat` says."""
+    """A parsed `Upload-Concat` header."""
 
     header: str
-    """As it came, to be told again."""
+    """The unparsed value, returned by HEAD."""
     of: tuple[str, ...] = ()
-    """The ids of the partial uploads of a final one; none of a partial one."""
+    """Ids of the partial uploads, in order; empty for a partial upload."""
 
     @property
     def is_partial(self) -> bool:
         return not self.of
 
     @classmethod
-    def read(cls, header: str) -> "Concat":
-        """From `Upload-Concat`.
+    def parse(cls, header: str) -> "Concat":
+        """Parse `Upload-Concat`.
 
         Raises:
-            BadParameterError: it is neither `partial` nor `final;` with addresses of uploads.
+            BadParameterError: The value is neither `partial` nor `final;` with upload URLs.
         """
         if header == PARTIAL:
             return cls(header)
         kind, _, addresses = header.partition(";")
         of = tuple(canonical_id(each.rpartition("/")[2]) for each in addresses.split())
-        if kind != FINAL or not all(of) or not 1 <= len(of) <= MOST:
+        if kind != FINAL or not all(of) or not 1 <= len(of) <= MAX_PARTIAL_UPLOADS:
             raise BadParameterError(
-                "Upload-Concat is `partial`, or `final;` and the addresses of 1 to "
-                f"{MOST} partial uploads, separated by spaces."
+                "The Upload-Concat is malformed; send `partial`, or `final;` and the URLs of 1 to "
+                f"{MAX_PARTIAL_UPLOADS} partial uploads, separated by spaces."
             )
         if len(set(of)) < len(of):
-            raise BadParameterError("Upload-Concat names an upload twice.")
+            raise BadParameterError("Upload-Concat contains an upload twice; list each one once.")
         return cls(header, of)

@@ -1,9 +1,9 @@
-"""Resumable uploads: parts in the blob store that become a file when all are there.
+"""Resumable uploads: parts in the blob store that become a file once all are present.
 
-`uploads/{id}/ticket.json` has what was said at the beginning, `uploads/{id}/{offset}.{number}` are
-the parts, each written by one request alone, so that it is what that request has hashed. How far an
-upload is follows from the parts alone, so any pod can go on with it, and any pod that finds all of
-it there makes the file: its id is the upload's, so doing it twice is harmless.
+`uploads/{id}/ticket.json` holds the upload's description, and `uploads/{id}/{offset}.{number}` its
+parts. Each part is written by a single request, so its content is what that request hashed. The
+offset of an upload follows from its parts alone, so any pod can resume it. Any pod that finds it
+complete creates the file. This is harmless to repeat, because the file's id is the upload's.
 """
 
 import asyncio
@@ -49,46 +49,46 @@ PREFIX = "uploads/"
 
 @dataclass(frozen=True, kw_only=True)
 class UploadInfo:
-    """What was said of an upload at its beginning."""
+    """The description of an upload from its creation."""
 
     length: int
     metadata: dict[str, str]
     tenant: str | None
     owner: str | None
     concat: Concat | None = None
-    """Whether it is a part of a file, or made of such; None for most."""
+    """Set for partial and final uploads; None for ordinary ones."""
     done: bool = False
-    """Whether it became a file, or part of one."""
+    """True once the upload became a file or part of one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Final:
-    """What the first of several partial uploads knows of the file that they become."""
+    """The final upload that the first of its partial uploads remembers."""
 
     id: str
     of: tuple[str, ...]
 
 
-_TICKET = TypeAdapter(UploadInfo)
+_INFO = TypeAdapter(UploadInfo)
 _FINAL = TypeAdapter(_Final)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """A resumable upload as it stands."""
+    """The current state of a resumable upload."""
 
     id: str
-    ticket: UploadInfo
+    info: UploadInfo
     parts: list[str]
-    """The keys of its parts, each beginning where the one before ends."""
+    """Keys of the contiguous parts, in order."""
     offset: int
-    """Bytes that are there."""
+    """Bytes stored so far."""
     sha256: str | None = None
-    """Of all that is there, if it was just brought by one request."""
+    """Hash of all bytes if a single request has just sent them, otherwise None."""
 
 
 def chain(sizes: Mapping[int, int]) -> tuple[list[int], int]:
-    """The parts that follow on each other from the beginning, and where they end."""
+    """Return the offsets of the contiguous parts from 0, and where they end."""
     parts, end = [], 0
     while sizes.get(end):
         parts.append(end)
@@ -97,8 +97,8 @@ def chain(sizes: Mapping[int, int]) -> tuple[list[int], int]:
 
 
 @dataclass(eq=False)
-class _Turn:
-    """A request that has an upload in its hands."""
+class _Holder:
+    """A request that holds an upload exclusively."""
 
     asked_to_end: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -108,7 +108,7 @@ def _folder(upload_id: str) -> str:
     return f"{PREFIX}{upload_id}/"
 
 
-def _ticket_key(upload_id: str) -> str:
+def _info_key(upload_id: str) -> str:
     return f"{_folder(upload_id)}ticket.json"
 
 
@@ -117,8 +117,10 @@ def _new_part_key(upload_id: str, offset: int) -> str:
 
 
 def _parts_of(stored: Mapping[str, Stored]) -> dict[int, tuple[int, str]]:
-    """Sizes and keys of the parts among what stands in an upload's folder, by their offsets; of
-    several that begin at the same, the largest."""
+    """Return size and key of the parts in an upload's folder, by offset.
+
+    Of several parts at the same offset, the largest counts.
+    """
     parts: dict[int, tuple[int, str]] = {}
     for key, blob in stored.items():
         offset = key.rpartition("/")[2].partition(".")[0]
@@ -128,13 +130,13 @@ def _parts_of(stored: Mapping[str, Stored]) -> dict[int, tuple[int, str]]:
 
 
 class Resumable:
-    """Begins uploads, goes on with them, and ends them."""
+    """Creates, resumes and completes uploads."""
 
     def __init__(self, *, settings: UploadSettings, blobs: BlobStore, intake: Intake) -> None:
         self._settings = settings
         self._blobs = blobs
         self._intake = intake
-        self._turns: dict[str, _Turn] = {}
+        self._holders: dict[str, _Holder] = {}
 
     async def create(
         self,
@@ -145,117 +147,140 @@ class Resumable:
         concat: Concat | None = None,
         upload_id: str | None = None,
     ) -> str:
-        """Begin an upload of so many bytes; returns its id.
+        """Create an upload.
+
+        Args:
+            length: Size of the file in bytes.
+            metadata: The parsed `Upload-Metadata`.
+            asker: The caller.
+            concat: The parsed `Upload-Concat`, if any.
+            upload_id: The id to use; a new one by default.
+
+        Returns:
+            The id of the upload.
 
         Raises:
-            RefusedError: it would not be accepted at its end.
+            RefusedError: The file would not be accepted.
         """
         limit = self._settings.max_file_size
         if length > limit:
-            raise TooLargeError(f"The file has {length} bytes; at most {limit} are accepted.")
+            raise TooLargeError(f"The file has {length} bytes; the limit is {limit}.")
         if length == 0 and not is_set(ALLOW_EMPTY, metadata.items()):
             raise EmptyFileError(EMPTY)
         read_labels(metadata.items())
         upload_id = upload_id or new_file_id()
-        ticket = UploadInfo(
+        info = UploadInfo(
             length=length,
             metadata=metadata,
             tenant=asker.tenant,
             owner=asker.owner,
             concat=concat,
         )
-        await self._blobs.put(_ticket_key(upload_id), _TICKET.dump_json(ticket))
+        await self._blobs.put(_info_key(upload_id), _INFO.dump_json(info))
         return upload_id
 
     async def concatenate(self, concat: Concat, metadata: dict[str, str], asker: Principal) -> str:
-        """Begin an upload that is made of others; returns its id. Asked again it is the same.
+        """Create a final upload from partial ones. A repeat returns the same upload.
+
+        Returns:
+            The id of the upload.
 
         Raises:
-            RefusedError: one of the others is none, or not all there.
+            RefusedError: A listed upload is not partial or not complete.
         """
         length = 0
         for part_id in concat.of:
             part = await self._find(part_id, asker)
-            if part.ticket.concat is None or not part.ticket.concat.is_partial:
-                raise BadParameterError(f"The upload {part_id} is not a partial one.")
-            if part.offset < part.ticket.length:
-                raise OffsetConflictError(
-                    f"The upload {part_id} is at {part.offset} of {part.ticket.length} bytes; "
-                    "bring the others first."
+            if part.info.concat is None or not part.info.concat.is_partial:
+                raise BadParameterError(
+                    f"The upload {part_id} is not a partial upload; list partial uploads only."
                 )
-            length += part.ticket.length
+            if part.offset < part.info.length:
+                raise OffsetConflictError(
+                    f"The upload {part_id} is at {part.offset} of {part.info.length} bytes; "
+                    "complete it first."
+                )
+            length += part.info.length
         place = f"{_folder(concat.of[0])}final.json"
         final = _Final(id=new_file_id(), of=concat.of)
         if not await self._blobs.create(place, _FINAL.dump_json(final)):
             final = _FINAL.validate_json(await self._blobs.get(place))
             if final.of != concat.of:
-                raise OffsetConflictError("The uploads are part of another file already.")
+                raise OffsetConflictError(
+                    "The uploads already belong to another final upload; upload the parts again."
+                )
         with suppress(UnknownUploadError):
-            await self._ticket(final.id, asker)
+            await self._info(final.id, asker)
             return final.id
         return await self.create(length, metadata, asker, concat=concat, upload_id=final.id)
 
     @asynccontextmanager
-    async def turn(
+    async def hold(
         self, upload_id: str, asker: Principal
     ) -> AsyncIterator[tuple[Upload, asyncio.Event]]:
-        """Have an upload in one's hands, alone on this pod, until the event asks to end.
+        """Hold an upload exclusively on this pod.
 
-        Whoever has it before is asked to: a client that comes again has lost its connection, which
-        may take a minute to show.
+        A request that already holds it is asked to end. A client that returns has lost its
+        connection, which the server may notice only after a minute.
+
+        Yields:
+            The upload, and an event that is set when another request takes over.
 
         Raises:
-            UnknownUploadError: the asker has no such upload.
+            UnknownUploadError: The caller has no such upload.
         """
-        if upload_id in self._turns:
-            await self._ticket(upload_id, asker)  # Nobody ends the upload of another.
-        while (older := self._turns.get(upload_id)) is not None:
+        if upload_id in self._holders:
+            await self._info(upload_id, asker)  # Only the owner may take over.
+        while (older := self._holders.get(upload_id)) is not None:
             older.asked_to_end.set()
             await older.ended.wait()
-        turn = self._turns[upload_id] = _Turn()
+        hold = self._holders[upload_id] = _Holder()
         try:
-            yield await self._find(upload_id, asker), turn.asked_to_end
+            yield await self._find(upload_id, asker), hold.asked_to_end
         finally:
-            del self._turns[upload_id]
-            turn.ended.set()
+            del self._holders[upload_id]
+            hold.ended.set()
 
-    async def _ticket(self, upload_id: str, asker: Principal) -> UploadInfo:
+    async def _info(self, upload_id: str, asker: Principal) -> UploadInfo:
         if file_id_age(upload_id, datetime.now(UTC)) is None:
             raise UnknownUploadError
         try:
-            ticket = _TICKET.validate_json(await self._blobs.get(_ticket_key(upload_id)))
+            info = _INFO.validate_json(await self._blobs.get(_info_key(upload_id)))
         except BlobMissingError as error:
             raise UnknownUploadError from error
-        if (ticket.tenant, ticket.owner) != (asker.tenant, asker.owner):
+        if (info.tenant, info.owner) != (asker.tenant, asker.owner):
             raise UnknownUploadError
-        return ticket
+        return info
 
     async def _find(self, upload_id: str, asker: Principal) -> Upload:
-        ticket = await self._ticket(upload_id, asker)
-        if ticket.done:
-            return Upload(id=upload_id, ticket=ticket, parts=[], offset=ticket.length)
-        if ticket.concat is not None and not ticket.concat.is_partial:
-            found = [await self._parts(each) for each in ticket.concat.of]
+        info = await self._info(upload_id, asker)
+        if info.done:
+            return Upload(id=upload_id, info=info, parts=[], offset=info.length)
+        if info.concat is not None and not info.concat.is_partial:
+            found = [await self._parts(each) for each in info.concat.of]
             parts = [key for keys, _ in found for key in keys]
-            return Upload(id=upload_id, ticket=ticket, parts=parts, offset=sum(n for _, n in found))
+            return Upload(id=upload_id, info=info, parts=parts, offset=sum(n for _, n in found))
         parts, offset = await self._parts(upload_id)
-        return Upload(id=upload_id, ticket=ticket, parts=parts, offset=offset)
+        return Upload(id=upload_id, info=info, parts=parts, offset=offset)
 
     async def _parts(self, upload_id: str) -> tuple[list[str], int]:
-        """The keys of an upload's parts, and how many bytes they have."""
+        """Return the keys of an upload's parts, and their total size in bytes."""
         parts = _parts_of(await self._blobs.stored(_folder(upload_id)))
         offsets, end = chain({offset: size for offset, (size, _) in parts.items()})
         return [parts[offset][1] for offset in offsets], end
 
     async def append(self, upload: Upload, incoming: Incoming) -> Upload:
-        """Store what a request brings; returns the upload as it is then.
+        """Store the bytes of a request.
+
+        Returns:
+            The new state of the upload.
 
         Raises:
-            RefusedError: the request brings more than is missing, or not what its checksum tells
-                of; nothing of the part in question is kept.
+            RefusedError: The request has more bytes than missing, or a wrong checksum. The
+                affected part is discarded.
         """
         sha256, is_all = hashlib.sha256(), upload.offset == 0
-        while await incoming.begins_part():
+        while await incoming.has_next_part():
             part = _new_part_key(upload.id, upload.offset)
             await self._blobs.put_stream(part, incoming.read_part, see=sha256.update)
             end = upload.offset + incoming.size
@@ -263,15 +288,14 @@ class Resumable:
         return replace(upload, sha256=sha256.hexdigest() if is_all else None)
 
     async def complete(self, upload: Upload) -> None:
-        """Make a file of an upload that is all there; does nothing if that is done, or for a
-        partial one.
+        """Turn a complete upload into a file. Does nothing for a partial or a finished upload.
 
         Raises:
-            RefusedError: the file is not acceptable; nothing of it is kept.
-            UnavailableError: something does not answer; it can be asked for again.
+            RefusedError: The file is rejected and deleted.
+            UnavailableError: A dependency does not answer; the client can retry.
         """
-        ticket = upload.ticket
-        if ticket.done or (ticket.concat is not None and ticket.concat.is_partial):
+        info = upload.info
+        if info.done or (info.concat is not None and info.concat.is_partial):
             return
         try:
             file = await self._store(upload)
@@ -281,25 +305,25 @@ class Resumable:
         await self._intake.record(
             Accepted(
                 files=[file],
-                tenant=ticket.tenant,
-                owner=ticket.owner,
-                labels=read_labels(ticket.metadata.items()),
+                tenant=info.tenant,
+                owner=info.owner,
+                labels=read_labels(info.metadata.items()),
                 batch_id=None,
             )
         )
-        await self._blobs.put(_ticket_key(upload.id), _TICKET.dump_json(replace(ticket, done=True)))
-        for part_id in ticket.concat.of if ticket.concat is not None else ():
-            await self._mark_used(part_id)
+        await self._blobs.put(_info_key(upload.id), _INFO.dump_json(replace(info, done=True)))
+        for part_id in info.concat.of if info.concat is not None else ():
+            await self._mark_done(part_id)
         for part in upload.parts:
             await self._blobs.delete(part)
 
     async def _store(self, upload: Upload) -> StoredFile:
-        """Make a file of the parts. Of one whose hash is known the store makes it by itself."""
-        metadata = upload.ticket.metadata
+        """Assemble the file. A single part with a known hash is copied within the store."""
+        metadata = upload.info.metadata
         name = clean_name(metadata.get("filename") or metadata.get("name") or UNNAMED)
         filetype = metadata.get("filetype") or metadata.get("type")
         declared_type, declared_charset = media_type(filetype), charset(filetype)
-        if upload.ticket.length == 0:
+        if upload.info.length == 0:
             return await self._intake.store_empty(upload.id, name=name, declared_type=declared_type)
         if len(upload.parts) > 1 or upload.sha256 is None:
             read = self._reading(upload)
@@ -326,11 +350,11 @@ class Resumable:
             sha256=upload.sha256,
         )
 
-    async def _mark_used(self, part_id: str) -> None:
-        key = _ticket_key(part_id)
-        with suppress(BlobMissingError):  # Its client has ended it meanwhile.
-            ticket = _TICKET.validate_json(await self._blobs.get(key))
-            await self._blobs.put(key, _TICKET.dump_json(replace(ticket, done=True)))
+    async def _mark_done(self, part_id: str) -> None:
+        key = _info_key(part_id)
+        with suppress(BlobMissingError):  # Its client has deleted it in the meantime.
+            info = _INFO.validate_json(await self._blobs.get(key))
+            await self._blobs.put(key, _INFO.dump_json(replace(info, done=True)))
 
     def _reading(self, upload: Upload) -> Read:
         async def pieces() -> AsyncIterator[bytes]:
@@ -346,14 +370,17 @@ class Resumable:
         return read
 
     async def terminate(self, upload: Upload) -> None:
-        """Forget an upload. A file that it has become stays."""
+        """Delete an upload. A file that was already accepted is kept."""
         for key in sorted(await self._blobs.stored(_folder(upload.id)), reverse=True):
-            await self._blobs.delete(key)  # The ticket comes first: it sorts after the digits.
+            await self._blobs.delete(key)  # Reverse order deletes `ticket.json` first.
 
     async def sweep(self) -> int:
-        """Forget the uploads that nobody went on with; returns how many.
+        """Delete uploads that have had no request for a day.
+
+        Returns:
+            The number of deleted uploads.
 
         Raises:
-            BlobStoreUnavailableError: the blob store does not answer.
+            BlobStoreUnavailableError: The blob store does not answer.
         """
         return await sweep_folders(self._blobs, PREFIX)

@@ -1,4 +1,4 @@
-"""A running upload service and the topic it writes to; both serve all tests of this folder."""
+"""A running upload service and its topic, shared by all tests of this folder."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from waybill.local.parts import Parts
 
 @pytest.fixture(scope="session")
 async def installation(parts: Parts) -> UploadSettings:
-    """Settings with topics of these tests' own."""
+    """Settings with separate topics for these tests."""
     settings = UploadSettings(
         kafka=parts.kafka, topic_prefix="upload-tests.", blobs_fsync=False, demo=False
     )
@@ -52,7 +52,7 @@ def service(shared_service: Service) -> Service:
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
-    """The address of an S3-compatible server."""
+    """The URL of an S3-compatible server."""
     with running_s3() as endpoint:
         yield endpoint
 
@@ -61,7 +61,7 @@ def s3() -> Iterator[str]:
 def on_s3(
     settings: UploadSettings, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> UploadSettings:
-    """Settings with an object store, in which no other test sees anything."""
+    """Settings with a separate prefix in the object store."""
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     given = {"blobs": f"s3://{BUCKET}/{tmp_path.name}", "blobs_endpoint": s3}
@@ -70,7 +70,7 @@ def on_s3(
 
 @pytest.fixture(params=["directory", "s3"])
 def anywhere(request: pytest.FixtureRequest, settings: UploadSettings) -> UploadSettings:
-    """Settings with either kind of blob store."""
+    """Settings with each kind of blob store."""
     if request.param == "directory":
         return settings
     on_s3: UploadSettings = request.getfixturevalue("on_s3")

@@ -1,4 +1,4 @@
-"""Uploads that somebody with bad intentions may send, as bytes on the wire."""
+"""Malicious uploads, as bytes on the wire."""
 
 import io
 import zipfile

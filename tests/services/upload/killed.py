@@ -1,7 +1,7 @@
-"""Upload services that kill themselves at one step: `python -m tests.services.upload.killed`.
+"""Run upload services that kill themselves at one step: `python -m tests.services.upload.killed`.
 
-Reads lines of JSON, `{"step": …, "scribe": …, "environment": {…}}`, and serves each until it is
-dead, one after another. Each is a fork, so that the imports are paid for once.
+Reads lines of JSON, `{"step": …, "blob_writer": …, "environment": {…}}`. For each line, it runs a
+service until it dies. Each service is a fork, so that modules are imported only once.
 """
 
 import functools
@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from services.upload.app import create_app
-from services.upload.body.body import _Bytes
+from services.upload.body.body import _BodyReader
 from services.upload.http.large_body_protocol import LargeBodies
 from services.upload.intake.idempotency import IdempotencyKeys
 from services.upload.intake.outbox import Outbox
@@ -36,7 +36,7 @@ def die() -> None:
 
 
 def wrapped(owner: type, name: str, *, first: Patch | None, then: Patch | None) -> None:
-    """Have something done before or after a method."""
+    """Wrap a method to call a patch before or after it."""
     method = getattr(owner, name)
 
     @functools.wraps(method)
@@ -88,7 +88,7 @@ def without_kafka(step: Patch) -> Patch:
 
 
 STEPS: dict[str, Patch] = {
-    "the first bytes have come": after(_Bytes, "read"),
+    "the first bytes have come": after(_BodyReader, "read"),
     "half of it is written": half_written,
     "it is written": after(StagedFile, "write"),
     "it is on the disk": after(StagedFile, "force"),
@@ -103,8 +103,8 @@ STEPS: dict[str, Patch] = {
 }
 
 
-WITH_SCRIBE: dict[str, Patch] = {
-    "it is on its way to the scribe": after(BlobWriterClient, "take"),
+WITH_BLOB_WRITER: dict[str, Patch] = {
+    "it is on its way to the blob writer": after(BlobWriterClient, "take"),
     **{
         step: patch
         for step, patch in STEPS.items()
@@ -114,8 +114,8 @@ WITH_SCRIBE: dict[str, Patch] = {
 
 
 @asynccontextmanager
-async def without_scribe(_: Directory, __: object = None) -> AsyncIterator[None]:
-    """All steps are taken by the service itself, so that it can die at them."""
+async def without_blob_writer(_: Directory, __: object = None) -> AsyncIterator[None]:
+    """Run without a separate blob writer, so that the service itself takes every step."""
     yield
 
 
@@ -125,10 +125,10 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             os.environ.update(asked["environment"])
-            if asked["scribe"]:
-                WITH_SCRIBE[asked["step"]]()
+            if asked["blob_writer"]:
+                WITH_BLOB_WRITER[asked["step"]]()
             else:
-                Directory.blob_writer = without_scribe  # type: ignore[assignment, method-assign]
+                Directory.blob_writer = without_blob_writer  # type: ignore[assignment, method-assign]
                 STEPS[asked["step"]]()
             settings = UploadSettings()
             serve(create_app(settings), settings, http=LargeBodies)

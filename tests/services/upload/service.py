@@ -1,4 +1,4 @@
-"""An upload service on a real socket and a real Kafka, and what it leaves behind."""
+"""Run an upload service with a real socket and a real Kafka, and inspect its blobs and events."""
 
 import asyncio
 import shutil
@@ -26,7 +26,7 @@ UPLOAD = "/api/files/upload"
 
 
 class UploadedEvents:
-    """What stands in the topic of uploads since the test began."""
+    """The events in the upload topic since the test began."""
 
     def __init__(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
         self._consumer = consumer
@@ -34,11 +34,11 @@ class UploadedEvents:
         self._begin: dict[TopicPartition, int] = {}
 
     async def mark(self) -> None:
-        """Begin here."""
+        """Start from the current end of the topic."""
         self._begin = await self._consumer.end_offsets(self._partitions)
 
     async def all(self) -> list[FileUploaded]:
-        """The events that came since the mark."""
+        """Return the events since the mark."""
         end = await self._consumer.end_offsets(self._partitions)
         expected = sum(end.values()) - sum(self._begin.values())
         for partition, offset in self._begin.items():
@@ -52,7 +52,7 @@ class UploadedEvents:
         return events
 
     async def one(self) -> FileUploaded:
-        """The only event since the mark."""
+        """Return the only event since the mark."""
         (event,) = await self.all()
         return event
 
@@ -61,7 +61,7 @@ class UploadedEvents:
 async def uploaded_events(settings: UploadSettings) -> AsyncIterator[UploadedEvents]:
     topic = settings.topic_prefix + UPLOADED.name
     partitions = [TopicPartition(topic, number) for number in range(UPLOADED.partitions)]
-    # A short fetch, because a question for the end of the topic waits behind it.
+    # Short fetches, because a request for the end offset waits behind them.
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka, enable_auto_commit=False, fetch_max_wait_ms=10
     )
@@ -90,18 +90,18 @@ class Service:
         return await self.client.post(UPLOAD, **request)
 
     async def send(self, *files: Any, **fields: str) -> httpx.Response:
-        """Send a form; each file is what httpx takes for one: (name, content[, type])."""
+        """Send a form; each file is a tuple for httpx: (name, content[, type])."""
         return await self.post(files=[("file", file) for file in files], data=fields)
 
     def blobs(self) -> list[Path]:
-        """All that is in the blob store; what users sent by its id, wherever it is."""
+        """Return all paths in the blob store; users' files by id, wherever they are stored."""
         root = Path(self.settings.blobs)
         rest = (path for path in root.rglob("*") if path.is_file())
         mine = (path for path in rest if path.parent.name not in ("sources", "packs"))
         return sorted([*mine, *map(Path, contents(root))])
 
     def files(self) -> dict[str, bytes]:
-        """What users sent, by its id."""
+        """Return the content of users' files by id."""
         return contents(self.settings.blobs)
 
     def blob(self, file_id: str) -> bytes:
@@ -113,7 +113,7 @@ class Service:
 
     @contextmanager
     def broken_blob_store(self) -> Iterator[None]:
-        """A file stands where each folder of the blob store should be that files go to."""
+        """Break the blob store by putting files in place of its folders."""
         in_the_way = [Path(self.settings.blobs, folder) for folder in (SOURCES, PACKS)]
         for folder in in_the_way:
             shutil.rmtree(folder, ignore_errors=True)
@@ -124,7 +124,7 @@ class Service:
 
 
 async def until_connected(client: httpx.AsyncClient) -> None:
-    """Wait until the service has nothing to note: Kafka answers, and nothing waits for it."""
+    """Wait until readiness has no note: Kafka answers, and the outbox is empty."""
     async with asyncio.timeout(30):
         while (await client.get("/health/ready")).json() != {"status": "ok"}:
             await asyncio.sleep(0.05)
@@ -132,7 +132,7 @@ async def until_connected(client: httpx.AsyncClient) -> None:
 
 @asynccontextmanager
 async def running(settings: UploadSettings, **changes: Any) -> AsyncIterator[Service]:
-    """A service with these settings, connected to Kafka."""
+    """Run a service with these settings, connected to Kafka."""
     settings = settings.model_copy(update=changes)
     async with served(create_app(settings), http=LargeBodies) as client:
         await until_connected(client)

@@ -1,4 +1,4 @@
-"""The Python clients send an upload again where its answer was lost, and it stays one file."""
+"""The Python clients retry an upload if its answer is lost, and it stays one file."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,13 +15,13 @@ from waybill import calls
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "RETRY_PAUSE", 0.02)
-    monkeypatch.setattr(calls, "LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr(calls, "RETRY_DELAY", 0.02)
+    monkeypatch.setattr(calls, "MAX_RETRY_DELAY", 0.2)
 
 
 @asynccontextmanager
 async def losing_answers(service: Service, *, times: int) -> AsyncIterator[waybill.Addresses]:
-    """The way to a service on which the first answers are lost, and the connection with them."""
+    """A proxy that drops the connection instead of the first answers."""
     left = times
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""What happens on the wire when one side ends early."""
+"""The behaviour on the wire if one side ends early."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from tests.services.upload.service import UPLOAD, Service, UploadedEvents, runni
 
 LIMIT = 1_000_000
 OVERSIZED = b"x" * 30_000_000
-"""Far more than the sockets' buffers hold: the client is still sending when it is refused."""
+"""Far more than socket buffers hold, so the client is still sending when it is rejected."""
 
 RAW_HEAD = f"POST {UPLOAD} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n\r\n".encode()
 CHUNKED_HEAD = (
@@ -102,7 +102,7 @@ class TestClientGoneHalfWay:
 
 
 class TestRefusalWhileTheClientStillSends:
-    """It must reach the client, and not be lost in a connection reset."""
+    """The response must reach the client, not be lost in a connection reset."""
 
     @pytest.mark.parametrize("kind", ["announced", "chunked", "form"])
     async def test_httpx_reads_it(self, bounded: Service, kind: str) -> None:
@@ -209,7 +209,7 @@ async def test_a_connection_serves_many_uploads(service: Service) -> None:
 
 
 class TestRefusalByTheHead:
-    """It comes before the body is asked for."""
+    """The response comes before the body is requested."""
 
     @pytest.mark.parametrize(
         ("target", "header", "code"),

@@ -1,4 +1,4 @@
-"""A crowd of clients, some of whom go away in the middle, loses nothing and leaves nothing."""
+"""Many clients, some disconnecting early: nothing is lost and nothing is left behind."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.support.sweeping import sweep_all
 
 CLIENTS = 1000
 AT_ONCE = 100
-"""More than the service takes, so that some are turned away."""
+"""More than the service admits, so that some are rejected."""
 
 
 async def test_every_202_is_a_file_and_all_else_is_nothing(

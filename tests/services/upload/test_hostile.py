@@ -1,4 +1,4 @@
-"""Whatever is sent, nothing breaks, nothing lands elsewhere, and nothing grows."""
+"""Malicious uploads break nothing, are stored nowhere else, and do not grow memory."""
 
 import asyncio
 import re
@@ -14,18 +14,18 @@ from tests.services.upload.test_process import MEGABYTE, started
 AT_ONCE = 8
 
 PATIENCE = 3.0
-"""Seconds after which no answer will come any more."""
+"""Seconds to wait for an answer."""
 
 
 async def exchange(port: int, hostile: Hostile) -> list[int]:
-    """The statuses of the answers; none if the service hung up without one."""
+    """Return the statuses of the answers; none if the service closed the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(hostile.raw)
         try:
             async with asyncio.timeout(PATIENCE):
                 answer = await reader.read()
-        except TimeoutError:  # It waits for what will never come.
+        except TimeoutError:  # The service still waits for the rest.
             writer.write_eof()
             async with asyncio.timeout(PATIENCE):
                 answer = await reader.read()
@@ -39,7 +39,7 @@ async def exchange(port: int, hostile: Hostile) -> list[int]:
 
 
 async def send_all(port: int) -> dict[str, list[int]]:
-    """Send the whole corpus, a few at a time; returns what came of each."""
+    """Send the whole corpus, a few at a time, and return the statuses of each."""
     turns = asyncio.Semaphore(AT_ONCE)
 
     async def send(hostile: Hostile) -> list[int]:

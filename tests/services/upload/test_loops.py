@@ -1,4 +1,4 @@
-"""The upload service's background loops, killed by name."""
+"""The upload service recovers when any of its background loops is killed."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ async def test_every_loop_that_is_killed_is_back_and_uploads_reach_kafka(
         await kill_each(supervisor, loops.LOOPS)
         async with asyncio.timeout(30):
             while "note" in (await client.get("/health/ready")).json():
-                await asyncio.sleep(0.05)  # The link to Kafka is made anew.
+                await asyncio.sleep(0.05)  # The connection to Kafka is being reopened.
         await events.mark()
         answer = await client.post("/api/files/upload", files={"file": ("a.txt", b"x")})
         assert answer.status_code == 202

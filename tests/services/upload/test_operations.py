@@ -1,4 +1,4 @@
-"""What those who run the service, and those who program against it, rely on."""
+"""Health, metrics, CORS and the API description."""
 
 from pathlib import Path
 from typing import Any

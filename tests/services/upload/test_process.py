@@ -1,4 +1,4 @@
-"""The service as a process: what memory it needs, and how it ends."""
+"""The service as a process: memory and shutdown."""
 
 import asyncio
 import os
@@ -25,20 +25,20 @@ from tests.services.upload.service import UPLOAD, Service, until_connected
 MEGABYTE = 1_000_000
 PIECE = os.urandom(MEGABYTE)
 LARGE = {"content-length": str(4 * MEGABYTE)}
-"""Of a body that is read past the parser."""
+"""Bytes of a body that is read past the parser."""
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads Linux's /proc")
 
 
 @dataclass
 class Process:
-    """A service of its own, as it runs in production."""
+    """A separate service process, as in production."""
 
     client: httpx.AsyncClient
     running: asyncio.subprocess.Process
 
     def peak_memory(self) -> int:
-        """Bytes of resident memory that it had at most."""
+        """Return the peak resident memory in bytes."""
         status = Path(f"/proc/{self.running.pid}/status").read_text()
         (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
         return int(kilobytes) * 1024

@@ -1,4 +1,4 @@
-"""Every refusal says what was wrong and what to do, and leaves nothing behind."""
+"""Every rejection says what was wrong and what to do, and leaves nothing behind."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ EXECUTABLE = b"MZ\x90\x00" + bytes(200)
 
 @pytest.fixture
 async def bounded(settings: UploadSettings) -> AsyncIterator[Service]:
-    """A service that takes 1000 bytes a file."""
+    """A service that accepts up to 1000 bytes per file."""
     async with running(settings, max_file_size=1000, max_request_size=3000) as service:
         yield service
 
@@ -42,7 +42,7 @@ async def assert_refused(
     code: str,
     *told: str,
 ) -> None:
-    """The answer is this problem, its detail contains what is told, and nothing was kept."""
+    """Check that the answer is this problem with these words, and that nothing was stored."""
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
     assert (problem["status"], problem["code"]) == (status, code) == (answer.status_code, code)

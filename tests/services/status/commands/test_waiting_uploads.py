@@ -56,10 +56,10 @@ async def installation(
     settings: Settings, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Installation]:
     assert publisher
-    monkeypatch.setattr(upload_link, "RETRY_EVERY", 0.1)
-    monkeypatch.setattr(upload_link, "LOOK_EVERY", 0.3)
-    monkeypatch.setattr(upload_link, "PATIENCE", 1.0)
-    monkeypatch.setattr(upload_outbox, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(upload_link, "RETRY_INTERVAL", 0.1)
+    monkeypatch.setattr(upload_link, "CHECK_INTERVAL", 0.3)
+    monkeypatch.setattr(upload_link, "UNAVAILABLE_AFTER", 1.0)
+    monkeypatch.setattr(upload_outbox, "POLL_INTERVAL", 0.1)
     monkeypatch.setattr(waiting, "LOOK_EVERY", 0.2)
     monkeypatch.setattr(files, "YOUNG_WAIT", 0.2)
     async with line_to(settings.kafka) as line:

@@ -1,4 +1,4 @@
-"""One bad file of a batch does not keep the others out, and each is told of."""
+"""A rejected file of a batch does not affect the others, and each one is reported."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -54,7 +54,7 @@ async def test_a_file_that_is_too_large_holds_up_no_other(strict: Service) -> No
 async def test_the_size_of_a_batch_holds_up_no_file(
     strict: Service, monkeypatch: pytest.MonkeyPatch, *, is_announced: bool
 ) -> None:
-    monkeypatch.setattr(batch, "SKIPPED", 1000)
+    monkeypatch.setattr(batch, "MAX_SKIPPED", 1000)
     more = [(f"{number}.txt", b"x" * 90) for number in range(20)]
     request = strict.client.build_request(
         "POST", UPLOAD, files=[("file", file) for file in (("large.txt", b"x" * 900), *more)]
@@ -78,7 +78,7 @@ async def in_two(content: bytes) -> AsyncIterator[bytes]:
 async def test_a_first_file_with_much_to_read_past_is_refused_at_once(
     strict: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "SKIPPED", 1000)
+    monkeypatch.setattr(batch, "MAX_SKIPPED", 1000)
     answer = await strict.send(("large.txt", b"x" * 10_000_000), GOOD)
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
     assert strict.files() == {}

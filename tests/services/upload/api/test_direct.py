@@ -1,4 +1,4 @@
-"""A file that its owner puts into the object store is taken in like one that passes through."""
+"""Direct uploads are accepted like ordinary ones."""
 
 import asyncio
 import hashlib
@@ -35,7 +35,7 @@ CONTENT = b"%PDF-1.7 " + os.urandom(20_000)
 
 @pytest.fixture
 def on_s3(on_s3: UploadSettings) -> UploadSettings:
-    """The same, with clients that may write to it."""
+    """The settings with an object store, and direct uploads enabled."""
     return on_s3.model_copy(update={"direct": True})
 
 
@@ -266,7 +266,7 @@ async def test_what_nobody_completes_is_swept_and_what_is_young_is_not(
     )
     assert await sweeping.sweep() == 0
 
-    monkeypatch.setattr(sweep, "KEPT", timedelta(seconds=-2))
+    monkeypatch.setattr(sweep, "UPLOAD_TTL", timedelta(seconds=-2))
 
     assert await sweeping.sweep() == 2
     assert await left(store) == []
@@ -293,7 +293,7 @@ async def test_nobody_is_let_put_anything_unless_it_is_allowed(on_s3: UploadSett
 
 @pytest.fixture
 async def asking(on_s3: UploadSettings) -> AsyncIterator[Service]:
-    """A service that tells owners from each other, and allows each so much."""
+    """A service with authentication and per-owner limits."""
     known = UploadSettings(**on_s3.model_dump(exclude=set(JWT)), **JWT)
     async with running(known, owner_bytes=3 * len(CONTENT) // 2) as service:
         yield service
@@ -316,7 +316,7 @@ async def test_the_deposit_of_somebody_else_is_answered_like_none(
 
 
 async def test_bytes_count_when_they_are_handed_over_and_not_twice(asking: Service) -> None:
-    eve = bearer(token("eve"))  # What ada does in another test, pods hear of for a day.
+    eve = bearer(token("eve"))  # Ada's usage in another test counts for a day.
     begun = [await begin(asking, headers=eve) for _ in range(2)]
     for each in begun:
         await put(each)
@@ -438,7 +438,7 @@ async def test_a_client_says_that_the_store_is_not_there_and_gives_up_its_place(
 
 
 class Broken:
-    """An intake that records nothing, as where a pod is killed."""
+    """An intake that records nothing, like a killed pod."""
 
     async def record(self, _: Accepted) -> None:
         raise KafkaUnavailableError
@@ -485,7 +485,7 @@ async def test_without_credentials_nothing_is_signed(
 ) -> None:
     for name in ENVIRONMENT:
         monkeypatch.delenv(name)
-    # Where the cloud's own machines get credentials; nobody is there.
+    # The cloud metadata service, which does not answer here.
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1")
     signer = open_signer(on_s3, endpoint=None)
     assert signer is not None

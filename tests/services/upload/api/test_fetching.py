@@ -1,4 +1,4 @@
-"""A file that stands elsewhere is fetched as if it had been sent, or not at all."""
+"""A file is fetched from a URL as if it had been uploaded, or not at all."""
 
 from collections.abc import AsyncIterator
 
@@ -15,7 +15,7 @@ FETCH = "/api/files/upload/from-url"
 
 
 def elsewhere() -> FastAPI:
-    """A site with files, and some that go wrong."""
+    """A site with working and failing URLs."""
     app = FastAPI()
 
     @app.get("/files/a%20report.txt")

@@ -1,4 +1,4 @@
-"""The API answers as its OpenAPI document says, whatever the document allows or forbids."""
+"""The API conforms to its OpenAPI document, for valid and invalid requests."""
 
 import asyncio
 from typing import Any
@@ -18,11 +18,12 @@ from tests.support.openapi import Check, check_all
 schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
 
 EXAMPLES = 20
-"""Requests of each operation and mode."""
+"""Requests per operation and mode."""
 
 
 def prepare(case: Case[Any], mode: GenerationMode, number: int) -> list[Check]:  # noqa: ARG001
-    """A document cannot say which file is acceptable, and unknown parameters are passed over."""
+    """Skip checks that do not apply: the document cannot say which file is accepted, and unknown
+    parameters are ignored."""
     return [negative_data_rejection, positive_data_acceptance, ignored_auth]
 
 

@@ -1,4 +1,4 @@
-"""What an upload says and nobody can store or send is cleaned or refused, and is no bug."""
+"""Input that cannot be stored or sent is cleaned or rejected, without an internal error."""
 
 import json
 from base64 import b64encode
@@ -22,10 +22,10 @@ BAD: list[Any] = [
     {},
     True,
 ]
-"""Values of members and fields."""
+"""Values for JSON members and form fields."""
 
 RAW = [b"a\x00b", b"\xed\xa0\x80", b"\xff", b"a" * 20_000, b"%00", b"%ED%A0%80", b"\x85"]
-"""Values of headers, parts and metadata."""
+"""Values for headers, parts and metadata."""
 
 
 def bodies(**fields: Any) -> list[bytes]:
@@ -45,7 +45,7 @@ async def test_no_upload_is_answered_by_an_error_of_ours_and_every_202_is_read_b
             try:
                 answer = await client.request(method, path, **more)
             except httpx.RemoteProtocolError:
-                return  # What is no HTTP is answered and closed.
+                return  # Malformed HTTP is answered and the connection closed.
             if answer.status_code >= 500 and answer.status_code != 501:
                 bad[what] = f"{answer.status_code} {answer.text[:200]}"
             if answer.status_code == 202:
@@ -126,7 +126,7 @@ async def test_no_upload_is_answered_by_an_error_of_ours_and_every_202_is_read_b
             )
         assert not bad, "\n".join(f"{what}: {answer}" for what, answer in bad.items())
         assert accepted
-        # Reading them fails at what nobody could store.
+        # Parsing fails if an event contains a value that cannot be stored.
         assert len(await events.all()) == accepted
         refused = await client.post(
             f"{UPLOAD}/from-url", content=json.dumps({"url": "\ud800"}), headers=js

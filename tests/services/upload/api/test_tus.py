@@ -1,4 +1,4 @@
-"""An upload that breaks off goes on where it broke, on any pod, and becomes one file."""
+"""An interrupted upload resumes where it stopped, on any pod, and becomes one file."""
 
 import asyncio
 import base64
@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from services.upload.body.body import IncomingFile
-from services.upload.cleanup.sweep import KEPT
+from services.upload.cleanup.sweep import UPLOAD_TTL
 from services.upload.intake.accepted import StoredFile
 from services.upload.intake.intake import Intake
 from services.upload.resumable import appending
@@ -43,7 +43,7 @@ def metadata(**values: str) -> str:
 
 
 async def create(service: Service, length: int = len(CONTENT), **more: Any) -> str:
-    """Where the upload goes on."""
+    """Create an upload and return its URL."""
     headers = {**TUS, "Upload-Length": str(length), **more.pop("headers", {})}
     answer = await service.client.post("/api/uploads", headers=headers, **more)
     assert answer.status_code == 201, answer.text
@@ -66,7 +66,7 @@ async def offset_of(service: Service, location: str) -> int:
 
 
 async def breaking(content: bytes) -> AsyncIterator[bytes]:
-    """A client whose line breaks when so much is sent."""
+    """Yield the content, then break the connection."""
     yield content
     await asyncio.sleep(0.3)
     raise ConnectionError("the line broke")
@@ -133,7 +133,7 @@ async def test_the_first_bytes_can_come_with_the_creation(
 async def test_what_one_request_brings_is_not_read_again(
     anywhere: UploadSettings, events: UploadedEvents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(Intake, "store_known")  # Which would.
+    monkeypatch.delattr(Intake, "store_known")  # It would read the parts again.
     monkeypatch.setattr(appending, "PART", BLOCK)
     async with running(anywhere) as service:
         location = await create(service)
@@ -351,10 +351,10 @@ async def test_an_upload_that_nobody_goes_on_with_is_swept(settings: UploadSetti
         old, young = [await create(service, length=10) for _ in range(2)]
         answer = await patch(service, old, 0, b"To be")
         expires = parsedate_to_datetime(answer.headers["upload-expires"])
-        day = KEPT.total_seconds()
+        day = UPLOAD_TTL.total_seconds()
         assert day - 60 < expires.timestamp() - time.time() <= day
     folder = Path(settings.blobs, old.removeprefix("/api/"))
-    before = time.time() - (KEPT + timedelta(minutes=1)).total_seconds()
+    before = time.time() - (UPLOAD_TTL + timedelta(minutes=1)).total_seconds()
     for path in folder.iterdir():
         os.utime(path, (before, before))
 
@@ -374,19 +374,19 @@ def test_parts_count_as_far_as_they_follow_on_each_other() -> None:
 
 async def test_nobody_ends_the_running_upload_of_another() -> None:
     blobs = open_blob_store(UploadSettings(blobs="memory://"))
-    intake: Any = None  # Nothing is handed over.
+    intake: Any = None  # No upload is completed.
     uploads = Resumable(settings=UploadSettings(), blobs=blobs, intake=intake)
     ada, bob = Principal(subject="ada"), Principal(subject="bob")
     upload_id = await uploads.create(10, {}, ada)
-    async with uploads.turn(upload_id, ada) as (_, asked_to_end), asyncio.timeout(5):
+    async with uploads.hold(upload_id, ada) as (_, asked_to_end), asyncio.timeout(5):
         with pytest.raises(UnknownUploadError):
-            async with uploads.turn(upload_id, bob):
+            async with uploads.hold(upload_id, bob):
                 pass
         assert not asked_to_end.is_set()
 
 
 async def partial(service: Service, content: bytes, **headers: str) -> str:
-    """Where a partial upload is that is all there."""
+    """Create a complete partial upload and return its URL."""
     concat = {"Upload-Concat": "partial", **headers}
     location = await create(service, len(content), headers=concat)
     assert (await patch(service, location, 0, content, **headers)).status_code == 204
@@ -411,7 +411,7 @@ async def test_partial_uploads_become_one_file_in_the_order_that_is_named(
         second, first = await asyncio.gather(partial(one, b"a Waybill"), partial(other, b"To be "))
         assert await events.all() == []
 
-        # Some clients name them by their whole addresses.
+        # Some clients send absolute URLs.
         answer = await concatenate(other, f"{one.client.base_url}{first[1:]}", second)
 
         assert answer.status_code == 201, answer.text

@@ -1,4 +1,4 @@
-"""A file that comes in is stored, recorded and acknowledged, in this order."""
+"""An uploaded file is stored, recorded and acknowledged, in this order."""
 
 import hashlib
 import os

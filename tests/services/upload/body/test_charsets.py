@@ -1,4 +1,4 @@
-"""The encoding of a text is the one that it has, or unknown."""
+"""The reported encoding of a text is correct or unknown."""
 
 import codecs
 

@@ -1,4 +1,4 @@
-"""Labels are few, short, and found among a request's fields."""
+"""Labels are read from a request's fields, and limited in number and length."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_repeating_a_key_does_not_use_up_the_bound() -> None:
 
 @pytest.mark.parametrize("key", ["", "a b", "a:b", "ü", ".a", "-a", "k" * 64, "a\n"])
 def test_a_key_that_could_not_be_searched_for_is_refused(key: str) -> None:
-    with pytest.raises(BadParameterError, match="is no label"):
+    with pytest.raises(BadParameterError, match="is not a label"):
         read_labels([(f"label.{key}", "x")])
 
 

@@ -1,4 +1,4 @@
-"""The parts of a form do not depend on how its bytes happen to arrive."""
+"""The parts of a form do not depend on how its bytes are chunked."""
 
 import gc
 import weakref
@@ -22,7 +22,7 @@ Contents = list[tuple[dict[str, str], bytes]]
 
 contents = st.one_of(
     st.binary(max_size=200),
-    # Content that looks as if the boundary began in it.
+    # Content that looks like the beginning of a boundary.
     st.lists(
         st.sampled_from([b"\r", b"\n", b"-", b"--", b"\r\n--front", b"frontier", b"x", b"\r\n"]),
         max_size=12,
@@ -77,7 +77,7 @@ async def test_even_byte_by_byte() -> None:
 async def test_wherever_it_is_cut_in_two_as_views_of_what_came(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(splitting, "COPIED", 0)
+    monkeypatch.setattr(splitting, "MAX_COPIED", 0)
     contents = [b"\r\n--frontie\r\n--\r", b"", b"x\r\n--frontier2\r", b"--frontier"]
     body = encoded(*contents)
 

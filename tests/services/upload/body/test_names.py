@@ -1,4 +1,4 @@
-"""A name is data: kept as it was given, except for what cannot be seen or misleads the eye."""
+"""A name is data: it is kept, except for invisible and misleading characters."""
 
 import pytest
 from hypothesis import given

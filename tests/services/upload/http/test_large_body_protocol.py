@@ -1,4 +1,4 @@
-"""Large bodies on a real socket: the bytes are the same, whoever reads them off the connection."""
+"""Large bodies on a real socket arrive unchanged, by way of the parser or past it."""
 
 import asyncio
 import hashlib
@@ -21,11 +21,11 @@ from tests.fuzz.understanding import recorded
 MUCH = os.urandom(4 * BLOCK + 12_345)
 
 PATIENCE = 20.0
-"""Seconds after which what is waited for will not come any more."""
+"""Seconds after which a wait fails the test."""
 
 
 class AnyPath(LargeBodies):
-    """Takes files everywhere."""
+    """Accepts files on every path."""
 
     def is_streamed(self) -> bool:
         return True
@@ -33,11 +33,11 @@ class AnyPath(LargeBodies):
 
 @dataclass
 class Seen:
-    """What an application was given of one request."""
+    """The messages of one request that the application received."""
 
     path: str
     messages: list[int] = field(default_factory=list)
-    """Bytes of each."""
+    """Bytes of each message."""
     hash: str = ""
     is_whole: bool = False
     is_lost: bool = False
@@ -45,7 +45,7 @@ class Seen:
 
 @dataclass
 class Application:
-    """Takes bodies and tells what it was given. Lives in the thread of its server."""
+    """Reads bodies and reports what it received. Runs in the thread of its server."""
 
     seen: list[Seen] = field(default_factory=list)
     may_read: threading.Event = field(default_factory=threading.Event)
@@ -96,13 +96,13 @@ def application() -> Application:
 
 @pytest.fixture(params=["uvloop", "asyncio"])
 def port(request: pytest.FixtureRequest, application: Application) -> Iterator[int]:
-    """Where it is served, as in production but for the thread."""
+    """The port of a server that differs from production only in its thread."""
     config = uvicorn.Config(
         application, log_config=None, http=AnyPath, loop=request.param, lifespan="off"
     )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BLOCK)  # Of connections, too.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BLOCK)  # Inherited by connections.
         serving = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         serving.start()
         yield listener.getsockname()[1]
@@ -125,7 +125,7 @@ class Client:
         await self.writer.drain()
 
     async def answer(self) -> str:
-        """The body of the next answer: that of the application is one chunk."""
+        """Return the body of the next response, which is one chunk from the application."""
         head = await self.reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 "), head
         return "".join([piece async for piece in self.chunks()])
@@ -157,7 +157,7 @@ def hash_of(body: bytes) -> str:
 
 
 async def until_given(application: Application, size: int) -> Seen:
-    """Wait until the application has so many bytes of its only request."""
+    """Wait until the application has received this many bytes of its only request."""
     async with asyncio.timeout(PATIENCE):
         while not application.seen or sum(application.seen[0].messages) < size:
             await asyncio.sleep(0.01)
@@ -171,7 +171,7 @@ async def test_a_large_body_comes_in_large_pieces(port: int, application: Applic
 
         assert await client.answer() == hash_of(body)
 
-    # By way of the parser there were 256 at least.
+    # Through the parser there would be at least 256.
     assert len(application.seen[0].messages) < 100
     assert max(application.seen[0].messages) == BLOCK
 
@@ -241,7 +241,7 @@ async def test_what_came_before_the_client_went_is_given_out(
 async def test_an_application_learns_that_nobody_waits_for_its_answer(
     port: int, application: Application
 ) -> None:
-    """By a reset: a client that only sends no more may still wait for its answer."""
+    """The client resets the connection. After a half-close it could still wait for the answer."""
     async with connected(port) as client:
         await client.send(head_of(len(MUCH), "/gone"), MUCH)
         seen = await until_given(application, len(MUCH))
@@ -263,7 +263,9 @@ async def test_a_slow_client_is_heard(port: int) -> None:
         for _ in range(3):
             while int(await anext(told)) < sent:
                 pass
-            await client.send(MUCH[sent : sent + 10])  # And nothing more before it was given out.
+            await client.send(
+                MUCH[sent : sent + 10]
+            )  # Wait until it is delivered before sending more.
             sent += 10
         await client.send(MUCH[sent:])
 

@@ -1,16 +1,16 @@
-"""One timer for all that wait, and what it ends."""
+"""One timer cancels all waits that exceed their timeout."""
 
 import asyncio
 
 import pytest
 
-from services.upload.coarse_timeouts import LOOK_EVERY, CoarseTimeouts
+from services.upload.coarse_timeouts import CHECK_INTERVAL, CoarseTimeouts
 
 LONG = 60.0
 
 
 async def wait(timeouts: CoarseTimeouts, seconds: float, *, lasts: float = LONG) -> str:
-    with timeouts.of(seconds):
+    with timeouts.timeout(seconds):
         await asyncio.sleep(lasts)
     return "in time"
 
@@ -20,7 +20,7 @@ async def test_what_takes_too_long_is_ended_soon_after_its_time() -> None:
     begun = clock()
     with pytest.raises(TimeoutError):
         await wait(timeouts, 0.3)
-    assert 0.3 <= clock() - begun < 0.3 + LOOK_EVERY + 0.5
+    assert 0.3 <= clock() - begun < 0.3 + CHECK_INTERVAL + 0.5
 
 
 async def test_each_wait_has_its_own_time() -> None:
@@ -49,7 +49,7 @@ async def test_what_somebody_else_cancels_is_no_time_out() -> None:
 
 async def test_who_is_cancelled_at_the_same_moment_stays_cancelled() -> None:
     async def until_both() -> None:
-        with timeouts.of(0.0):
+        with timeouts.timeout(0.0):
             try:
                 await asyncio.sleep(LONG)
             except asyncio.CancelledError:
@@ -70,7 +70,7 @@ async def test_an_error_of_the_block_is_not_hidden() -> None:
 async def test_it_rests_while_nobody_waits() -> None:
     timeouts = CoarseTimeouts()
     await wait(timeouts, LONG, lasts=0.0)
-    await asyncio.sleep(2 * LOOK_EVERY + 0.1)
+    await asyncio.sleep(2 * CHECK_INTERVAL + 0.1)
     assert timeouts._timer is None
     with pytest.raises(TimeoutError):
         await wait(timeouts, 0.0)

@@ -1,4 +1,4 @@
-"""Who uploads again what they have already gets the earlier file, and never none."""
+"""A repeated upload of equal content returns the earlier file, if it still counts."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ WORDS = b"some words"
 
 @pytest.fixture
 def looking(settings: UploadSettings) -> UploadSettings:
-    """Settings of a service that looks for duplicates where a request asks for it."""
+    """Settings with deduplication on request."""
     return settings.model_copy(update={"deduplicate": "asked"})
 
 
@@ -172,7 +172,7 @@ async def test_equal_uploads_at_once_are_one_file_or_several_and_never_none(
 
 
 async def until_new(service: Service, file_id: str) -> dict[str, Any]:
-    """Send it until it is another file: what ends a file is told through Kafka."""
+    """Upload until a new file is created, because outcomes arrive through Kafka."""
     async with asyncio.timeout(30):
         while (again := await sent(service))["file_id"] == file_id:
             await asyncio.sleep(0.05)
@@ -195,7 +195,7 @@ async def test_a_file_that_ended_badly_does_not_count(
 async def test_a_completed_file_counts(pod: Service, publisher: Publisher) -> None:
     first, other = await sent(pod), await sent(pod, b"other words")
     await publisher.publish(about(first["file_id"], completed()))
-    # What comes after it in the log has been seen to, on whichever partition it is.
+    # A later record has been applied, so this one has been too, whatever its partition.
     await publisher.publish(about(other["file_id"], failed()))
     async with asyncio.timeout(30):
         while "deduplicated" in await sent(pod, b"other words"):
@@ -235,7 +235,7 @@ async def test_nothing_stays_of_a_deleted_file(
 
 
 async def until(store: BlobStore, file_id: str, *, is_known: bool) -> None:
-    """Wait until the index has something of a file, or nothing any more."""
+    """Wait until the index contains the file, or no trace of it."""
     async with asyncio.timeout(30):
         while any(file_id in key for key in await store.keys("known")) != is_known:
             await asyncio.sleep(0.05)
@@ -295,9 +295,9 @@ async def test_without_kafka_nobody_knows_how_a_file_ended_and_none_counts(
     await store.put(source_key(earlier.file_id), b"a")
     await duplicates.remember(Accepted(files=[earlier], labels={}, batch_id=None), EVERYBODY)
 
-    assert link.trouble is not None
+    assert link.unavailable_reason is not None
     assert await duplicates.replaced([later], EVERYBODY) == [later]
-    link.trouble = None
+    link.unavailable_reason = None
     (known,) = await duplicates.replaced([later], EVERYBODY)
     assert (known.file_id, known.deduplicated) == (earlier.file_id, True)
 

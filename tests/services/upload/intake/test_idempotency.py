@@ -1,4 +1,4 @@
-"""A request that is sent again, with its Idempotency-Key, is one request."""
+"""Requests with the same Idempotency-Key count as one."""
 
 import asyncio
 import os
@@ -108,7 +108,7 @@ async def test_a_refused_request_can_be_mended_under_its_key(service: Service) -
 async def test_a_repeat_publishes_what_the_first_one_could_not(
     settings: UploadSettings, events: UploadedEvents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(idempotency, "FIRST_ONE", 0.0)
+    monkeypatch.setattr(idempotency, "FIRST_REQUEST_TIMEOUT", 0.0)
     async with running(settings) as service:
         with monkeypatch.context() as patched:
             patched.setattr(outbox.Outbox, "publish", _fails)
@@ -155,12 +155,12 @@ def test_owners_do_not_meet_each_others_keys() -> None:
 
 @pytest.fixture
 async def kept(settings: UploadSettings) -> Path:
-    """The file of a key of a day ago, and one of now beside it."""
+    """The file of a key that is a day old; the folder also contains a new one."""
     blobs = open_blob_store(settings)
     for key in ("old", "new"):
         await blobs.put(IdempotencyKeys.place(key, EVERYBODY), b"{}")
     old = Path(settings.blobs, IdempotencyKeys.place("old", EVERYBODY))
-    day_ago = time.time() - (idempotency.KEPT + timedelta(minutes=1)).total_seconds()
+    day_ago = time.time() - (idempotency.KEY_TTL + timedelta(minutes=1)).total_seconds()
     os.utime(old, (day_ago, day_ago))
     return old
 

@@ -1,4 +1,4 @@
-"""All or nothing, down to the case that cannot be undone."""
+"""A request is accepted in full or not at all, except in the case that cannot be undone."""
 
 import asyncio
 from pathlib import Path
@@ -37,7 +37,7 @@ def settings(tmp_path: Path) -> UploadSettings:
 
 
 class AllButTheSecond(Publisher):
-    """Publishes nothing, but refuses what Kafka is not to take."""
+    """Publishes nothing, and fails for the second event."""
 
     async def publish(self, event: Event, topic: Topic | None = None) -> None:
         assert isinstance(event, FileUploaded)
@@ -48,11 +48,11 @@ class AllButTheSecond(Publisher):
 
 @pytest.fixture
 def intake(settings: UploadSettings) -> Intake:
-    """An intake whose Kafka takes every file but the second."""
+    """An intake whose Kafka accepts every event except the second."""
     blobs = open_blob_store(settings)
     publisher = AllButTheSecond(settings, client_id="never started")
     link = KafkaConnection(publisher, "")
-    link.trouble = None
+    link.unavailable_reason = None
     return Intake(
         settings=settings,
         blobs=blobs,
@@ -63,7 +63,7 @@ def intake(settings: UploadSettings) -> Intake:
 
 
 def request_of(body: bytes, *, content_type: str, length: int | None = None) -> Request:
-    """A request as a server hands it over that does not check its length itself."""
+    """Build a request as from a server that does not check the length."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
     headers = {"content-type": content_type, "content-length": str(length or len(body))}
 
@@ -103,11 +103,11 @@ async def test_an_event_of_which_nobody_says_what_became_goes_to_the_outbox(
         async def publish(self, *_: Any, **__: Any) -> None:
             await asyncio.get_running_loop().create_future()
 
-    monkeypatch.setattr(outbox, "VERDICT_GRACE", 0.1)
+    monkeypatch.setattr(outbox, "PUBLISH_GRACE", 0.1)
     settings = settings.model_copy(update={"publish_timeout": 0.1})
     silent, blobs = Silent(settings, client_id="never started"), open_blob_store(settings)
     link = KafkaConnection(silent, "")
-    link.trouble = None
+    link.unavailable_reason = None
     waiting = Outbox(settings=settings, blobs=blobs, publisher=silent, link=link)
     event = about(new_file_id(), uploaded())
     assert isinstance(event, FileUploaded)
@@ -121,7 +121,7 @@ async def test_an_event_of_which_nobody_says_what_became_goes_to_the_outbox(
 async def test_when_only_some_files_are_taken_the_answer_says_which(
     settings: UploadSettings, intake: Intake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "LIMIT", 0)
+    monkeypatch.setattr(outbox, "MAX_WAITING", 0)
     request = request_of(FORM + b"--b--\r\n", content_type="multipart/form-data; boundary=b")
 
     with pytest.raises(KafkaUnavailableError, match="2 of 3 files were accepted") as refusal:
@@ -130,7 +130,7 @@ async def test_when_only_some_files_are_taken_the_answer_says_which(
     accepted = refusal.value.members["accepted"]
     assert isinstance(accepted, list)
     assert [file["name"] for file in accepted] == ["first", "third"]
-    # Kafka may have the event of the other one all the same; the sweep will know.
+    # Kafka may still have the event of the other file; the sweep decides.
     assert len(await open_blob_store(settings).keys("sources")) == 3
 
 

@@ -1,4 +1,4 @@
-"""Without Kafka everything is accepted all the same, waits in the outbox, and mends by itself."""
+"""During a Kafka outage, uploads are accepted, wait in the outbox, and are published afterwards."""
 
 import asyncio
 import time
@@ -19,15 +19,15 @@ from tests.support.kafka_line import KafkaLine, line_to
 from tests.support.serving import served
 
 TIMEOUT = 1.0
-"""Seconds that these tests give Kafka to take an event."""
+"""Seconds that Kafka has to acknowledge an event in these tests."""
 
 
 @pytest.fixture(autouse=True)
 def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "RETRY_EVERY", 0.1)
-    monkeypatch.setattr(link, "LOOK_EVERY", 0.3)
-    monkeypatch.setattr(link, "PATIENCE", 1.0)
-    monkeypatch.setattr(outbox, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(link, "RETRY_INTERVAL", 0.1)
+    monkeypatch.setattr(link, "CHECK_INTERVAL", 0.3)
+    monkeypatch.setattr(link, "UNAVAILABLE_AFTER", 1.0)
+    monkeypatch.setattr(outbox, "POLL_INTERVAL", 0.1)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ async def line(settings: UploadSettings) -> AsyncIterator[KafkaLine]:
 
 @pytest.fixture
 async def service(settings: UploadSettings, line: KafkaLine) -> AsyncIterator[Service]:
-    """A service whose Kafka is at the other end of the line, and known to it."""
+    """A service that is connected to Kafka through the proxy."""
     async with running(settings, kafka=line.address, publish_timeout=TIMEOUT) as service:
         assert (await service.send(("before.txt", b"one"))).status_code == 202
         service.clear_blobs()
@@ -47,7 +47,7 @@ async def service(settings: UploadSettings, line: KafkaLine) -> AsyncIterator[Se
 
 @pytest.fixture
 async def early(settings: UploadSettings, line: KafkaLine) -> AsyncIterator[Service]:
-    """A service that was started before its Kafka."""
+    """A service that started before Kafka."""
     await line.cut()
     settings = settings.model_copy(update={"kafka": line.address, "publish_timeout": TIMEOUT})
     async with served(create_app(settings)) as client:
@@ -55,7 +55,7 @@ async def early(settings: UploadSettings, line: KafkaLine) -> AsyncIterator[Serv
 
 
 async def noted(service: Service) -> str:
-    """What `/health/ready` has to say although the service is ready."""
+    """Return the note in `/health/ready` of a service that is ready."""
     async with asyncio.timeout(10):
         while True:
             answer = await service.client.get("/health/ready")
@@ -66,7 +66,7 @@ async def noted(service: Service) -> str:
 
 
 async def arrived(events: UploadedEvents, count: int) -> dict[str, FileUploaded]:
-    """The events of so many files, by id, once they are in Kafka."""
+    """Wait for the events of `count` files and return them by id."""
     async with asyncio.timeout(20):
         while len(found := {event.file_id: event for event in await events.all()}) < count:
             await asyncio.sleep(0.1)
@@ -103,7 +103,7 @@ class TestKafkaThatIsNotThereYet:
     async def test_may_be_away_for_too_long(
         self, early: Service, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(outbox, "LIMIT", 1)
+        monkeypatch.setattr(outbox, "MAX_WAITING", 1)
         assert (await early.send(("a.txt", b"one"))).status_code == 202
         before = early.blobs()
 
@@ -178,7 +178,7 @@ class TestKafkaThatGoesAway:
         await line.cut()
         answer = await service.send(("a.txt", b"one"))
 
-        async with running(settings) as other:  # Its line to Kafka is another one.
+        async with running(settings) as other:  # It has its own connection to Kafka.
             assert (await arrived(events, 1)).keys() == {answer.json()["file_id"]}
             assert await is_empty(other)
 
@@ -190,7 +190,7 @@ class TestKafkaThatFallsSilent:
         line.silence()
         began = time.monotonic()
 
-        # Those behind the first wait for its connection; they must not wait longer for that.
+        # Events behind the first wait for its connection. This must not extend their timeout.
         answers = await asyncio.gather(*(service.send(("a.txt", b"one")) for _ in range(5)))
 
         assert [answer.status_code for answer in answers] == [202] * 5

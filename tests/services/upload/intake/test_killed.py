@@ -1,4 +1,4 @@
-"""Killed at any step between the first byte and the 202, an upload leaves a file or nothing."""
+"""A service that is killed at any step of an upload leaves a complete file or nothing."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from services.upload.settings import UploadSettings
 from shared.blobs.blobs import BLOCK, open_blob_store
 from shared.blobs.places import source_key
 from shared.events.events import new_file_id
-from tests.services.upload.killed import STEPS, WITH_SCRIBE
+from tests.services.upload.killed import STEPS, WITH_BLOB_WRITER
 from tests.services.upload.service import UPLOAD, UploadedEvents, running, until_connected
 from tests.services.upload.test_process import until_listening
 from tests.support.blob_writers import blob_writers_of
@@ -29,14 +29,14 @@ KEY = {"Idempotency-Key": '"one"'}
 
 
 class Mortals:
-    """Services that die, one after another."""
+    """Services that are killed one after another."""
 
     def __init__(self, process: asyncio.subprocess.Process, settings: UploadSettings) -> None:
         self._process = process
         self._settings = settings
 
     async def upload(self, step: str, content: bytes, *, blob_writer: bool = False) -> None:
-        """Have a service die at this step of an upload, whose client gets no answer."""
+        """Kill a service at this step of an upload. The client gets no answer."""
         port = free_port()
         environment = {
             "WAYBILL_KAFKA": self._settings.kafka,
@@ -46,7 +46,7 @@ class Mortals:
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        line = json.dumps({"step": step, "scribe": blob_writer, "environment": environment})
+        line = json.dumps({"step": step, "blob_writer": blob_writer, "environment": environment})
         self._process.stdin.write(line.encode() + b"\n")
         await until_listening(port)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
@@ -84,7 +84,7 @@ def later() -> Iterator[None]:
 
 
 def beside_files(settings: UploadSettings) -> list[Path]:
-    """What is not complete yet, or waits for Kafka."""
+    """Return staged files and outbox entries."""
     folders = [Path(settings.blobs, name) for name in ("staged", "outbox")]
     return [path for folder in folders for path in folder.glob("*")]
 
@@ -103,7 +103,7 @@ async def test_when(
     await assert_file_or_nothing(settings, events, content)
 
 
-@pytest.mark.parametrize("step", WITH_SCRIBE)
+@pytest.mark.parametrize("step", WITH_BLOB_WRITER)
 async def test_with_a_scribe_when(
     mortals: Mortals, settings: UploadSettings, events: UploadedEvents, step: str
 ) -> None:
@@ -157,7 +157,7 @@ async def test_what_was_swept_once_is_not_looked_at_again(settings: UploadSettin
 async def test_a_log_that_knows_hardly_any_file_is_not_believed(
     settings: UploadSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orphans, "FEW", 2)
+    monkeypatch.setattr(orphans, "MAX_DOUBTFUL", 2)
     blobs = open_blob_store(settings)
     for _ in range(3):
         await blobs.put(source_key(new_file_id()), b"one")
@@ -171,7 +171,7 @@ async def test_a_log_that_knows_hardly_any_file_is_not_believed(
 async def test_files_are_swept_in_passes(
     settings: UploadSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orphans, "AT_ONCE", 2)
+    monkeypatch.setattr(orphans, "MAX_FILES", 2)
     blobs = open_blob_store(settings)
     for _ in range(5):
         await blobs.put(source_key(new_file_id()), b"one")
@@ -182,7 +182,7 @@ async def test_files_are_swept_in_passes(
 async def test_young_files_are_left_alone(
     settings: UploadSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orphans, "ORPHANED", timedelta(hours=1))
+    monkeypatch.setattr(orphans, "ORPHAN_AGE", timedelta(hours=1))
     blobs = open_blob_store(settings)
     await blobs.put(source_key(new_file_id()), b"one")
 

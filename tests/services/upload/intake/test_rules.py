@@ -1,4 +1,4 @@
-"""Content, name and declared type together tell what a file is."""
+"""The type of a file follows from its content, name and declared type."""
 
 import io
 import os
@@ -58,7 +58,7 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + NOISE
 @pytest.mark.parametrize(
     ("content", "name", "declared", "expected"),
     [
-        # A signature goes before any claim.
+        # A signature overrides any claim.
         (b"%PDF-1.7\n%\xe2\xe3\n", "a.pdf", "application/pdf", "application/pdf"),
         (b"%PDF-1.4 all ascii", "a.txt", "text/plain", "application/pdf"),
         (b"\x00\x00junk\n%PDF-1.4", "a", None, "application/pdf"),
@@ -73,7 +73,7 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + NOISE
         (b"\x7fELF" + NOISE, "a.txt", "text/plain", "application/x-elf"),
         (b"\xcf\xfa\xed\xfe" + NOISE, "a", None, "application/x-mach-binary"),
         (b"SQLite format 3\x00" + NOISE, "a.db", None, "application/vnd.sqlite3"),
-        # Containers: a sign inside, else the name, else the declared type.
+        # Containers: a marker inside, else the name, else the declared type.
         (docx(), "letter.docx", None, OOXML + "wordprocessingml.document"),
         (docx(), "letter", "application/zip", OOXML + "wordprocessingml.document"),
         (docx(), "letter.zip", "application/octet-stream", OOXML + "wordprocessingml.document"),
@@ -89,7 +89,7 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + NOISE
         (OLE, "a.xls", "application/msword", "application/vnd.ms-excel"),
         (OLE, "a", "application/vnd.ms-outlook", "application/vnd.ms-outlook"),
         (OLE, "a", None, "application/x-ole-storage"),
-        # Text: what the name or else the declared type says, if that is textual.
+        # Text: the type of the name, else the declared one, if it is textual.
         (b"hello", "a.txt", None, "text/plain"),
         (b"hello", "noextension", None, "text/plain"),
         (b"# Title", "a.md", "application/octet-stream", "text/markdown"),
@@ -112,7 +112,7 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + NOISE
         ("grüße".encode("latin-1"), "a.csv", None, "text/csv"),
         ("hello".encode("utf-16"), "a.txt", None, "text/plain"),
         (b"\xef\xbb\xbf<html>", "a", None, "text/html"),
-        # Everything else: an unproven claim, unless it is textual.
+        # Other content: an unproven claim, unless it is textual.
         (NOISE, "a.bin", None, "application/octet-stream"),
         (NOISE, "a.pdf", "image/png", "application/pdf"),
         (NOISE, "a.docx", None, OOXML + "wordprocessingml.document"),
@@ -120,7 +120,7 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + NOISE
         (NOISE, "a.txt", "text/plain", "application/octet-stream"),
         (NOISE, "a", "application/x-lab-data", "application/x-lab-data"),
         (NOISE, "a.mp3", "audio/mpeg", "audio/mpeg"),
-        # The demo type is declared, never found.
+        # The demo type is declared, never detected.
         (b"{}", "demo.json", DEMO_TYPE, DEMO_TYPE),
         (b"{}", "demo.json", None, "application/json"),
     ],

@@ -1,4 +1,4 @@
-"""One owner may have so much in a time, and a client must send at some pace."""
+"""Per-owner limits, and the minimum rate of an upload."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.upload.quotas import token_bucket
 from services.upload.quotas.token_bucket import TokenBucket
-from services.upload.quotas.usage import SOON
+from services.upload.quotas.usage import CONCURRENCY_RETRY_AFTER
 from services.upload.settings import UploadSettings
 from tests.access.installation import JWT
 from tests.access.people import bearer, token
@@ -20,14 +20,14 @@ from tests.services.upload.service import Service, UploadedEvents, running
 
 
 async def post(service: Service, who: str, content: Any = b"one", **more: Any) -> httpx.Response:
-    """Send something as an owner of this test's own: others hear of it for a day."""
+    """Upload as an owner unique to this test, because usage counts for a day."""
     tenant = Path(service.settings.blobs).parent.name
     return await service.post(content=content, headers=bearer(token(who, tenant)), **more)
 
 
 @pytest.fixture
 def asking(settings: UploadSettings) -> UploadSettings:
-    """Settings of a service that tells owners from each other."""
+    """Settings of a service with authentication."""
     return UploadSettings(**settings.model_dump(exclude=set(JWT)), **JWT)
 
 
@@ -67,11 +67,11 @@ async def test_an_owner_may_have_so_many_bytes_in_a_day(
 
 
 PROBE = b"MZ\x90\x00" + bytes(56)
-"""A program of 60 bytes: who may upload them is told that it is none, and has used nothing up."""
+"""An executable of 60 bytes. It is rejected without using up the quota, if the quota allows it."""
 
 
 async def until_answered(service: Service, status: int) -> None:
-    """Ask until a pod has heard of another one; asking uses nothing up."""
+    """Repeat until a pod has received another pod's report. The requests use up no quota."""
     async with asyncio.timeout(30):
         while (await post(service, "ada", PROBE)).status_code != status:
             await asyncio.sleep(0.05)
@@ -108,7 +108,7 @@ async def test_an_upload_under_way_on_another_pod_takes_its_place(asking: Upload
         refused = await post(other, "ada", PROBE)
         assert refused.json()["code"] == "allowance_used_up"
         assert "1 uploads under way" in refused.json()["detail"]
-        assert int(refused.headers["retry-after"]) == SOON
+        assert int(refused.headers["retry-after"]) == CONCURRENCY_RETRY_AFTER
         assert (await post(other, "bob", PROBE)).status_code == 415
 
         over.set()
@@ -163,7 +163,7 @@ class TestAllowance:
         assert bucket.take("ada", 10, now=0) == 30
 
     def test_forgets_who_was_not_seen_for_longest(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(token_bucket, "MOST_OWNERS", 2)
+        monkeypatch.setattr(token_bucket, "MAX_OWNERS", 2)
         bucket = TokenBucket(size=1, seconds=100)
         for owner in ("ada", "bob", "eve"):
             bucket.take(owner, 1, now=0)

@@ -1,18 +1,18 @@
-"""What one pod lets in counts on all of them, once, whatever Kafka does with the reports."""
+"""Usage on one pod counts once on all pods, even if reports are lost or repeated."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.upload.quotas import usage as module
-from services.upload.quotas.usage import FRESH, MINUTE, Usage, owner_of
+from services.upload.quotas.usage import MINUTE, REPORT_TTL, Usage, owner_of
 from services.upload.settings import UploadSettings
 from shared.auth.principal import Principal
 from shared.errors import AllowanceError
 
 
 class Clock:
-    """Stands still until a test moves it."""
+    """A clock that tests advance."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -30,7 +30,7 @@ def pod(clock: Clock = CLOCK, **limits: int) -> Usage:
 
 
 def take(pod: Usage, size: int = 0, owner: str = "ada") -> bool:
-    """Whether an upload is let in; it brings what it announced."""
+    """Return True if an upload is admitted. It sends as many bytes as announced."""
     try:
         with pod.allowed(owner, size) as used:
             used.append(size)
@@ -40,14 +40,14 @@ def take(pod: Usage, size: int = 0, owner: str = "ada") -> bool:
 
 
 def tell(one: Usage, *others: Usage, times: int = 1) -> None:
-    """Have all reports of a pod reach the others, each so often."""
+    """Deliver all reports of a pod to the others, each `times` times."""
     while (report := one.report()) is not None:
         for other in others:
             for _ in range(times):
-                other.hear(report.model_dump_json().encode())
+                other.apply(report.model_dump_json().encode())
         one.sent()
         if report.under_way:
-            break  # It tells of these for as long as they are.
+            break  # Reports continue while uploads are in progress.
 
 
 def test_what_one_pod_took_another_one_lacks() -> None:
@@ -122,7 +122,7 @@ def test_uploads_of_a_pod_that_died_are_under_way_no_more() -> None:
     one, other = pod(clock, owner_at_once=1), pod(clock, owner_at_once=1)
     with one.allowed("ada", 0):
         tell(one, other)
-    clock.now += FRESH - 1
+    clock.now += REPORT_TTL - 1
     assert not take(other)
     clock.now += 1
     assert take(other)
@@ -135,7 +135,7 @@ def test_a_report_of_an_hour_ago_tells_of_nothing_under_way() -> None:
         report = one.report()
     clock.now += 3600
     assert report is not None
-    other.hear(report.model_dump_json().encode())
+    other.apply(report.model_dump_json().encode())
 
     assert take(other)
 
@@ -148,7 +148,7 @@ def test_what_was_used_long_ago_has_come_back() -> None:
     report = one.report()
     assert report is not None
     clock.now += MINUTE / 2
-    other.hear(report.model_dump_json().encode())
+    other.apply(report.model_dump_json().encode())
 
     assert [take(other), take(other)] == [True, False]
 
@@ -167,7 +167,7 @@ def test_a_pod_whose_clock_is_ahead_gives_nobody_more() -> None:
 def test_what_is_no_report_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
     one = pod(owner_uploads=1)
     for told in (b"", b"{}", b"\xff", b'{"pod": 1}'):
-        one.hear(told)
+        one.apply(told)
 
     assert take(one)
     assert len(caplog.records) == 4
@@ -176,7 +176,7 @@ def test_what_is_no_report_is_passed_over(caplog: pytest.LogCaptureFixture) -> N
 def test_a_report_has_so_many_owners_and_the_next_one_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "MOST_TOLD", 2)
+    monkeypatch.setattr(module, "MAX_REPORTED_OWNERS", 2)
     one, other = pod(owner_uploads=1), pod(owner_uploads=1)
     owners = ["ada", "bob", "eve"]
     assert all(take(one, owner=owner) for owner in owners)

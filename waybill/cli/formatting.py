@@ -1,10 +1,10 @@
-"""Facts in the words of people."""
+"""Format sizes and durations for people."""
 
 from datetime import datetime
 
 
 def human_size(size: int | None) -> str:
-    """Bytes in the unit that people would use."""
+    """Format a number of bytes with a suitable unit."""
     if size is None:
         return ""
     amount = float(size)
@@ -16,7 +16,7 @@ def human_size(size: int | None) -> str:
 
 
 def human_duration(seconds: float) -> str:
-    """Seconds as people say them."""
+    """Format a duration in seconds with suitable units."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
@@ -27,7 +27,7 @@ def human_duration(seconds: float) -> str:
 
 
 def seconds_between(earlier: str | None, later: str | None) -> float | None:
-    """From one time of a status document to another."""
+    """Return the seconds between two times of a status document; None if one is missing."""
     if earlier is None or later is None:
         return None
     return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
