@@ -1,8 +1,8 @@
-"""The desk: what becomes of each record that this pod has in its hands.
+"""The records in flight in this pod, from receipt to acknowledgement.
 
-A record waits until it is due and until it is its turn (`lanes`); it is begun, which Kafka is told
-before anything else happens; an attempt is made at it; and it is finished once its outcome is
-acknowledged. A wish to cancel ends it wherever it stands on this way.
+A record waits until it is due and its turn comes (`lanes`). Before an attempt starts, the start is
+committed to Kafka. The record is finished once its outcome is acknowledged. A cancel request ends
+it at any of these stages.
 """
 
 import asyncio
@@ -38,20 +38,21 @@ from shared.telemetry import IN_FLIGHT
 log = logging.getLogger(__name__)
 
 TIMER_SLACK = 0.05
-"""Seconds by which a timer is set late: one that fires a millisecond early would find nothing due,
-and none comes after it."""
+"""Seconds added to a timer. A timer that fires a millisecond early finds nothing due, and no other
+timer follows."""
 
 ALL_HERE_AFTER = 1.0
-"""Seconds after a takeover in which the suspects of all partitions should be here: those over whom
-fewer pods died go first, whichever come first."""
+"""Seconds after a takeover by which the suspects of all partitions should have arrived. Suspects
+with fewer pod deaths start first, whatever their order of arrival."""
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0
-"""Seconds before something that must not fail is tried again; doubled each time."""
+"""Seconds before an operation that must succeed is retried: first and longest delay; doubled each
+time."""
 
 
 @dataclass(eq=False)
 class InFlightRecord:
-    """A record in this pod's hands."""
+    """A record in flight in this pod."""
 
     window: PartitionWindow
     partition: TopicPartition
@@ -60,11 +61,11 @@ class InFlightRecord:
     owner: str | None = None
     large: bool = False
     suspect: int = 0
-    """How often a pod died while it worked on it."""
+    """Number of pods that died while processing it."""
     timer: asyncio.TimerHandle | None = None
-    """Wakes a record that is not due yet."""
+    """Fires when the record is due."""
     task: asyncio.Task[None] | None = None
-    """Does what is to be done with it now."""
+    """The task that currently handles the record."""
 
     @property
     def offset(self) -> int:
@@ -73,19 +74,19 @@ class InFlightRecord:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes in memory, at least."""
+        """Bytes that the record takes in memory, at least."""
         return len(self.record.value or b"")
 
     @property
     def wait(self) -> float:
-        """Seconds until it is due."""
+        """Seconds until the record is due."""
         if not isinstance(self.event, FileRetryScheduled):
             return 0.0
         return (self.event.data.due_at - utc_now()).total_seconds()
 
 
 class InFlightRecords:
-    """The records in this pod's hands, from being taken to being finished or given back."""
+    """The records in flight in this pod, until they are finished or released."""
 
     def __init__(
         self,
@@ -98,8 +99,10 @@ class InFlightRecords:
         committer: Committer,
         has_room: Callable[[], bool],
     ) -> None:
-        """Args:
-        has_room: tells whether the machine has room for work; if not, nothing is begun.
+        """Create an empty collection.
+
+        Args:
+            has_room: returns True if the machine has room for work; otherwise nothing starts.
         """
         self._settings = settings
         self._runner = runner
@@ -114,17 +117,17 @@ class InFlightRecords:
         self._taken: dict[tuple[TopicPartition, int], InFlightRecord] = {}
         self._of_file: dict[str, set[InFlightRecord]] = {}
         self._suspicious: set[tuple[TopicPartition, int]] = set()
-        """Records over which pods died more than once, also those that are finished by now."""
+        """Records on which pods died more than once, including finished ones."""
         self._suspects_from = 0.0
-        """Time of the loop at which suspects may be begun."""
+        """Event loop time from which suspects may start."""
         self._beginnings: set[asyncio.Task[None]] = set()
         self._is_called = False
-        """Whether `begin_waiting` will be called before anything else happens."""
+        """True if a call of `begin_waiting` is already scheduled."""
         self._draining = False
         self.bytes_in_hand = 0
 
     def take_over(self, windows: Mapping[TopicPartition, PartitionWindow]) -> None:
-        """Take note of what is known of partitions whose records will come."""
+        """Load the ledgers of partitions assigned to this pod, before their records arrive."""
         begun = [
             (partition, offset, begun.deaths)
             for partition, window in windows.items()
@@ -139,7 +142,7 @@ class InFlightRecords:
     def take(
         self, window: PartitionWindow, partition: TopicPartition, record: ConsumerRecord
     ) -> None:
-        """Take a record in; `begin_waiting` begins it."""
+        """Accept a record; `begin_waiting` starts it."""
         if not window.take(record.offset):
             self._committer.changed(partition)
             return
@@ -154,18 +157,18 @@ class InFlightRecords:
             self._do(taken, self._outcomes.unreadable, record, error)
             return
         if logged is None or not isinstance(logged.event, JobEvent):
-            self._finish(taken)  # A tombstone, or a newer version's event that we know nothing of.
+            self._finish(taken)  # A tombstone, or an unknown event of a newer version.
             return
         try:
             self._receive(taken, logged.event)
-        except Exception as error:  # One record must not end the pod, and the next one after it.
+        except Exception as error:  # One record must not stop this pod and then the next owner.
             note_error(PROCESSOR_GROUP, error, place_of(record))
             self._do(taken, self._outcomes.unprocessable, record, error)
 
     def _receive(self, taken: InFlightRecord, event: JobEvent) -> None:
         of_file = self._of_file.setdefault(event.file_id, set())
         if any(other.event is not None and other.event.id == event.id for other in of_file):
-            self._finish(taken)  # A repeat of what is in hand already, as its id tells.
+            self._finish(taken)  # A duplicate, by its event id, of a record in flight.
             return
         taken.event = event
         taken.large = source_of(event).size >= self._settings.large_file
@@ -186,11 +189,11 @@ class InFlightRecords:
 
     @property
     def waiting(self) -> int:
-        """How many records could be begun if there were room."""
+        """Number of records that could start if a slot were free."""
         return len(self._lanes)
 
     def begin_waiting(self) -> None:
-        """Begin as many of the waiting records as there is room for."""
+        """Start as many waiting records as there are free slots."""
         self._is_called = False
         if self._draining or not self._lanes or not self._has_room():
             return
@@ -209,7 +212,7 @@ class InFlightRecords:
             beginning.add_done_callback(self._beginnings.discard)
 
     async def _begin(self, begun: list[tuple[InFlightRecord, Begun]]) -> None:
-        """Make an attempt at each, once Kafka knows: so that none can be cut off unnoticed."""
+        """Attempt each record once its start is committed, so that no interruption is missed."""
         with self._pace.commit.measure():
             await until_done(
                 lambda: self._committer.written({taken.partition for taken, _ in begun}),
@@ -217,7 +220,7 @@ class InFlightRecords:
                 where=lambda: places_of([taken.record for taken, _ in begun]),
             )
         for taken, before in begun:
-            # Meanwhile it may have been given back, or somebody may have cancelled it.
+            # Meanwhile it may have been released or cancelled.
             if self._taken.get((taken.partition, taken.offset)) is taken and taken.task is None:
                 self._do(taken, self._attempt, taken, before)
 
@@ -238,7 +241,7 @@ class InFlightRecords:
         return self._runner.work_of(taken.event, taken.record, before, many_suspects=many)
 
     def cancel(self, file_id: str) -> None:
-        """Stop the work on a file, if it is in this pod's hands and a request says so."""
+        """Cancel the work on a file, if it is in flight here and a request applies."""
         for taken in self._of_file.get(file_id, ()):
             assert taken.event is not None  # noqa: S101 - `_receive` set it
             if (request := self._cancels.of(file_id, taken.event.data.run)) is not None:
@@ -253,15 +256,15 @@ class InFlightRecords:
         self, taken: InFlightRecord, reason: str, former: asyncio.Task[None] | None = None
     ) -> None:
         if former is not None:
-            await asyncio.wait({former})  # Its worker is killed by then.
+            await asyncio.wait({former})  # This also waits until its worker is killed.
         assert taken.event is not None  # noqa: S101 - `_receive` set it
         begun = taken.window.begun.get(taken.offset, Begun())
-        # The number of the attempt that was stopped, or of the one that will not be made.
+        # Report the attempt that was stopped, or the one that will not be made.
         attempts_before = begun._replace(attempts=max(begun.attempts - 1, 0))
         await self._outcomes.cancelled(self._work_of(taken, attempts_before), reason)
 
     async def finish_running(self, grace: float) -> None:
-        """Begin nothing any more; wait for what is being done, at most `grace` seconds."""
+        """Start nothing more, and wait at most `grace` seconds for running work."""
         self._draining = True
         await cancelled(self._beginnings)
         tasks = {taken.task for taken in self._taken.values() if taken.task is not None}
@@ -269,7 +272,7 @@ class InFlightRecords:
             await asyncio.wait(tasks, timeout=grace)
 
     async def give_back(self, partitions: Collection[TopicPartition]) -> None:
-        """Stop all that concerns these partitions; another pod goes on with them."""
+        """Stop everything on these partitions; another pod resumes them."""
         lost = [taken for taken in self._taken.values() if taken.partition in partitions]
         for taken in lost:
             self._forget(taken)
@@ -280,7 +283,7 @@ class InFlightRecords:
     def _do(
         self, taken: InFlightRecord, act: Callable[..., Awaitable[None]], *arguments: object
     ) -> None:
-        """Have `act` done in the background, then finish the record."""
+        """Run `act` in the background, then finish the record."""
         taken.task = asyncio.create_task(self._see_through(taken, act, *arguments))
 
     async def _see_through(
@@ -293,7 +296,7 @@ class InFlightRecords:
                 break
             except UNAVAILABLE as error:
                 where = place_of(taken.record)
-                log.warning("record %s: %r; trying again in %.0f s", where, error, delay)
+                log.warning("record %s: %r; retrying in %.0f s", where, error, delay)
             except (Exception, asyncio.CancelledError) as error:
                 raise_if_cancelled()
                 note_error(PROCESSOR_GROUP, error, place_of(taken.record))
@@ -303,12 +306,12 @@ class InFlightRecords:
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY)
         self._finish(taken)
-        if not self._is_called:  # Kafka acknowledges many at a time, whose places are free now.
+        if not self._is_called:  # Kafka acknowledges in batches, which free many slots at once.
             self._is_called = True
             asyncio.get_running_loop().call_soon(self.begin_waiting)
 
     async def _give_up(self, taken: InFlightRecord, error: BaseException) -> None:
-        """Fail the file of a record on which this pod fails again and again; dead-letter it."""
+        """Fail the file of a record that this pod repeatedly cannot handle; dead-letter it."""
         if taken.event is not None:
             begun = taken.window.begun.get(taken.offset, Begun())
             try:
@@ -316,7 +319,7 @@ class InFlightRecords:
                 await self._outcomes.failed_for_good(work, error)
             except UNAVAILABLE:
                 raise
-            except Exception as again:  # Its end cannot be told either; the letter remains.
+            except Exception as again:  # The failure cannot be published; the dead letter remains.
                 note_error(PROCESSOR_GROUP, again, place_of(taken.record))
         await self._outcomes.unprocessable(taken.record, error)
 
@@ -339,7 +342,7 @@ class InFlightRecords:
 
 
 async def cancelled(tasks: set[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait until they are over."""
+    """Cancel tasks and wait until they have ended."""
     for task in tasks:
         task.cancel()
     if tasks:
