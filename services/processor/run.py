@@ -1,4 +1,4 @@
-"""One attempt at one file: tell that it began, have it worked on, store and tell what came out."""
+"""One attempt at one file: publish its start, process it, store artifacts, publish the outcome."""
 
 import asyncio
 import logging
@@ -35,18 +35,17 @@ from shared.settings import DEMO_TYPE
 log = logging.getLogger(__name__)
 
 STORE_PATIENCE = 300.0
-"""Seconds that an attempt waits for a blob store that does not answer, before it is postponed:
-longer than a restart of the store takes. Its place would be of no use to another file meanwhile,
-since that one needs the store too."""
+"""Seconds that an attempt waits for an unavailable blob store before it is postponed: longer than a
+restart of the store takes. Freeing its slot would not help: other files need the store too."""
 
 FIRST_STORE_DELAY, LONGEST_STORE_DELAY = 0.5, 15.0
-"""Seconds before the store is asked again; doubled each time."""
+"""Seconds before the store is tried again: first and longest delay; doubled each time."""
 
 T = TypeVar("T")
 
 
 class Runner:
-    """Makes attempts. When `make_attempt` returns, Kafka has acknowledged the outcome."""
+    """Makes attempts. `make_attempt` returns after Kafka has acknowledged the outcome."""
 
     def __init__(
         self,
@@ -73,11 +72,11 @@ class Runner:
     def work_of(
         self, event: JobEvent, record: KafkaRecord, before: Begun, *, many_suspects: bool = False
     ) -> Work:
-        """The attempt that an event asks for, by the pipeline that is for its file.
+        """Build the attempt that an event asks for, with the pipeline that matches the file.
 
         Args:
-            before: what the ledger tells of attempts at this record.
-            many_suspects: whether pods also died again and again over other files.
+            before: attempts at this record according to the ledger.
+            many_suspects: True if pods also died repeatedly on other files.
         """
         return work_of(
             event,
@@ -89,10 +88,10 @@ class Runner:
         )
 
     async def make_attempt(self, work: Work) -> None:
-        """Work on a file once and publish what came out.
+        """Process a file once and publish the outcome.
 
-        If it is cancelled, it publishes nothing more: the partition belongs to another pod, or
-        somebody does not want the work done any more.
+        When cancelled, it publishes nothing more: another pod owns the partition, or a user has
+        cancelled the file.
         """
         reporter = ProgressReporter(self._publisher, work.file_id, work.counts)
         outcome = await self._work_in_scratch(work, reporter)
@@ -141,7 +140,7 @@ class Runner:
                 return await self._judge(work, outcome, folder, began)
             self._space.glance()
             if self._space.was_empty_since(began):
-                # What the work wrote may be cut off without anybody having noticed.
+                # The output may be truncated without any step having noticed.
                 disk = self._disk_since(began)
                 return blame_disk(failure("disk_full"), disk=disk, postponed=work.postponed)
             return await _patiently(work, lambda: self._store(work, outcome, folder))
@@ -156,7 +155,7 @@ class Runner:
             return Verdict(error=failure("worker_garbled"))
 
     async def _missing(self, work: Work) -> Verdict:
-        """Return what it means that there is no such file: the directory may not be mounted."""
+        """Judge a missing blob: the file no longer exists, or its volume is not mounted."""
         try:
             await self._blobs.check_volume()
         except BlobStoreUnavailableError as error:
@@ -164,14 +163,14 @@ class Runner:
         return Verdict(error=failure("blob_missing"))
 
     async def _judge(self, work: Work, broken: Broken, folder: str, began: float) -> Verdict:
-        """Return what it means that a worker failed.
+        """Judge a failure that a worker reported.
 
         Args:
             folder: directory of the attempt.
-            began: moment of `time.monotonic` at which the attempt began.
+            began: time at which the attempt began, by `time.monotonic`.
 
         Raises:
-            ContentChangedError: it did not work on the file that was announced.
+            ContentChangedError: the worker read a file that does not match the upload.
             BlobStoreUnavailableError: the file cannot be read.
         """
         self._space.look(thoroughly=True)
@@ -185,7 +184,7 @@ class Runner:
         )
         if verdict.error.code != broken.error.code:
             log.warning(
-                "attempt %d at %s ended with %s, told as %s",
+                "attempt %d at %s ended with %s, published as %s",
                 work.attempt,
                 work.file_id,
                 broken.error.code,
@@ -205,7 +204,7 @@ class Runner:
         )
 
     async def _store(self, work: Work, done: Done, folder: str) -> Result:
-        """Put the artifacts into the blob store, under a prefix of this attempt's own."""
+        """Store the artifacts under a key prefix of this attempt."""
         prefix = attempt_prefix(work.file_id, work.run, work.attempt)
         for artifact, content in done.contents(folder):
             key = f"{prefix}/{artifact.name}"
@@ -224,10 +223,10 @@ class Runner:
 
 
 async def _patiently(work: Work, act: Callable[[], Awaitable[T]]) -> T:
-    """Do something that needs the blob store, again while that does not answer.
+    """Call `act`, retrying while the blob store is unavailable.
 
     Raises:
-        BlobStoreUnavailableError: it does not answer for `STORE_PATIENCE` seconds.
+        BlobStoreUnavailableError: it is still unavailable after `STORE_PATIENCE` seconds.
     """
     clock = asyncio.get_running_loop().time
     deadline, delay = clock() + STORE_PATIENCE, FIRST_STORE_DELAY

@@ -1,8 +1,8 @@
-"""Room on the disk for temporary files: how much there is, and when there was none.
+"""Monitor the free space on the scratch disk.
 
 A full disk often shows up as something else: a library reports a damaged document, or a program
-writes half of its output without an error. So the pod looks at the disk itself,
-begins nothing while there is no room, and remembers when that was.
+truncates its output without an error. The pod therefore checks the disk itself, starts nothing
+while it is full, and remembers when it was full.
 """
 
 import asyncio
@@ -19,48 +19,48 @@ from shared.writing import write_file
 log = logging.getLogger(__name__)
 
 LOW, LOW_SHARE = 16 << 20, 1 / 20
-"""Free bytes below which the disk counts as full, or this share of it if that is less: usual
-temporary files of an attempt are larger."""
+"""Free bytes below which the disk counts as full, or this share of the disk if that is less.
+Typical temporary files of an attempt are larger."""
 
 NOTHING, NOTHING_SHARE = 64 << 10, 1 / 100
-"""The same, below which not even small files can be written."""
+"""The same, for a disk on which not even small files can be written."""
 
 LOOK_EVERY = 0.25
-"""Seconds between two looks, each a few microseconds: temporary files come and go."""
+"""Seconds between two checks of a few microseconds; temporary files come and go quickly."""
 
 GLANCE_EVERY = 0.01
-"""Seconds within which a look need not be repeated."""
+"""Seconds for which a check stays valid."""
 
 TRY_EVERY = 8
-"""Looks after which one also writes a file: quotas show in no other way."""
+"""Every n-th check also writes a file, the only way to detect a quota."""
 
 
 class ScratchSpace:
-    """The room in the directory for temporary files."""
+    """The free space in the directory for temporary files."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._full_at = self._empty_at = float("-inf")
         self._looked_at = float("-inf")
         self._refused: int | None = None
-        """Number of the error with which the disk refused a file."""
+        """The errno with which the disk refused a file."""
         self.trouble: str | None = None
-        """Why nothing can be begun now; None if it can."""
+        """Why no work can start; None if it can."""
         self.free = 0
         """Bytes."""
         self.total = 0
         """Bytes of the whole disk."""
         self.on_room: Callable[[], None] = lambda: None
-        """Called when there is room again."""
+        """Called when there is free space again."""
         self.on_full: Callable[[], None] = lambda: None
-        """Called while there is none, every few seconds: what can be spared should be removed."""
+        """Called every few seconds while the disk is full, to remove what can be spared."""
         self.look()
 
     def look(self, *, thoroughly: bool = False) -> None:
-        """Take note of the room that there is now.
+        """Check the free space now.
 
         Args:
-            thoroughly: also write a file; a quota may refuse what the disk has room for.
+            thoroughly: also write a file, since a quota may refuse what the disk could hold.
         """
         try:
             disk = os.statvfs(self._folder)
@@ -80,7 +80,7 @@ class ScratchSpace:
         self._change(is_full=self._full_at == now)
 
     def glance(self) -> None:
-        """Look, unless that was done just now: thousands of short files may end in a second."""
+        """Check unless a check was just made: thousands of short files may end in a second."""
         if time.monotonic() - self._looked_at > GLANCE_EVERY:
             self.look()
 
@@ -96,9 +96,9 @@ class ScratchSpace:
         SCRATCH_FULL.set(is_full)
         was_full, self.trouble = self.trouble is not None, self._trouble() if is_full else None
         if is_full and not was_full:
-            log.error("%s; no new work is begun until there is room", self.trouble)
+            log.error("%s; no new work starts until space is free", self.trouble)
         elif was_full and not is_full:
-            log.warning("the scratch disk has room again: %d MiB", self.free >> 20)
+            log.warning("the scratch disk has free space again: %d MiB", self.free >> 20)
             self.on_room()
 
     def _trouble(self) -> str:
@@ -108,19 +108,19 @@ class ScratchSpace:
         return f"the scratch disk ({self._folder}) cannot be used: {why}"
 
     def was_full_since(self, moment: float) -> bool:
-        """True if the disk was full at a look since then.
+        """Return True if a check since then found the disk full.
 
         Args:
-            moment: of `time.monotonic`.
+            moment: a time of `time.monotonic`.
         """
         return self._full_at >= moment
 
     def was_empty_since(self, moment: float) -> bool:
-        """True if, since then, there was no room for even a small file."""
+        """Return True if since then not even a small file could be written."""
         return self._empty_at >= moment
 
     async def watch(self, loop: RunningLoop) -> None:
-        """Look until cancelled."""
+        """Check repeatedly until cancelled."""
         looks = 0
         while True:
             await asyncio.sleep(LOOK_EVERY)
