@@ -14,7 +14,7 @@ import pytest
 from services.processor.channel import Broken, Done
 from services.processor.failures import KINDS
 from services.processor.isolation.limits import MAX_PROCESSES, Limits
-from services.processor.steps.endings import BAD_ENDS, BadEnd
+from services.processor.steps.demo_failures import BAD_ENDS, BadEnd
 from services.processor.steps.media_types import DOCX
 from services.processor.worker_process import LAST_WORDS, MAX_OUTPUT
 from services.processor.workers import WorkerPool

@@ -11,7 +11,7 @@ import pytest
 from services.processor.channel import Broken, Done
 from services.processor.isolation.limits import Limits
 from services.processor.pace import Pace, RunningGeometricMean
-from services.processor.steps.endings import BadEnd
+from services.processor.steps.demo_failures import BadEnd
 from services.processor.workers import AHEAD, SHORT, WorkerPool
 from tests.services.processor.jobs import demo, ignore
 

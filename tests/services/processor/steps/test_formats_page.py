@@ -5,7 +5,7 @@ from pathlib import Path
 
 import services.processor.steps
 from services.processor.failures import KINDS
-from services.processor.steps.endings import BAD_ENDS
+from services.processor.steps.demo_failures import BAD_ENDS
 from shared.errors import BlobStoreUnavailableError, StorageFullError
 
 STEPS = Path(services.processor.steps.__file__).parent
