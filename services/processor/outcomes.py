@@ -62,7 +62,7 @@ POD_LOST = Failure(
 )
 
 POD_KILLER = failure(
-    "worker_crashed", "Every processor of this file crashed or stopped responding."
+    "worker_crashed", "The processor of this file crashed or stopped responding on every attempt."
 )
 
 

@@ -12,7 +12,7 @@ from tests.chaos.evidence import Evidence, Logged
 from tests.chaos.faults import BROKER_FAULTS, DISK_FAULTS, POD_FAULTS, Hit, Kind
 from tests.chaos.plan import MAX_ATTEMPTS, PlannedFile
 
-LOST = "The processor that worked on this file died"
+LOST = "The processor of this file crashed"
 """How the message begins that tells of an attempt whose pod is gone."""
 
 

@@ -146,7 +146,7 @@ def test_a_frame_that_is_too_long_is_refused_before_it_is_kept() -> None:
 )
 def test_a_frame_that_is_no_report_is_refused(document: bytes) -> None:
     (frame,) = Frames().feed(len(document).to_bytes(4, "big") + bytes(4) + document)
-    with pytest.raises(GarbledError, match="no report"):
+    with pytest.raises(GarbledError, match="invalid report"):
         read_report(frame)
 
 

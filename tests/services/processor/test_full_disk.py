@@ -147,7 +147,7 @@ async def test_a_pod_that_starts_on_a_full_disk_waits_for_room(
     asyncio.get_running_loop().call_later(2, disk.clear)
     async with processing_pod(processor_settings, scratch=str(disk.path)):
         events = await consume(processor_settings, LIFECYCLE, 2)
-    assert "no new work is begun" in caplog.text
+    assert "no new work starts" in caplog.text
     assert types_of(events, file_id) == ["processing", "completed"]
 
 

@@ -68,7 +68,7 @@ async def test_a_copy_that_does_not_fit_on_the_disk_does_not_fill_it(
     Path(job.source).chmod(0o600)  # So there is a copy of it, and no link.
     full = SimpleNamespace(f_bavail=1, f_frsize=4096)
     monkeypatch.setattr(os, "statvfs", lambda _: full)
-    with pytest.raises(OSError, match="4096 are free") as refused:
+    with pytest.raises(OSError, match="4096 bytes free") as refused:
         await prepare(job)
     assert refused.value.errno == errno.ENOSPC
     assert list((tmp_path / "a").iterdir()) == []

@@ -313,7 +313,7 @@ class TestSource:
     ) -> None:
         monkeypatch.setattr(os, "statvfs", lambda _: Disk(1, 1 << 20, 4096, 10, 5))
         source = announced(bytes(4097))
-        with pytest.raises(OSError, match="4097 bytes are needed, and 4096 are free") as refused:
+        with pytest.raises(OSError, match="4097 bytes needed, 4096 bytes free") as refused:
             await Sources(Faulty()).fetch(source, str(tmp_path / "a"))  # type: ignore[arg-type]
         assert refused.value.errno == errno.ENOSPC
         assert list((tmp_path / "a").iterdir()) == []

@@ -80,7 +80,7 @@ async def test_kafka_that_is_down_in_mid_work_costs_time_and_nothing_else(
         events = await consume_distinct(processor_settings, LIFECYCLE, 2 * len(files))
     for file_id in files:
         assert types_of(events, file_id) == ["processing", "completed"]
-    assert "commit put off" in caplog.text or "cannot commit" in caplog.text
+    assert "commit postponed" in caplog.text or "cannot commit" in caplog.text
 
 
 async def test_a_blob_store_that_refuses_is_waited_for_and_no_attempt_is_spent_on_it(

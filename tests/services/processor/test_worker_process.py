@@ -44,7 +44,7 @@ def test_each_of_many_processes_that_end_while_others_start_has_its_own_exit_cod
 def test_an_unknown_cause_of_death_is_not_blamed_on_the_file(code: int | None) -> None:
     error = cause_of_death(code)
     assert (error.code, error.retryable) == ("worker_crashed", True)
-    assert "nobody knows" in error.message
+    assert "unknown reason" in error.message
 
 
 async def test_a_process_that_does_not_start_leaves_no_folder(

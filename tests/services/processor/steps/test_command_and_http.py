@@ -70,7 +70,7 @@ def test_a_program_may_use_the_scratch_directory(processing: Processing) -> None
 
 def test_a_program_that_fails_is_told_with_its_last_words(processing: Processing) -> None:
     step = command_step(["sh", "-c", "echo no toner >&2; exit 3"])
-    with pytest.raises(WorkError, match=r"sh ended with code 3\. no toner"):
+    with pytest.raises(WorkError, match=r"sh failed with exit code 3\. no toner"):
         run(processing, step)
     assert error(processing, step) == ("command_failed", False)
     assert error(processing, command_step(["sh", "-c", "exit 75"])) == ("command_postponed", True)

@@ -157,7 +157,7 @@ def test_errors_tell_what_to_do_and_show_no_internals(processing: Processing) ->
         processing.run(picture_sample().content[:500], "image/png")
     assert caught.value.detail == (
         "The file is damaged: it cannot be read as image/png. "
-        "Open it with the program that made it, save it anew and send that."
+        "Open it with the program that created it, save it again and upload the new copy."
     )
 
 
