@@ -1,4 +1,4 @@
-"""However the work on a file ends, it has its own code, and the pod and its other work go on."""
+"""Every failure has its own code, and neither the pod nor its other jobs are affected."""
 
 import asyncio
 import logging
@@ -55,7 +55,7 @@ async def pool(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Worker
 
 
 async def end_of(pool: WorkerPool, folder: Path, how: BadEnd) -> Broken:
-    """How the pool tells of a job that ends badly, while another job is done beside it."""
+    """Run a failing job beside another job, and return the failure that the pool reports."""
     beside = asyncio.create_task(pool.run(demo(folder / "beside", seconds=0.3), ignore))
     outcome = await pool.run(demo(folder / "bad", then=how), ignore)
     assert isinstance(outcome, Broken), outcome

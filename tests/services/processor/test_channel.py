@@ -1,4 +1,4 @@
-"""What pod and worker tell each other survives any way in which a socket cuts it."""
+"""Messages between pod and worker survive any fragmentation by the socket."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""With a full disk no text is cut off, no document is corrupt, and no file has failed."""
+"""On a full disk no text is truncated, no document counts as corrupt, and no file fails."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ ROOM = 64 << 20
 """Bytes of the disk."""
 
 LEFT = 4096
-"""Bytes that are free on a full one: as much as the texts had that were cut off."""
+"""Bytes free on a full disk: the size of the texts that were once truncated."""
 
 TEXT = b"0123456789abcde\n" * 1000
 
@@ -42,7 +42,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 
 def fill(disk: SmallDisk) -> None:
-    """Leave so little room that a file can be begun and not be written."""
+    """Leave so little space that a file can be created but not written."""
     disk.fill()
     os.truncate(disk.path / "filler", (disk.path / "filler").stat().st_size - LEFT)
 
@@ -87,7 +87,7 @@ class TestWorker:
     async def test_without_room_for_a_librarys_own_file_does_not_call_a_pdf_corrupt(
         self, pool: WorkerPool, disk: SmallDisk, tmp_path: Path
     ) -> None:
-        """kreuzberg unpacks a library of 8 MB before it reads its first PDF."""
+        """kreuzberg unpacks an 8 MB library before it reads its first PDF."""
         disk.fill()
         os.truncate(disk.path / "filler", ROOM - (1 << 20))
         job = packed_job(tmp_path, write_pdf(["Some text."], title="Short"), PDF)
@@ -179,7 +179,7 @@ async def test_a_fetched_file_waits_for_room_through_any_number_of_attempts(
     monkeypatch: pytest.MonkeyPatch,
     blobs: BlobStore,
 ) -> None:
-    """The store is remote as far as the pod knows, so that each file is copied into scratch."""
+    """The pod treats the store as remote, so that each file is copied to scratch."""
     monkeypatch.setattr(BlobStore, "local_path", lambda *_: None)
     content = b'{"padding": "' + b"x" * ROOM + b'"}'
     file_id = await upload_content(publisher, blobs, content, DEMO_TYPE)
@@ -196,7 +196,7 @@ async def test_a_fetched_file_waits_for_room_through_any_number_of_attempts(
     assert {each.type.value for each in waits} == {"file.retrying"}
     codes = {each.data.error.code for each in waits if isinstance(each, FileRetrying)}
     assert codes == {"disk_full"}
-    # It is no demo file of a sensible kind, which the pod finds out once it has it.
+    # An invalid demo file; the pod notices only after fetching it.
     assert isinstance(failed, FileFailed)
     assert failed.data.error.code == "bad_demo"
 

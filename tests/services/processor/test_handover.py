@@ -1,4 +1,4 @@
-"""A worker gets its file, whatever the store, the disk and the pod's own settings are like."""
+"""A worker gets its file for any store, disk and umask."""
 
 import errno
 import os
@@ -47,7 +47,7 @@ async def test_other_users_may_read_a_large_file_whatever_the_umask_is(
 ) -> None:
     job = demo(tmp_path / "job", padding=LARGE)
     assert isinstance(job.source, str)
-    Path(job.source).chmod(0o600)  # So there is a copy of it, and no link.
+    Path(job.source).chmod(0o600)  # Forces a copy instead of a link.
     job = packed(job, writer) if is_packed else job.model_copy(update={"scratch": f"{tmp_path}/a"})
     inbox = tmp_path / "in"
     inbox.mkdir()
@@ -65,7 +65,7 @@ async def test_a_copy_that_does_not_fit_on_the_disk_does_not_fill_it(
 ) -> None:
     job = demo(tmp_path / "job", padding=LARGE).model_copy(update={"scratch": f"{tmp_path}/a"})
     assert isinstance(job.source, str)
-    Path(job.source).chmod(0o600)  # So there is a copy of it, and no link.
+    Path(job.source).chmod(0o600)  # Forces a copy instead of a link.
     full = SimpleNamespace(f_bavail=1, f_frsize=4096)
     monkeypatch.setattr(os, "statvfs", lambda _: full)
     with pytest.raises(OSError, match="4096 bytes free") as refused:

@@ -1,4 +1,4 @@
-"""While the work is short, jobs wait in front of the processes, and are none the worse for it."""
+"""While jobs are short, some are queued in each process, with no disadvantage."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -143,7 +143,7 @@ async def test_a_process_that_the_pod_ends_says_nothing_of_the_file_it_has_begun
         task = begin(pool, tmp_path / "job", seconds=60)
         while not process.load:
             await asyncio.sleep(0)
-        # As if a job before or behind it had been cancelled just now.
+        # As if a neighboring job had just been cancelled.
         await pool._retire(process, lost=False)
         outcome = await task
         assert isinstance(outcome, Broken)

@@ -1,4 +1,4 @@
-"""Faults of the machine are known as such, and are no verdict on the document."""
+"""Faults of the machine are recognized and not blamed on the document."""
 
 import asyncio
 import errno
@@ -31,7 +31,7 @@ CORRUPT = failure("corrupt_document")
 
 
 def wrapped(cause: BaseException) -> BaseException:
-    """A verdict that a step makes of an error."""
+    """Wrap an error the way a step does."""
     try:
         try:
             raise cause
@@ -171,7 +171,7 @@ Disk = namedtuple("Disk", "f_bavail f_blocks f_frsize f_files f_favail")
 class TestScratchSpace:
     @pytest.fixture
     def disk(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-        """A disk of a gibibyte, whose figures a test may change."""
+        """A disk of 1 GiB whose figures a test can change."""
         figures = {"f_bavail": 1 << 18, "f_blocks": 1 << 18, "f_frsize": 4096, "f_files": 10}
         figures["f_favail"] = 5
         monkeypatch.setattr(os, "statvfs", lambda _: Disk(**figures))
@@ -259,7 +259,7 @@ class TestScratchSpace:
 
 
 class Faulty:
-    """A store on the other side of a network that garbles what it brings."""
+    """A store behind a network that corrupts data."""
 
     def __init__(self, *answers: bytes) -> None:
         self._answers = list(answers)

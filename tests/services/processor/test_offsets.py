@@ -1,4 +1,4 @@
-"""The window of a partition commits the low watermark and hands its ledger on."""
+"""A partition window commits the low watermark and passes its ledger on."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,7 +102,7 @@ def test_any_order_of_completion_commits_all_and_only_what_is_finished(
 def test_any_chain_of_pods_repeats_nothing_finished_and_skips_nothing_open(
     data: st.DataObject,
 ) -> None:
-    """Pods come and go; each finishes some of what it takes, and dies or gives back the rest."""
+    """Pods come and go; each finishes some records, and dies or releases the rest."""
     end = 40
     finished: set[int] = set()
     committed, ledger = 0, ""

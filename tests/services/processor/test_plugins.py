@@ -1,4 +1,4 @@
-"""A plugin is chosen for its files, is told when it is wrong, and is what its page shows."""
+"""Plugins are selected by file, report configuration errors, and match their documentation."""
 
 import asyncio
 import re
@@ -72,7 +72,7 @@ pipeline("outside", reach, names=["*.outside"], network=True)
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder for modules; what they register is forgotten afterwards."""
+    """A folder for modules; their registrations are removed afterwards."""
     monkeypatch.setattr(plugins, "_registered", {})
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
@@ -99,7 +99,7 @@ async def pools(folder: Path, *, network: bool = False) -> AsyncIterator[WorkerP
 
 
 def job(folder: Path, module: str, name: str, content: str = "", **known: str) -> Job:
-    """The job that a pod makes for a file, by the plugins of a module."""
+    """Build the job that a pod creates for a file with a module's plugins."""
     path = folder / name
     path.write_text(content)
     pipelines = load_plugins([module])

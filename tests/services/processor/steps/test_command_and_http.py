@@ -1,4 +1,4 @@
-"""A program and an HTTP endpoint are steps like any other."""
+"""Programs and HTTP endpoints can be used as steps."""
 
 import threading
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.services.processor.steps.processing import Processing
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Answers with the status that the path names, and the body turned round."""
+    """Responds with the status given in the path and the reversed body."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))

@@ -1,4 +1,4 @@
-"""The page of formats keeps up with the code."""
+"""The formats page matches the code."""
 
 import re
 from pathlib import Path
