@@ -1,10 +1,16 @@
-"""The long form: `make chaos [SEED=…] [FILES=2000]`.
+"""The long chaos run: `make chaos [SEED=…] [FILES=2000]`.
 
-Thousands of files go in while pods are killed, paused, drained, added and given wrong clocks; Kafka
-is killed, frozen and away; MongoDB is killed and away for three minutes; the status service is
-killed; the disks of Kafka, blobs and workers are full; and records come that nobody can store.
-Filling disks needs root, and wrong clocks need a C compiler; what cannot be done is said and left
-out. Exit code 1 if a promise was broken.
+Thousands of files are uploaded while faults are injected:
+
+- Pods are killed, paused, drained and added, and get wrong clocks.
+- Kafka is killed, frozen and stopped.
+- MongoDB is killed, and stopped for three minutes.
+- The status service is killed.
+- The disks of Kafka, the blob store and the workers fill up.
+- Records arrive that cannot be stored.
+
+Filling disks requires root, and wrong clocks require a C compiler. Faults that are impossible on
+this machine are reported and skipped. The exit code is 1 if a promise was broken.
 """
 
 import argparse
@@ -39,48 +45,48 @@ from waybill.local.parts import Parts, running_parts
 PODS = 3
 
 GAP = (4.0, 8.0)
-"""Seconds between two faults."""
+"""Seconds between two faults: shortest and longest."""
 
 CALM = 240.0
-"""Seconds after the last fault for everything to end."""
+"""Seconds after the last fault for everything to finish."""
 
 ALWAYS = tuple(kind for kind in Kind if kind is not Kind.END)
-"""What is done in every run."""
+"""Faults in every run."""
 
 MORE = (*[Kind.KILL] * 2, Kind.PAUSE, Kind.DRAIN)
-"""What is done again and again; adding pods is not."""
+"""Faults that are repeated; adding pods is not."""
 
 FILES_A_FAULT = 70
-"""How many files there are to each fault, above the least number of faults."""
+"""Files per fault, above the minimum number of faults."""
 
 TOLD = 8
-"""Breaks of one promise that are told in full; all are counted."""
+"""Breaks of one promise that are printed in full; all are counted."""
 
 DRAWS = 500
-"""Orders of faults that are drawn."""
+"""Number of random fault orders to choose from."""
 
 JUDGED = 80.0
-"""Seconds without MongoDB in which streams are judged, at least: Kafka is well meanwhile."""
+"""Minimum seconds without MongoDB, but with a healthy Kafka, during which streams are judged."""
 
 TEXTS = 8
-"""Of a hundred files, how many are plain texts."""
+"""Percentage of files that are plain texts."""
 
 SCRIPTS = 4
-"""Of a hundred files, how many have results that cannot be stored, or odd ones."""
+"""Percentage of files whose results are unusual or cannot be stored."""
 
 POISON_EVERY = 100
-"""Files to each record that cannot be stored."""
+"""Files per record that cannot be stored."""
 
 
 def main() -> int:
-    """Run once and tell how it went."""
+    """Run once and print the result."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=None, help="default: another one each time")
     parser.add_argument("--files", type=int, default=2000)
     arguments = parser.parse_args()
     seed = random.SystemRandom().randrange(1000) if arguments.seed is None else arguments.seed
     folder = Path(tempfile.mkdtemp(prefix="waybill-chaos-"))
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # The broker is away now and then.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # The broker is stopped at times.
     began = time.monotonic()
     with ExitStack() as stack:
         disks = open_disks(stack, folder)
@@ -103,7 +109,7 @@ def main() -> int:
 
 
 def open_disks(stack: ExitStack, folder: Path) -> Disks:
-    """The disks that can be filled, until the stack is closed; none where nobody may mount any."""
+    """Mount disks that can be filled, until the stack closes; none without permission to mount."""
     try:
         return stack.enter_context(mounted_disks(folder))
     except PermissionError as error:
@@ -112,7 +118,7 @@ def open_disks(stack: ExitStack, folder: Path) -> Disks:
 
 
 def impossible(disks: Disks) -> frozenset[Kind]:
-    """What cannot be done on this machine."""
+    """Return the faults that are impossible on this machine."""
     kinds = set() if disks else {*DISK_FAULTS}
     if not clocks.can_be_wrong():
         say("no clock is set wrong: there is no C compiler (cc)")
@@ -123,9 +129,9 @@ def impossible(disks: Disks) -> frozenset[Kind]:
 def long_schedule(
     seed: int, *, files: int, without: frozenset[Kind] = frozenset()
 ) -> tuple[Fault, ...]:
-    """Everything that can be done, and for many files the faults of pods again and again.
+    """Return a schedule with every possible fault, and repeated pod faults for many files.
 
-    Of several orders, the one that takes the least time.
+    Of several random orders, the one that takes the least time is used.
     """
     count = max(0, files // FILES_A_FAULT - len(ALWAYS))
     kinds = [*ALWAYS, *(MORE[turn % len(MORE)] for turn in range(count))]
@@ -145,7 +151,7 @@ async def one_run(
     parts: Parts,
     striker: PartStriker,
 ) -> bool:
-    """Whether every promise was kept."""
+    """Return True if every promise was kept."""
     if not {"kafka", "mongodb"} <= parts.children.keys():
         sys.exit(
             "make chaos kills its Kafka and MongoDB, so it must start them itself: "
@@ -183,7 +189,7 @@ async def one_run(
 
 
 def say(line: str) -> None:
-    """One line, at once."""
+    """Print a line and flush."""
     print(line, flush=True)  # noqa: T201
 
 

@@ -31,19 +31,19 @@ from tests.chaos.faults import (
 from waybill.local.process import Child
 
 END_TIMEOUT = 15.0
-"""Seconds for a pod that was asked to end; well above its grace."""
+"""Seconds for a pod to stop after SIGTERM; well above its shutdown grace."""
 
 MIND_EVERY = 0.2
-"""Seconds between two looks whether something ended."""
+"""Seconds between two checks for processes that have ended."""
 
 SERVICES = ("upload", "status")
 
 SERVICE_CLOCKS = {"upload": -SKEW, "status": SKEW}
-"""How far ahead the clocks of upload and status are when both are wrong."""
+"""How far the clocks of upload and status are ahead when both are wrong."""
 
 
 class Pods:
-    """The services of one installation, each a process of its own."""
+    """The services of one installation, each in a separate process."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self._children = Children(settings, folder)
@@ -52,26 +52,26 @@ class Pods:
         self._services: dict[str, Child] = {}
         """Upload and status."""
         self._struck: set[int] = set()
-        """Process ids of those of whose end somebody has taken note."""
+        """Process ids whose end has been recorded."""
         self.ended: list[Hit] = []
-        """Those that ended by themselves."""
+        """Processes that ended by themselves."""
         self.fallen: list[str] = []
-        """Those of them that did not say why, and how they ended."""
+        """Those that did not log a reason, and how they ended."""
 
     async def start(self, count: int) -> None:
-        """Start upload, status and `count` pods; returns when all are ready."""
+        """Start upload, status and `count` pods, and wait until all are ready."""
         self._services = {name: self._children.start(name, name) for name in SERVICES}
         self._slots = [self._pod() for _ in range(count)]
         await asyncio.gather(*map(until_ready, (*self._services.values(), *self._slots)))
 
     async def start_fresh_status(self) -> str:
-        """One status pod more, which has lived through nothing; returns its address."""
+        """Start a status pod without history, and return its address."""
         fresh = self._children.start("fresh-status", "status")
         await until_ready(fresh)
         return address_of(fresh)
 
     async def mind(self) -> None:
-        """Start again what ends by itself, as an orchestrator does; until cancelled."""
+        """Restart processes that end by themselves, as an orchestrator does, until cancelled."""
         while True:
             for child in (*self._slots, *self._services.values()):
                 if child.alive or child.pid in self._struck:
@@ -88,7 +88,7 @@ class Pods:
             await asyncio.sleep(MIND_EVERY)
 
     def stop(self) -> None:
-        """End everything."""
+        """Stop everything."""
         running = [child for child in self._children.all if child.alive]
         for child in running:
             _signal_group(child, signal.SIGCONT)
@@ -107,16 +107,16 @@ class Pods:
 
     @property
     def addresses(self) -> dict[str, str]:
-        """The address of each service that runs, by name."""
+        """The address of each running service, by name."""
         return {child.name: address_of(child) for child in self._children.all if child.alive}
 
     @property
     def logs(self) -> dict[str, int]:
-        """Bytes that each service wrote into its log."""
+        """Bytes that each service logged."""
         return {child.name: child.log.stat().st_size for child in self._children.all}
 
     async def suffer(self, fault: Fault) -> Hit:
-        """Carry out a fault; returns when what was hit is itself again."""
+        """Inject a fault. Return when the target has recovered."""
         begin = utc_now()
         if fault.kind in STATUS_FAULTS:
             await self._strike_services(fault)
@@ -155,9 +155,9 @@ class Pods:
         await self._until_ready(self._again(name, further))
 
     async def _until_ready(self, child: Child) -> None:
-        """Wait for a service, unless it ends while it is still starting, or takes too long.
+        """Wait until a service is ready, ends while starting, or takes too long.
 
-        The promises tell of both.
+        The promises report the latter two.
         """
         ready = asyncio.create_task(until_ready(child))
         while not ready.done() and child.alive:
@@ -174,7 +174,7 @@ class Pods:
         await asyncio.sleep(RESTART_AFTER)
 
     def _again(self, name: str, further: Mapping[str, str] = NOTHING) -> Child:
-        """The next life of upload or status, at its old address."""
+        """Start the next life of upload or status at its old address."""
         port = self._services[name].environment["WAYBILL_PORT"]
         again = self._children.start(name, name, port=port, further=further)
         self._services[name] = again
@@ -186,7 +186,7 @@ class Pods:
 
 
 def _next_life(kind: Kind) -> Mapping[str, str]:
-    """What is different in the life after a fault."""
+    """Return the environment for the life after a fault."""
     match kind:
         case Kind.SLOW_CLOCK:
             return wrong_clock(-SKEW)
@@ -198,6 +198,6 @@ def _next_life(kind: Kind) -> Mapping[str, str]:
 
 
 def _signal_group(child: Child, number: signal.Signals) -> None:
-    """Send a signal to a process and its workers, as a frozen machine stops them all."""
+    """Send a signal to a process and its workers, as a frozen machine stops all of them."""
     with suppress(ProcessLookupError):
         os.killpg(child.pid, number)

@@ -1,4 +1,4 @@
-"""One run: feed the plan in while the schedule strikes, then wait until it is calm."""
+"""One run: feed the plan while faults strike, then wait until everything has finished."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ from tests.chaos.views import Views, look
 from tests.chaos.watching import watchers
 
 TELLING = 30.0
-"""Seconds in which the last states reach the watchers."""
+"""Seconds for the last states to reach the watchers."""
 
 Strike = Callable[[Fault], Awaitable[Hit]]
 
@@ -35,11 +35,11 @@ async def run(
     calm: float,
     strike_part: Strike | None = None,
 ) -> Evidence:
-    """Carry out a plan and a schedule.
+    """Execute a plan and a schedule.
 
     Args:
-        calm: seconds after the last fault in which all must have ended.
-        strike_part: carries out the faults that are not about our own processes.
+        calm: seconds after the last fault in which everything must finish.
+        strike_part: injects the faults that do not affect Waybill's own processes.
     """
     await create_topics(settings)
     installation = Pods(settings, folder)
@@ -75,7 +75,7 @@ async def run(
 
 @asynccontextmanager
 async def minded(installation: Pods) -> AsyncIterator[None]:
-    """Have what says why it ends started again for the time of a block."""
+    """Restart processes that log why they end, for the duration of the block."""
     minding = asyncio.create_task(installation.mind())
     try:
         yield
@@ -101,9 +101,9 @@ async def _strike(fault: Fault, began: float, installation: Pods, strike_part: S
 
 
 async def _until_calm(settings: Settings, feed: Feed, *, seconds: float) -> None:
-    """Return when all files have ended and all records are finished, or the time is over.
+    """Return when all files have ended and all records are finished, or time is up.
 
-    What has not ended by then is for the checker to tell.
+    The checker reports what has not finished.
     """
     store = FileStore(settings)
     deadline = time.monotonic() + seconds
@@ -123,7 +123,7 @@ async def _look(installation: Pods, feed: Feed) -> Views:
 
 
 async def _until_told(evidence: Evidence) -> None:
-    """Return when the watchers have been told everything, or had the time to be."""
+    """Return when the watchers have received everything, or time is up."""
     deadline = time.monotonic() + TELLING
     while any(states_told_wrong(evidence)) and time.monotonic() < deadline:
         await asyncio.sleep(1)

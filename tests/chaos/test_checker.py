@@ -1,4 +1,4 @@
-"""The checker finds what it is there to find; otherwise a green run would mean nothing."""
+"""The checker finds every kind of problem; otherwise a green run would prove nothing."""
 
 import json
 import os
@@ -81,7 +81,7 @@ KILLED = Hit(Kind.KILL, "pod-a", at(1.5), at(4))
 def evidence(
     *events: StatusEvent, hits: Sequence[Hit] = (), planned: PlannedFile = PLANNED
 ) -> Evidence:
-    """What one file's events are, and what MongoDB makes of them."""
+    """Build the evidence for one file from its events and its state in MongoDB."""
     history = [Logged(event, offset) for offset, event in enumerate(events)]
     status = fold(None, [(event, offset) for offset, event in enumerate(events)])
     shown = {FILE: json.loads(status.model_dump_json())} if status else {}
@@ -95,7 +95,7 @@ def evidence(
 
 
 def lost(attempt: int = 1) -> StatusEvent:
-    """The news that the pod of an attempt is gone."""
+    """Build the event for an attempt whose pod is gone."""
     event = retrying(attempt)
     error = Failure(code="worker_crashed", message=LOST, retryable=True)
     return event.model_copy(update={"data": event.data.model_copy(update={"error": error})})
@@ -313,7 +313,7 @@ def test_a_gauge_that_is_wrong_or_a_loop_that_is_late_is_found(
 
 
 def watched(*, heard: float, states: int = 3) -> tuple[Observation, list[StatusEvent]]:
-    """What a watcher heard of a file, and what happened to it."""
+    """Return what a watcher received for a file, and the file's history."""
     events: list[StatusEvent] = [uploaded(), processing(time=100), completed(time=100)]
     told = lifecycle_states((event, offset) for offset, event in enumerate(events))[:states]
     seen = [Seen(FILE, place(status), str(status.status), 1) for status in told]

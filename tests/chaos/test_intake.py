@@ -1,7 +1,7 @@
-"""Kafka or the blob store fails under a crowd of uploads: what is accepted ends, no more stays.
+"""Kafka or the blob store fails during many uploads: accepted files end, rejected ones vanish.
 
-How the upload service dies at each step is in `tests/services/upload/intake/test_killed.py`, and a
-thousand clients that go away are in `test_crowd.py` beside it.
+`tests/services/upload/intake/test_killed.py` covers crashes of the upload service at each step, and
+`test_crowd.py` beside it covers a thousand clients that disconnect.
 """
 
 import asyncio
@@ -34,10 +34,10 @@ from tests.support.stored import stored_files
 from tests.support.sweeping import sweep_all
 
 TIMEOUT = 1.0
-"""Seconds that Kafka has to take an event."""
+"""Seconds for Kafka to accept an event."""
 
 SIZES = (100, 20_000, BLOCK + 1)
-"""Bytes: what is written together with others, and what is written as it comes."""
+"""Bytes: small files, which are written in batches, and a large one, which is streamed."""
 
 CLIENTS, AT_ONCE = 60, 20
 
@@ -47,7 +47,7 @@ ROOM = 2 << 20
 
 @pytest.fixture(autouse=True)
 def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Kafka's return sets in motion begins soon."""
+    """Shorten the checks that follow Kafka's return."""
     monkeypatch.setattr(link, "RETRY_EVERY", 0.1)
     monkeypatch.setattr(link, "LOOK_EVERY", 0.3)
     monkeypatch.setattr(link, "PATIENCE", 1.0)
@@ -68,13 +68,13 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 @pytest.fixture
 def s3_settings(upload_settings: UploadSettings, store_line: StoreLine) -> UploadSettings:
-    """The blob store is at the other end of the line."""
+    """The blob store is reached through the faulty connection."""
     return on_s3(upload_settings, store_line)
 
 
 @asynccontextmanager
 async def serving(settings: UploadSettings, **changes: Any) -> AsyncIterator[Service]:
-    """A service that is not stopped before Kafka has all that it accepted."""
+    """Run a service until Kafka has everything that it accepted."""
     async with running(settings, **changes) as service:
         yield service
         await until_connected(service.client)
@@ -86,14 +86,14 @@ async def crowd(service: Service, *, seed: int, **changes: Any) -> list[Visit]:
 
 
 def codes(seen: Sequence[Visit]) -> set[str | None]:
-    """How those were refused who waited for their answer."""
+    """Return the codes with which the clients that stayed were rejected."""
     return {visit.code for visit in seen if visit.status not in (None, 202)}
 
 
 async def assert_kept(settings: UploadSettings, seen: Sequence[Visit]) -> None:
-    """Every 202 ends, and of every other answer nothing stays.
+    """Check that every file answered with 202 ends and that no rejected upload leaves anything.
 
-    A client that left before its answer may have been accepted; then its file ends as well.
+    An upload whose client disconnected early may have been accepted; its file then ends as well.
     """
     await sweep_all(settings)
     uploads = await consume(settings, UPLOADED, await count(settings, UPLOADED))
@@ -116,7 +116,7 @@ async def assert_kept(settings: UploadSettings, seen: Sequence[Visit]) -> None:
 
 
 async def all_wait(settings: Settings) -> None:
-    """Wait until the event of each stored file is in the outbox, also where the client has left."""
+    """Wait until every stored file's event is in the outbox, even if its client disconnected."""
     blobs = open_blob_store(settings)
     async with asyncio.timeout(20):
         while len(await stored_files(blobs)) != len(await blobs.keys("outbox/")):
@@ -124,7 +124,7 @@ async def all_wait(settings: Settings) -> None:
 
 
 async def ended(settings: UploadSettings, files: int) -> Counter[str]:
-    """The files that a processor ends, once it has ended so many."""
+    """Return how many files ended in each way, once a processor has ended this many."""
     shared = settings.model_dump(include=set(ProcessorSettings.model_fields))
     over: Counter[str] = Counter()
     async with processing_pod(ProcessorSettings(**shared, workers=2, pod="pod")):
@@ -152,7 +152,7 @@ class TestKafkaThatIsAwayForWholeUploads:
             seen = await crowd(service, seed=1)
             assert {visit.status for visit in seen} == {202, None}
             await all_wait(upload_settings)
-            await sweep_all(upload_settings)  # It leaves alone what waits in the outbox.
+            await sweep_all(upload_settings)  # It must not remove files waiting in the outbox.
             if how == "silent":
                 await kafka_line.cut()
             await kafka_line.open()
@@ -185,7 +185,7 @@ class TestStoreThatIsFull:
             }
             assert refusal == (507, "storage_full")
             assert any(visit.status == 202 for visit in seen)
-        # It has ended: nothing is cleared away any more that clients left behind.
+        # The service has stopped, so nothing removes what clients left behind.
         disk.fill()
         async with serving(settings) as service:
             answer = await service.send(("a.txt", b"one"))
