@@ -44,9 +44,7 @@ OF_THE_FILE = (
         "The file was declared as a PDF, office document or image, but is none of these.",
         "Send it with the right name and type.",
     ),
-    _for_good(
-        "document_too_large", "The document is larger than 200 MiB.", "Split it into parts."
-    ),
+    _for_good("document_too_large", "The document is larger than 200 MiB.", "Split it into parts."),
     _for_good(
         "image_too_large",
         "The image has more than 89 million pixels.",
@@ -63,9 +61,7 @@ OF_THE_FILE = (
         "Compare it with the format at the end of this page.",
     ),
     _for_good("demo_failed", "The demo file failed, as it requested.", "Nothing is wrong."),
-    _for_now(
-        "demo_retry", "The demo file failed, as it requested.", "Wait for the next attempt."
-    ),
+    _for_now("demo_retry", "The demo file failed, as it requested.", "Wait for the next attempt."),
     _for_good(
         "demo_disabled",
         "Demo files are disabled on this processor.",

@@ -284,8 +284,6 @@ async def _taken_for_granted(_: KafkaRecord) -> None:
 def _result_too_large(error: EventTooLargeError) -> Failure:
     return Failure(
         code="result_too_large",
-        message=f"The result is too large to publish. Move more of it into artifacts. {error}"[
-            :500
-        ],
+        message=f"The result is too large to publish. Move more into artifacts. {error}"[:500],
         retryable=False,
     )

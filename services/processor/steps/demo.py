@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from services.processor.steps.document import Context, Document
 from services.processor.steps.demo_failures import BAD_ENDS, BadEnd, end_badly
+from services.processor.steps.document import Context, Document
 from shared.workerrors import PermanentError, TransientError
 
 _MAX_SIZE = 64 << 10
