@@ -38,7 +38,7 @@ the workers to make up for the delay."""
 START_PATIENCE = 20.0
 """Seconds to wait for a Kafka that is still starting before anything is logged."""
 
-LOOK_EVERY = 2.0
+CHECK_INTERVAL = 2.0
 """Seconds between two checks that Kafka answers the publisher."""
 
 
@@ -142,7 +142,7 @@ class Processor:
                 loop.succeeded()
             else:
                 loop.waits_for("Kafka")  # The producer reconnects by itself.
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(CHECK_INTERVAL)
 
     async def _consume(self, loop: RunningLoop) -> None:
         """Start the worker processes and consume.
@@ -151,9 +151,9 @@ class Processor:
             WorkerStartError: a worker process does not start.
             KafkaError: Kafka reported an error that a retry does not resolve.
         """
-        while self.space.trouble is not None:  # Workers cannot start on a full disk.
+        while self.space.unavailable_reason is not None:  # Workers cannot start on a full disk.
             loop.waits_for("free space on the scratch disk")
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(CHECK_INTERVAL)
         await self._pool.start()
         await self.consumer.run(loop)
 
@@ -177,8 +177,8 @@ def create_app(settings: ProcessorSettings) -> FastAPI:
     def not_ready() -> str | None:
         processor: Processor | None = getattr(app.state, "processor", None)
         if processor is None or not processor.consumer.ready:
-            trouble = processor.space.trouble if processor is not None else None
-            return trouble or "waiting for Kafka to assign partitions"
+            reason = processor.space.unavailable_reason if processor is not None else None
+            return reason or "waiting for Kafka to assign partitions"
         return processor.supervisor.trouble
 
     def degraded() -> list[str]:
@@ -192,7 +192,7 @@ def create_app(settings: ProcessorSettings) -> FastAPI:
             return None
         missing = processor.missing_isolation
         isolation = f"worker isolation: {rung_of(missing)}; missing: {', '.join(missing)}"
-        notes = [processor.space.trouble, isolation if missing else None]
+        notes = [processor.space.unavailable_reason, isolation if missing else None]
         return "; ".join(each for each in notes if each) or None
 
     app = FastAPI(title="Waybill processor", docs_url=None, redoc_url=None, lifespan=lifespan)

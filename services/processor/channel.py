@@ -17,7 +17,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
 
 from services.processor.isolation.rung import Layer
-from services.processor.leftfiles import LeftFile, LeftFileError, open_left_file
+from services.processor.output_files import OutputFile, OutputFileError, open_output_file
 from shared.events.facts import Count, Failure, Progress, Storable
 from shared.events.storable import sendable_media_type
 
@@ -134,7 +134,7 @@ class Done(BaseModel):
     content: bytes = Field(default=b"", exclude=True)
     """Content of the inline artifacts, one after the other."""
 
-    def contents(self, scratch: str) -> Iterator[tuple[ProducedArtifact, bytes | LeftFile]]:
+    def contents(self, scratch: str) -> Iterator[tuple[ProducedArtifact, bytes | OutputFile]]:
         """Yield each artifact with its content or its file.
 
         Raises:
@@ -148,9 +148,9 @@ class Done(BaseModel):
                 start += artifact.size
             else:
                 try:
-                    with open_left_file(scratch, str(number), size=artifact.size) as left:
+                    with open_output_file(scratch, str(number), size=artifact.size) as left:
                         yield artifact, left
-                except LeftFileError as error:
+                except OutputFileError as error:
                     raise GarbledError(f"artifact {artifact.name}: {error}") from error
 
 
@@ -260,7 +260,7 @@ class JobQueue:
             return False
         return True
 
-    def take_back(self) -> int:
+    def reclaim(self) -> int:
         """Remove all jobs that the worker has not received. Return their number."""
         number = 0
         with contextlib.suppress(OSError):  # The queue is empty or closed.

@@ -15,7 +15,7 @@ from shared.kafka.connection import KAFKA_RETRY_DELAY
 PAUSE = 0.005
 """Seconds between two commits. Changes in between are batched."""
 
-CROWD, CROWD_PAUSE = 10, 0.01
+BUSY, BUSY_PAUSE = 10, 0.01
 """Changes per commit above which commits are spaced further apart, and that interval in seconds."""
 
 IDLE = 1.0
@@ -108,7 +108,7 @@ class Committer:
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
-            await asyncio.sleep(CROWD_PAUSE if changes >= CROWD else PAUSE)
+            await asyncio.sleep(BUSY_PAUSE if changes >= BUSY else PAUSE)
 
 
 async def set_within(event: asyncio.Event, seconds: float) -> None:

@@ -51,7 +51,7 @@ from shared.kafka.messaging import (
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 1.0
+CHECK_INTERVAL = 1.0
 """Seconds between two heartbeats to the supervisor while idle."""
 
 HEARTBEAT_MS = 300
@@ -81,11 +81,11 @@ LONG_PAUSE = 0.02
 """Seconds between two polls above that number. A fetch costs about as much as ten trivial files,
 however little it returns."""
 
-CERTAIN_FOR = SESSION_TIMEOUT_MS / 2000
+OWNERSHIP_VALID_FOR = SESSION_TIMEOUT_MS / 2000
 """Seconds after a heartbeat or a commit in which the group cannot have expelled this pod: half the
 session timeout, since publishing an outcome takes time too."""
 
-REVOKE_TELL_TIMEOUT = 1.0
+REVOKE_FLUSH_TIMEOUT = 1.0
 """Seconds to wait for outcomes that are being published, before that commit."""
 
 REVOKE_COMMIT_TIMEOUT = 2.0
@@ -111,15 +111,15 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._windows: dict[TopicPartition, PartitionWindow] = {}
         self._generation = 0
         """Generation of the group in which this pod's windows are valid."""
-        self._own_ledgers: dict[TopicPartition, set[tuple[int, str]]] = {}
+        self._known_ledgers: dict[TopicPartition, set[tuple[int, str]]] = {}
         """Committed ledgers per partition, plus those of commits whose response was lost. There are
         only a few while Kafka is unreachable, since no work finishes then."""
         self._commits: set[asyncio.Task[None]] = set()
         self._outcomes = outcomes
         self._settled = asyncio.Event()
-        outcomes.still_ours = self._still_ours
-        outcomes.confirmed = self._confirmed
-        self._heard = -math.inf
+        outcomes.verify_ownership = self._verify_ownership
+        outcomes.ensure_ownership = self._ensure_ownership
+        self._last_accepted = -math.inf
         """When this pod last sent a request that the group accepted, in seconds of `_clock`."""
         self.committer = Committer(self._commit, settled=self._settled)
         self._in_flight = InFlightRecords(
@@ -129,9 +129,9 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             pace=pace,
             cancels=cancels,
             committer=self.committer,
-            has_room=lambda: space.trouble is None,
+            has_room=lambda: space.unavailable_reason is None,
         )
-        space.on_room = self._in_flight.begin_waiting
+        space.on_space = self._in_flight.begin_waiting
         cancels.on_request = self._in_flight.cancel
         self._draining = False
         self._is_full = False
@@ -154,13 +154,13 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """
         while not self._cancels.loaded.is_set():
             loop.waits_for("the cancel requests")
-            await set_within(self._cancels.loaded, LOOK_EVERY)
+            await set_within(self._cancels.loaded, CHECK_INTERVAL)
         consumer = await self._join(loop)
-        self._note_heartbeats(consumer)
+        self._track_heartbeats(consumer)
         await self._poll_until_drained(consumer, loop)
         while True:  # Running work still commits, and may still be cancelled.
             loop.succeeded()
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(CHECK_INTERVAL)
 
     async def _join(self, loop: RunningLoop) -> AIOKafkaConsumer:
         """Join the group, however long it takes: no records are held yet."""
@@ -201,8 +201,8 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         # If the pod is killed before the grace period ends, its work counts as released.
         self.committer.changed(*self._windows)
         await self._in_flight.finish_running(grace)
-        await self._outcomes.told(REVOKE_TELL_TIMEOUT)
-        await self._in_flight.give_back(self._windows)
+        await self._outcomes.flush(REVOKE_FLUSH_TIMEOUT)
+        await self._in_flight.release(self._windows)
         self.committer.close()
         await cancelled(self._commits)
         if self._consumer is not None:
@@ -216,7 +216,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """
         self._settled.clear()
         if revoked:
-            await self._outcomes.told(REVOKE_TELL_TIMEOUT)
+            await self._outcomes.flush(REVOKE_FLUSH_TIMEOUT)
             await self._commit_returning()
         # aiokafka would resend an unanswered commit in the next generation, and overwrite what the
         # new owner has committed by then.
@@ -229,9 +229,9 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._generation != before + 1:
             # This pod missed a generation (it was frozen, say); others may have had its partitions.
             ledgers = await self._ledgers(kept)
-            kept = {each for each in kept if ledgers[each] in self._own_ledgers.get(each, ())}
+            kept = {each for each in kept if ledgers[each] in self._known_ledgers.get(each, ())}
         lost = self._windows.keys() - kept
-        await self._in_flight.give_back(lost)
+        await self._in_flight.release(lost)
         for partition in lost:
             del self._windows[partition]
         # Kept partitions were committed as released; the next commit reverts that.
@@ -239,9 +239,9 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         new = await self._ledgers(set(assigned) - kept)
         for partition, ledger in new.items():
             offset, metadata = ledger
-            self._own_ledgers[partition] = {ledger}
+            self._known_ledgers[partition] = {ledger}
             self._windows[partition] = PartitionWindow.restore(max(offset, 0), metadata)
-        self._in_flight.take_over({each: self._windows[each] for each in new})
+        self._in_flight.add_partitions({each: self._windows[each] for each in new})
         log.info("working on %d partitions, lost %d", len(self._windows), len(lost))
         self._settled.set()
 
@@ -270,7 +270,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             batches = await self._poll(consumer)
             while not self._settled.is_set():  # A rebalance is in progress.
                 loop.alive()
-                await set_within(self._settled, LOOK_EVERY)
+                await set_within(self._settled, CHECK_INTERVAL)
             # A full window does not need Kafka to answer.
             if answers.came() or batches or self._is_full:
                 loop.succeeded()
@@ -281,7 +281,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 if window is None:
                     continue  # Lost during the poll; the new owner receives these records.
                 for record in records:
-                    self._in_flight.take(window, partition, record)
+                    self._in_flight.accept(window, partition, record)
             self._in_flight.begin_waiting()
             if batches:
                 await asyncio.sleep(LONG_PAUSE if self._in_flight.waiting >= WORK_ENOUGH else PAUSE)
@@ -300,7 +300,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             for partition, window in self._windows.items()
             if partition in consumer.assignment()
         }
-        too_heavy = self._in_flight.bytes_in_hand >= self._settings.window_bytes
+        too_heavy = self._in_flight.bytes_in_flight >= self._settings.window_bytes
         ready = {
             partition: room for partition, room in rooms.items() if room >= enough and not too_heavy
         }
@@ -330,7 +330,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             # Kafka accepts a commit without a generation while the group has no members.
             raise CommitFailedError("the group has expelled this pod")
         for partition, ledger in offsets.items():
-            self._own_ledgers[partition].add(ledger)
+            self._known_ledgers[partition].add(ledger)
         sent = _clock()
         commit = asyncio.create_task(self._consumer.commit(offsets))
         self._commits.add(commit)
@@ -344,8 +344,8 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if commit.cancelled():
             raise CommitFailedError("interrupted by a rebalance")
         commit.result()
-        self._heard = max(self._heard, sent)
-        self._own_ledgers |= {partition: {ledger} for partition, ledger in offsets.items()}
+        self._last_accepted = max(self._last_accepted, sent)
+        self._known_ledgers |= {partition: {ledger} for partition, ledger in offsets.items()}
 
     @property
     def _group_generation(self) -> int:
@@ -354,33 +354,33 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         generation: int = coordinator.generation
         return generation
 
-    async def _still_ours(self, record: KafkaRecord) -> None:
+    async def _verify_ownership(self, record: KafkaRecord) -> None:
         """Return once a commit succeeded: the group rejects commits of a pod that it expelled."""
         await self.committer.written({TopicPartition(record.topic, record.partition)})
 
-    async def _confirmed(self, record: KafkaRecord) -> None:
+    async def _ensure_ownership(self, record: KafkaRecord) -> None:
         """Return once no other pod can hold this record.
 
         A pod that was frozen or cut off from Kafka does not know that the group expelled it. The
         outcomes of its work wait until a commit succeeds. If it is rejected, the work is released.
         """
         is_member = self._group_generation == self._generation
-        if not is_member or _clock() - self._heard > CERTAIN_FOR:
-            await self._still_ours(record)
+        if not is_member or _clock() - self._last_accepted > OWNERSHIP_VALID_FOR:
+            await self._verify_ownership(record)
 
-    def _note_heartbeats(self, consumer: AIOKafkaConsumer) -> None:
+    def _track_heartbeats(self, consumer: AIOKafkaConsumer) -> None:
         """Record when accepted heartbeats were sent; aiokafka does not expose this."""
         coordinator = consumer._coordinator  # noqa: SLF001
-        beat = coordinator._do_heartbeat  # noqa: SLF001
+        heartbeat = coordinator._do_heartbeat  # noqa: SLF001
 
-        async def noted() -> bool:
+        async def timed_heartbeat() -> bool:
             sent = _clock()
-            taken: bool = await beat()
-            if taken:
-                self._heard = max(self._heard, sent)
-            return taken
+            accepted: bool = await heartbeat()
+            if accepted:
+                self._last_accepted = max(self._last_accepted, sent)
+            return accepted
 
-        coordinator._do_heartbeat = noted  # noqa: SLF001
+        coordinator._do_heartbeat = timed_heartbeat  # noqa: SLF001
 
     async def _commit_returning(self) -> None:
         """Commit the current position before partitions are revoked."""

@@ -20,150 +20,154 @@ class Kind:
     retryable: bool
 
 
-def _for_good(code: str, meaning: str, advice: str) -> Kind:
+def _permanent(code: str, meaning: str, advice: str) -> Kind:
     return Kind(code, meaning, advice, retryable=False)
 
 
-def _for_now(code: str, meaning: str, advice: str) -> Kind:
+def _transient(code: str, meaning: str, advice: str) -> Kind:
     return Kind(code, meaning, advice, retryable=True)
 
 
 OF_THE_FILE = (
-    _for_good(
+    _permanent(
         "corrupt_document",
         "The file is damaged.",
         "Save it again with the program that created it.",
     ),
-    _for_good(
+    _permanent(
         "encrypted_document",
         "The PDF or office document is protected by a password.",
         "Send a copy without a password.",
     ),
-    _for_good(
+    _permanent(
         "content_type_mismatch",
         "The file was declared as a PDF, office document or image, but is none of these.",
         "Send it with the right name and type.",
     ),
-    _for_good("document_too_large", "The document is larger than 200 MiB.", "Split it into parts."),
-    _for_good(
+    _permanent(
+        "document_too_large", "The document is larger than 200 MiB.", "Split it into parts."
+    ),
+    _permanent(
         "image_too_large",
         "The image has more than 89 million pixels.",
         "Send it at a lower resolution.",
     ),
-    _for_good(
+    _permanent(
         "decompression_bomb",
         "The file claims to unpack to far more than its size.",
         "If it is genuine, split it into parts.",
     ),
-    _for_good(
+    _permanent(
         "bad_demo",
         "The demo file is invalid.",
         "Compare it with the format at the end of this page.",
     ),
-    _for_good("demo_failed", "The demo file failed, as it requested.", "Nothing is wrong."),
-    _for_now("demo_retry", "The demo file failed, as it requested.", "Wait for the next attempt."),
-    _for_good(
+    _permanent("demo_failed", "The demo file failed, as it requested.", "Nothing is wrong."),
+    _transient(
+        "demo_retry", "The demo file failed, as it requested.", "Wait for the next attempt."
+    ),
+    _permanent(
         "demo_disabled",
         "Demo files are disabled on this processor.",
         "Set WAYBILL_DEMO=true to enable them.",
     ),
-    _for_good(
+    _permanent(
         "content_changed",
         "The stored file does not match the SHA-256 recorded at upload.",
         "Upload it again.",
     ),
-    _for_good("blob_missing", "The stored file no longer exists.", "Upload it again."),
+    _permanent("blob_missing", "The stored file no longer exists.", "Upload it again."),
 )
 """Failures caused by the file."""
 
 OF_THE_STEP = (
-    _for_now(
+    _transient(
         "step_failed",
         "A step raised an unexpected error.",
         "See the processor's log for the traceback.",
     ),
-    _for_good(
+    _permanent(
         "bad_result",
         "A step returned an invalid result.",
         "Fix the step; see the processor's log for details.",
     ),
-    _for_good(
+    _permanent(
         "result_too_large",
         "The result is too large to publish.",
         "Move more of it into artifacts.",
     ),
-    _for_good(
+    _permanent(
         "too_much_output",
         "The step wrote too much to its standard output.",
         "Make the step write less; store long output as an artifact.",
     ),
-    _for_good(
+    _permanent(
         "out_of_memory",
         "The step needed more memory than a worker may use.",
         "Split the file into parts, or raise WAYBILL_MEMORY_LIMIT.",
     ),
-    _for_good(
+    _permanent(
         "file_too_large",
         "The step wrote a temporary file that exceeds the size limit.",
         "Split the file into parts, or raise WAYBILL_FILE_LIMIT.",
     ),
-    _for_now(
+    _transient(
         "too_many_processes",
         "The step started too many processes.",
         "Fix the step; if it reads untrusted files, treat this file as malicious.",
     ),
-    _for_now(
+    _transient(
         "timed_out",
         "Processing exceeded the time limit.",
         "Split the file into parts, or raise WAYBILL_TIME_LIMIT.",
     ),
-    _for_good(
+    _permanent(
         "command_failed",
         "The program of a plugin step failed.",
         "The message contains the end of its error output.",
     ),
-    _for_now(
+    _transient(
         "command_postponed",
         "The program of a plugin step asked for a retry (exit code 75).",
         "Wait for the next attempt.",
     ),
-    _for_good(
+    _permanent(
         "command_missing",
         "The program of a plugin step is not installed.",
         "Install it on the processor.",
     ),
-    _for_now(
+    _transient(
         "http_unavailable",
         "The service of a plugin step is unavailable or asks to retry later.",
         "Wait for the next attempt.",
     ),
-    _for_good(
+    _permanent(
         "http_refused",
         "The service of a plugin step rejected the file.",
         "The message contains the status code that it returned.",
     ),
-    _for_now(
+    _transient(
         "pipeline_missing",
         "The plugin for this file is not installed.",
         "Install it on every pod; each pod logs the plugins that it has.",
     ),
-    _for_now(
+    _transient(
         "worker_exited",
         "The step ended its own process.",
         "Fix the step: it must return instead of exiting.",
     ),
-    _for_now(
+    _transient(
         "segmentation_fault",
         "A native library crashed the worker process.",
         "If the next attempt crashes in the same way, the file fails.",
     ),
-    _for_good(
+    _permanent(
         "document_crashes_reader",
         "The document crashed its parser twice in the same way.",
         "It is damaged or malicious. Save it again with the program that created it, or report it "
         "to the authors of the library.",
     ),
-    _for_now(
+    _transient(
         "worker_garbled",
         "The worker process sent invalid data.",
         "If every attempt ends this way, treat the file as malicious.",
@@ -172,26 +176,26 @@ OF_THE_STEP = (
 """Failures caused by a step, for files of any type."""
 
 OF_THE_MACHINE = (
-    _for_now(
+    _transient(
         "worker_crashed",
         "The worker process or its pod was killed.",
         "If every attempt ends this way, the machine has too little memory for this file.",
     ),
-    _for_now(
+    _transient(
         "disk_full",
         "The disk for temporary files is full.",
         "Free some space, or set WAYBILL_SCRATCH to another directory.",
     ),
-    _for_now(
+    _transient(
         "machine_failed",
         "The machine failed: a disk error, or a system-wide limit.",
         "Wait for the next attempt; see the processor's log for details.",
     ),
-    _for_now(
+    _transient(
         "blob_store_unavailable", "The blob store does not answer.", "Wait for the next attempt."
     ),
-    _for_now("storage_full", "The blob store is full.", "Free some space, or enlarge it."),
-    _for_now(
+    _transient("storage_full", "The blob store is full.", "Free some space, or enlarge it."),
+    _transient(
         "internal",
         "The processor failed with an unexpected error.",
         "Report it, and include the processor's log.",

@@ -129,27 +129,27 @@ class Handover:
             file: the content, or the path of the file.
         """
         self._path = file if isinstance(file, str) else None
-        self._entered: str | None = None
+        self._link: str | None = None
         self._name = 0 if self._path is None else next(_numbers)
         content = b"" if isinstance(file, str) else file
         self.message = encode_job(job, link=self._name, content=content)
         self.scratch = job.scratch
 
-    def enter(self, folder: Path) -> None:
+    def create_link(self, folder: Path) -> None:
         """Link the file into a worker's folder.
 
         Raises:
             OSError: the file no longer exists, or the disk is full.
         """
         if self._path is not None:
-            self._entered = f"{folder}/{self._name}"
-            os.link(self._path, self._entered)
+            self._link = f"{folder}/{self._name}"
+            os.link(self._path, self._link)
 
-    def leave(self) -> None:
+    def remove_link(self) -> None:
         """Remove that link."""
-        entered, self._entered = self._entered, None
-        if entered is not None:
+        link, self._link = self._link, None
+        if link is not None:
             try:
-                Path(entered).unlink(missing_ok=True)
+                Path(link).unlink(missing_ok=True)
             except OSError as error:  # It is removed with the worker; the outcome must not be lost.
-                log.warning("%s remains until its worker exits: %s", entered, error)
+                log.warning("%s remains until its worker exits: %s", link, error)

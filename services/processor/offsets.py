@@ -36,7 +36,7 @@ class Begun(NamedTuple):
     """Attempts started, whatever their outcome."""
     returned: int = 0
     """Attempts that a pod released in an orderly way; they do not count against the file."""
-    cut_off: bool = False
+    interrupted: bool = False
     """True if the last attempt was running when its pod was last heard from."""
 
     @property
@@ -81,7 +81,7 @@ class PartitionWindow:
         """The offset to commit: every record below it is finished."""
         return next(iter(self.in_flight), self.next)
 
-    def take(self, offset: int) -> bool:
+    def accept(self, offset: int) -> bool:
         """Accept a record. Return False if it was accepted or finished before."""
         if offset < self.next:
             return False
@@ -135,22 +135,22 @@ class PartitionWindow:
                 _top=committed + entries.get("t", 0),
                 _left_open=frozenset(_unpack(committed, entries.get("o", ""))),
             )
-            for offset, attempts, returned, cut_off in entries.get("b", ()):
-                window.begun[committed + offset] = Begun(attempts, returned, bool(cut_off))
+            for offset, attempts, returned, interrupted in entries.get("b", ()):
+                window.begun[committed + offset] = Begun(attempts, returned, bool(interrupted))
         except (ValueError, TypeError, AttributeError, IndexError):
             # Metadata of another program. Without a ledger, work may be repeated but is not lost.
             return cls(next=committed)
         return window
 
     def _begun_entries(self, base: int, *, returning: bool) -> Iterator[list[int]]:
-        for offset, (attempts, returned, cut_off) in sorted(self.begun.items()):
+        for offset, (attempts, returned, interrupted) in sorted(self.begun.items()):
             runs = offset in self.running
-            given_back = runs and returning
+            released = runs and returning
             yield [
                 offset - base,
                 attempts,
-                returned + given_back,
-                int(runs and not given_back) or int(cut_off and not runs),
+                returned + released,
+                int(runs and not released) or int(interrupted and not runs),
             ]
 
     def _open(self) -> Iterator[int]:

@@ -83,10 +83,10 @@ class Outcomes:
         self._cancels = cancels
         self._acknowledgement = pace.acknowledgement
         self._backoff = Backoff(first=settings.backoff_first, limit=settings.backoff_max)
-        self._on_their_way: set[asyncio.Future[None]] = set()
-        self.still_ours: Callable[[KafkaRecord], Awaitable[None]] = _taken_for_granted
+        self._pending: set[asyncio.Future[None]] = set()
+        self.verify_ownership: Callable[[KafkaRecord], Awaitable[None]] = _assume_ownership
         """Returns once the group has confirmed that this pod owns a record."""
-        self.confirmed: Callable[[KafkaRecord], Awaitable[None]] = _taken_for_granted
+        self.ensure_ownership: Callable[[KafkaRecord], Awaitable[None]] = _assume_ownership
         """The same, but without a round trip if ownership was confirmed a moment ago."""
 
     async def begun(self, work: Work, time_limit: float) -> None:
@@ -95,8 +95,8 @@ class Outcomes:
         Args:
             time_limit: seconds that the attempt may take.
         """
-        told = time_limit if math.isfinite(time_limit) else None  # JSON has no infinity.
-        data = ProcessingData(**work.counts, pod=self._pod, time_limit=told)
+        limit = time_limit if math.isfinite(time_limit) else None  # JSON has no infinity.
+        data = ProcessingData(**work.counts, pod=self._pod, time_limit=limit)
         try:
             await self._publisher.post(FileProcessing.of(work.file_id, data, source=SOURCE))
         except KafkaUnavailableError as error:
@@ -106,19 +106,19 @@ class Outcomes:
         """Publish that the work succeeded."""
         data = CompletedData(**work.counts, result=result)
         try:
-            with self._telling():
+            with self._pending_outcome():
                 await self._settle(work, FileCompleted.of(work.file_id, data, source=SOURCE))
             _attempts("completed").inc()
         except EventTooLargeError as error:
             await self.failed(work, Verdict(error=_result_too_large(error)))
 
-    async def told(self, timeout: float) -> None:  # noqa: ASYNC109 - late outcomes are left alone
+    async def flush(self, timeout: float) -> None:  # noqa: ASYNC109 - late outcomes are left alone
         """Wait until pending outcomes are published, or for `timeout` seconds.
 
         If an outcome is published but its record not committed, another pod repeats the work.
         """
-        if self._on_their_way:
-            await asyncio.wait(set(self._on_their_way), timeout=timeout)
+        if self._pending:
+            await asyncio.wait(set(self._pending), timeout=timeout)
 
     async def failed(
         self, work: Work, verdict: Verdict, *, progress: Progress | None = None
@@ -150,30 +150,30 @@ class Outcomes:
             decision.due_at.isoformat(timespec="seconds"),
         )
         _attempts("retrying" if verdict.counts else "postponed").inc()
-        handed_back = int(not verdict.counts)
+        released = int(not verdict.counts)
         scheduled = RetryScheduledData(
             run=work.run,
             attempt=work.attempt + 1,
-            max_attempts=work.max_attempts + handed_back,
+            max_attempts=work.max_attempts + released,
             source=work.source,
             due_at=decision.due_at,
             error=error,
             pipeline=work.pipeline,
-            returned=work.returned + handed_back,
+            returned=work.returned + released,
             postponed=0 if verdict.counts else work.postponed + 1,
             crash=verdict.crash if verdict.counts else work.last_crash,
         )
-        work = replace(work, max_attempts=work.max_attempts + handed_back)
+        work = replace(work, max_attempts=work.max_attempts + released)
         # After a rebalance or a freeze, another pod may own the record and make the next attempt.
         # If both scheduled it, every later attempt would be made twice.
-        await self.still_ours(work.record)
-        with self._telling():
+        await self.verify_ownership(work.record)
+        with self._pending_outcome():
             # Schedule before announcing: an announced retry must exist.
             event = FileRetryScheduled.of(work.file_id, scheduled, source=SOURCE)
             await self._publish(event, decision.tier.topic)
             await self._publish_retrying(work, error, decision.due_at)
 
-    async def cut_off(self, lost: Work) -> None:
+    async def interrupted(self, lost: Work) -> None:
         """Publish that the death of a pod interrupted an attempt; fail the file after the last."""
         if lost.attempt >= lost.max_attempts:
             await self._give_up(lost, POD_KILLER, None)
@@ -197,7 +197,7 @@ class Outcomes:
         reason = f"{type(error).__name__}: {error}"
         await self._letters.write(record, reason, DeadCode.UNPROCESSABLE)
 
-    async def failed_for_good(self, work: Work, error: BaseException) -> None:
+    async def failed_permanently(self, work: Work, error: BaseException) -> None:
         """Publish that the processor itself fails on a file; its record is a dead letter."""
         _attempts("failed").inc()
         meaning = f"The processor failed on it {TRIES} times in a row ({type(error).__name__})."
@@ -208,20 +208,20 @@ class Outcomes:
         log.warning("%s failed: %s: %s", work.file_id, error.code, error.message)
         _attempts("failed").inc()
         if error.retryable:
-            await self._publish(_given_up(work, error), of=work.record)
+            await self._publish(_dead_letter_of(work, error), of=work.record)
         failed = FailedData(**work.counts, error=error, progress=progress)
-        with self._telling():
+        with self._pending_outcome():
             await self._settle(work, FileFailed.of(work.file_id, failed, source=SOURCE))
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _pending_outcome(self) -> Iterator[None]:
         """Mark an outcome as pending during the block."""
         over = asyncio.get_running_loop().create_future()
-        self._on_their_way.add(over)
+        self._pending.add(over)
         try:
             yield
         finally:
-            self._on_their_way.discard(over)
+            self._pending.discard(over)
             over.set_result(None)
 
     async def _settle(self, work: Work, outcome: Event) -> None:
@@ -251,7 +251,7 @@ class Outcomes:
         """
         while True:
             if of is not None:
-                await self.confirmed(of)
+                await self.ensure_ownership(of)
             try:
                 with self._acknowledgement.measure():
                     await self._publisher.publish(event, topic)
@@ -261,7 +261,7 @@ class Outcomes:
                 await asyncio.sleep(PUBLISH_RETRY_DELAY)
 
 
-def _given_up(work: Work, error: Failure) -> FileDead:
+def _dead_letter_of(work: Work, error: Failure) -> FileDead:
     """Build the dead letter of a file to rerun once the cause is fixed, without personal data."""
     data = DeadData(
         topic=work.record.topic,
@@ -277,7 +277,7 @@ def _given_up(work: Work, error: Failure) -> FileDead:
     return FileDead.of(work.file_id, data, source=SOURCE)
 
 
-async def _taken_for_granted(_: KafkaRecord) -> None:
+async def _assume_ownership(_: KafkaRecord) -> None:
     """Accept any record: there is no consumer group to ask."""
 
 

@@ -81,9 +81,9 @@ class Pipeline:
             return None
         prefix = f"WAYBILL_{self.name}_".upper()
         names = {field: f"{prefix}{field.upper()}" for field in self.settings.model_fields}
-        given = {field: environment[name] for field, name in names.items() if name in environment}
+        values = {field: environment[name] for field, name in names.items() if name in environment}
         try:
-            settings = self.settings.model_validate(given)
+            settings = self.settings.model_validate(values)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             name = names.get(str(first["loc"][0]) if first["loc"] else "", prefix)

@@ -9,10 +9,10 @@ from typing import TypeVar
 
 from services.processor.channel import Broken, Done, GarbledError, Job
 from services.processor.failures import failure
-from services.processor.leftfiles import LeftFileError
 from services.processor.machine import fault_of_pod
 from services.processor.offsets import Begun
 from services.processor.outcomes import Outcomes
+from services.processor.output_files import OutputFileError
 from services.processor.plugins import Pipelines
 from services.processor.progress import ProgressReporter
 from services.processor.results import cleaned
@@ -34,7 +34,7 @@ from shared.settings import DEMO_TYPE
 
 log = logging.getLogger(__name__)
 
-STORE_PATIENCE = 300.0
+STORE_TIMEOUT = 300.0
 """Seconds that an attempt waits for an unavailable blob store before it is postponed: longer than a
 restart of the store takes. Freeing its slot would not help: other files need the store too."""
 
@@ -119,7 +119,9 @@ class Runner:
             return Verdict(error=failure("demo_disabled"))
         began = time.monotonic()
         try:
-            fetched = await _patiently(work, lambda: self._sources.fetch(work.source, folder))
+            fetched = await _retry_while_unavailable(
+                work, lambda: self._sources.fetch(work.source, folder)
+            )
             job = Job(
                 source=fetched,
                 scratch=folder,
@@ -131,26 +133,26 @@ class Runner:
                 plugin=self._pipelines.job_of(work.pipeline),
             )
             outcome = await self._pool.run(
-                job, reporter.advance, on_taken=partial(self._outcomes.begun, work)
+                job, reporter.advance, on_start=partial(self._outcomes.begun, work)
             )
             if isinstance(outcome, Broken):
                 outcome.error = cleaned(outcome.error)
                 if outcome.error.code == "blob_missing":
                     return await self._missing(work)
                 return await self._judge(work, outcome, folder, began)
-            self._space.glance()
+            self._space.check_if_stale()
             if self._space.was_empty_since(began):
                 # The output may be truncated without any step having noticed.
                 disk = self._disk_since(began)
                 return blame_disk(failure("disk_full"), disk=disk, postponed=work.postponed)
-            return await _patiently(work, lambda: self._store(work, outcome, folder))
+            return await _retry_while_unavailable(work, lambda: self._store(work, outcome, folder))
         except BlobMissingError:
             return await self._missing(work)
         except ContentChangedError:
             return Verdict(error=failure("content_changed"))
         except BlobStoreUnavailableError as error:
             return blame_machine(failure(error.code), postponed=work.postponed)
-        except (GarbledError, LeftFileError) as error:
+        except (GarbledError, OutputFileError) as error:
             log.warning("attempt %d at %s: %s", work.attempt, work.file_id, error)
             return Verdict(error=failure("worker_garbled"))
 
@@ -173,7 +175,7 @@ class Runner:
             ContentChangedError: the worker read a file that does not match the upload.
             BlobStoreUnavailableError: the file cannot be read.
         """
-        self._space.look(thoroughly=True)
+        self._space.check(thoroughly=True)
         verdict = judge(
             broken.error,
             disk=self._disk_since(began, used=broken.used),
@@ -199,7 +201,7 @@ class Runner:
         was_full = self._space.was_full_since(began)
         return DiskEvidence(
             was_full=was_full,
-            has_room_again=was_full and self._space.trouble is None,
+            has_room_again=was_full and self._space.unavailable_reason is None,
             caused_by_file=used > self._space.total / 2,
         )
 
@@ -222,14 +224,14 @@ class Runner:
         )
 
 
-async def _patiently(work: Work, act: Callable[[], Awaitable[T]]) -> T:
+async def _retry_while_unavailable(work: Work, act: Callable[[], Awaitable[T]]) -> T:
     """Call `act`, retrying while the blob store is unavailable.
 
     Raises:
-        BlobStoreUnavailableError: it is still unavailable after `STORE_PATIENCE` seconds.
+        BlobStoreUnavailableError: it is still unavailable after `STORE_TIMEOUT` seconds.
     """
     clock = asyncio.get_running_loop().time
-    deadline, delay = clock() + STORE_PATIENCE, FIRST_STORE_DELAY
+    deadline, delay = clock() + STORE_TIMEOUT, FIRST_STORE_DELAY
     while True:
         try:
             return await act()

@@ -22,16 +22,16 @@ LOW, LOW_SHARE = 16 << 20, 1 / 20
 """Free bytes below which the disk counts as full, or this share of the disk if that is less.
 Typical temporary files of an attempt are larger."""
 
-NOTHING, NOTHING_SHARE = 64 << 10, 1 / 100
+EMPTY, EMPTY_SHARE = 64 << 10, 1 / 100
 """The same, for a disk on which not even small files can be written."""
 
-LOOK_EVERY = 0.25
+CHECK_INTERVAL = 0.25
 """Seconds between two checks of a few microseconds; temporary files come and go quickly."""
 
-GLANCE_EVERY = 0.01
+CHECK_VALID_FOR = 0.01
 """Seconds for which a check stays valid."""
 
-TRY_EVERY = 8
+WRITE_TEST_EVERY = 8
 """Every n-th check also writes a file, the only way to detect a quota."""
 
 
@@ -41,22 +41,22 @@ class ScratchSpace:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._full_at = self._empty_at = float("-inf")
-        self._looked_at = float("-inf")
+        self._checked_at = float("-inf")
         self._refused: int | None = None
         """The errno with which the disk refused a file."""
-        self.trouble: str | None = None
+        self.unavailable_reason: str | None = None
         """Why no work can start; None if it can."""
         self.free = 0
         """Bytes."""
         self.total = 0
         """Bytes of the whole disk."""
-        self.on_room: Callable[[], None] = lambda: None
+        self.on_space: Callable[[], None] = lambda: None
         """Called when there is free space again."""
         self.on_full: Callable[[], None] = lambda: None
         """Called every few seconds while the disk is full, to remove what can be spared."""
-        self.look()
+        self.check()
 
-    def look(self, *, thoroughly: bool = False) -> None:
+    def check(self, *, thoroughly: bool = False) -> None:
         """Check the free space now.
 
         Args:
@@ -71,37 +71,38 @@ class ScratchSpace:
             no_names = disk.f_files > 0 and disk.f_favail == 0
         except OSError as error:
             self._refused, no_names = error.errno, False
-        self._looked_at = now = time.monotonic()
+        self._checked_at = now = time.monotonic()
         is_empty = no_names or bool(self._refused)
-        if is_empty or self.free < min(NOTHING, self.total * NOTHING_SHARE):
+        if is_empty or self.free < min(EMPTY, self.total * EMPTY_SHARE):
             self._empty_at = now
         if is_empty or self.free < min(LOW, self.total * LOW_SHARE):
             self._full_at = now
         self._change(is_full=self._full_at == now)
 
-    def glance(self) -> None:
+    def check_if_stale(self) -> None:
         """Check unless a check was just made: thousands of short files may end in a second."""
-        if time.monotonic() - self._looked_at > GLANCE_EVERY:
-            self.look()
+        if time.monotonic() - self._checked_at > CHECK_VALID_FOR:
+            self.check()
 
     def _write_a_file(self) -> None:
         path = self._folder / "room"
         try:
-            write_file(path, bytes(int(min(NOTHING, self.total * NOTHING_SHARE))))
+            write_file(path, bytes(int(min(EMPTY, self.total * EMPTY_SHARE))))
         finally:
             path.unlink(missing_ok=True)
 
     def _change(self, *, is_full: bool) -> None:
         SCRATCH_FREE.set(self.free)
         SCRATCH_FULL.set(is_full)
-        was_full, self.trouble = self.trouble is not None, self._trouble() if is_full else None
+        was_full = self.unavailable_reason is not None
+        self.unavailable_reason = self._describe() if is_full else None
         if is_full and not was_full:
-            log.error("%s; no new work starts until space is free", self.trouble)
+            log.error("%s; no new work starts until space is free", self.unavailable_reason)
         elif was_full and not is_full:
             log.warning("the scratch disk has free space again: %d MiB", self.free >> 20)
-            self.on_room()
+            self.on_space()
 
-    def _trouble(self) -> str:
+    def _describe(self) -> str:
         why = f"{self.free >> 10} KiB of {self.total >> 10} KiB are free"
         if self._refused is not None:
             why = os.strerror(self._refused)
@@ -121,11 +122,11 @@ class ScratchSpace:
 
     async def watch(self, loop: RunningLoop) -> None:
         """Check repeatedly until cancelled."""
-        looks = 0
+        checks = 0
         while True:
-            await asyncio.sleep(LOOK_EVERY)
-            looks += 1
-            self.look(thoroughly=looks % TRY_EVERY == 0)
+            await asyncio.sleep(CHECK_INTERVAL)
+            checks += 1
+            self.check(thoroughly=checks % WRITE_TEST_EVERY == 0)
             loop.succeeded()
-            if self.trouble is not None and looks % TRY_EVERY == 0:
+            if self.unavailable_reason is not None and checks % WRITE_TEST_EVERY == 0:
                 self.on_full()

@@ -71,16 +71,16 @@ def work_of(
         )
         pipeline = chosen.name if chosen else None
         max_attempts = (chosen and chosen.max_attempts) or max_attempts
-    handed_back = before.returned + before.forgiven(many_suspects=many_suspects)
+    released = before.returned + before.forgiven(many_suspects=many_suspects)
     return Work(
         file_id=event.file_id,
         run=event.data.run,
         attempt=attempt + before.attempts,
-        max_attempts=max_attempts + handed_back,
+        max_attempts=max_attempts + released,
         source=source_of(event),
         record=record,
         pipeline=pipeline,
-        returned=returned + handed_back,
+        returned=returned + released,
         postponed=postponed,
         last_crash=last_crash,
     )

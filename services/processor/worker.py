@@ -333,7 +333,7 @@ def _broken(error: BaseException) -> Broken:
         return Broken(error=fault(number), last=True)
     match error:
         case WorkError():
-            return Broken(error=_told(error))
+            return Broken(error=_failure_of(error))
         case MemoryError():
             gc.collect()
             return Broken(error=failure("out_of_memory"), last=True)
@@ -353,7 +353,7 @@ def _broken(error: BaseException) -> Broken:
     return Broken(error=failure("step_failed", meaning), last=last)
 
 
-def _told(error: WorkError) -> Failure:
+def _failure_of(error: WorkError) -> Failure:
     """Return the failure that a step raised, with cleaned texts."""
     code = advisory(getattr(error, "error_code", ""), MAX_CODE) or "step_failed"
     detail = advisory(getattr(error, "detail", ""), MAX_DETAIL) or type(error).__name__

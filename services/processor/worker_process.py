@@ -31,7 +31,7 @@ from services.processor.handover import Handover
 from services.processor.isolation.cell import Cell
 from services.processor.isolation.limits import Limits
 from services.processor.isolation.rung import Layer
-from services.processor.leftfiles import FOLDER
+from services.processor.output_files import FOLDER
 from services.processor.scratch import remove_tree
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ MAX_OUTPUT = 1 << 20
 """Bytes that one job may write to standard output and error together. Verbose libraries stay far
 below, and reading more would slow down the pod."""
 
-LAST_WORDS = 2000
+OUTPUT_TAIL = 2000
 """Bytes from the end of a failed job's output that are logged: enough for a traceback."""
 
 
@@ -75,12 +75,12 @@ class Output(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Count the output; report a flood."""
         self._written += len(data)
-        self._end = (self._end + data)[-LAST_WORDS:]
+        self._end = (self._end + data)[-OUTPUT_TAIL:]
         if self._written > MAX_OUTPUT:
             self._on_flood()
 
     @property
-    def last_words(self) -> str:
+    def tail(self) -> str:
         """The end of the current job's output."""
         return self._end.decode(errors="replace").strip()
 
@@ -119,7 +119,7 @@ class WorkerProcess(asyncio.Protocol):
         self._process = process
         self._cell = cell
         self._queue = queue
-        self._given: deque[QueuedJob] = deque()
+        self._jobs: deque[QueuedJob] = deque()
         self._done = 0
         self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self._frames = Frames()
@@ -186,7 +186,7 @@ class WorkerProcess(asyncio.Protocol):
         return self._transport is not None and self._reason is None
 
     @property
-    def takes_jobs(self) -> bool:
+    def accepts_jobs(self) -> bool:
         """True if the process will run jobs that are queued for it."""
         return self.alive and not self._is_ending
 
@@ -207,51 +207,51 @@ class WorkerProcess(asyncio.Protocol):
     @property
     def load(self) -> int:
         """Number of its jobs: running and queued."""
-        return len(self._given)
+        return len(self._jobs)
 
-    def give(self, given: QueuedJob) -> bool:
+    def assign(self, job: QueuedJob) -> bool:
         """Queue a job. Return False if the queue is full.
 
         Raises:
             OSError: the job's file no longer exists, or the disk is full.
         """
-        given.handover.enter(self._cell.inbox)
-        if not self._queue.put(given.handover.message):
-            given.handover.leave()
+        job.handover.create_link(self._cell.inbox)
+        if not self._queue.put(job.handover.message):
+            job.handover.remove_link()
             return False
-        given.holder = self
+        job.holder = self
         self.is_used = True
-        self._given.append(given)
-        if len(self._given) == 1:
-            self._begin(given)
+        self._jobs.append(job)
+        if len(self._jobs) == 1:
+            self._begin(job)
         return True
 
-    def take_back(self) -> list[QueuedJob]:
+    def reclaim(self) -> list[QueuedJob]:
         """Remove and return the jobs that it has not started, for other processes."""
-        unread = self._queue.take_back()
-        latest = list(self._given)[len(self._given) - unread :]
+        unread = self._queue.reclaim()
+        latest = list(self._jobs)[len(self._jobs) - unread :]
         if latest and latest[0].has_begun:
             self._queue.put(latest[0].handover.message)  # Its turn has just come.
         return self._return(latest)
 
-    def give_up(self) -> list[QueuedJob]:
+    def reclaim_all(self) -> list[QueuedJob]:
         """Remove and return all jobs not known to have started, before the process is killed."""
         self._is_ending = True
-        return self._return(list(self._given))
+        return self._return(list(self._jobs))
 
     def _return(self, jobs: list[QueuedJob]) -> list[QueuedJob]:
-        returned = [given for given in jobs if not given.has_begun]
-        for given in returned:
-            given.holder = None
-            given.handover.leave()
-            self._given.remove(given)
-        return [given for given in returned if not given.begun.cancelled()]
+        returned = [job for job in jobs if not job.has_begun]
+        for job in returned:
+            job.holder = None
+            job.handover.remove_link()
+            self._jobs.remove(job)
+        return [job for job in returned if not job.begun.cancelled()]
 
-    async def outcome_of(self, given: QueuedJob) -> Done | Broken:
+    async def outcome_of(self, job: QueuedJob) -> Done | Broken:
         """Return the outcome of a started job; if the process dies, the job is `Broken`."""
-        outcome = await given.outcome or await self._post_mortem()
-        if isinstance(outcome, Broken) and self.output.last_words:
-            log.warning("worker %s, %s: %s", self.pid, outcome.error.code, self.output.last_words)
+        outcome = await job.outcome or await self._post_mortem()
+        if isinstance(outcome, Broken) and self.output.tail:
+            log.warning("worker %s, %s: %s", self.pid, outcome.error.code, self.output.tail)
         return outcome
 
     async def kill(self) -> None:
@@ -315,9 +315,9 @@ class WorkerProcess(asyncio.Protocol):
         """Settle the current job: the process has died or is about to."""
         self._transport = None
         if not self._ready.done():
-            self._ready.set_exception(WorkerStartError(self.output.last_words))
-        self.died_idle = not self._given
-        if self._given and self._given[0].has_begun:
+            self._ready.set_exception(WorkerStartError(self.output.tail))
+        self.died_idle = not self._jobs
+        if self._jobs and self._jobs[0].has_begun:
             self._settle(None)
 
     def _receive(self, report: Report) -> None:
@@ -325,31 +325,31 @@ class WorkerProcess(asyncio.Protocol):
             if not self._ready.done():
                 self._ready.set_result(report)
             return
-        if not self._given or self._is_ending:
+        if not self._jobs or self._is_ending:
             raise GarbledError("the worker sent a report without a job")
         if isinstance(report, Advanced):
-            self._given[0].on_advance(report)
+            self._jobs[0].on_advance(report)
         else:
             self._settle(report)
 
-    def _begin(self, given: QueuedJob) -> None:
+    def _begin(self, job: QueuedJob) -> None:
         self.output.begin()
-        if not given.begun.done():
-            given.begun.set_result(self)
+        if not job.begun.done():
+            job.begun.set_result(self)
 
     def _settle(self, outcome: Done | Broken | None) -> None:
         self._is_ending = outcome is None or outcome.last
-        ended = self._given.popleft()
-        ended.handover.leave()
+        ended = self._jobs.popleft()
+        ended.handover.remove_link()
         self._done += 1
         if isinstance(outcome, Done) and not all(each.inline for each in outcome.artifacts):
-            self._take_files(ended.handover.scratch)
+            self._collect_files(ended.handover.scratch)
         if not ended.outcome.done():
             ended.outcome.set_result(outcome)
-        if self._given and self.takes_jobs:
-            self._begin(self._given[0])
+        if self._jobs and self.accepts_jobs:
+            self._begin(self._jobs[0])
 
-    def _take_files(self, scratch: str) -> None:
+    def _collect_files(self, scratch: str) -> None:
         """Move the job's files out of the worker's reach; `Done.contents` checks them there."""
         try:
             os.makedirs(scratch, exist_ok=True)  # noqa: PTH103

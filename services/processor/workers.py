@@ -29,7 +29,7 @@ waking it takes about as long as a short job."""
 SHORT = 0.002
 """Seconds of work below which the round trip to the process matters."""
 
-OnTaken = Callable[[float], Awaitable[None]]
+OnStart = Callable[[float], Awaitable[None]]
 """Called when a process starts a job, with the job's time limit in seconds."""
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0
@@ -44,7 +44,7 @@ class NotIsolatedError(WorkerStartError):
     """Workers cannot be isolated as the settings require."""
 
 
-async def _nothing_to_tell(_: float) -> None:
+async def _ignore_start(_: float) -> None:
     pass
 
 
@@ -131,7 +131,7 @@ class WorkerPool:
         self._workers.clear()
 
     async def run(
-        self, job: Job, on_advance: OnAdvance, *, on_taken: OnTaken = _nothing_to_tell
+        self, job: Job, on_advance: OnAdvance, *, on_start: OnStart = _ignore_start
     ) -> Done | Broken:
         """Run one job as soon as a process is free.
 
@@ -140,77 +140,77 @@ class WorkerPool:
         """
         limit = (job.plugin and job.plugin.seconds) or self._time_limit
         try:
-            given = QueuedJob(await prepare(job), on_advance)
+            queued = QueuedJob(await prepare(job), on_advance)
         except BlobMissingError:
             return Broken(error=failure("blob_missing"))
-        self._waiting.append(given)
-        self._hand_out()
+        self._waiting.append(queued)
+        self._assign_jobs()
         reusable, lost = False, True
         try:
-            current = await given.begun
-            await on_taken(limit)
+            current = await queued.begun
+            await on_start(limit)
             # `asyncio.timeout` would take 4 µs.
-            timer = asyncio.get_running_loop().call_later(limit, given.time_out)
+            timer = asyncio.get_running_loop().call_later(limit, queued.time_out)
             try:
                 with self._work.measure():
-                    outcome = await current.outcome_of(given)
+                    outcome = await current.outcome_of(queued)
             finally:
                 timer.cancel()
-            reusable, lost = not outcome.last, given.outcome.result() is None
+            reusable, lost = not outcome.last, queued.outcome.result() is None
             return outcome
         except TimeoutError:
             return _timed_out(limit)
         finally:
             if not reusable:
-                await asyncio.shield(self._abandon(given, lost=lost))
-            self._hand_out()
+                await asyncio.shield(self._abandon(queued, lost=lost))
+            self._assign_jobs()
 
     def renew_idle(self) -> None:
         """Replace idle processes, which removes their temporary files."""
         for each in [each for each in self._workers if each.is_used and each.load == 0]:
             self._in_background(self._retire(each, lost=False))
 
-    def _hand_out(self) -> None:
+    def _assign_jobs(self) -> None:
         """Assign waiting jobs to the processes with the shortest queues."""
         for each in self._workers:
             if each.died_idle:
                 self._in_background(self._retire(each, lost=True))
-        takers = [each for each in self._workers if each.takes_jobs]
-        if not takers:
+        candidates = [each for each in self._workers if each.accepts_jobs]
+        if not candidates:
             return
-        if not self._waiting and any(each.load == 0 for each in takers):
-            busiest = max(takers, key=_load)
+        if not self._waiting and any(each.load == 0 for each in candidates):
+            busiest = max(candidates, key=_load)
             if busiest.load > 1:
-                self._waiting.extend(busiest.take_back())
+                self._waiting.extend(busiest.reclaim())
         room = 1 + (AHEAD if self._work.seconds < SHORT else 0)
-        while self._waiting and (freest := min(takers, key=_load)).load < room:
-            if not self._give(self._waiting[0], freest):
+        while self._waiting and (freest := min(candidates, key=_load)).load < room:
+            if not self._assign(self._waiting[0], freest):
                 return  # Its queue is full.
             self._waiting.popleft()
 
-    def _give(self, given: QueuedJob, taker: WorkerProcess) -> bool:
+    def _assign(self, queued: QueuedJob, target: WorkerProcess) -> bool:
         try:
-            return taker.give(given)
+            return target.assign(queued)
         except OSError as error:  # The job's file no longer exists, or the disk is full.
-            if not given.begun.done():
-                given.begun.set_exception(error)
+            if not queued.begun.done():
+                queued.begun.set_exception(error)
             return True
 
-    async def _abandon(self, given: QueuedJob, *, lost: bool) -> None:
+    async def _abandon(self, queued: QueuedJob, *, lost: bool) -> None:
         """Stop a job, if necessary by killing its process."""
-        if given.holder is not None and not given.has_begun:
-            self._waiting.extendleft(reversed(given.holder.take_back()))
-        if given.holder is not None:
-            await self._retire(given.holder, lost=lost)
-        elif given in self._waiting:
-            self._waiting.remove(given)
+        if queued.holder is not None and not queued.has_begun:
+            self._waiting.extendleft(reversed(queued.holder.reclaim()))
+        if queued.holder is not None:
+            await self._retire(queued.holder, lost=lost)
+        elif queued in self._waiting:
+            self._waiting.remove(queued)
 
     async def _retire(self, former: WorkerProcess, *, lost: bool) -> None:
         """Kill a process and start its replacement in the background."""
         if former not in self._workers:
             return  # The pool is stopping.
         self._workers.discard(former)
-        self._waiting.extendleft(reversed(former.give_up()))
+        self._waiting.extendleft(reversed(former.reclaim_all()))
         if lost:
             WORKERS_LOST.inc()
         self._in_background(self._replace())
@@ -246,7 +246,7 @@ class WorkerPool:
             await started.kill()
             raise NotIsolatedError(refused)
         self._workers.add(started)
-        self._hand_out()
+        self._assign_jobs()
 
 
 class WorkerPools:
@@ -285,13 +285,13 @@ class WorkerPools:
             self._networked.renew_idle()
 
     async def run(
-        self, job: Job, on_advance: OnAdvance, *, on_taken: OnTaken = _nothing_to_tell
+        self, job: Job, on_advance: OnAdvance, *, on_start: OnStart = _ignore_start
     ) -> Done | Broken:
         """Run one job, as `WorkerPool.run` does."""
         pool = self._usual
         if job.plugin is not None and job.plugin.network and self._networked is not None:
             pool = self._networked
-        return await pool.run(job, on_advance, on_taken=on_taken)
+        return await pool.run(job, on_advance, on_start=on_start)
 
 
 def _load(worker: WorkerProcess) -> int:

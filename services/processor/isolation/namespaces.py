@@ -56,20 +56,20 @@ def enter_namespaces(
             return False
     elif libc().unshare(flags) != 0:
         return False
-    told, tell = os.pipe()
+    status_reader, status_writer = os.pipe()
     init = os.fork()
     if init != 0:
         _become(user)
-        _keep(init, told)
+        _keep(init, status_reader)
     # The kernel delivers this signal even to process 1, because it comes from outside.
     kill_with_parent()
     prepare()
     _become(user)
     worker = os.fork()
     if worker != 0:
-        _reap(worker, tell)
-    os.close(tell)
-    os.close(told)
+        _reap(worker, status_writer)
+    os.close(status_writer)
+    os.close(status_reader)
     if user is not None:
         _make_user_namespace(0)
     return True
@@ -105,28 +105,28 @@ def can_make(*, with_user_namespace: bool) -> bool:
     return os.waitpid(child, 0)[1] == 0
 
 
-def _keep(init: int, told: int) -> NoReturn:
+def _keep(init: int, status_reader: int) -> NoReturn:
     """Run the keeper: wait for the worker's end and end in the same way, for the pod to see.
 
     SIGTERM makes it kill everything inside. If the keeper itself were killed, nobody would reap its
     child where the pod is process 1 of a container. It then dies by SIGTERM, since the worker did
     not end by itself.
     """
-    is_asked = False
+    was_asked = False
 
     def end_all(*_: object) -> None:
-        nonlocal is_asked
-        is_asked = True
+        nonlocal was_asked
+        was_asked = True
         with contextlib.suppress(ProcessLookupError):  # It may just have ended.
             os.kill(init, signal.SIGKILL)
 
     signal.signal(signal.SIGTERM, end_all)
-    _let_go(told)
+    _close_all_but(status_reader)
     _, status = os.waitpid(init, 0)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if text := os.read(told, 4):
+    if text := os.read(status_reader, 4):
         (status,) = struct.unpack("i", text)
-    elif is_asked:
+    elif was_asked:
         status = signal.SIGTERM
     if os.WIFSIGNALED(status):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -137,17 +137,17 @@ def _keep(init: int, told: int) -> NoReturn:
     os._exit(os.waitstatus_to_exitcode(status))
 
 
-def _reap(worker: int, tell: int) -> NoReturn:
+def _reap(worker: int, status_writer: int) -> NoReturn:
     """Run process 1: reap orphans until the worker ends; the kernel then kills all others."""
-    _let_go(tell)
+    _close_all_but(status_writer)
     while True:
         ended, status = os.waitpid(-1, 0)
         if ended == worker:
-            write_all(tell, struct.pack("i", status))
+            write_all(status_writer, struct.pack("i", status))
             os._exit(0)
 
 
-def _let_go(kept: int) -> None:
+def _close_all_but(kept: int) -> None:
     """Close all descriptors but one, so that the pod sees the worker's end on its sockets."""
     os.closerange(0, kept)
     os.closerange(kept + 1, MAX_DESCRIPTOR)

@@ -34,12 +34,12 @@ def missing_here(isolation: Isolation, scratch: str | None = None) -> tuple[Laye
         if child == 0:
             _try(cell, write_end)
         os.close(write_end)
-        told = os.read(read_end, _ANSWER).decode()  # Empty if the process has died.
+        reply = os.read(read_end, _ANSWER).decode()  # Empty if the process has died.
         os.close(read_end)
         os.waitpid(child, 0)
-    if not told.startswith("missing:"):
+    if not reply.startswith("missing:"):
         return tuple(Layer)  # The process did not survive the test.
-    return tuple(Layer(name) for name in told.removeprefix("missing:").split())
+    return tuple(Layer(name) for name in reply.removeprefix("missing:").split())
 
 
 def _try(cell: Cell, write_end: int) -> None:

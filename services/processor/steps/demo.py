@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from services.processor.steps.demo_failures import BAD_ENDS, BadEnd, end_badly
+from services.processor.steps.demo_failures import DEMO_FAILURES, DemoFailure, fail_as_requested
 from services.processor.steps.document import Context, Document
 from shared.workerrors import PermanentError, TransientError
 
@@ -24,7 +24,7 @@ class Demo(BaseModel):
     seconds: float = Field(default=0.0, ge=0)
     """Duration of the work in seconds, over all steps."""
     steps: int = Field(default=1, ge=1, le=1_000_000)
-    then: Literal["complete", "fail", "retry"] | BadEnd = "complete"
+    then: Literal["complete", "fail", "retry"] | DemoFailure = "complete"
     """How processing ends."""
     until: int = Field(default=2, ge=1)
     """The attempt on which `retry` completes."""
@@ -47,8 +47,8 @@ def demo(document: Document, context: Context) -> Document:
             raise TransientError(
                 "demo_retry", f"This demo file fails until attempt {asked.until}, as it requested."
             )
-    if asked.then in BAD_ENDS:
-        end_badly(asked.then, document, context)
+    if asked.then in DEMO_FAILURES:
+        fail_as_requested(asked.then, document, context)
     document.statistics["steps"] = asked.steps
     if asked.seconds:  # A demo of zero seconds produces no artifact.
         context.artifact("demo.json", "application/json", asked.model_dump_json())

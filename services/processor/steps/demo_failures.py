@@ -12,7 +12,7 @@ from typing import Any, Literal, NoReturn, get_args
 from services.processor.steps.document import Context, Document
 from shared.writing import write_file
 
-BadEnd = Literal[
+DemoFailure = Literal[
     "crash",
     "disk",
     "exit",
@@ -29,7 +29,7 @@ BadEnd = Literal[
     "swarm",
 ]
 
-BAD_ENDS: tuple[BadEnd, ...] = get_args(BadEnd)
+DEMO_FAILURES: tuple[DemoFailure, ...] = get_args(DemoFailure)
 
 _CHUNK = 16 << 20
 """Bytes that `memory` allocates at a time: few steps to any limit, with little left below it."""
@@ -49,7 +49,7 @@ class MuteError(Exception):
         raise RuntimeError("mute")
 
 
-def end_badly(how: BadEnd, document: Document, context: Context) -> None:
+def fail_as_requested(how: DemoFailure, document: Document, context: Context) -> None:
     """Fail in the requested way.
 
     Raises:
@@ -93,10 +93,10 @@ def _hang() -> NoReturn:
 
 
 def _exhaust_memory() -> NoReturn:
-    taken = []
+    chunks = []
     while True:
         # Non-zero bytes force the kernel to allocate every page at once.
-        taken.append(b"\x01" * _CHUNK)
+        chunks.append(b"\x01" * _CHUNK)
 
 
 def _garble() -> None:

@@ -7,10 +7,10 @@ from services.processor.steps.document import Context, Document, Step
 from shared.events.storable import sendable_media_type
 from shared.workerrors import PermanentError, TransientError
 
-MAX_ANSWER = 64 << 20
+MAX_RESPONSE = 64 << 20
 """Bytes of a response that are kept; they are read into memory at once."""
 
-LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
+RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Status codes after which a retry may succeed (RFC 9110, 8470, 6585)."""
 
 _NETWORK = "needs_network"
@@ -53,8 +53,8 @@ def http_step(
                 _check(host, response.status_code)
                 for piece in response.iter_bytes():
                     answer += piece
-                    if len(answer) > MAX_ANSWER:
-                        message = f"{host} returned more than {MAX_ANSWER >> 20} MiB."
+                    if len(answer) > MAX_RESPONSE:
+                        message = f"{host} returned more than {MAX_RESPONSE >> 20} MiB."
                         raise PermanentError("result_too_large", message)
         except httpx.TransportError as error:
             message = f"{host} does not answer: {type(error).__name__}."
@@ -86,7 +86,7 @@ def _decoded(answer: bytes, encoding: str | None) -> str:
 
 
 def _check(host: str, status: int) -> None:
-    if status in LATER:
+    if status in RETRYABLE_STATUSES:
         raise TransientError("http_unavailable", f"{host} returned status {status}.")
     if not 200 <= status < 300:
         raise PermanentError("http_refused", f"{host} returned status {status}.")

@@ -37,9 +37,9 @@ async def processing_pod(settings: ProcessorSettings, **changes: Any) -> AsyncIt
 async def die(pod: Processor) -> None:
     """Simulate the death of a pod: nothing more is finished, released or committed."""
     consumer = pod.consumer
-    for task in [each.task for each in consumer._in_flight._taken.values() if each.task]:
+    for task in [each.task for each in consumer._in_flight._entries.values() if each.task]:
         task.cancel()
-    consumer._in_flight._taken.clear()
+    consumer._in_flight._entries.clear()
     consumer._windows.clear()
 
 

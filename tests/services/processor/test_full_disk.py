@@ -118,14 +118,14 @@ async def test_while_the_disk_is_full_a_pod_begins_nothing_and_says_so(
     async with processing_pod(processor_settings, scratch=str(disk.path)) as pod:
         fill(disk)
         async with asyncio.timeout(10):
-            while pod.space.trouble is None:
+            while pod.space.unavailable_reason is None:
                 await asyncio.sleep(0.02)
         files = [await upload_content(publisher, blobs, TEXT, PLAIN_TEXT) for _ in range(10)]
         pdf = write_pdf(["Some text."], title="Short")
         files += [await upload_content(publisher, blobs, pdf, PDF) for _ in range(5)]
         await asyncio.sleep(1)
         assert await count(processor_settings, LIFECYCLE) == 0
-        assert "cannot be used" in pod.space.trouble
+        assert "cannot be used" in pod.space.unavailable_reason
         disk.clear()
         events = await consume(processor_settings, LIFECYCLE, 2 * len(files))
     for file_id in files:

@@ -53,7 +53,7 @@ async def test_other_users_may_read_a_large_file_whatever_the_umask_is(
     inbox.mkdir()
     before = os.umask(0o077)
     try:
-        (await prepare(job)).enter(inbox)
+        (await prepare(job)).create_link(inbox)
     finally:
         os.umask(before)
     (given,) = inbox.iterdir()
@@ -81,12 +81,12 @@ async def test_a_name_that_cannot_be_taken_away_costs_no_outcome(
     handover = await prepare(job)
     inbox = tmp_path / "in"
     inbox.mkdir()
-    handover.enter(inbox)
+    handover.create_link(inbox)
 
     def refuse(path: Path, **_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
     with monkeypatch.context() as refusing:
         refusing.setattr(Path, "unlink", refuse)
-        handover.leave()
+        handover.remove_link()
     assert "Read-only file system" in caplog.text

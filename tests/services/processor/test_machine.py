@@ -182,34 +182,34 @@ class TestScratchSpace:
     ) -> None:
         space = ScratchSpace(tmp_path)
         began = time.monotonic()
-        assert space.trouble is None
+        assert space.unavailable_reason is None
         disk["f_bavail"] = 1000
-        space.look()
-        assert space.trouble is not None
-        assert "4000 KiB of 1048576 KiB are free" in space.trouble
+        space.check()
+        assert space.unavailable_reason is not None
+        assert "4000 KiB of 1048576 KiB are free" in space.unavailable_reason
         assert "no new work" in caplog.text
         assert (space.was_full_since(began), space.was_empty_since(began)) == (True, False)
         disk["f_bavail"] = 1
-        space.look()
+        space.check()
         assert space.was_empty_since(began)
 
     def test_remembers_that_it_was_full_after_somebody_has_made_room(
         self, disk: dict[str, int], tmp_path: Path
     ) -> None:
         space, rooms = ScratchSpace(tmp_path), []
-        space.on_room = lambda: rooms.append(1)
+        space.on_space = lambda: rooms.append(1)
         began = time.monotonic()
         disk["f_bavail"] = 0
-        space.look()
+        space.check()
         disk["f_bavail"] = 1 << 17
-        space.look()
-        assert (space.trouble, rooms) == (None, [1])
+        space.check()
+        assert (space.unavailable_reason, rooms) == (None, [1])
         assert space.was_full_since(began)
         assert not space.was_full_since(time.monotonic())
 
     def test_without_free_names_is_full(self, disk: dict[str, int], tmp_path: Path) -> None:
         disk["f_favail"] = 0
-        assert ScratchSpace(tmp_path).trouble is not None
+        assert ScratchSpace(tmp_path).unavailable_reason is not None
 
     @pytest.mark.usefixtures("disk")
     def test_that_a_quota_refuses_is_full_until_it_takes_a_file(
@@ -222,38 +222,38 @@ class TestScratchSpace:
 
         with monkeypatch.context() as refusing:
             refusing.setattr(os, "writev", refuse)
-            space.look(thoroughly=True)
-            assert space.trouble is not None
-            assert "quota" in space.trouble
-        space.look()
-        assert space.trouble is not None
-        space.look(thoroughly=True)
-        assert space.trouble is None
+            space.check(thoroughly=True)
+            assert space.unavailable_reason is not None
+            assert "quota" in space.unavailable_reason
+        space.check()
+        assert space.unavailable_reason is not None
+        space.check(thoroughly=True)
+        assert space.unavailable_reason is None
         assert list(tmp_path.iterdir()) == []
 
     def test_that_is_small_and_empty_has_room(self, disk: dict[str, int], tmp_path: Path) -> None:
         disk["f_blocks"] = disk["f_bavail"] = 8
-        assert ScratchSpace(tmp_path).trouble is None
+        assert ScratchSpace(tmp_path).unavailable_reason is None
 
     def test_is_not_looked_at_for_each_of_many_short_files(
         self, disk: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         space, now = ScratchSpace(tmp_path), time.monotonic()
         monkeypatch.setattr(time, "monotonic", lambda: now)
-        space.look()
+        space.check()
         disk["f_bavail"] = 0
-        space.glance()
-        assert space.trouble is None
+        space.check_if_stale()
+        assert space.unavailable_reason is None
         now += 1
-        space.glance()
-        assert space.trouble is not None
+        space.check_if_stale()
+        assert space.unavailable_reason is not None
 
     async def test_is_watched(self, disk: dict[str, int], tmp_path: Path) -> None:
         space = ScratchSpace(tmp_path)
         watching = asyncio.create_task(space.watch(one_run()))
         disk["f_bavail"] = 0
         async with asyncio.timeout(10):
-            while space.trouble is None:
+            while space.unavailable_reason is None:
                 await asyncio.sleep(0.01)
         watching.cancel()
 

@@ -12,8 +12,8 @@ import pytest
 from services.processor.channel import Broken, Done, ProducedArtifact
 from services.processor.control import CancelRequests
 from services.processor.failures import failure
-from services.processor.leftfiles import FOLDER
 from services.processor.outcomes import Outcomes
+from services.processor.output_files import FOLDER
 from services.processor.pace import Pace
 from services.processor.plugins import load_plugins
 from services.processor.progress import ProgressReporter
@@ -122,7 +122,7 @@ async def test_a_lost_attempt_that_failed_leaves_no_dead_letter() -> None:
     async def never(_: KafkaRecord) -> None:
         raise asyncio.CancelledError  # The record was assigned to another pod.
 
-    outcomes.confirmed = never
+    outcomes.ensure_ownership = never
     with pytest.raises(asyncio.CancelledError):
         await outcomes.failed(work_on(), Verdict(error=failure("worker_garbled")))
     assert published == []

@@ -33,9 +33,9 @@ class Pod:
     failed: set[int] = field(default_factory=set)
     suspicious: set[int] = field(default_factory=set)
 
-    def take(self, offsets: Collection[int]) -> None:
+    def accept(self, offsets: Collection[int]) -> None:
         for offset in offsets:
-            if self.window.take(offset):
+            if self.window.accept(offset):
                 before = self.window.begun.get(offset, Begun())
                 self.taken[offset] = Taken(offset, before.deaths)
                 self.lanes.add(self.taken[offset])
@@ -46,8 +46,8 @@ class Pod:
         while (taken := self.lanes.begin(PLACES)) is not None:
             before = self.window.begin(taken.offset)
             many = bool(self.suspicious - {taken.offset})
-            handed_back = before.returned + before.forgiven(many_suspects=many)
-            if 1 + before.attempts > MAX_ATTEMPTS + handed_back:
+            released = before.returned + before.forgiven(many_suspects=many)
+            if 1 + before.attempts > MAX_ATTEMPTS + released:
                 self.failed.add(taken.offset)
                 self.finish(taken.offset)
             else:
@@ -85,7 +85,7 @@ def run(
     committed, ledger = 0, ""
     for life in range(most):
         pod = Pod(PartitionWindow.restore(committed, ledger))
-        pod.take(range(committed, files))
+        pod.accept(range(committed, files))
         pod.begin()
         if life >= kills:
             while pod.begun and not killers & pod.begun.keys():

@@ -30,7 +30,7 @@ async def most_in_hand(
         while await count(settings, LIFECYCLE) < events:
             for window in pod.consumer._windows.values():
                 records = max(records, len(window.in_flight))
-            size = max(size, pod.consumer._in_flight.bytes_in_hand)
+            size = max(size, pod.consumer._in_flight.bytes_in_flight)
             await asyncio.sleep(0.01)
     return records, size
 

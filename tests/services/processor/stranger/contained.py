@@ -29,7 +29,7 @@ from services.processor.isolation.kernel import MACHINE, check, libc, set_dumpab
 from services.processor.isolation.limits import Limits
 from services.processor.isolation.rung import Policy, rung_of
 from services.processor.isolation.syscalls import NUMBERS
-from services.processor.leftfiles import LeftFile
+from services.processor.output_files import OutputFile
 from services.processor.workers import WorkerPool
 from tests.services.processor.stranger import attacks
 
@@ -224,7 +224,7 @@ async def leave_all(pool: WorkerPool, folder: Path, key: str) -> dict[str, str]:
         assert isinstance(outcome, Done), (how, outcome)
         try:
             for _, content in outcome.contents(each.scratch):
-                assert isinstance(content, LeftFile)
+                assert isinstance(content, OutputFile)
                 said[how] = f"TAKEN: {content.read(99)!r}"
         except GarbledError as error:
             said[how] = f"refused: {error}"

@@ -21,11 +21,11 @@ _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class LeftFileError(Exception):
+class OutputFileError(Exception):
     """A worker's file does not match its announcement; the message says why."""
 
 
-class LeftFile:
+class OutputFile:
     """An open file of known size."""
 
     def __init__(self, descriptor: int, size: int) -> None:
@@ -47,13 +47,13 @@ class LeftFile:
             return b""
         data = os.read(self._descriptor, min(length, self._left))
         if not data:
-            raise LeftFileError(f"the file ends {self._left} bytes before its announced size")
+            raise OutputFileError(f"the file ends {self._left} bytes before its announced size")
         self._left -= len(data)
         return data
 
 
 @contextmanager
-def open_left_file(scratch: str, name: str, *, size: int) -> Iterator[LeftFile]:
+def open_output_file(scratch: str, name: str, *, size: int) -> Iterator[OutputFile]:
     """Open a file that a worker left, for reading.
 
     Args:
@@ -70,15 +70,15 @@ def open_left_file(scratch: str, name: str, *, size: int) -> Iterator[LeftFile]:
         finally:
             os.close(folder)
     except OSError as error:
-        raise LeftFileError(f"the file cannot be opened ({error.strerror})") from error
+        raise OutputFileError(f"the file cannot be opened ({error.strerror})") from error
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise LeftFileError("it is not a regular file")
+            raise OutputFileError("it is not a regular file")
         if found.st_nlink != 1:
-            raise LeftFileError("it is a hard link")
+            raise OutputFileError("it is a hard link")
         if found.st_size != size:
-            raise LeftFileError(f"the file has {found.st_size} bytes; {size} were announced")
-        yield LeftFile(descriptor, size)
+            raise OutputFileError(f"the file has {found.st_size} bytes; {size} were announced")
+        yield OutputFile(descriptor, size)
     finally:
         os.close(descriptor)
