@@ -51,8 +51,8 @@ async def _ignore_start(_: float) -> None:
 class WorkerPool:
     """A fixed number of worker processes, each running one job at a time.
 
-    While jobs are short, several are queued in each process, so that it need not wait for a round
-    trip to the pod between two jobs. If another process becomes idle first, it takes them over.
+    While jobs are short, several are queued in each process. The process then need not wait for a
+    round trip to the pod between two jobs. If another process is idle first, it takes them over.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 MAX_DOCUMENT = 200 << 20
 """Bytes of a document. Extraction takes three times its size in memory for a PDF and eight times
-for an e-mail, which just fits the default memory limit of a worker."""
+for an e-mail. That just fits the default memory limit of a worker."""
 
 _SECURITY_LIMIT = "Security limit exceeded"
 """Start of kreuzberg's message when a document unpacks to far more than its size."""
