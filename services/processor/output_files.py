@@ -41,7 +41,7 @@ class OutputFile:
         """Return the next bytes, at most `length`; b"" once all announced bytes are read.
 
         Raises:
-            LeftFileError: the file is shorter than announced.
+            OutputFileError: the file is shorter than announced.
         """
         if not self._left:
             return b""
@@ -61,7 +61,7 @@ def open_output_file(scratch: str, name: str, *, size: int) -> Iterator[OutputFi
         size: bytes announced by the worker.
 
     Raises:
-        LeftFileError: it is missing, is not a regular file, has other names, or another size.
+        OutputFileError: it is missing, is not a regular file, has other names, or another size.
     """
     try:
         folder = os.open(f"{scratch}/{FOLDER}", _FOLDER_FLAGS)

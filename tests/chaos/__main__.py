@@ -26,7 +26,7 @@ from pathlib import Path
 
 from shared.settings import Settings
 from tests.chaos import clocks
-from tests.chaos.checker import broken_promises, summary, tell
+from tests.chaos.checker import broken_promises, describe, summary
 from tests.chaos.disks import Disks, mounted_disks
 from tests.chaos.faults import (
     CLOCK_FAULTS,
@@ -44,7 +44,7 @@ from waybill.local.parts import Parts, running_parts
 
 PODS = 3
 
-GAP = (4.0, 8.0)
+FAULT_GAP = (4.0, 8.0)
 """Seconds between two faults: shortest and longest."""
 
 CALM = 240.0
@@ -59,13 +59,13 @@ MORE = (*[Kind.KILL] * 2, Kind.PAUSE, Kind.DRAIN)
 FILES_A_FAULT = 70
 """Files per fault, above the minimum number of faults."""
 
-TOLD = 8
+SHOWN_PROBLEMS = 8
 """Breaks of one promise that are printed in full; all are counted."""
 
 DRAWS = 500
 """Number of random fault orders to choose from."""
 
-JUDGED = 80.0
+MIN_JUDGED = 80.0
 """Minimum seconds without MongoDB, but with a healthy Kafka, during which streams are judged."""
 
 TEXTS = 8
@@ -137,9 +137,10 @@ def long_schedule(
     kinds = [*ALWAYS, *(MORE[turn % len(MORE)] for turn in range(count))]
     possible = [kind for kind in kinds if kind not in without]
     drawn = [
-        make_schedule(f"{seed}.{turn}", possible, slots=PODS, gap=GAP) for turn in range(DRAWS)
+        make_schedule(f"{seed}.{turn}", possible, slots=PODS, gap=FAULT_GAP)
+        for turn in range(DRAWS)
     ]
-    judged = [each for each in drawn if seconds_without_mongodb_alone(each) >= JUDGED]
+    judged = [each for each in drawn if seconds_without_mongodb_alone(each) >= MIN_JUDGED]
     return min(judged or drawn, key=lambda schedule: schedule[-1].at)
 
 
@@ -181,7 +182,10 @@ async def one_run(
     broken = broken_promises(evidence)
     if broken:
         say(
-            tell(evidence, [problem for problems in broken.values() for problem in problems[:TOLD]])
+            describe(
+                evidence,
+                [problem for problems in broken.values() for problem in problems[:SHOWN_PROBLEMS]],
+            )
         )
         for promise, problems in broken.items():
             say(f"BROKEN {promise}: {len(problems)} times")

@@ -73,7 +73,7 @@ def extra_attempts(evidence: Evidence, file_id: str, planned: PlannedFile) -> It
         begun[attempt].append(logged)
 
 
-def last_attempt_was_cut_off(evidence: Evidence, file_id: str, status: Status) -> bool:
+def last_attempt_was_interrupted(evidence: Evidence, file_id: str, status: Status) -> bool:
     """Return True if a fault interrupted a file's last attempt; it would have failed anyway."""
     if status.error is None or not status.error.message.startswith(LOST):
         return False

@@ -13,13 +13,13 @@ from shared.events.events import (
     StatusEvent,
 )
 from shared.events.topics import UPLOADED
-from tests.chaos.attempts import extra_attempts, last_attempt_was_cut_off
+from tests.chaos.attempts import extra_attempts, last_attempt_was_interrupted
 from tests.chaos.evidence import Evidence, Logged, Problem
 from tests.chaos.stream_promises import (
-    ends_told,
+    ends_received,
+    ends_without_mongodb,
     late_states,
     states_told_wrong,
-    told_without_mongodb,
 )
 from tests.chaos.view_promises import (
     cut_texts,
@@ -58,7 +58,7 @@ def unplanned_outcomes(evidence: Evidence) -> Iterator[Problem]:
         if status is None or not status.status.is_terminal:
             continue  # Reported by `unfinished_files`.
         code = status.error.code if status.error else None
-        if status.status is FileState.FAILED is planned.status and last_attempt_was_cut_off(
+        if status.status is FileState.FAILED is planned.status and last_attempt_was_interrupted(
             evidence, file_id, status
         ):
             continue
@@ -183,7 +183,7 @@ def summary(evidence: Evidence) -> list[str]:
         f"outcomes that came second and changed nothing: {late}",
         f"unreadable records: {len(evidence.unreadable)}, dead letters: {len(evidence.letters)}",
         f"texts compared: {len(evidence.views.texts)}; ends told by streams: "
-        f"{ends_told(evidence)}, {told_without_mongodb(evidence)} of them without MongoDB",
+        f"{ends_received(evidence)}, {ends_without_mongodb(evidence)} of them without MongoDB",
     ]
 
 
@@ -193,7 +193,7 @@ def broken_promises(evidence: Evidence) -> dict[str, list[Problem]]:
     return {name: problems for name, problems in found.items() if problems}
 
 
-def tell(evidence: Evidence, problems: Iterable[Problem]) -> str:
+def describe(evidence: Evidence, problems: Iterable[Problem]) -> str:
     """Describe the faults, the problems, and the full history of every affected file."""
     lines = ["what was done:"]
     lines += [

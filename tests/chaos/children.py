@@ -32,7 +32,7 @@ KILL_EVERY = (5.0, 0.7)
 """Seconds between two kills of the first loop, and the increment for each further loop, so that
 they do not die together."""
 
-SAYS_WHY = "cannot be restarted: the pod ends"
+END_REASON = "cannot be restarted: the pod ends"
 """Log text of a pod that ends because a loop cannot be restarted."""
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -87,10 +87,10 @@ class Children:
         self.all.append(child)
         return child
 
-    def said_why(self, child: Child) -> bool:
+    def logged_reason(self, child: Child) -> bool:
         """Return True if a process logged that it ends, and why."""
         text = child.log.read_bytes()[self._begins[child.pid] :]
-        return SAYS_WHY.encode() in text
+        return END_REASON.encode() in text
 
 
 def wrong_clock(skew: timedelta) -> Mapping[str, str]:

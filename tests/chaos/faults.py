@@ -76,7 +76,7 @@ CLOCK_FAULTS = (Kind.SLOW_CLOCK, Kind.FAST_CLOCK, Kind.WRONG_SERVICE_CLOCKS)
 """Faults that need a compiled library."""
 PART_FAULTS = (*BROKER_FAULTS, *MONGODB_FAULTS, Kind.FILL_SCRATCH, Kind.FILL_BLOBS)
 
-STRANGE_LIFE = 30.0
+ODD_LIFE = 30.0
 """Seconds for which the loops of upload and status are killed, or their clocks are wrong."""
 
 SKEW = timedelta(minutes=50)
@@ -105,8 +105,8 @@ RECOVERY = {
     **{kind: AWAY[kind] + 15.0 for kind in MONGODB_FAULTS},
     Kind.KILL_STATUS: 30.0,
     Kind.KILL_LOOPS: 15.0,
-    Kind.KILL_SERVICE_LOOPS: STRANGE_LIFE + 45.0,
-    Kind.WRONG_SERVICE_CLOCKS: STRANGE_LIFE + 45.0,
+    Kind.KILL_SERVICE_LOOPS: ODD_LIFE + 45.0,
+    Kind.WRONG_SERVICE_CLOCKS: ODD_LIFE + 45.0,
 }
 """Seconds before the same target can be hit again; earlier there may be nothing to hit. A pod can
 neither become ready nor shut down cleanly without Kafka, so the broker has longer."""

@@ -19,7 +19,7 @@ AT_ONCE = 8
 PATIENCE = 240.0
 """Seconds for which rejected uploads are retried: twice as long as Kafka is away."""
 
-TURNED_AWAY = (503, 507)
+RETRYABLE_STATUSES = (503, 507)
 """Status codes of uploads to retry: Kafka or MongoDB is away, or a disk is full."""
 
 
@@ -60,7 +60,7 @@ async def _upload(file: PlannedFile, http: httpx.AsyncClient) -> str:
             if answer.status_code == 202:
                 return str(answer.json()["file_id"])
             why = answer.text
-            assert answer.status_code in TURNED_AWAY, why
+            assert answer.status_code in RETRYABLE_STATUSES, why
         assert time.monotonic() < deadline, why
         await asyncio.sleep(1)
 

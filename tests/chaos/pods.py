@@ -19,11 +19,11 @@ from tests.chaos.children import (
     wrong_clock,
 )
 from tests.chaos.faults import (
+    ODD_LIFE,
     PAUSE,
     RESTART_AFTER,
     SKEW,
     STATUS_FAULTS,
-    STRANGE_LIFE,
     Fault,
     Hit,
     Kind,
@@ -33,7 +33,7 @@ from waybill.local.process import Child
 END_TIMEOUT = 15.0
 """Seconds for a pod to stop after SIGTERM; well above its shutdown grace."""
 
-MIND_EVERY = 0.2
+CHECK_INTERVAL = 0.2
 """Seconds between two checks for processes that have ended."""
 
 SERVICES = ("upload", "status")
@@ -51,7 +51,7 @@ class Pods:
         self._slots: list[Child] = []
         self._services: dict[str, Child] = {}
         """Upload and status."""
-        self._struck: set[int] = set()
+        self._recorded: set[int] = set()
         """Process ids whose end has been recorded."""
         self.ended: list[Hit] = []
         """Processes that ended by themselves."""
@@ -70,22 +70,22 @@ class Pods:
         await until_ready(fresh)
         return address_of(fresh)
 
-    async def mind(self) -> None:
+    async def restart_ended(self) -> None:
         """Restart processes that end by themselves, as an orchestrator does, until cancelled."""
         while True:
             for child in (*self._slots, *self._services.values()):
-                if child.alive or child.pid in self._struck:
+                if child.alive or child.pid in self._recorded:
                     continue
-                self._struck.add(child.pid)
-                if not self._children.said_why(child):
+                self._recorded.add(child.pid)
+                if not self._children.logged_reason(child):
                     self.fallen.append(f"{child.name} {child.how_it_ended()}\n{child.last_lines()}")
                 now = utc_now()
                 self.ended.append(Hit(Kind.END, child.name, now, now))
                 if child in self._slots:
                     self._slots[self._slots.index(child)] = self._pod()
                 else:
-                    self._again(child.name)
-            await asyncio.sleep(MIND_EVERY)
+                    self._restart(child.name)
+            await asyncio.sleep(CHECK_INTERVAL)
 
     def stop(self) -> None:
         """Stop everything."""
@@ -115,7 +115,7 @@ class Pods:
         """Bytes that each service logged."""
         return {child.name: child.log.stat().st_size for child in self._children.all}
 
-    async def suffer(self, fault: Fault) -> Hit:
+    async def inject(self, fault: Fault) -> Hit:
         """Inject a fault. Return when the target has recovered."""
         begin = utc_now()
         if fault.kind in STATUS_FAULTS:
@@ -141,18 +141,18 @@ class Pods:
     async def _strike_services(self, fault: Fault) -> None:
         if fault.kind is Kind.KILL_STATUS:
             await self._end(self._services["status"], signal.SIGKILL)
-            await self._until_ready(self._again("status"))
+            await self._until_ready(self._restart("status"))
             return
         lives = {name: killed_loops(name) for name in SERVICES}
         if fault.kind is Kind.WRONG_SERVICE_CLOCKS:
             lives = {name: wrong_clock(skew) for name, skew in SERVICE_CLOCKS.items()}
         await asyncio.gather(*(self._renew(name, further) for name, further in lives.items()))
-        await asyncio.sleep(STRANGE_LIFE)
+        await asyncio.sleep(ODD_LIFE)
         await asyncio.gather(*map(self._renew, SERVICES))
 
     async def _renew(self, name: str, further: Mapping[str, str] = NOTHING) -> None:
         await self._end(self._services[name], signal.SIGTERM)
-        await self._until_ready(self._again(name, further))
+        await self._until_ready(self._restart(name, further))
 
     async def _until_ready(self, child: Child) -> None:
         """Wait until a service is ready, ends while starting, or takes too long.
@@ -167,13 +167,13 @@ class Pods:
 
     async def _end(self, child: Child, number: signal.Signals) -> None:
         """End a process, and wait as long as an orchestrator needs to notice."""
-        self._struck.add(child.pid)
+        self._recorded.add(child.pid)
         if child.alive:
             os.kill(child.pid, number)
         await asyncio.to_thread(child.finish, time.monotonic() + END_TIMEOUT)
         await asyncio.sleep(RESTART_AFTER)
 
-    def _again(self, name: str, further: Mapping[str, str] = NOTHING) -> Child:
+    def _restart(self, name: str, further: Mapping[str, str] = NOTHING) -> Child:
         """Start the next life of upload or status at its old address."""
         port = self._services[name].environment["WAYBILL_PORT"]
         again = self._children.start(name, name, port=port, further=further)

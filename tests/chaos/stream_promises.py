@@ -37,12 +37,12 @@ def late_states(evidence: Evidence) -> Iterator[Problem]:
             )
 
 
-def told_without_mongodb(evidence: Evidence) -> int:
+def ends_without_mongodb(evidence: Evidence) -> int:
     """Return the number of ends that `late_states` judges."""
     return len(list(_ends_without_mongodb(evidence)))
 
 
-def ends_told(evidence: Evidence) -> int:
+def ends_received(evidence: Evidence) -> int:
     """Return the number of ends of files that watchers received."""
     return sum(
         FileState(seen.status).is_terminal

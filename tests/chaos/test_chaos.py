@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from shared.settings import Settings
-from tests.chaos.checker import PROMISES, summary, tell
+from tests.chaos.checker import PROMISES, describe, summary
 from tests.chaos.evidence import Evidence, Problem
 from tests.chaos.faults import Kind, make_schedule
 from tests.chaos.plan import make_plan
@@ -54,7 +54,7 @@ def test_a_promise_is_kept_while_pods_are_killed_paused_drained_and_added(
     evidence: Evidence, promise: Callable[[Evidence], Iterator[Problem]]
 ) -> None:
     problems = list(promise(evidence))
-    assert not problems, "\n".join([*summary(evidence), tell(evidence, problems)])
+    assert not problems, "\n".join([*summary(evidence), describe(evidence, problems)])
 
 
 def test_the_faults_did_strike_work(evidence: Evidence) -> None:

@@ -24,6 +24,7 @@ from tests.chaos.attempts import LOST
 from tests.chaos.checker import (
     ambiguous_outcomes,
     broken_promises,
+    describe,
     drifted_files,
     endless_logs,
     fallen_services,
@@ -31,7 +32,6 @@ from tests.chaos.checker import (
     lost_letters,
     outcomes_that_moved,
     records_left_over,
-    tell,
     unexplained_attempts,
     unfinished_files,
     unplanned_outcomes,
@@ -50,7 +50,7 @@ from tests.chaos.faults import (
 from tests.chaos.gauges import Gauges
 from tests.chaos.plan import PlannedFile, make_plan
 from tests.chaos.poison import POISONS
-from tests.chaos.stream_promises import late_states, states_told_wrong, told_without_mongodb
+from tests.chaos.stream_promises import ends_without_mongodb, late_states, states_told_wrong
 from tests.chaos.view_promises import (
     FIRST_ONES,
     cut_texts,
@@ -336,7 +336,7 @@ def test_an_end_that_a_watcher_heard_late_is_found_if_only_mongodb_was_away() ->
         observation, events = watched(heard=heard)
         run = replace(evidence(*events, hits=[without]), observations=[observation])
         assert bool(list(late_states(run))) is is_late
-        assert told_without_mongodb(run) == 1
+        assert ends_without_mongodb(run) == 1
         frozen = Hit(Kind.FREEZE_BROKER, None, at(90), at(135))
         assert not list(late_states(replace(run, hits=[without, frozen])))
     unheard, events = watched(heard=101, states=2)
@@ -348,7 +348,7 @@ def test_a_broken_promise_is_told_with_the_whole_history_of_its_file() -> None:
     other = about("01930000-0000-7000-8000-000000000002", uploaded())
     run = evidence(uploaded(), processing(), hits=[KILLED])
     run = replace(run, histories={**run.histories, other.file_id: [Logged(other, 0)]})
-    told = tell(run, unfinished_files(run))
+    told = describe(run, unfinished_files(run))
     for part in ("kill pod-a", FILE, "file.uploaded", "file.processing", "'pod': 'pod-a'"):
         assert part in told
     assert other.file_id not in told

@@ -207,7 +207,7 @@ async def test_a_full_blob_store_is_waited_for_through_any_number_of_attempts(
     disk: SmallDisk,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run, "STORE_PATIENCE", 0.1)
+    monkeypatch.setattr(run, "STORE_TIMEOUT", 0.1)
     settings = processor_settings.model_copy(update={"blobs": str(disk.path)})
     file_id = await upload(publisher, open_blob_store(settings), steps=2, seconds=0.01)
     disk.fill()
