@@ -215,7 +215,9 @@ def encode(message: BaseModel) -> bytes:
     document = message.model_dump_json().encode()
     content = message.content if isinstance(message, Done) else b""
     if len(document) + len(content) > MAX_FRAME:
-        raise FrameTooLargeError(f"a frame of {len(document) + len(content)} bytes")
+        raise FrameTooLargeError(
+            f"the frame is {len(document) + len(content)} bytes; the limit is {MAX_FRAME}"
+        )
     return _LENGTHS.pack(len(document), len(content)) + document + content
 
 
@@ -290,7 +292,9 @@ class Frames:
         while len(self._received) >= _LENGTHS.size:
             document, content = _LENGTHS.unpack_from(self._received)
             if document + content > MAX_FRAME:
-                raise GarbledError(f"a frame of {document + content} bytes exceeds the limit")
+                raise GarbledError(
+                    f"the frame is {document + content} bytes; the limit is {MAX_FRAME}"
+                )
             middle = _LENGTHS.size + document
             end = middle + content
             if len(self._received) < end:

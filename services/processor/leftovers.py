@@ -18,9 +18,7 @@ def remove_leftovers(folder: Path, *, kept: str) -> bool:
     """
     try:
         return _remove_leftovers(folder, kept=kept)
-    except (
-        OSError
-    ) as error:  # A step changed the mode of the folder, or a thread still works in it.
+    except OSError as error:  # A step changed the folder's mode, or a thread still writes to it.
         log.warning("cannot remove the temporary files of a job: %s", error)
         return False
 

@@ -105,7 +105,7 @@ class Runner:
         try:
             return await self._work(work, folder, reporter)
         except Exception as error:
-            log.exception("attempt %d at %s", work.attempt, work.file_id)
+            log.exception("attempt %d at %s failed unexpectedly", work.attempt, work.file_id)
             if found := fault_of_pod(error):
                 return blame_machine(found, postponed=work.postponed)
             return Verdict(

@@ -217,12 +217,12 @@ class _Tree:
             )
             self.is_entered = True
         except OSError as error:
-            log.warning("no root directory of its own: %s", error)
+            log.warning("the worker gets no root directory of its own: %s", error)
 
 
 def _try(layer: Layer, missing: list[Layer], act: Callable[[], None]) -> None:
     try:
         act()
     except OSError as error:
-        log.warning("%s is missing: %s", layer.name.lower(), error)
+        log.warning("isolation layer %s is missing: %s", layer.name.lower(), error)
         missing.append(layer)
