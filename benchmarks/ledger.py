@@ -63,7 +63,7 @@ class OnTheCommit:
             for offset in list(window.in_flight):
                 window.finish(offset)
             for _ in range(number, self._together, len(self._windows)):
-                window.take(window.next)
+                window.accept(window.next)
                 window.begin(window.next - 1)
             changed[partition] = (window.watermark, window.ledger())
         await self._consumer.commit(changed)

@@ -72,7 +72,7 @@ async def measure(settings: Settings, folder: Path) -> None:
             at_rest = [*feed.born][begun:]
             restarts = asyncio.get_running_loop().time()
             for slot in range(PODS):
-                await pods.suffer(Fault(0, Kind.DRAIN, slot))
+                await pods.inject(Fault(0, Kind.DRAIN, slot))
                 await asyncio.sleep(SETTLE)
             took = asyncio.get_running_loop().time() - restarts
             restarted = [*feed.born][begun + len(at_rest) :]

@@ -1,1 +1,1 @@
-"""Works on files in isolated worker processes and publishes what became of them."""
+"""Process files in isolated worker processes and publish the outcomes."""

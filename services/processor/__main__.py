@@ -1,7 +1,7 @@
 """Run one processor: `python -m services.processor`.
 
-Every worker process imports this module anew, as `multiprocessing` has it; so what only the pod
-needs is imported by the pod alone.
+`multiprocessing` imports this module again in every worker process. Imports that only the pod needs
+are therefore inside the `if` block.
 """
 
 if __name__ == "__main__":
@@ -15,6 +15,6 @@ if __name__ == "__main__":
 
     settings = from_environment(ProcessorSettings)
     configure_logging(settings)
-    set_dumpable(dumpable=False)  # Nobody reads its secrets, workers least of all.
+    set_dumpable(dumpable=False)  # No other process, such as a worker, may read its secrets.
     refuse_unless_isolated(settings)
     serve(create_app(settings), settings)

@@ -1,4 +1,4 @@
-"""The processor's application: a consumer with health and metrics beside it."""
+"""The processor application: a Kafka consumer with health and metrics endpoints."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -30,20 +30,20 @@ from shared.kafka.publishing import Publisher
 from shared.telemetry import health_router
 
 BURST_LINGER = 0.01
-"""Seconds that the events of many files wait to go to Kafka together; a lone one leaves at once.
-Twice as long as usual saves Kafka a sixth of its processor time, and as many files may be begun
-ahead of the workers as that takes, see `lanes`."""
+"""Seconds that the publisher waits to batch events under load; a single event is sent at once.
+Doubling the usual value saves Kafka a sixth of its CPU time. `lanes` starts enough files ahead of
+the workers to make up for the delay."""
 
 
 START_PATIENCE = 20.0
-"""Seconds in which a Kafka that is still starting is asked again without a line of log."""
+"""Seconds to wait for a Kafka that is still starting before anything is logged."""
 
-LOOK_EVERY = 2.0
-"""Seconds between two looks whether Kafka answers the publisher."""
+CHECK_INTERVAL = 2.0
+"""Seconds between two checks that Kafka answers the publisher."""
 
 
 class Processor:
-    """The parts of one pod, wired by hand."""
+    """The components of one pod, wired by hand."""
 
     def __init__(self, settings: ProcessorSettings) -> None:
         self._settings = settings
@@ -63,7 +63,7 @@ class Processor:
             files=settings.worker_files,
             growth=settings.worker_growth,
         )
-        # One more than is worked by large files or for one owner; see `lanes.places`.
+        # One more than large files or a single owner may occupy; see `lanes.places`.
         size = settings.workers + 1
 
         isolation = isolation_of(settings, self._scratch.folder)
@@ -107,7 +107,7 @@ class Processor:
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        """Work during the `with` block, and drain at its end."""
+        """Process files during the `with` block, and drain when it ends."""
         async with self.supervisor.running(
             (loops.PUBLISHER, self._keep_connected),
             (loops.CANCELS, after(self._prepared, self._cancels.follow)),
@@ -124,14 +124,14 @@ class Processor:
 
     @property
     def missing_isolation(self) -> tuple[Layer, ...]:
-        """Layers of the isolation of workers that this machine does not allow."""
+        """Isolation layers that this machine does not support."""
         return self._pool.missing
 
     async def _keep_connected(self, loop: RunningLoop) -> None:
-        """Create the topics, connect the publisher, and say whether Kafka answers it.
+        """Create the topics, connect the publisher, and report whether Kafka answers it.
 
         Raises:
-            KafkaError, KafkaUnavailableError: Kafka does not answer at the start.
+            KafkaError, KafkaUnavailableError: Kafka does not answer at startup.
         """
         if not self._prepared.is_set():
             await create_topics(self._settings, patience=START_PATIENCE)
@@ -141,31 +141,31 @@ class Processor:
             if await self._publisher.answers():
                 loop.succeeded()
             else:
-                loop.waits_for("Kafka")  # The producer finds it again by itself.
-            await asyncio.sleep(LOOK_EVERY)
+                loop.waits_for("Kafka")  # The producer reconnects by itself.
+            await asyncio.sleep(CHECK_INTERVAL)
 
     async def _consume(self, loop: RunningLoop) -> None:
-        """Start the worker processes, and work.
+        """Start the worker processes and consume.
 
         Raises:
-            WorkerStartError: a process does not come up.
-            KafkaError: Kafka said something that waiting does not mend.
+            WorkerStartError: a worker process does not start.
+            KafkaError: Kafka reported an error that a retry does not resolve.
         """
-        while self.space.trouble is not None:  # No process could be started.
-            loop.waits_for("room on the scratch disk")
-            await asyncio.sleep(LOOK_EVERY)
+        while self.space.unavailable_reason is not None:  # Workers cannot start on a full disk.
+            loop.waits_for("free space on the scratch disk")
+            await asyncio.sleep(CHECK_INTERVAL)
         await self._pool.start()
         await self.consumer.run(loop)
 
     async def _stop(self) -> None:
-        """Drain: finish what ends within the grace, give back the rest."""
+        """Drain: finish what ends within the grace period, release the rest."""
         await self.consumer.drain(self._settings.shutdown_grace)
         await self._pool.stop()
         await self._publisher.stop()
 
 
 def create_app(settings: ProcessorSettings) -> FastAPI:
-    """The processor as an application; nothing is connected before it starts."""
+    """Create the processor's application. Nothing connects before it starts."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -177,8 +177,8 @@ def create_app(settings: ProcessorSettings) -> FastAPI:
     def not_ready() -> str | None:
         processor: Processor | None = getattr(app.state, "processor", None)
         if processor is None or not processor.consumer.ready:
-            trouble = processor.space.trouble if processor is not None else None
-            return trouble or "waiting for Kafka to assign partitions"
+            reason = processor.space.unavailable_reason if processor is not None else None
+            return reason or "waiting for Kafka to assign partitions"
         return processor.supervisor.unavailable_reason
 
     def degraded() -> list[str]:
@@ -186,13 +186,13 @@ def create_app(settings: ProcessorSettings) -> FastAPI:
         return processor.supervisor.degraded if processor is not None else []
 
     def note() -> str | None:
-        """What an operator should know, though the pod works: no room, or workers less isolated."""
+        """Return warnings for operators of a ready pod: a full disk or missing isolation layers."""
         processor: Processor | None = getattr(app.state, "processor", None)
         if processor is None:
             return None
         missing = processor.missing_isolation
-        isolation = f"isolation of workers: {rung_of(missing)}; missing: {', '.join(missing)}"
-        notes = [processor.space.trouble, isolation if missing else None]
+        isolation = f"worker isolation: {rung_of(missing)}; missing: {', '.join(missing)}"
+        notes = [processor.space.unavailable_reason, isolation if missing else None]
         return "; ".join(each for each in notes if each) or None
 
     app = FastAPI(title="Waybill processor", docs_url=None, redoc_url=None, lifespan=lifespan)

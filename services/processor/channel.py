@@ -1,11 +1,11 @@
-"""What pod and worker tell each other over the sockets between them, and how it is framed.
+"""Messages between pod and worker, and how they are framed on the sockets.
 
-A job is one message of the queue of jobs. The worker answers with frames over another socket: a
-frame is two lengths, 4 bytes each and big-endian, a JSON document, and bytes that belong to it:
-the content of small artifacts, one behind another, which then need no file.
+A job is one message on the job socket. The worker answers with frames on another socket. A frame is
+two lengths (4 bytes each, big-endian), a JSON document, and the content of small artifacts, one
+after the other. Small artifacts therefore need no file.
 
-The pod believes a worker nothing that could harm others: what parses hostile files may have been
-taken over by one.
+The pod trusts no report from a worker: a hostile file may have taken over the process that parses
+it.
 """
 
 import contextlib
@@ -17,46 +17,46 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
 
 from services.processor.isolation.rung import Layer
-from services.processor.leftfiles import LeftFile, LeftFileError, open_left_file
+from services.processor.output_files import OutputFile, OutputFileError, open_output_file
 from shared.events.facts import Count, Failure, Progress, Storable
 from shared.events.storable import sendable_media_type
 
 MAX_FRAME = 8 << 20
-"""Bytes of one frame: results are small, and large artifacts go through files."""
+"""Bytes of one frame. Results are small, and large artifacts are passed as files."""
 
 MAX_JOB = 160 << 10
-"""Bytes of one job; the kernel takes messages of up to 208 KiB."""
+"""Bytes of one job. The kernel accepts messages of up to 208 KiB."""
 
 MAX_CONTENT = 64 << 10
-"""Bytes of a file that goes with its job: the settings of a plugin have room beside it."""
+"""Bytes of a file that is sent inside its job. This leaves room for a plugin's settings."""
 
 BUFFER = 1 << 20
-"""Bytes of jobs that may wait for a worker; the kernel grants less (`net.core.wmem_max`),
-416 KiB by default, which is some fifteen small files."""
+"""Bytes of jobs that may be queued for a worker. The kernel grants less (`net.core.wmem_max`):
+416 KiB by default, about fifteen small files."""
 
 _LENGTHS = struct.Struct(">II")
 
 
 ARTIFACT_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
-"""A name becomes the end of a key in the blob store and of an address."""
+"""Pattern of an artifact's name, which becomes part of a blob key and of a URL."""
 
 
 class GarbledError(ValueError):
-    """What came over the socket is nothing that a worker tells."""
+    """The data on the socket is not a valid worker report."""
 
 
 class FrameTooLargeError(ValueError):
-    """A message is longer than `MAX_FRAME`."""
+    """A message exceeds `MAX_FRAME` or a job exceeds `MAX_JOB`."""
 
 
 class PluginJob(BaseModel):
-    """The pipeline of a plugin that a job is for."""
+    """The plugin pipeline that a job runs."""
 
     modules: tuple[str, ...]
-    """What is to be imported for it."""
+    """Modules to import for it."""
     pipeline: str
     settings: str | None
-    """as JSON"""
+    """JSON"""
     network: bool
     seconds: float | None
     memory: int | None
@@ -64,23 +64,23 @@ class PluginJob(BaseModel):
 
 
 class Packed(BaseModel):
-    """A stored file that is none on its own, but a slice of a pack."""
+    """A stored file that is a slice of a pack."""
 
     root: str
-    """The directory that has the packs; no worker may read it."""
+    """Directory of the packs. Workers may not read it."""
     key: str
     sha256: str | None
-    """Hash of its content, if that is known."""
+    """Hash of the content, if known."""
 
 
 class Job(BaseModel):
-    """One attempt at one file, as the pod hands it over."""
+    """One attempt at one file, as the pod sends it to a worker."""
 
     source: str | Packed
-    """The file itself is told by its path: pydantic takes 2 µs to make a `Path`."""
+    """A path as a string: pydantic takes 2 µs to create a `Path`."""
     scratch: str
-    """A directory of this attempt's own, for what the pod takes from the worker; whoever needs it
-    makes it."""
+    """Directory of this attempt, for files that the pod takes over from the worker. It is created
+    on first use."""
     content_type: str
     size: int
     run: int
@@ -89,9 +89,9 @@ class Job(BaseModel):
     plugin: PluginJob | None = None
     """None for the built-in pipeline."""
     content: bytes = Field(default=b"", exclude=True)
-    """What goes with the job; as the worker has it."""
+    """Content of a small file, as the worker receives it."""
     link: int = Field(default=0, exclude=True)
-    """Name of the file in the worker's folder; 0 if the content goes with the job."""
+    """Name of the file in the worker's folder; 0 if the content is part of the job."""
 
 
 class ProducedArtifact(BaseModel):
@@ -101,11 +101,11 @@ class ProducedArtifact(BaseModel):
     content_type: Annotated[str, AfterValidator(sendable_media_type)]
     size: Count
     inline: bool
-    """Whether its content comes with the frame; else it waits in the scratch directory."""
+    """True if the content is in the frame; otherwise it is a file in the scratch directory."""
 
 
 class Advanced(BaseModel):
-    """The job has come further."""
+    """The job made progress."""
 
     kind: Literal["advanced"] = "advanced"
     phase: str
@@ -114,32 +114,32 @@ class Advanced(BaseModel):
 
 
 class Ready(BaseModel):
-    """The process can take jobs."""
+    """The process can accept jobs."""
 
     kind: Literal["ready"] = "ready"
     missing: tuple[Layer, ...] = ()
-    """Layers of its isolation that this machine does not allow."""
+    """Isolation layers that this machine does not support."""
     own_processes: bool = False
-    """Whether it has processes of its own, which end with the first of them."""
+    """True if the worker has a PID namespace: all its processes end with the first one."""
 
 
 class Done(BaseModel):
-    """The job ended well."""
+    """The job succeeded."""
 
     kind: Literal["done"] = "done"
     last: bool = False
-    """The process has done enough, and ends."""
+    """The process has reached its job limit and exits."""
     statistics: Annotated[dict[str, int | float | str | bool | None], Storable]
     artifacts: list[ProducedArtifact]
     content: bytes = Field(default=b"", exclude=True)
-    """Of the artifacts without a path, one behind another."""
+    """Content of the inline artifacts, one after the other."""
 
-    def contents(self, scratch: str) -> Iterator[tuple[ProducedArtifact, bytes | LeftFile]]:
-        """Yield each artifact with its content or the file that has it.
+    def contents(self, scratch: str) -> Iterator[tuple[ProducedArtifact, bytes | OutputFile]]:
+        """Yield each artifact with its content or its file.
 
         Raises:
-            GarbledError: what should be a file is none, but a link to somewhere, say, or is not
-                as long as the worker told.
+            GarbledError: a file is missing, is not a regular file, or differs from the size that
+                the worker reported.
         """
         start = 0
         for number, artifact in enumerate(self.artifacts):
@@ -148,25 +148,25 @@ class Done(BaseModel):
                 start += artifact.size
             else:
                 try:
-                    with open_left_file(scratch, str(number), size=artifact.size) as left:
+                    with open_output_file(scratch, str(number), size=artifact.size) as left:
                         yield artifact, left
-                except LeftFileError as error:
+                except OutputFileError as error:
                     raise GarbledError(f"artifact {artifact.name}: {error}") from error
 
 
 class Broken(BaseModel):
-    """The job ended with an error."""
+    """The job failed."""
 
     kind: Literal["broken"] = "broken"
     error: Failure
     last: bool = False
-    """The process has done enough, or is not to be trusted with another file, and ends."""
+    """The process has reached its job limit, or can no longer be trusted, and exits."""
     used: int = 0
-    """Bytes of temporary files that the job has left."""
+    """Bytes of temporary files that the job left behind."""
     crash: str | None = Field(default=None, exclude=True)
-    """How the process died over the job, as the pod saw it: a signal's name or an exit code."""
+    """How the process died during the job, as seen by the pod: a signal name or an exit code."""
     from_outside: bool = Field(default=False, exclude=True)
-    """The process was ended by somebody else, or in an unknown way: not the file's fault."""
+    """The process was killed externally or for an unknown reason; the file is not at fault."""
 
 
 Report = Ready | Advanced | Done | Broken
@@ -175,30 +175,30 @@ _REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator
 
 
 class Frame(NamedTuple):
-    """One message as it is on the socket."""
+    """One message on the socket."""
 
     document: bytes
     content: bytes
 
 
 def encode_job(job: Job, *, link: int = 0, content: bytes | bytearray = b"") -> bytes:
-    """The message of a job: how long its JSON is, the name of a link, the JSON, and the content.
+    """Encode a job: length of the JSON, number of the link, JSON, content.
 
     Args:
-        link: name of the file in the worker's folder; 0 if the content goes with the job.
+        link: name of the file in the worker's folder; 0 if the content is part of the job.
 
     Raises:
-        FrameTooLargeError: nobody would read it.
+        FrameTooLargeError: the message exceeds `MAX_JOB`.
     """
     document = job.model_dump_json().encode()
     size = _LENGTHS.size + len(document) + len(content)
     if size > MAX_JOB:
-        raise FrameTooLargeError(f"a job of {size} bytes")
+        raise FrameTooLargeError(f"the job is {size} bytes; the limit is {MAX_JOB}")
     return b"".join((_LENGTHS.pack(len(document), link), document, content))
 
 
 def decode_job(message: memoryview) -> Job:
-    """The job of a message."""
+    """Decode the job in a message."""
     length, link = _LENGTHS.unpack_from(message)
     end = _LENGTHS.size + length
     job = Job.model_validate_json(bytes(message[_LENGTHS.size : end]))
@@ -207,40 +207,43 @@ def decode_job(message: memoryview) -> Job:
 
 
 def encode(message: BaseModel) -> bytes:
-    """The frame of a message.
+    """Encode a message as a frame.
 
     Raises:
-        FrameTooLargeError: nobody would read it.
+        FrameTooLargeError: the frame exceeds `MAX_FRAME`.
     """
     document = message.model_dump_json().encode()
     content = message.content if isinstance(message, Done) else b""
     if len(document) + len(content) > MAX_FRAME:
-        raise FrameTooLargeError(f"a frame of {len(document) + len(content)} bytes")
+        raise FrameTooLargeError(
+            f"the frame is {len(document) + len(content)} bytes; the limit is {MAX_FRAME}"
+        )
     return _LENGTHS.pack(len(document), len(content)) + document + content
 
 
 def read_report(frame: Frame) -> Report:
-    """What a worker tells.
+    """Decode and validate a worker's report.
 
     Raises:
-        GarbledError: it is nothing that a worker tells.
+        GarbledError: the frame is not a valid report.
     """
     try:
         report = _REPORT.validate_json(frame.document)
     except ValueError as error:
-        raise GarbledError("the worker sent no report") from error
+        raise GarbledError("the worker sent an invalid report") from error
     if isinstance(report, Done):
         if sum(each.size for each in report.artifacts if each.inline) != len(frame.content):
-            raise GarbledError("the artifacts are not of the size that the worker tells")
+            raise GarbledError("the artifacts do not have the size that the worker reported")
         if frame.content:
             return report.model_copy(update={"content": frame.content})
     return report
 
 
 class JobQueue:
-    """The jobs of one worker: they lie in the kernel until it takes one after another.
+    """The job queue of one worker, held in a kernel socket buffer.
 
-    Who takes a message has it alone, so that the pod can take back what the worker has not begun.
+    Each message is received exactly once, so the pod can take back jobs that the worker has not
+    started.
     """
 
     def __init__(self) -> None:
@@ -248,10 +251,10 @@ class JobQueue:
         self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
 
     def put(self, job: bytes) -> bool:
-        """Give the worker one more; False if there is no room for it.
+        """Queue a job for the worker. Return False if the queue is full.
 
         Raises:
-            OSError: the worker is gone.
+            OSError: the worker has exited.
         """
         try:
             self._ours.send(job, socket.MSG_DONTWAIT)
@@ -259,37 +262,39 @@ class JobQueue:
             return False
         return True
 
-    def take_back(self) -> int:
-        """Take back all that the worker has not taken; returns how many they were."""
+    def reclaim(self) -> int:
+        """Remove all jobs that the worker has not received. Return their number."""
         number = 0
-        with contextlib.suppress(OSError):  # There is none, or it is closed.
+        with contextlib.suppress(OSError):  # The queue is empty or closed.
             while self.theirs.recv(1, socket.MSG_DONTWAIT):
                 number += 1
         return number
 
     def close(self) -> None:
-        """Give no more: a worker that waits for one ends."""
+        """Close the queue. A worker that waits for a job exits."""
         self._ours.close()
         self.theirs.close()
 
 
 class Frames:
-    """Cuts what comes over the socket into frames."""
+    """Splits the byte stream from a worker into frames."""
 
     def __init__(self) -> None:
         self._received = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """The frames that are complete with `data`.
+        """Yield the frames that `data` completes.
 
         Raises:
-            GarbledError: a length is beyond `MAX_FRAME`.
+            GarbledError: a frame exceeds `MAX_FRAME`.
         """
         self._received += data
         while len(self._received) >= _LENGTHS.size:
             document, content = _LENGTHS.unpack_from(self._received)
             if document + content > MAX_FRAME:
-                raise GarbledError(f"a frame of {document + content} bytes")
+                raise GarbledError(
+                    f"the frame is {document + content} bytes; the limit is {MAX_FRAME}"
+                )
             middle = _LENGTHS.size + document
             end = middle + content
             if len(self._received) < end:

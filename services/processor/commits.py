@@ -1,4 +1,4 @@
-"""When to commit: as soon as something changed, one commit at a time, many changes in one."""
+"""Decide when to commit: soon after a change, one commit at a time, many changes in one commit."""
 
 import asyncio
 import logging
@@ -13,13 +13,13 @@ from shared.errors import KafkaUnavailableError
 from shared.kafka.connection import KAFKA_RETRY_DELAY
 
 PAUSE = 0.005
-"""Seconds between two commits: what changes meanwhile is told in one go."""
+"""Seconds between two commits. Changes in between are batched."""
 
-CROWD, CROWD_PAUSE = 10, 0.01
-"""Changes in one commit from which on it pays to wait longer for the next ones, and how long."""
+BUSY, BUSY_PAUSE = 10, 0.01
+"""Changes per commit above which commits are spaced further apart, and that interval in seconds."""
 
 IDLE = 1.0
-"""Seconds between two signs of life while there is nothing to commit, or nothing to commit to."""
+"""Seconds between two heartbeats to the supervisor while there is nothing to commit."""
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +30,11 @@ COMMIT_ERRORS = (
     KafkaUnavailableError,
     OSError,
 )
-"""A rebalance, or Kafka is away: what is still ours then is committed then."""
+"""Errors of a rebalance or an unreachable Kafka. Partitions still held are committed later."""
 
 
 class Committer:
-    """Writes the ledgers of partitions that changed; what changes meanwhile goes into the next."""
+    """Commits the ledgers of changed partitions; changes during a commit go into the next one."""
 
     def __init__(
         self,
@@ -42,38 +42,40 @@ class Committer:
         *,
         settled: asyncio.Event,
     ) -> None:
-        """Args:
-        commit: writes the ledgers of these partitions, or raises one of `COMMIT_ERRORS`.
-        settled: cleared during a rebalance, when there is nothing to commit to.
+        """Create a committer.
+
+        Args:
+            commit: commits the ledgers of these partitions, or raises one of `COMMIT_ERRORS`.
+            settled: cleared during a rebalance, when commits are impossible.
         """
         self._commit = commit
         self._settled = settled
         self._changed: set[TopicPartition] = set()
         self._changes = 0
-        """Since the last commit."""
+        """Number of changes since the last commit."""
         self._wanted = asyncio.Event()
         self._waiters: list[asyncio.Future[None]] = []
         self._is_closed = False
 
     def close(self) -> None:
-        """Begin no commit any more."""
+        """Start no further commits."""
         self._is_closed = True
 
     def changed(self, *partitions: TopicPartition) -> None:
-        """The windows of these partitions are not as Kafka has them."""
+        """Note that the windows of these partitions differ from what is committed."""
         self._changed.update(partitions)
         self._changes += 1
         self._wanted.set()
 
     async def written(self, partitions: Collection[TopicPartition]) -> None:
-        """Return once Kafka knows these windows as they are now."""
+        """Return once the current windows of these partitions are committed."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         self.changed(*partitions)
         await waiter
 
     async def run(self, loop: RunningLoop) -> None:
-        """Commit until cancelled; another run goes on where this one fails."""
+        """Commit until cancelled. A new run resumes where this one failed."""
         while True:
             if self._is_closed:
                 loop.succeeded()
@@ -98,7 +100,7 @@ class Committer:
                 self.changed(*partitions)
                 if not isinstance(error, COMMIT_ERRORS):
                     raise
-                log.info("commit put off: %r", error)
+                log.info("commit postponed: %r", error)
                 loop.alive()
                 await asyncio.sleep(KAFKA_RETRY_DELAY)
                 continue
@@ -106,11 +108,11 @@ class Committer:
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
-            await asyncio.sleep(CROWD_PAUSE if changes >= CROWD else PAUSE)
+            await asyncio.sleep(BUSY_PAUSE if changes >= BUSY else PAUSE)
 
 
 async def set_within(event: asyncio.Event, seconds: float) -> None:
-    """Return when the event is set, and after so many seconds in any case."""
+    """Return when the event is set, or after `seconds` at the latest."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()

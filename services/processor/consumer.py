@@ -1,9 +1,9 @@
-"""The processor's consumer: takes records in, has each worked on, commits what is finished.
+"""The processor's consumer: fetches records, has them processed, and commits finished offsets.
 
-At least once: group `processor`, from the earliest offset; an offset is committed only after Kafka
-has acknowledged the outcome of every record below it. Records of one partition are worked on side
-by side, so a long file holds up no other; see `offsets` for what is committed in the meantime, and
-`in_flight` for what becomes of a record.
+At least once: group `processor`, from the earliest offset. An offset is committed only after Kafka
+has acknowledged the outcome of every record below it. Records of one partition are processed
+concurrently, so a long file does not block the others. `offsets` explains what is committed in the
+meantime, `in_flight` the life of a record.
 """
 
 import asyncio
@@ -51,49 +51,49 @@ from shared.kafka.messaging import (
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 1.0
-"""Seconds between two signs of life while there is nothing to take."""
+CHECK_INTERVAL = 1.0
+"""Seconds between two heartbeats to the supervisor while idle."""
 
 HEARTBEAT_MS = 300
-"""How late a pod may learn that another one comes or goes: until all know, none takes new work."""
+"""Milliseconds between heartbeats. A pod notices a rebalance this late; all pods wait for it."""
 
 MAX_POLL_INTERVAL_MS = 24 * 3600 * 1000
-"""How long a pod may take no record and stay in the group. It takes none while its hands are full,
-which may last with a full disk or long files; after aiokafka's five minutes it would leave."""
+"""Milliseconds a pod may go without polling and stay in the group. A pod at capacity does not poll,
+and a full disk or long files can keep it there. aiokafka's default is five minutes."""
 
 POLL_TIMEOUT_MS = 500
-"""How long a poll waits for records."""
+"""Milliseconds a poll waits for records."""
 
 FULL_POLL_TIMEOUT_MS = 20
-"""The same while a window is full: short work makes room in it within milliseconds."""
+"""The same while a window is full. Short jobs free a slot within milliseconds."""
 
 MAX_PARTITION_FETCH = 256 << 10
-"""Bytes that Kafka brings of a partition at a time, some 400 records, or one that is larger. As
-much may wait to be taken of each partition whose window is full."""
+"""Bytes fetched from a partition at a time: some 400 records, or one larger record. The same amount
+may be buffered for each partition whose window is full."""
 
 PAUSE = 0.002
-"""Seconds between two polls that brought something: what comes right behind is begun in one go."""
+"""Seconds between two polls that returned records, so that consecutive records are batched."""
 
 WORK_ENOUGH = 128
-"""Records that wait for a process; with so many in hand, more are not urgent."""
+"""Records waiting for a process above which fetching more is not urgent."""
 
 LONG_PAUSE = 0.02
-"""Seconds between two polls while there is work enough. A fetch costs about as much as ten files
-that need no work, whatever it brings."""
+"""Seconds between two polls above that number. A fetch costs about as much as ten trivial files,
+however little it returns."""
 
-CERTAIN_FOR = SESSION_TIMEOUT_MS / 2000
-"""Seconds after a heartbeat or a commit for which the group cannot have given this pod up: half of
-what it waits for, since an outcome is on its way for some time."""
+OWNERSHIP_VALID_FOR = SESSION_TIMEOUT_MS / 2000
+"""Seconds after a heartbeat or a commit in which the group cannot have expelled this pod: half the
+session timeout, since publishing an outcome takes time too."""
 
-REVOKE_TELL_TIMEOUT = 1.0
-"""Seconds for outcomes that are on their way to Kafka, before that commit."""
+REVOKE_FLUSH_TIMEOUT = 1.0
+"""Seconds to wait for outcomes that are being published, before that commit."""
 
 REVOKE_COMMIT_TIMEOUT = 2.0
-"""Seconds for the last commit before a rebalance; the group waits for us meanwhile."""
+"""Seconds for the last commit before a rebalance; the group waits for this pod meanwhile."""
 
 
 class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Takes records from the work topics to the desk, and holds this pod's share of partitions."""
+    """Fetches records from the work topics and holds the partitions assigned to this pod."""
 
     def __init__(
         self,
@@ -110,17 +110,17 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer: AIOKafkaConsumer | None = None
         self._windows: dict[TopicPartition, PartitionWindow] = {}
         self._generation = 0
-        """Number of the rebalance that gave this pod what it has."""
-        self._own_ledgers: dict[TopicPartition, set[tuple[int, str]]] = {}
-        """What is known to be committed of each partition, and what may be: of a commit whose
-        answer was lost nobody can tell. A handful while Kafka is away, since nothing ends then."""
+        """Generation of the group in which this pod's windows are valid."""
+        self._known_ledgers: dict[TopicPartition, set[tuple[int, str]]] = {}
+        """Committed ledgers per partition, plus those of commits whose response was lost. There are
+        only a few while Kafka is unreachable, since no work finishes then."""
         self._commits: set[asyncio.Task[None]] = set()
         self._outcomes = outcomes
         self._settled = asyncio.Event()
-        outcomes.still_ours = self._still_ours
-        outcomes.confirmed = self._confirmed
-        self._heard = -math.inf
-        """When this pod last sent something that the group took, in seconds of `_clock`."""
+        outcomes.verify_ownership = self._verify_ownership
+        outcomes.ensure_ownership = self._ensure_ownership
+        self._last_accepted = -math.inf
+        """When this pod last sent a request that the group accepted, in seconds of `_clock`."""
         self.committer = Committer(self._commit, settled=self._settled)
         self._in_flight = InFlightRecords(
             settings=settings,
@@ -129,41 +129,41 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             pace=pace,
             cancels=cancels,
             committer=self.committer,
-            has_room=lambda: space.trouble is None,
+            has_room=lambda: space.unavailable_reason is None,
         )
-        space.on_room = self._in_flight.begin_waiting
+        space.on_space = self._in_flight.begin_waiting
         cancels.on_request = self._in_flight.cancel
         self._draining = False
         self._is_full = False
 
     @property
     def ready(self) -> bool:
-        """Whether the group has given this pod its share, which may be no partition at all."""
+        """True once the group has assigned partitions (possibly none) to this pod."""
         return self._settled.is_set()
 
     @property
     def partitions(self) -> int:
-        """How many partitions this pod has."""
+        """Number of partitions assigned to this pod."""
         return len(self._windows)
 
     async def run(self, loop: RunningLoop) -> None:
-        """Take records and have them worked on, until `drain` is called; then wait to be cancelled.
+        """Fetch and process records until `drain` is called; then wait to be cancelled.
 
         Raises:
-            KafkaError: Kafka said something that waiting does not mend.
+            KafkaError: Kafka reported an error that a retry does not resolve.
         """
         while not self._cancels.loaded.is_set():
-            loop.waits_for("the requests to cancel")
-            await set_within(self._cancels.loaded, LOOK_EVERY)
+            loop.waits_for("the cancel requests")
+            await set_within(self._cancels.loaded, CHECK_INTERVAL)
         consumer = await self._join(loop)
-        self._note_heartbeats(consumer)
+        self._track_heartbeats(consumer)
         await self._poll_until_drained(consumer, loop)
-        while True:  # What is being done now is committed, and may be cancelled.
+        while True:  # Running work still commits, and may still be cancelled.
             loop.succeeded()
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(CHECK_INTERVAL)
 
     async def _join(self, loop: RunningLoop) -> AIOKafkaConsumer:
-        """Join the group, for as long as it takes: nothing is in hand yet."""
+        """Join the group, however long it takes: no records are held yet."""
         while True:
             consumer = self._consumer = self._new_consumer()
             consumer.subscribe(topic_names(self._settings, WORK_TOPICS), listener=self)
@@ -172,7 +172,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                     await consumer.start()
                 return consumer
             except OUTAGES as error:
-                log.warning("the group %s cannot be joined: %r", PROCESSOR_GROUP, error)
+                log.warning("cannot join the group %s: %r", PROCESSOR_GROUP, error)
             await close_consumer(consumer)
             loop.waits_for("Kafka")
             await asyncio.sleep(KAFKA_RETRY_DELAY)
@@ -192,17 +192,17 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         )
 
     def begin_drain(self) -> None:
-        """Take no more records; may be called from a signal handler."""
+        """Stop fetching records. Safe to call from a signal handler."""
         self._draining = True
 
     async def drain(self, grace: float) -> None:
-        """Finish what ends within `grace` seconds, give back the rest, leave the group."""
+        """Finish what ends within `grace` seconds, release the rest, and leave the group."""
         self.begin_drain()
-        # What is killed before the grace is over was given back.
+        # If the pod is killed before the grace period ends, its work counts as released.
         self.committer.changed(*self._windows)
         await self._in_flight.finish_running(grace)
-        await self._outcomes.told(REVOKE_TELL_TIMEOUT)
-        await self._in_flight.give_back(self._windows)
+        await self._outcomes.flush(REVOKE_FLUSH_TIMEOUT)
+        await self._in_flight.release(self._windows)
         self.committer.close()
         await cancelled(self._commits)
         if self._consumer is not None:
@@ -210,45 +210,45 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await close_consumer(self._consumer)
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        """A rebalance begins: note that running work is given back, in case it is.
+        """Commit running work as released when a rebalance starts.
 
-        The work goes on, since most partitions come back to the pod that had them.
+        The work continues, since most partitions return to the same pod.
         """
         self._settled.clear()
         if revoked:
-            await self._outcomes.told(REVOKE_TELL_TIMEOUT)
+            await self._outcomes.flush(REVOKE_FLUSH_TIMEOUT)
             await self._commit_returning()
-        # A commit that Kafka has not answered would be sent again as one of the next generation,
-        # over what the new owner has written by then.
+        # aiokafka would resend an unanswered commit in the next generation, and overwrite what the
+        # new owner has committed by then.
         await cancelled(self._commits)
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """A rebalance is over: stop the work on what was lost, take up what is new."""
+        """After a rebalance, stop work on lost partitions and load the new ones."""
         before, self._generation = self._generation, self._group_generation
         kept = self._windows.keys() & set(assigned)
         if self._generation != before + 1:
-            # In a generation without this pod (it was frozen, say) others may have had all of it.
+            # This pod missed a generation (it was frozen, say); others may have had its partitions.
             ledgers = await self._ledgers(kept)
-            kept = {each for each in kept if ledgers[each] in self._own_ledgers.get(each, ())}
+            kept = {each for each in kept if ledgers[each] in self._known_ledgers.get(each, ())}
         lost = self._windows.keys() - kept
-        await self._in_flight.give_back(lost)
+        await self._in_flight.release(lost)
         for partition in lost:
             del self._windows[partition]
-        # Those kept were written as given back; the next commit takes that back.
+        # Kept partitions were committed as released; the next commit reverts that.
         self.committer.changed(*self._windows)
         new = await self._ledgers(set(assigned) - kept)
         for partition, ledger in new.items():
             offset, metadata = ledger
-            self._own_ledgers[partition] = {ledger}
+            self._known_ledgers[partition] = {ledger}
             self._windows[partition] = PartitionWindow.restore(max(offset, 0), metadata)
-        self._in_flight.take_over({each: self._windows[each] for each in new})
+        self._in_flight.add_partitions({each: self._windows[each] for each in new})
         log.info("working on %d partitions, lost %d", len(self._windows), len(lost))
         self._settled.set()
 
     async def _ledgers(
         self, partitions: Collection[TopicPartition]
     ) -> dict[TopicPartition, tuple[int, str]]:
-        """What was last committed of these partitions, by whichever pod."""
+        """Return the last committed ledgers of these partitions, from any pod."""
         while partitions:
             try:
                 async with (
@@ -268,10 +268,10 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         answers = Answers(consumer)
         while not self._draining:
             batches = await self._poll(consumer)
-            while not self._settled.is_set():  # A rebalance is under way.
+            while not self._settled.is_set():  # A rebalance is in progress.
                 loop.alive()
-                await set_within(self._settled, LOOK_EVERY)
-            # A full window needs no answer of Kafka's.
+                await set_within(self._settled, CHECK_INTERVAL)
+            # A full window does not need Kafka to answer.
             if answers.came() or batches or self._is_full:
                 loop.succeeded()
             else:
@@ -279,9 +279,9 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             for partition, records in batches.items():
                 window = self._windows.get(partition)
                 if window is None:
-                    continue  # It was lost during the poll; its new owner sees these records.
+                    continue  # Lost during the poll; the new owner receives these records.
                 for record in records:
-                    self._in_flight.take(window, partition, record)
+                    self._in_flight.accept(window, partition, record)
             self._in_flight.begin_waiting()
             if batches:
                 await asyncio.sleep(LONG_PAUSE if self._in_flight.waiting >= WORK_ENOUGH else PAUSE)
@@ -289,10 +289,10 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _poll(
         self, consumer: AIOKafkaConsumer
     ) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
-        """Records of the partitions that may bring more.
+        """Fetch records of the partitions with free slots.
 
-        Those of the others wait where aiokafka keeps them: of a partition that is paused it drops
-        what it has fetched, to fetch it again.
+        Records of the others stay in aiokafka's buffer. Pausing a partition would discard its
+        buffer, and the records would be fetched again.
         """
         enough = max(1, self._settings.window // 4)
         rooms = {
@@ -300,7 +300,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             for partition, window in self._windows.items()
             if partition in consumer.assignment()
         }
-        too_heavy = self._in_flight.bytes_in_hand >= self._settings.window_bytes
+        too_heavy = self._in_flight.bytes_in_flight >= self._settings.window_bytes
         ready = {
             partition: room for partition, room in rooms.items() if room >= enough and not too_heavy
         }
@@ -327,10 +327,10 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if not offsets:
             return
         if self._group_generation != self._generation:
-            # Kafka takes a commit without a generation as long as the group has no member.
-            raise CommitFailedError("the group has given this pod up")
+            # Kafka accepts a commit without a generation while the group has no members.
+            raise CommitFailedError("the group has expelled this pod")
         for partition, ledger in offsets.items():
-            self._own_ledgers[partition].add(ledger)
+            self._known_ledgers[partition].add(ledger)
         sent = _clock()
         commit = asyncio.create_task(self._consumer.commit(offsets))
         self._commits.add(commit)
@@ -342,48 +342,48 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if not commit.done():
             raise CommitFailedError("Kafka does not answer")
         if commit.cancelled():
-            raise CommitFailedError("a rebalance came first")
+            raise CommitFailedError("interrupted by a rebalance")
         commit.result()
-        self._heard = max(self._heard, sent)
-        self._own_ledgers |= {partition: {ledger} for partition, ledger in offsets.items()}
+        self._last_accepted = max(self._last_accepted, sent)
+        self._known_ledgers |= {partition: {ledger} for partition, ledger in offsets.items()}
 
     @property
     def _group_generation(self) -> int:
         assert self._consumer is not None  # noqa: S101 - run() set it
-        coordinator = self._consumer._coordinator  # noqa: SLF001 - aiokafka tells it nowhere else
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - aiokafka has no public API
         generation: int = coordinator.generation
         return generation
 
-    async def _still_ours(self, record: KafkaRecord) -> None:
-        """Return once a commit was taken: the group refuses those of a pod that it gave up."""
+    async def _verify_ownership(self, record: KafkaRecord) -> None:
+        """Return once a commit succeeded: the group rejects commits of a pod that it expelled."""
         await self.committer.written({TopicPartition(record.topic, record.partition)})
 
-    async def _confirmed(self, record: KafkaRecord) -> None:
-        """Return once it is certain that no other pod may have a record.
+    async def _ensure_ownership(self, record: KafkaRecord) -> None:
+        """Return once no other pod can hold this record.
 
-        A pod that was frozen or cut off from Kafka does not know that the group gave it up. So what
-        it finished meanwhile waits until a commit was taken, or is given back where it is refused.
+        A pod that was frozen or cut off from Kafka does not know that the group expelled it. The
+        outcomes of its work wait until a commit succeeds. If it is rejected, the work is released.
         """
         is_member = self._group_generation == self._generation
-        if not is_member or _clock() - self._heard > CERTAIN_FOR:
-            await self._still_ours(record)
+        if not is_member or _clock() - self._last_accepted > OWNERSHIP_VALID_FOR:
+            await self._verify_ownership(record)
 
-    def _note_heartbeats(self, consumer: AIOKafkaConsumer) -> None:
-        """Note when heartbeats were sent that the group took: aiokafka tells nobody."""
+    def _track_heartbeats(self, consumer: AIOKafkaConsumer) -> None:
+        """Record when accepted heartbeats were sent; aiokafka does not expose this."""
         coordinator = consumer._coordinator  # noqa: SLF001
-        beat = coordinator._do_heartbeat  # noqa: SLF001
+        heartbeat = coordinator._do_heartbeat  # noqa: SLF001
 
-        async def noted() -> bool:
+        async def timed_heartbeat() -> bool:
             sent = _clock()
-            taken: bool = await beat()
-            if taken:
-                self._heard = max(self._heard, sent)
-            return taken
+            accepted: bool = await heartbeat()
+            if accepted:
+                self._last_accepted = max(self._last_accepted, sent)
+            return accepted
 
-        coordinator._do_heartbeat = noted  # noqa: SLF001
+        coordinator._do_heartbeat = timed_heartbeat  # noqa: SLF001
 
     async def _commit_returning(self) -> None:
-        """The last commit of partitions that may go to another pod."""
+        """Commit the current position before partitions are revoked."""
         try:
             async with asyncio.timeout(REVOKE_COMMIT_TIMEOUT):
                 await self._commit(list(self._windows), returning=True)
@@ -392,5 +392,5 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 def _clock() -> float:
-    """Seconds that also pass while the machine sleeps."""
+    """Return a monotonic time in seconds that also advances while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,7 +1,7 @@
-"""The wishes of users: every pod follows `file.control` from its beginning, without a group.
+"""Cancel requests: every pod reads `file.control` from the beginning, without a consumer group.
 
-At least once: a wish is in the compacted topic until the file it is about is terminal, so a pod
-that starts finds all that still count. A pod takes no work before it knows them.
+At least once: a request stays in the compacted topic until its file is terminal, so a pod that
+starts reads all requests that still apply. A pod starts no work before it has read them.
 """
 
 import asyncio
@@ -27,20 +27,20 @@ POLL_TIMEOUT_MS = 1000
 
 
 class CancelRequests:
-    """The files that somebody wants the work on to stop."""
+    """The files whose processing somebody has asked to cancel."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.on_request: Callable[[str], None] = lambda _: None
-        """Called with the file_id of each request that comes in."""
+        """Called with the `file_id` of each incoming request."""
         self._requested: dict[str, CancelRequestedData] = {}
         self.loaded = asyncio.Event()
-        """Set once all requests that were there at the start are known."""
+        """Set once all requests that existed at startup are loaded."""
 
     def of(self, file_id: str, run: int) -> CancelRequestedData | None:
-        """The request to stop this run of a file, if there is one.
+        """Return the request to cancel this run of a file, or None.
 
-        A request for a later run stops the earlier ones too, which had ended when it was made.
+        A request for a later run also cancels earlier ones, which had ended when it was made.
         """
         request = self._requested.get(file_id)
         if request is None or (request.run != run and run > request.ended_runs):
@@ -48,25 +48,25 @@ class CancelRequests:
         return request
 
     def concerns(self, file_id: str, run: int) -> bool:
-        """Whether there is a request that is settled once this run of the file is terminal.
+        """Return True if a request is settled once this run of the file is terminal.
 
-        One for an earlier run stays: the record of that run may still wait for a processor, since
-        the status service ends a file that waits.
+        A request for an earlier run stays. The status service ends files that are waiting, so the
+        record of that run may still be queued.
         """
         request = self._requested.get(file_id)
         return request is not None and request.run == run
 
     async def follow(self, loop: RunningLoop) -> None:
-        """Take note of requests until cancelled.
+        """Follow the topic until cancelled.
 
         Raises:
-            KafkaError, KafkaUnavailableError: Kafka does not answer; another run reads all again.
+            KafkaError, KafkaUnavailableError: Kafka does not answer. A new run rereads the topic.
         """
         async with open_log(self._settings, (CONTROL,), client_id="processor-control") as (
             consumer,
             partitions,
         ):
-            async with kafka_answers("where the requests to cancel begin"):
+            async with kafka_answers("the start of the cancel requests"):
                 await consumer.seek_to_beginning(*partitions)
             ends = await end_offsets(consumer, partitions)
             answers = Answers(consumer)
@@ -85,7 +85,7 @@ class CancelRequests:
                 try:
                     self._note(record)
                 except Exception as error:
-                    # The request is noted already, and holds for work that is taken from now on.
+                    # The request is stored already and applies to work accepted from now on.
                     note_error("control", error, place_of(record))
 
     def _note(self, record: ConsumerRecord) -> None:
@@ -96,11 +96,11 @@ class CancelRequests:
         try:
             logged = read_record(record)
         except UnreadableEventError as error:
-            log.warning("unreadable wish of a user about %s: %s", file_id, error)
+            log.warning("unreadable cancel request for %s: %s", file_id, error)
             return
         if logged is not None and isinstance(logged.event, FileCancelRequested):
             known = self._requested.get(file_id)
             if known is not None and known.run > logged.event.data.run:
-                return  # A late repeat of a request for an earlier run.
+                return  # A late duplicate of a request for an earlier run.
             self._requested[file_id] = logged.event.data
             self.on_request(file_id)

@@ -1,4 +1,4 @@
-"""Decide by the exit code of a worker process whether its file is to blame for its death."""
+"""Decide from a worker's exit code whether the file caused its death."""
 
 import signal
 
@@ -7,45 +7,45 @@ from services.processor.failures import failure
 from shared.events.facts import Failure
 
 UNKNOWN_EXIT = 255
-"""Exit code that `multiprocessing` reports of a process after the fork server has died."""
+"""Exit code that `multiprocessing` reports once the fork server has died."""
 
 FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
-"""Signals by which the kernel ends a process that broke itself."""
+"""Signals that the kernel sends to a process for its own fault."""
 
 CRASHES = FAULTS | {signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}
-"""The same, and those by which a native library gives up: without memory, or at a failed check. The
-kernel's SIGKILL is none: it ends what is largest when the machine has no memory left."""
+"""Signals above, and those with which a native library aborts: out of memory or a failed check.
+SIGKILL is not among them: the kernel sends it to the largest process when memory runs out."""
 
 OUTSIDE = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
-"""Signals by which somebody asks a process to end: they say nothing of the file."""
+"""Signals that ask a process to stop; they say nothing about the file."""
 
 
 def cause_of_death(code: int | None) -> Failure:
-    """Return the failure for the exit code of a process that died over a job.
+    """Return the failure for a process that died during a job.
 
     Args:
-        code: as of `multiprocessing`: negative for a signal, None if the process still lives.
+        code: exit code as in `multiprocessing`: negative for a signal, None if still alive.
     """
     if code is None or code == UNKNOWN_EXIT:
-        # A pod that cannot tell blames itself, and not the file.
-        return failure("worker_crashed", "The worker process is gone; nobody knows what ended it.")
+        # When the cause is unknown, the file is not blamed.
+        return failure("worker_crashed", "The worker process disappeared for an unknown reason.")
     if code == worker.EXIT_OUT_OF_MEMORY:
         return failure("out_of_memory")
     if code >= 0:
-        return failure("worker_exited", f"The work ended its own process with exit code {code}.")
+        return failure("worker_exited", f"The step ended its own process with exit code {code}.")
     name = _signal_name(-code)
     if -code in FAULTS:
-        meaning = f"A native library broke the process of the work ({name})."
+        meaning = f"A native library crashed the worker process ({name})."
         return failure("segmentation_fault", meaning)
-    # SIGABRT is what a native library raises that gets no memory, among other reasons.
+        # Native libraries raise SIGABRT when they run out of memory, among other reasons.
     return failure("worker_crashed", f"The worker process was killed by {name}.")
 
 
 def crash_of(code: int | None) -> str | None:
-    """Return how a process died of its own doing, so that two deaths can be compared; else None.
+    """Return how a process crashed, for comparing two deaths; None if it did not crash by itself.
 
     Args:
-        code: as of `cause_of_death`.
+        code: exit code, as in `cause_of_death`.
     """
     if code is None or code in (UNKNOWN_EXIT, worker.EXIT_OUT_OF_MEMORY):
         return None
@@ -55,10 +55,10 @@ def crash_of(code: int | None) -> str | None:
 
 
 def is_from_outside(code: int | None) -> bool:
-    """Return whether the death of a process says nothing of the file that it worked on.
+    """Return True if the death of a process says nothing about its file.
 
     Args:
-        code: as of `cause_of_death`.
+        code: exit code, as in `cause_of_death`.
     """
     return code is None or code == UNKNOWN_EXIT or -code in OUTSIDE
 

@@ -1,7 +1,7 @@
-"""Every way in which the work on a file may end badly: one table.
+"""The table of all processing failures.
 
-`docs/formats.md` shows it. A step that raises a `PermanentError` or a `TransientError` has a code
-here too; what it says of the file itself is better than what stands here, and goes before it.
+It is published in `docs/formats.md`. Steps that raise `PermanentError` or `TransientError` use the
+same codes; their own message about the file replaces the text of the table.
 """
 
 from dataclasses import dataclass
@@ -11,194 +11,206 @@ from shared.events.facts import Failure
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One way to end badly."""
+    """One kind of failure."""
 
     code: str
     meaning: str
     advice: str
-    """What whoever sent the file, or runs the pod, can do."""
+    """What the sender of the file, or the operator, can do."""
     retryable: bool
 
 
-def _for_good(code: str, meaning: str, advice: str) -> Kind:
+def _permanent(code: str, meaning: str, advice: str) -> Kind:
     return Kind(code, meaning, advice, retryable=False)
 
 
-def _for_now(code: str, meaning: str, advice: str) -> Kind:
+def _transient(code: str, meaning: str, advice: str) -> Kind:
     return Kind(code, meaning, advice, retryable=True)
 
 
 OF_THE_FILE = (
-    _for_good(
+    _permanent(
         "corrupt_document",
         "The file is damaged.",
-        "Save it anew with the program that made it.",
+        "Save it again with the program that created it.",
     ),
-    _for_good(
+    _permanent(
         "encrypted_document",
-        "A PDF or an office document is protected by a password.",
-        "Send a copy without one.",
+        "The PDF or office document is protected by a password.",
+        "Send a copy without a password.",
     ),
-    _for_good(
+    _permanent(
         "content_type_mismatch",
-        "It is no PDF, office document or image, though declared one.",
-        "Send it with its right name and type.",
+        "The file was declared as a PDF, office document or image, but is none of these.",
+        "Send it with the right name and type.",
     ),
-    _for_good("document_too_large", "A document has more than 200 MiB.", "Send it in parts."),
-    _for_good("image_too_large", "More than 89 million pixels.", "Send it at a lower resolution."),
-    _for_good(
+    _permanent(
+        "document_too_large", "The document is larger than 200 MiB.", "Split it into parts."
+    ),
+    _permanent(
+        "image_too_large",
+        "The image has more than 89 million pixels.",
+        "Send it at a lower resolution.",
+    ),
+    _permanent(
         "decompression_bomb",
-        "It claims to unpack to far more than its size.",
-        "If it is genuine, send it in parts.",
+        "The file claims to unpack to far more than its size.",
+        "If it is genuine, split it into parts.",
     ),
-    _for_good("bad_demo", "A demo file is none.", "Compare it with the end of this page."),
-    _for_good("demo_failed", "A demo file failed as it asked to.", "Nothing is wrong."),
-    _for_now("demo_retry", "A demo file failed as it asked to.", "Wait for its next attempt."),
-    _for_good(
+    _permanent(
+        "bad_demo",
+        "The demo file is invalid.",
+        "Compare it with the format at the end of this page.",
+    ),
+    _permanent("demo_failed", "The demo file failed, as it requested.", "Nothing is wrong."),
+    _transient(
+        "demo_retry", "The demo file failed, as it requested.", "Wait for the next attempt."
+    ),
+    _permanent(
         "demo_disabled",
-        "Demo files are not processed here.",
-        "Set WAYBILL_DEMO=true.",
+        "Demo files are disabled on this processor.",
+        "Set WAYBILL_DEMO=true to enable them.",
     ),
-    _for_good(
+    _permanent(
         "content_changed",
-        "The stored file is not the one whose SHA-256 was told.",
+        "The stored file does not match the SHA-256 recorded at upload.",
         "Upload it again.",
     ),
-    _for_good("blob_missing", "The stored file is gone.", "Upload it again."),
+    _permanent("blob_missing", "The stored file no longer exists.", "Upload it again."),
 )
-"""What is wrong with a file."""
+"""Failures caused by the file."""
 
 OF_THE_STEP = (
-    _for_now(
+    _transient(
         "step_failed",
-        "A step raised an error that it did not foresee.",
-        "The processor's log has the whole of it.",
+        "A step raised an unexpected error.",
+        "See the processor's log for the traceback.",
     ),
-    _for_good(
+    _permanent(
         "bad_result",
-        "A step gave back something that is no result.",
-        "Have the step corrected; the processor's log says more.",
+        "A step returned an invalid result.",
+        "Fix the step; see the processor's log for details.",
     ),
-    _for_good(
+    _permanent(
         "result_too_large",
-        "The result is too large to be told.",
-        "Keep more of it in artifacts.",
+        "The result is too large to publish.",
+        "Move more of it into artifacts.",
     ),
-    _for_good(
+    _permanent(
         "too_much_output",
-        "The work wrote endlessly to its standard output.",
-        "Have the step write less; what it has to say belongs into artifacts.",
+        "The step wrote too much to its standard output.",
+        "Make the step write less; store long output as an artifact.",
     ),
-    _for_good(
+    _permanent(
         "out_of_memory",
-        "The work needed more memory than one worker may use.",
-        "Send the file in parts, or raise WAYBILL_MEMORY_LIMIT.",
+        "The step needed more memory than a worker may use.",
+        "Split the file into parts, or raise WAYBILL_MEMORY_LIMIT.",
     ),
-    _for_good(
+    _permanent(
         "file_too_large",
-        "The work wrote a temporary file that is larger than it may be.",
-        "Send the file in parts, or raise WAYBILL_FILE_LIMIT.",
+        "The step wrote a temporary file that exceeds the size limit.",
+        "Split the file into parts, or raise WAYBILL_FILE_LIMIT.",
     ),
-    _for_now(
+    _transient(
         "too_many_processes",
-        "The work started more processes than it may.",
-        "Have the step corrected; if it reads files from strangers, treat this one as malicious.",
+        "The step started too many processes.",
+        "Fix the step; if it reads untrusted files, treat this file as malicious.",
     ),
-    _for_now(
+    _transient(
         "timed_out",
-        "The work took longer than it may.",
-        "Send the file in parts, or raise WAYBILL_TIME_LIMIT.",
+        "Processing exceeded the time limit.",
+        "Split the file into parts, or raise WAYBILL_TIME_LIMIT.",
     ),
-    _for_good(
+    _permanent(
         "command_failed",
-        "The program of a plugin's step failed.",
-        "Its last words are in the message.",
+        "The program of a plugin step failed.",
+        "The message contains the end of its error output.",
     ),
-    _for_now(
+    _transient(
         "command_postponed",
-        "The program of a plugin's step asked for another try (exit code 75).",
+        "The program of a plugin step asked for a retry (exit code 75).",
         "Wait for the next attempt.",
     ),
-    _for_good(
+    _permanent(
         "command_missing",
-        "The program of a plugin's step is not installed.",
-        "Install it where the processor runs.",
+        "The program of a plugin step is not installed.",
+        "Install it on the processor.",
     ),
-    _for_now(
+    _transient(
         "http_unavailable",
-        "The service of a plugin's step does not answer, or asks for patience.",
+        "The service of a plugin step is unavailable or asks to retry later.",
         "Wait for the next attempt.",
     ),
-    _for_good(
+    _permanent(
         "http_refused",
-        "The service of a plugin's step refused the file.",
-        "The status it answered is in the message.",
+        "The service of a plugin step rejected the file.",
+        "The message contains the status code that it returned.",
     ),
-    _for_now(
+    _transient(
         "pipeline_missing",
-        "The plugin that this file needs is not installed.",
-        "Install it on every pod; the pod's log names those it has.",
+        "The plugin for this file is not installed.",
+        "Install it on every pod; each pod logs the plugins that it has.",
     ),
-    _for_now(
+    _transient(
         "worker_exited",
-        "The work ended its own process.",
-        "Have the step corrected: it must return, and never exit.",
+        "The step ended its own process.",
+        "Fix the step: it must return instead of exiting.",
     ),
-    _for_now(
+    _transient(
         "segmentation_fault",
-        "A native library broke the process of the work.",
-        "If the next attempt ends in the same way, the file fails.",
+        "A native library crashed the worker process.",
+        "If the next attempt crashes in the same way, the file fails.",
     ),
-    _for_good(
+    _permanent(
         "document_crashes_reader",
-        "The document crashes the program that reads it, twice in the same way.",
-        "It is damaged or malicious. Save it anew with the program that made it, or report it to "
-        "the library.",
+        "The document crashed its parser twice in the same way.",
+        "It is damaged or malicious. Save it again with the program that created it, or report it "
+        "to the authors of the library.",
     ),
-    _for_now(
+    _transient(
         "worker_garbled",
-        "The worker process stopped making sense.",
-        "If it happens each time, treat the file as malicious.",
+        "The worker process sent invalid data.",
+        "If every attempt ends this way, treat the file as malicious.",
     ),
 )
-"""What a step may do wrong, whatever the type of the file."""
+"""Failures caused by a step, for files of any type."""
 
 OF_THE_MACHINE = (
-    _for_now(
+    _transient(
         "worker_crashed",
-        "The worker process or its whole pod was killed.",
-        "If it happens each time, the machine has too little memory for this file.",
+        "The worker process or its pod was killed.",
+        "If every attempt ends this way, the machine has too little memory for this file.",
     ),
-    _for_now(
+    _transient(
         "disk_full",
         "The disk for temporary files is full.",
-        "Make room, or name another directory with WAYBILL_SCRATCH.",
+        "Free some space, or set WAYBILL_SCRATCH to another directory.",
     ),
-    _for_now(
+    _transient(
         "machine_failed",
-        "The machine failed: a disk, or a limit of the whole system.",
-        "Wait for the next attempt; the processor's log says more.",
+        "The machine failed: a disk error, or a system-wide limit.",
+        "Wait for the next attempt; see the processor's log for details.",
     ),
-    _for_now(
+    _transient(
         "blob_store_unavailable", "The blob store does not answer.", "Wait for the next attempt."
     ),
-    _for_now("storage_full", "The blob store is full.", "Make room in it, or enlarge it."),
-    _for_now(
+    _transient("storage_full", "The blob store is full.", "Free some space, or enlarge it."),
+    _transient(
         "internal",
-        "The processor failed in a way that nobody foresaw.",
-        "Report it, with the processor's log.",
+        "The processor failed with an unexpected error.",
+        "Report it, and include the processor's log.",
     ),
 )
-"""What may go wrong around the work."""
+"""Failures of the machine and of other services."""
 
 KINDS = {each.code: each for each in (*OF_THE_FILE, *OF_THE_STEP, *OF_THE_MACHINE)}
 
 
 def failure(code: str, meaning: str | None = None) -> Failure:
-    """A failure of this kind.
+    """Return a failure of this kind.
 
     Args:
-        meaning: what happened this time, in a sentence, where more is known than the table says.
+        meaning: a sentence on this occurrence, where more is known than the table says.
     """
     kind = KINDS[code]
     message = f"{meaning or kind.meaning} {kind.advice}"

@@ -1,8 +1,8 @@
-"""How a worker gets the file to work on, without being able to reach any other.
+"""Give a worker access to its file and to no other file.
 
-A small file goes with the job, since that is the fastest way. A large one gets a second name, first
-in the directory of the attempt and then in the folder of the worker that does the job; it is copied
-where the file system allows no second name. Nothing here lets a worker see the blob store.
+A small file is sent inside the job, which is fastest. A large file is hard-linked, first into the
+directory of the attempt, then into the folder of the worker. Where the file system does not allow
+the link, the file is copied. A worker never sees the blob store.
 """
 
 import asyncio
@@ -31,19 +31,19 @@ from shared.writing import write_all, write_file
 log = logging.getLogger(__name__)
 
 READABLE = 0o444
-"""Mode of a file for workers, which may run as other users, whatever the pod's umask is."""
+"""Mode of files for workers, which may run as other users, whatever the pod's umask."""
 
 _numbers = itertools.count(1)
 
 
 async def prepare(job: Job) -> "Handover":
-    """Return the job as it can be handed to any worker.
+    """Prepare a job so that any worker can run it.
 
     Raises:
-        BlobMissingError: the file is gone.
-        ContentChangedError: it is not the one that was announced.
-        BlobStoreUnavailableError: it cannot be read.
-        FrameTooLargeError: the job is longer than `MAX_JOB`.
+        BlobMissingError: the file no longer exists.
+        ContentChangedError: its content does not match the recorded SHA-256.
+        BlobStoreUnavailableError: the file cannot be read.
+        FrameTooLargeError: the job exceeds `MAX_JOB`.
         OSError: the file cannot be copied.
     """
     source, path = job.source, f"{job.scratch}/{COPY}"
@@ -68,7 +68,7 @@ async def prepare(job: Job) -> "Handover":
 
 
 async def _slice(source: Packed) -> bytes | bytearray:
-    """Return the content; what was stored just now is in memory, and a thread takes longer."""
+    """Return the content. Recent files are read from memory, which is faster than a thread."""
     packs = _packs(source.root)
     content = packs.read_from_memory(source.key)
     return await asyncio.to_thread(packs.read, source.key) if content is None else content
@@ -99,7 +99,7 @@ def _link_or_copy(source: str, target: str) -> None:
         except FileNotFoundError:
             raise
         except OSError:
-            pass  # Another file system, one without links, or another user's file.
+            pass  # Another file system, no support for links, or another user's file.
         else:
             return
     require_room(Path(target).parent, os.stat(source).st_size)  # noqa: PTH116
@@ -114,40 +114,42 @@ def _copy(source: str, target: str) -> None:
             while block := content.read(BLOCK):
                 write_all(descriptor, block)
             if os.fstat(descriptor).st_size != os.fstat(content.fileno()).st_size:
-                raise OSError(errno.EIO, "the copy is not as long as the file", target)
+                raise OSError(errno.EIO, "the copy is shorter or longer than the file", target)
     finally:
         os.close(descriptor)
 
 
 class Handover:
-    """A job on its way to a worker, with its content or its file in the attempt's folder."""
+    """A prepared job, with its content or its file in the attempt's directory."""
 
     def __init__(self, job: Job, file: bytes | bytearray | str) -> None:
-        """Args:
-        file: the content, or the path of the file.
+        """Create a handover.
+
+        Args:
+            file: the content, or the path of the file.
         """
         self._path = file if isinstance(file, str) else None
-        self._entered: str | None = None
+        self._link: str | None = None
         self._name = 0 if self._path is None else next(_numbers)
         content = b"" if isinstance(file, str) else file
         self.message = encode_job(job, link=self._name, content=content)
         self.scratch = job.scratch
 
-    def enter(self, folder: Path) -> None:
-        """Give the file a name in a worker's folder.
+    def create_link(self, folder: Path) -> None:
+        """Link the file into a worker's folder.
 
         Raises:
-            OSError: it is gone, or the disk is full.
+            OSError: the file no longer exists, or the disk is full.
         """
         if self._path is not None:
-            self._entered = f"{folder}/{self._name}"
-            os.link(self._path, self._entered)
+            self._link = f"{folder}/{self._name}"
+            os.link(self._path, self._link)
 
-    def leave(self) -> None:
-        """Take that name away again."""
-        entered, self._entered = self._entered, None
-        if entered is not None:
+    def remove_link(self) -> None:
+        """Remove that link."""
+        link, self._link = self._link, None
+        if link is not None:
             try:
-                Path(entered).unlink(missing_ok=True)
-            except OSError as error:  # It goes with the worker; the outcome must not be lost.
-                log.warning("%s stays until its worker ends: %s", entered, error)
+                Path(link).unlink(missing_ok=True)
+            except OSError as error:  # It is removed with the worker; the outcome must not be lost.
+                log.warning("%s remains until its worker exits: %s", link, error)

@@ -1,13 +1,12 @@
-"""Who is next: records that wait for a worker, in a fair order; a pure structure, no clock, no I/O.
+"""Choose the next waiting record in a fair order: a pure structure, no clock, no I/O.
 
-One user's ten thousand scans must not starve another's one page. So the owners take turns, the one
-with the least work in flight first; within an owner's share small files overtake large ones; and
-neither the files of one owner nor the large files together may fill the last place, which stays
-for somebody else's or for a small one.
+One user's ten thousand scans must not starve another user's single page. Owners take turns; the one
+with the least work in flight goes first. Within an owner's share, small files overtake large ones.
+The last slot is reserved: neither one owner nor all large files together may occupy it.
 
-A record is a suspect if a pod died while it worked on it: it may be what killed the pod. Suspects
-are begun one at a time, so that an innocent neighbour is cleared and the guilty one takes nobody
-along but what runs beside it for the first time.
+A record is a suspect if a pod died while processing it, since it may have killed the pod. Suspects
+start one at a time. That clears innocent records, and a harmful one takes down only records that
+run beside it for the first time.
 """
 
 import math
@@ -17,46 +16,46 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 MAX_AHEAD = 128
-"""Records that may be begun beyond the workers, whatever the measurements say: each counts as an
-attempt if the pod dies. Files of no work pass at 3,000 a second, and are under way for 20 to 40 ms:
-until a commit names them, and until Kafka has their outcomes."""
+"""Records that may start beyond the number of workers. Each counts as an attempt if the pod dies.
+Trivial files pass at 3,000 a second and are in flight for 20 to 40 ms: until their start is
+committed, and until Kafka has acknowledged their outcomes."""
 
 LONG_WORK = 1.0
-"""Seconds of work from which on nothing is begun ahead of a free process."""
+"""Seconds of work from which on no record starts ahead of a free process."""
 
 SMALL_BEFORE_LARGE = 4
-"""Small files of one owner that overtake a large one of his before it has its turn."""
+"""Small files that may overtake a large file of the same owner before it gets its turn."""
 
 
 class Waiting(Protocol):
-    """What the lanes need to know of a record."""
+    """The properties of a record that the lanes use."""
 
     @property
     def owner(self) -> Hashable | None:
-        """Whose file it is; None for nobody's, which knows no limit of its own."""
+        """Owner of the file; None for files without an owner, which have no owner limit."""
 
     @property
     def large(self) -> bool: ...
 
     @property
     def suspect(self) -> int:
-        """How often a pod died while it worked on it."""
+        """Number of pods that died while processing it."""
 
 
 W = TypeVar("W", bound=Waiting)
 
 
 def places(workers: int, *, work: float, overhead: float) -> int:
-    """How many records may be begun at once to keep all worker processes busy.
+    """Return how many records may be in progress at once to keep all worker processes busy.
 
-    Beside the workers there is one process more, for a small file or another owner's. A record is
-    begun before a process takes it and finished after, by `overhead` seconds in all, in which the
-    process has nothing to do unless others are begun meanwhile (Little's law). Long work is not
-    begun ahead: it would wait for as long, and the overhead does not matter to it.
+    There is one process more than workers, for a small file or another owner's file. A record
+    starts before a process takes it and finishes afterwards. During these `overhead` seconds the
+    process would be idle unless other records have started meanwhile (Little's law). Long jobs do
+    not start ahead of a process: they would wait as long, and the overhead is negligible.
 
     Args:
-        work: seconds a process needs for a file, on average.
-        overhead: seconds around it, for the commit that names it and for the acknowledgements.
+        work: seconds that a process needs per file, on average.
+        overhead: seconds per file for the commit of its start and for acknowledgements.
     """
     processes = workers + 1
     if work >= LONG_WORK:
@@ -66,12 +65,12 @@ def places(workers: int, *, work: float, overhead: float) -> int:
 
 @dataclass
 class _Share(Generic[W]):
-    """What waits of one owner."""
+    """The waiting records of one owner."""
 
     small: deque[W] = field(default_factory=deque)
     large: deque[W] = field(default_factory=deque)
     overtaken: int = 0
-    """Small files taken since the last large one."""
+    """Small files started since the last large one."""
 
     def __bool__(self) -> bool:
         return bool(self.small or self.large)
@@ -88,12 +87,15 @@ class _Share(Generic[W]):
 
 
 class Lanes(Generic[W]):
-    """The records that wait, and the count of those that are begun."""
+    """The waiting records, and counts of those in progress."""
 
     def __init__(self, *, large_limit: int, owner_limit: int | None = None) -> None:
-        """Args:
-        large_limit: large files that may be begun at once.
-        owner_limit: files of one owner that may be begun at once; None for all places but one.
+        """Create empty lanes.
+
+        Args:
+            large_limit: large files that may be in progress at once.
+            owner_limit: files of one owner that may be in progress at once; None: all slots but
+                one.
         """
         self._large_limit = large_limit
         self._owner_limit = owner_limit
@@ -109,7 +111,7 @@ class Lanes(Generic[W]):
         return len(self._waiting)
 
     def add(self, record: W) -> None:
-        """Put a record at the end of its lane."""
+        """Append a waiting record to its lane."""
         self._waiting.add(record)
         if record.suspect:
             self._suspects.append(record)
@@ -118,17 +120,17 @@ class Lanes(Generic[W]):
         (share.large if record.large else share.small).append(record)
 
     def begin(self, places: int, *, suspects: bool = True) -> W | None:
-        """The next record to be begun, or None if there is none or no place for it.
+        """Return the next record to start, or None if no record or no slot is available.
 
         Args:
-            places: how many may be begun at once.
-            suspects: whether suspects may be begun yet.
+            places: number of slots.
+            suspects: True if suspects may start yet.
         """
         while len(self._begun) < places:
             record = self._pick(places, suspects=suspects)
             if record is None:
                 return None
-            if record in self._waiting:  # Otherwise it was discarded while it waited.
+            if record in self._waiting:  # Otherwise it was discarded while waiting.
                 self._waiting.remove(record)
                 self._count(record, 1)
                 self._begun.add(record)
@@ -136,7 +138,7 @@ class Lanes(Generic[W]):
         return None
 
     def discard(self, record: W) -> None:
-        """The record is finished or given back; its place is free."""
+        """Remove a finished or released record and free its slot."""
         self._waiting.discard(record)
         if record in self._begun:
             self._begun.remove(record)
@@ -144,15 +146,15 @@ class Lanes(Generic[W]):
 
     def _pick(self, places: int, *, suspects: bool) -> W | None:
         if suspects and self._suspects and not self._begun_suspects:
-            # Those over whom fewer pods died go first: where somebody kills pods, no file is there
-            # each time, and one that kills them itself meets the others only once.
+            # Fewest deaths first. If an external cause kills pods, no file is present each time. A
+            # file that kills pods meets each of the others only once.
             return self._suspects.pop(min(range(len(self._suspects)), key=self._deaths_of))
         large_allowed = self._begun_large < self._large_limit
         owner_limit = max(1, places - 1) if self._owner_limit is None else self._owner_limit
         busy: list[tuple[int, int, Hashable | None]] = []
         for turn, owner in enumerate(self._shares):
             begun = self._begun_of.get(owner, 0)
-            if begun == 0:  # Nobody has less, and this one's turn is the longest ago.
+            if begun == 0:  # No owner has less, and this one has waited the longest.
                 if (record := self._pop(owner, large_allowed=large_allowed)) is not None:
                     return record
             elif owner is None or begun < owner_limit:

@@ -1,4 +1,4 @@
-"""What a job leaves behind in its process, and must not be there for the next one."""
+"""Clean up after a job, so that the next job in the same process starts fresh."""
 
 import logging
 import os
@@ -11,23 +11,21 @@ log = logging.getLogger(__name__)
 
 
 def remove_leftovers(folder: Path, *, kept: str) -> bool:
-    """Remove everything from a folder but one regular file.
+    """Remove everything from a folder except one regular file.
 
     Returns:
-        False if something could not be removed.
+        False if anything could not be removed.
     """
     try:
         return _remove_leftovers(folder, kept=kept)
-    except (
-        OSError
-    ) as error:  # A step changed the mode of the folder, or a thread still works in it.
-        log.warning("the temporary files of a job cannot be removed: %s", error)
+    except OSError as error:  # A step changed the folder's mode, or a thread still writes to it.
+        log.warning("cannot remove the temporary files of a job: %s", error)
         return False
 
 
 def _remove_leftovers(folder: Path, *, kept: str) -> bool:
     if os.listdir(folder) == [kept] and _is_plain(f"{folder}/{kept}"):  # noqa: PTH208
-        return True  # As after most jobs.
+        return True  # The usual case.
     clean = True
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -47,7 +45,7 @@ def _is_plain(path: str) -> bool:
 
 
 def has_children() -> bool:
-    """Return whether this process still has children, after burying those that have ended."""
+    """Reap ended children, and return True if others are still running."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

@@ -1,4 +1,4 @@
-"""Faults of the machine: recognized in errors, so that no file is blamed for them."""
+"""Recognize faults of the machine in errors, so that no file is blamed for them."""
 
 import errno
 import os
@@ -8,33 +8,33 @@ from services.processor.failures import failure
 from shared.events.facts import Failure
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""There is no room on a disk."""
+"""A disk is full."""
 
 BROKEN = frozenset({errno.EIO, errno.ENFILE, errno.ESTALE, errno.ENODEV, errno.EUCLEAN})
-"""A disk or the system itself fails, whoever uses it."""
+"""A disk or the whole system fails."""
 
 OF_POD = frozenset({errno.EMFILE, errno.ENOMEM, errno.EAGAIN, errno.EROFS})
 """Faults of the machine only in the pod's own process. A worker has limits of its own, and sees
-everything but its own folders read-only."""
+everything but its own folders as read-only."""
 
 MAX_CAUSES = 20
-"""Errors behind an error that are looked at."""
+"""Errors examined in a chain of causes."""
 
 _NUMBER = re.compile(r"\(os error (\d+)\)")
-"""How Rust's libraries report a system error: in words only."""
+"""Format in which Rust libraries report a system error: as text only."""
 
 _WORDS = {os.strerror(number): number for number in sorted(FULL | BROKEN - {errno.ENODEV})}
-"""Without ENODEV, whose words are also the first ones of ENXIO, "No such device or address"."""
+"""Without ENODEV: its text is also the start of ENXIO's, "No such device or address"."""
 
 _NO_THREAD = "can't start new thread"
-"""How Python reports EAGAIN when it starts a thread."""
+"""Message with which Python reports EAGAIN when it starts a thread."""
 
 
 def system_error(error: BaseException) -> int | None:
-    """Return the number of the machine's fault that is behind an error, or None.
+    """Return the errno of the machine fault behind an error, or None.
 
-    Libraries wrap a system error into one of their own, as a cause or as a text, and steps wrap
-    that into `corrupt_document`.
+    Libraries wrap a system error into one of their own, as a cause or as text, and steps turn that
+    into `corrupt_document`.
     """
     seen: BaseException | None = error
     for _ in range(MAX_CAUSES):
@@ -48,7 +48,7 @@ def system_error(error: BaseException) -> int | None:
 
 
 def fault(number: int) -> Failure:
-    """Return the failure that names a fault of the machine."""
+    """Return the failure for a fault of the machine."""
     if number in FULL:
         return failure("disk_full")
     meaning = f"The machine failed: {os.strerror(number)} ({errno.errorcode[number]})."
@@ -56,7 +56,7 @@ def fault(number: int) -> Failure:
 
 
 def fault_of_pod(error: BaseException) -> Failure | None:
-    """Return the failure for an error in the pod's own process, or None if it is no machine's."""
+    """Return the failure for an error in the pod's own process, or None if not the machine's."""
     if isinstance(error, MemoryError):
         return fault(errno.ENOMEM)
     if isinstance(error, RuntimeError) and _NO_THREAD in str(error):
@@ -77,5 +77,5 @@ def _number_in(text: str) -> int | None:
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # An error that cannot say what it is; see `steps.endings`.
+    except Exception:  # The error's own `__str__` fails; see `steps.demo_failures`.
         return ""

@@ -1,13 +1,13 @@
-"""Which records of a partition are taken, begun and finished: a pure structure, no clock, no I/O.
+"""Track which records of a partition are open and finished: a pure structure, no clock, no I/O.
 
-A pod works on many records of a partition at once and finishes them in any order, while Kafka
-keeps one committed offset a partition. So the commit is the low watermark, the first record that
-is not finished, and a ledger rides on its metadata: what above the watermark is *not* finished, and
-what was begun. A pod that takes over skips the rest and knows the begun ones for attempts that were
-cut off. Confluent's parallel consumer keeps its finished offsets the same way.
+A pod processes many records of a partition at once and finishes them in any order, but Kafka stores
+one committed offset per partition. The pod therefore commits the low watermark: the offset of the
+first unfinished record. The commit's metadata carries a ledger of the unfinished records above the
+watermark and of those that were started. A pod that takes over skips finished records and detects
+interrupted attempts. Confluent's Parallel Consumer stores finished offsets in the same way.
 
-The ledger names the open records instead of the finished ones, because a window bounds how many
-are open: one slow record may have any number of finished ones behind it.
+The ledger lists open records instead of finished ones because the window limits how many are open.
+Behind one slow record, any number may be finished.
 """
 
 import json
@@ -18,43 +18,43 @@ from itertools import islice, pairwise, takewhile
 from typing import NamedTuple
 
 MAX_LEDGER = 4096
-"""Bytes of metadata on one commit: the broker's default `offset.metadata.max.bytes`."""
+"""Bytes of metadata on one commit: the broker's default for `offset.metadata.max.bytes`."""
 
 MAX_BEGUN = 250
-"""Records in one ledger that were begun: with offsets and counts of four digits they still fit. A
-pod begins far fewer at a time; those beyond are taken for not begun."""
+"""Started records in one ledger: that many fit, with offsets and counts of four digits. A pod
+starts far fewer at a time. Records beyond the limit are treated as not started."""
 
 
 SUSPICIOUS = 2
-"""Deaths of pods over a record from which on they say something of it."""
+"""Number of pod deaths on one record from which on they count as evidence against it."""
 
 
 class Begun(NamedTuple):
-    """How often work on a record was begun."""
+    """The attempts started for one record."""
 
     attempts: int = 0
-    """Attempts begun, whatever became of them."""
+    """Attempts started, whatever their outcome."""
     returned: int = 0
-    """Those of them that a pod gave back in good order; they say nothing against the file."""
-    cut_off: bool = False
-    """The last attempt was under way when its pod was last heard of."""
+    """Attempts that a pod released in an orderly way; they do not count against the file."""
+    interrupted: bool = False
+    """True if the last attempt was running when its pod was last heard from."""
 
     @property
     def deaths(self) -> int:
-        """How often a pod died while it worked on the record, if nobody works on it now."""
+        """Number of pods that died while processing the record, if none processes it now."""
         return max(0, self.attempts - self.returned)
 
     def forgiven(self, *, many_suspects: bool) -> int:
-        """Return how many of those deaths do not count as attempts at the file.
+        """Return how many of those deaths do not count as attempts.
 
-        The first one does not: other files were under way as well. It makes the record a suspect,
-        and a pod works on one suspect at a time. A second death is evidence, and makes the first
-        one count too, so that a file that kills each of its pods fails after as many deaths as it
-        may have attempts.
+        The first death is forgiven, because other files were in progress as well. It makes the
+        record a suspect, and a pod works on one suspect at a time. A second death is evidence, and
+        the first one then counts too. A file that kills its pods therefore fails after as many
+        deaths as it has attempts.
 
         Args:
-            many_suspects: whether pods also died again over other records. Then somebody kills
-                pods, and the first death stays forgiven.
+            many_suspects: True if pods also died repeatedly on other records. Then an external
+                cause is likely, and the first death stays forgiven.
         """
         if self.deaths < SUSPICIOUS:
             return self.deaths
@@ -63,26 +63,26 @@ class Begun(NamedTuple):
 
 @dataclass
 class PartitionWindow:
-    """The records of one partition that this pod has in its hands."""
+    """The records of one partition that are in flight in this pod."""
 
     next: int
-    """The first offset not yet taken."""
+    """The first offset not yet accepted."""
     in_flight: dict[int, None] = field(default_factory=dict)
-    """Offsets taken and not finished, in rising order."""
+    """Unfinished offsets below `next`, in ascending order."""
     begun: dict[int, Begun] = field(default_factory=dict)
     running: set[int] = field(default_factory=set)
     _top: int = 0
-    """One more than the highest finished offset, by this pod or by the ledger that it found."""
+    """One more than the highest offset finished by this pod or in the ledger that it loaded."""
     _left_open: frozenset[int] = frozenset()
-    """Offsets below `_top` that the ledger found here names as not finished."""
+    """Offsets below `_top` that the loaded ledger lists as unfinished."""
 
     @property
     def watermark(self) -> int:
-        """The offset to commit: everything below it is finished."""
+        """The offset to commit: every record below it is finished."""
         return next(iter(self.in_flight), self.next)
 
-    def take(self, offset: int) -> bool:
-        """Take a record in. False if there is nothing to do: it was taken or finished before."""
+    def accept(self, offset: int) -> bool:
+        """Accept a record. Return False if it was accepted or finished before."""
         if offset < self.next:
             return False
         self.next = offset + 1
@@ -92,25 +92,25 @@ class PartitionWindow:
         return True
 
     def begin(self, offset: int) -> Begun:
-        """Count one more attempt at a record; returns the earlier ones."""
+        """Count a new attempt at a record, and return the earlier ones."""
         before = self.begun.get(offset, Begun())
         self.begun[offset] = Begun(before.attempts + 1, before.returned)
         self.running.add(offset)
         return before
 
     def finish(self, offset: int) -> None:
-        """The record's outcome is acknowledged; it need not be seen again."""
+        """Mark a record as finished: its outcome is acknowledged."""
         self.in_flight.pop(offset, None)
         self.running.discard(offset)
         self.begun.pop(offset, None)
         self._top = max(self._top, offset + 1)
 
     def ledger(self, *, returning: bool = False) -> str:
-        """What rides on the commit; empty where there is nothing to tell.
+        """Return the metadata for the commit, or "" if there is nothing to record.
 
         Args:
-            returning: the pod may be about to lose the partition in good order, so attempts now
-                running are written as given back.
+            returning: True if the pod may lose the partition in an orderly way; running attempts
+                are then recorded as released.
         """
         base = self.watermark
         entries: dict[str, object] = {}
@@ -122,12 +122,12 @@ class PartitionWindow:
             text = _dump(entries | finished)
             if len(text) <= MAX_LEDGER:
                 return text
-            # Without this part work may be repeated, not lost.
+            # Dropping this part may repeat work, but loses none.
         return _dump(entries) if entries else ""
 
     @classmethod
     def restore(cls, committed: int, ledger: str) -> "PartitionWindow":
-        """The window of a pod that takes over at `committed` with the ledger found there."""
+        """Restore a window from a committed offset and its ledger."""
         try:
             entries = json.loads(ledger) if ledger else {}
             window = cls(
@@ -135,26 +135,26 @@ class PartitionWindow:
                 _top=committed + entries.get("t", 0),
                 _left_open=frozenset(_unpack(committed, entries.get("o", ""))),
             )
-            for offset, attempts, returned, cut_off in entries.get("b", ()):
-                window.begun[committed + offset] = Begun(attempts, returned, bool(cut_off))
+            for offset, attempts, returned, interrupted in entries.get("b", ()):
+                window.begun[committed + offset] = Begun(attempts, returned, bool(interrupted))
         except (ValueError, TypeError, AttributeError, IndexError):
-            # Metadata that another program wrote: without a ledger work may be repeated, not lost.
+            # Metadata of another program. Without a ledger, work may be repeated but is not lost.
             return cls(next=committed)
         return window
 
     def _begun_entries(self, base: int, *, returning: bool) -> Iterator[list[int]]:
-        for offset, (attempts, returned, cut_off) in sorted(self.begun.items()):
+        for offset, (attempts, returned, interrupted) in sorted(self.begun.items()):
             runs = offset in self.running
-            given_back = runs and returning
+            released = runs and returning
             yield [
                 offset - base,
                 attempts,
-                returned + given_back,
-                int(runs and not given_back) or int(cut_off and not runs),
+                returned + released,
+                int(runs and not released) or int(interrupted and not runs),
             ]
 
     def _open(self) -> Iterator[int]:
-        """The offsets below `_top` that are not finished, in rising order."""
+        """Yield the unfinished offsets below `_top`, in ascending order."""
         yield from takewhile(lambda offset: offset < self._top, self.in_flight)
         yield from sorted(offset for offset in self._left_open if offset >= self.next)
 
@@ -164,7 +164,7 @@ def _dump(entries: dict[str, object]) -> str:
 
 
 def _pack(base: int, offsets: Iterable[int]) -> str:
-    """Rising offsets as their gaps, each a base-128 varint (as in Protocol Buffers), in base64."""
+    """Encode ascending offsets as gaps: base-128 varints (as in Protocol Buffers), then base64."""
     packed = bytearray()
     for before, offset in pairwise((base, *offsets)):
         gap = offset - before

@@ -1,4 +1,4 @@
-"""What is told of an attempt: that it began, what came of it, and what follows from that."""
+"""Publish the start and outcome of each attempt, and schedule what follows."""
 
 import asyncio
 import functools
@@ -49,25 +49,25 @@ log = logging.getLogger(__name__)
 SOURCE = "/processor"
 
 PUBLISH_RETRY_DELAY = 1.0
-"""Seconds between two tries to publish an outcome: the work is done and must not be done again."""
+"""Seconds between two tries to publish an outcome: finished work must not be repeated."""
 
 _attempts = functools.cache(ATTEMPTS.labels)
-"""Looking a counter up by its label takes longer than counting."""
+"""Cached because looking up a counter by label takes longer than incrementing it."""
 
 POD_LOST = Failure(
     code="worker_crashed",
-    message="The processor that worked on this file died or fell silent. "
+    message="The processor of this file crashed or stopped responding. "
     "The attempt counts only if that happens again.",
     retryable=True,
 )
 
 POD_KILLER = failure(
-    "worker_crashed", "The processor that worked on this file died or fell silent, each time."
+    "worker_crashed", "The processor of this file crashed or stopped responding on every attempt."
 )
 
 
 class Outcomes:
-    """Publishes what became of attempts. When a method returns, Kafka has acknowledged it."""
+    """Publishes the outcomes of attempts. Each method returns after Kafka has acknowledged them."""
 
     def __init__(
         self,
@@ -83,50 +83,49 @@ class Outcomes:
         self._cancels = cancels
         self._acknowledgement = pace.acknowledgement
         self._backoff = Backoff(first=settings.backoff_first, limit=settings.backoff_max)
-        self._on_their_way: set[asyncio.Future[None]] = set()
-        self.still_ours: Callable[[KafkaRecord], Awaitable[None]] = _taken_for_granted
-        """Returns once the group has confirmed that a record is this pod's."""
-        self.confirmed: Callable[[KafkaRecord], Awaitable[None]] = _taken_for_granted
-        """The same, at once where the group has confirmed it a moment ago."""
+        self._pending: set[asyncio.Future[None]] = set()
+        self.verify_ownership: Callable[[KafkaRecord], Awaitable[None]] = _assume_ownership
+        """Returns once the group has confirmed that this pod owns a record."""
+        self.ensure_ownership: Callable[[KafkaRecord], Awaitable[None]] = _assume_ownership
+        """The same, but without a round trip if ownership was confirmed a moment ago."""
 
     async def begun(self, work: Work, time_limit: float) -> None:
-        """Tell that a worker has begun; its acknowledgement is part of the outcome's.
+        """Publish that a worker has started; its acknowledgement is part of the outcome's.
 
         Args:
             time_limit: seconds that the attempt may take.
         """
-        told = time_limit if math.isfinite(time_limit) else None  # JSON has no infinity.
-        data = ProcessingData(**work.counts, pod=self._pod, time_limit=told)
+        limit = time_limit if math.isfinite(time_limit) else None  # JSON has no infinity.
+        data = ProcessingData(**work.counts, pod=self._pod, time_limit=limit)
         try:
             await self._publisher.post(FileProcessing.of(work.file_id, data, source=SOURCE))
         except KafkaUnavailableError as error:
-            log.warning("%s", error)  # The outcome tells more; it waits for Kafka.
+            log.warning("%s", error)  # The outcome supersedes it, and waits for Kafka.
 
     async def completed(self, work: Work, result: Result) -> None:
-        """The work is done."""
+        """Publish that the work succeeded."""
         data = CompletedData(**work.counts, result=result)
         try:
-            with self._telling():
+            with self._pending_outcome():
                 await self._settle(work, FileCompleted.of(work.file_id, data, source=SOURCE))
             _attempts("completed").inc()
         except EventTooLargeError as error:
             await self.failed(work, Verdict(error=_result_too_large(error)))
 
-    async def told(self, timeout: float) -> None:  # noqa: ASYNC109 - what is late is left alone
-        """Return when the outcomes that are on their way now are told, or after `timeout` seconds.
+    async def flush(self, timeout: float) -> None:  # noqa: ASYNC109 - late outcomes are left alone
+        """Wait until pending outcomes are published, or for `timeout` seconds.
 
-        One that is told and then not committed has its work done again by another pod.
+        If an outcome is published but its record not committed, another pod repeats the work.
         """
-        if self._on_their_way:
-            await asyncio.wait(set(self._on_their_way), timeout=timeout)
+        if self._pending:
+            await asyncio.wait(set(self._pending), timeout=timeout)
 
     async def failed(
         self, work: Work, verdict: Verdict, *, progress: Progress | None = None
     ) -> None:
-        """Schedule the next attempt, or give the file up, and tell which.
+        """Schedule the next attempt or fail the file, and publish the decision.
 
-        An attempt that does not count is handed back: the next one has a new number, and the limit
-        rises by one.
+        An attempt that does not count still has a number; the limit is therefore raised by one.
         """
         now, error = utc_now(), verdict.error
         decision = decide(
@@ -151,31 +150,31 @@ class Outcomes:
             decision.due_at.isoformat(timespec="seconds"),
         )
         _attempts("retrying" if verdict.counts else "postponed").inc()
-        handed_back = int(not verdict.counts)
+        released = int(not verdict.counts)
         scheduled = RetryScheduledData(
             run=work.run,
             attempt=work.attempt + 1,
-            max_attempts=work.max_attempts + handed_back,
+            max_attempts=work.max_attempts + released,
             source=work.source,
             due_at=decision.due_at,
             error=error,
             pipeline=work.pipeline,
-            returned=work.returned + handed_back,
+            returned=work.returned + released,
             postponed=0 if verdict.counts else work.postponed + 1,
             crash=verdict.crash if verdict.counts else work.last_crash,
         )
-        work = replace(work, max_attempts=work.max_attempts + handed_back)
-        # In a rebalance, or while this pod was frozen, the record may go to another one. That one
-        # makes the next attempt too; with both scheduled, both would go on with all later ones.
-        await self.still_ours(work.record)
-        with self._telling():
-            # The work first: if only one of the two arrives, it must not be the announcement.
+        work = replace(work, max_attempts=work.max_attempts + released)
+        # After a rebalance or a freeze, another pod may own the record and make the next attempt.
+        # If both scheduled it, every later attempt would be made twice.
+        await self.verify_ownership(work.record)
+        with self._pending_outcome():
+            # Schedule before announcing: an announced retry must exist.
             event = FileRetryScheduled.of(work.file_id, scheduled, source=SOURCE)
             await self._publish(event, decision.tier.topic)
             await self._publish_retrying(work, error, decision.due_at)
 
-    async def cut_off(self, lost: Work) -> None:
-        """Tell that an attempt was cut off by the death of its pod; give up after the last."""
+    async def interrupted(self, lost: Work) -> None:
+        """Publish that the death of a pod interrupted an attempt; fail the file after the last."""
         if lost.attempt >= lost.max_attempts:
             await self._give_up(lost, POD_KILLER, None)
         else:
@@ -183,23 +182,23 @@ class Outcomes:
             await self._publish_retrying(lost, POD_LOST, utc_now())
 
     async def cancelled(self, work: Work, reason: str) -> None:
-        """Tell that no work is done on a file any more because somebody wished so."""
+        """Publish that a file was cancelled on request."""
         _attempts("cancelled").inc()
         data = CancelledData(**work.counts, reason=reason)
         await self._settle(work, FileCancelled.of(work.file_id, data, source=SOURCE))
 
     async def unreadable(self, record: KafkaRecord, error: UnreadableEventError) -> None:
-        """Keep an unreadable record, with the reason, where somebody will look at it."""
+        """Dead-letter an unreadable record with the reason."""
         UNREADABLE.inc()
         await self._letters.write(record, str(error), error.code)
 
     async def unprocessable(self, record: KafkaRecord, error: BaseException) -> None:
-        """Keep a record on which the processor itself fails, with the reason."""
+        """Dead-letter a record that the processor itself cannot handle, with the reason."""
         reason = f"{type(error).__name__}: {error}"
         await self._letters.write(record, reason, DeadCode.UNPROCESSABLE)
 
-    async def failed_for_good(self, work: Work, error: BaseException) -> None:
-        """Tell that the processor itself fails on a file; its record is a dead letter."""
+    async def failed_permanently(self, work: Work, error: BaseException) -> None:
+        """Publish that the processor itself fails on a file; its record is a dead letter."""
         _attempts("failed").inc()
         meaning = f"The processor failed on it {TRIES} times in a row ({type(error).__name__})."
         data = FailedData(**work.counts, error=failure("internal", meaning))
@@ -209,27 +208,27 @@ class Outcomes:
         log.warning("%s failed: %s: %s", work.file_id, error.code, error.message)
         _attempts("failed").inc()
         if error.retryable:
-            await self._publish(_given_up(work, error), of=work.record)
+            await self._publish(_dead_letter_of(work, error), of=work.record)
         failed = FailedData(**work.counts, error=error, progress=progress)
-        with self._telling():
+        with self._pending_outcome():
             await self._settle(work, FileFailed.of(work.file_id, failed, source=SOURCE))
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """An outcome is on its way for as long as the block lasts."""
+    def _pending_outcome(self) -> Iterator[None]:
+        """Mark an outcome as pending during the block."""
         over = asyncio.get_running_loop().create_future()
-        self._on_their_way.add(over)
+        self._pending.add(over)
         try:
             yield
         finally:
-            self._on_their_way.discard(over)
+            self._pending.discard(over)
             over.set_result(None)
 
     async def _settle(self, work: Work, outcome: Event) -> None:
-        """Publish an outcome; a wish to cancel, if there was one, is thereby settled.
+        """Publish an outcome, and remove the cancel request that it settles.
 
-        It waits until no other pod can have the record: the end of an attempt that was lost would
-        stand beside that of the one that replaced it.
+        Publishing waits until no other pod can hold the record. Otherwise a lost attempt could end
+        beside the one that replaced it.
         """
         await self._publish(outcome, of=work.record)
         if self._cancels.concerns(work.file_id, work.run):
@@ -242,28 +241,28 @@ class Outcomes:
     async def _publish(
         self, event: Event, topic: Topic | None = None, *, of: KafkaRecord | None = None
     ) -> None:
-        """Publish, for as long as it takes.
+        """Publish an event, retrying until Kafka accepts it.
 
         Args:
-            of: the record whose outcome it is, which must be this pod's at each try.
+            of: the record whose outcome this is; ownership is confirmed before each try.
 
         Raises:
-            EventTooLargeError: Kafka takes no record of this size.
+            EventTooLargeError: the event exceeds Kafka's maximum record size.
         """
         while True:
             if of is not None:
-                await self.confirmed(of)
+                await self.ensure_ownership(of)
             try:
                 with self._acknowledgement.measure():
                     await self._publisher.publish(event, topic)
                 return
             except KafkaUnavailableError as error:
-                log.warning("%s; trying again", error)
+                log.warning("%s; retrying", error)
                 await asyncio.sleep(PUBLISH_RETRY_DELAY)
 
 
-def _given_up(work: Work, error: Failure) -> FileDead:
-    """What is worth another run when its cause is mended; the record itself tells of people."""
+def _dead_letter_of(work: Work, error: Failure) -> FileDead:
+    """Build the dead letter of a file to rerun once the cause is fixed, without personal data."""
     data = DeadData(
         topic=work.record.topic,
         partition=work.record.partition,
@@ -278,13 +277,13 @@ def _given_up(work: Work, error: Failure) -> FileDead:
     return FileDead.of(work.file_id, data, source=SOURCE)
 
 
-async def _taken_for_granted(_: KafkaRecord) -> None:
-    """There is no group to ask."""
+async def _assume_ownership(_: KafkaRecord) -> None:
+    """Accept any record: there is no consumer group to ask."""
 
 
 def _result_too_large(error: EventTooLargeError) -> Failure:
     return Failure(
         code="result_too_large",
-        message=f"The result is too large to be told; keep more of it in artifacts. {error}"[:500],
+        message=f"The result is too large to publish. Move more into artifacts. {error}"[:500],
         retryable=False,
     )

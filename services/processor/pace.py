@@ -1,4 +1,4 @@
-"""How long things take on this pod, as running means."""
+"""Running means of how long steps of the processing take on this pod."""
 
 import time
 from collections.abc import Iterator
@@ -6,50 +6,50 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 WEIGHT = 0.05
-"""Of one more observation: the mean follows the last twenty or so."""
+"""Weight of a new observation: the mean covers about the last twenty."""
 
 SHORTEST = 1e-6
-"""Seconds; nothing that is measured here is shorter."""
+"""Seconds. Shorter observations are rounded up to this."""
 
 
 class RunningMean:
-    """An arithmetic mean of durations that follows the present, in seconds."""
+    """A running arithmetic mean of durations, in seconds."""
 
     def __init__(self, first: float) -> None:
         self.seconds = first
 
     def add(self, seconds: float) -> None:
-        """One more observation."""
+        """Add an observation."""
         self.seconds += WEIGHT * (seconds - self.seconds)
 
     @contextmanager
     def measure(self) -> Iterator[None]:
-        """Observe how long a block takes, if it ends well."""
+        """Observe the duration of a block that ends without an error."""
         started = time.monotonic()
         yield
         self.add(time.monotonic() - started)
 
 
 class RunningGeometricMean(RunningMean):
-    """A geometric one: a file of ten minutes says nothing of the thousand short ones beside it."""
+    """A running geometric mean: one ten-minute file does not outweigh a thousand short ones."""
 
     def add(self, seconds: float) -> None:
-        """One more observation."""
+        """Add an observation."""
         self.seconds *= (max(seconds, SHORTEST) / self.seconds) ** WEIGHT
 
 
 @dataclass(kw_only=True)
 class Pace:
-    """How long the work on a file takes, and what is around it; starts with what is usual."""
+    """Durations of the work on a file and of its overhead, with typical initial values."""
 
     work: RunningMean = field(default_factory=lambda: RunningGeometricMean(1.0))
-    """What a worker needs for it."""
+    """Seconds that a worker needs."""
     commit: RunningMean = field(default_factory=lambda: RunningMean(0.002))
-    """Until Kafka knows that it is begun."""
+    """Seconds until the start is committed."""
     acknowledgement: RunningMean = field(default_factory=lambda: RunningMean(0.003))
-    """Until Kafka knows what came of it."""
+    """Seconds until Kafka acknowledges the outcome."""
 
     @property
     def overhead(self) -> float:
-        """Seconds around the work, in which a worker waits unless other work is begun meanwhile."""
+        """Seconds around the work during which a worker idles unless other work has started."""
         return self.commit.seconds + self.acknowledgement.seconds

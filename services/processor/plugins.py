@@ -1,7 +1,8 @@
-"""Pipelines of one's own: plain functions, chosen by what is known of a file at its upload.
+"""Custom pipelines: plain functions, selected by a file's type, name and labels.
 
-A plugin is a module that registers pipelines when it is imported. It is found by an entry point of
-the group `waybill.plugins` or named by `WAYBILL_PLUGINS`; `docs/plugins.md` shows a whole one.
+A plugin is a module that registers pipelines on import. It is found through an entry point of the
+group `waybill.plugins` or named in `WAYBILL_PLUGINS`. `docs/plugins.md` contains a complete
+example.
 """
 
 import importlib
@@ -33,37 +34,37 @@ __all__ = [
 GROUP = "waybill.plugins"
 
 MAX_SETTINGS = 64 << 10
-"""Bytes of one pipeline's settings: they go with each job, which has a bound."""
+"""Bytes of one pipeline's settings, which are part of every job; jobs have a size limit."""
 
 
 class PluginError(Exception):
-    """A plugin cannot be used: the message says which one, and why."""
+    """A plugin cannot be used; the message names it and the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """Steps, the files that they are for, and what they may use."""
+    """Steps, the files they process, and the resources they may use."""
 
     name: str
     steps: tuple[Step, ...]
     content_types: tuple[str, ...] = ()
-    """Patterns such as `image/*`; empty for any."""
+    """Patterns such as `image/*`; empty for any type."""
     names: tuple[str, ...] = ()
-    """Patterns of file names such as `*.csv`, in small letters; empty for any."""
+    """Patterns of file names such as `*.csv`, in lower case; empty for any name."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Labels that the file must have."""
     settings: type[BaseModel] | None = None
     network: bool = False
-    """Whether the steps may use the network."""
+    """True if the steps may use the network."""
     time_limit: float | None = None
-    """seconds; None for what the pod allows"""
+    """Seconds; None for the pod's limit."""
     memory_limit: int | None = None
-    """bytes, not above what the pod allows; None for just that"""
+    """Bytes, at most the pod's limit; None for the pod's limit."""
     max_attempts: int | None = None
-    """None for what the pod allows"""
+    """None for the pod's limit."""
 
     def takes(self, *, content_type: str, name: str, labels: Mapping[str, str]) -> bool:
-        """Whether a file is one of those that this pipeline is for."""
+        """Return True if this pipeline processes a file with these properties."""
         return (
             _matches(content_type, self.content_types)
             and _matches(name.lower(), self.names)
@@ -71,26 +72,26 @@ class Pipeline:
         )
 
     def read_settings(self, environment: Mapping[str, str]) -> BaseModel | None:
-        """The settings, from variables named `WAYBILL_<PIPELINE>_<FIELD>`.
+        """Read the settings from variables named `WAYBILL_<PIPELINE>_<FIELD>`.
 
         Raises:
-            PluginError: a value is missing or wrong.
+            PluginError: a value is missing or invalid.
         """
         if self.settings is None:
             return None
         prefix = f"WAYBILL_{self.name}_".upper()
         names = {field: f"{prefix}{field.upper()}" for field in self.settings.model_fields}
-        given = {field: environment[name] for field, name in names.items() if name in environment}
+        values = {field: environment[name] for field, name in names.items() if name in environment}
         try:
-            settings = self.settings.model_validate(given)
+            settings = self.settings.model_validate(values)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             name = names.get(str(first["loc"][0]) if first["loc"] else "", prefix)
             raise PluginError(f"pipeline {self.name}: {name}: {first['msg']}") from None
         if len(settings.model_dump_json().encode()) > MAX_SETTINGS:
             raise PluginError(
-                f"pipeline {self.name}: its settings take more than {MAX_SETTINGS >> 10} KiB; have "
-                "it read what is long from a file"
+                f"pipeline {self.name}: the settings exceed {MAX_SETTINGS >> 10} KiB; "
+                "read long values from a file"
             )
         return settings
 
@@ -100,7 +101,7 @@ def _matches(value: str, patterns: tuple[str, ...]) -> bool:
 
 
 _registered: dict[str, Pipeline] = {}
-"""Filled by the import of plugins: the pod and each worker process import them for themselves."""
+"""Filled when plugins are imported, separately in the pod and in each worker process."""
 
 
 def pipeline(
@@ -115,10 +116,11 @@ def pipeline(
     memory_limit: int | None = None,
     max_attempts: int | None = None,
 ) -> Pipeline:
-    """Register a pipeline; of several that take a file, the one registered first gets it.
+    """Register a pipeline. If several match a file, the one registered first processes it.
 
     Raises:
-        PluginError: it has no rule, no network though a step needs it, or a name that is taken.
+        PluginError: no rule is given, a step needs the network without `network=True`, or the name
+            is taken.
     """
     made = Pipeline(
         name=name,
@@ -133,20 +135,20 @@ def pipeline(
         max_attempts=max_attempts,
     )
     if not (made.content_types or made.names or made.labels):
-        raise PluginError(f"pipeline {name}: give content_types, names or labels")
+        raise PluginError(f"pipeline {name}: set content_types, names or labels")
     if not network and any(map(needs_network, steps)):
-        raise PluginError(f"pipeline {name}: a step needs the network; declare network=True")
+        raise PluginError(f"pipeline {name}: a step needs the network; set network=True")
     if name in _registered:
-        raise PluginError(f"pipeline {name}: there is one of this name already")
+        raise PluginError(f"pipeline {name}: the name is taken; choose another")
     _registered[name] = made
     return made
 
 
 def step(**rules: object) -> Callable[[Step], Step]:
-    """Register a function as a pipeline of one step, under its own name.
+    """Register a function as a single-step pipeline under its own name.
 
     Args:
-        rules: as of `pipeline`.
+        rules: keyword arguments of `pipeline`.
     """
 
     def register(function: Step) -> Step:
@@ -157,11 +159,13 @@ def step(**rules: object) -> Callable[[Step], Step]:
 
 
 class Pipelines:
-    """The pipelines of all plugins, for the pod to choose from."""
+    """The pipelines of all plugins, from which the pod selects."""
 
     def __init__(self, modules: tuple[str, ...], pipelines: Iterable[Pipeline]) -> None:
-        """Raises:
-        PluginError: the settings of one are missing or wrong.
+        """Read the settings of each pipeline.
+
+        Raises:
+            PluginError: a setting is missing or invalid.
         """
         self.modules = modules
         self._pipelines = {each.name: each for each in pipelines}
@@ -171,18 +175,18 @@ class Pipelines:
 
     @property
     def any_network(self) -> bool:
-        """Whether any of them needs worker processes with a network."""
+        """True if any pipeline needs worker processes with network access."""
         return any(each.network for each in self._pipelines.values())
 
     def choose(self, *, content_type: str, name: str, labels: Mapping[str, str]) -> Pipeline | None:
-        """The pipeline for a file; None for the built-in one."""
+        """Return the pipeline for a file; None for the built-in one."""
         for each in self._pipelines.values():
             if each.takes(content_type=content_type, name=name, labels=labels):
                 return each
         return None
 
     def job_of(self, name: str | None) -> PluginJob | None:
-        """What a worker is told of a pipeline, which this pod perhaps does not have."""
+        """Return the pipeline's part of a job; this pod may not have the pipeline."""
         if name is None:
             return None
         chosen, settings = self._pipelines.get(name), self._settings.get(name)
@@ -197,10 +201,10 @@ class Pipelines:
 
 
 def load_plugins(named: Iterable[str] = ()) -> Pipelines:
-    """Import all plugins, those of entry points and those that are `named`.
+    """Import all plugins: those of entry points and those in `named`.
 
     Raises:
-        PluginError: one cannot be imported, or is wrong.
+        PluginError: a plugin cannot be imported or is invalid.
     """
     found = [entry.module for entry in entry_points(group=GROUP)]
     modules = tuple(dict.fromkeys([*found, *named]))
@@ -212,7 +216,7 @@ def import_modules(modules: Iterable[str]) -> None:
     """Import plugins, which registers their pipelines.
 
     Raises:
-        PluginError: one cannot be imported, or is wrong.
+        PluginError: a plugin cannot be imported or is invalid.
     """
     for module in modules:
         try:
@@ -225,5 +229,5 @@ def import_modules(modules: Iterable[str]) -> None:
 
 
 def registered(name: str) -> Pipeline | None:
-    """The pipeline of this name, once its plugin is imported."""
+    """Return the pipeline with this name, if its plugin has been imported."""
     return _registered.get(name)

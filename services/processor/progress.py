@@ -1,4 +1,4 @@
-"""Progress on its way from a worker to Kafka: it never holds up the work."""
+"""Publish progress reports from workers to Kafka without delaying the work."""
 
 import asyncio
 import logging
@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 
 class ProgressReporter:
-    """Publishes the progress of one attempt, at most one event at a time.
+    """Publishes the progress of one attempt, one event at a time.
 
-    While one is on its way a newer one replaces the one that waits, so a slow Kafka costs detail
-    and neither memory nor time.
+    While an event is being published, a newer report replaces the waiting one. A slow Kafka
+    therefore costs detail, but no memory or time.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class ProgressReporter:
         self.latest: Progress | None = None
 
     def advance(self, report: Advanced) -> None:
-        """Take note of a report; it is published as soon as the one before it is.
+        """Accept a report. It is published once the previous one is.
 
-        The next phase begins at none of its own parts: what the attempt has reached stays.
+        Progress never decreases: a new phase keeps what the attempt has reached.
         """
         self.latest = furthest(self.latest, report.progress)
         self._waiting = Advanced(
@@ -71,7 +71,7 @@ class ProgressReporter:
         try:
             await self._publisher.publish(event)
         except WaybillError as error:
-            log.warning("%s", error)  # The next report tells more; the work goes on.
+            log.warning("%s", error)  # The next report supersedes it; the work continues.
         except (Exception, asyncio.CancelledError) as error:
             raise_if_cancelled()
             note_error("progress", error, self._file_id)

@@ -1,6 +1,6 @@
-"""Which reports of progress are worth telling: the first, the last, and a few a second between.
+"""Select the progress reports to send: the first, the last, and a few per second in between.
 
-Reports only advise: whatever a step reports is made a sensible one, or left out, and fails no file.
+Reports are advisory. Invalid values are corrected or dropped, and never fail a file.
 """
 
 import math
@@ -12,18 +12,18 @@ INTERVAL = 0.25
 """Seconds between two reports of one phase: four a second look live and cost little."""
 
 BURST = 8
-"""Reports that may follow one another faster, as those do that begin and end short phases."""
+"""Reports that may exceed that rate, such as the start and end of short phases."""
 
 MAX_NAME, MAX_MESSAGE = 64, 200
-"""Characters of a phase and of a message: a line on a page."""
+"""Characters of a phase and of a message: one line on the page."""
 
 
 PARTS = 10_000
-"""Of how many parts a total is made that is no whole number: hundredths of a percent."""
+"""Parts into which a fractional total is divided: hundredths of a percent."""
 
 
 def measured(done: object, total: object) -> Progress:
-    """The progress that a step means by any two values; a total of 0 where nobody knows it."""
+    """Convert any two values of a step to progress; the total is 0 if it is unknown."""
     so_far, whole = _number(done) or 0, _number(total) or 0
     if not whole:
         return Progress(done=min(int(so_far), MAX_INT), total=0)
@@ -34,7 +34,7 @@ def measured(done: object, total: object) -> Progress:
 
 
 def _number(value: object) -> float | None:
-    """A number not below 0; None of what is none, or not finite."""
+    """Return a number of at least 0; None for anything not numeric or not finite."""
     if isinstance(value, int):
         return max(0, value)
     if value is None or isinstance(value, str | bytes | bytearray):
@@ -47,7 +47,7 @@ def _number(value: object) -> float | None:
 
 
 class Reports:
-    """Decides on the reports of one job; asks for the time instead of looking at a clock."""
+    """Selects the reports of one job; the caller passes the time."""
 
     def __init__(self) -> None:
         self._phase: str | None = None
@@ -56,10 +56,10 @@ class Reports:
         self._credit = float(BURST)
 
     def is_due(self, phase: str, *, done: int, total: int, now: float) -> bool:
-        """Whether this report is to be told.
+        """Return True if this report is to be sent.
 
         Args:
-            now: seconds of any clock that only goes forward.
+            now: seconds of a monotonic clock.
         """
         credit = min(BURST, self._credit + (now - self._last) / INTERVAL)
         is_new = phase != self._phase

@@ -1,8 +1,7 @@
-"""Validate the results of the work on a file before they leave the worker.
+"""Validate processing results before they leave the worker.
 
-Results that cannot be stored, published or sent are refused with the permanent code `bad_result`,
-whose message names the field and what is wrong with it. Texts that only explain (messages, codes)
-are cleaned instead.
+Results that cannot be stored, published or sent are rejected with the permanent code `bad_result`.
+Its message names the field and the fault. Explanatory texts (messages, codes) are cleaned instead.
 """
 
 import contextlib
@@ -27,25 +26,25 @@ from shared.workerrors import PermanentError
 Statistic = int | float | str | bool | None
 
 MAX_CODE, MAX_DETAIL = 64, 500
-"""Characters of an error's code and of its description: every status carries them."""
+"""Characters of an error's code and of its description, which are part of every status."""
 
 MAX_STATISTICS = 256 << 10
-"""Characters of all statistics of one file: every status and every list carries them."""
+"""Characters of all statistics of one file, which are part of every status and every list."""
 
 MAX_SHOWN = 80
-"""Characters of a wrong key that a message shows."""
+"""Characters of an invalid key shown in a message."""
 
 
 _NAME = re.compile(ARTIFACT_NAME)
 
 
 def bad_result(meaning: str) -> PermanentError:
-    """The error of a step that leaves what is no result.
+    """Return the error for a step with an invalid result.
 
     Args:
-        meaning: names the field and says what is wrong with it.
+        meaning: the field and what is wrong with it.
     """
-    message = failure("bad_result", f"A step gave back what is no result: {meaning}.").message
+    message = failure("bad_result", f"A step returned an invalid result: {meaning}.").message
     return PermanentError("bad_result", message[:MAX_DETAIL])
 
 
@@ -56,15 +55,15 @@ def checked_statistics(statistics: object) -> dict[str, Statistic]:
         PermanentError: `bad_result`, or `result_too_large`.
     """
     if not isinstance(statistics, Mapping):
-        raise bad_result(f"statistics is of type {type(statistics).__name__}, and not a dict")
+        raise bad_result(f"statistics is of type {type(statistics).__name__} instead of dict")
     checked: dict[str, Statistic] = {}
     size = 0
     for key, value in statistics.items():
         where = _field(key)
         if not isinstance(key, str):
-            raise bad_result(f"{where}: the key is of type {type(key).__name__}, and not a str")
+            raise bad_result(f"{where}: the key is of type {type(key).__name__} instead of str")
         if len(key) > MAX_KEY:
-            raise bad_result(f"{where}: the key has more than {MAX_KEY} characters")
+            raise bad_result(f"{where}: the key is longer than {MAX_KEY} characters")
         if fault := key_fault(key) or text_fault(key, blanks=False):
             raise bad_result(f"{where}: the key {fault}")
         checked[key] = plain = _plain(where, value)
@@ -75,7 +74,7 @@ def checked_statistics(statistics: object) -> dict[str, Statistic]:
 
 
 def _field(key: object) -> str:
-    """Return the name of a statistic in messages."""
+    """Return the name of a statistic for messages."""
     is_word = isinstance(key, str) and key.isascii() and key.isidentifier()
     return f"statistics.{key:.{MAX_SHOWN}}" if is_word else f"statistics[{_shown(key)}]"
 
@@ -84,21 +83,21 @@ def _plain(where: str, value: object) -> Statistic:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        # A text of megabytes is too large, whatever it holds.
+        # A text of megabytes is too large, whatever its content.
         if len(value) <= MAX_STATISTICS and (fault := text_fault(value)):
             raise bad_result(f"{where} {fault}")
         return value
-    # numpy's numbers are such, and no int.
+    # These also match numpy's numbers, which are not int or float.
     if isinstance(value, numbers.Integral):
         number: int | float = int(value)
     elif isinstance(value, numbers.Real):
         try:
             number = float(value)
         except OverflowError:  # a fraction
-            raise bad_result(f"{where} is beyond the range of a float") from None
+            raise bad_result(f"{where} exceeds the range of a float") from None
     else:
         raise bad_result(
-            f"{where} is of type {type(value).__name__}: give a number, a str, a bool or None"
+            f"{where} is of type {type(value).__name__}; use a number, a str, a bool or None"
         )
     if fault := number_fault(number):
         raise bad_result(f"{where} {fault}")
@@ -108,7 +107,7 @@ def _plain(where: str, value: object) -> Statistic:
 def checked_artifact(
     name: object, content_type: object, content: object
 ) -> tuple[str, str, bytes | bytearray]:
-    """Return an artifact's name, type and content as they can be stored and sent.
+    """Return an artifact's name, type and content in a form that can be stored and sent.
 
     Raises:
         PermanentError: `bad_result`.
@@ -116,12 +115,12 @@ def checked_artifact(
     where = f"artifact {_shown(name)}"
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise bad_result(
-            f"{where}: a name has 1 to 128 letters, digits, '_', '-' and '.', not first '-' or '.'"
+            f"{where}: use 1 to 128 letters, digits, '_', '-' and '.', not starting with '-' or '.'"
         )
     if not isinstance(content_type, str) or not is_media_type(content_type):
         raise bad_result(
-            f"{where}: the content type {_shown(content_type)} cannot be sent in a header; give "
-            f"type/subtype, at most {MAX_MEDIA_TYPE} visible characters of ASCII"
+            f"{where}: the content type {_shown(content_type)} is not valid in a header; use "
+            f"type/subtype with at most {MAX_MEDIA_TYPE} visible ASCII characters"
         )
     if isinstance(content, str):
         try:
@@ -131,11 +130,13 @@ def checked_artifact(
             raise bad_result(f"{where}: its text {fault}") from error
     if isinstance(content, bytes | bytearray | memoryview):
         return name, content_type, bytes(content) if isinstance(content, memoryview) else content
-    raise bad_result(f"{where}: its content is of type {type(content).__name__}, not bytes or str")
+    raise bad_result(
+        f"{where}: its content is of type {type(content).__name__} instead of bytes or str"
+    )
 
 
 def cleaned(error: Failure) -> Failure:
-    """Return a failure with texts that can be published, whoever wrote them."""
+    """Return a failure whose texts can be published, whatever their origin."""
     return Failure(
         code=clean_text(error.code, MAX_CODE),
         message=clean_text(error.message, MAX_DETAIL),
@@ -144,14 +145,14 @@ def cleaned(error: Failure) -> Failure:
 
 
 def advisory(value: object, limit: int) -> str:
-    """The text of anything that only explains, cleaned and cut; "" of nothing or what has none.
+    """Return an explanatory value as cleaned, shortened text; "" if it has none.
 
     Args:
-        limit: characters.
+        limit: maximum number of characters.
     """
     if value is None:
         return ""
-    with contextlib.suppress(BaseException):  # Its own code runs, which may do anything.
+    with contextlib.suppress(BaseException):  # `__str__` is the step's code and may do anything.
         text = value if isinstance(value, str) else str(value)
         return clean_text(text, limit)
     return ""
@@ -160,6 +161,6 @@ def advisory(value: object, limit: int) -> str:
 def _shown(value: object) -> str:
     shown = "of no text"
     if isinstance(value, str | int | float | None):
-        with contextlib.suppress(ValueError):  # Python writes no number of more than 4,300 digits.
+        with contextlib.suppress(ValueError):  # Python formats at most 4,300 digits.
             shown = ascii(value)
     return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}…"

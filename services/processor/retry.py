@@ -1,4 +1,4 @@
-"""What to do after a failed attempt: a pure decision, the time and the chance are arguments."""
+"""Decide what follows a failed attempt: a pure decision; time and randomness are arguments."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -6,35 +6,37 @@ from datetime import datetime, timedelta
 from shared.events.topics import RetryTier, tier_for
 
 MACHINE_LIMIT = 60.0
-"""Seconds that the wait for room on a disk, or for the blob store, never exceeds: work goes on soon
-after somebody has made room."""
+"""Longest wait in seconds while a disk is full or the blob store is unavailable. Work resumes soon
+after the cause is fixed."""
 
 
 @dataclass(frozen=True)
 class Backoff:
-    """How long to wait before the next attempt, in seconds."""
+    """The wait before the next attempt, in seconds."""
 
     first: float
-    """The longest wait before the second attempt; it doubles with every later one."""
+    """Longest wait before the second attempt; doubled for each later one."""
     limit: float
-    """What the wait never exceeds."""
+    """Upper bound of every wait."""
 
     def wait_for_machine(self, postponed: int, chance: float) -> timedelta:
-        """Return the wait after so many attempts in a row that the machine's faults have cost.
+        """Return the wait after consecutive attempts that failed because of the machine.
 
         Args:
+            postponed: number of those attempts.
             chance: a random number from 0 to 1.
         """
         longest = min(self.limit, MACHINE_LIMIT, self.first * 2.0 ** min(postponed, 60))
         return timedelta(seconds=longest * (1 + chance) / 2)
 
     def wait(self, failures: int, chance: float) -> timedelta:
-        """The wait after so many failed attempts, exponential with full jitter.
+        """Return the wait after failed attempts: exponential backoff with full jitter.
 
-        Full jitter, after Marc Brooker's "Exponential Backoff And Jitter" (AWS, 2015), spreads the
-        load of many files that failed together best.
+        Full jitter spreads the load best when many files fail together (Marc Brooker, "Exponential
+        Backoff And Jitter", AWS, 2015).
 
         Args:
+            failures: number of failed attempts.
             chance: a random number from 0 to 1.
         """
         longest = min(self.limit, self.first * 2.0 ** min(failures - 1, 60))
@@ -43,7 +45,7 @@ class Backoff:
 
 @dataclass(frozen=True)
 class RetryAt:
-    """Try again, not before `due_at`, by way of the delay tier `tier`."""
+    """Retry through the delay tier `tier`, not before `due_at`."""
 
     due_at: datetime
     tier: RetryTier
@@ -51,7 +53,7 @@ class RetryAt:
 
 @dataclass(frozen=True)
 class GiveUp:
-    """The file has failed."""
+    """The file has failed permanently."""
 
 
 def decide(
@@ -65,11 +67,12 @@ def decide(
     chance: float,
     now: datetime,
 ) -> RetryAt | GiveUp:
-    """What follows a failed attempt.
+    """Decide what follows a failed attempt.
 
     Args:
-        returned: of the attempts until now, those that were handed back, which is no failure.
-        postponed: None if the attempt counts; else how many before it, in a row, did not count.
+        returned: attempts so far that were released and do not count as failures.
+        postponed: None if the attempt counts; otherwise the number of consecutive attempts before
+            it that did not count.
     """
     if postponed is not None:
         wait = backoff.wait_for_machine(postponed, chance)

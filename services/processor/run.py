@@ -1,4 +1,4 @@
-"""One attempt at one file: tell that it began, have it worked on, store and tell what came out."""
+"""One attempt at one file: publish its start, process it, store artifacts, publish the outcome."""
 
 import asyncio
 import logging
@@ -9,10 +9,10 @@ from typing import TypeVar
 
 from services.processor.channel import Broken, Done, GarbledError, Job
 from services.processor.failures import failure
-from services.processor.leftfiles import LeftFileError
 from services.processor.machine import fault_of_pod
 from services.processor.offsets import Begun
 from services.processor.outcomes import Outcomes
+from services.processor.output_files import OutputFileError
 from services.processor.plugins import Pipelines
 from services.processor.progress import ProgressReporter
 from services.processor.results import cleaned
@@ -34,19 +34,18 @@ from shared.settings import DEMO_TYPE
 
 log = logging.getLogger(__name__)
 
-STORE_PATIENCE = 300.0
-"""Seconds that an attempt waits for a blob store that does not answer, before it is postponed:
-longer than a restart of the store takes. Its place would be of no use to another file meanwhile,
-since that one needs the store too."""
+STORE_TIMEOUT = 300.0
+"""Seconds that an attempt waits for an unavailable blob store before it is postponed: longer than a
+restart of the store takes. Freeing its slot would not help: other files need the store too."""
 
 FIRST_STORE_DELAY, LONGEST_STORE_DELAY = 0.5, 15.0
-"""Seconds before the store is asked again; doubled each time."""
+"""Seconds before the store is tried again: first and longest delay; doubled each time."""
 
 T = TypeVar("T")
 
 
 class Runner:
-    """Makes attempts. When `make_attempt` returns, Kafka has acknowledged the outcome."""
+    """Makes attempts. `make_attempt` returns after Kafka has acknowledged the outcome."""
 
     def __init__(
         self,
@@ -73,11 +72,11 @@ class Runner:
     def work_of(
         self, event: JobEvent, record: KafkaRecord, before: Begun, *, many_suspects: bool = False
     ) -> Work:
-        """The attempt that an event asks for, by the pipeline that is for its file.
+        """Build the attempt that an event asks for, with the pipeline that matches the file.
 
         Args:
-            before: what the ledger tells of attempts at this record.
-            many_suspects: whether pods also died again and again over other files.
+            before: attempts at this record according to the ledger.
+            many_suspects: True if pods also died repeatedly on other files.
         """
         return work_of(
             event,
@@ -89,10 +88,10 @@ class Runner:
         )
 
     async def make_attempt(self, work: Work) -> None:
-        """Work on a file once and publish what came out.
+        """Process a file once and publish the outcome.
 
-        If it is cancelled, it publishes nothing more: the partition belongs to another pod, or
-        somebody does not want the work done any more.
+        When cancelled, it publishes nothing more: another pod owns the partition, or a user has
+        cancelled the file.
         """
         reporter = ProgressReporter(self._publisher, work.file_id, work.counts)
         outcome = await self._work_in_scratch(work, reporter)
@@ -106,7 +105,7 @@ class Runner:
         try:
             return await self._work(work, folder, reporter)
         except Exception as error:
-            log.exception("attempt %d at %s", work.attempt, work.file_id)
+            log.exception("attempt %d at %s failed unexpectedly", work.attempt, work.file_id)
             if found := fault_of_pod(error):
                 return blame_machine(found, postponed=work.postponed)
             return Verdict(
@@ -120,7 +119,9 @@ class Runner:
             return Verdict(error=failure("demo_disabled"))
         began = time.monotonic()
         try:
-            fetched = await _patiently(work, lambda: self._sources.fetch(work.source, folder))
+            fetched = await _retry_while_unavailable(
+                work, lambda: self._sources.fetch(work.source, folder)
+            )
             job = Job(
                 source=fetched,
                 scratch=folder,
@@ -132,31 +133,31 @@ class Runner:
                 plugin=self._pipelines.job_of(work.pipeline),
             )
             outcome = await self._pool.run(
-                job, reporter.advance, on_taken=partial(self._outcomes.begun, work)
+                job, reporter.advance, on_start=partial(self._outcomes.begun, work)
             )
             if isinstance(outcome, Broken):
                 outcome.error = cleaned(outcome.error)
                 if outcome.error.code == "blob_missing":
                     return await self._missing(work)
                 return await self._judge(work, outcome, folder, began)
-            self._space.glance()
+            self._space.check_if_stale()
             if self._space.was_empty_since(began):
-                # What the work wrote may be cut off without anybody having noticed.
+                # The output may be truncated without any step having noticed.
                 disk = self._disk_since(began)
                 return blame_disk(failure("disk_full"), disk=disk, postponed=work.postponed)
-            return await _patiently(work, lambda: self._store(work, outcome, folder))
+            return await _retry_while_unavailable(work, lambda: self._store(work, outcome, folder))
         except BlobMissingError:
             return await self._missing(work)
         except ContentChangedError:
             return Verdict(error=failure("content_changed"))
         except BlobStoreUnavailableError as error:
             return blame_machine(failure(error.code), postponed=work.postponed)
-        except (GarbledError, LeftFileError) as error:
+        except (GarbledError, OutputFileError) as error:
             log.warning("attempt %d at %s: %s", work.attempt, work.file_id, error)
             return Verdict(error=failure("worker_garbled"))
 
     async def _missing(self, work: Work) -> Verdict:
-        """Return what it means that there is no such file: the directory may not be mounted."""
+        """Judge a missing blob: the file no longer exists, or its volume is not mounted."""
         try:
             await self._blobs.check_volume()
         except BlobStoreUnavailableError as error:
@@ -164,17 +165,17 @@ class Runner:
         return Verdict(error=failure("blob_missing"))
 
     async def _judge(self, work: Work, broken: Broken, folder: str, began: float) -> Verdict:
-        """Return what it means that a worker failed.
+        """Judge a failure that a worker reported.
 
         Args:
             folder: directory of the attempt.
-            began: moment of `time.monotonic` at which the attempt began.
+            began: time at which the attempt began, by `time.monotonic`.
 
         Raises:
-            ContentChangedError: it did not work on the file that was announced.
+            ContentChangedError: the worker read a file that does not match the upload.
             BlobStoreUnavailableError: the file cannot be read.
         """
-        self._space.look(thoroughly=True)
+        self._space.check(thoroughly=True)
         verdict = judge(
             broken.error,
             disk=self._disk_since(began, used=broken.used),
@@ -185,7 +186,7 @@ class Runner:
         )
         if verdict.error.code != broken.error.code:
             log.warning(
-                "attempt %d at %s ended with %s, told as %s",
+                "attempt %d at %s ended with %s, published as %s",
                 work.attempt,
                 work.file_id,
                 broken.error.code,
@@ -200,12 +201,12 @@ class Runner:
         was_full = self._space.was_full_since(began)
         return DiskEvidence(
             was_full=was_full,
-            has_room_again=was_full and self._space.trouble is None,
+            has_room_again=was_full and self._space.unavailable_reason is None,
             caused_by_file=used > self._space.total / 2,
         )
 
     async def _store(self, work: Work, done: Done, folder: str) -> Result:
-        """Put the artifacts into the blob store, under a prefix of this attempt's own."""
+        """Store the artifacts under a key prefix of this attempt."""
         prefix = attempt_prefix(work.file_id, work.run, work.attempt)
         for artifact, content in done.contents(folder):
             key = f"{prefix}/{artifact.name}"
@@ -223,14 +224,14 @@ class Runner:
         )
 
 
-async def _patiently(work: Work, act: Callable[[], Awaitable[T]]) -> T:
-    """Do something that needs the blob store, again while that does not answer.
+async def _retry_while_unavailable(work: Work, act: Callable[[], Awaitable[T]]) -> T:
+    """Call `act`, retrying while the blob store is unavailable.
 
     Raises:
-        BlobStoreUnavailableError: it does not answer for `STORE_PATIENCE` seconds.
+        BlobStoreUnavailableError: it is still unavailable after `STORE_TIMEOUT` seconds.
     """
     clock = asyncio.get_running_loop().time
-    deadline, delay = clock() + STORE_PATIENCE, FIRST_STORE_DELAY
+    deadline, delay = clock() + STORE_TIMEOUT, FIRST_STORE_DELAY
     while True:
         try:
             return await act()

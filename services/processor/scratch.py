@@ -1,4 +1,4 @@
-"""Temporary directories of attempts; what a killed pod left behind is removed by the next one."""
+"""Temporary directories of attempts. A new pod removes those of pods that were killed."""
 
 import asyncio
 import fcntl
@@ -19,50 +19,51 @@ LOCK = "lock"
 
 
 class Scratch:
-    """This pod's own directory, locked for as long as the pod lives."""
+    """This pod's temporary directory, locked for the lifetime of the pod."""
 
     def __init__(self, parent: str | None) -> None:
         root = Path(parent or tempfile.gettempdir())
         root.mkdir(parents=True, exist_ok=True)
-        with _one_pod_at_a_time(root):  # Or one would sweep away what another has not locked yet.
+        with _one_pod_at_a_time(root):  # Otherwise a pod could sweep a directory not locked yet.
             _sweep(root)
             self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
-            self.folder.chmod(0o711)  # Workers of other users pass through to their own folders.
+            self.folder.chmod(0o711)  # Workers run as other users and must reach their folders.
             self._lock = (self.folder / LOCK).open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._numbers = count(1)
 
     def attempt(self) -> str:
-        """A directory for one attempt, which is not there before somebody makes it.
+        """Return the path of a directory for one attempt, without creating it.
 
-        Most files need none, and making and removing one takes longer than a small file's work.
+        Most files need none, and creating and removing one takes longer than processing a small
+        file.
         """
         return f"{self.folder}/{next(self._numbers)}"
 
     async def discard(self, folder: str) -> None:
-        """Remove the directory of an attempt that is over."""
-        # A path of pathlib takes as long as the look.
+        """Remove the directory of a finished attempt."""
+        # Creating a `Path` takes as long as the check itself.
         if os.path.exists(folder):  # noqa: ASYNC240, PTH110
             await asyncio.to_thread(remove_tree, folder)
 
     def subfolder(self, name: str) -> Path:
-        """A directory of this name, which goes with the rest."""
+        """Create a subdirectory, which is removed with the pod's directory."""
         folder = self.folder / name
         folder.mkdir()
         folder.chmod(0o711)
         return folder
 
     def remove(self) -> None:
-        """Remove everything; the pod ends."""
+        """Remove the pod's directory when the pod stops."""
         remove_tree(self.folder)
         self._lock.close()
 
 
 def remove_tree(folder: str | Path) -> None:
-    """Remove a directory with all that is in it, as far as that is possible.
+    """Remove a directory tree as far as possible.
 
-    Whoever took over a worker may have made directories deeper than Python's own function goes, or
-    may still be making some.
+    A compromised worker may have nested directories deeper than `shutil.rmtree` can recurse, or may
+    still be creating some.
     """
     try:
         shutil.rmtree(folder, ignore_errors=True)
@@ -70,12 +71,12 @@ def remove_tree(folder: str | Path) -> None:
         command = ["rm", "-rf", "--", os.fspath(folder)]
         subprocess.run(command, check=False, stderr=subprocess.DEVNULL)  # noqa: S603
     if os.path.lexists(folder):
-        log.warning("%s cannot be removed altogether", folder)
+        log.warning("cannot remove all of %s", folder)
 
 
 @contextmanager
 def _one_pod_at_a_time(root: Path) -> Iterator[None]:
-    """Holds a lock on the directory itself, which needs no file of its own."""
+    """Hold a lock on the directory itself, which needs no lock file."""
     descriptor = os.open(root, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -85,18 +86,18 @@ def _one_pod_at_a_time(root: Path) -> Iterator[None]:
 
 
 def _sweep(root: Path) -> None:
-    """Remove the directories of pods that are gone: nobody holds their locks."""
+    """Remove the directories of pods that no longer hold their locks."""
     for folder in root.glob(f"{PREFIX}*"):
         try:
             if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
-                continue  # Everybody may make a directory of this name in `/tmp`.
+                continue  # In `/tmp`, any user may create a directory with this name.
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError:
-            continue  # It has just been removed, or is no directory of a pod.
+            continue  # It has just been removed, or is not a pod's directory.
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             remove_tree(folder)
         except BlockingIOError:
-            continue  # Held by a living pod.
+            continue  # Its pod is alive.
         finally:
             os.close(lock)

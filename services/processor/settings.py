@@ -11,50 +11,50 @@ from shared.settings import Settings
 
 
 class ProcessorSettings(Settings):
-    """How much one pod works at once, how long, and how often it tries."""
+    """Settings of the processor: concurrency, limits, retries and isolation."""
 
     port: int = Field(
-        default=8002, ge=0, le=65535, description="Port of the processor's health and metrics."
+        default=8002, ge=0, le=65535, description="Port of the health and metrics endpoints."
     )
     workers: int = Field(
         default_factory=lambda: max(2, os.cpu_count() or 2),
         ge=1,
-        description="Worker processes of one pod. Default: one a core, at least 2.",
+        description="Worker processes per pod. Default: one per core, at least 2.",
     )
     window: int = Field(
         default=500,
         ge=1,
         le=1000,
-        description="Records of one partition that may be in a pod's hands; those that are open "
-        "must fit on a commit.",
+        description="Records of one partition that may be in flight in a pod. The open ones must "
+        "fit into a commit's metadata.",
     )
     window_bytes: int = Field(
         default=64 * 1024**2,
         ge=1,
-        description="Bytes of the records that may be in a pod's hands altogether.",
+        description="Bytes of all records that may be in flight in a pod.",
     )
     large_file: int = Field(
         default=1024**2,
         ge=1,
-        description="Bytes from which on a file is large: small ones overtake it, and large ones "
-        "leave a place for a small one.",
+        description="Bytes from which a file counts as large. Small files overtake large ones, and "
+        "large files leave one slot free for small ones.",
     )
     owner_limit: int | None = Field(
         default=None,
         ge=1,
-        description="Files of one owner that a pod works on at once. Default: all places but one.",
+        description="Files of one owner that a pod processes at once. Default: all slots but one.",
     )
     max_attempts: int = Field(
-        default=3, ge=1, description="Attempts at a file before it is given up."
+        default=3, ge=1, description="Attempts at a file before it fails permanently."
     )
     time_limit: float = Field(
-        default=900.0, gt=0, description="Seconds one attempt may take before it is killed."
+        default=900.0, gt=0, description="Seconds after which an attempt is killed."
     )
     memory_limit: int = Field(
-        default=2 * 1024**3, gt=0, description="Bytes of memory one worker process may use."
+        default=2 * 1024**3, gt=0, description="Bytes of memory that a worker process may use."
     )
     file_limit: int = Field(
-        default=4 * 1024**3, gt=0, description="Bytes of one temporary file of a worker process."
+        default=4 * 1024**3, gt=0, description="Bytes that one temporary file of a worker may have."
     )
     worker_files: int = Field(
         default=1000, ge=1, description="Files after which a worker process is replaced."
@@ -62,18 +62,19 @@ class ProcessorSettings(Settings):
     worker_growth: int = Field(
         default=1024**3,
         gt=0,
-        description="Bytes of memory beyond which a worker process is replaced after a file.",
+        description="Bytes of memory above which a worker process is replaced after a file.",
     )
     isolation: Policy = Field(
         default=Policy.REQUIRE,
-        description="`require`: start only if workers can be kept from the network, other files "
-        "and secrets. `prefer`: isolate as well as this machine allows. `off`: do not isolate "
-        "workers. The local stack defaults to `prefer`; see [docs/security.md](docs/security.md).",
+        description="`require`: start only if workers can be isolated from the network, other "
+        "files and secrets. `prefer`: isolate as far as the machine supports it. `off`: do not "
+        "isolate workers. The local stack defaults to `prefer`; see "
+        "[docs/security.md](docs/security.md).",
     )
     worker_paths: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Files and directories that workers may read, comma-separated, beside "
-        "programs, libraries and Python code: models of a plugin, say.",
+        description="Files and directories that workers may read, comma-separated, in addition to "
+        "programs, libraries and Python code, such as a plugin's models.",
     )
     backoff_first: float = Field(
         default=2.0,
@@ -81,12 +82,13 @@ class ProcessorSettings(Settings):
         description="Seconds before the second attempt; doubled for each later one.",
     )
     backoff_max: float = Field(
-        default=3600.0, gt=0, description="Seconds the wait between two attempts never exceeds."
+        default=3600.0, gt=0, description="Longest wait between two attempts, in seconds."
     )
-    ocr: bool = Field(default=True, description="Read the text in images.")
+    ocr: bool = Field(default=True, description="Recognize text in images (OCR).")
     plugins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Modules with pipelines of your own, comma-separated, beside installed ones.",
+        description="Modules with your own pipelines, comma-separated, in addition to installed "
+        "plugins.",
     )
     scratch: str | None = Field(
         default=None, description="Directory for temporary files. Default: the system's."

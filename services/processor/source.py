@@ -1,7 +1,8 @@
-"""The stored file as a reader gets it: fetched where it is not on this machine, and verified.
+"""Fetch stored files onto this machine and verify them.
 
-A reader that fails on half a copy would blame the document. So a copy has the announced length and
-SHA-256 before a reader sees it, and the file is compared again if a reader finds fault with it.
+A parser that fails on an incomplete copy would blame the document. Every copy is therefore checked
+against the recorded size and SHA-256 before it is parsed. If a parser rejects the file, the file is
+compared once more.
 """
 
 import asyncio
@@ -21,24 +22,24 @@ from shared.events.facts import Source
 from shared.writing import write_all
 
 COPY = "source"
-"""Name of a file, or of the link to it, in the directory of an attempt."""
+"""Name of a file, or of the link to it, in an attempt's directory."""
 
 BLOCK = 1 << 20
-"""Bytes that are hashed or copied at a time."""
+"""Bytes hashed or copied at a time."""
 
 
 class ContentChangedError(Exception):
-    """The stored file is not the one that was announced."""
+    """The stored file does not match the size or SHA-256 recorded at upload."""
 
 
 class Content(NamedTuple):
-    """What identifies the content of a file."""
+    """Size and hash that identify a file's content."""
 
     size: int
     sha256: str
 
     def is_of(self, source: Source) -> bool:
-        """True if this is the announced content, as far as that is known."""
+        """Return True if this is the recorded content, as far as it is known."""
         return self.size == source.size and source.sha256 in (None, self.sha256)
 
 
@@ -49,16 +50,16 @@ class Sources:
         self._blobs = blobs
 
     async def fetch(self, source: Source, folder: str) -> str | Packed:
-        """Return the path of the stored file, or the pack in which a worker finds it.
+        """Return the path of the stored file, or the pack that contains it.
 
         Args:
             folder: directory for a copy; it need not exist.
 
         Raises:
-            BlobMissingError: it is gone.
-            ContentChangedError: it is not the file that was announced.
-            BlobStoreUnavailableError: the store does not answer, or not twice the same.
-            OSError: there is no room for the copy.
+            BlobMissingError: the file no longer exists.
+            ContentChangedError: the file does not match the recorded size or SHA-256.
+            BlobStoreUnavailableError: the store does not answer, or returned two different copies.
+            OSError: there is no space for the copy.
         """
         if packs := self._blobs.packs_of(source.blob):
             return Packed(root=str(packs.root), key=source.blob, sha256=source.sha256)
@@ -72,28 +73,28 @@ class Sources:
         require_room(path.parent, source.size)
         content = await self._download(source.blob, path)
         if not content.is_of(source):
-            # A change in the store looks the same each time, a fault on the way does not.
+            # A changed blob is the same on every download; a transfer error is not.
             again = await self._download(source.blob, path)
             if again == content:
                 raise ContentChangedError
             if not again.is_of(source):
                 raise BlobStoreUnavailableError
         if _size(str(path), source.blob) != source.size:
-            raise OSError(errno.EIO, "the copy is shorter than what was written", str(path))
+            raise OSError(errno.EIO, "the copy is not as long as the data written", str(path))
         return str(path)
 
     async def is_intact(self, source: Source, folder: str) -> bool:
-        """Compare the file that a reader had, and blames, with what was announced.
+        """Compare a file that a parser rejected with what was recorded at upload.
 
         Args:
-            folder: directory of the attempt. A small file is not there: it went with the job, and
-                the worker compares it.
+            folder: directory of the attempt. A small file is not in it: it was sent inside the
+                job, and the worker compares it.
 
         Returns:
-            False if the copy is damaged: then the reader's verdict is not about the document.
+            False if the copy is damaged, so that the failure does not concern the document.
 
         Raises:
-            ContentChangedError: the stored file is another one.
+            ContentChangedError: the stored file has changed.
             BlobStoreUnavailableError: it cannot be read on this machine.
         """
         stored = self._blobs.local_path(source.blob)
@@ -127,14 +128,14 @@ class Sources:
                     each.result()
                 size += len(chunk)
         finally:
-            if writing:  # A descriptor must not be closed under a thread that writes to it.
+            if writing:  # A thread may still be writing to the descriptor.
                 await asyncio.wait(writing)
             os.close(descriptor)
         return Content(size, sha256.hexdigest())
 
 
 def content_of(path: str | Path) -> Content:
-    """Read a whole file, and return its size in bytes and its hash."""
+    """Read a whole file and return its size in bytes and its SHA-256."""
     size, sha256 = 0, hashlib.sha256()
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123
         while block := file.read(BLOCK):
@@ -144,7 +145,7 @@ def content_of(path: str | Path) -> Content:
 
 
 def require_room(folder: str | Path, size: int) -> None:
-    """Raise an error if there is no room for a copy: it would fill the disk for all other files.
+    """Raise ENOSPC if a copy does not fit: trying would fill the disk for all other files.
 
     Args:
         size: bytes of the copy.
@@ -155,16 +156,16 @@ def require_room(folder: str | Path, size: int) -> None:
     disk = os.statvfs(folder)
     free = disk.f_bavail * disk.f_frsize
     if size > free:
-        raise OSError(errno.ENOSPC, f"{size} bytes are needed, and {free} are free", str(folder))
+        raise OSError(errno.ENOSPC, f"{size} bytes needed, {free} bytes free", str(folder))
 
 
 @contextmanager
 def read_from_store(root: str, key: str) -> Iterator[None]:
-    """Raise what the system says of a file in a directory store as one of our errors.
+    """Translate system errors for a file in a directory store into Waybill's errors.
 
     Raises:
-        BlobMissingError: it is gone.
-        BlobStoreUnavailableError: it cannot be read, or the store is not there.
+        BlobMissingError: the file no longer exists.
+        BlobStoreUnavailableError: the file cannot be read, or the store is not mounted.
     """
     try:
         yield
@@ -179,11 +180,11 @@ def read_from_store(root: str, key: str) -> Iterator[None]:
 def _size(path: str, key: str) -> int:
     """Return the size of a stored file in bytes."""
     with read_from_store(path.removesuffix(key), key):
-        return os.stat(path).st_size  # noqa: PTH116 - pathlib takes as long as the look
+        return os.stat(path).st_size  # noqa: PTH116 - creating a `Path` takes as long as the call
 
 
 def _is_mounted(root: str) -> bool:
-    """True if the directory store holds anything: an empty one is a volume that is not mounted."""
+    """Return True if the directory store is not empty; an empty one is an unmounted volume."""
     try:
         with os.scandir(root) as entries:
             return next(entries, None) is not None

@@ -1,8 +1,8 @@
-"""Room on the disk for temporary files: how much there is, and when there was none.
+"""Monitor the free space on the scratch disk.
 
 A full disk often shows up as something else: a library reports a damaged document, or a program
-writes half of its output without an error. So the pod looks at the disk itself,
-begins nothing while there is no room, and remembers when that was.
+truncates its output without an error. The pod therefore checks the disk itself, starts nothing
+while it is full, and remembers when it was full.
 """
 
 import asyncio
@@ -19,48 +19,48 @@ from shared.writing import write_file
 log = logging.getLogger(__name__)
 
 LOW, LOW_SHARE = 16 << 20, 1 / 20
-"""Free bytes below which the disk counts as full, or this share of it if that is less: usual
-temporary files of an attempt are larger."""
+"""Free bytes below which the disk counts as full, or this share of the disk if that is less.
+Typical temporary files of an attempt are larger."""
 
-NOTHING, NOTHING_SHARE = 64 << 10, 1 / 100
-"""The same, below which not even small files can be written."""
+EMPTY, EMPTY_SHARE = 64 << 10, 1 / 100
+"""The same, for a disk on which not even small files can be written."""
 
-LOOK_EVERY = 0.25
-"""Seconds between two looks, each a few microseconds: temporary files come and go."""
+CHECK_INTERVAL = 0.25
+"""Seconds between two checks of a few microseconds; temporary files come and go quickly."""
 
-GLANCE_EVERY = 0.01
-"""Seconds within which a look need not be repeated."""
+CHECK_VALID_FOR = 0.01
+"""Seconds for which a check stays valid."""
 
-TRY_EVERY = 8
-"""Looks after which one also writes a file: quotas show in no other way."""
+WRITE_TEST_EVERY = 8
+"""Every n-th check also writes a file, the only way to detect a quota."""
 
 
 class ScratchSpace:
-    """The room in the directory for temporary files."""
+    """The free space in the directory for temporary files."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._full_at = self._empty_at = float("-inf")
-        self._looked_at = float("-inf")
+        self._checked_at = float("-inf")
         self._refused: int | None = None
-        """Number of the error with which the disk refused a file."""
-        self.trouble: str | None = None
-        """Why nothing can be begun now; None if it can."""
+        """The errno with which the disk refused a file."""
+        self.unavailable_reason: str | None = None
+        """Why no work can start; None if it can."""
         self.free = 0
         """Bytes."""
         self.total = 0
         """Bytes of the whole disk."""
-        self.on_room: Callable[[], None] = lambda: None
-        """Called when there is room again."""
+        self.on_space: Callable[[], None] = lambda: None
+        """Called when there is free space again."""
         self.on_full: Callable[[], None] = lambda: None
-        """Called while there is none, every few seconds: what can be spared should be removed."""
-        self.look()
+        """Called every few seconds while the disk is full, to remove what can be spared."""
+        self.check()
 
-    def look(self, *, thoroughly: bool = False) -> None:
-        """Take note of the room that there is now.
+    def check(self, *, thoroughly: bool = False) -> None:
+        """Check the free space now.
 
         Args:
-            thoroughly: also write a file; a quota may refuse what the disk has room for.
+            thoroughly: also write a file, since a quota may refuse what the disk could hold.
         """
         try:
             disk = os.statvfs(self._folder)
@@ -71,61 +71,62 @@ class ScratchSpace:
             no_names = disk.f_files > 0 and disk.f_favail == 0
         except OSError as error:
             self._refused, no_names = error.errno, False
-        self._looked_at = now = time.monotonic()
+        self._checked_at = now = time.monotonic()
         is_empty = no_names or bool(self._refused)
-        if is_empty or self.free < min(NOTHING, self.total * NOTHING_SHARE):
+        if is_empty or self.free < min(EMPTY, self.total * EMPTY_SHARE):
             self._empty_at = now
         if is_empty or self.free < min(LOW, self.total * LOW_SHARE):
             self._full_at = now
         self._change(is_full=self._full_at == now)
 
-    def glance(self) -> None:
-        """Look, unless that was done just now: thousands of short files may end in a second."""
-        if time.monotonic() - self._looked_at > GLANCE_EVERY:
-            self.look()
+    def check_if_stale(self) -> None:
+        """Check unless a check was just made: thousands of short files may end in a second."""
+        if time.monotonic() - self._checked_at > CHECK_VALID_FOR:
+            self.check()
 
     def _write_a_file(self) -> None:
         path = self._folder / "room"
         try:
-            write_file(path, bytes(int(min(NOTHING, self.total * NOTHING_SHARE))))
+            write_file(path, bytes(int(min(EMPTY, self.total * EMPTY_SHARE))))
         finally:
             path.unlink(missing_ok=True)
 
     def _change(self, *, is_full: bool) -> None:
         SCRATCH_FREE.set(self.free)
         SCRATCH_FULL.set(is_full)
-        was_full, self.trouble = self.trouble is not None, self._trouble() if is_full else None
+        was_full = self.unavailable_reason is not None
+        self.unavailable_reason = self._describe() if is_full else None
         if is_full and not was_full:
-            log.error("%s; no new work is begun until there is room", self.trouble)
+            log.error("%s; no new work starts until space is free", self.unavailable_reason)
         elif was_full and not is_full:
-            log.warning("the scratch disk has room again: %d MiB", self.free >> 20)
-            self.on_room()
+            log.warning("the scratch disk has free space again: %d MiB", self.free >> 20)
+            self.on_space()
 
-    def _trouble(self) -> str:
+    def _describe(self) -> str:
         why = f"{self.free >> 10} KiB of {self.total >> 10} KiB are free"
         if self._refused is not None:
             why = os.strerror(self._refused)
         return f"the scratch disk ({self._folder}) cannot be used: {why}"
 
     def was_full_since(self, moment: float) -> bool:
-        """True if the disk was full at a look since then.
+        """Return True if a check since then found the disk full.
 
         Args:
-            moment: of `time.monotonic`.
+            moment: a time of `time.monotonic`.
         """
         return self._full_at >= moment
 
     def was_empty_since(self, moment: float) -> bool:
-        """True if, since then, there was no room for even a small file."""
+        """Return True if since then not even a small file could be written."""
         return self._empty_at >= moment
 
     async def watch(self, loop: RunningLoop) -> None:
-        """Look until cancelled."""
-        looks = 0
+        """Check repeatedly until cancelled."""
+        checks = 0
         while True:
-            await asyncio.sleep(LOOK_EVERY)
-            looks += 1
-            self.look(thoroughly=looks % TRY_EVERY == 0)
+            await asyncio.sleep(CHECK_INTERVAL)
+            checks += 1
+            self.check(thoroughly=checks % WRITE_TEST_EVERY == 0)
             loop.succeeded()
-            if self.trouble is not None and looks % TRY_EVERY == 0:
+            if self.unavailable_reason is not None and checks % WRITE_TEST_EVERY == 0:
                 self.on_full()

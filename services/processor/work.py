@@ -1,4 +1,4 @@
-"""What is to be done: one attempt at one file, as an event asks for it."""
+"""One attempt at one file, as requested by an event."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from shared.events.facts import Source
 from shared.kafka.messaging import KafkaRecord
 
 JobEvent = FileUploaded | FileRequeued | FileRetryScheduled
-"""The events that ask for an attempt."""
+"""Events that request an attempt."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """One attempt that is to be made."""
+    """One attempt to make."""
 
     file_id: str
     run: int
@@ -22,24 +22,24 @@ class Work:
     max_attempts: int
     source: Source
     record: KafkaRecord
-    """The record that asks for it."""
+    """The record that requests it."""
     pipeline: str | None = None
-    """The pipeline of a plugin; None for the built-in one."""
+    """A plugin's pipeline; None for the built-in one."""
     returned: int = 0
-    """Earlier attempts that were handed back: they have numbers, and cost the file nothing."""
+    """Earlier attempts that were released. They have numbers but do not count against the file."""
     postponed: int = 0
-    """Of those, how many faults of the machine have cost, without another attempt between them."""
+    """Consecutive attempts, the most recent ones, that failed because of the machine."""
     last_crash: str | None = None
-    """How the worker process died over the last attempt that counted."""
+    """How the worker process crashed during the last attempt that counted."""
 
     @property
     def counts(self) -> dict[str, int]:
-        """What every event of this attempt carries."""
+        """The fields common to every event of this attempt."""
         return {"run": self.run, "attempt": self.attempt, "max_attempts": self.max_attempts}
 
 
 def source_of(event: JobEvent) -> Source:
-    """The stored file that an event is about."""
+    """Return the stored file that an event refers to."""
     return event.data.source if isinstance(event, FileRetryScheduled) else event.data
 
 
@@ -52,16 +52,16 @@ def work_of(
     pipelines: Pipelines,
     many_suspects: bool = False,
 ) -> Work:
-    """The attempt that an event asks for.
+    """Build the attempt that an event requests.
 
     Args:
-        before: what the ledger tells of attempts at this record.
-        max_attempts: of files whose pipeline does not say it.
-        many_suspects: whether pods also died again and again over other files.
+        before: attempts at this record according to the ledger.
+        max_attempts: limit for pipelines that do not set their own.
+        many_suspects: True if pods also died repeatedly on other files.
     """
     attempt, returned, postponed, last_crash = 1, 0, 0, None
     if isinstance(event, FileRetryScheduled):
-        # The file's name and labels are not told again, so the choice is.
+        # The event lacks the file's name and labels, so it carries the chosen pipeline.
         attempt, max_attempts = event.data.attempt, event.data.max_attempts
         pipeline, returned = event.data.pipeline, event.data.returned
         postponed, last_crash = event.data.postponed, event.data.crash
@@ -71,16 +71,16 @@ def work_of(
         )
         pipeline = chosen.name if chosen else None
         max_attempts = (chosen and chosen.max_attempts) or max_attempts
-    handed_back = before.returned + before.forgiven(many_suspects=many_suspects)
+    released = before.returned + before.forgiven(many_suspects=many_suspects)
     return Work(
         file_id=event.file_id,
         run=event.data.run,
         attempt=attempt + before.attempts,
-        max_attempts=max_attempts + handed_back,
+        max_attempts=max_attempts + released,
         source=source_of(event),
         record=record,
         pipeline=pipeline,
-        returned=returned + handed_back,
+        returned=returned + released,
         postponed=postponed,
         last_crash=last_crash,
     )

@@ -1,7 +1,7 @@
-"""The worker process: takes one job after another from its queue and works on it alone.
+"""The worker process: receives jobs from its queue and runs them one at a time.
 
-A job can do no harm beyond its process: it may run out of memory, hang or die, and the pod at the
-other end of the socket sees it as the end of this attempt.
+A job cannot affect anything beyond its process. If it runs out of memory, hangs or dies, the pod
+sees the end of this attempt on the socket.
 """
 
 import contextlib
@@ -66,27 +66,30 @@ from shared.writing import overwrite_file, write_file
 log = logging.getLogger(__name__)
 
 MAX_INLINE = 256 << 10
-"""Bytes of artifacts that go over the socket; more goes through files of the scratch directory."""
+"""Bytes of artifacts sent over the socket; larger ones are passed as files in the scratch
+directory."""
 
 SCRATCH = "scratch"
-"""Name of the directory of the attempt, among the temporary files."""
+"""Name of the attempt's scratch directory, among the temporary files."""
 
 EXIT_OUT_OF_MEMORY = 71
-"""Exit code of a worker that has no memory left to tell of it."""
+"""Exit code of a worker that has too little memory left to report an outcome."""
 
 BLOCK = 512
-"""Bytes of the blocks in which `stat` reports what a file takes on the disk."""
+"""Bytes of the blocks in which `stat` reports disk usage."""
 
 KIB = 1024
-"""Unit in which Linux tells the size of a process (macOS: bytes, and a worker lives shorter)."""
+"""Unit of `ru_maxrss` on Linux. (macOS reports bytes, so workers there are replaced earlier.)"""
 
 
 class WorkerContext:
-    """What the steps of one job may use; the `Context` of the pipeline."""
+    """The resources available to the steps of one job; the pipeline's `Context`."""
 
     def __init__(self, job: Job, channel: socket.socket, cell: Cell, number: int) -> None:
-        """Args:
-        number: how many jobs the process has taken, with this one.
+        """Create the context of a job.
+
+        Args:
+            number: number of the job in this process, from 1.
         """
         self.run = job.run
         self.attempt = job.attempt
@@ -102,7 +105,7 @@ class WorkerContext:
 
     @property
     def scratch(self) -> Path:
-        """An empty directory of this attempt's own, removed afterwards."""
+        """An empty directory for this attempt, removed afterwards."""
         folder = self._cell.temporary / SCRATCH
         folder.mkdir(exist_ok=True)
         return folder
@@ -110,11 +113,11 @@ class WorkerContext:
     def progress(
         self, done: int, total: int, message: str | None = None, *, phase: str | None = None
     ) -> None:
-        """Report, if it is worth it and the pod is listening; never waits, and never fails."""
+        """Send a progress report if one is due. Never blocks for long and never fails."""
         try:
             self._report(done, total, message, phase)
-        except Exception as error:  # It only advises: no file fails by it.
-            log.warning("a report of progress is left out: %s", _describe(error))
+        except Exception as error:  # Progress is advisory and must not fail a file.
+            log.warning("a progress report was dropped: %s", _describe(error))
 
     def _report(self, done: object, total: object, message: object, phase: object) -> None:
         progress = measured(done, total)
@@ -131,12 +134,12 @@ class WorkerContext:
         try:
             sent = self._channel.send(frame, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return  # The pod has enough to read, and the next report tells more.
+            return  # The pod is behind on reading; the next report supersedes this one.
         if sent < len(frame):
-            self._channel.sendall(frame[sent:])  # Half a frame would garble all that follows.
+            self._channel.sendall(frame[sent:])  # A partial frame would corrupt all that follows.
 
     def artifact(self, name: str, content_type: str, content: bytes | str) -> None:
-        """Leave an artifact for the pod to store."""
+        """Hand over an artifact for the pod to store."""
         name, content_type, data = checked_artifact(name, content_type, content)
         inline = len(self.content) + len(data) <= MAX_INLINE
         if inline:
@@ -153,16 +156,16 @@ class WorkerContext:
 def main(
     channel: socket.socket, queue: socket.socket, output: Connection, cell: Cell, limits: Limits
 ) -> None:
-    """Work until the pod closes the queue, or until the limits have this process replaced.
+    """Run jobs until the pod closes the queue or a limit requires a new process.
 
     Args:
-        channel: to the pod.
-        queue: brings one job a message.
-        output: takes the place of standard output and standard error.
-        cell: where this process works, and as whom.
+        channel: socket to the pod for reports.
+        queue: socket that delivers one job per message.
+        output: replaces standard output and standard error.
+        cell: the directories and user of this process.
     """
     die_with_parent()
-    os.setsid()  # The pod kills the whole group.
+    os.setsid()  # The pod kills the whole process group.
     _redirect(output)
     channel, queue = keep_only(channel, queue)
     clean_environment(cell.temporary)
@@ -180,7 +183,7 @@ def main(
             if number >= limits.files or _memory() > limits.growth:
                 outcome.last = True
             if not end_others() if own_processes else has_children():
-                outcome.last = True  # The pod kills them with this process.
+                outcome.last = True  # The pod kills the remaining processes with this one.
             if not remove_leftovers(cell.temporary, kept=SOURCE):
                 outcome.last = True
             outcome, frame = _encoded(outcome)
@@ -190,12 +193,12 @@ def main(
             if outcome.last:
                 return
     except MemoryError:
-        # Not even the outcome could be told.
+        # There was not even enough memory to report the outcome.
         os._exit(EXIT_OUT_OF_MEMORY)
 
 
 def _jobs(queue: socket.socket) -> Iterator[Job]:
-    # Memory for the longest job, taken anew for each, costs more than all else for a small file.
+    # Reused, because allocating it per job costs more than everything else for a small file.
     buffer = bytearray(MAX_JOB)
     message = memoryview(buffer)
     while size := queue.recv_into(buffer):
@@ -203,10 +206,10 @@ def _jobs(queue: socket.socket) -> Iterator[Job]:
 
 
 def work(job: Job, channel: socket.socket, cell: Cell, number: int) -> Done | Broken:
-    """Do one job; whatever happens becomes the outcome of the attempt.
+    """Run one job. Any exception becomes the outcome of the attempt.
 
     Args:
-        number: how many jobs this process has taken, with this one.
+        number: number of the job in this process, from 1.
     """
     process = os.getpid()
     context = WorkerContext(job, channel, cell, number)
@@ -236,13 +239,15 @@ def work(job: Job, channel: socket.socket, cell: Cell, number: int) -> Done | Br
         return outcome
     finally:
         if os.getpid() != process:
-            os._exit(0)  # A step forked, and this is the copy: the pod waits for one outcome.
+            os._exit(0)  # A step forked and this is the child; the pod expects one outcome.
 
 
 def _file_of(job: Job, cell: Cell) -> Path:
-    """The file to work on; content that came with the job takes the place of the last one, since to
-    make another takes longer than a small file's work. Nor is that one emptied first: what is
-    written to a file that was, ext4 puts on the disk at once.
+    """Return the file to process.
+
+    The content of a small job overwrites the previous file, since creating one takes longer than
+    processing a small file. It is not truncated first: ext4 writes a truncated file to disk at
+    once.
 
     Raises:
         PermanentError: `content_changed`.
@@ -257,9 +262,9 @@ def _file_of(job: Job, cell: Cell) -> Path:
 
 
 def _is_copy_damaged(job: Job, path: Path) -> bool:
-    """True if the file that was written here is not what was to be read."""
+    """Return True if the file written here differs from the job's content."""
     if job.link:
-        return False  # The pod compares it, which fetched it.
+        return False  # The pod fetched this file and compares it.
     try:
         return path.read_bytes() != job.content
     except OSError:
@@ -267,9 +272,9 @@ def _is_copy_damaged(job: Job, path: Path) -> bool:
 
 
 def _bytes_in(folder: Path) -> int:
-    """Return how many bytes the files below a folder take."""
+    """Return the bytes that all files below a folder take on disk."""
     sizes, folders = 0, [os.fspath(folder)]
-    while folders:  # `os.walk` of Python 3.11 calls itself, and a file may unpack to any depth.
+    while folders:  # `os.walk` of Python 3.11 recurses, and a file may unpack to any depth.
         with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
@@ -281,10 +286,10 @@ def _bytes_in(folder: Path) -> int:
 
 
 def _run_plugin(asked: PluginJob, document: Document, context: WorkerContext) -> Document:
-    """What a plugin does with a file, with its own settings and limit of memory.
+    """Run a plugin's pipeline with its own settings and memory limit.
 
     Raises:
-        TransientError: `pipeline_missing`: another pod may have it.
+        TransientError: `pipeline_missing`; another pod may have the plugin.
     """
     plugins.import_modules(asked.modules)
     pipeline = plugins.registered(asked.pipeline)
@@ -303,39 +308,39 @@ def _run_plugin(asked: PluginJob, document: Document, context: WorkerContext) ->
 
 
 def _encoded(outcome: Done | Broken) -> tuple[Done | Broken, bytes]:
-    """Return the outcome with its frame; one that fits in no frame becomes another outcome."""
+    """Return the outcome and its frame; an outcome that cannot be encoded becomes a failure."""
     try:
         return outcome, encode(outcome)
     except FrameTooLargeError:
         error = failure("result_too_large")
-    except Exception as unsound:  # It was judged before; should it yet be no JSON, it is no result.
-        log.exception("an outcome that cannot be encoded")
+    except Exception as unsound:  # Validated before, but a value may still not be valid JSON.
+        log.exception("cannot encode an outcome")
         error = failure("bad_result", _describe(unsound))
     broken = Broken(error=error, last=outcome.last)
     return broken, encode(broken)
 
 
 def _memory() -> int:
-    """The most memory that this process has had, in bytes."""
+    """Return the peak memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
 
 
 def _broken(error: BaseException) -> Broken:
-    """What an exception means for the attempt."""
+    """Convert an exception to the outcome of the attempt."""
     number = system_error(error)
     if number is not None:
-        # Libraries remember for good that they could not unpack a part of themselves.
+        # A library may have cached its own failure to initialize, so the process is replaced.
         return Broken(error=fault(number), last=True)
     match error:
         case WorkError():
-            return Broken(error=_told(error))
+            return Broken(error=_failure_of(error))
         case MemoryError():
             gc.collect()
             return Broken(error=failure("out_of_memory"), last=True)
         case ValidationError() if error.title in (Done.__name__, ProducedArtifact.__name__):
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             where = ".".join(map(str, first["loc"]))
-            meaning = f"A step gave back what is no result: {where}: {first['msg']}."
+            meaning = f"A step returned an invalid result: {where}: {first['msg']}."
             return Broken(error=failure("bad_result", meaning[:MAX_DETAIL]))
         case OSError() if error.errno == errno.EFBIG:
             return Broken(error=failure("file_too_large"))
@@ -348,28 +353,28 @@ def _broken(error: BaseException) -> Broken:
     return Broken(error=failure("step_failed", meaning), last=last)
 
 
-def _told(error: WorkError) -> Failure:
-    """What a step says of its own failure, as far as it says it in texts."""
+def _failure_of(error: WorkError) -> Failure:
+    """Return the failure that a step raised, with cleaned texts."""
     code = advisory(getattr(error, "error_code", ""), MAX_CODE) or "step_failed"
     detail = advisory(getattr(error, "detail", ""), MAX_DETAIL) or type(error).__name__
     return Failure(code=code, message=detail, retryable=bool(error.retryable))
 
 
 def _describe(error: BaseException) -> str:
-    """The error in one line, even if the error itself cannot say it."""
+    """Describe an error in one line, even if its `__str__` fails."""
     name = advisory(type(error).__name__, MAX_CODE)
     text = advisory(error, MAX_DETAIL)
     return f"{name}: {text}"[:MAX_DETAIL] if text else name
 
 
 def _redirect(output: Connection) -> None:
-    """Have all that is written or read by standard descriptors go where it does no harm."""
+    """Redirect the standard descriptors: input to `/dev/null`, output to the pod."""
     with open(os.devnull) as nothing:  # noqa: PTH123 - a descriptor is wanted
         os.dup2(nothing.fileno(), 0)
     os.dup2(output.fileno(), 1)
     os.dup2(output.fileno(), 2)
     output.close()
-    # By the line: what a job prints is told before its outcome, not with a later one's.
+    # Line-buffered, so that a job's output arrives before its outcome.
     sys.stdout, sys.stderr = (
         open(descriptor, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
         for descriptor in (1, 2)

@@ -1,4 +1,4 @@
-"""One worker process as the pod sees it: its jobs, what it tells and writes, and its death."""
+"""One worker process as seen by the pod: its jobs, reports, output and death."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ from services.processor.handover import Handover
 from services.processor.isolation.cell import Cell
 from services.processor.isolation.limits import Limits
 from services.processor.isolation.rung import Layer
-from services.processor.leftfiles import FOLDER
+from services.processor.output_files import FOLDER
 from services.processor.scratch import remove_tree
 
 log = logging.getLogger(__name__)
@@ -39,29 +39,29 @@ log = logging.getLogger(__name__)
 OnAdvance = Callable[[Advanced], None]
 
 _EXIT_CODES = threading.Lock()
-"""Held where `multiprocessing` reads exit codes: it reads those of all processes that have ended
-also when it starts another one, and of two threads that read one the second finds nothing."""
+"""Serializes reading of exit codes. `multiprocessing` also reaps ended processes when it starts
+one, and if two threads wait for the same process, the second finds nothing."""
 
 START_GRACE = 30.0
-"""Seconds for a process to be ready: it takes tens of milliseconds on an idle machine."""
+"""Seconds for a process to become ready; on an idle machine it takes tens of milliseconds."""
 
 EXIT_GRACE = 2.0
-"""Seconds for a process that was killed or told to end to be gone; SIGKILL takes milliseconds."""
+"""Seconds for a process to exit once killed or asked to; SIGKILL takes milliseconds."""
 
 MAX_OUTPUT = 1 << 20
-"""Bytes that one job may write to its standard output and error together: a chatty library stays
-far below, and reading more would keep the pod from its other work."""
+"""Bytes that one job may write to standard output and error together. Verbose libraries stay far
+below, and reading more would slow down the pod."""
 
-LAST_WORDS = 2000
-"""Bytes of that output which the log gets of a job that failed: a traceback fits."""
+OUTPUT_TAIL = 2000
+"""Bytes from the end of a failed job's output that are logged: enough for a traceback."""
 
 
 class WorkerStartError(Exception):
-    """A worker process did not come up."""
+    """A worker process failed to start."""
 
 
 class Output(asyncio.Protocol):
-    """What a worker writes to its standard output and error: counted, and its end kept."""
+    """Standard output and error of a worker: counts the bytes and keeps the end."""
 
     def __init__(self, on_flood: Callable[[], None]) -> None:
         self._on_flood = on_flood
@@ -69,57 +69,57 @@ class Output(asyncio.Protocol):
         self._end = b""
 
     def begin(self) -> None:
-        """A job begins."""
+        """Reset for a new job."""
         self._written, self._end = 0, b""
 
     def data_received(self, data: bytes) -> None:
-        """It writes something."""
+        """Count the output; report a flood."""
         self._written += len(data)
-        self._end = (self._end + data)[-LAST_WORDS:]
+        self._end = (self._end + data)[-OUTPUT_TAIL:]
         if self._written > MAX_OUTPUT:
             self._on_flood()
 
     @property
-    def last_words(self) -> str:
-        """The end of what the present job wrote."""
+    def tail(self) -> str:
+        """The end of the current job's output."""
         return self._end.decode(errors="replace").strip()
 
 
 class QueuedJob:
-    """A job on its way through a worker process."""
+    """A job assigned to, or waiting for, a worker process."""
 
     def __init__(self, handover: Handover, on_advance: OnAdvance) -> None:
         loop = asyncio.get_running_loop()
         self.handover = handover
         self.on_advance = on_advance
         self.begun: asyncio.Future[WorkerProcess] = loop.create_future()
-        """Done when it is its turn, with the process that does it."""
+        """Set to the process that runs the job when its turn comes."""
         self.outcome: asyncio.Future[Done | Broken | None] = loop.create_future()
-        """None: its process has died."""
+        """None if the process died."""
         self.holder: WorkerProcess | None = None
-        """The process that has it, begun or not."""
+        """The process that has the job in its queue or runs it."""
 
     @property
     def has_begun(self) -> bool:
         return self.begun.done() and not self.begun.cancelled()
 
     def time_out(self) -> None:
-        """It has taken too long: nobody waits for its outcome any more."""
+        """Fail the job with `TimeoutError`."""
         if not self.outcome.done():
             self.outcome.set_exception(TimeoutError())
 
 
 class WorkerProcess(asyncio.Protocol):
-    """One worker process and the sockets to it.
+    """One worker process and its sockets.
 
-    It does one job at a time, in the order in which they were given.
+    It runs one job at a time, in the order in which they were queued.
     """
 
     def __init__(self, process: ForkServerProcess, cell: Cell, queue: JobQueue) -> None:
         self._process = process
         self._cell = cell
         self._queue = queue
-        self._given: deque[QueuedJob] = deque()
+        self._jobs: deque[QueuedJob] = deque()
         self._done = 0
         self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self._frames = Frames()
@@ -128,15 +128,15 @@ class WorkerProcess(asyncio.Protocol):
         self._reason: str | None = None
         self._is_ending = False
         self._is_killed = False
-        """True once the pod ends it, whatever it is doing."""
+        """True once the pod has killed the process."""
         self.died_idle = False
-        """Whether it died without a job, so that nobody asks why."""
+        """True if the process died while idle; no job reports such a death."""
         self.is_used = False
-        """Whether it has had a job, which may have left temporary files."""
+        """True once the process has had a job, which may have left temporary files."""
 
     @classmethod
     async def start(cls, context: ForkServerContext, cell: Cell, limits: Limits) -> "WorkerProcess":
-        """Start a process; it shares nothing with the pod but sockets and the folders of its cell.
+        """Start a process that shares only sockets and its cell's folders with the pod.
 
         Raises:
             WorkerStartError: it is not ready in time, or has died.
@@ -167,10 +167,10 @@ class WorkerProcess(asyncio.Protocol):
         return started
 
     async def wait_until_ready(self) -> None:
-        """Wait for the process to say that it can take jobs.
+        """Wait until the process accepts jobs.
 
         Raises:
-            WorkerStartError: it does not in time, or has died.
+            WorkerStartError: it is not ready in time, or has died.
         """
         try:
             async with asyncio.timeout(START_GRACE):
@@ -186,18 +186,18 @@ class WorkerProcess(asyncio.Protocol):
         return self._transport is not None and self._reason is None
 
     @property
-    def takes_jobs(self) -> bool:
-        """Whether it will begin what it is given."""
+    def accepts_jobs(self) -> bool:
+        """True if the process will run jobs that are queued for it."""
         return self.alive and not self._is_ending
 
     @property
     def missing(self) -> tuple[Layer, ...]:
-        """Layers of its isolation that this machine does not allow."""
+        """Isolation layers that this machine does not support."""
         return self._ready.result().missing
 
     @property
     def in_namespace(self) -> bool:
-        """Whether it has processes of its own, which end with the first of them."""
+        """True if it has a PID namespace: all its processes end with the first one."""
         return self._ready.result().own_processes
 
     @property
@@ -206,56 +206,56 @@ class WorkerProcess(asyncio.Protocol):
 
     @property
     def load(self) -> int:
-        """How many jobs it has: the one that it does, and those that wait behind it."""
-        return len(self._given)
+        """Number of its jobs: running and queued."""
+        return len(self._jobs)
 
-    def give(self, given: QueuedJob) -> bool:
-        """Have a job done when those before it are; False if there is no room for it.
+    def assign(self, job: QueuedJob) -> bool:
+        """Queue a job. Return False if the queue is full.
 
         Raises:
-            OSError: its file is gone, or the disk is full.
+            OSError: the job's file no longer exists, or the disk is full.
         """
-        given.handover.enter(self._cell.inbox)
-        if not self._queue.put(given.handover.message):
-            given.handover.leave()
+        job.handover.create_link(self._cell.inbox)
+        if not self._queue.put(job.handover.message):
+            job.handover.remove_link()
             return False
-        given.holder = self
+        job.holder = self
         self.is_used = True
-        self._given.append(given)
-        if len(self._given) == 1:
-            self._begin(given)
+        self._jobs.append(job)
+        if len(self._jobs) == 1:
+            self._begin(job)
         return True
 
-    def take_back(self) -> list[QueuedJob]:
-        """Take back the jobs that it has not taken up, to have another process do them."""
-        unread = self._queue.take_back()
-        latest = list(self._given)[len(self._given) - unread :]
+    def reclaim(self) -> list[QueuedJob]:
+        """Remove and return the jobs that it has not started, for other processes."""
+        unread = self._queue.reclaim()
+        latest = list(self._jobs)[len(self._jobs) - unread :]
         if latest and latest[0].has_begun:
-            self._queue.put(latest[0].handover.message)  # Its turn has come, just now.
+            self._queue.put(latest[0].handover.message)  # Its turn has just come.
         return self._return(latest)
 
-    def give_up(self) -> list[QueuedJob]:
-        """Take back all that it has not begun, as far as anybody knows: it is to be killed."""
+    def reclaim_all(self) -> list[QueuedJob]:
+        """Remove and return all jobs not known to have started, before the process is killed."""
         self._is_ending = True
-        return self._return(list(self._given))
+        return self._return(list(self._jobs))
 
     def _return(self, jobs: list[QueuedJob]) -> list[QueuedJob]:
-        returned = [given for given in jobs if not given.has_begun]
-        for given in returned:
-            given.holder = None
-            given.handover.leave()
-            self._given.remove(given)
-        return [given for given in returned if not given.begun.cancelled()]
+        returned = [job for job in jobs if not job.has_begun]
+        for job in returned:
+            job.holder = None
+            job.handover.remove_link()
+            self._jobs.remove(job)
+        return [job for job in returned if not job.begun.cancelled()]
 
-    async def outcome_of(self, given: QueuedJob) -> Done | Broken:
-        """What came of a job that it has begun; one that it dies over is broken."""
-        outcome = await given.outcome or await self._post_mortem()
-        if isinstance(outcome, Broken) and self.output.last_words:
-            log.warning("worker %s, %s: %s", self.pid, outcome.error.code, self.output.last_words)
+    async def outcome_of(self, job: QueuedJob) -> Done | Broken:
+        """Return the outcome of a started job; if the process dies, the job is `Broken`."""
+        outcome = await job.outcome or await self._post_mortem()
+        if isinstance(outcome, Broken) and self.output.tail:
+            log.warning("worker %s, %s: %s", self.pid, outcome.error.code, self.output.tail)
         return outcome
 
     async def kill(self) -> None:
-        """End the process at once, with all that it started and the files that it left."""
+        """Kill the process and everything it started, and remove its files."""
         self._is_killed = True
         if self._transport is not None:
             self._transport.abort()
@@ -267,19 +267,19 @@ class WorkerProcess(asyncio.Protocol):
 
     def _kill(self) -> None:
         if self._ready.done() and not self._ready.exception() and self.in_namespace:
-            self._process.terminate()  # Its keeper kills all that is in there.
+            self._process.terminate()  # The keeper kills everything in the namespace.
             return
         self._process.kill()
-        # Where there are no namespaces, what it started dies by belonging to its group.
+        # Without namespaces, child processes are killed through the process group.
         if self._process.pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     async def _post_mortem(self) -> Broken:
-        """Why a process is dead, or useless, that had a job."""
+        """Return the outcome of a job whose process died or was condemned."""
         if self._is_killed and self._reason is None:
-            # The pod ended it over another job, before it knew that this one had begun.
-            meaning = "The worker process was ended over another file."
+            # The pod killed it because of another job, before it knew that this one had started.
+            meaning = "The worker process was killed because of another file."
             error = failure("worker_crashed", meaning)
             return Broken(error=error, last=True, from_outside=True)
         code = await asyncio.to_thread(_exit_code, self._process)
@@ -293,17 +293,17 @@ class WorkerProcess(asyncio.Protocol):
         )
 
     def _condemn(self, reason: str) -> None:
-        """Kill it for a reason of the pod's own."""
+        """Kill the process for a reason found by the pod."""
         if self._reason is None:
             self._reason = reason
             self._kill()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is open."""
+        """Keep the transport."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """It tells something."""
+        """Receive reports; kill the process if they are invalid."""
         try:
             for frame in self._frames.feed(data):
                 self._receive(read_report(frame))
@@ -312,12 +312,12 @@ class WorkerProcess(asyncio.Protocol):
             self._condemn("worker_garbled")
 
     def connection_lost(self, _: Exception | None) -> None:
-        """It is dead, or it will be."""
+        """Settle the current job: the process has died or is about to."""
         self._transport = None
         if not self._ready.done():
-            self._ready.set_exception(WorkerStartError(self.output.last_words))
-        self.died_idle = not self._given
-        if self._given and self._given[0].has_begun:
+            self._ready.set_exception(WorkerStartError(self.output.tail))
+        self.died_idle = not self._jobs
+        if self._jobs and self._jobs[0].has_begun:
             self._settle(None)
 
     def _receive(self, report: Report) -> None:
@@ -325,37 +325,37 @@ class WorkerProcess(asyncio.Protocol):
             if not self._ready.done():
                 self._ready.set_result(report)
             return
-        if not self._given or self._is_ending:
-            raise GarbledError("it speaks without a job")
+        if not self._jobs or self._is_ending:
+            raise GarbledError("the worker sent a report without a job")
         if isinstance(report, Advanced):
-            self._given[0].on_advance(report)
+            self._jobs[0].on_advance(report)
         else:
             self._settle(report)
 
-    def _begin(self, given: QueuedJob) -> None:
+    def _begin(self, job: QueuedJob) -> None:
         self.output.begin()
-        if not given.begun.done():
-            given.begun.set_result(self)
+        if not job.begun.done():
+            job.begun.set_result(self)
 
     def _settle(self, outcome: Done | Broken | None) -> None:
         self._is_ending = outcome is None or outcome.last
-        ended = self._given.popleft()
-        ended.handover.leave()
+        ended = self._jobs.popleft()
+        ended.handover.remove_link()
         self._done += 1
         if isinstance(outcome, Done) and not all(each.inline for each in outcome.artifacts):
-            self._take_files(ended.handover.scratch)
+            self._collect_files(ended.handover.scratch)
         if not ended.outcome.done():
             ended.outcome.set_result(outcome)
-        if self._given and self.takes_jobs:
-            self._begin(self._given[0])
+        if self._jobs and self.accepts_jobs:
+            self._begin(self._jobs[0])
 
-    def _take_files(self, scratch: str) -> None:
-        """Move what the job left to where no worker reaches it; `Done.contents` checks it there."""
+    def _collect_files(self, scratch: str) -> None:
+        """Move the job's files out of the worker's reach; `Done.contents` checks them there."""
         try:
             os.makedirs(scratch, exist_ok=True)  # noqa: PTH103
             os.rename(f"{self._cell.outbox}/{self._done}", f"{scratch}/{FOLDER}")  # noqa: PTH104
         except OSError as error:
-            log.warning("worker %s left no files of job %d: %s", self.pid, self._done, error)
+            log.warning("worker %s: no files for job %d: %s", self.pid, self._done, error)
 
 
 def _start(process: ForkServerProcess) -> None:
@@ -364,7 +364,7 @@ def _start(process: ForkServerProcess) -> None:
 
 
 def _exit_code(process: ForkServerProcess) -> int | None:
-    """The exit code of a process that is about to end; None if it does not in time."""
+    """Return the exit code of a process that is about to exit; None if it does not in time."""
     connection.wait([process.sentinel], EXIT_GRACE)
     with _EXIT_CODES:
         return process.exitcode

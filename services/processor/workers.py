@@ -1,4 +1,4 @@
-"""The pod's side of the worker processes: hand out jobs, watch the clock, replace what dies."""
+"""The pool of worker processes: assign jobs, enforce time limits, replace dead processes."""
 
 import asyncio
 import itertools
@@ -23,37 +23,36 @@ from shared.telemetry import ISOLATION_RUNG, WORKERS_LOST
 log = logging.getLogger(__name__)
 
 AHEAD = 12
-"""Jobs that wait in front of a process while the work is short: it sleeps less often, and waking it
-takes about as long as its work."""
+"""Short jobs queued ahead of a running one in each process. The process then sleeps less often;
+waking it takes about as long as a short job."""
 
 SHORT = 0.002
-"""Seconds of work below which the way to a process and back counts."""
+"""Seconds of work below which the round trip to the process matters."""
 
-OnTaken = Callable[[float], Awaitable[None]]
-"""Called when a process begins a job, with the seconds that it may take."""
+OnStart = Callable[[float], Awaitable[None]]
+"""Called when a process starts a job, with the job's time limit in seconds."""
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0
-"""Seconds before another try to start a process, where the machine has no room; doubled."""
+"""Seconds before another try to start a process: first and longest delay; doubled each time."""
 
 
 HARDENED = "services.processor.isolation.hardened"
-"""The module that the fork server imports first."""
+"""The module that the fork server preloads first."""
 
 
 class NotIsolatedError(WorkerStartError):
     """Workers cannot be isolated as the settings require."""
 
 
-async def _nothing_to_tell(_: float) -> None:
+async def _ignore_start(_: float) -> None:
     pass
 
 
 class WorkerPool:
-    """A fixed number of worker processes; each does one job at a time.
+    """A fixed number of worker processes, each running one job at a time.
 
-    While the work is short, some jobs wait in front of each process, which then need not sleep
-    until the pod has heard of the last one and sent the next. Should another process be free
-    sooner, it gets them.
+    While jobs are short, several are queued in each process. The process then need not wait for a
+    round trip to the pod between two jobs. If another process is idle first, it takes them over.
     """
 
     def __init__(
@@ -66,10 +65,12 @@ class WorkerPool:
         pace: Pace | None = None,
         isolation: Isolation | None = None,
     ) -> None:
-        """Args:
-        folder: where each process gets a directory of its own.
-        time_limit: seconds that one job may take.
-        isolation: as well as the machine allows, if it is not given.
+        """Create a pool without processes.
+
+        Args:
+            folder: parent of the directories of the processes.
+            time_limit: seconds that one job may take.
+            isolation: default: as far as this machine supports it.
         """
         self.size = size
         self._folder = folder
@@ -90,37 +91,37 @@ class WorkerPool:
 
         Raises:
             NotIsolatedError: they cannot be isolated as required.
-            WorkerStartError: one does not come up.
+            WorkerStartError: a process does not start.
         """
         for _ in range(self.size):
             await self._launch()
         self._report_rung()
 
     def _report_rung(self) -> None:
-        """Log and count how well the processes are isolated; they are all alike."""
+        """Log and export the isolation level, which is the same for all processes."""
         policy, missing = self._isolation.policy, self.missing
         rung = rung_of(missing)
         for each in Rung:
             ISOLATION_RUNG.labels(each).set(each is rung)
         if policy is Policy.OFF:
             log.critical(
-                "WAYBILL_ISOLATION=off: workers are NOT isolated. Whoever sends a file that takes "
-                "over its reader can read all files, keys and secrets of this processor."
+                "WAYBILL_ISOLATION=off: workers are NOT isolated. A malicious file can read all "
+                "files, keys and secrets of this processor."
             )
         elif missing:
             level = logging.WARNING if rung is Rung.LANDLOCK else logging.ERROR
             remedies = "; ".join(f"{each}: {REMEDIES[each]}" for each in missing)
-            log.log(level, "isolation of workers: %s. Missing: %s", rung, remedies)
+            log.log(level, "worker isolation: %s. Missing: %s", rung, remedies)
         else:
-            log.info("isolation of workers: %s", rung)
+            log.info("worker isolation: %s", rung)
 
     @property
     def missing(self) -> tuple[Layer, ...]:
-        """Layers of the isolation that this machine does not allow the workers."""
+        """Isolation layers that this machine does not support."""
         return tuple({layer: None for each in self._workers for layer in each.missing})
 
     async def stop(self) -> None:
-        """End the processes; jobs in work are lost."""
+        """Stop the processes; running jobs are lost."""
         self._is_stopped = True
         for task in self._background:
             task.cancel()
@@ -130,86 +131,86 @@ class WorkerPool:
         self._workers.clear()
 
     async def run(
-        self, job: Job, on_advance: OnAdvance, *, on_taken: OnTaken = _nothing_to_tell
+        self, job: Job, on_advance: OnAdvance, *, on_start: OnStart = _ignore_start
     ) -> Done | Broken:
-        """Do one job in a process of its own, as soon as one is free.
+        """Run one job as soon as a process is free.
 
-        A job that is cancelled, dies or outlives the time limit costs its process, and nothing
-        else.
+        A job that is cancelled, crashes or exceeds the time limit loses its process. Other jobs
+        are not affected.
         """
         limit = (job.plugin and job.plugin.seconds) or self._time_limit
         try:
-            given = QueuedJob(await prepare(job), on_advance)
+            queued = QueuedJob(await prepare(job), on_advance)
         except BlobMissingError:
             return Broken(error=failure("blob_missing"))
-        self._waiting.append(given)
-        self._hand_out()
+        self._waiting.append(queued)
+        self._assign_jobs()
         reusable, lost = False, True
         try:
-            current = await given.begun
-            await on_taken(limit)
+            current = await queued.begun
+            await on_start(limit)
             # `asyncio.timeout` would take 4 µs.
-            timer = asyncio.get_running_loop().call_later(limit, given.time_out)
+            timer = asyncio.get_running_loop().call_later(limit, queued.time_out)
             try:
                 with self._work.measure():
-                    outcome = await current.outcome_of(given)
+                    outcome = await current.outcome_of(queued)
             finally:
                 timer.cancel()
-            reusable, lost = not outcome.last, given.outcome.result() is None
+            reusable, lost = not outcome.last, queued.outcome.result() is None
             return outcome
         except TimeoutError:
             return _timed_out(limit)
         finally:
             if not reusable:
-                await asyncio.shield(self._abandon(given, lost=lost))
-            self._hand_out()
+                await asyncio.shield(self._abandon(queued, lost=lost))
+            self._assign_jobs()
 
     def renew_idle(self) -> None:
-        """Replace the processes that have nothing to do: their temporary files go with them."""
+        """Replace idle processes, which removes their temporary files."""
         for each in [each for each in self._workers if each.is_used and each.load == 0]:
             self._in_background(self._retire(each, lost=False))
 
-    def _hand_out(self) -> None:
-        """Give the jobs that wait to the processes that have room."""
+    def _assign_jobs(self) -> None:
+        """Assign waiting jobs to the processes with the shortest queues."""
         for each in self._workers:
             if each.died_idle:
                 self._in_background(self._retire(each, lost=True))
-        takers = [each for each in self._workers if each.takes_jobs]
-        if not takers:
+        candidates = [each for each in self._workers if each.accepts_jobs]
+        if not candidates:
             return
-        if not self._waiting and any(each.load == 0 for each in takers):
-            busiest = max(takers, key=_load)
+        if not self._waiting and any(each.load == 0 for each in candidates):
+            busiest = max(candidates, key=_load)
             if busiest.load > 1:
-                self._waiting.extend(busiest.take_back())
+                self._waiting.extend(busiest.reclaim())
         room = 1 + (AHEAD if self._work.seconds < SHORT else 0)
-        while self._waiting and (freest := min(takers, key=_load)).load < room:
-            if not self._give(self._waiting[0], freest):
-                return  # It is busy enough.
+        while self._waiting and (freest := min(candidates, key=_load)).load < room:
+            if not self._assign(self._waiting[0], freest):
+                return  # Its queue is full.
             self._waiting.popleft()
 
-    def _give(self, given: QueuedJob, taker: WorkerProcess) -> bool:
+    def _assign(self, queued: QueuedJob, target: WorkerProcess) -> bool:
         try:
-            return taker.give(given)
-        except OSError as error:  # Its file is gone, or the disk is full.
-            if not given.begun.done():
-                given.begun.set_exception(error)
+            return target.assign(queued)
+        except OSError as error:  # The job's file no longer exists, or the disk is full.
+            if not queued.begun.done():
+                queued.begun.set_exception(error)
             return True
 
-    async def _abandon(self, given: QueuedJob, *, lost: bool) -> None:
-        """See that a job is not done any more, if need be by ending the process that does it."""
-        if given.holder is not None and not given.has_begun:
-            self._waiting.extendleft(reversed(given.holder.take_back()))
-        if given.holder is not None:
-            await self._retire(given.holder, lost=lost)
-        elif given in self._waiting:
-            self._waiting.remove(given)
+    async def _abandon(self, queued: QueuedJob, *, lost: bool) -> None:
+        """Stop a job, if necessary by killing its process."""
+        if queued.holder is not None and not queued.has_begun:
+            self._waiting.extendleft(reversed(queued.holder.reclaim()))
+        if queued.holder is not None:
+            await self._retire(queued.holder, lost=lost)
+        elif queued in self._waiting:
+            self._waiting.remove(queued)
 
     async def _retire(self, former: WorkerProcess, *, lost: bool) -> None:
-        """End a process; another one takes its place in the background."""
+        """Kill a process and start its replacement in the background."""
         if former not in self._workers:
-            return  # The pool is being stopped.
+            return  # The pool is stopping.
         self._workers.discard(former)
-        self._waiting.extendleft(reversed(former.give_up()))
+        self._waiting.extendleft(reversed(former.reclaim_all()))
         if lost:
             WORKERS_LOST.inc()
         self._in_background(self._replace())
@@ -223,7 +224,7 @@ class WorkerPool:
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a worker process was not ended in order", exc_info=error)
+            log.error("a worker process was not shut down cleanly", exc_info=error)
 
     async def _replace(self) -> None:
         delay = FIRST_DELAY
@@ -232,9 +233,9 @@ class WorkerPool:
                 await self._launch()
                 return
             except (OSError, EOFError, WorkerStartError) as error:
-                log.error("a worker process did not start: %r; again in %.0f s", error, delay)
-            except Exception:  # A pool that shrinks for good would stand still in the end.
-                log.exception("a worker process did not start; again in %.0f s", delay)
+                log.error("a worker process did not start: %r; retrying in %.0f s", error, delay)
+            except Exception:  # Without a retry the pool would shrink until nothing runs.
+                log.exception("a worker process did not start; retrying in %.0f s", delay)
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY)
 
@@ -245,11 +246,11 @@ class WorkerPool:
             await started.kill()
             raise NotIsolatedError(refused)
         self._workers.add(started)
-        self._hand_out()
+        self._assign_jobs()
 
 
 class WorkerPools:
-    """Two pools as one: the few jobs that may use the network have processes of their own."""
+    """Two pools behind one interface; jobs that may use the network run in separate processes."""
 
     def __init__(self, usual: WorkerPool, networked: WorkerPool | None) -> None:
         self._usual = usual
@@ -257,7 +258,7 @@ class WorkerPools:
 
     @property
     def missing(self) -> tuple[Layer, ...]:
-        """Layers of the isolation that this machine does not allow the workers."""
+        """Isolation layers that this machine does not support."""
         return self._usual.missing
 
     async def start(self) -> None:
@@ -265,32 +266,32 @@ class WorkerPools:
 
         Raises:
             NotIsolatedError: they cannot be isolated as required.
-            WorkerStartError: one does not come up.
+            WorkerStartError: a process does not start.
         """
         await self._usual.start()
         if self._networked is not None:
             await self._networked.start()
 
     async def stop(self) -> None:
-        """End the processes; jobs in work are lost."""
+        """Stop the processes; running jobs are lost."""
         await self._usual.stop()
         if self._networked is not None:
             await self._networked.stop()
 
     def renew_idle(self) -> None:
-        """Replace the processes that have nothing to do, as `WorkerPool.renew_idle` does."""
+        """Replace idle processes, as `WorkerPool.renew_idle` does."""
         self._usual.renew_idle()
         if self._networked is not None:
             self._networked.renew_idle()
 
     async def run(
-        self, job: Job, on_advance: OnAdvance, *, on_taken: OnTaken = _nothing_to_tell
+        self, job: Job, on_advance: OnAdvance, *, on_start: OnStart = _ignore_start
     ) -> Done | Broken:
-        """Do one job, as `WorkerPool.run` does."""
+        """Run one job, as `WorkerPool.run` does."""
         pool = self._usual
         if job.plugin is not None and job.plugin.network and self._networked is not None:
             pool = self._networked
-        return await pool.run(job, on_advance, on_taken=on_taken)
+        return await pool.run(job, on_advance, on_start=on_start)
 
 
 def _load(worker: WorkerProcess) -> int:
@@ -298,5 +299,5 @@ def _load(worker: WorkerProcess) -> int:
 
 
 def _timed_out(limit: float) -> Broken:
-    meaning = f"The work took longer than {limit:g} seconds."
+    meaning = f"Processing exceeded the time limit of {limit:g} seconds."
     return Broken(error=failure("timed_out", meaning))

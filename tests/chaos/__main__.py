@@ -1,10 +1,16 @@
-"""The long form: `make chaos [SEED=…] [FILES=2000]`.
+"""The long chaos run: `make chaos [SEED=…] [FILES=2000]`.
 
-Thousands of files go in while pods are killed, paused, drained, added and given wrong clocks; Kafka
-is killed, frozen and away; MongoDB is killed and away for three minutes; the status service is
-killed; the disks of Kafka, blobs and workers are full; and records come that nobody can store.
-Filling disks needs root, and wrong clocks need a C compiler; what cannot be done is said and left
-out. Exit code 1 if a promise was broken.
+Thousands of files are uploaded while faults are injected:
+
+- Pods are killed, paused, drained and added, and get wrong clocks.
+- Kafka is killed, frozen and stopped.
+- MongoDB is killed, and stopped for three minutes.
+- The status service is killed.
+- The disks of Kafka, the blob store and the workers fill up.
+- Records arrive that cannot be stored.
+
+Filling disks requires root, and wrong clocks require a C compiler. Faults that are impossible on
+this machine are reported and skipped. The exit code is 1 if a promise was broken.
 """
 
 import argparse
@@ -20,7 +26,7 @@ from pathlib import Path
 
 from shared.settings import Settings
 from tests.chaos import clocks
-from tests.chaos.checker import broken_promises, summary, tell
+from tests.chaos.checker import broken_promises, describe, summary
 from tests.chaos.disks import Disks, mounted_disks
 from tests.chaos.faults import (
     CLOCK_FAULTS,
@@ -38,49 +44,49 @@ from waybill.local.parts import Parts, running_parts
 
 PODS = 3
 
-GAP = (4.0, 8.0)
-"""Seconds between two faults."""
+FAULT_GAP = (4.0, 8.0)
+"""Seconds between two faults: shortest and longest."""
 
 CALM = 240.0
-"""Seconds after the last fault for everything to end."""
+"""Seconds after the last fault for everything to finish."""
 
 ALWAYS = tuple(kind for kind in Kind if kind is not Kind.END)
-"""What is done in every run."""
+"""Faults in every run."""
 
 MORE = (*[Kind.KILL] * 2, Kind.PAUSE, Kind.DRAIN)
-"""What is done again and again; adding pods is not."""
+"""Faults that are repeated; adding pods is not."""
 
 FILES_A_FAULT = 70
-"""How many files there are to each fault, above the least number of faults."""
+"""Files per fault, above the minimum number of faults."""
 
-TOLD = 8
-"""Breaks of one promise that are told in full; all are counted."""
+SHOWN_PROBLEMS = 8
+"""Breaks of one promise that are printed in full; all are counted."""
 
 DRAWS = 500
-"""Orders of faults that are drawn."""
+"""Number of random fault orders to choose from."""
 
-JUDGED = 80.0
-"""Seconds without MongoDB in which streams are judged, at least: Kafka is well meanwhile."""
+MIN_JUDGED = 80.0
+"""Minimum seconds without MongoDB, but with a healthy Kafka, during which streams are judged."""
 
 TEXTS = 8
-"""Of a hundred files, how many are plain texts."""
+"""Percentage of files that are plain texts."""
 
 SCRIPTS = 4
-"""Of a hundred files, how many have results that cannot be stored, or odd ones."""
+"""Percentage of files whose results are unusual or cannot be stored."""
 
 POISON_EVERY = 100
-"""Files to each record that cannot be stored."""
+"""Files per record that cannot be stored."""
 
 
 def main() -> int:
-    """Run once and tell how it went."""
+    """Run once and print the result."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=None, help="default: another one each time")
     parser.add_argument("--files", type=int, default=2000)
     arguments = parser.parse_args()
     seed = random.SystemRandom().randrange(1000) if arguments.seed is None else arguments.seed
     folder = Path(tempfile.mkdtemp(prefix="waybill-chaos-"))
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # The broker is away now and then.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # The broker is stopped at times.
     began = time.monotonic()
     with ExitStack() as stack:
         disks = open_disks(stack, folder)
@@ -103,7 +109,7 @@ def main() -> int:
 
 
 def open_disks(stack: ExitStack, folder: Path) -> Disks:
-    """The disks that can be filled, until the stack is closed; none where nobody may mount any."""
+    """Mount disks that can be filled, until the stack closes; none without permission to mount."""
     try:
         return stack.enter_context(mounted_disks(folder))
     except PermissionError as error:
@@ -112,7 +118,7 @@ def open_disks(stack: ExitStack, folder: Path) -> Disks:
 
 
 def impossible(disks: Disks) -> frozenset[Kind]:
-    """What cannot be done on this machine."""
+    """Return the faults that are impossible on this machine."""
     kinds = set() if disks else {*DISK_FAULTS}
     if not clocks.can_be_wrong():
         say("no clock is set wrong: there is no C compiler (cc)")
@@ -123,17 +129,18 @@ def impossible(disks: Disks) -> frozenset[Kind]:
 def long_schedule(
     seed: int, *, files: int, without: frozenset[Kind] = frozenset()
 ) -> tuple[Fault, ...]:
-    """Everything that can be done, and for many files the faults of pods again and again.
+    """Return a schedule with every possible fault, and repeated pod faults for many files.
 
-    Of several orders, the one that takes the least time.
+    Of several random orders, the one that takes the least time is used.
     """
     count = max(0, files // FILES_A_FAULT - len(ALWAYS))
     kinds = [*ALWAYS, *(MORE[turn % len(MORE)] for turn in range(count))]
     possible = [kind for kind in kinds if kind not in without]
     drawn = [
-        make_schedule(f"{seed}.{turn}", possible, slots=PODS, gap=GAP) for turn in range(DRAWS)
+        make_schedule(f"{seed}.{turn}", possible, slots=PODS, gap=FAULT_GAP)
+        for turn in range(DRAWS)
     ]
-    judged = [each for each in drawn if seconds_without_mongodb_alone(each) >= JUDGED]
+    judged = [each for each in drawn if seconds_without_mongodb_alone(each) >= MIN_JUDGED]
     return min(judged or drawn, key=lambda schedule: schedule[-1].at)
 
 
@@ -145,7 +152,7 @@ async def one_run(
     parts: Parts,
     striker: PartStriker,
 ) -> bool:
-    """Whether every promise was kept."""
+    """Return True if every promise was kept."""
     if not {"kafka", "mongodb"} <= parts.children.keys():
         sys.exit(
             "make chaos kills its Kafka and MongoDB, so it must start them itself: "
@@ -175,7 +182,10 @@ async def one_run(
     broken = broken_promises(evidence)
     if broken:
         say(
-            tell(evidence, [problem for problems in broken.values() for problem in problems[:TOLD]])
+            describe(
+                evidence,
+                [problem for problems in broken.values() for problem in problems[:SHOWN_PROBLEMS]],
+            )
         )
         for promise, problems in broken.items():
             say(f"BROKEN {promise}: {len(problems)} times")
@@ -183,7 +193,7 @@ async def one_run(
 
 
 def say(line: str) -> None:
-    """One line, at once."""
+    """Print a line and flush."""
     print(line, flush=True)  # noqa: T201
 
 

@@ -1,4 +1,4 @@
-"""Attempts that the plan does not know, and whether a fault explains them: pure functions."""
+"""Attempts beyond the plan, and whether a fault explains them: pure functions."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,17 +12,17 @@ from tests.chaos.evidence import Evidence, Logged
 from tests.chaos.faults import BROKER_FAULTS, DISK_FAULTS, POD_FAULTS, Hit, Kind
 from tests.chaos.plan import MAX_ATTEMPTS, PlannedFile
 
-LOST = "The processor that worked on this file died"
-"""How the message begins that tells of an attempt whose pod is gone."""
+LOST = "The processor of this file crashed"
+"""Start of the message for an attempt whose pod is gone."""
 
 
 OF_THE_MACHINE = UNCOUNTED | {"machine_failed"}
-"""Codes of attempts that failed for what a full disk does."""
+"""Codes of attempts that failed because of a full disk."""
 
 
 @dataclass(frozen=True)
 class Extra:
-    """An attempt that the plan does not know."""
+    """An attempt beyond the plan."""
 
     attempt: int
     pod: str
@@ -31,7 +31,7 @@ class Extra:
 
 
 def extra_attempts(evidence: Evidence, file_id: str, planned: PlannedFile) -> Iterator[Extra]:
-    """The attempts at a file that were made because of something else than its plan."""
+    """Yield the attempts at a file that its plan does not explain."""
     history = evidence.histories.get(file_id, ())
     begun: dict[int, list[Logged]] = defaultdict(list)
     for logged in history:
@@ -46,14 +46,14 @@ def extra_attempts(evidence: Evidence, file_id: str, planned: PlannedFile) -> It
         )
         why, hits, earlier = "", list[Hit](), before
         if begun[attempt]:
-            # A pod told of an attempt's end and was hit before it could commit that; or it woke up.
+            # A pod published the end of an attempt and was hit before its commit; or it resumed.
             why = "made twice"
             if all(begun[each] for each in range(1, attempt)):
                 earlier = [*chain(*begun.values())]
-            # Else there is a pod that did not even come to tell that it began one.
+            # Otherwise a pod was hit before it could publish the start of an attempt.
             hits = _hits_of(evidence, earlier or None, *POD_FAULTS, Kind.END)
         elif cause is not None and cause.data.error.message.startswith(LOST):
-            # A pod may die before it tells of an attempt; nobody knows then which one it was.
+            # A pod may die before it publishes an attempt; then it is unknown which pod it was.
             why = "cut off"
             hits = _hits_of(evidence, before or None, Kind.KILL, Kind.PAUSE, Kind.END)
         elif cause is not None and cause.data.error.code in OF_THE_MACHINE:
@@ -63,7 +63,7 @@ def extra_attempts(evidence: Evidence, file_id: str, planned: PlannedFile) -> It
             why = f"after {cause.data.error.code}"
             hits = _hits_of(evidence, before, Kind.PAUSE)
         elif cause is None and attempt > 1:
-            # Any change of the group may move a partition, also from a pod that nothing hit.
+            # Any rebalance may move a partition, even from a pod that was not hit.
             why = "given back" if given_back else "without a cause"
             hits = _hits_of(evidence, None, *Kind) if given_back else []
         if why:
@@ -73,8 +73,8 @@ def extra_attempts(evidence: Evidence, file_id: str, planned: PlannedFile) -> It
         begun[attempt].append(logged)
 
 
-def last_attempt_was_cut_off(evidence: Evidence, file_id: str, status: Status) -> bool:
-    """Whether a fault took the last attempt that a file had; it would have failed anyway."""
+def last_attempt_was_interrupted(evidence: Evidence, file_id: str, status: Status) -> bool:
+    """Return True if a fault interrupted a file's last attempt; it would have failed anyway."""
     if status.error is None or not status.error.message.startswith(LOST):
         return False
     history = evidence.histories.get(file_id, ())
@@ -94,7 +94,7 @@ def _begin(logged: Logged) -> ProcessingData:
 
 
 def _retry_before(history: Sequence[Logged], attempt: int) -> FileRetrying | None:
-    """The event that told that the attempt before this one failed."""
+    """Return the event for the failure of the attempt before this one."""
     for event, _, _ in history:
         if isinstance(event, FileRetrying) and event.data.attempt == attempt - 1:
             return event
@@ -102,9 +102,9 @@ def _retry_before(history: Sequence[Logged], attempt: int) -> FileRetrying | Non
 
 
 def _hits_of(evidence: Evidence, attempts: Iterable[Logged] | None, *kinds: Kind) -> list[Hit]:
-    """The faults of these kinds that hit a pod that made one of these attempts; None for any pod.
+    """Return the faults of these kinds that hit a pod of these attempts; None for any pod.
 
-    What hits the broker hits every pod.
+    Faults of the broker hit every pod.
     """
     pods = None if attempts is None else {_begin(each).pod for each in attempts}
     return [

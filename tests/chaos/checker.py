@@ -1,4 +1,4 @@
-"""Whether a run kept the promises: pure functions over its evidence, one a promise."""
+"""Check that a run kept its promises: one pure function over its evidence per promise."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,13 +13,13 @@ from shared.events.events import (
     StatusEvent,
 )
 from shared.events.topics import UPLOADED
-from tests.chaos.attempts import extra_attempts, last_attempt_was_cut_off
+from tests.chaos.attempts import extra_attempts, last_attempt_was_interrupted
 from tests.chaos.evidence import Evidence, Logged, Problem
 from tests.chaos.stream_promises import (
-    ends_told,
+    ends_received,
+    ends_without_mongodb,
     late_states,
     states_told_wrong,
-    told_without_mongodb,
 )
 from tests.chaos.view_promises import (
     cut_texts,
@@ -34,11 +34,11 @@ from tests.chaos.view_promises import (
 Outcome = FileCompleted | FileFailed | FileCancelled
 
 MAX_LOG = 4 << 20
-"""Bytes; in a run of 2,000 files some hundred thousand are usual, with each failure in a line."""
+"""Bytes; in a run of 2,000 files some hundred thousand are usual, with one line per failure."""
 
 
 def forgotten_files(evidence: Evidence) -> Iterator[Problem]:
-    """Whoever got a 202 is never answered 404, also while Kafka or MongoDB is away."""
+    """A file answered with 202 is never answered with 404, even during an outage."""
     for file_id in evidence.unknown:
         yield Problem("was answered 202, and 404 a moment later", file_id)
 
@@ -52,13 +52,13 @@ def unfinished_files(evidence: Evidence) -> Iterator[Problem]:
 
 
 def unplanned_outcomes(evidence: Evidence) -> Iterator[Problem]:
-    """Every file ends as planned, for the reason planned; so the counts match."""
+    """Every file ends as planned and for the planned reason, so the counts match."""
     for file_id, planned in evidence.accepted.items():
         status = evidence.statuses.get(file_id)
         if status is None or not status.status.is_terminal:
-            continue  # Told by `unfinished_files`.
+            continue  # Reported by `unfinished_files`.
         code = status.error.code if status.error else None
-        if status.status is FileState.FAILED is planned.status and last_attempt_was_cut_off(
+        if status.status is FileState.FAILED is planned.status and last_attempt_was_interrupted(
             evidence, file_id, status
         ):
             continue
@@ -67,12 +67,12 @@ def unplanned_outcomes(evidence: Evidence) -> Iterator[Problem]:
 
 
 def ambiguous_outcomes(evidence: Evidence) -> Iterator[Problem]:
-    """There is one effective terminal state: the first in the log, which is what MongoDB says."""
+    """There is one effective terminal state: the first one in the log, which MongoDB also shows."""
     for file_id in evidence.accepted:
         outcomes = [each.event for each in _history(evidence, file_id) if _is_outcome(each)]
         status = evidence.statuses.get(file_id)
         if not outcomes or status is None:
-            continue  # Told by `unfinished_files`.
+            continue  # Reported by `unfinished_files`.
         if outcomes[0].type != f"file.{status.status}":
             yield Problem(f"the log says {outcomes[0].type}, MongoDB {status.status}", file_id)
 
@@ -96,7 +96,7 @@ def outcomes_that_moved(evidence: Evidence) -> Iterator[Problem]:
 
 
 def unexplained_attempts(evidence: Evidence) -> Iterator[Problem]:
-    """Every attempt beyond the plan comes from a fault that hit the pod that had the file."""
+    """Every attempt beyond the plan is explained by a fault that hit the file's pod."""
     for file_id, planned in evidence.accepted.items():
         for extra in extra_attempts(evidence, file_id, planned):
             if not extra.explained:
@@ -104,7 +104,7 @@ def unexplained_attempts(evidence: Evidence) -> Iterator[Problem]:
 
 
 def lost_letters(evidence: Evidence) -> Iterator[Problem]:
-    """Every record that could not be read or stored is a dead letter, by whoever had to use it."""
+    """Every record that cannot be read or stored is dead-lettered by each service that reads it."""
     kept = {
         (letter.source, letter.data.topic, letter.data.partition, letter.data.offset)
         for letter in evidence.letters
@@ -122,20 +122,20 @@ def records_left_over(evidence: Evidence) -> Iterator[Problem]:
 
 
 def fallen_services(evidence: Evidence) -> Iterator[Problem]:
-    """No service ends by itself."""
+    """No service exits by itself."""
     for fallen in evidence.fallen:
         yield Problem(fallen)
 
 
 def endless_logs(evidence: Evidence) -> Iterator[Problem]:
-    """No service floods its log, not even while Kafka or MongoDB is away."""
+    """No service floods its log, not even during an outage of Kafka or MongoDB."""
     for name, size in evidence.logs.items():
         if size > MAX_LOG:
             yield Problem(f"{name} wrote {size >> 20} MiB into its log")
 
 
 def drifted_files(evidence: Evidence) -> Iterator[Problem]:
-    """A replay of the log gives what MongoDB has."""
+    """A replay of the log matches MongoDB."""
     if evidence.drift:
         yield Problem(evidence.drift)
 
@@ -165,7 +165,7 @@ PROMISES: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
 
 
 def summary(evidence: Evidence) -> list[str]:
-    """What happened, in numbers."""
+    """Return statistics of the run."""
     extras = Counter(
         extra.why
         for file_id, planned in evidence.accepted.items()
@@ -183,18 +183,18 @@ def summary(evidence: Evidence) -> list[str]:
         f"outcomes that came second and changed nothing: {late}",
         f"unreadable records: {len(evidence.unreadable)}, dead letters: {len(evidence.letters)}",
         f"texts compared: {len(evidence.views.texts)}; ends told by streams: "
-        f"{ends_told(evidence)}, {told_without_mongodb(evidence)} of them without MongoDB",
+        f"{ends_received(evidence)}, {ends_without_mongodb(evidence)} of them without MongoDB",
     ]
 
 
 def broken_promises(evidence: Evidence) -> dict[str, list[Problem]]:
-    """The promises that were broken, by name, each with how."""
+    """Return the broken promises by name, each with its problems."""
     found = {promise.__name__: list(promise(evidence)) for promise in PROMISES}
     return {name: problems for name, problems in found.items() if problems}
 
 
-def tell(evidence: Evidence, problems: Iterable[Problem]) -> str:
-    """What was done, the problems, and the whole history of every file they are about."""
+def describe(evidence: Evidence, problems: Iterable[Problem]) -> str:
+    """Describe the faults, the problems, and the full history of every affected file."""
     lines = ["what was done:"]
     lines += [
         f"  {hit.begin:%H:%M:%S.%f} to {hit.end:%H:%M:%S.%f} {hit.kind} {hit.pod or ''}"

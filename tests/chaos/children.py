@@ -1,4 +1,4 @@
-"""The processes of a run: how each is started, when it is ready, and how it ended."""
+"""Start the processes of a run, wait for readiness, and report how they ended."""
 
 import asyncio
 import os
@@ -18,34 +18,34 @@ from waybill.local.ports import HOST, free_port
 from waybill.local.process import Child
 
 READY_TIMEOUT = 120.0
-"""Seconds until a service is ready: Kafka may be away, and the machine busy with everything."""
+"""Seconds until a service is ready; Kafka may be away, and the machine is under load."""
 
 GRACE = 3.0
-"""Seconds a drained pod may use: some of the work ends in it, some is given back."""
+"""Seconds of shutdown grace: part of the work finishes in it, part is released."""
 
 WORKERS = 2
 
 HEARTBEAT = 5.0
-"""Seconds of silence after which a stream gives its next cursor."""
+"""Seconds of silence after which a stream sends its next cursor."""
 
 KILL_EVERY = (5.0, 0.7)
-"""Seconds between two kills of the first loop, and how many more for each further one, so that they
-do not die together."""
+"""Seconds between two kills of the first loop, and the increment for each further loop, so that
+they do not die together."""
 
-SAYS_WHY = "cannot be restarted: the pod ends"
-"""What a pod writes into its log when it ends because a loop cannot be restarted."""
+END_REASON = "cannot be restarted: the pod ends"
+"""Log text of a pod that ends because a loop cannot be restarted."""
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Children:
-    """Starts the services of one installation, each life in a process of its own."""
+    """Starts the services of one installation, each life in a separate process."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self._settings = settings
         self._folder = folder
         self._begins: dict[int, int] = {}
-        """Where each process began in its log, by process id."""
+        """Log position at which each process started, by process id."""
         self.all: list[Child] = []
 
     def start(
@@ -54,9 +54,9 @@ class Children:
         """Start a service.
 
         Args:
-            name: of this life; its log has this name.
-            port: of an earlier life; by default a free one.
-            further: environment variables beside the usual ones.
+            name: name of this life, and of its log.
+            port: port of an earlier life; a free one by default.
+            further: additional environment variables.
         """
         settings = {
             f"WAYBILL_{field.upper()}": str(value)
@@ -87,19 +87,19 @@ class Children:
         self.all.append(child)
         return child
 
-    def said_why(self, child: Child) -> bool:
-        """Whether a process wrote into its log that it ends, and why."""
+    def logged_reason(self, child: Child) -> bool:
+        """Return True if a process logged that it ends, and why."""
         text = child.log.read_bytes()[self._begins[child.pid] :]
-        return SAYS_WHY.encode() in text
+        return END_REASON.encode() in text
 
 
 def wrong_clock(skew: timedelta) -> Mapping[str, str]:
-    """Environment of a service whose clock is so far ahead."""
+    """Return the environment of a service whose clock is ahead by `skew`."""
     return clocks.environment(skew)
 
 
 def killed_loops(service: str) -> Mapping[str, str]:
-    """Environment of a service whose background loops are killed again and again."""
+    """Return the environment of a service whose background loops are killed repeatedly."""
     names = [loop.name for loop in loops_of(service)]
     first, step = KILL_EVERY
     kills = [f"{name}:{first + step * number:.1f}" for number, name in enumerate(names)]
@@ -107,15 +107,15 @@ def killed_loops(service: str) -> Mapping[str, str]:
 
 
 def address_of(child: Child) -> str:
-    """Where a service listens."""
+    """Return the address on which a service listens."""
     return f"http://{HOST}:{child.environment['WAYBILL_PORT']}"
 
 
 async def until_ready(child: Child) -> None:
-    """Wait until a service says that it can serve.
+    """Wait until a service is ready.
 
     Raises:
-        TimeoutError: it does not in time.
+        TimeoutError: it is not ready in time.
     """
     async with asyncio.timeout(READY_TIMEOUT), httpx.AsyncClient(timeout=1) as http:
         while True:
@@ -124,5 +124,5 @@ async def until_ready(child: Child) -> None:
                 if (await http.get(f"{address_of(child)}/health/ready")).status_code == 200:
                     return
             except httpx.HTTPError:
-                pass  # It does not listen yet.
+                pass  # It is not listening yet.
             await asyncio.sleep(0.1)

@@ -1,5 +1,5 @@
-/* Put before the C library (LD_PRELOAD): the time of day is WRONG_CLOCK_SECONDS ahead, or behind if
- * negative. Clocks that only go forward, and the times of files, stay right. */
+/* Preloaded before the C library (LD_PRELOAD). The wall clock is WRONG_CLOCK_SECONDS ahead, or behind
+ * if negative. Monotonic clocks and file times stay correct. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -21,7 +21,7 @@ __attribute__((constructor)) static void prepare(void) {
 
 int clock_gettime(clockid_t clock, struct timespec *now) {
     if (real_clock_gettime == NULL)
-        prepare(); /* Another library's constructor came first. */
+        prepare(); /* Called from another library's constructor. */
     int failed = real_clock_gettime(clock, now);
     if (!failed && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
         now->tv_sec += ahead;
@@ -47,7 +47,7 @@ time_t time(time_t *now) {
     return precise.tv_sec;
 }
 
-/* The kernel waits by its own clock. */
+/* The kernel uses its own clock for time-outs. */
 int sem_timedwait(sem_t *semaphore, const struct timespec *until) {
     struct timespec real = *until;
     real.tv_sec -= ahead;

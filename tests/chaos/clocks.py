@@ -1,4 +1,4 @@
-"""Wrong clocks: a library of ours that is put before the C library of a process."""
+"""Wrong clocks, through a library preloaded before the C library of a process."""
 
 import atexit
 import shutil
@@ -12,12 +12,12 @@ SOURCE = Path(__file__).with_name("clock.c")
 
 
 def can_be_wrong() -> bool:
-    """Whether there is a C compiler, which makes the library."""
+    """Return True if there is a C compiler to build the library."""
     return shutil.which("cc") is not None
 
 
 def environment(skew: timedelta) -> dict[str, str]:
-    """Environment variables of a process whose clock is so far ahead; behind if negative.
+    """Return the environment of a process whose clock is ahead by `skew`; behind if negative.
 
     Raises:
         subprocess.CalledProcessError: the library cannot be compiled.

@@ -1,4 +1,4 @@
-"""File systems of a run's own for the data of Kafka, the blobs and the workers' files."""
+"""Separate file systems of a run for Kafka's data, the blobs and the workers' files."""
 
 import asyncio
 import time
@@ -10,20 +10,20 @@ from tests.chaos.faults import Kind
 from tests.support.small_disk import SmallDisk, mounted
 
 FOLDERS = {Kind.FILL_LOG: "kafka", Kind.FILL_BLOBS: "blobs", Kind.FILL_SCRATCH: "scratch"}
-"""Which folder of a run the kind fills."""
+"""The folder of a run that each kind fills."""
 
 ROOM = 512 << 20
-"""Bytes of each disk: several times what a run of 2,000 files writes, and soon filled."""
+"""Bytes of each disk: several times what a run of 2,000 files writes, and quick to fill."""
 
 TOP_UP = 0.1
-"""Seconds between two looks whether something was freed on a disk that shall be full."""
+"""Seconds between two checks for freed space on a disk that is to stay full."""
 
 Disks = Mapping[Kind, SmallDisk]
 
 
 @contextmanager
 def mounted_disks(folder: Path) -> Iterator[Disks]:
-    """A small file system for each kind of fault that fills one.
+    """Mount a small file system for each kind of fault that fills one.
 
     Raises:
         PermissionError: the process may not mount file systems.
@@ -36,7 +36,7 @@ def mounted_disks(folder: Path) -> Iterator[Disks]:
 
 
 async def keep_full(disk: SmallDisk, *, seconds: float) -> None:
-    """Leave no room for so long, whatever others free meanwhile; then as much as before."""
+    """Keep a disk full for some seconds whatever others free; then restore the free space."""
     end = time.monotonic() + seconds
     try:
         while time.monotonic() < end:

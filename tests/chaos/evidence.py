@@ -1,4 +1,4 @@
-"""What a run leaves behind: the log, MongoDB, the group's place, and what was done to it."""
+"""The evidence of a run: the log, MongoDB, consumer lag, and the faults injected."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ from tests.journeys.gapless.checker import Observation
 
 
 class Origin(NamedTuple):
-    """Where a record stands."""
+    """Position of a record."""
 
     topic: str
     partition: int
@@ -36,17 +36,17 @@ class Logged(NamedTuple):
     event: AnyEvent
     offset: int
     appended: datetime | None = None
-    """When it was put into the log, by Kafka's clock."""
+    """Time at which it was appended to the log, by Kafka's clock."""
 
     @property
     def time(self) -> datetime:
-        """When it was appended; if that is not known, when its writer says it happened."""
+        """Time of the append; if unknown, the time of the event itself."""
         return self.appended or self.event.time
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A promise that was broken."""
+    """A broken promise."""
 
     what: str
     file_id: str | None = None
@@ -54,41 +54,41 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """All that a run is judged by."""
+    """Everything by which a run is judged."""
 
     accepted: Mapping[str, PlannedFile]
-    """The files that were answered 202, by their id."""
+    """The files answered with 202, by id."""
     histories: Mapping[str, Sequence[Logged]]
-    """Each file's events in the order of the log, uploads first."""
+    """Each file's events in log order, uploads first."""
     statuses: Mapping[str, Status]
-    """What MongoDB says."""
+    """The states in MongoDB."""
     hits: Sequence[Hit]
     unreadable: Sequence[Origin] = ()
-    """Where records were put that are no events or cannot be stored."""
+    """Positions of records that are not events or cannot be stored."""
     letters: Sequence[FileDead] = ()
     fallen: Sequence[str] = ()
-    """Services that ended though nothing hit them."""
+    """Services that ended without a fault."""
     logs: Mapping[str, int] = field(default_factory=dict)
-    """Bytes that each service wrote into its log."""
+    """Bytes that each service logged."""
     lag: int = 0
     """Records that the group `processor` has not finished."""
     drift: str = ""
-    """What the replay says differs between the log and MongoDB; empty if nothing does."""
+    """Differences between log and MongoDB according to the replay; empty if there are none."""
     unknown: Sequence[str] = ()
-    """Files that were answered 202, and 404 a moment later."""
+    """Files answered with 202, and with 404 a moment later."""
     observations: Sequence[Observation] = ()
-    """What watchers were told over SSE and WebSocket."""
+    """Updates that watchers received over SSE and WebSocket."""
     views: Views = field(default_factory=Views)
-    """What the services say over HTTP when all is over."""
+    """Responses of the services over HTTP at the end."""
 
 
 @dataclass
 class Feed:
-    """What was handed in during a run."""
+    """Everything submitted during a run."""
 
     accepted: dict[str, PlannedFile] = field(default_factory=dict)
     unreadable: list[Origin] = field(default_factory=list)
-    """Where records were put that are no events or cannot be stored."""
+    """Positions of records that are not events or cannot be stored."""
     unknown: list[str] = field(default_factory=list)
 
 
@@ -99,7 +99,7 @@ async def collect(
     *,
     observations: Sequence[Observation],
 ) -> Evidence:
-    """Read what Kafka and MongoDB say."""
+    """Read the evidence from Kafka and MongoDB."""
     histories: dict[str, list[Logged]] = {}
     for topic in (UPLOADED, LIFECYCLE):
         for logged in await read_topic(settings, topic, without=frozenset(feed.unreadable)):
@@ -125,10 +125,10 @@ async def collect(
 async def read_topic(
     settings: Settings, topic: Topic, *, without: frozenset[Origin] = frozenset()
 ) -> list[Logged]:
-    """Every event in a topic, each partition's in order.
+    """Return all events of a topic, in order within each partition.
 
     Args:
-        without: records that are no part of the history.
+        without: records that are not part of the history.
     """
     events: list[Logged] = []
     async with open_log(settings, (topic,), client_id="chaos") as (consumer, partitions):
@@ -142,7 +142,7 @@ async def read_topic(
                     try:
                         logged = read_record(record)
                     except ValueError:
-                        continue  # One of those that are no events.
+                        continue  # A record that is not an event.
                     if logged is not None:
                         appended = datetime.fromtimestamp(record.timestamp / 1000, UTC)
                         events.append(Logged(logged.event, logged.offset, appended))
@@ -150,7 +150,7 @@ async def read_topic(
 
 
 async def group_lag(settings: Settings) -> int:
-    """How many records of its topics the group `processor` has not finished."""
+    """Return the number of records that the group `processor` has not finished."""
     async with (
         open_log(settings, WORK_TOPICS, client_id="chaos") as (consumer, partitions),
         admin_client(settings) as admin,
@@ -163,7 +163,7 @@ async def group_lag(settings: Settings) -> int:
 
 
 async def _drift(settings: Settings) -> str:
-    """What `replay --verify` prints if it finds a difference."""
+    """Return the output of `replay --verify` if it finds a difference."""
     environment = {
         f"WAYBILL_{name.upper()}": str(value)
         for name, value in settings.model_dump(exclude_none=True).items()

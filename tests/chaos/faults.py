@@ -1,4 +1,4 @@
-"""What is done to the pods and to the parts, and when: a pure function of the seed."""
+"""Faults in pods and infrastructure, and their schedule: a pure function of the seed."""
 
 import random
 from collections.abc import Sequence
@@ -11,55 +11,55 @@ from shared.kafka.messaging import SESSION_TIMEOUT_MS
 SESSION = SESSION_TIMEOUT_MS / 1000
 
 RESTART_AFTER = 1.0
-"""Seconds until a pod that is gone is started again, as an orchestrator does."""
+"""Seconds until a stopped pod is restarted, as an orchestrator does."""
 
 PAUSE = SESSION + 2.5
-"""Seconds a pod stands still: its group takes it for dead, others go on, and then it wakes."""
+"""Seconds for which a pod is paused: its group expels it, others take over, then it resumes."""
 
 AFTERMATH = timedelta(seconds=2 * SESSION + 8)
-"""How long after a fault what it did may show: the silence that the group waits for, the rebalance,
-the start of another pod on a busy machine, and the rebalance that this one brings."""
+"""How long the effects of a fault may last: the session timeout, the rebalance, the start of
+another pod on a busy machine, and the rebalance that follows."""
 
 
 class Kind(StrEnum):
-    """What can be done."""
+    """Kinds of faults."""
 
     KILL = "kill"
-    """SIGKILL: the pod is gone, and nothing of its own is said or committed any more."""
+    """SIGKILL: the pod is gone and publishes or commits nothing more."""
     PAUSE = "pause"
-    """SIGSTOP to the pod and its workers, past the session time-out; then SIGCONT."""
+    """SIGSTOP to the pod and its workers for longer than the session timeout; then SIGCONT."""
     DRAIN = "drain"
-    """SIGTERM: the pod ends in good order and is started again, as in a deploy."""
+    """SIGTERM: the pod shuts down and is restarted, as in a deployment."""
     ADD = "add"
-    """One pod more, for the rest of the run."""
+    """An additional pod for the rest of the run."""
     KILL_BROKER = "kill-broker"
-    """SIGKILL to Kafka, which is started again as soon as an orchestrator would."""
+    """SIGKILL to Kafka, which is restarted as soon as an orchestrator would."""
     STOP_BROKER = "stop-broker"
-    """SIGTERM to Kafka, which then is away for a minute and a half."""
+    """SIGTERM to Kafka, which then stays down for 90 seconds."""
     FREEZE_BROKER = "freeze-broker"
-    """SIGSTOP to Kafka: connections stay open and nothing answers; then SIGCONT."""
+    """SIGSTOP to Kafka: connections stay open without any response; then SIGCONT."""
     FILL_LOG = "fill-log"
-    """The disk of Kafka's data is full, which ends Kafka; it starts again when there is room."""
+    """Kafka's data disk is full, which ends Kafka; it restarts when there is space."""
     KILL_MONGODB = "kill-mongodb"
     STOP_MONGODB = "stop-mongodb"
-    """SIGTERM to MongoDB, which then is away for three minutes; streams must go on."""
+    """SIGTERM to MongoDB, which then stays down for three minutes; streams must continue."""
     KILL_STATUS = "kill-status"
     FILL_SCRATCH = "fill-scratch"
     """The disk of the workers' temporary files is full, then freed."""
     FILL_BLOBS = "fill-blobs"
     """The disk of the blob store is full, then freed."""
     SLOW_CLOCK = "slow-clock"
-    """SIGTERM to a pod; its next life has a clock that is 50 minutes slow."""
+    """SIGTERM to a pod; the clock of its next life is 50 minutes slow."""
     FAST_CLOCK = "fast-clock"
-    """SIGTERM to a pod; its next life has a clock that is 50 minutes fast."""
+    """SIGTERM to a pod; the clock of its next life is 50 minutes fast."""
     KILL_LOOPS = "kill-loops"
     """SIGTERM to a pod; in its next life each background loop is killed every few seconds."""
     KILL_SERVICE_LOOPS = "kill-service-loops"
-    """The same with upload and status, which are started once more after half a minute."""
+    """The same for upload and status, which are restarted normally after 30 seconds."""
     WRONG_SERVICE_CLOCKS = "wrong-service-clocks"
-    """SIGTERM to upload and status; for half a minute one is 50 minutes slow and one fast."""
+    """SIGTERM to upload and status; for 30 seconds one is 50 minutes slow and one fast."""
     END = "end"
-    """No fault: a pod whose loop cannot be restarted says so in its log and ends."""
+    """Not a fault: a pod with a loop that cannot be restarted logs this and exits."""
 
 
 POD_FAULTS = (
@@ -69,18 +69,18 @@ POD_FAULTS = (
 BROKER_FAULTS = (Kind.KILL_BROKER, Kind.STOP_BROKER, Kind.FREEZE_BROKER, Kind.FILL_LOG)
 MONGODB_FAULTS = (Kind.KILL_MONGODB, Kind.STOP_MONGODB)
 STATUS_FAULTS = (Kind.KILL_STATUS, Kind.KILL_SERVICE_LOOPS, Kind.WRONG_SERVICE_CLOCKS)
-"""A status service cannot start while MongoDB is away, and streams are judged meanwhile."""
+"""A status service cannot start without MongoDB, and streams are judged in the meantime."""
 DISK_FAULTS = (Kind.FILL_SCRATCH, Kind.FILL_BLOBS, Kind.FILL_LOG)
-"""What needs file systems of our own, which only root may mount."""
+"""Faults that need separate file systems, which only root can mount."""
 CLOCK_FAULTS = (Kind.SLOW_CLOCK, Kind.FAST_CLOCK, Kind.WRONG_SERVICE_CLOCKS)
-"""What needs a library that is compiled for it."""
+"""Faults that need a compiled library."""
 PART_FAULTS = (*BROKER_FAULTS, *MONGODB_FAULTS, Kind.FILL_SCRATCH, Kind.FILL_BLOBS)
 
-STRANGE_LIFE = 30.0
+ODD_LIFE = 30.0
 """Seconds for which the loops of upload and status are killed, or their clocks are wrong."""
 
 SKEW = timedelta(minutes=50)
-"""How wrong a wrong clock is."""
+"""Error of a wrong clock."""
 
 AWAY = {
     Kind.KILL_BROKER: 2.0,
@@ -92,7 +92,7 @@ AWAY = {
     Kind.FILL_SCRATCH: 20.0,
     Kind.FILL_BLOBS: 20.0,
 }
-"""Seconds a part is away or a disk full, beside the time that a part needs to end and to start."""
+"""Seconds of an outage or a full disk, without the time needed to stop and start."""
 
 RECOVERY = {
     Kind.KILL: 6.0,
@@ -105,60 +105,60 @@ RECOVERY = {
     **{kind: AWAY[kind] + 15.0 for kind in MONGODB_FAULTS},
     Kind.KILL_STATUS: 30.0,
     Kind.KILL_LOOPS: 15.0,
-    Kind.KILL_SERVICE_LOOPS: STRANGE_LIFE + 45.0,
-    Kind.WRONG_SERVICE_CLOCKS: STRANGE_LIFE + 45.0,
+    Kind.KILL_SERVICE_LOOPS: ODD_LIFE + 45.0,
+    Kind.WRONG_SERVICE_CLOCKS: ODD_LIFE + 45.0,
 }
-"""Seconds after which the same is hit again at the earliest; before, there may be nothing to hit.
-A pod cannot become ready, or end in good order, while Kafka is away, so the broker has longer."""
+"""Seconds before the same target can be hit again; earlier there may be nothing to hit. A pod can
+neither become ready nor shut down cleanly without Kafka, so the broker has longer."""
 
 LONG_OUTAGES = (Kind.STOP_BROKER, Kind.FREEZE_BROKER, Kind.FILL_LOG)
-"""Nothing else begins before Kafka is well again: a pod could neither end in good order meanwhile
-nor start. What began before goes on, such as the three minutes without MongoDB."""
+"""Nothing else starts before Kafka has recovered, since a pod could neither shut down cleanly nor
+start. Earlier faults continue, such as the three minutes without MongoDB."""
 
 EARLY_SHARE = 4
-"""The three minutes without MongoDB begin among the first quarter of all faults, so that the others
-strike meanwhile instead of waiting for their end."""
+"""The outage of MongoDB starts within the first quarter of the faults, so that others occur during
+it instead of waiting for its end."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is to be done."""
+    """One fault to inject."""
 
     at: float
-    """Seconds after the beginning of the run."""
+    """Seconds after the start of the run."""
     kind: Kind
     slot: int | None = None
-    """Which pod it is done to; None where it is done to none of them."""
+    """The pod it affects; None if it affects no pod."""
 
     @property
     def concerns_part(self) -> bool:
-        """Whether it is done to Kafka, MongoDB or a disk, not to a process of Waybill."""
+        """True if it affects Kafka, MongoDB or a disk instead of a process of Waybill."""
         return self.kind in PART_FAULTS
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A fault that was carried out."""
+    """An injected fault."""
 
     kind: Kind
     pod: str | None
     begin: datetime
     end: datetime
-    """When the pod or the part was itself again."""
+    """Time at which the pod or the infrastructure had recovered."""
 
     def explains(self, since: datetime, until: datetime) -> bool:
-        """Whether something that happened between these moments may come from it."""
+        """Return True if it may explain an effect between these times."""
         return self.begin <= until and since <= self.end + AFTERMATH
 
 
 def make_schedule(
     seed: int | str, kinds: Sequence[Kind], *, slots: int, gap: tuple[float, float]
 ) -> tuple[Fault, ...]:
-    """These faults in an order, at times and on pods that follow from the seed.
+    """Order these faults and assign times and pods, as determined by the seed.
 
     Args:
-        slots: pods at the beginning.
-        gap: seconds between two faults, shortest and longest; more where no pod has recovered.
+        slots: number of pods at the start.
+        gap: shortest and longest seconds between two faults; more while no pod has recovered.
     """
     chance = random.Random(f"faults {seed}")
     well_from = dict.fromkeys(range(slots), 0.0)
@@ -178,7 +178,7 @@ def make_schedule(
             when = at = max(at, broker_well_from)
             broker_well_from = at + RECOVERY[kind]
         elif kind in MONGODB_FAULTS or kind in STATUS_FAULTS:
-            # These wait for one another; the others need not wait for them.
+            # These wait for one another; others need not wait for them.
             when = max(at, mongodb_well_from)
             mongodb_well_from = when + RECOVERY[kind]
         faults.append(Fault(round(when, 2), kind, slot))
@@ -188,7 +188,7 @@ def make_schedule(
 
 
 def seconds_without_mongodb_alone(schedule: Sequence[Fault]) -> float:
-    """How long MongoDB is away while Kafka is well."""
+    """Return the seconds for which MongoDB is down while Kafka is healthy."""
     clear = 0.0
     for stop in schedule:
         if stop.kind is Kind.STOP_MONGODB:

@@ -1,4 +1,4 @@
-"""What is fed into a run: uploads, which are repeated while they are turned away, and poison."""
+"""Feed a run with uploads, which are retried while they are rejected, and with poison records."""
 
 import asyncio
 import time
@@ -14,17 +14,17 @@ from tests.chaos.pods import Pods
 from tests.chaos.poison import POISONS
 
 AT_ONCE = 8
-"""Uploads on their way at the same time."""
+"""Concurrent uploads."""
 
 PATIENCE = 240.0
-"""Seconds in which what is turned away is sent again: twice as long as Kafka is away."""
+"""Seconds for which rejected uploads are retried: twice as long as Kafka is away."""
 
-TURNED_AWAY = (503, 507)
-"""Answers to an upload that is welcome later: Kafka or MongoDB is away, or a disk is full."""
+RETRYABLE_STATUSES = (503, 507)
+"""Status codes of uploads to retry: Kafka or MongoDB is away, or a disk is full."""
 
 
 async def upload_all(plan: Plan, began: float, installation: Pods, feed: Feed) -> None:
-    """Upload every planned file at its time, and ask the status service for it at once."""
+    """Upload every planned file at its time, and query its status at once."""
     at_once = asyncio.Semaphore(AT_ONCE)
 
     async def upload(file: PlannedFile, http: httpx.AsyncClient) -> None:
@@ -44,7 +44,7 @@ async def upload_all(plan: Plan, began: float, installation: Pods, feed: Feed) -
 
 
 async def _upload(file: PlannedFile, http: httpx.AsyncClient) -> str:
-    """Hand a file over; again while it is turned away. Returns its id."""
+    """Upload a file, retrying while it is rejected. Return its id."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
@@ -55,27 +55,27 @@ async def _upload(file: PlannedFile, http: httpx.AsyncClient) -> str:
                 headers={"Idempotency-Key": f"chaos-{file.number}"},
             )
         except httpx.TransportError as error:
-            why = repr(error)  # It ends, or is not there: the key makes another try harmless.
+            why = repr(error)  # The service is down; the idempotency key makes a retry safe.
         else:
             if answer.status_code == 202:
                 return str(answer.json()["file_id"])
             why = answer.text
-            assert answer.status_code in TURNED_AWAY, why
+            assert answer.status_code in RETRYABLE_STATUSES, why
         assert time.monotonic() < deadline, why
         await asyncio.sleep(1)
 
 
 async def _is_unknown(file_id: str, status_url: str, http: httpx.AsyncClient) -> bool:
-    """Whether the status service knows no file that upload has just accepted."""
+    """Return True if the status service does not know a file that upload has just accepted."""
     try:
         answer = await http.get(f"{status_url}/api/files/{file_id}")
     except httpx.TransportError:
-        return False  # It was killed: who asks again is answered.
+        return False  # It was killed; a client that retries gets an answer.
     return answer.status_code == 404
 
 
 async def put_poison(settings: Settings, plan: Plan, began: float, feed: Feed) -> None:
-    """Put records that cannot be read or stored among the others."""
+    """Publish records that cannot be read or stored among the others."""
     producer = AIOKafkaProducer(
         bootstrap_servers=settings.kafka, acks="all", request_timeout_ms=int(PATIENCE * 1000)
     )
@@ -96,5 +96,5 @@ async def put_poison(settings: Settings, plan: Plan, began: float, feed: Feed) -
 
 
 async def sleep_until(moment: float) -> None:
-    """Wait until a moment of the monotonic clock."""
+    """Wait until a time of the monotonic clock."""
     await asyncio.sleep(max(0.0, moment - time.monotonic()))

@@ -1,4 +1,4 @@
-"""The gauges of services, and the promises about them when all is over."""
+"""The gauges of the services, and what they must show at the end."""
 
 import importlib
 from collections.abc import Iterator, Mapping
@@ -20,17 +20,17 @@ SUCCESS = "waybill_loop_last_success_seconds"
 SERVICES = ("upload", "processor", "status")
 
 ZERO = (IN_FLIGHT, OUTBOX, LAG)
-"""Gauges of what waits: nothing does when all is over."""
+"""Gauges of queued work, which must be zero at the end."""
 
 
 @dataclass(frozen=True)
 class Gauges:
-    """What `/metrics` of one service said."""
+    """The content of `/metrics` of one service."""
 
     now: float
-    """Unix time by the clock of that service, which may be wrong."""
+    """Unix time by that service's clock, which may be wrong."""
     values: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    """By name and the value of the last label; without labels, that is empty."""
+    """Values by name and value of the last label, which is empty without labels."""
 
 
 async def read_gauges(http: httpx.AsyncClient, address: str) -> Gauges:
@@ -50,10 +50,10 @@ async def read_gauges(http: httpx.AsyncClient, address: str) -> Gauges:
 
 
 def wrong_gauges(gauges: Gauges, *, files: Mapping[str, int]) -> Iterator[str]:
-    """Say in a sentence what is wrong with the gauges of a service when all is over.
+    """Describe each gauge of a service that is wrong at the end.
 
     Args:
-        files: how many have each status.
+        files: number of files by status.
     """
     for (name, label), value in gauges.values.items():
         if name in ZERO and value:
@@ -67,7 +67,7 @@ def wrong_gauges(gauges: Gauges, *, files: Mapping[str, int]) -> Iterator[str]:
 
 
 def late_after_of(name: str) -> float | None:
-    """Seconds after which the background loop of this name is late; None if none has it."""
+    """Return the seconds after which a background loop is late; None for an unknown loop."""
     for service in SERVICES:
         for loop in loops_of(service):
             if loop.name == name:
@@ -76,7 +76,7 @@ def late_after_of(name: str) -> float | None:
 
 
 def loops_of(service: str) -> list[Loop]:
-    """The background loops that a service declares, by name."""
+    """Return the background loops that a service declares, by name."""
     module = f"services.{service}.loops"
     if find_spec(module) is None:
         return []

@@ -1,4 +1,4 @@
-"""Striking Kafka, MongoDB and the disks; what is ended is started again on its data."""
+"""Inject faults into Kafka, MongoDB and disks; stopped services are restarted with their data."""
 
 import asyncio
 import os
@@ -13,18 +13,18 @@ from waybill.local.mongodb import wait_for_mongodb
 from waybill.local.parts import Parts
 
 STOP_TIMEOUT = 20.0
-"""Seconds for a part to end in good order under load."""
+"""Seconds for Kafka or MongoDB to stop cleanly under load."""
 
 
 class PartStriker:
-    """Carries out the faults that are about Kafka, MongoDB and disks; all must be the run's own."""
+    """Injects faults into Kafka, MongoDB and disks, all of which must belong to the run."""
 
     def __init__(self, parts: Parts, disks: Disks) -> None:
         self._parts = parts
         self._disks = disks
 
     async def strike(self, fault: Fault) -> Hit:
-        """Carry out a fault; returns when the part answers again, or the disk has room."""
+        """Inject a fault. Return when the service answers again or the disk has space."""
         begin = utc_now()
         away = AWAY[fault.kind]
         part = "mongodb" if fault.kind in MONGODB_FAULTS else "kafka"
@@ -32,7 +32,7 @@ class PartStriker:
             case Kind.FILL_SCRATCH | Kind.FILL_BLOBS:
                 await keep_full(self._disks[fault.kind], seconds=away)
             case Kind.FILL_LOG:
-                # Kafka ends by itself at its first write; if none came, the next lines end it.
+                # Kafka ends by itself at its first write; if there was none, it is stopped next.
                 await keep_full(self._disks[fault.kind], seconds=away)
                 await self._end(part, signal.SIGKILL)
                 await self._start(part)

@@ -1,4 +1,4 @@
-"""What is uploaded in a run, and what must become of it: a pure function of the seed."""
+"""The uploads of a run and their expected outcomes: a pure function of the seed."""
 
 import json
 import random
@@ -15,18 +15,18 @@ from tests.chaos.poison import NO_JSON, POISONS
 from tests.support.poison import HARMLESS, RESULTS
 
 MAX_ATTEMPTS = 5
-"""Attempts at a file. More than the faults that can hit one file of the short form, so that none is
-given up for what was done to its pods."""
+"""Attempts at a file: more than the faults that can hit one file of the short run, so that none
+fails because of faults in its pods."""
 
 TIME_LIMIT = 3.0
-"""Seconds of an attempt; only the files that hang or fill the memory may need more than 40 % of it,
-since the machine may be busy."""
+"""Seconds of an attempt. The machine may be busy, so only files that hang or exhaust memory may
+take more than 40 % of it."""
 
 MEMORY_LIMIT = 256 * 1024**2
-"""Bytes a worker may use: enough for any demo file but those that ask for all there is."""
+"""Bytes that a worker may use: enough for any demo file that does not exhaust memory."""
 
 LENGTHS = ((0.0, 0.0), (0.01, 0.1), (0.1, 0.5), (0.5, 1.2))
-"""Seconds of work, shortest and longest, of the kinds of files; each kind is as frequent."""
+"""Shortest and longest seconds of work per kind of file; all kinds are equally frequent."""
 
 ENDS = {
     "complete": 79,
@@ -37,39 +37,39 @@ ENDS = {
     "hang": 1,
     "memory": 3,
 }
-"""How files end, and how many of a hundred do."""
+"""How files end, and in which percentage."""
 
 TEXT_LENGTHS = (1_000, 400_000)
-"""Characters of a text, fewest and most: some pass through memory alone, most through files."""
+"""Characters of a text, fewest and most: some pass through memory only, most through files."""
 
 WORDS = ("freight", "harbor", "ledger", "manifest", "pallet", "quay", "seal", "tariff", "yard")
 
 GROUPS = 8
-"""Labels among which the files are spread, so that a watcher can follow some of them."""
+"""Labels among which the files are distributed, so that a watcher can follow a subset."""
 
 EARLY = ("crash", "hang")
-"""Ends that take all attempts: these files come in the first third, so that nobody waits for them
-when all others have ended."""
+"""Ends that use up all attempts. These files are uploaded in the first third, so that the run does
+not have to wait for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedFile:
-    """One file that is uploaded, and what must become of it."""
+    """One file to upload, and its expected outcome."""
 
     number: int
     at: float
-    """Seconds after the beginning of the run."""
+    """Seconds after the start of the run."""
     spec: dict[str, Any]
     """The demo file; empty for a text or a script."""
     status: FileState
     codes: frozenset[str] = frozenset()
-    """How its attempts may fail by themselves."""
+    """Error codes with which its attempts may fail without any fault."""
     attempts: int = 1
-    """How many it takes if nothing disturbs it."""
+    """Attempts that it takes without any fault."""
     text: int = 0
-    """Characters of a plain text that is uploaded in place of a demo file; 0 for none."""
+    """Characters of a plain text uploaded instead of a demo file; 0 for none."""
     script: str = ""
-    """What the plugin of `tests/support/poison.py` does with it, in place of a demo file."""
+    """Script for the plugin of `tests/support/poison.py`, uploaded instead of a demo file."""
 
     @property
     def group(self) -> str:
@@ -87,7 +87,7 @@ class PlannedFile:
 
     @property
     def content(self) -> bytes:
-        """The bytes that are uploaded."""
+        """The bytes to upload."""
         if self.script:
             return self.script.encode()
         if not self.text:
@@ -98,26 +98,26 @@ class PlannedFile:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the content."""
+        """SHA-256 of the content."""
         return sha256(self.content).hexdigest()
 
 
 @dataclass(frozen=True)
 class PlannedPoison:
-    """A record that cannot be read or stored, among those that can."""
+    """A record that cannot be read or stored."""
 
     at: float
-    """Seconds after the beginning of the run."""
+    """Seconds after the start of the run."""
     topic: Topic
     what: str
-    """One of `POISONS`."""
+    """A key of `POISONS`."""
     strikes_file: bool = False
-    """Whether it is about the file that was uploaded last; else it is about one of its own."""
+    """True if it refers to the last uploaded file instead of a file of its own."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that is fed in."""
+    """Everything that is fed into a run."""
 
     files: tuple[PlannedFile, ...]
     poison: tuple[PlannedPoison, ...]
@@ -126,14 +126,14 @@ class Plan:
 def make_plan(
     seed: int, *, files: int, seconds: float, texts: int = 0, scripts: int = 0, poison: int = 0
 ) -> Plan:
-    """Files of mixed lengths and ends.
+    """Plan files of mixed durations and outcomes.
 
     Args:
-        files: how many; a hundred or more.
-        seconds: over which they are spread.
-        texts: of a hundred files, how many are plain texts.
-        scripts: of a hundred files, how many leave results that cannot be stored, or are odd.
-        poison: how many records that cannot be stored are put among the outcomes.
+        files: number of files, at least 100.
+        seconds: time over which they are distributed.
+        texts: percentage of files that are plain texts.
+        scripts: percentage of files whose results are unusual or cannot be stored.
+        poison: number of records that cannot be stored, among the outcomes.
     """
     chance = random.Random(f"plan {seed}")
     ends = [end for end, share in ENDS.items() for _ in range(max(1, files * share // 100))]
@@ -158,7 +158,7 @@ def make_plan(
 def _uploads_that_are_none(
     chance: random.Random, count: int, seconds: float
 ) -> Iterator[PlannedPoison]:
-    """Each with a key of its own: that topic is compacted, and would forget a file's upload."""
+    """Plan records with distinct keys: compaction would otherwise remove a file's upload."""
     for _ in range(count):
         yield PlannedPoison(chance.uniform(0, seconds), UPLOADED, NO_JSON)
 
@@ -200,7 +200,7 @@ def _file(number: int, at: float, end: str, chance: random.Random) -> PlannedFil
             spec["seconds"] = 0.0
             status, codes, attempts = FileState.FAILED, {"timed_out"}, MAX_ATTEMPTS
         case "memory":
-            # To fill the memory takes a while, on a busy machine even all the time there is.
+            # Exhausting memory takes a while, on a busy machine up to the time limit.
             spec["seconds"] = 0.0
             status, codes, attempts = FileState.FAILED, {"out_of_memory", "timed_out"}, 1
         case _:

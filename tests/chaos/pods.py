@@ -19,11 +19,11 @@ from tests.chaos.children import (
     wrong_clock,
 )
 from tests.chaos.faults import (
+    ODD_LIFE,
     PAUSE,
     RESTART_AFTER,
     SKEW,
     STATUS_FAULTS,
-    STRANGE_LIFE,
     Fault,
     Hit,
     Kind,
@@ -31,19 +31,19 @@ from tests.chaos.faults import (
 from waybill.local.process import Child
 
 END_TIMEOUT = 15.0
-"""Seconds for a pod that was asked to end; well above its grace."""
+"""Seconds for a pod to stop after SIGTERM; well above its shutdown grace."""
 
-MIND_EVERY = 0.2
-"""Seconds between two looks whether something ended."""
+CHECK_INTERVAL = 0.2
+"""Seconds between two checks for processes that have ended."""
 
 SERVICES = ("upload", "status")
 
 SERVICE_CLOCKS = {"upload": -SKEW, "status": SKEW}
-"""How far ahead the clocks of upload and status are when both are wrong."""
+"""How far the clocks of upload and status are ahead when both are wrong."""
 
 
 class Pods:
-    """The services of one installation, each a process of its own."""
+    """The services of one installation, each in a separate process."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self._children = Children(settings, folder)
@@ -51,44 +51,44 @@ class Pods:
         self._slots: list[Child] = []
         self._services: dict[str, Child] = {}
         """Upload and status."""
-        self._struck: set[int] = set()
-        """Process ids of those of whose end somebody has taken note."""
+        self._recorded: set[int] = set()
+        """Process ids whose end has been recorded."""
         self.ended: list[Hit] = []
-        """Those that ended by themselves."""
+        """Processes that ended by themselves."""
         self.fallen: list[str] = []
-        """Those of them that did not say why, and how they ended."""
+        """Those that did not log a reason, and how they ended."""
 
     async def start(self, count: int) -> None:
-        """Start upload, status and `count` pods; returns when all are ready."""
+        """Start upload, status and `count` pods, and wait until all are ready."""
         self._services = {name: self._children.start(name, name) for name in SERVICES}
         self._slots = [self._pod() for _ in range(count)]
         await asyncio.gather(*map(until_ready, (*self._services.values(), *self._slots)))
 
     async def start_fresh_status(self) -> str:
-        """One status pod more, which has lived through nothing; returns its address."""
+        """Start a status pod without history, and return its address."""
         fresh = self._children.start("fresh-status", "status")
         await until_ready(fresh)
         return address_of(fresh)
 
-    async def mind(self) -> None:
-        """Start again what ends by itself, as an orchestrator does; until cancelled."""
+    async def restart_ended(self) -> None:
+        """Restart processes that end by themselves, as an orchestrator does, until cancelled."""
         while True:
             for child in (*self._slots, *self._services.values()):
-                if child.alive or child.pid in self._struck:
+                if child.alive or child.pid in self._recorded:
                     continue
-                self._struck.add(child.pid)
-                if not self._children.said_why(child):
+                self._recorded.add(child.pid)
+                if not self._children.logged_reason(child):
                     self.fallen.append(f"{child.name} {child.how_it_ended()}\n{child.last_lines()}")
                 now = utc_now()
                 self.ended.append(Hit(Kind.END, child.name, now, now))
                 if child in self._slots:
                     self._slots[self._slots.index(child)] = self._pod()
                 else:
-                    self._again(child.name)
-            await asyncio.sleep(MIND_EVERY)
+                    self._restart(child.name)
+            await asyncio.sleep(CHECK_INTERVAL)
 
     def stop(self) -> None:
-        """End everything."""
+        """Stop everything."""
         running = [child for child in self._children.all if child.alive]
         for child in running:
             _signal_group(child, signal.SIGCONT)
@@ -107,16 +107,16 @@ class Pods:
 
     @property
     def addresses(self) -> dict[str, str]:
-        """The address of each service that runs, by name."""
+        """The address of each running service, by name."""
         return {child.name: address_of(child) for child in self._children.all if child.alive}
 
     @property
     def logs(self) -> dict[str, int]:
-        """Bytes that each service wrote into its log."""
+        """Bytes that each service logged."""
         return {child.name: child.log.stat().st_size for child in self._children.all}
 
-    async def suffer(self, fault: Fault) -> Hit:
-        """Carry out a fault; returns when what was hit is itself again."""
+    async def inject(self, fault: Fault) -> Hit:
+        """Inject a fault. Return when the target has recovered."""
         begin = utc_now()
         if fault.kind in STATUS_FAULTS:
             await self._strike_services(fault)
@@ -141,23 +141,23 @@ class Pods:
     async def _strike_services(self, fault: Fault) -> None:
         if fault.kind is Kind.KILL_STATUS:
             await self._end(self._services["status"], signal.SIGKILL)
-            await self._until_ready(self._again("status"))
+            await self._until_ready(self._restart("status"))
             return
         lives = {name: killed_loops(name) for name in SERVICES}
         if fault.kind is Kind.WRONG_SERVICE_CLOCKS:
             lives = {name: wrong_clock(skew) for name, skew in SERVICE_CLOCKS.items()}
         await asyncio.gather(*(self._renew(name, further) for name, further in lives.items()))
-        await asyncio.sleep(STRANGE_LIFE)
+        await asyncio.sleep(ODD_LIFE)
         await asyncio.gather(*map(self._renew, SERVICES))
 
     async def _renew(self, name: str, further: Mapping[str, str] = NOTHING) -> None:
         await self._end(self._services[name], signal.SIGTERM)
-        await self._until_ready(self._again(name, further))
+        await self._until_ready(self._restart(name, further))
 
     async def _until_ready(self, child: Child) -> None:
-        """Wait for a service, unless it ends while it is still starting, or takes too long.
+        """Wait until a service is ready, ends while starting, or takes too long.
 
-        The promises tell of both.
+        The promises report the latter two.
         """
         ready = asyncio.create_task(until_ready(child))
         while not ready.done() and child.alive:
@@ -167,14 +167,14 @@ class Pods:
 
     async def _end(self, child: Child, number: signal.Signals) -> None:
         """End a process, and wait as long as an orchestrator needs to notice."""
-        self._struck.add(child.pid)
+        self._recorded.add(child.pid)
         if child.alive:
             os.kill(child.pid, number)
         await asyncio.to_thread(child.finish, time.monotonic() + END_TIMEOUT)
         await asyncio.sleep(RESTART_AFTER)
 
-    def _again(self, name: str, further: Mapping[str, str] = NOTHING) -> Child:
-        """The next life of upload or status, at its old address."""
+    def _restart(self, name: str, further: Mapping[str, str] = NOTHING) -> Child:
+        """Start the next life of upload or status at its old address."""
         port = self._services[name].environment["WAYBILL_PORT"]
         again = self._children.start(name, name, port=port, further=further)
         self._services[name] = again
@@ -186,7 +186,7 @@ class Pods:
 
 
 def _next_life(kind: Kind) -> Mapping[str, str]:
-    """What is different in the life after a fault."""
+    """Return the environment for the life after a fault."""
     match kind:
         case Kind.SLOW_CLOCK:
             return wrong_clock(-SKEW)
@@ -198,6 +198,6 @@ def _next_life(kind: Kind) -> Mapping[str, str]:
 
 
 def _signal_group(child: Child, number: signal.Signals) -> None:
-    """Send a signal to a process and its workers, as a frozen machine stops them all."""
+    """Send a signal to a process and its workers, as a frozen machine stops all of them."""
     with suppress(ProcessLookupError):
         os.killpg(child.pid, number)

@@ -1,4 +1,4 @@
-"""Records that are no events, or read well at first sight and cannot be stored in MongoDB."""
+"""Records that are not events, or that look valid but cannot be stored in MongoDB."""
 
 import json
 from collections.abc import Callable
@@ -34,4 +34,4 @@ POISONS: dict[str, Callable[[str], bytes]] = {
     NO_JSON: lambda file_id: b"\xff" + file_id.encode(),
     "no data": lambda _: b'{"specversion": "1.0", "type": "file.completed"}',
 }
-"""By name: makes the value of a record about a file of this id."""
+"""By name: builds the value of a record about a file with this id."""

@@ -1,4 +1,4 @@
-"""One run: feed the plan in while the schedule strikes, then wait until it is calm."""
+"""One run: feed the plan while faults strike, then wait until everything has finished."""
 
 import asyncio
 import time
@@ -19,8 +19,8 @@ from tests.chaos.stream_promises import states_told_wrong
 from tests.chaos.views import Views, look
 from tests.chaos.watching import watchers
 
-TELLING = 30.0
-"""Seconds in which the last states reach the watchers."""
+DELIVERY_TIMEOUT = 30.0
+"""Seconds for the last states to reach the watchers."""
 
 Strike = Callable[[Fault], Awaitable[Hit]]
 
@@ -35,22 +35,25 @@ async def run(
     calm: float,
     strike_part: Strike | None = None,
 ) -> Evidence:
-    """Carry out a plan and a schedule.
+    """Execute a plan and a schedule.
 
     Args:
-        calm: seconds after the last fault in which all must have ended.
-        strike_part: carries out the faults that are not about our own processes.
+        calm: seconds after the last fault in which everything must finish.
+        strike_part: injects the faults that do not affect Waybill's own processes.
     """
     await create_topics(settings)
     installation = Pods(settings, folder)
     feed = Feed()
     try:
         await installation.start(pods)
-        async with minded(installation), watchers(installation.status_url) as observations:
+        async with (
+            restarting_ended(installation),
+            watchers(installation.status_url) as observations,
+        ):
             began = time.monotonic()
             async with asyncio.TaskGroup() as group:
                 striking = group.create_task(
-                    _strike_all(schedule, began, installation, strike_part or installation.suffer)
+                    _strike_all(schedule, began, installation, strike_part or installation.inject)
                 )
                 group.create_task(upload_all(plan, began, installation, feed))
                 group.create_task(put_poison(settings, plan, began, feed))
@@ -67,21 +70,21 @@ async def run(
             evidence = replace(
                 evidence, views=views, fallen=installation.fallen, logs=installation.logs
             )
-            await _until_told(evidence)
+            await _until_delivered(evidence)
             return evidence
     finally:
         await asyncio.to_thread(installation.stop)
 
 
 @asynccontextmanager
-async def minded(installation: Pods) -> AsyncIterator[None]:
-    """Have what says why it ends started again for the time of a block."""
-    minding = asyncio.create_task(installation.mind())
+async def restarting_ended(installation: Pods) -> AsyncIterator[None]:
+    """Restart processes that log why they end, for the duration of the block."""
+    restarting = asyncio.create_task(installation.restart_ended())
     try:
         yield
     finally:
-        minding.cancel()
-        await asyncio.wait({minding})
+        restarting.cancel()
+        await asyncio.wait({restarting})
 
 
 async def _strike_all(
@@ -97,13 +100,13 @@ async def _strike_all(
 
 async def _strike(fault: Fault, began: float, installation: Pods, strike_part: Strike) -> Hit:
     await sleep_until(began + fault.at)
-    return await (strike_part(fault) if fault.concerns_part else installation.suffer(fault))
+    return await (strike_part(fault) if fault.concerns_part else installation.inject(fault))
 
 
 async def _until_calm(settings: Settings, feed: Feed, *, seconds: float) -> None:
-    """Return when all files have ended and all records are finished, or the time is over.
+    """Return when all files have ended and all records are finished, or time is up.
 
-    What has not ended by then is for the checker to tell.
+    The checker reports what has not finished.
     """
     store = FileStore(settings)
     deadline = time.monotonic() + seconds
@@ -122,8 +125,8 @@ async def _look(installation: Pods, feed: Feed) -> Views:
     return await look(fresh, feed.accepted, services=lived_on, status=installation.status_url)
 
 
-async def _until_told(evidence: Evidence) -> None:
-    """Return when the watchers have been told everything, or had the time to be."""
-    deadline = time.monotonic() + TELLING
+async def _until_delivered(evidence: Evidence) -> None:
+    """Return when the watchers have received everything, or time is up."""
+    deadline = time.monotonic() + DELIVERY_TIMEOUT
     while any(states_told_wrong(evidence)) and time.monotonic() < deadline:
         await asyncio.sleep(1)

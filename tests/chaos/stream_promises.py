@@ -1,4 +1,4 @@
-"""Promises about what watchers are told over SSE and WebSocket, over evidence alone."""
+"""Promises about updates over SSE and WebSocket, checked on evidence alone."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -10,15 +10,15 @@ from tests.chaos.faults import BROKER_FAULTS, Kind
 from tests.journeys.gapless.checker import Observation, check, lifecycle_states, place
 
 BOUND = timedelta(seconds=20)
-"""In which a watcher hears of the end of a file while MongoDB is away; a tenth of that time, and
-far more than even a machine needs that is busy with everything else."""
+"""Limit within which a watcher must receive the end of a file while MongoDB is down. It is a tenth
+of that outage, and ample even on a busy machine."""
 
 AFTER_KAFKA = timedelta(seconds=30)
-"""How long after Kafka came back what was told meanwhile may still be on its way."""
+"""How long after Kafka's return updates from the outage may still be delayed."""
 
 
 def states_told_wrong(evidence: Evidence) -> Iterator[Problem]:
-    """Watchers are told every state, in order, none missing, and none twice on one connection."""
+    """Watchers receive every state, in order, none missing, and none twice on one connection."""
     truth = {file_id: _states(evidence, file_id) for file_id in evidence.accepted}
     for problem in check(truth, evidence.observations):
         yield Problem(
@@ -27,7 +27,7 @@ def states_told_wrong(evidence: Evidence) -> Iterator[Problem]:
 
 
 def late_states(evidence: Evidence) -> Iterator[Problem]:
-    """While MongoDB is away, watchers hear of the end of a file within a bound."""
+    """While MongoDB is down, watchers receive the end of a file within a limit."""
     for observation, file_id, appended, heard in _ends_without_mongodb(evidence):
         if heard is None or heard > appended + BOUND:
             when = f"{heard:%H:%M:%S.%f}" if heard else "never"
@@ -37,13 +37,13 @@ def late_states(evidence: Evidence) -> Iterator[Problem]:
             )
 
 
-def told_without_mongodb(evidence: Evidence) -> int:
-    """How many ends `late_states` judges."""
+def ends_without_mongodb(evidence: Evidence) -> int:
+    """Return the number of ends that `late_states` judges."""
     return len(list(_ends_without_mongodb(evidence)))
 
 
-def ends_told(evidence: Evidence) -> int:
-    """How many ends of files the watchers were told."""
+def ends_received(evidence: Evidence) -> int:
+    """Return the number of ends of files that watchers received."""
     return sum(
         FileState(seen.status).is_terminal
         for observation in evidence.observations
@@ -54,7 +54,7 @@ def ends_told(evidence: Evidence) -> int:
 def _ends_without_mongodb(
     evidence: Evidence,
 ) -> Iterator[tuple[Observation, str, datetime, datetime | None]]:
-    """The ends of files that were appended while MongoDB was away, and when each watcher heard."""
+    """Yield each end of a file appended while MongoDB was down, and when watchers received it."""
     windows = [
         (hit.begin, hit.end - BOUND) for hit in evidence.hits if hit.kind is Kind.STOP_MONGODB
     ]
@@ -89,7 +89,7 @@ def _first_heard(observation: Observation) -> dict[tuple[str, tuple[int, ...], s
 
 
 def _end(evidence: Evidence, file_id: str) -> tuple[Status, datetime] | None:
-    """The terminal state of a file, and when the event was appended that brought it there."""
+    """Return a file's terminal state and the time at which its event was appended."""
     history = evidence.histories.get(file_id, ())
     ends = [state for state in _states(evidence, file_id) if state.status.is_terminal]
     kinds = [f"file.{state.status}" for state in ends[:1]]

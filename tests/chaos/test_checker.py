@@ -1,4 +1,4 @@
-"""The checker finds what it is there to find; otherwise a green run would mean nothing."""
+"""The checker finds every kind of problem; otherwise a green run would prove nothing."""
 
 import json
 import os
@@ -24,6 +24,7 @@ from tests.chaos.attempts import LOST
 from tests.chaos.checker import (
     ambiguous_outcomes,
     broken_promises,
+    describe,
     drifted_files,
     endless_logs,
     fallen_services,
@@ -31,7 +32,6 @@ from tests.chaos.checker import (
     lost_letters,
     outcomes_that_moved,
     records_left_over,
-    tell,
     unexplained_attempts,
     unfinished_files,
     unplanned_outcomes,
@@ -50,7 +50,7 @@ from tests.chaos.faults import (
 from tests.chaos.gauges import Gauges
 from tests.chaos.plan import PlannedFile, make_plan
 from tests.chaos.poison import POISONS
-from tests.chaos.stream_promises import late_states, states_told_wrong, told_without_mongodb
+from tests.chaos.stream_promises import ends_without_mongodb, late_states, states_told_wrong
 from tests.chaos.view_promises import (
     FIRST_ONES,
     cut_texts,
@@ -81,7 +81,7 @@ KILLED = Hit(Kind.KILL, "pod-a", at(1.5), at(4))
 def evidence(
     *events: StatusEvent, hits: Sequence[Hit] = (), planned: PlannedFile = PLANNED
 ) -> Evidence:
-    """What one file's events are, and what MongoDB makes of them."""
+    """Build the evidence for one file from its events and its state in MongoDB."""
     history = [Logged(event, offset) for offset, event in enumerate(events)]
     status = fold(None, [(event, offset) for offset, event in enumerate(events)])
     shown = {FILE: json.loads(status.model_dump_json())} if status else {}
@@ -95,7 +95,7 @@ def evidence(
 
 
 def lost(attempt: int = 1) -> StatusEvent:
-    """The news that the pod of an attempt is gone."""
+    """Build the event for an attempt whose pod is gone."""
     event = retrying(attempt)
     error = Failure(code="worker_crashed", message=LOST, retryable=True)
     return event.model_copy(update={"data": event.data.model_copy(update={"error": error})})
@@ -313,7 +313,7 @@ def test_a_gauge_that_is_wrong_or_a_loop_that_is_late_is_found(
 
 
 def watched(*, heard: float, states: int = 3) -> tuple[Observation, list[StatusEvent]]:
-    """What a watcher heard of a file, and what happened to it."""
+    """Return what a watcher received for a file, and the file's history."""
     events: list[StatusEvent] = [uploaded(), processing(time=100), completed(time=100)]
     told = lifecycle_states((event, offset) for offset, event in enumerate(events))[:states]
     seen = [Seen(FILE, place(status), str(status.status), 1) for status in told]
@@ -336,7 +336,7 @@ def test_an_end_that_a_watcher_heard_late_is_found_if_only_mongodb_was_away() ->
         observation, events = watched(heard=heard)
         run = replace(evidence(*events, hits=[without]), observations=[observation])
         assert bool(list(late_states(run))) is is_late
-        assert told_without_mongodb(run) == 1
+        assert ends_without_mongodb(run) == 1
         frozen = Hit(Kind.FREEZE_BROKER, None, at(90), at(135))
         assert not list(late_states(replace(run, hits=[without, frozen])))
     unheard, events = watched(heard=101, states=2)
@@ -348,7 +348,7 @@ def test_a_broken_promise_is_told_with_the_whole_history_of_its_file() -> None:
     other = about("01930000-0000-7000-8000-000000000002", uploaded())
     run = evidence(uploaded(), processing(), hits=[KILLED])
     run = replace(run, histories={**run.histories, other.file_id: [Logged(other, 0)]})
-    told = tell(run, unfinished_files(run))
+    told = describe(run, unfinished_files(run))
     for part in ("kill pod-a", FILE, "file.uploaded", "file.processing", "'pod': 'pod-a'"):
         assert part in told
     assert other.file_id not in told

@@ -1,4 +1,4 @@
-"""Promises about what the services show when all is over, over evidence alone."""
+"""Promises about what the services show at the end, checked on evidence alone."""
 
 import json
 from collections import Counter
@@ -14,23 +14,23 @@ from tests.chaos.faults import CLOCK_FAULTS, SKEW
 from tests.chaos.gauges import wrong_gauges
 
 NOT_LISTED = frozenset({"history"})
-"""Members of a file that a list leaves out."""
+"""Fields of a file that lists omit."""
 
 SHOWN = 300
-"""Characters that are shown of what differs."""
+"""Characters of a difference that are shown."""
 
 ROUNDING = timedelta(seconds=1)
-"""What two right clocks of one machine may differ by, and far less than a wrong one."""
+"""Possible difference between two correct clocks of one machine, far below that of a wrong one."""
 
 FIRST_ONES = 4
-"""Events that a pod may tell before it knows from Kafka that its clock is wrong."""
+"""Events that a pod may publish before Kafka reveals that its clock is wrong."""
 
 OF_THE_MOMENT = frozenset({"queue"})
-"""Members that are about the present of the pod and not about the file."""
+"""Fields about the pod's current state instead of the file."""
 
 
 def views_at_odds(evidence: Evidence) -> Iterator[Problem]:
-    """A fresh pod lists every file as it shows it alone, and both as the log says."""
+    """A fresh pod shows every file alike in the list and alone, and both match the log."""
     views = evidence.views
     for file_id in sorted(evidence.histories.keys() | views.listed.keys() | views.single.keys()):
         folded = folded_status(evidence.histories.get(file_id, ()))
@@ -47,11 +47,11 @@ def views_at_odds(evidence: Evidence) -> Iterator[Problem]:
 
 
 def times_out_of_order(evidence: Evidence) -> Iterator[Problem]:
-    """No file begins before it was uploaded or ends before it began, whatever the clocks say."""
+    """No file starts before its upload or ends before its start, whatever the clocks show."""
     for file_id in evidence.accepted:
         status = evidence.statuses.get(file_id)
         if status is None:
-            continue  # Told by `unfinished_files`.
+            continue  # Reported by `unfinished_files`.
         times = (status.created_at, status.started_at, status.finished_at)
         known = [each for each in times if each is not None]
         if any(after < before - ROUNDING for before, after in pairwise(known)):
@@ -60,7 +60,7 @@ def times_out_of_order(evidence: Evidence) -> Iterator[Problem]:
 
 
 def wrong_times(evidence: Evidence) -> Iterator[Problem]:
-    """A pod with a wrong clock tells the right time once it knows it from Kafka."""
+    """A pod with a wrong clock reports correct times once it has learned the time from Kafka."""
     wrong = [
         (file_id, each)
         for file_id in evidence.accepted
@@ -74,18 +74,18 @@ def wrong_times(evidence: Evidence) -> Iterator[Problem]:
 
 
 def cut_texts(evidence: Evidence) -> Iterator[Problem]:
-    """The extracted text of a completed text is what was uploaded, byte by byte."""
+    """The extracted text of a completed text equals the upload, byte by byte."""
     for file_id, planned in evidence.accepted.items():
         status = evidence.statuses.get(file_id)
         if not planned.text or status is None or status.result is None:
-            continue  # What did not complete is told by others.
+            continue  # Other promises report files that did not complete.
         if evidence.views.texts.get(file_id) != planned.sha256:
             sizes = [each.size for each in status.result.artifacts]
             yield Problem(f"of {planned.text} characters, its artifacts have {sizes}", file_id)
 
 
 def numbers_that_are_wrong(evidence: Evidence) -> Iterator[Problem]:
-    """`/api/stats` of every pod counts the files as the log does, and says that nothing waits."""
+    """`/api/stats` of every pod counts files like the log and shows an empty queue."""
     counts = _counts(evidence)
     for pod, numbers in evidence.views.numbers.items():
         if "files" not in numbers:
@@ -100,7 +100,7 @@ def numbers_that_are_wrong(evidence: Evidence) -> Iterator[Problem]:
 
 
 def stale_gauges(evidence: Evidence) -> Iterator[Problem]:
-    """The gauges of every service say that nothing waits, that loops go on, and count the files."""
+    """Gauges of every service show an empty queue, running loops and the right file counts."""
     files = _counts(evidence)
     for name, gauges in evidence.views.gauges.items():
         for what in wrong_gauges(gauges, files=files):
@@ -108,7 +108,7 @@ def stale_gauges(evidence: Evidence) -> Iterator[Problem]:
 
 
 def services_not_ready(evidence: Evidence) -> Iterator[Problem]:
-    """Every service is ready when all faults are over."""
+    """Every service is ready after all faults."""
     for name, reason in evidence.views.not_ready.items():
         yield Problem(f"{name} is not ready: {reason}")
 
@@ -119,7 +119,7 @@ def _counts(evidence: Evidence) -> Counter[str]:
 
 
 def folded_status(history: Any) -> Status | None:
-    """What the log says of a file."""
+    """Return the state of a file according to the log."""
     events: list[Logged] = list(history)
     return fold(
         None,

@@ -1,4 +1,4 @@
-"""What the services say over HTTP when all is over: a fresh status pod, and those that lived on."""
+"""Responses over HTTP at the end, from a fresh status pod and from pods that lived through it."""
 
 import asyncio
 from collections.abc import Mapping
@@ -13,31 +13,31 @@ from tests.chaos.gauges import Gauges, read_gauges
 from tests.chaos.plan import PlannedFile
 
 PAGE = 500
-"""Files of one page of the list: the most that one may ask for."""
+"""Files per page of the list: the maximum."""
 
 AT_ONCE = 8
-"""Questions on their way at the same time."""
+"""Concurrent requests."""
 
 SETTLING = 90.0
-"""Seconds in which the pods that lived on have to be well again; some are usual."""
+"""Seconds for the surviving pods to recover; a few are usual."""
 
 Document = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """What is shown of the same files in different places."""
+    """The same files as shown in different places."""
 
     listed: Mapping[str, Document] = field(default_factory=dict)
-    """What the list of a fresh pod says of each file."""
+    """Each file as listed by a fresh pod."""
     single: Mapping[str, Document] = field(default_factory=dict)
-    """What a fresh pod says of each file when asked for it alone."""
+    """Each file as returned alone by a fresh pod."""
     texts: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of the extracted text of each completed text."""
     numbers: Mapping[str, Document] = field(default_factory=dict)
-    """What `/api/stats` says, by pod."""
+    """The response of `/api/stats`, by pod."""
     not_ready: Mapping[str, str] = field(default_factory=dict)
-    """Why a service is not ready, by name."""
+    """Reasons why services are not ready, by name."""
     gauges: Mapping[str, Gauges] = field(default_factory=dict)
     """The gauges of each service that answered, by name."""
 
@@ -45,12 +45,12 @@ class Views:
 async def look(
     fresh: str, accepted: Mapping[str, PlannedFile], *, services: Mapping[str, str], status: str
 ) -> Views:
-    """Ask for everything.
+    """Query everything.
 
     Args:
-        fresh: address of a status pod that has just been started.
-        services: the address of each service that runs, by name.
-        status: address of the status pod that has lived through the run.
+        fresh: address of a newly started status pod.
+        services: address of each running service, by name.
+        status: address of the status pod that lived through the run.
     """
     async with httpx.AsyncClient(base_url=fresh, timeout=60) as http:
         listed = await _list(http)
@@ -89,7 +89,7 @@ async def look(
 
 
 async def _list(http: httpx.AsyncClient) -> dict[str, Document]:
-    """Every file of the list, page by page."""
+    """Return every file of the list, page by page."""
     listed: dict[str, Document] = {}
     parameters: dict[str, Any] = {"limit": PAGE}
     while True:
@@ -103,7 +103,7 @@ async def _list(http: httpx.AsyncClient) -> dict[str, Document]:
 
 
 async def _numbers(http: httpx.AsyncClient, address: str) -> Document:
-    """`/api/stats` when nothing waits any more, or what it says at last."""
+    """Return `/api/stats` once the queue is empty, or the last response."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + SETTLING
     while True:
@@ -116,7 +116,7 @@ async def _numbers(http: httpx.AsyncClient, address: str) -> Document:
 
 
 async def _not_ready(http: httpx.AsyncClient, services: Mapping[str, str]) -> dict[str, str]:
-    """What is still not ready when it had the time to become so, and why."""
+    """Return the services that are still not ready after the settling time, and the reasons."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + SETTLING
     while True:
@@ -137,6 +137,6 @@ async def _not_ready(http: httpx.AsyncClient, services: Mapping[str, str]) -> di
 async def _gauges(http: httpx.AsyncClient, services: Mapping[str, str]) -> dict[str, Gauges]:
     gauges = {}
     for name, address in services.items():
-        with suppress(httpx.HTTPError):  # `_not_ready` has told it.
+        with suppress(httpx.HTTPError):  # Reported by `_not_ready`.
             gauges[name] = await read_gauges(http, address)
     return gauges

@@ -1,4 +1,4 @@
-"""Watchers of a run: streams over SSE and WebSocket that stay open, and resume if they break."""
+"""Watchers of a run: SSE and WebSocket streams that stay open and resume when they break."""
 
 import asyncio
 import random
@@ -10,15 +10,15 @@ from tests.journeys.gapless.checker import Observation
 from tests.journeys.gapless.observers import Observer
 
 FILTERS = (Filter(), Filter(label="group:0"), Filter(label="group:1"))
-"""What is followed, each over both ways: all files, and some of them."""
+"""Filters, each followed over both protocols: all files, and subsets."""
 
 NEVER = 1e9
-"""Seconds after which a watcher closes its connection itself, on average."""
+"""Average seconds after which a watcher closes its connection itself."""
 
 
 @asynccontextmanager
 async def watchers(status_url: str) -> AsyncIterator[Sequence[Observation]]:
-    """Watch a status service for the time of a block; entered when all streams are open."""
+    """Watch a status service during the block, entered when all streams are open."""
     observers = [
         Observer(
             Observation(f"{wanted.label or 'all files'} over {over}", wanted),

@@ -1,6 +1,6 @@
-"""What a worker process is kept from: the network, other processes and files, the pod's secrets.
+"""Isolate worker processes from the network, other processes, files and the pod's secrets.
 
-Files come from strangers, and what parses them may be taken over by one. `rung` has the words,
-`cell` puts the layers together, and each other module is one of them. Only the pod and its worker
-processes import this package.
+Uploaded files are untrusted and may take over the process that parses them. `rung` defines the
+levels, `cell` combines the layers, and each other module implements one layer. Only the pod and its
+workers import this package.
 """

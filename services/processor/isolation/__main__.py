@@ -1,4 +1,4 @@
-"""Show how workers would be isolated here: `python -m services.processor.isolation`."""
+"""Show how workers would be isolated on this machine: `python -m services.processor.isolation`."""
 
 import argparse
 import json
@@ -11,9 +11,14 @@ from shared.settings import from_environment
 
 
 def main() -> None:
-    """Print the rung and what is missing as JSON; exit with 1 if a processor would not start."""
+    """Print the isolation level and missing layers as JSON.
+
+    With `--check`, exit with 1 if a processor would refuse to start.
+    """
     parser = argparse.ArgumentParser(prog="python -m services.processor.isolation")
-    parser.add_argument("--check", action="store_true", help="exit with 1 if it is not enough")
+    parser.add_argument(
+        "--check", action="store_true", help="exit with 1 if the isolation is insufficient"
+    )
     asked = parser.parse_args()
     settings = from_environment(ProcessorSettings)
     missing = missing_layers(settings)

@@ -1,4 +1,4 @@
-"""The isolation of one worker process: the pod decides on a cell, and the worker enters it."""
+"""The isolation of one worker process: the pod prepares a cell, and the worker enters it."""
 
 import errno
 import logging
@@ -27,26 +27,26 @@ from services.processor.isolation.rung import Layer, Policy
 log = logging.getLogger(__name__)
 
 SOURCE = "source"
-"""Name of the file to work on, among the temporary files."""
+"""Name of the file to process, among the temporary files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Isolation:
-    """How a pod isolates its workers: all of them in the same way."""
+    """The isolation that all workers of a pod share."""
 
     policy: Policy = Policy.PREFER
     readable: tuple[str, ...] = ()
-    """paths that a worker may read"""
+    """Paths that a worker may read."""
     changes_user: bool = False
-    """whether every worker runs as a user of its own"""
+    """True if every worker runs as a different user."""
     needs_tree: bool = False
-    """whether such a user reaches its code only in a root directory of its own"""
+    """True if such a user can reach its code only in a root directory of its own."""
 
     def cell(self, folder: Path) -> "Cell":
         """Return the cell of one worker.
 
         Args:
-            folder: of this worker's own; does not exist yet.
+            folder: the worker's directory; it does not exist yet.
         """
         user = identity.next_user() if self.changes_user else None
         return Cell(
@@ -67,8 +67,8 @@ def prepare_isolation(
     """Decide how workers are isolated on this machine.
 
     Args:
-        hidden: what no worker may read, although it lies where code lies.
-        more: paths that workers may read beside programs, libraries and code.
+        hidden: paths that no worker may read, even inside code directories.
+        more: paths that workers may read in addition to programs, libraries and code.
     """
     readable = paths.readable_paths(hidden, more)
     if policy is Policy.OFF or not identity.has_capabilities():
@@ -81,32 +81,32 @@ def prepare_isolation(
             policy=policy, readable=readable, changes_user=True, needs_tree=not is_reachable
         )
     log.warning(
-        "Workers run as the user of the pod, since others cannot read %s.", " or ".join(code)
+        "Workers run as the user of the pod, since other users cannot read %s.", " or ".join(code)
     )
     return Isolation(policy=policy, readable=readable)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """Where one worker process works, and who it is."""
+    """The directories and the user of one worker process."""
 
     folder: Path
-    """`in` in it is for files that it gets, `out` for what it leaves, `tmp` for all else"""
+    """Contains `in` for input files, `out` for output files, and `tmp` for all others."""
     readable: tuple[str, ...] = ()
     user: int | None = None
-    """None for the user of the pod"""
+    """None for the pod's user."""
     needs_tree: bool = False
-    """whether the user reaches its code only in a root directory of its own"""
+    """True if the user can reach its code only in a root directory of its own."""
     is_open: bool = False
-    """whether it is not isolated at all"""
+    """True if it is not isolated at all."""
 
-    @cached_property  # A path takes as long as a system call.
+    @cached_property  # Creating a `Path` takes as long as a system call.
     def temporary(self) -> Path:
         return self.folder / "tmp"
 
     @cached_property
     def source(self) -> Path:
-        """Where the worker writes content that comes with a job."""
+        """The file to which the worker writes the content of a small job."""
         return self.temporary / SOURCE
 
     @cached_property
@@ -118,10 +118,10 @@ class Cell:
         return self.folder / "in"
 
     def make_folders(self) -> None:
-        """Make the folders; those that the worker writes to belong to it alone.
+        """Create the folders; those that the worker writes to belong to its user.
 
         Raises:
-            OSError: the disk is full, for example.
+            OSError: for example, the disk is full.
         """
         self.folder.mkdir()
         self.folder.chmod(0o711)
@@ -133,13 +133,13 @@ class Cell:
                 os.chown(each, self.user, self.user)
 
     def enter(self, limits: Limits) -> tuple[Layer, ...]:
-        """Isolate this process for good; may return in another process.
+        """Isolate this process permanently. May return in a different process.
 
         Returns:
-            The layers that this machine does not allow.
+            The layers that this machine does not support.
 
         Raises:
-            OSError: the worker could not work, or a limit cannot be set.
+            OSError: the worker could not run, or a limit cannot be set.
         """
         if self.is_open or not IS_LINUX:
             drop_privileges(limits, processes=None)
@@ -155,16 +155,16 @@ class Cell:
             has_namespaces = namespaces.enter_namespaces(network=limits.network, prepare=root.enter)
         if not has_namespaces:
             missing.append(Layer.NAMESPACES)
-            # Orphans come to this process, which can see that a job has left some.
+            # Adopt orphans, so that this process can detect those that a job has left.
             prctl(PR_SET_CHILD_SUBREAPER, 1)
         elif not root.is_entered:
             missing.append(Layer.NAMESPACES)
         if self.needs_tree and not root.is_entered:
-            raise OSError(errno.EACCES, "this user reaches its code only in a root of its own")
+            raise OSError(errno.EACCES, "this user can reach its code only in a root of its own")
         if os.getuid() == 0:
             missing.append(Layer.USER)
         shares_user = self.user is None and not root.is_entered
-        # Its own files in `/proc` are its own; all that keeps others out follows.
+        # Own the process's files in `/proc`; the restrictions against others follow.
         set_dumpable(dumpable=True)
         os.chdir(self.temporary)
         shares_count = self.user is None and not has_namespaces
@@ -201,7 +201,7 @@ class Cell:
 
 
 class _Tree:
-    """The root directory of the worker's own, once it is entered."""
+    """The worker's own root directory, once entered."""
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
@@ -209,7 +209,7 @@ class _Tree:
         self.has_own_proc = False
 
     def enter(self) -> None:
-        """Enter it, where the kernel allows it."""
+        """Enter it, if the kernel allows it."""
         cell = self._cell
         try:
             self.has_own_proc = tree.enter_tree(
@@ -217,12 +217,12 @@ class _Tree:
             )
             self.is_entered = True
         except OSError as error:
-            log.warning("no root directory of its own: %s", error)
+            log.warning("the worker gets no root directory of its own: %s", error)
 
 
 def _try(layer: Layer, missing: list[Layer], act: Callable[[], None]) -> None:
     try:
         act()
     except OSError as error:
-        log.warning("%s is missing: %s", layer.name.lower(), error)
+        log.warning("isolation layer %s is missing: %s", layer.name.lower(), error)
         missing.append(layer)

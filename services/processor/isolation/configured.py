@@ -1,4 +1,4 @@
-"""The isolation of workers as the settings of the processor ask for it."""
+"""Isolation of workers according to the processor's settings."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ def isolation_of(settings: ProcessorSettings, *hidden: str | os.PathLike[str]) -
     """Return how workers are isolated.
 
     Args:
-        hidden: paths of the pod that no worker may read, beside the blob store and secrets.
+        hidden: paths that no worker may read, in addition to the blob store and secrets.
     """
     own = [os.fspath(each) for each in hidden]
     if "://" not in settings.blobs:
@@ -26,7 +26,7 @@ def isolation_of(settings: ProcessorSettings, *hidden: str | os.PathLike[str]) -
 
 
 def missing_layers(settings: ProcessorSettings) -> tuple[Layer, ...]:
-    """Return the layers that this machine does not allow a worker; to be called without threads.
+    """Return the layers that this machine does not support. Call it before starting threads.
 
     Raises:
         OSError: the directory for temporary files cannot be used.
@@ -37,18 +37,18 @@ def missing_layers(settings: ProcessorSettings) -> tuple[Layer, ...]:
 
 
 def refuse_unless_isolated(settings: ProcessorSettings) -> None:
-    """End this process before it takes any work, if its workers cannot be isolated as required.
+    """Exit before any work is consumed if workers cannot be isolated as required.
 
     Raises:
-        SystemExit: the message says what is missing and what to do.
+        SystemExit: the message names the missing layers and how to provide them.
     """
     if settings.isolation is Policy.REQUIRE:
         try:
             missing = missing_layers(settings)
         except OSError as error:
             sys.exit(
-                f"The isolation of workers cannot be tried: {error}. Make room in the directory "
-                "for temporary files, or choose another one with WAYBILL_SCRATCH."
+                f"Cannot test the isolation of workers: {error}. Free space in the directory for "
+                "temporary files, or set WAYBILL_SCRATCH to another one."
             )
         refused = refusal(settings.isolation, missing)
         if refused is not None:

@@ -1,7 +1,7 @@
-"""Importing this module keeps processes of the same user out of the importing process.
+"""Protect the importing process from other processes of the same user.
 
-The fork server preloads it: it starts with the pod's environment, and all workers are forked from
-it.
+The fork server preloads this module. It starts with the pod's environment, and all workers are
+forked from it.
 """
 
 from services.processor.isolation.kernel import set_dumpable

@@ -1,4 +1,4 @@
-"""The user that a worker runs as: another one than the pod's, and never root."""
+"""The user that a worker runs as: not the pod's user, and never root."""
 
 import itertools
 import os
@@ -11,22 +11,22 @@ from pathlib import Path
 from services.processor.isolation.kernel import IS_LINUX, libc
 
 FIRST_USER, USERS = 62000, 1000
-"""User ids of workers, which no package or person has: each process gets the next one, so that one
-that a former worker left behind has nothing in common with the present one."""
+"""Range of user ids for workers, unused by packages and people. Each process gets the next id, so
+that leftover processes of an earlier worker cannot affect it."""
 
 _CAPABILITIES_VERSION_3 = 0x20080522
 
 _CHOWN, _DAC_OVERRIDE, _FOWNER, _KILL, _SETGID, _SETUID = 0, 1, 3, 5, 6, 7
 
 NEEDED = (_CHOWN, _DAC_OVERRIDE, _FOWNER, _KILL, _SETGID, _SETUID)
-"""Capabilities of a pod whose workers run as other users: to become them, to give them a folder, to
-take their results and to end them. Docker gives all of these to root."""
+"""Capabilities that a pod needs to run workers as other users: to switch to them, to give them a
+folder, to take their results and to kill them. Docker grants all of them to root."""
 
 _numbers = itertools.count(secrets.randbelow(USERS))
 
 
 def has_capabilities() -> bool:
-    """Return whether this process may run workers as other users."""
+    """Return True if this process can run workers as other users."""
     if not IS_LINUX:
         return False
     held = _effective_capabilities()
@@ -39,10 +39,10 @@ def next_user() -> int:
 
 
 def can_be_read_by_others(paths: Iterable[str], *, with_parents: bool) -> bool:
-    """Return whether a user without any right of its own may read these files or directories.
+    """Return True if a user without special rights can read these files or directories.
 
     Args:
-        with_parents: whether it has to pass through all directories above them, too.
+        with_parents: also check that it can traverse all parent directories.
     """
     return all(_can_be_read(Path(path).resolve(), with_parents=with_parents) for path in paths)
 
@@ -55,10 +55,10 @@ def _can_be_read(path: Path, *, with_parents: bool) -> bool:
 
 
 def become(user: int) -> None:
-    """Run as this user and its group from now on, without any capability.
+    """Switch to this user and its group, without any capability.
 
     Raises:
-        OSError: this process may not.
+        OSError: this process lacks the permission.
     """
     os.setgroups([])
     os.setresgid(user, user, user)
@@ -67,7 +67,7 @@ def become(user: int) -> None:
 
 
 def drop_capabilities() -> None:
-    """Give up every capability."""
+    """Drop all capabilities."""
     if sys.platform == "linux":
         header = _CAPABILITIES_VERSION_3.to_bytes(4, sys.byteorder) + bytes(4)
         libc().capset(header, bytes(24))
@@ -81,7 +81,7 @@ def _effective_capabilities() -> int:
 
 
 def _is_mapped(user: int) -> bool:
-    """Return whether the user exists in this user namespace."""
+    """Return True if the user exists in this user namespace."""
     for line in Path("/proc/self/uid_map").read_text().splitlines():
         first, _, length = map(int, line.split())
         if first <= user < first + length:

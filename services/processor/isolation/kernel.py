@@ -1,4 +1,4 @@
-"""Calls of the Linux kernel that Python does not wrap."""
+"""Linux system calls that Python does not wrap."""
 
 import ctypes
 import os
@@ -15,12 +15,12 @@ MACHINE = platform.machine()
 
 
 def libc() -> ctypes.CDLL:
-    """Return the C library, which keeps `errno` for us."""
+    """Return the C library, with `errno` preserved after calls."""
     return ctypes.CDLL(None, use_errno=True)
 
 
 def check(result: int, what: str) -> int:
-    """Return the result of a call.
+    """Return the result of a call, or raise its error.
 
     Raises:
         OSError: the call failed; `what` names it.
@@ -35,16 +35,16 @@ def prctl(option: int, value: int) -> None:
     """Set an attribute of this process.
 
     Raises:
-        OSError: the kernel refuses.
+        OSError: the kernel rejects it.
     """
     check(libc().prctl(option, value, 0, 0, 0), "prctl")
 
 
 def set_dumpable(*, dumpable: bool) -> None:
-    """Choose whether processes of the same user may read this one's memory and environment.
+    """Set whether processes of the same user may read this one's memory and environment.
 
-    A process that is not dumpable also leaves no core dump, and its files in `/proc` belong to
-    root. `execve` makes a process dumpable again; `fork` keeps the choice.
+    A non-dumpable process also writes no core dump, and root owns its files in `/proc`. `execve`
+    makes a process dumpable again; `fork` keeps the setting.
     """
     if IS_LINUX:
         prctl(PR_SET_DUMPABLE, int(dumpable))

@@ -1,7 +1,7 @@
-"""Landlock: the kernel opens for this process only the files that the rules name (landlock(7)).
+"""Landlock: restrict file access of this process to the paths in its rules (landlock(7)).
 
-Rules grant rights to whole directory trees. They can be tightened later, never relaxed, and all
-child processes inherit them. Files that are open already stay usable.
+Rules grant rights on whole directory trees. They can be tightened later but never relaxed, and all
+child processes inherit them. Files that are already open stay usable.
 """
 
 import ctypes
@@ -34,19 +34,19 @@ _BIND_AND_CONNECT_TCP = 3
 _ABSTRACT_SOCKETS, _SIGNALS = 1, 2
 
 ABI_TRUNCATE, ABI_NETWORK, ABI_IOCTL, ABI_SCOPES = 3, 4, 5, 6
-"""Versions from which on the kernel restricts `truncate`, TCP, device `ioctl`s, and signals and
+"""Versions from which the kernel restricts `truncate`, TCP, device `ioctl`s, and signals and
 abstract sockets."""
 
 
 def abi() -> int:
-    """Return the version of Landlock that this kernel offers; 0 if it offers none."""
+    """Return the Landlock version of this kernel; 0 if it has none."""
     if not IS_LINUX:
         return 0
     return max(0, int(libc().syscall(_CREATE_RULESET, None, 0, _VERSION_FLAG)))
 
 
 def handled(version: int) -> int:
-    """Return the file rights that Landlock of this version restricts."""
+    """Return the file rights that this Landlock version restricts."""
     rights = _ALL_OF_ABI_1
     for since, right in ((2, REFER), (ABI_TRUNCATE, TRUNCATE), (ABI_IOCTL, IOCTL_DEV)):
         if version >= since:
@@ -55,15 +55,15 @@ def handled(version: int) -> int:
 
 
 def restrict(rules: Iterable[tuple[str, int]], *, network: bool) -> None:
-    """Restrict this process, and those that it starts, to these paths and rights for good.
+    """Restrict this process and its children permanently to these paths and rights.
 
     Paths that do not exist are skipped.
 
     Args:
-        network: whether TCP stays allowed.
+        network: True if TCP stays allowed.
 
     Raises:
-        OSError: the kernel has no Landlock, or refuses.
+        OSError: the kernel has no Landlock, or rejects a rule.
     """
     version = abi()
     rights = handled(version)
@@ -87,7 +87,7 @@ def _add(ruleset: int, path: str, rights: int) -> None:
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except (FileNotFoundError, PermissionError, NotADirectoryError):
-        return  # What this user cannot reach needs no rule.
+        return  # A path that this user cannot reach needs no rule.
     try:
         is_folder = os.path.isdir(f"/proc/self/fd/{descriptor}")  # noqa: PTH112
         attributes = struct.pack("=Qi", rights if is_folder else rights & _OF_FILES, descriptor)

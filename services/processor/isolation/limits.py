@@ -1,4 +1,4 @@
-"""What one worker process may use, and what it inherits."""
+"""Resource limits and inheritance of a worker process."""
 
 import contextlib
 import ctypes
@@ -23,36 +23,36 @@ from services.processor.isolation.kernel import (
 MAX_DESCRIPTOR = (1 << 31) - 1
 
 MAX_DESCRIPTORS = 512
-"""Open files of one worker: libraries of documents need a few dozen."""
+"""Open files of one worker; document libraries need a few dozen."""
 
 MAX_PROCESSES = 128
-"""Processes and threads of a worker: native libraries start a thread or two for each core, a
-command line tool a few processes. The kernel counts them by user, and not those of root."""
+"""Processes and threads of a worker. Native libraries start one or two threads per core, command
+line tools a few processes. The kernel counts them per user and does not limit root."""
 
 KEPT = frozenset(
     {"PATH", "LANG", "LANGUAGE", "TZ", "PYTHONPATH", "PYTHONHASHSEED", "VIRTUAL_ENV"}
     | {"LD_LIBRARY_PATH", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MALLOC_ARENA_MAX"}
 )
-"""Environment variables that a worker keeps, beside `LC_*`; others may hold secrets."""
+"""Environment variables that a worker keeps, in addition to `LC_*`; others may hold secrets."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one worker process may use."""
+    """Resource limits of one worker process."""
 
     memory: int
-    """bytes of private memory; what exceeds it ends in MemoryError"""
+    """Bytes of private memory; allocating more raises MemoryError."""
     file: int = 4 << 30
-    """bytes of one temporary file"""
+    """Bytes of one temporary file."""
     files: int = 1000
-    """files after which the process is replaced"""
+    """Files after which the process is replaced."""
     growth: int = 1 << 30
-    """bytes of memory after a file at which the process is replaced"""
+    """Bytes of memory after a file above which the process is replaced."""
     network: bool = False
 
 
 def die_with_parent() -> None:
-    """Have the kernel end this process when its parent is gone, however it went."""
+    """Have the kernel kill this process when its parent ends for any reason."""
     if sys.platform == "linux":
         kill_with_parent()
         if os.getppid() == 1:
@@ -60,18 +60,18 @@ def die_with_parent() -> None:
 
 
 def kill_with_parent() -> None:
-    """Have the kernel send SIGKILL when the parent ends; a change of the user undoes it."""
+    """Have the kernel send SIGKILL when the parent ends; changing the user resets this."""
     if IS_LINUX:
         libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def clean_environment(folder: Path) -> None:
-    """Forget every variable that may hold a secret; temporary files go to `folder`."""
+    """Remove variables that may hold secrets, and direct temporary files to `folder`."""
     secrets = list(_strings_of_others()) if sys.platform == "linux" else []
     for name in [name for name in os.environ if not _is_kept(name)]:
         del os.environ[name]
     for address, length in secrets:
-        # `/proc/self/environ` would show them as they were at the start of the fork server.
+        # Otherwise `/proc/self/environ` would still show the fork server's original values.
         ctypes.memset(address, 0, length)
     os.environ["TMPDIR"] = os.environ["HOME"] = str(folder)
     os.chdir(folder)
@@ -82,7 +82,7 @@ def _is_kept(name: str) -> bool:
 
 
 def _strings_of_others() -> Iterator[tuple[int, int]]:
-    """Address and length of each variable, as C has it, that is not to be kept."""
+    """Yield the address and length of each C variable that is not kept."""
     strings = ctypes.POINTER(ctypes.c_void_p).in_dll(libc(), "environ")
     for number in itertools.count():
         address = strings[number]
@@ -94,7 +94,7 @@ def _strings_of_others() -> Iterator[tuple[int, int]]:
 
 
 def keep_only(*kept: socket.socket) -> list[socket.socket]:
-    """Close all that was inherited but the standard descriptors and these sockets to the pod."""
+    """Close all inherited descriptors except the standard ones and these sockets to the pod."""
     descriptors = [each.detach() for each in kept]
     last = 2
     for descriptor in sorted(descriptors):
@@ -105,10 +105,10 @@ def keep_only(*kept: socket.socket) -> list[socket.socket]:
 
 
 def drop_privileges(limits: Limits, *, processes: int | None) -> None:
-    """Give up privileges and take on the limits, for good.
+    """Drop privileges and apply the limits permanently.
 
     Args:
-        processes: how many the user may have; None for any number.
+        processes: limit for all processes of the user; None for no limit.
     """
     for kind, most in (
         (resource.RLIMIT_DATA, limits.memory),
@@ -121,7 +121,7 @@ def drop_privileges(limits: Limits, *, processes: int | None) -> None:
         _limit(resource.RLIMIT_NPROC, processes)
     if IS_LINUX:
         libc().prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        # A namespace gives its first process every capability inside.
+        # The first process of a namespace has every capability inside it.
         drop_capabilities()
 
 
@@ -133,11 +133,11 @@ def _limit(kind: int, most: int) -> None:
 
 
 def processes_of_user() -> int:
-    """Return how many processes and threads this user has now, as the kernel counts them."""
+    """Return the number of the user's processes and threads, as the kernel counts them."""
     user, count = f"Uid:\t{os.getuid()}\t", 0
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
-            with contextlib.suppress(OSError):  # It has ended meanwhile.
+            with contextlib.suppress(OSError):  # The process has just ended.
                 status = Path(f"/proc/{entry.name}/status").read_text(errors="replace")
                 if user in status:
                     count += int(status.partition("Threads:")[2].split(None, 1)[0])

@@ -1,10 +1,10 @@
-"""Namespaces of a worker's own: processes, network, IPC, mounts and users (namespaces(7)).
+"""Separate namespaces for a worker: processes, network, IPC, mounts and users (namespaces(7)).
 
 The processes of one worker:
 
-    keeper    child of the fork server, outside; waits, and dies as the work died
-    └── init  process 1 of the namespace: when it ends, the kernel kills all that is left inside
-        └── the worker, a process like any other: process 1 would be deaf to its own signals
+    keeper    child of the fork server, outside; waits, and dies in the same way as the worker
+    └── init  process 1 of the namespace; when it ends, the kernel kills all processes inside
+        └── the worker, a regular process: process 1 would ignore its own signals
 """
 
 import contextlib
@@ -29,24 +29,24 @@ _NEWNET = 0x40000000
 
 
 _END_GRACE, _END_PAUSE = 2.0, 0.001
-"""Seconds for killed processes to be gone, and between two looks."""
+"""Seconds for killed processes to exit, and seconds between two checks."""
 
 
 def enter_namespaces(
     *, network: bool, user: int | None = None, prepare: Callable[[], object] = lambda: None
 ) -> bool:
-    """Go on in namespaces of our own; returns in a new process, the old ones wait for it.
+    """Continue in new namespaces. Returns in a new process; the old ones wait for it.
 
-    Root makes them before it becomes `user`, since it may mount what that user could not reach;
-    everybody else needs a user namespace for that.
+    Root creates them before it switches to `user`, because it can mount paths that the user cannot
+    reach. Other users need a user namespace for that.
 
     Args:
-        network: whether to stay in the network of the pod.
-        user: whom to become; None to stay who we are.
-        prepare: called in process 1, with the rights to mount.
+        network: stay in the pod's network namespace.
+        user: the user to switch to; None to keep the current one.
+        prepare: called in process 1, which may mount.
 
     Returns:
-        Whether the kernel allows it; else this is still the same process, and the same user.
+        True if the kernel allows it; otherwise nothing has changed.
     """
     if not IS_LINUX:
         return False
@@ -56,20 +56,20 @@ def enter_namespaces(
             return False
     elif libc().unshare(flags) != 0:
         return False
-    told, tell = os.pipe()
+    status_reader, status_writer = os.pipe()
     init = os.fork()
     if init != 0:
         _become(user)
-        _keep(init, told)
-    # The kernel lets this signal through even to process 1, as it comes from outside.
+        _keep(init, status_reader)
+    # The kernel delivers this signal even to process 1, because it comes from outside.
     kill_with_parent()
     prepare()
     _become(user)
     worker = os.fork()
     if worker != 0:
-        _reap(worker, tell)
-    os.close(tell)
-    os.close(told)
+        _reap(worker, status_writer)
+    os.close(status_writer)
+    os.close(status_reader)
     if user is not None:
         _make_user_namespace(0)
     return True
@@ -78,15 +78,15 @@ def enter_namespaces(
 def _become(user: int | None) -> None:
     if user is not None:
         become(user)
-        kill_with_parent()  # The change of the user has undone it.
+        kill_with_parent()  # Changing the user has reset it.
 
 
 def _make_user_namespace(others: int) -> bool:
-    """Enter a user namespace, in which this user keeps its number, and `others` with it."""
+    """Create a user namespace that keeps the user's id, and the `others`, and enter them."""
     user, group = os.getuid(), os.getgid()
     if libc().unshare(_NEWUSER | others) != 0:
         return False
-    set_dumpable(dumpable=True)  # Or its files in `/proc` would belong to root.
+    set_dumpable(dumpable=True)  # Otherwise root would own its files in `/proc`.
     write_file("/proc/self/setgroups", "deny")
     write_file("/proc/self/uid_map", f"{user} {user} 1")
     write_file("/proc/self/gid_map", f"{group} {group} 1")
@@ -95,7 +95,7 @@ def _make_user_namespace(others: int) -> bool:
 
 
 def can_make(*, with_user_namespace: bool) -> bool:
-    """Return whether this process may make the namespaces, by trying it in a child process."""
+    """Return True if this process can create the namespaces, tested in a child process."""
     flags = _NEWPID | _NEWIPC | _NEWNS | _NEWNET | (_NEWUSER if with_user_namespace else 0)
     if not IS_LINUX:
         return False
@@ -105,27 +105,28 @@ def can_make(*, with_user_namespace: bool) -> bool:
     return os.waitpid(child, 0)[1] == 0
 
 
-def _keep(init: int, told: int) -> NoReturn:
-    """The keeper: wait for the end, and end the same way, so that the pod sees it.
+def _keep(init: int, status_reader: int) -> NoReturn:
+    """Run the keeper: wait for the worker's end and end in the same way, for the pod to see.
 
-    SIGTERM has it end all: if it were killed itself, nobody would bury its child where the pod is
-    the first process of a container. It then dies by SIGTERM too, as the work did not end itself.
+    SIGTERM makes it kill everything inside. If the keeper itself were killed, nobody would reap its
+    child where the pod is process 1 of a container. It then dies by SIGTERM, since the worker did
+    not end by itself.
     """
-    is_asked = False
+    was_asked = False
 
     def end_all(*_: object) -> None:
-        nonlocal is_asked
-        is_asked = True
-        with contextlib.suppress(ProcessLookupError):  # It may have ended just now.
+        nonlocal was_asked
+        was_asked = True
+        with contextlib.suppress(ProcessLookupError):  # It may just have ended.
             os.kill(init, signal.SIGKILL)
 
     signal.signal(signal.SIGTERM, end_all)
-    _let_go(told)
+    _close_all_but(status_reader)
     _, status = os.waitpid(init, 0)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if text := os.read(told, 4):
+    if text := os.read(status_reader, 4):
         (status,) = struct.unpack("i", text)
-    elif is_asked:
+    elif was_asked:
         status = signal.SIGTERM
     if os.WIFSIGNALED(status):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -136,34 +137,34 @@ def _keep(init: int, told: int) -> NoReturn:
     os._exit(os.waitstatus_to_exitcode(status))
 
 
-def _reap(worker: int, tell: int) -> NoReturn:
-    """Process 1: bury the orphans, until the worker ends; then all others in here are killed."""
-    _let_go(tell)
+def _reap(worker: int, status_writer: int) -> NoReturn:
+    """Run process 1: reap orphans until the worker ends; the kernel then kills all others."""
+    _close_all_but(status_writer)
     while True:
         ended, status = os.waitpid(-1, 0)
         if ended == worker:
-            write_all(tell, struct.pack("i", status))
+            write_all(status_writer, struct.pack("i", status))
             os._exit(0)
 
 
-def _let_go(kept: int) -> None:
-    """Close every descriptor but one: the pod is to see the end of the worker, not of this."""
+def _close_all_but(kept: int) -> None:
+    """Close all descriptors but one, so that the pod sees the worker's end on its sockets."""
     os.closerange(0, kept)
     os.closerange(kept + 1, MAX_DESCRIPTOR)
 
 
 def end_others() -> bool:
-    """Kill all other processes in the PID namespace; only ever to be called inside one.
+    """Kill all other processes in the PID namespace. Call it only inside one.
 
     Returns:
-        Whether they are gone.
+        True if all of them have exited.
     """
     deadline = time.monotonic() + _END_GRACE
     while time.monotonic() < deadline:
         try:
             os.kill(-1, signal.SIGKILL)
         except ProcessLookupError:
-            return True  # There is none, as usual.
+            return True  # No other process exists, the usual case.
         except PermissionError:
             return False
         time.sleep(_END_PAUSE)

@@ -1,4 +1,4 @@
-"""Which paths a worker may read: programs, libraries and Python code, and no data of Waybill's."""
+"""Paths that a worker may read: programs, libraries and Python code, but no data of Waybill."""
 
 import os
 import sys
@@ -17,13 +17,13 @@ OF_ETC = tuple(
         *("crypto-policies", "python3", "python3.11", "java-17-openjdk", "java-21-openjdk"),
     )
 )
-"""Configuration that programs need; the rest of `/etc` may hold secrets."""
+"""Configuration files that programs need; the rest of `/etc` may hold secrets."""
 
 SYSTEM_FACTS = (
     *("/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/fs/cgroup"),
     *("/sys/kernel/mm/transparent_hugepage",),
 )
-"""How many processors there are, and how much memory."""
+"""Numbers of processors and amounts of memory."""
 
 PROC_FACTS = tuple(
     f"/proc/{name}"
@@ -32,19 +32,19 @@ PROC_FACTS = tuple(
         *("sys/vm", "sys/kernel"),
     )
 )
-"""What a worker may read where `/proc` shows the processes of others."""
+"""Paths that a worker may read if `/proc` shows processes of others."""
 
 _CODE = frozenset({".py", ".pyc", ".so", ".zip", ".egg", ".pth", ".dist-info", ".egg-info"})
 
 
 def readable_paths(hidden: Iterable[str | Path], more: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return the paths that workers may read, without what is hidden.
+    """Return the paths that workers may read, without hidden ones.
 
-    A directory with something hidden below it is replaced by the rest of what it contains.
+    A directory that contains a hidden path is replaced by its other entries.
 
     Args:
         hidden: directories and files that no worker may read: the blob store, secrets, scratch.
-        more: paths beside the usual ones.
+        more: additional paths.
     """
     secret = [os.path.realpath(each) for each in hidden]
     whole = [*PROGRAMS, *OF_ETC, *SYSTEM_FACTS, sys.prefix, sys.base_prefix, sys.exec_prefix, *more]
@@ -59,7 +59,7 @@ def readable_paths(hidden: Iterable[str | Path], more: Iterable[str] = ()) -> tu
 
 
 def _is_accidental(entry: str) -> bool:
-    """Return whether Python looks into a directory only since the process was started there."""
+    """Return True if a directory is on `sys.path` only because it is the working directory."""
     if entry and os.path.abspath(entry) != os.getcwd():  # noqa: PTH100, PTH109
         return False
     asked = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -75,7 +75,7 @@ def _loaded_from(folder: str) -> Iterator[str]:
 
 
 def _code_in(entry: str) -> Iterator[str]:
-    """Yield what Python could import from a directory: beside it may lie `.env`, keys or data."""
+    """Yield what Python can import from a directory, without `.env` files, keys or data in it."""
     if not os.path.isdir(entry):  # noqa: PTH112
         yield entry
         return
@@ -90,7 +90,7 @@ def _is_code(name: str) -> bool:
 
 
 def _holds_code(folder: str) -> bool:
-    """Return whether a directory is a package, rather than data that lies beside the code."""
+    """Return True if a directory is a package, not data beside the code."""
     return any(
         _is_code(os.path.basename(each)) or os.path.exists(f"{each}/__init__.py")  # noqa: PTH110, PTH119
         for each in _entries(folder)
@@ -112,7 +112,7 @@ def _entries(folder: str) -> list[str]:
     try:
         return sorted(entry.path for entry in os.scandir(folder))
     except OSError:
-        return []  # What the pod cannot read, a worker need not.
+        return []  # Paths that the pod cannot read are not needed.
 
 
 def _lies_in(path: str, folder: str) -> bool:

@@ -1,4 +1,4 @@
-"""Try the isolation of a worker on this machine, in a process made for it."""
+"""Test the isolation of a worker on this machine in a temporary process."""
 
 import os
 import tempfile
@@ -10,20 +10,20 @@ from services.processor.isolation.rung import Layer
 from shared.writing import write_all
 
 _ANSWER = 1000
-"""Bytes of the longest answer."""
+"""Bytes of the longest reply."""
 
 _MEMORY = 1 << 30
-"""Bytes: the process ends at once."""
+"""Bytes; the process exits at once."""
 
 
 def missing_here(isolation: Isolation, scratch: str | None = None) -> tuple[Layer, ...]:
-    """Return the layers that this machine does not allow a worker; to be called without threads.
+    """Return the layers that this machine does not support. Call it before starting threads.
 
     Args:
         scratch: the directory for temporary files.
 
     Raises:
-        OSError: there is no room for a worker's folders.
+        OSError: there is no space for a worker's folders.
     """
     with tempfile.TemporaryDirectory(prefix="waybill-check-", dir=scratch) as parent:
         Path(parent).chmod(0o711)
@@ -34,12 +34,12 @@ def missing_here(isolation: Isolation, scratch: str | None = None) -> tuple[Laye
         if child == 0:
             _try(cell, write_end)
         os.close(write_end)
-        told = os.read(read_end, _ANSWER).decode()  # Or nothing, if it has ended.
+        reply = os.read(read_end, _ANSWER).decode()  # Empty if the process has died.
         os.close(read_end)
         os.waitpid(child, 0)
-    if not told.startswith("missing:"):
-        return tuple(Layer)  # It did not survive the attempt.
-    return tuple(Layer(name) for name in told.removeprefix("missing:").split())
+    if not reply.startswith("missing:"):
+        return tuple(Layer)  # The process did not survive the test.
+    return tuple(Layer(name) for name in reply.removeprefix("missing:").split())
 
 
 def _try(cell: Cell, write_end: int) -> None:

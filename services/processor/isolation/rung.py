@@ -1,33 +1,33 @@
-"""How well a worker is isolated, and whether that is enough."""
+"""Levels and layers of worker isolation, and the policy that requires them."""
 
 from collections.abc import Iterable
 from enum import StrEnum
 
 
 class Rung(StrEnum):
-    """How well the workers of a pod are isolated, best first."""
+    """The isolation level of a pod's workers, best first."""
 
     NAMESPACES = "namespaces"
-    """Processes, network and root directory of its own, Landlock and a system call filter."""
+    """Own processes, network and root directory, plus Landlock and a system call filter."""
     LANDLOCK = "landlock"
-    """Landlock and a system call filter, in the namespaces of the pod."""
+    """Landlock and a system call filter, in the pod's namespaces."""
     NONE = "none"
-    """Something is missing that files from strangers require."""
+    """A layer that untrusted files require is missing."""
 
 
 class Policy(StrEnum):
-    """How a pod reacts to a rung."""
+    """How a pod reacts to an isolation level."""
 
     REQUIRE = "require"
     """Start only if no worker can reach the network, other files or secrets."""
     PREFER = "prefer"
-    """Isolate as well as the machine allows, and log what is missing."""
+    """Isolate as far as the machine supports it, and log what is missing."""
     OFF = "off"
     """Do not isolate workers at all."""
 
 
 class Layer(StrEnum):
-    """One thing that protects the pod from its workers."""
+    """One layer that protects the pod from its workers."""
 
     NAMESPACES = "namespaces"
     LANDLOCK = "landlock"
@@ -37,7 +37,7 @@ class Layer(StrEnum):
 
 REMEDIES = {
     Layer.NAMESPACES: "allow `unshare` with user, PID, network, IPC and mount namespaces, and "
-    "`mount` in them; a seccomp profile or AppArmor may forbid them",
+    "`mount` inside them; a seccomp profile or AppArmor may forbid this",
     Layer.LANDLOCK: "run on Linux 5.13 or later with `landlock` among its security modules "
     "(boot parameter `lsm=`), and allow the landlock_* system calls",
     Layer.SECCOMP: "run on a kernel with CONFIG_SECCOMP_FILTER, on x86-64 or ARM64",
@@ -48,7 +48,7 @@ REMEDIES = {
 
 
 def rung_of(missing: Iterable[Layer]) -> Rung:
-    """Return the rung of a worker that lacks these layers."""
+    """Return the isolation level of a worker that lacks these layers."""
     lacking = set(missing)
     if not lacking:
         return Rung.NAMESPACES
@@ -56,13 +56,13 @@ def rung_of(missing: Iterable[Layer]) -> Rung:
 
 
 def refusal(policy: Policy, missing: Iterable[Layer]) -> str | None:
-    """Return why a pod may not start with workers that lack these layers, or None if it may."""
+    """Return why a pod must not start without these layers, or None if it may start."""
     lacking = list(missing)
     if policy is not Policy.REQUIRE or rung_of(lacking) is not Rung.NONE:
         return None
     remedies = "; ".join(f"{layer}: {REMEDIES[layer]}" for layer in lacking)
     return (
-        "WAYBILL_ISOLATION=require, and workers cannot be isolated here from the network, other "
-        f"files and secrets. Missing: {remedies}. If you trust everybody who uploads files, set "
+        "WAYBILL_ISOLATION=require, but workers cannot be isolated here from the network, other "
+        f"files and secrets. Missing: {remedies}. If you trust everyone who uploads files, set "
         "WAYBILL_ISOLATION=prefer."
     )

@@ -1,6 +1,7 @@
-"""A system call filter for workers (seccomp(2)): what no step needs is refused with an error.
+"""A system call filter for workers (seccomp(2)): calls that no step needs fail with an error.
 
-The filter is a table. Everything else stays allowed: which files may be opened is Landlock's part.
+The filter is a table of denied calls; all others stay allowed. Landlock controls which files may be
+opened.
 """
 
 import ctypes
@@ -26,15 +27,15 @@ _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 """Instructions of classic BPF: load a word, three conditional jumps, return."""
 
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
-"""Where `struct seccomp_data` has them, in bytes."""
+"""Byte offsets in `struct seccomp_data`."""
 
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000
 
 _X32 = 0x40000000
-"""Bit of the system calls of the x32 ABI, which would slip through the table."""
+"""Bit of x32 system calls, which the table would not match."""
 
 _NEW_NAMESPACES = 0x7E020000
-"""Flags of `clone` that make namespaces."""
+"""Flags of `clone` that create namespaces."""
 
 _AF_INET, _AF_INET6, _AF_NETLINK = 2, 10, 16
 
@@ -43,7 +44,7 @@ ALWAYS = (
     *("ptrace", "process_vm_readv", "process_vm_writev", "pidfd_open", "pidfd_getfd", "kcmp"),
     *("process_madvise", "process_mrelease", "move_pages", "migrate_pages", "perf_event_open"),
     *("get_robust_list", "pidfd_send_signal"),
-    # The kernel's own secrets and machinery.
+    # Kernel secrets and administration.
     *("keyctl", "add_key", "request_key", "bpf", "userfaultfd", "syslog", "acct", "quotactl"),
     *("kexec_load", "kexec_file_load", "init_module", "finit_module", "delete_module", "reboot"),
     *("swapon", "swapoff", "personality", "lookup_dcookie", "fanotify_init", "vhangup"),
@@ -53,14 +54,14 @@ ALWAYS = (
     *("mount", "umount2", "pivot_root", "chroot", "unshare", "setns", "mount_setattr"),
     *("open_tree", "move_mount", "fsopen", "fsconfig", "fsmount", "fspick"),
     *("open_by_handle_at", "name_to_handle_at"),
-    # Message queues and shared memory that others of the same user could open.
+    # Message queues and shared memory accessible to other processes of the same user.
     *("shmget", "shmat", "semget", "msgget", "mq_open"),
 )
-"""Refused in every worker, with EPERM."""
+"""Denied in every worker, with EPERM."""
 
 UNKNOWN = ("clone3", "io_uring_setup", "io_uring_enter", "io_uring_register")
-"""Answered with ENOSYS, so that libraries take the older call: the arguments of these cannot be
-seen by a filter."""
+"""Fail with ENOSYS, so that libraries fall back to the older call. A filter cannot inspect the
+arguments of these calls."""
 
 MODES = (
     *("chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat"),
@@ -68,13 +69,13 @@ MODES = (
     *("fremovexattr", "removexattrat", "utime", "utimes", "futimesat", "utimensat"),
     "file_setattr",
 )
-"""Change a file without opening it, which Landlock does not restrict."""
+"""Change a file without opening it; Landlock does not restrict this."""
 
 PRIORITIES = ("setpriority", "ioprio_set")
-"""Could slow down all processes of a user."""
+"""Could slow down all processes of the user."""
 
 PROCESS_GROUPS = ("setsid", "setpgid")
-"""A process could leave the group that the pod kills."""
+"""Would let a process leave the group that the pod kills."""
 
 TARGETED = (
     "prlimit64",
@@ -83,34 +84,34 @@ TARGETED = (
     "sched_setparam",
     "sched_setattr",
 )
-"""Act on any process of the same user, which their first argument names."""
+"""Affect any process of the same user, given by the first argument."""
 
 SIGNALS = ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
-"""Signal any process of the same user, which their first argument names."""
+"""Signal any process of the same user, given by the first argument."""
 
 _SIGNAL_OWNERS = {"fcntl": (8, 10, 15), "ioctl": (0x8901, 0x8902)}
-"""Commands that have the kernel signal any process: F_SETOWN, F_SETSIG, F_SETOWN_EX, FIOSETOWN,
+"""Commands that make the kernel signal any process: F_SETOWN, F_SETSIG, F_SETOWN_EX, FIOSETOWN,
 SIOCSPGRP."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """The rules that the filter of one worker needs, depending on what else protects the pod."""
+    """The rules that one worker needs, depending on the other layers."""
 
     network: bool
-    """Whether internet sockets stay allowed."""
+    """True if internet sockets stay allowed."""
     has_own_processes: bool
-    """Whether a PID namespace hides all other processes."""
+    """True if a PID namespace hides all other processes."""
     shares_user: bool
-    """Whether the worker runs as the pod's own user, and sees the pod's files."""
+    """True if the worker runs as the pod's user and sees the pod's files."""
     has_own_signals: bool
-    """Whether Landlock keeps signals among the processes of the worker."""
+    """True if Landlock confines signals to the worker's processes."""
     may_truncate: bool
-    """Whether Landlock restricts `truncate`."""
+    """True if Landlock restricts `truncate`."""
 
 
 def refused(wanted: Filter) -> list[str]:
-    """Return the names of the system calls that are refused altogether."""
+    """Return the names of the system calls that are denied with any arguments."""
     names = list(ALWAYS)
     if not wanted.network:
         names += ["socket"]
@@ -127,21 +128,21 @@ def refused(wanted: Filter) -> list[str]:
 
 
 def install(wanted: Filter) -> None:
-    """Filter the system calls of this process, and of those that it starts, for good.
+    """Filter the system calls of this process and its children permanently.
 
     Raises:
-        OSError: the kernel has no filters, or the processor is one without a table.
+        OSError: the kernel does not support filters, or there is no table for this processor.
     """
     if not IS_LINUX or MACHINE not in NUMBERS:
-        raise OSError(errno.ENOSYS, f"there is no system call table for {MACHINE}")
+        raise OSError(errno.ENOSYS, f"no system call table for {MACHINE}")
     load(b"".join(_program(wanted)))
 
 
 def load(program: bytes) -> None:
-    """Have a program of classic BPF filter the system calls of this process for good.
+    """Install a classic BPF program as the system call filter of this process.
 
     Raises:
-        OSError: the kernel has no filters.
+        OSError: the kernel does not support filters.
     """
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     buffer = ctypes.create_string_buffer(program)
@@ -161,7 +162,7 @@ def _program(wanted: Filter) -> Iterable[bytes]:
             if (number := numbers.get(name)) is not None:
                 yield _jump(_EQUAL, number, yes=0, no=1)
                 yield _return(_REFUSE | error)
-    # Namespaces are made by flags.
+    # `clone` is denied only with flags that create namespaces.
     yield from _when(numbers["clone"], 0, [_jump(_ANY_BIT, _NEW_NAMESPACES, yes=1, no=0)])
     if wanted.network:
         families = (_AF_INET, _AF_INET6, _AF_NETLINK)
@@ -181,7 +182,7 @@ def _unless(load: bytes, test: int, value: int, *, then: int) -> Iterable[bytes]
 
 
 def _when(number: int, argument: int, tests: list[bytes]) -> Iterable[bytes]:
-    """Refuse one call if the last test jumps over the permission behind it."""
+    """Deny a call if the last test jumps past the permission."""
     body = [_load(_ARGUMENTS + 8 * argument), *tests, _return(_ALLOW)]
     body.append(_return(_REFUSE | errno.EPERM))
     yield _jump(_EQUAL, number, yes=0, no=len(body))
@@ -189,7 +190,7 @@ def _when(number: int, argument: int, tests: list[bytes]) -> Iterable[bytes]:
 
 
 def _only(number: int, argument: int, values: tuple[int, ...]) -> Iterable[bytes]:
-    """Refuse one call unless an argument has one of these values."""
+    """Deny a call unless an argument has one of these values."""
     body = [_load(_ARGUMENTS + 8 * argument)]
     for value in values:
         body += [_jump(_EQUAL, value, yes=0, no=1), _return(_ALLOW)]
@@ -199,7 +200,7 @@ def _only(number: int, argument: int, values: tuple[int, ...]) -> Iterable[bytes
 
 
 def _never(number: int, argument: int, values: tuple[int, ...]) -> Iterable[bytes]:
-    """Refuse one call if an argument has one of these values."""
+    """Deny a call if an argument has one of these values."""
     body = [_load(_ARGUMENTS + 8 * argument)]
     for value in values:
         body += [_jump(_EQUAL, value, yes=0, no=1), _return(_REFUSE | errno.EPERM)]

@@ -1,4 +1,4 @@
-"""Numbers of system calls, which differ between architectures (unistd.h of Linux 6.16)."""
+"""System call numbers per architecture (unistd.h of Linux 6.16)."""
 
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 """AUDIT_ARCH_X86_64 and AUDIT_ARCH_AARCH64."""

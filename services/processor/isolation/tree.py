@@ -1,7 +1,7 @@
-"""A root directory of the worker's own: it shows what the worker may read, and its folders.
+"""A root directory of the worker's own, with its folders and the paths that it may read.
 
-Everything is mounted at its usual path, so that a worker whose user may not pass through `/root`,
-for example, still finds its Python there. This takes a mount namespace (mount_namespaces(7)).
+All paths are mounted at their usual location. A worker that may not traverse `/root`, for example,
+still finds its Python there. This requires a mount namespace (mount_namespaces(7)).
 """
 
 import contextlib
@@ -25,22 +25,22 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a mount of the worker's own
 
 SHARED_MEMORY_SIZE = 64 << 20
-"""Bytes: what Docker gives a container, and counted as the machine's memory."""
+"""Bytes: Docker's default for containers. They count as memory."""
 
 
 def enter_tree(root: Path, *, readable: Iterable[str], folder: Path) -> bool:
-    """Make `root` the root directory of this process; needs a mount namespace and a PID namespace.
+    """Make `root` the root directory of this process. Requires a mount and a PID namespace.
 
     Args:
         root: an empty directory.
-        readable: absolute paths to show, read-only; those that do not exist are skipped.
-        folder: the worker's folder: `tmp` and `out` in it are writable, `in` is not.
+        readable: absolute paths to mount read-only; those that do not exist are skipped.
+        folder: the worker's folder; `tmp` and `out` in it are writable, `in` is not.
 
     Returns:
-        Whether `/proc` shows only the processes of this PID namespace.
+        True if `/proc` shows only the processes of this PID namespace.
 
     Raises:
-        OSError: the kernel refuses; nothing has changed for this process.
+        OSError: the kernel rejects it; this process is unchanged.
     """
     _mount("none", "/", flags=_REC | _PRIVATE)
     _mount("tmpfs", str(root), kind="tmpfs", flags=_NOSUID | _NODEV, data="mode=755,size=4m")
@@ -67,19 +67,19 @@ def enter_tree(root: Path, *, readable: Iterable[str], folder: Path) -> bool:
 
 
 def _show(root: Path, path: str, *, writable: bool = False) -> None:
-    """Bind one path; a path with symbolic links in it becomes one link to the real path."""
+    """Bind a path; a path that contains symbolic links becomes one link to the real path."""
     real = os.path.realpath(path)
     if not os.path.exists(real):  # noqa: PTH110
         return
     if real != path:
         link = _place(root, path)
         if not os.path.lexists(link):
-            with contextlib.suppress(OSError):  # It lies in a directory that is shown already.
+            with contextlib.suppress(OSError):  # It is in a directory that is already mounted.
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(real)
     target = _place(root, real)
     if os.path.lexists(target) and not writable:
-        return  # A directory above it is shown already.
+        return  # A parent directory is already mounted.
     _bind(real, target)
     attributes = _NOSUID | (0 if writable else _RDONLY)
     _set_attributes(target, attributes)
@@ -102,7 +102,7 @@ def _mount_proc(target: Path) -> bool:
     target.mkdir()
     try:
         _mount("proc", str(target), kind="proc", flags=_NOSUID | _NODEV | _NOEXEC)
-    except OSError:  # Containers cover parts of theirs, and the kernel keeps them covered.
+    except OSError:  # Containers mask parts of `/proc`, and the kernel keeps them masked.
         _mount("/proc", str(target), flags=_BIND | _REC)
         return False
     return True
@@ -115,7 +115,7 @@ def _mount(source: str, target: str, *, kind: str = "", flags: int = 0, data: st
 
 
 def _set_attributes(target: Path, attributes: int) -> None:
-    """Restrict a mount and those below it; what restricts them already stays."""
+    """Restrict a mount and its submounts; existing restrictions stay."""
     settings = struct.pack("=QQQQ", attributes, 0, 0, 0)
     result = libc().syscall(
         _MOUNT_SETATTR,

@@ -1,1 +1,1 @@
-"""What is done with a file: plain functions `(document, context) -> document`, run in a worker."""
+"""Processing steps: plain functions `(document, context) -> document` that run in a worker."""

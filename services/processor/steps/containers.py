@@ -1,4 +1,4 @@
-"""What files of the container formats, zip and OLE, hold."""
+"""Inspect container formats (zip and OLE)."""
 
 import mmap
 import struct
@@ -11,19 +11,19 @@ from services.processor.steps.media_types import DOCX, OFFICE, PPTX, XLSX
 _OOXML_FOLDERS = (("word/", DOCX), ("xl/", XLSX), ("ppt/", PPTX))
 
 _MAX_DIRECTORY = 4 << 20
-"""Bytes of a zip archive's list of entries that is looked at: a very large office document has a
-tenth of it, and an archive of a million files must not fill the memory."""
+"""Bytes of a zip archive's central directory that are read. A very large office document has a
+tenth of that, and an archive of a million files must not exhaust memory."""
 
 _END_RECORD = b"PK\x05\x06"
 _END_RECORD_WITHIN = 22 + (1 << 16)
-"""Bytes at the end of a zip archive: the record that is always there and the longest comment."""
+"""Bytes at the end of a zip archive: the end record plus the longest possible comment."""
 
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
-"""Name of the stream in which Office (MS-OFFCRYPTO) keeps a document with a password."""
+"""Name of the stream in which Office stores an encrypted document (MS-OFFCRYPTO)."""
 
 
 def office_type(path: Path) -> str | None:
-    """The type of the office document in a zip archive, or None if it holds none.
+    """Return the type of the office document in a zip archive, or None.
 
     Raises:
         zipfile.BadZipFile: the archive is damaged.
@@ -33,7 +33,7 @@ def office_type(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-            if "mimetype" in names:  # OpenDocument and EPUB say it themselves.
+            if "mimetype" in names:  # OpenDocument and EPUB state their type.
                 with archive.open("mimetype") as file:
                     said = file.read(100).decode("ascii", errors="replace").strip()
                 return said if said in OFFICE else None
@@ -48,13 +48,13 @@ def office_type(path: Path) -> str | None:
 
 
 def is_encrypted_office(path: Path) -> bool:
-    """Whether an OLE file is an office document with a password."""
+    """Return True if an OLE file is a password-protected office document."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return content.find(_ENCRYPTED) >= 0
 
 
 def _directory_size(path: Path) -> int:
-    """Bytes that the list of entries of a zip archive takes."""
+    """Return the size of a zip archive's central directory in bytes."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - _END_RECORD_WITHIN))

@@ -1,4 +1,4 @@
-"""What a step is given and what it gives back."""
+"""The interface between the pipeline and its steps."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -8,50 +8,50 @@ from typing import Any, Protocol
 
 @dataclass(kw_only=True)
 class Document:
-    """The file on its way through the pipeline; each step fills in what it found."""
+    """The file as it passes through the pipeline; each step adds its findings."""
 
     path: Path
-    """The file's content, on this machine; read only."""
+    """Path of the file's content on this machine; read-only."""
     content_type: str
     size: int
-    """bytes"""
+    """Bytes."""
     text: str | None = None
-    """The text of the file, once a step has read it; None where a file holds none."""
+    """The text of the file, once a step has extracted it; None for files without text."""
     statistics: dict[str, int | float | str | bool | None] = field(default_factory=dict)
-    """Facts for the result: counts, the language and the like."""
+    """Facts for the result, such as counts and the language."""
 
 
 class Context(Protocol):
-    """What a step may use of the world."""
+    """The services available to a step."""
 
     run: int
     attempt: int
     settings: Any
-    """The settings of a plugin's pipeline, as it declared them."""
+    """The settings of a plugin's pipeline, as an instance of the model that it declared."""
     step: str
-    """The name of the step that is at work."""
+    """Name of the running step."""
     ocr: bool
-    """Whether the text in images is to be read."""
+    """True if text in images is to be recognized."""
 
     @property
     def scratch(self) -> Path:
-        """An empty directory of this attempt's own, removed afterwards."""
+        """An empty directory for this attempt, removed afterwards."""
 
     def progress(
         self, done: int, total: int, message: str | None = None, *, phase: str | None = None
     ) -> None:
-        """Tell how far the work has come, in units of the step's choice; costs next to nothing.
+        """Report progress in units of the step's choice; calls are cheap.
 
-        The first report, the last and at most four a second of those between are passed on.
+        The first report, the last one, and at most four per second in between are published.
 
         Args:
-            total: how many there will be, 0 where nobody knows.
-            phase: what is being done; the step's name if it is not given.
+            total: number of units overall; 0 if unknown.
+            phase: name of the current phase; default: the step's name.
         """
 
     def artifact(self, name: str, content_type: str, content: bytes | str) -> None:
-        """Keep `content` as one of the results of the work."""
+        """Store `content` as one of the results."""
 
 
 Step = Callable[[Document, Context], Document | Awaitable[Document]]
-"""A step may be a plain function or an asynchronous one."""
+"""A step may be a plain function or a coroutine function."""

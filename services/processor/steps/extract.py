@@ -1,4 +1,4 @@
-"""The text and the metadata of documents, read by kreuzberg."""
+"""Extract the text and metadata of documents with kreuzberg."""
 
 import json
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from kreuzberg import ExtractionConfig, ExtractionResult
 
 MAX_DOCUMENT = 200 << 20
-"""Bytes of a document. Reading takes three times its size in memory for a PDF and eight times for
-an e-mail, which just fits the default memory limit of a worker."""
+"""Bytes of a document. Extraction takes three times its size in memory for a PDF and eight times
+for an e-mail. That just fits the default memory limit of a worker."""
 
 _SECURITY_LIMIT = "Security limit exceeded"
-"""How kreuzberg's message begins when a document unpacks to far more than its size."""
+"""Start of kreuzberg's message when a document unpacks to far more than its size."""
 
 
 def read_document(document: Document, context: Context) -> Document:
-    """Read an office document or an e-mail, and the documents attached to it.
+    """Extract an office document or an e-mail, including attached documents.
 
     Raises:
         PermanentError: `corrupt_document`, `document_too_large` or `decompression_bomb`.
@@ -36,13 +36,13 @@ def read_document(document: Document, context: Context) -> Document:
 
 
 def read_markup(document: Document, context: Context) -> Document:
-    """Read a web page or a Markdown file.
+    """Extract a web page or a Markdown file.
 
     Raises:
         PermanentError: `corrupt_document`.
     """
     context.progress(0, 1, phase="extracting")
-    # kreuzberg takes all text for UTF-8, so that it gets just that.
+    # kreuzberg assumes that all text is UTF-8.
     result = extract(document, content=read_decoded(document).encode(errors="replace"))
     document.text = unify_lines(result.content)
     keep_metadata(result, context)
@@ -52,11 +52,11 @@ def read_markup(document: Document, context: Context) -> Document:
 def extract(
     document: Document, *, content: bytes | None = None, by_page: bool = False
 ) -> "ExtractionResult":
-    """What kreuzberg reads in the document.
+    """Extract a document with kreuzberg.
 
     Args:
-        content: what is to be read in place of the file's own content.
-        by_page: whether the text of each page is wanted on its own too.
+        content: bytes to extract instead of the file's own content.
+        by_page: also return the text of each page.
 
     Raises:
         PermanentError: `corrupt_document`, `document_too_large` or `decompression_bomb`.
@@ -67,8 +67,8 @@ def extract(
     if content is None and document.size > MAX_DOCUMENT:
         raise PermanentError(
             "document_too_large",
-            f"Documents are read up to {MAX_DOCUMENT >> 20} MiB, and this one has "
-            f"{document.size >> 20} MiB. Send it in parts.",
+            f"The document is {document.size >> 20} MiB; the limit is {MAX_DOCUMENT >> 20} MiB. "
+            "Split it into parts.",
         )
     config = _config(by_page=by_page)
     try:
@@ -77,27 +77,27 @@ def extract(
         return extract_file_sync(document.path, document.content_type, config)
     except (KreuzbergError, OSError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # It is the machine that fails, not the document.
+            raise  # A fault of the machine, not of the document.
         if _SECURITY_LIMIT in str(error):
             raise PermanentError(
                 "decompression_bomb",
-                "The document claims to unpack to far more than its size, as only a damaged or a "
-                "malicious one does. If it is genuine, send it in parts.",
+                "The document claims to unpack to far more than its size. Such documents are "
+                "usually damaged or malicious. If it is genuine, split it into parts.",
             ) from error
         raise corrupt(document) from error
 
 
 def corrupt(document: Document) -> PermanentError:
-    """The error of a document that is damaged."""
+    """Return the error for a damaged document."""
     return PermanentError(
         "corrupt_document",
         f"The file is damaged: it cannot be read as {document.content_type}. "
-        "Open it with the program that made it, save it anew and send that.",
+        "Open it with the program that created it, save it again and upload the new copy.",
     )
 
 
 def keep_metadata(result: "ExtractionResult", context: Context) -> None:
-    """Keep what the document says about itself as `metadata.json`, if it says anything."""
+    """Store the document's own metadata as `metadata.json`, if it has any."""
     metadata = _simple(result.metadata)
     if metadata:
         content = json.dumps(metadata, ensure_ascii=False, indent=2)
@@ -108,14 +108,14 @@ def _config(*, by_page: bool) -> "ExtractionConfig":
     from kreuzberg import ConcurrencyConfig, ExtractionConfig, PageConfig
 
     return ExtractionConfig(
-        use_cache=False,  # Nothing of a file is to stay on the machine.
-        concurrency=ConcurrencyConfig(max_threads=1),  # A pod has a worker for each core.
+        use_cache=False,  # No content may remain on the machine.
+        concurrency=ConcurrencyConfig(max_threads=1),  # A pod has one worker per core.
         pages=PageConfig(extract_pages=by_page),
     )
 
 
 def _texts(result: "ExtractionResult") -> list[str]:
-    """The text of a document, then the texts of what is attached to it, each under its name."""
+    """Return the text of a document, followed by its attachments, each after its name."""
     texts = [result.content]
     for child in result.children or []:
         texts += [child["path"], *_texts(child["result"])]
@@ -123,7 +123,7 @@ def _texts(result: "ExtractionResult") -> list[str]:
 
 
 def _simple(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries that are single values or lists of such."""
+    """Return the entries that are single values or lists of single values."""
     return {
         key: value
         for key, value in metadata.items()

@@ -1,4 +1,4 @@
-"""Any HTTP endpoint as a step."""
+"""Call an HTTP endpoint as a step."""
 
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -7,11 +7,11 @@ from services.processor.steps.document import Context, Document, Step
 from shared.events.storable import sendable_media_type
 from shared.workerrors import PermanentError, TransientError
 
-MAX_ANSWER = 64 << 20
-"""Bytes of an answer that are kept: it is read into memory at once."""
+MAX_RESPONSE = 64 << 20
+"""Bytes of a response that are kept; they are read into memory at once."""
 
-LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Answers after which another try may help (RFC 9110, 8470, 6585)."""
+RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Status codes after which a retry may succeed (RFC 9110, 8470, 6585)."""
 
 _NETWORK = "needs_network"
 
@@ -24,12 +24,12 @@ def http_step(
     headers: Mapping[str, str] | None = None,
     timeout: float = 60.0,
 ) -> Step:
-    """A step that posts the file to `url` and keeps the answer; its pipeline needs the network.
+    """Create a step that posts the file to `url`. Its pipeline needs `network=True`.
 
     Args:
-        artifact: the name under which the answer is kept, with the type that it says.
-        as_text: whether the answer is the text of the document.
-        timeout: seconds for each step of the exchange.
+        artifact: name of the artifact that stores the response, with the response's type.
+        as_text: use the response as the text of the document.
+        timeout: seconds for each phase of the exchange.
     """
     host = urlsplit(url).hostname or url
 
@@ -53,8 +53,8 @@ def http_step(
                 _check(host, response.status_code)
                 for piece in response.iter_bytes():
                     answer += piece
-                    if len(answer) > MAX_ANSWER:
-                        message = f"{host} answered more than {MAX_ANSWER >> 20} MiB."
+                    if len(answer) > MAX_RESPONSE:
+                        message = f"{host} returned more than {MAX_RESPONSE >> 20} MiB."
                         raise PermanentError("result_too_large", message)
         except httpx.TransportError as error:
             message = f"{host} does not answer: {type(error).__name__}."
@@ -72,21 +72,21 @@ def http_step(
 
 
 def needs_network(step: Step) -> bool:
-    """Whether a step cannot do without the network."""
+    """Return True if a step requires the network."""
     return getattr(step, _NETWORK, False) is True
 
 
 def _decoded(answer: bytes, encoding: str | None) -> str:
     try:
         text = answer.decode(encoding or "utf-8", errors="replace")
-    except LookupError:  # Python has codecs that are of no text, such as `hex`.
+    except LookupError:  # Python also has codecs that do not decode text, such as `hex`.
         text = answer.decode(errors="replace")
-    # Some, such as UTF-7, give lone surrogates.
+    # Some codecs, such as UTF-7, produce lone surrogates.
     return text.encode(errors="replace").decode()
 
 
 def _check(host: str, status: int) -> None:
-    if status in LATER:
-        raise TransientError("http_unavailable", f"{host} answered {status}.")
+    if status in RETRYABLE_STATUSES:
+        raise TransientError("http_unavailable", f"{host} returned status {status}.")
     if not 200 <= status < 300:
-        raise PermanentError("http_refused", f"{host} answered {status}.")
+        raise PermanentError("http_refused", f"{host} returned status {status}.")

@@ -1,15 +1,17 @@
-"""The first step: which type the file really is of.
+"""The first step: identify the file's real type from its content.
 
-The type that comes with a file was decided at its upload from the first bytes, its name and what
-the client said. Here the whole file is at hand, so containers are looked into, and a claim that
-the content disproves is noticed:
+The type recorded at upload is based on the first bytes, the name and the client's declaration. This
+step can read the whole file. It inspects containers and detects declared types that the content
+disproves:
 
-1. A signature goes before the declared type. Of a zip archive, its entries say what it holds.
-2. Content that reads as text keeps a declared type that is textual; else its first words decide.
-3. Other content keeps a declared type that nothing disproves; else puremagic may know it.
+1. A signature takes precedence over the declared type. The entries of a zip archive reveal its
+   type.
+2. Text keeps a declared textual type. Otherwise its first words decide.
+3. Other content keeps a declared type that cannot be disproved. Otherwise puremagic may identify
+   it.
 
-A file that is declared a PDF, an office document or an image and is nothing of that kind is
-refused; any other difference is noted, and the file is worked on as what it is.
+A file declared as a PDF, an office document or an image that is not one is rejected. Any other
+difference is recorded, and the file is processed as its real type.
 """
 
 import zipfile
@@ -40,10 +42,10 @@ from services.processor.steps.media_types import (
 from shared.workerrors import PermanentError
 
 _HEAD = 8192
-"""Bytes at the start of a file in which its signature, or its nature as text, shows."""
+"""Bytes at the start of a file that are checked for signatures and for text."""
 
 _PDF_HEADER_WITHIN = 1024
-"""Readers of PDF accept its header anywhere in these first bytes."""
+"""Bytes at the start of a file anywhere in which PDF readers accept the header."""
 
 _SIGNATURES = (
     (0, b"%PDF-", PDF),
@@ -59,7 +61,7 @@ _SIGNATURES = (
     (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", OLE),
     (0, b"{\\rtf", RTF),
 )
-"""(offset, bytes, type) of the types whose reading depends on it."""
+"""(offset, bytes, type) of the signatures that decide how a file is processed."""
 
 _NEVER_IN_TEXT = bytes({*range(32)} - {*b"\t\n\r\f\b\x1b"}) + b"\x7f"
 
@@ -68,11 +70,11 @@ _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _EMAIL_STARTS = (b"received:", b"return-path:", b"mime-version:", b"message-id:", b"from:")
 
 _PUREMAGIC_CONFIDENT = 0.4
-"""What puremagic gives a match of four bytes; shorter ones are chance."""
+"""puremagic's confidence for a match of four bytes; shorter matches are chance."""
 
 
 def identify(document: Document, context: Context) -> Document:
-    """Set the type that the content shows, and note it where it is not the declared one.
+    """Set the type found in the content, and record it if it differs from the declared one.
 
     Raises:
         PermanentError: `content_type_mismatch` or `encrypted_document`.
@@ -86,7 +88,7 @@ def identify(document: Document, context: Context) -> Document:
 
 
 def identify_type(path: Path, declared: str) -> str:
-    """The type of the file at `path` by the rule above.
+    """Return the type of the file at `path` by the rules above.
 
     Raises:
         PermanentError: `content_type_mismatch` or `encrypted_document`.
@@ -96,8 +98,8 @@ def identify_type(path: Path, declared: str) -> str:
     if kind and _provable_kind(found) != kind:
         raise PermanentError(
             "content_type_mismatch",
-            f"The file was sent as {kind} ({declared}), but its content is {found}. "
-            "Send it again with its right name and type, or send a copy that is not damaged.",
+            f"The file was declared as {kind} ({declared}), but its content is {found}. "
+            "Send it with the right name and type, or send an undamaged copy.",
         )
     return found
 
@@ -118,7 +120,7 @@ def _find_type(path: Path, declared: str) -> str:
 
 
 def _provable_kind(content_type: str) -> str | None:
-    """What files of this type are, if their content can prove it."""
+    """Return what files of this type are, if their content can prove it."""
     if content_type == PDF:
         return "a PDF"
     if content_type in OFFICE:
@@ -127,7 +129,7 @@ def _provable_kind(content_type: str) -> str | None:
 
 
 def _unprovable(declared: str) -> str | None:
-    """The declared type, if there is no telling from binary content that it is wrong."""
+    """Return the declared type if binary content cannot disprove it."""
     is_disproved = _provable_kind(declared) or is_textual(declared) or declared == OCTET_STREAM
     return None if is_disproved else declared
 
@@ -136,10 +138,10 @@ def _signed_type(head: bytes, declared: str) -> str | None:
     for offset, magic, content_type in _SIGNATURES:
         if head.startswith(magic, offset):
             return content_type
-    # Two letters alone would be chance; the length of the header that follows them is not.
+    # Two letters could be chance, but not together with the length of the header.
     if head.startswith(b"BM") and head[15:18] == b"\x00\x00\x00":
         return BMP
-    # A text may well speak of PDF, so that further in only a declared PDF is taken for one.
+    # Text may mention PDF, so a later header only counts if a PDF was declared.
     if declared == PDF and b"%PDF-" in head[:_PDF_HEADER_WITHIN]:
         return PDF
     return None
@@ -165,7 +167,7 @@ def _zipped_type(path: Path, declared: str) -> str:
     try:
         return office_type(path) or _unprovable(declared) or ZIP
     except zipfile.BadZipFile:
-        # What reads the document will say that it is damaged.
+        # The parser will report the damage.
         return declared if declared in OFFICE else _unprovable(declared) or ZIP
 
 
@@ -173,7 +175,7 @@ def _ole_type(path: Path, declared: str) -> str:
     if declared in OFFICE | {OLE, OCTET_STREAM} and is_encrypted_office(path):
         raise PermanentError(
             "encrypted_document",
-            "The document is protected by a password. Send a copy without one.",
+            "The document is protected by a password. Send a copy without a password.",
         )
     return _unprovable(declared) or OLE
 

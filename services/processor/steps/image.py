@@ -1,4 +1,4 @@
-"""Pictures: their size and, where that is switched on, the text in them."""
+"""Read images: their size and, if OCR is enabled, their text."""
 
 import struct
 import warnings
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def read_image(document: Document, context: Context) -> Document:
-    """Note the size of the picture and read the text in it, of a TIFF on each of its pages.
+    """Record the image size and recognize its text; of a TIFF, the text of each page.
 
     Raises:
         PermanentError: `corrupt_document` or `image_too_large`.
@@ -27,7 +27,7 @@ def read_image(document: Document, context: Context) -> Document:
     with _failing_clearly(document):
         picture = Image.open(document.path)
         document.statistics["width"], document.statistics["height"] = picture.size
-        # Other formats have frames too, but those of a film, not pages.
+        # Other formats have frames too, but these are animations, not pages.
         pages = getattr(picture, "n_frames", 1) if document.content_type == TIFF else 1
     if pages > 1:
         document.statistics["pages"] = pages
@@ -53,28 +53,28 @@ def _read_pages(picture: "Image", pages: int, document: Document, context: Conte
 
 @contextmanager
 def _failing_clearly(document: Document) -> Iterator[None]:
-    """Tell everything that Pillow finds wrong with a picture in one of two ways."""
+    """Convert all of Pillow's errors on an image to one of two failures."""
     from PIL.Image import DecompressionBombError, DecompressionBombWarning
 
     try:
         with warnings.catch_warnings():
-            # Pillow has two limits; at the first it only warns, and that one is ours.
+            # Pillow has two limits. It only warns at the first one, which is the limit used here.
             warnings.simplefilter("error", DecompressionBombWarning)
             yield
     except (DecompressionBombError, DecompressionBombWarning) as error:
         raise PermanentError(
             "image_too_large",
-            "Images are read up to 89 million pixels, and this one has more. "
+            "The image has more than 89 million pixels, the limit for images. "
             "Send it at a lower resolution.",
         ) from error
     except (EOFError, OSError, SyntaxError, ValueError, struct.error) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # It is the machine that fails, not the picture.
+            raise  # A fault of the machine, not of the image.
         raise corrupt(document) from error
 
 
 def _readable(picture: "Image") -> "Image":
-    """The picture upright, in colours, on white, and not larger than what is read."""
+    """Return the image upright, in RGB on white, and scaled down to the size for OCR."""
     from PIL import Image, ImageOps
 
     picture.draft("RGB", (MAX_SIDE, MAX_SIDE))

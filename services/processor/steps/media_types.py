@@ -1,4 +1,4 @@
-"""The types of files that the steps tell apart."""
+"""Media types that the steps distinguish."""
 
 OCTET_STREAM = "application/octet-stream"
 PDF = "application/pdf"
@@ -30,12 +30,12 @@ BMP = "image/bmp"
 WEBP = "image/webp"
 
 OFFICE = frozenset({DOCX, XLSX, PPTX, ODT, ODS, EPUB})
-"""Documents that are zip archives inside."""
+"""Documents that are zip archives."""
 
 IMAGES = frozenset({PNG, JPEG, GIF, TIFF, BMP, WEBP})
 
 MARKUP = frozenset({HTML, XHTML, MARKDOWN})
-"""Text with marks in it that are not part of what it says."""
+"""Text with markup."""
 
 _TEXTUAL = frozenset(
     {
@@ -53,7 +53,7 @@ _TEXTUAL = frozenset(
 
 
 def is_textual(content_type: str) -> bool:
-    """Whether files of this type are text inside, readable in any editor."""
+    """Return True if files of this type are plain text, readable in any editor."""
     return (
         content_type.startswith("text/")
         or content_type in _TEXTUAL

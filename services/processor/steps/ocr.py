@@ -1,4 +1,4 @@
-"""The reading of text in pictures, by rapidocr with the models that it carries."""
+"""Recognize text in images with rapidocr and its bundled models."""
 
 import os
 from collections.abc import Iterable
@@ -9,29 +9,29 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_PAGES = 50
-"""Pages of one file that are read: a page full of text takes a core about six seconds, and all
-must be done well within the time limit of an attempt."""
+"""Pages of one file that are recognized. A page full of text takes about six seconds on one core,
+and the whole file must stay well within the time limit."""
 
 MAX_SIDE = 2000
-"""Pixels of the longer side of a picture; rapidocr makes larger ones smaller itself."""
+"""Pixels of an image's longer side; rapidocr itself scales down larger images."""
 
 _SAME_LINE = 0.5
-"""Share of its height by which a box lies beside another for both to be of one line."""
+"""Share of the smaller height by which two boxes must overlap vertically to be on one line."""
 
 Box = tuple[float, float, float, float]
 """left, top, right, bottom"""
 
 
 def read_picture(picture: "Image") -> str:
-    """The text in a picture (RGB), line by line.
+    """Recognize the text in an RGB image, line by line.
 
     Raises:
-        MemoryError: the picture takes more memory than the process may use.
+        MemoryError: recognition takes more memory than the process may use.
     """
     try:
         found = _engine()(picture)
     except Exception as error:
-        # The native libraries have exceptions of their own for this.
+        # The native libraries raise their own exceptions when memory runs out.
         if "alloc" in str(error).lower() or "memory" in str(error).lower():
             raise MemoryError(str(error)) from error
         raise
@@ -42,7 +42,7 @@ def read_picture(picture: "Image") -> str:
 
 
 def in_lines(found: Iterable[tuple[Box, str]]) -> list[str]:
-    """The found pieces of text joined to lines, from the top down and from left to right."""
+    """Join pieces of text into lines, from top to bottom and left to right."""
     lines: list[list[tuple[Box, str]]] = []
     for box, text in sorted(found, key=lambda each: each[0][1]):
         if lines and _is_beside(box, lines[-1][-1][0]):
@@ -59,16 +59,16 @@ def _is_beside(box: Box, other: Box) -> bool:
 
 @cache
 def _engine() -> Any:
-    """Loaded once a process: the models take a second and some three hundred megabytes."""
-    # onnxruntime would tell its maker about every process; this is to be said before its import.
+    """Load the engine once per process: the models take a second and some 300 MB."""
+    # onnxruntime sends telemetry unless this is set before its import.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    # numpy's OpenBLAS sets memory aside for each core, for which the memory limit of a worker has
-    # no room on a large machine.
+    # numpy's OpenBLAS reserves memory per core, which on large machines exceeds a worker's memory
+    # limit.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import cv2
     from rapidocr import RapidOCR
 
-    # One thread everywhere, for a pod has a worker for each core.
+    # One thread each, since a pod has one worker per core.
     cv2.setNumThreads(1)
     return RapidOCR(
         params={

@@ -1,4 +1,4 @@
-"""PDF files: their text and, of a page that holds none, what can be read in its picture."""
+"""Read PDF files: their text and, for pages without text, OCR of the rendered page."""
 
 from typing import TYPE_CHECKING
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from pypdfium2 import PdfDocument
 
 _MAX_SCALE = 300 / 72
-"""Pixels for a point at most: 300 to an inch, as text is scanned."""
+"""Pixels per point, at most: 300 dpi, the usual resolution of scanned text."""
 
 
 def read_pdf(document: Document, context: Context) -> Document:
-    """Count the pages and read them; a page without text is drawn and read as a picture.
+    """Count and extract the pages; pages without text are rendered and recognized.
 
     Raises:
         PermanentError: `corrupt_document`, `encrypted_document`, `decompression_bomb` or
@@ -51,14 +51,14 @@ def _open(document: Document) -> "PdfDocument":
             raise
         raise PermanentError(
             "encrypted_document",
-            "The document is protected by a password. Send a copy without one.",
+            "The document is protected by a password. Send a copy without a password.",
         ) from error
 
 
 def _read_drawn_pages(
     pdf: "PdfDocument", texts: list[str], document: Document, context: Context
 ) -> None:
-    """Fill in the text of the pages that have something on them, but no text."""
+    """Recognize the pages that have content but no text."""
     drawn = [
         number
         for number, text in enumerate(texts)

@@ -1,4 +1,4 @@
-"""Which steps a file of which type goes through."""
+"""Choose and run the steps for a file's type."""
 
 import asyncio
 import inspect
@@ -26,7 +26,7 @@ from shared.workerrors import PermanentError
 
 
 def pipeline_for(content_type: str) -> tuple[Step, ...]:
-    """The steps for files of this type, in order; none for a type that nothing can be read in."""
+    """Return the steps for a type, in order; none for types without readable content."""
     if content_type == DEMO_TYPE:
         return (demo,)
     if content_type == PDF:
@@ -43,15 +43,15 @@ def pipeline_for(content_type: str) -> tuple[Step, ...]:
 
 
 def run_pipeline(document: Document, context: Context) -> Document:
-    """Do all that is to be done with a file; each step reports its own progress.
+    """Run the built-in pipeline on a file. Each step reports its own progress.
 
     Raises:
         PermanentError: the file cannot be processed.
-        TransientError: it could not be processed this time.
+        TransientError: the file could not be processed this time.
     """
-    # A demo is what it is declared to be: it has no content to be known by.
+    # The declared type of a demo decides, since its content has no signature.
     if document.content_type != DEMO_TYPE:
-        if document.size == 0:  # There is nothing to read, whatever it is called.
+        if document.size == 0:  # An empty file has no content, whatever its type.
             document.text = ""
             return run_steps((count,), document, context)
         document = identify(document, context)
@@ -59,11 +59,11 @@ def run_pipeline(document: Document, context: Context) -> Document:
 
 
 def run_steps(steps: Iterable[Step], document: Document, context: Context) -> Document:
-    """One step after the other.
+    """Run steps one after the other.
 
     Raises:
-        PermanentError: the file cannot be processed, or a step gave back no document.
-        TransientError: it could not be processed this time.
+        PermanentError: the file cannot be processed, or a step did not return a document.
+        TransientError: the file could not be processed this time.
     """
     for step in steps:
         context.step = step.__name__
@@ -73,8 +73,8 @@ def run_steps(steps: Iterable[Step], document: Document, context: Context) -> Do
         if not isinstance(made, Document):
             raise PermanentError(
                 "bad_result",
-                f"The step {step.__name__} gave back {type(made).__name__} in place of a "
-                "document. Have the step corrected.",
+                f"The step {step.__name__} returned {type(made).__name__} instead of a Document. "
+                "Fix the step.",
             )
         document = made
     return document

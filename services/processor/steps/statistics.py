@@ -1,4 +1,4 @@
-"""The last step: count what was read, and keep it."""
+"""The last step: count the extracted text and store it."""
 
 import re
 
@@ -7,11 +7,11 @@ from services.processor.steps.document import Context, Document
 _WORD = re.compile(r"\S+")
 
 _ENOUGH = 20_000
-"""Characters by which a language is told; more do not make it surer."""
+"""Characters used to detect the language; more do not improve the result."""
 
 
 def count(document: Document, context: Context) -> Document:
-    """Count the text, tell its language, and keep it as `text.txt`."""
+    """Count the text, detect its language, and store it as `text.txt`."""
     text = document.text
     if text is None:
         return document
@@ -25,7 +25,7 @@ def count(document: Document, context: Context) -> Document:
 
 
 def count_text(text: str) -> dict[str, int]:
-    """The numbers of characters, of words between blanks, and of lines."""
+    """Return the numbers of characters, whitespace-separated words, and lines."""
     return {
         "characters": len(text),
         "words": sum(1 for _ in _WORD.finditer(text)),
@@ -34,7 +34,7 @@ def count_text(text: str) -> dict[str, int]:
 
 
 def detect_language(text: str) -> str | None:
-    """The language (ISO 639-3) that a text is in, or None where it is too short to be sure."""
+    """Return the language (ISO 639-3) of a text, or None if it is too short to be sure."""
     from kreuzberg import ExtractionConfig, LanguageDetectionConfig, extract_bytes_sync
 
     config = ExtractionConfig(use_cache=False, language_detection=LanguageDetectionConfig())

@@ -1,4 +1,4 @@
-"""Plain text: from bytes in whatever encoding to a string."""
+"""Decode plain text from bytes in any encoding."""
 
 import codecs
 import contextlib
@@ -8,11 +8,11 @@ from services.processor.steps.document import Context, Document
 from services.processor.steps.media_types import HTML, XHTML
 
 MAX_TEXT = 16 << 20
-"""Bytes of a textual file that are read. kreuzberg takes up to fifty times its size in memory to
-read a web page, and nobody reads more; logs and dumps may be far larger."""
+"""Bytes of a textual file that are read. kreuzberg needs up to fifty times a web page's size in
+memory, and logs and dumps may be far larger than anyone reads."""
 
 _MARKS = (
-    # The mark of UTF-16 is the beginning of that of UTF-32, so the longer ones come first.
+    # The byte order mark of UTF-16 is a prefix of UTF-32's, so the longer ones come first.
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -25,21 +25,21 @@ _DECLARED_IN_HTML = re.compile(
     (iso-8859-\d+|windows-125\d|koi8-[ru]|shift_jis|euc-(?:jp|kr)|gb(?:k|2312|18030)|big5)\b""",
     re.IGNORECASE | re.VERBOSE,
 )
-"""Only encodings of text: Python has others, which unpack archives."""
+"""Text encodings only: Python also has codecs that unpack archives."""
 
 _DECLARED_WITHIN = 1024
-"""Bytes of a page in which HTML wants its encoding declared."""
+"""Bytes at the start of a page in which HTML requires the encoding to be declared."""
 
 
 def read_text(document: Document, context: Context) -> Document:
-    """Take the file itself as the text."""
+    """Use the file's content as its text."""
     context.progress(0, 1, phase="extracting")
     document.text = unify_lines(read_decoded(document))
     return document
 
 
 def read_decoded(document: Document) -> str:
-    """The text of a textual file; notes its encoding and whether only the beginning was read."""
+    """Decode a textual file; record its encoding and whether it was truncated."""
     with document.path.open("rb") as file:
         data = file.read(MAX_TEXT)
     is_whole = len(data) == document.size
@@ -51,13 +51,13 @@ def read_decoded(document: Document) -> str:
 
 
 def decode(data: bytes, *, is_whole: bool = True, declared: str | None = None) -> tuple[str, str]:
-    """The text in `data` and the name of its encoding; always finds one.
+    """Return the text in `data` and the name of its encoding; always succeeds.
 
-    In this order: what a byte order mark says, UTF-8 if it is that without fault, what the text
-    itself declares, and at last Windows-1252 or Latin-1, in which most of the rest is written.
+    The order is: byte order mark, valid UTF-8, the encoding that the text declares, and finally
+    Windows-1252 or Latin-1, the most common of the rest.
 
     Args:
-        is_whole: whether the data ends where the text does, not in the middle of a character.
+        is_whole: True if the data ends with the text, and not possibly inside a character.
     """
     for mark, encoding in _MARKS:
         if data.startswith(mark):
@@ -70,7 +70,7 @@ def decode(data: bytes, *, is_whole: bool = True, declared: str | None = None) -
 
 
 def unify_lines(text: str) -> str:
-    """The text with every line ended by a line feed alone."""
+    """Return the text with all line ends converted to line feeds."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -1,4 +1,4 @@
-"""What the tests of a pod share: its settings and its blob store."""
+"""Shared fixtures for pod tests: settings and blob store."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Jobs for the worker processes."""
+"""Build jobs for worker processes."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from shared.settings import DEMO_TYPE
 
 
 def demo(folder: Path, *, attempt: int = 1, **spec: Any) -> Job:
-    """A demo file in `folder`, and the job to work on it."""
+    """Write a demo file to `folder` and return the job for it."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "source"
     path.write_text(json.dumps(spec))
@@ -28,7 +28,7 @@ def demo(folder: Path, *, attempt: int = 1, **spec: Any) -> Job:
 
 
 def packed(job: Job, writer: PackWriter, *, sha256: str | None = None) -> Job:
-    """The same job, with its file in a pack."""
+    """Return the same job with its file stored in a pack."""
     assert isinstance(job.source, str)
     content = Path(job.source).read_bytes()
     blob = Small("sources/one", content, durable=False, anywhere=True)
@@ -40,4 +40,4 @@ def packed(job: Job, writer: PackWriter, *, sha256: str | None = None) -> Job:
 
 
 def ignore(_: Advanced) -> None:
-    """Take no note of progress."""
+    """Ignore progress."""

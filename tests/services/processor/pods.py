@@ -1,4 +1,4 @@
-"""A pod in the test's own loop, and files for it."""
+"""Run a pod in the test's event loop, and create files for it."""
 
 import asyncio
 import hashlib
@@ -22,7 +22,7 @@ from shared.settings import DEMO_TYPE
 
 @asynccontextmanager
 async def processing_pod(settings: ProcessorSettings, **changes: Any) -> AsyncIterator[Processor]:
-    """A pod that works while the block runs, and is drained at its end."""
+    """Run a pod during the block, and drain it at the end."""
     pod = Processor(settings.model_copy(update=changes))
     ended = Mock()
     with patch("shared.background.supervision.end_pod", ended):
@@ -35,18 +35,18 @@ async def processing_pod(settings: ProcessorSettings, **changes: Any) -> AsyncIt
 
 
 async def die(pod: Processor) -> None:
-    """What is left when a pod is killed: nothing is finished, given back or committed any more."""
+    """Simulate the death of a pod: nothing more is finished, released or committed."""
     consumer = pod.consumer
-    for task in [each.task for each in consumer._in_flight._taken.values() if each.task]:
+    for task in [each.task for each in consumer._in_flight._entries.values() if each.task]:
         task.cancel()
-    consumer._in_flight._taken.clear()
+    consumer._in_flight._entries.clear()
     consumer._windows.clear()
 
 
 async def upload_content(
     publisher: Publisher, blobs: BlobStore, content: bytes, content_type: str
 ) -> str:
-    """Store a file of any type, whose hash nobody knows, and record it; returns its id."""
+    """Store and record a file of any type without a known hash; return its id."""
     file_id = new_file_id()
     blob = await blobs.put(source_key(file_id), content)
     data = UploadedData(
@@ -64,7 +64,7 @@ async def upload(
     owner: str | None = None,
     **spec: Any,
 ) -> str:
-    """Store a demo file and record it; returns its id."""
+    """Store and record a demo file; return its id."""
     file_id = file_id or new_file_id()
     body = json.dumps(spec).encode()
     await blobs.put(source_key(file_id), body)
@@ -85,7 +85,7 @@ def types_of(events: list[AnyEvent], file_id: str) -> list[str]:
 
 
 def same_partition_ids(count: int) -> list[str]:
-    """Ids whose events all lie in one partition, as Kafka's default partitioner places them."""
+    """Return ids whose events Kafka's default partitioner sends to one partition."""
     ids: list[str] = []
     while len(ids) < count:
         candidate = new_file_id()

@@ -1,4 +1,4 @@
-"""However the work on a file ends, it has its own code, and the pod and its other work go on."""
+"""Every failure has its own code, and neither the pod nor its other jobs are affected."""
 
 import asyncio
 import logging
@@ -14,16 +14,16 @@ import pytest
 from services.processor.channel import Broken, Done
 from services.processor.failures import KINDS
 from services.processor.isolation.limits import MAX_PROCESSES, Limits
-from services.processor.steps.endings import BAD_ENDS, BadEnd
+from services.processor.steps.demo_failures import DEMO_FAILURES, DemoFailure
 from services.processor.steps.media_types import DOCX
-from services.processor.worker_process import LAST_WORDS, MAX_OUTPUT
+from services.processor.worker_process import MAX_OUTPUT, OUTPUT_TAIL
 from services.processor.workers import WorkerPool
 from tests.services.processor.jobs import demo, ignore
 from tests.services.processor.steps.documents import docx_bomb
 
 MEMORY_LIMIT = 512 << 20
 
-CODES: dict[BadEnd, str] = {
+CODES: dict[DemoFailure, str] = {
     "crash": "worker_crashed",
     "disk": "disk_full",
     "exit": "worker_exited",
@@ -54,8 +54,8 @@ async def pool(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Worker
     await pool.stop()
 
 
-async def end_of(pool: WorkerPool, folder: Path, how: BadEnd) -> Broken:
-    """How the pool tells of a job that ends badly, while another job is done beside it."""
+async def end_of(pool: WorkerPool, folder: Path, how: DemoFailure) -> Broken:
+    """Run a failing job beside another job, and return the failure that the pool reports."""
     beside = asyncio.create_task(pool.run(demo(folder / "beside", seconds=0.3), ignore))
     outcome = await pool.run(demo(folder / "bad", then=how), ignore)
     assert isinstance(outcome, Broken), outcome
@@ -151,7 +151,7 @@ async def test_endless_output_drowns_neither_the_pod_nor_its_log(
     await end_of(pool, tmp_path, "shout")
     assert time.process_time() - used < 2, f"reading {MAX_OUTPUT} bytes takes milliseconds"
     assert "Lorem ipsum" in caplog.text
-    assert len(caplog.text) < 3 * LAST_WORDS
+    assert len(caplog.text) < 3 * OUTPUT_TAIL
 
 
 async def test_a_zip_bomb_fails_for_good_before_it_is_unpacked(
@@ -171,9 +171,9 @@ async def test_a_zip_bomb_fails_for_good_before_it_is_unpacked(
 
 
 def test_every_bad_end_has_its_test() -> None:
-    assert set(CODES) == set(BAD_ENDS)
+    assert set(CODES) == set(DEMO_FAILURES)
     tests = Path(__file__).read_text()
-    assert [how for how in BAD_ENDS if f', "{how}")' not in tests] == []
+    assert [how for how in DEMO_FAILURES if f', "{how}")' not in tests] == []
 
 
 async def test_a_worker_that_dies_while_it_waits_costs_nothing(

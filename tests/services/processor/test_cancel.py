@@ -1,4 +1,4 @@
-"""A wish to cancel is granted within two seconds, wherever the work stands."""
+"""Cancel requests take effect within two seconds at any stage."""
 
 import asyncio
 from datetime import timedelta
@@ -17,13 +17,13 @@ PROMISED = timedelta(seconds=2)
 
 
 def worker_processes() -> set[psutil.Process]:
-    """Those of the pod in this process, and whatever else was started by what this one started."""
+    """Return the grandchildren of this process, which include the workers of its pod."""
     this = psutil.Process()
     return {*this.children(recursive=True)} - {*this.children()}
 
 
 def lives(process: psutil.Process) -> bool:
-    """Whether it still runs; whoever buries the orphans of this machine may take his time."""
+    """Return True if it still runs; the system may reap orphans with a delay."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -44,7 +44,7 @@ async def test_pending_waiting_and_running_work_is_cancelled_within_two_seconds(
         await asyncio.sleep(0.2)
         hanging = worker_processes() - others
         asked = utc_now()
-        # The pending one first: what runs is killed at once, and would make room for it.
+        # The pending one first: killing a running one would free a slot for it.
         for file_id in (pending, waiting, *running):
             data = CancelRequestedData(run=1, reason="changed my mind")
             await publisher.publish(FileCancelRequested.of(file_id, data, source="/status"))

@@ -1,4 +1,4 @@
-"""What pod and worker tell each other survives any way in which a socket cuts it."""
+"""Messages between pod and worker survive any fragmentation by the socket."""
 
 import os
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from services.processor.channel import (
     encode,
     read_report,
 )
-from services.processor.leftfiles import FOLDER, LeftFile, LeftFileError, open_left_file
+from services.processor.output_files import FOLDER, OutputFile, OutputFileError, open_output_file
 from shared.events.facts import Failure, Progress
 
 REPORTS = [
@@ -60,7 +60,7 @@ def test_each_artifact_has_its_own_content_or_its_file(tmp_path: Path) -> None:
     file.parent.mkdir()
     file.write_bytes(b"123456789")
     contents = [
-        (artifact.name, content.read(99) if isinstance(content, LeftFile) else content)
+        (artifact.name, content.read(99) if isinstance(content, OutputFile) else content)
         for artifact, content in done.contents(str(tmp_path))
     ]
     assert contents == [("a.txt", b"\x00\xffa"), ("b.bin", b"123456789"), ("c.txt", b"cc")]
@@ -110,10 +110,10 @@ def test_an_artifact_that_shrinks_while_it_is_read_is_refused(tmp_path: Path) ->
     file = tmp_path / FOLDER / "1"
     file.parent.mkdir()
     file.write_bytes(b"123456789")
-    with open_left_file(str(tmp_path), "1", size=9) as left:
+    with open_output_file(str(tmp_path), "1", size=9) as left:
         os.truncate(file, 3)
         assert left.read(99) == b"123"
-        with pytest.raises(LeftFileError, match="6 bytes before"):
+        with pytest.raises(OutputFileError, match="6 bytes before"):
             left.read(99)
 
 
@@ -121,7 +121,7 @@ def test_an_artifact_that_grows_while_it_is_read_keeps_its_announced_size(tmp_pa
     file = tmp_path / FOLDER / "1"
     file.parent.mkdir()
     file.write_bytes(b"123")
-    with open_left_file(str(tmp_path), "1", size=3) as left:
+    with open_output_file(str(tmp_path), "1", size=3) as left:
         file.write_bytes(b"123456789")
         assert (left.read(99), left.read(99)) == (b"123", b"")
 
@@ -146,7 +146,7 @@ def test_a_frame_that_is_too_long_is_refused_before_it_is_kept() -> None:
 )
 def test_a_frame_that_is_no_report_is_refused(document: bytes) -> None:
     (frame,) = Frames().feed(len(document).to_bytes(4, "big") + bytes(4) + document)
-    with pytest.raises(GarbledError, match="no report"):
+    with pytest.raises(GarbledError, match="invalid report"):
         read_report(frame)
 
 

@@ -1,4 +1,4 @@
-"""The processor on a real Kafka: at least once, side by side, and handed over in good order."""
+"""The processor on a real Kafka: at-least-once delivery, concurrency, and orderly handover."""
 
 import asyncio
 from base64 import b64decode
@@ -66,8 +66,7 @@ async def test_a_file_that_fails_for_now_is_tried_again_up_to_its_limit(
     given_up = next(event for event in events if isinstance(event, FileFailed))
     assert given_up.data.error.code == "worker_crashed"
     assert (given_up.data.attempt, given_up.data.max_attempts) == (3, 3)
-    # What was given up is told where somebody looks for what is worth another run, without the
-    # record, which names its owner.
+    # The dead letter of a failed file omits the record, which contains the owner's name.
     assert isinstance(letter, FileDead)
     assert (letter.file_id, letter.data.code, letter.data.payload) == (never, "given_up", "")
     assert (letter.data.error_code, letter.data.run, letter.data.attempt) == (
@@ -132,7 +131,7 @@ async def test_a_drained_pod_finishes_what_it_can_and_gives_back_the_rest_uncoun
     assert types_of(events, too_long) == ["processing", "processing", "completed"]
     done = events[-1]
     assert isinstance(done, FileCompleted)
-    # The attempt that was given back has a number and costs the file nothing.
+    # The released attempt has a number but does not count against the file.
     assert (done.data.attempt, done.data.max_attempts) == (2, 4)
 
 

@@ -1,4 +1,4 @@
-"""Deaths of workers and of pods: only what kills them itself fails, and it fails soon."""
+"""Deaths of workers and pods: only files that cause them fail, and they fail soon."""
 
 import asyncio
 import os
@@ -85,7 +85,7 @@ async def test_deaths_of_pods_alone_fail_no_file(
     for file_id in files:
         ended = end_of(events, file_id)
         assert isinstance(ended, FileCompleted)
-        # Attempts that do not count have numbers all the same.
+        # Attempts that do not count are numbered all the same.
         begun = [each for each in events if isinstance(each, FileProcessing)]
         mine = [each.data.attempt for each in begun if each.file_id == file_id]
         assert mine == sorted(set(mine))
@@ -97,7 +97,7 @@ async def test_a_pod_that_is_killed_while_it_drains_has_given_back_its_work(
     file_id = await upload(publisher, blobs, seconds=60)
     for life in range(4):
         told = await count(processor_settings, LIFECYCLE)
-        with suppress(AssertionError):  # It ends of itself.
+        with suppress(AssertionError):  # It ends by itself.
             async with processing_pod(processor_settings, pod=f"pod-{life}") as pod:
                 await consume(processor_settings, LIFECYCLE, told + 1)
                 draining = asyncio.create_task(pod.consumer.drain(30))
@@ -112,7 +112,7 @@ async def test_a_pod_that_is_killed_while_it_drains_has_given_back_its_work(
 
 
 class ProcessPods:
-    """Pods in processes of their own, each life under another name."""
+    """Pods in separate processes, each life with a new name."""
 
     def __init__(self, settings: ProcessorSettings, folder: Path) -> None:
         fields = settings.model_dump(exclude_none=True, exclude_defaults=True, mode="json")
@@ -132,7 +132,7 @@ class ProcessPods:
         )
 
     def kill_and_replace(self, name: str) -> None:
-        """As the kernel does to a whole container, and an orchestrator afterwards."""
+        """Kill a pod as the kernel kills a container, and restart it as an orchestrator does."""
         os.kill(self._running.pop(name).pid, signal.SIGKILL)
         self.killed += 1
         self.start(f"{name}+")

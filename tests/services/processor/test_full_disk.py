@@ -1,4 +1,4 @@
-"""With a full disk no text is cut off, no document is corrupt, and no file has failed."""
+"""On a full disk no text is truncated, no document counts as corrupt, and no file fails."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ ROOM = 64 << 20
 """Bytes of the disk."""
 
 LEFT = 4096
-"""Bytes that are free on a full one: as much as the texts had that were cut off."""
+"""Bytes free on a full disk: the size of the texts that were once truncated."""
 
 TEXT = b"0123456789abcde\n" * 1000
 
@@ -42,7 +42,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 
 def fill(disk: SmallDisk) -> None:
-    """Leave so little room that a file can be begun and not be written."""
+    """Leave so little space that a file can be created but not written."""
     disk.fill()
     os.truncate(disk.path / "filler", (disk.path / "filler").stat().st_size - LEFT)
 
@@ -87,7 +87,7 @@ class TestWorker:
     async def test_without_room_for_a_librarys_own_file_does_not_call_a_pdf_corrupt(
         self, pool: WorkerPool, disk: SmallDisk, tmp_path: Path
     ) -> None:
-        """kreuzberg unpacks a library of 8 MB before it reads its first PDF."""
+        """kreuzberg unpacks an 8 MB library before it reads its first PDF."""
         disk.fill()
         os.truncate(disk.path / "filler", ROOM - (1 << 20))
         job = packed_job(tmp_path, write_pdf(["Some text."], title="Short"), PDF)
@@ -118,14 +118,14 @@ async def test_while_the_disk_is_full_a_pod_begins_nothing_and_says_so(
     async with processing_pod(processor_settings, scratch=str(disk.path)) as pod:
         fill(disk)
         async with asyncio.timeout(10):
-            while pod.space.trouble is None:
+            while pod.space.unavailable_reason is None:
                 await asyncio.sleep(0.02)
         files = [await upload_content(publisher, blobs, TEXT, PLAIN_TEXT) for _ in range(10)]
         pdf = write_pdf(["Some text."], title="Short")
         files += [await upload_content(publisher, blobs, pdf, PDF) for _ in range(5)]
         await asyncio.sleep(1)
         assert await count(processor_settings, LIFECYCLE) == 0
-        assert "cannot be used" in pod.space.trouble
+        assert "cannot be used" in pod.space.unavailable_reason
         disk.clear()
         events = await consume(processor_settings, LIFECYCLE, 2 * len(files))
     for file_id in files:
@@ -147,7 +147,7 @@ async def test_a_pod_that_starts_on_a_full_disk_waits_for_room(
     asyncio.get_running_loop().call_later(2, disk.clear)
     async with processing_pod(processor_settings, scratch=str(disk.path)):
         events = await consume(processor_settings, LIFECYCLE, 2)
-    assert "no new work is begun" in caplog.text
+    assert "no new work starts" in caplog.text
     assert types_of(events, file_id) == ["processing", "completed"]
 
 
@@ -179,7 +179,7 @@ async def test_a_fetched_file_waits_for_room_through_any_number_of_attempts(
     monkeypatch: pytest.MonkeyPatch,
     blobs: BlobStore,
 ) -> None:
-    """The store is remote as far as the pod knows, so that each file is copied into scratch."""
+    """The pod treats the store as remote, so that each file is copied to scratch."""
     monkeypatch.setattr(BlobStore, "local_path", lambda *_: None)
     content = b'{"padding": "' + b"x" * ROOM + b'"}'
     file_id = await upload_content(publisher, blobs, content, DEMO_TYPE)
@@ -196,7 +196,7 @@ async def test_a_fetched_file_waits_for_room_through_any_number_of_attempts(
     assert {each.type.value for each in waits} == {"file.retrying"}
     codes = {each.data.error.code for each in waits if isinstance(each, FileRetrying)}
     assert codes == {"disk_full"}
-    # It is no demo file of a sensible kind, which the pod finds out once it has it.
+    # An invalid demo file; the pod notices only after fetching it.
     assert isinstance(failed, FileFailed)
     assert failed.data.error.code == "bad_demo"
 
@@ -207,7 +207,7 @@ async def test_a_full_blob_store_is_waited_for_through_any_number_of_attempts(
     disk: SmallDisk,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run, "STORE_PATIENCE", 0.1)
+    monkeypatch.setattr(run, "STORE_TIMEOUT", 0.1)
     settings = processor_settings.model_copy(update={"blobs": str(disk.path)})
     file_id = await upload(publisher, open_blob_store(settings), steps=2, seconds=0.01)
     disk.fill()

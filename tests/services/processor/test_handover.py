@@ -1,4 +1,4 @@
-"""A worker gets its file, whatever the store, the disk and the pod's own settings are like."""
+"""A worker gets its file for any store, disk and umask."""
 
 import errno
 import os
@@ -47,13 +47,13 @@ async def test_other_users_may_read_a_large_file_whatever_the_umask_is(
 ) -> None:
     job = demo(tmp_path / "job", padding=LARGE)
     assert isinstance(job.source, str)
-    Path(job.source).chmod(0o600)  # So there is a copy of it, and no link.
+    Path(job.source).chmod(0o600)  # Forces a copy instead of a link.
     job = packed(job, writer) if is_packed else job.model_copy(update={"scratch": f"{tmp_path}/a"})
     inbox = tmp_path / "in"
     inbox.mkdir()
     before = os.umask(0o077)
     try:
-        (await prepare(job)).enter(inbox)
+        (await prepare(job)).create_link(inbox)
     finally:
         os.umask(before)
     (given,) = inbox.iterdir()
@@ -65,10 +65,10 @@ async def test_a_copy_that_does_not_fit_on_the_disk_does_not_fill_it(
 ) -> None:
     job = demo(tmp_path / "job", padding=LARGE).model_copy(update={"scratch": f"{tmp_path}/a"})
     assert isinstance(job.source, str)
-    Path(job.source).chmod(0o600)  # So there is a copy of it, and no link.
+    Path(job.source).chmod(0o600)  # Forces a copy instead of a link.
     full = SimpleNamespace(f_bavail=1, f_frsize=4096)
     monkeypatch.setattr(os, "statvfs", lambda _: full)
-    with pytest.raises(OSError, match="4096 are free") as refused:
+    with pytest.raises(OSError, match="4096 bytes free") as refused:
         await prepare(job)
     assert refused.value.errno == errno.ENOSPC
     assert list((tmp_path / "a").iterdir()) == []
@@ -81,12 +81,12 @@ async def test_a_name_that_cannot_be_taken_away_costs_no_outcome(
     handover = await prepare(job)
     inbox = tmp_path / "in"
     inbox.mkdir()
-    handover.enter(inbox)
+    handover.create_link(inbox)
 
     def refuse(path: Path, **_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
     with monkeypatch.context() as refusing:
         refusing.setattr(Path, "unlink", refuse)
-        handover.leave()
+        handover.remove_link()
     assert "Read-only file system" in caplog.text

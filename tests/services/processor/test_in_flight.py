@@ -1,4 +1,4 @@
-"""What becomes of a record in a pod's hands: fair turns, wishes to cancel, attempts cut off."""
+"""Records in flight: fair order, cancel requests and interrupted attempts."""
 
 import asyncio
 
@@ -35,7 +35,7 @@ async def request_cancel(publisher: Publisher, file_id: str, *, run: int = 1) ->
 
 
 async def open_wishes(settings: Settings) -> set[str]:
-    """The ids that the control topic still holds a request for, as a compaction would leave it."""
+    """Return the ids with a request in the control topic, as compaction would leave it."""
     wishes: dict[bytes, bytes | None] = {}
     async with open_log(settings, (CONTROL,), client_id="tests") as (consumer, partitions):
         await consumer.seek_to_beginning(*partitions)
@@ -206,7 +206,7 @@ async def test_a_record_on_which_the_pod_itself_fails_is_dead_lettered_and_harms
     others = [await upload(publisher, blobs) for _ in range(3)]
     async with processing_pod(processor_settings):
         (letter,) = await consume(processor_settings, DEAD, 1)
-        # Of the others a beginning and an end each; of this one a beginning of each try.
+        # The others have one start and one end each; this one has a start per try.
         events = await consume(processor_settings, LIFECYCLE, 2 * len(others) + TRIES + 1)
     assert {types_of(events, each)[-1] for each in others} == {"completed"}
     assert isinstance(letter, FileDead)

@@ -1,4 +1,4 @@
-"""What a worker process is kept from, seen from outside through /proc."""
+"""The isolation of a worker process, observed from outside through /proc."""
 
 import asyncio
 import ctypes
@@ -45,7 +45,7 @@ async def pool(tmp_path: Path) -> AsyncIterator[WorkerPool]:
 
 
 def worker_of(pool: WorkerPool) -> Path:
-    """The directory in /proc of the process that does the work."""
+    """Return the /proc directory of the process that does the work."""
     (process,) = pool._workers
     if not process.in_namespace:
         pytest.skip("this kernel or container forbids namespaces")
@@ -85,7 +85,7 @@ async def test_no_descriptor_of_the_keepers_holds_the_sockets_open(pool: WorkerP
 async def test_a_worker_knows_no_secret_of_the_pod(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forkserver._forkserver._stop()  # type: ignore[attr-defined] # the next one knows the secrets
+    forkserver._forkserver._stop()  # type: ignore[attr-defined] # the next one has the secrets
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     monkeypatch.setenv("WAYBILL_MONGODB", "mongodb://user:hush@somewhere")
     pool = WorkerPool(size=1, folder=tmp_path, limits=Limits(memory=512 << 20), time_limit=10)
@@ -178,7 +178,7 @@ async def test_no_process_of_a_worker_outlives_its_kill(pool: WorkerPool, tmp_pa
 
 @pytest.fixture
 def first_process() -> Iterator[psutil.Process]:
-    """This process as one that orphans come to, like the first one of a container."""
+    """Make this process adopt orphans, like process 1 of a container."""
     libc = ctypes.CDLL(None)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
     yield psutil.Process()
@@ -205,11 +205,11 @@ KINDS = {
     "docker-root": "landlock",
     "docker-user": "landlock",
 }
-"""Surroundings of a pod, and the rung that its workers reach there; see `stranger.contained`."""
+"""Environments of a pod and the isolation level reached there; see `stranger.contained`."""
 
 
 def found_in(kind: str) -> dict[str, Any]:
-    """What the plugin that tries everything found in such surroundings."""
+    """Run the attacking plugin in an environment and return its results."""
     if os.getuid() != 0:
         pytest.skip("only root can make these surroundings")
     command = [sys.executable, "-m", "tests.services.processor.stranger.contained", kind]
@@ -327,7 +327,7 @@ def test_a_pod_that_has_no_room_to_try_says_what_to_do(
 
 
 def found_without_landlock(folder: Path) -> dict[str, Any]:
-    """What the check says where the system calls of Landlock are refused."""
+    """Run the check with Landlock's system calls denied and return its report."""
     program = (
         "import runpy, sys\n"
         "from services.processor.isolation import landlock\n"

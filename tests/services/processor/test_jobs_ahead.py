@@ -1,4 +1,4 @@
-"""While the work is short, jobs wait in front of the processes, and are none the worse for it."""
+"""While jobs are short, some are queued in each process, with no disadvantage."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +11,7 @@ import pytest
 from services.processor.channel import Broken, Done
 from services.processor.isolation.limits import Limits
 from services.processor.pace import Pace, RunningGeometricMean
-from services.processor.steps.endings import BadEnd
+from services.processor.steps.demo_failures import DemoFailure
 from services.processor.workers import AHEAD, SHORT, WorkerPool
 from tests.services.processor.jobs import demo, ignore
 
@@ -72,7 +72,7 @@ async def test_a_job_behind_a_long_one_goes_to_the_process_that_is_free_first(
 
 @pytest.mark.parametrize("how", ["crash", "exit", "garble", "memory", "quit", "shout"])
 async def test_what_waits_behind_a_job_that_ends_badly_is_done(
-    running: Pool, tmp_path: Path, how: BadEnd
+    running: Pool, tmp_path: Path, how: DemoFailure
 ) -> None:
     async with running(1) as pool:
         bad = begin(pool, tmp_path / "bad", then=how)
@@ -94,7 +94,7 @@ async def test_a_job_that_is_cancelled_while_it_waits_costs_no_process(
         assert isinstance(await first, Done)
         assert isinstance(await last, Done)
         assert pool._workers == {process}
-        assert process.takes_jobs
+        assert process.accepts_jobs
 
 
 async def test_a_job_that_is_cancelled_as_it_begins_is_done_no_further(
@@ -128,7 +128,7 @@ async def test_a_process_that_has_ended_before_anybody_looks_leaves_none_undone(
             while process.alive:
                 await asyncio.sleep(0.01)
 
-        first = asyncio.create_task(pool.run(demo(tmp_path / "first"), ignore, on_taken=look_late))
+        first = asyncio.create_task(pool.run(demo(tmp_path / "first"), ignore, on_start=look_late))
         others = [begin(pool, tmp_path / str(number)) for number in range(AHEAD)]
         async with asyncio.timeout(20):
             outcomes = await asyncio.gather(first, *others)
@@ -143,7 +143,7 @@ async def test_a_process_that_the_pod_ends_says_nothing_of_the_file_it_has_begun
         task = begin(pool, tmp_path / "job", seconds=60)
         while not process.load:
             await asyncio.sleep(0)
-        # As if a job before or behind it had been cancelled just now.
+        # As if a neighboring job had just been cancelled.
         await pool._retire(process, lost=False)
         outcome = await task
         assert isinstance(outcome, Broken)

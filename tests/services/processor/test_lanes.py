@@ -1,4 +1,4 @@
-"""Records that wait for a worker are begun in a fair order."""
+"""Waiting records start in a fair order."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class File:
 
 
 def begun(lanes: Lanes[File], places: int) -> list[File]:
-    """All that may be begun now."""
+    """Return all records that may start now."""
     records = []
     while (record := lanes.begin(places)) is not None:
         records.append(record)

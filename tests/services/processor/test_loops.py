@@ -1,4 +1,4 @@
-"""The processor's background loops, killed by name: back, or the end of the pod."""
+"""Background loops of the processor, killed by name: each restarts or ends the pod."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ async def test_every_loop_that_is_killed_is_back_and_files_are_worked_on(
         await kill_each(pod.supervisor, loops.LOOPS)
         short = await upload(publisher, blobs)
         events = await consume(processor_settings, LIFECYCLE, 4)
-    # What was in hand is neither lost nor done twice.
+    # Records in flight are neither lost nor processed twice.
     assert types_of(events, long) == ["processing", "completed"]
     assert types_of(events, short) == ["processing", "completed"]
 
@@ -81,7 +81,7 @@ async def test_a_pod_that_starts_without_kafka_waits_for_it(
 def test_the_process_ends_in_order_and_says_why(tmp_path: Path) -> None:
     environment = {
         **os.environ,
-        "WAYBILL_KAFKA": "127.0.0.1:1",  # Nobody listens there, and that alone ends no pod.
+        "WAYBILL_KAFKA": "127.0.0.1:1",  # No server listens there, which alone does not end a pod.
         "WAYBILL_BLOBS": str(tmp_path / "blobs"),
         "WAYBILL_SHUTDOWN_GRACE": "1",
         "WAYBILL_ISOLATION": "prefer",

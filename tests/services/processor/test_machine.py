@@ -1,4 +1,4 @@
-"""Faults of the machine are known as such, and are no verdict on the document."""
+"""Faults of the machine are recognized and not blamed on the document."""
 
 import asyncio
 import errno
@@ -31,7 +31,7 @@ CORRUPT = failure("corrupt_document")
 
 
 def wrapped(cause: BaseException) -> BaseException:
-    """A verdict that a step makes of an error."""
+    """Wrap an error the way a step does."""
     try:
         try:
             raise cause
@@ -171,7 +171,7 @@ Disk = namedtuple("Disk", "f_bavail f_blocks f_frsize f_files f_favail")
 class TestScratchSpace:
     @pytest.fixture
     def disk(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-        """A disk of a gibibyte, whose figures a test may change."""
+        """A disk of 1 GiB whose figures a test can change."""
         figures = {"f_bavail": 1 << 18, "f_blocks": 1 << 18, "f_frsize": 4096, "f_files": 10}
         figures["f_favail"] = 5
         monkeypatch.setattr(os, "statvfs", lambda _: Disk(**figures))
@@ -182,34 +182,34 @@ class TestScratchSpace:
     ) -> None:
         space = ScratchSpace(tmp_path)
         began = time.monotonic()
-        assert space.trouble is None
+        assert space.unavailable_reason is None
         disk["f_bavail"] = 1000
-        space.look()
-        assert space.trouble is not None
-        assert "4000 KiB of 1048576 KiB are free" in space.trouble
+        space.check()
+        assert space.unavailable_reason is not None
+        assert "4000 KiB of 1048576 KiB are free" in space.unavailable_reason
         assert "no new work" in caplog.text
         assert (space.was_full_since(began), space.was_empty_since(began)) == (True, False)
         disk["f_bavail"] = 1
-        space.look()
+        space.check()
         assert space.was_empty_since(began)
 
     def test_remembers_that_it_was_full_after_somebody_has_made_room(
         self, disk: dict[str, int], tmp_path: Path
     ) -> None:
         space, rooms = ScratchSpace(tmp_path), []
-        space.on_room = lambda: rooms.append(1)
+        space.on_space = lambda: rooms.append(1)
         began = time.monotonic()
         disk["f_bavail"] = 0
-        space.look()
+        space.check()
         disk["f_bavail"] = 1 << 17
-        space.look()
-        assert (space.trouble, rooms) == (None, [1])
+        space.check()
+        assert (space.unavailable_reason, rooms) == (None, [1])
         assert space.was_full_since(began)
         assert not space.was_full_since(time.monotonic())
 
     def test_without_free_names_is_full(self, disk: dict[str, int], tmp_path: Path) -> None:
         disk["f_favail"] = 0
-        assert ScratchSpace(tmp_path).trouble is not None
+        assert ScratchSpace(tmp_path).unavailable_reason is not None
 
     @pytest.mark.usefixtures("disk")
     def test_that_a_quota_refuses_is_full_until_it_takes_a_file(
@@ -222,44 +222,44 @@ class TestScratchSpace:
 
         with monkeypatch.context() as refusing:
             refusing.setattr(os, "writev", refuse)
-            space.look(thoroughly=True)
-            assert space.trouble is not None
-            assert "quota" in space.trouble
-        space.look()
-        assert space.trouble is not None
-        space.look(thoroughly=True)
-        assert space.trouble is None
+            space.check(thoroughly=True)
+            assert space.unavailable_reason is not None
+            assert "quota" in space.unavailable_reason
+        space.check()
+        assert space.unavailable_reason is not None
+        space.check(thoroughly=True)
+        assert space.unavailable_reason is None
         assert list(tmp_path.iterdir()) == []
 
     def test_that_is_small_and_empty_has_room(self, disk: dict[str, int], tmp_path: Path) -> None:
         disk["f_blocks"] = disk["f_bavail"] = 8
-        assert ScratchSpace(tmp_path).trouble is None
+        assert ScratchSpace(tmp_path).unavailable_reason is None
 
     def test_is_not_looked_at_for_each_of_many_short_files(
         self, disk: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         space, now = ScratchSpace(tmp_path), time.monotonic()
         monkeypatch.setattr(time, "monotonic", lambda: now)
-        space.look()
+        space.check()
         disk["f_bavail"] = 0
-        space.glance()
-        assert space.trouble is None
+        space.check_if_stale()
+        assert space.unavailable_reason is None
         now += 1
-        space.glance()
-        assert space.trouble is not None
+        space.check_if_stale()
+        assert space.unavailable_reason is not None
 
     async def test_is_watched(self, disk: dict[str, int], tmp_path: Path) -> None:
         space = ScratchSpace(tmp_path)
         watching = asyncio.create_task(space.watch(one_run()))
         disk["f_bavail"] = 0
         async with asyncio.timeout(10):
-            while space.trouble is None:
+            while space.unavailable_reason is None:
                 await asyncio.sleep(0.01)
         watching.cancel()
 
 
 class Faulty:
-    """A store on the other side of a network that garbles what it brings."""
+    """A store behind a network that corrupts data."""
 
     def __init__(self, *answers: bytes) -> None:
         self._answers = list(answers)
@@ -313,7 +313,7 @@ class TestSource:
     ) -> None:
         monkeypatch.setattr(os, "statvfs", lambda _: Disk(1, 1 << 20, 4096, 10, 5))
         source = announced(bytes(4097))
-        with pytest.raises(OSError, match="4097 bytes are needed, and 4096 are free") as refused:
+        with pytest.raises(OSError, match="4097 bytes needed, 4096 bytes free") as refused:
             await Sources(Faulty()).fetch(source, str(tmp_path / "a"))  # type: ignore[arg-type]
         assert refused.value.errno == errno.ENOSPC
         assert list((tmp_path / "a").iterdir()) == []

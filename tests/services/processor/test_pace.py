@@ -1,4 +1,4 @@
-"""How long things take is followed as they change."""
+"""Running means follow changing durations."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Kafka, the blob store or the disk fails in mid-work: nothing is lost, and it is told why."""
+"""Kafka, the blob store or the disk fails during work; nothing is lost, the reason is logged."""
 
 import asyncio
 from collections.abc import Iterator
@@ -20,13 +20,13 @@ from tests.support.s3 import Mood, StoreLine, on_s3
 from tests.support.small_disk import SmallDisk, small_disk
 
 KAFKA_AWAY = 15.0
-"""Seconds: more than twice the silence after which the group gives the pod's partitions away."""
+"""Seconds: more than twice the session timeout after which partitions are reassigned."""
 
 ANSWERS_LOST = 1.0
-"""Seconds before that in which Kafka hears the pod, and the pod nothing of Kafka."""
+"""Seconds before that in which requests reach Kafka but responses do not reach the pod."""
 
 MAX_GROWTH = 32 << 20
-"""Bytes that the pod may grow by while a part is away."""
+"""Bytes by which the pod may grow during an outage."""
 
 SMALL_DISK = 32 << 10
 """Bytes."""
@@ -34,25 +34,25 @@ SMALL_DISK = 32 << 10
 
 @pytest.fixture
 def s3_settings(processor_settings: ProcessorSettings, store_line: StoreLine) -> ProcessorSettings:
-    """A pod whose blob store is at the other end of the line."""
+    """Settings of a pod that reaches its blob store through the faulty connection."""
     return on_s3(processor_settings, store_line)
 
 
 @pytest.fixture
 def s3_blobs(s3_settings: ProcessorSettings, s3_endpoint: str) -> BlobStore:
-    """The same store without the line."""
+    """The same store without the faulty connection."""
     return open_blob_store(s3_settings.model_copy(update={"blobs_endpoint": s3_endpoint}))
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    """With room for less than a file."""
+    """A disk smaller than one file."""
     with small_disk(tmp_path / "disk", SMALL_DISK) as disk:
         yield disk
 
 
 def memory() -> int:
-    """Bytes of this process, in which the pod is."""
+    """Return the memory of this process, which contains the pod, in bytes."""
     size: int = psutil.Process().memory_info().rss
     return size
 
@@ -68,7 +68,7 @@ async def test_kafka_that_is_down_in_mid_work_costs_time_and_nothing_else(
     files = [await upload(publisher, blobs, seconds=1, steps=20) for _ in range(12)]
     async with processing_pod(processor_settings, kafka=kafka_line.address):
         await consume(processor_settings, LIFECYCLE, 5)
-        # Kafka takes commits and events, whose answers are lost with the line.
+        # Kafka accepts commits and events, but the responses are lost.
         kafka_line.silence()
         await asyncio.sleep(ANSWERS_LOST)
         await kafka_line.cut()
@@ -80,7 +80,7 @@ async def test_kafka_that_is_down_in_mid_work_costs_time_and_nothing_else(
         events = await consume_distinct(processor_settings, LIFECYCLE, 2 * len(files))
     for file_id in files:
         assert types_of(events, file_id) == ["processing", "completed"]
-    assert "commit put off" in caplog.text or "cannot commit" in caplog.text
+    assert "commit postponed" in caplog.text or "cannot commit" in caplog.text
 
 
 async def test_a_blob_store_that_refuses_is_waited_for_and_no_attempt_is_spent_on_it(
@@ -127,13 +127,13 @@ async def test_a_slow_blob_store_costs_time_and_no_memory(
     async with processing_pod(s3_settings):
         before = memory()
         events = await consume(s3_settings, LIFECYCLE, 2)
-        # The small one is done while the large one is still being fetched.
+        # The small file completes while the large one is still being fetched.
         assert types_of(events, small) == ["processing", "completed"]
         await asyncio.sleep(2)
         assert memory() - before < MAX_GROWTH
         store_line.mood = Mood.WELL
         events = await consume(s3_settings, LIFECYCLE, 4)
-    # It is no demo file of a sensible size, which the pod finds out once it has it.
+    # A demo file of invalid size; the pod notices only after fetching it.
     assert types_of(events, large) == ["processing", "failed"]
 
 
@@ -152,5 +152,5 @@ async def test_a_full_disk_costs_attempts_and_the_file_is_worked_on_once_there_i
             events = await consume(s3_settings, LIFECYCLE, len(events) + 1)
     reasons = {event.data.error.code for event in events if isinstance(event, FileRetrying)}
     assert reasons == {"disk_full"}
-    # It is no demo file of a sensible kind, which the pod finds out once it has it.
+    # An invalid demo file; the pod notices only after fetching it.
     assert types_of(events, file_id)[-2:] == ["processing", "failed"]

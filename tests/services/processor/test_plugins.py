@@ -1,4 +1,4 @@
-"""A plugin is chosen for its files, is told when it is wrong, and is what its page shows."""
+"""Plugins are selected by file, report configuration errors, and match their documentation."""
 
 import asyncio
 import re
@@ -72,7 +72,7 @@ pipeline("outside", reach, names=["*.outside"], network=True)
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder for modules; what they register is forgotten afterwards."""
+    """A folder for modules; their registrations are removed afterwards."""
     monkeypatch.setattr(plugins, "_registered", {})
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
@@ -99,7 +99,7 @@ async def pools(folder: Path, *, network: bool = False) -> AsyncIterator[WorkerP
 
 
 def job(folder: Path, module: str, name: str, content: str = "", **known: str) -> Job:
-    """The job that a pod makes for a file, by the plugins of a module."""
+    """Build the job that a pod creates for a file with a module's plugins."""
     path = folder / name
     path.write_text(content)
     pipelines = load_plugins([module])
@@ -172,7 +172,7 @@ def test_settings_that_are_too_long_for_a_job_are_refused_at_the_start(
     monkeypatch.setenv("WAYBILL_SEARCH_WORDS", "x" * (MAX_SETTINGS - 20))
     load_plugins(["long_settings"])
     monkeypatch.setenv("WAYBILL_SEARCH_WORDS", "x" * MAX_SETTINGS)
-    with pytest.raises(PluginError, match=r"search: its settings take more than 64 KiB"):
+    with pytest.raises(PluginError, match=r"search: the settings exceed 64 KiB"):
         load_plugins(["long_settings"])
 
 
@@ -254,12 +254,12 @@ def test_a_plugin_that_cannot_be_used_says_which_one_and_why(folder: Path) -> No
         load_plugins(["broken_plugin"])
     with pytest.raises(PluginError, match=r"plugin not_there cannot .*No module named"):
         load_plugins(["not_there"])
-    with pytest.raises(PluginError, match="give content_types, names or labels"):
+    with pytest.raises(PluginError, match="set content_types, names or labels"):
         pipeline("any", same)
-    with pytest.raises(PluginError, match="declare network=True"):
+    with pytest.raises(PluginError, match="set network=True"):
         pipeline("offline", http_step("http://127.0.0.1:9/"), names=["*"])
     pipeline("one", command_step(["true"]), names=["*"])
-    with pytest.raises(PluginError, match="one of this name already"):
+    with pytest.raises(PluginError, match="the name is taken"):
         pipeline("one", same, names=["*"])
 
 

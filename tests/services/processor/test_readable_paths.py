@@ -1,4 +1,4 @@
-"""Workers may read code, and nothing that lies beside it."""
+"""Workers can read code, but nothing beside it."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from services.processor.settings import ProcessorSettings
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A directory of code with all kinds of things beside it."""
+    """A directory of code with other files beside it."""
     for name in ("plugin/__init__.py", "single.py", ".env", "notes.txt", ".waybill/seal.secret"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Progress is told first, last and a few times a second between, whatever a step reports."""
+"""Progress is published first, last and a few times per second, whatever a step reports."""
 
 import contextlib
 import socket
@@ -82,7 +82,7 @@ def test_a_pod_that_does_not_listen_costs_reports_and_never_time(tmp_path: Path)
                 theirs.send(b"x" * 1000)
         except BlockingIOError:
             theirs.setblocking(True)
-        context.progress(0, 1)  # would wait for ever if it waited
+        context.progress(0, 1)  # would block forever if it waited
         ours.setblocking(False)
         received = bytearray()
         with contextlib.suppress(BlockingIOError):

@@ -1,4 +1,4 @@
-"""Whatever a step leaves is kept, or refused once with the field that is wrong; nothing crashes."""
+"""Every result is stored, or rejected once with the invalid field; nothing crashes."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ MODULE = "tests.support.poison"
 
 @pytest.fixture(autouse=True)
 def unregistered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The plugin is registered for the time of a test."""
+    """Register the plugin for the duration of a test."""
     monkeypatch.setattr(plugins, "_registered", {})
     sys.modules.pop(MODULE, None)
     yield
@@ -200,7 +200,7 @@ def test_progress_never_falls(told: list[Progress]) -> None:
 
 
 class Told:
-    """Takes what would go to Kafka."""
+    """A publisher that records events."""
 
     def __init__(self) -> None:
         self.events: list[FileProgressed] = []

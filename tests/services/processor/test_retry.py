@@ -1,4 +1,4 @@
-"""What follows a failed attempt is decided by a pure function."""
+"""A pure function decides what follows a failed attempt."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""One attempt, with parts that do what they should not."""
+"""One attempt with misbehaving components."""
 
 import asyncio
 import os
@@ -12,8 +12,8 @@ import pytest
 from services.processor.channel import Broken, Done, ProducedArtifact
 from services.processor.control import CancelRequests
 from services.processor.failures import failure
-from services.processor.leftfiles import FOLDER
 from services.processor.outcomes import Outcomes
+from services.processor.output_files import FOLDER
 from services.processor.pace import Pace
 from services.processor.plugins import load_plugins
 from services.processor.progress import ProgressReporter
@@ -47,7 +47,7 @@ def work_on(record: KafkaRecord | None = None) -> Work:
 
 
 class Pool:
-    """Does each job at once, and leaves one large artifact."""
+    """Completes each job at once and leaves one large artifact."""
 
     async def run(self, job: Any, *_: object, **__: object) -> Done:
         folder = Path(job.scratch) / FOLDER
@@ -58,7 +58,7 @@ class Pool:
 
 
 class Blobs:
-    """A store to which an artifact comes shorter than it was when it was opened."""
+    """A store that receives less of an artifact than its size when it was opened."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -99,10 +99,10 @@ async def test_an_artifact_that_its_worker_shortens_is_the_workers_fault(tmp_pat
 
 
 class Listener:
-    """Hears that an attempt has begun."""
+    """Records that an attempt has started."""
 
     async def begun(self, *_: object) -> None:
-        """Hear it."""
+        """Record the call."""
 
 
 async def test_a_lost_attempt_that_failed_leaves_no_dead_letter() -> None:
@@ -120,9 +120,9 @@ async def test_a_lost_attempt_that_failed_leaves_no_dead_letter() -> None:
     )
 
     async def never(_: KafkaRecord) -> None:
-        raise asyncio.CancelledError  # The record was given to another pod.
+        raise asyncio.CancelledError  # The record was assigned to another pod.
 
-    outcomes.confirmed = never
+    outcomes.ensure_ownership = never
     with pytest.raises(asyncio.CancelledError):
         await outcomes.failed(work_on(), Verdict(error=failure("worker_garbled")))
     assert published == []

@@ -1,4 +1,4 @@
-"""Pods come and go under load: what is repeated is what was given back, and the test counts it."""
+"""Pods come and go under load. Only released work is repeated, and the test counts it."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -32,7 +32,7 @@ async def test_scaling_from_one_pod_to_four_and_back_repeats_only_what_was_given
                     for name in ("pod-b", "pod-c", "pod-d")
                 )
             )
-            # There must be work for all of them, and some when they go.
+            # There must be work for all pods, and some left when they stop.
             told = await count(processor_settings, LIFECYCLE)
             await at_least(processor_settings, told + FILES // 2)
         events = await until_completed(processor_settings, files)
@@ -42,7 +42,7 @@ async def test_scaling_from_one_pod_to_four_and_back_repeats_only_what_was_given
         attempts = [event.data for event in begun if event.file_id == file_id]
         numbers = [each.attempt for each in attempts]
         assert numbers == sorted(set(numbers))
-        # Each before the last one was given back, which costs the file nothing.
+        # Each before the last one was released, which does not count against the file.
         assert numbers[-1] - 1 == attempts[-1].max_attempts - processor_settings.max_attempts
     changes, most_begun = 6, 4 * (processor_settings.workers + 1)
     assert len(begun) - FILES <= changes * most_begun
@@ -54,7 +54,7 @@ async def test_a_pod_that_the_group_gave_up_goes_on_where_the_others_left_off(
     blobs: BlobStore,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It fell silent, does not know yet what others did meanwhile, and gets all of it back."""
+    """It missed its heartbeats, does not know what others did meanwhile, and regains everything."""
     file_id = await upload(publisher, blobs, seconds=60)
     settings = processor_settings.model_copy(update={"time_limit": 300, "shutdown_grace": 0.0})
     monkeypatch.setattr(consumer, "HEARTBEAT_MS", 60_000)
@@ -64,7 +64,7 @@ async def test_a_pod_that_the_group_gave_up_goes_on_where_the_others_left_off(
         await asyncio.sleep(SESSION_TIMEOUT_MS / 1000 + 1)
         async with processing_pod(settings, pod="pod-b"):
             await consume(settings, LIFECYCLE, 3)
-        # Its next commit is refused, so it learns what happened.
+        # Its next commit is rejected, so it notices.
         await upload(publisher, blobs)
         events = await consume(settings, LIFECYCLE, 6)
     begun = [
@@ -81,7 +81,7 @@ async def test_a_pod_that_the_group_gave_up_does_not_tell_how_its_attempt_ended(
     blobs: BlobStore,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It was frozen, say: another pod has begun the next attempt by the time that it is done."""
+    """While a pod is frozen, another pod has started the next attempt before the first ends."""
     silence = SESSION_TIMEOUT_MS / 1000
     file_id = await upload(publisher, blobs, seconds=silence + 2)
     settings = processor_settings.model_copy(update={"time_limit": 300, "shutdown_grace": 0.0})
@@ -92,7 +92,7 @@ async def test_a_pod_that_the_group_gave_up_does_not_tell_how_its_attempt_ended(
         await asyncio.sleep(silence + 0.5)
         async with processing_pod(settings, pod="pod-b"):
             await consume(settings, LIFECYCLE, 3)
-            await asyncio.sleep(3)  # The first attempt is done by now, and could be told.
+            await asyncio.sleep(3)  # The first attempt has ended and could be published.
             events = await consume(settings, LIFECYCLE, await count(settings, LIFECYCLE))
     told = [(event.type.removeprefix("file."), vars(event.data)["attempt"]) for event in events]
     assert told[:3] == [("processing", 1), ("retrying", 1), ("processing", 2)]
@@ -101,14 +101,14 @@ async def test_a_pod_that_the_group_gave_up_does_not_tell_how_its_attempt_ended(
 
 
 async def at_least(settings: ProcessorSettings, events: int) -> None:
-    """Wait until the history has so many events."""
+    """Wait until the history has this many events."""
     async with asyncio.timeout(60):
         while await count(settings, LIFECYCLE) < events:
             await asyncio.sleep(0.1)
 
 
 async def until_completed(settings: ProcessorSettings, files: list[str]) -> list[AnyEvent]:
-    """The whole history once all these files are completed."""
+    """Return the whole history once all these files are completed."""
     async with asyncio.timeout(60):
         while True:
             events = await consume(settings, LIFECYCLE, await count(settings, LIFECYCLE))

@@ -1,4 +1,4 @@
-"""Temporary files of attempts are removed, also those of a pod that was killed."""
+"""Temporary files of attempts are removed, including those of killed pods."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Who is to blame for the deaths of pods: simulated with the real ledger and the real lanes."""
+"""Which files are blamed for pod deaths, simulated with the real ledger and lanes."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class Taken:
 
 @dataclass
 class Pod:
-    """One life of a pod with one partition: what `in_flight` does, without Kafka and workers."""
+    """One life of a pod with one partition: `in_flight` without Kafka and workers."""
 
     window: PartitionWindow
     lanes: Lanes[Taken] = field(default_factory=lambda: Lanes[Taken](large_limit=2))
@@ -33,9 +33,9 @@ class Pod:
     failed: set[int] = field(default_factory=set)
     suspicious: set[int] = field(default_factory=set)
 
-    def take(self, offsets: Collection[int]) -> None:
+    def accept(self, offsets: Collection[int]) -> None:
         for offset in offsets:
-            if self.window.take(offset):
+            if self.window.accept(offset):
                 before = self.window.begun.get(offset, Begun())
                 self.taken[offset] = Taken(offset, before.deaths)
                 self.lanes.add(self.taken[offset])
@@ -46,8 +46,8 @@ class Pod:
         while (taken := self.lanes.begin(PLACES)) is not None:
             before = self.window.begin(taken.offset)
             many = bool(self.suspicious - {taken.offset})
-            handed_back = before.returned + before.forgiven(many_suspects=many)
-            if 1 + before.attempts > MAX_ATTEMPTS + handed_back:
+            released = before.returned + before.forgiven(many_suspects=many)
+            if 1 + before.attempts > MAX_ATTEMPTS + released:
                 self.failed.add(taken.offset)
                 self.finish(taken.offset)
             else:
@@ -74,18 +74,18 @@ def run(
     kills: int = 0,
     most: int = 100,
 ) -> Outcome:
-    """Work on the files until all have ended.
+    """Process the files until all have ended.
 
     Args:
-        killers: files over whose work their pod dies.
-        returning: whether the pod of this life, by its number, gave back in time what it did.
-        kills: pods that somebody kills as soon as their places are full, before all others.
+        killers: files that kill their pod.
+        returning: returns True if the pod of this life, by its number, released its work in time.
+        kills: number of pods killed externally as soon as their slots are full, before all others.
     """
     outcome = Outcome(0, set(), set())
     committed, ledger = 0, ""
     for life in range(most):
         pod = Pod(PartitionWindow.restore(committed, ledger))
-        pod.take(range(committed, files))
+        pod.accept(range(committed, files))
         pod.begin()
         if life >= kills:
             while pod.begun and not killers & pod.begun.keys():

@@ -1,4 +1,4 @@
-"""What a pod has in its hands is bounded in records and in bytes, however much waits."""
+"""The records in flight in a pod are limited in number and bytes, however many are queued."""
 
 import asyncio
 import json
@@ -18,19 +18,19 @@ from tests.services.processor.pods import processing_pod, same_partition_ids, up
 from tests.support.consuming import count
 
 ONE_FETCH = 1 << 20
-"""Bytes of one partition that a poll may bring at once: what was not fetched cannot be weighed."""
+"""Bytes of one partition that one poll may return: data not yet fetched cannot be counted."""
 
 
 async def most_in_hand(
     pod: Processor, settings: ProcessorSettings, *, events: int
 ) -> tuple[int, int]:
-    """The most records of one partition, and the most bytes, until there are so many events."""
+    """Return the most records of one partition and the most bytes until this many events exist."""
     records = size = 0
     async with asyncio.timeout(60):
         while await count(settings, LIFECYCLE) < events:
             for window in pod.consumer._windows.values():
                 records = max(records, len(window.in_flight))
-            size = max(size, pod.consumer._in_flight.bytes_in_hand)
+            size = max(size, pod.consumer._in_flight.bytes_in_flight)
             await asyncio.sleep(0.01)
     return records, size
 
@@ -63,7 +63,7 @@ async def test_the_records_in_a_pods_hands_are_bounded_in_number_and_fetched_onc
 async def test_the_records_in_a_pods_hands_are_bounded_in_bytes(
     processor_settings: ProcessorSettings, blobs: BlobStore
 ) -> None:
-    """They are as large as a newer version might make them, with a field that nobody knows yet."""
+    """Records as large as a newer version might write them, with an unknown field."""
     await blobs.put("work", b'{"seconds": 0.1}')
     await publish_large(processor_settings, same_partition_ids(40), blob="work", size=400_000)
     limit = 2 << 20
@@ -75,7 +75,7 @@ async def test_the_records_in_a_pods_hands_are_bounded_in_bytes(
 async def publish_large(
     settings: ProcessorSettings, ids: list[str], *, blob: str, size: int
 ) -> None:
-    """Uploads of so many bytes each, of files that all are this one."""
+    """Publish uploads of this many bytes each, all referring to one file."""
     async with AIOKafkaProducer(bootstrap_servers=settings.kafka) as producer:
         for file_id in ids:
             data = UploadedData(

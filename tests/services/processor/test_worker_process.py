@@ -1,4 +1,4 @@
-"""What the pod sees of the end of its worker processes."""
+"""The pod's view of how its worker processes end."""
 
 import asyncio
 import errno
@@ -25,7 +25,7 @@ from tests.services.processor.jobs import demo, ignore
 def test_each_of_many_processes_that_end_while_others_start_has_its_own_exit_code(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Else each of them would import the program that runs the tests, which takes longer than this.
+    # Otherwise each would import the test runner, which takes longer than this test.
     monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([worker.__name__])
@@ -44,7 +44,7 @@ def test_each_of_many_processes_that_end_while_others_start_has_its_own_exit_cod
 def test_an_unknown_cause_of_death_is_not_blamed_on_the_file(code: int | None) -> None:
     error = cause_of_death(code)
     assert (error.code, error.retryable) == ("worker_crashed", True)
-    assert "nobody knows" in error.message
+    assert "unknown reason" in error.message
 
 
 async def test_a_process_that_does_not_start_leaves_no_folder(
@@ -66,7 +66,7 @@ def test_files_are_counted_however_deep_they_lie(tmp_path: Path) -> None:
     deepest = str(path)
     for _ in range(sys.getrecursionlimit() + 100):
         deepest += "/a"
-        os.mkdir(deepest)  # noqa: PTH102 - `Path` calls itself as well
+        os.mkdir(deepest)  # noqa: PTH102 - `Path` recurses as well
     try:
         Path(deepest, "file").write_bytes(bytes(100_000))
         assert worker._bytes_in(path) >= 100_000
@@ -91,7 +91,7 @@ def test_leftovers_that_cannot_be_removed_cost_the_process_and_not_the_outcome(
 async def test_a_worker_that_somebody_asks_to_end_says_nothing_of_the_file(
     tmp_path: Path, whom: str
 ) -> None:
-    """systemd, for one, sends SIGTERM to every process of a service."""
+    """For example, systemd sends SIGTERM to every process of a service."""
     pool = WorkerPool(size=1, folder=tmp_path, limits=Limits(memory=512 << 20), time_limit=10)
     await pool.start()
     try:

@@ -1,4 +1,4 @@
-"""A job can do no harm beyond its own process."""
+"""A job cannot affect anything beyond its own process."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Documents that no user would send as a sample: protected, scanned, or of rarer kinds."""
+"""Documents that are not suitable as samples: protected, scanned, or in rare formats."""
 
 import hashlib
 import io
@@ -16,7 +16,7 @@ _FILE_ID = bytes(16)
 
 
 def zipped(entries: Mapping[str, str | bytes]) -> bytes:
-    """A zip archive."""
+    """Build a zip archive."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in entries.items():
@@ -25,9 +25,9 @@ def zipped(entries: Mapping[str, str | bytes]) -> bytes:
 
 
 def protected_pdf(text: str, *, opened_by: str) -> bytes:
-    """A PDF under the oldest protection of all, RC4 with 40 bits (ISO 32000, 7.6.3).
+    """Build a PDF with the oldest protection, RC4 with 40 bits (ISO 32000, 7.6.3).
 
-    Opened by nothing it is protected as well, but every reader opens it.
+    With an empty password it is still encrypted, but every reader opens it.
     """
     owner = _rc4(_md5(_padded("owner"))[:5], _padded(opened_by))
     secret = _padded(opened_by) + owner + _ALL_PERMISSIONS + _FILE_ID
@@ -51,13 +51,13 @@ def protected_pdf(text: str, *, opened_by: str) -> bytes:
 
 
 def protected_docx() -> bytes:
-    """The beginning of an OLE file with the stream that a document with a password is kept in."""
+    """Build the start of an OLE file with the stream that holds an encrypted document."""
     header = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1".ljust(512, b"\x00")
     return header + "EncryptedPackage".encode("utf-16-le").ljust(512, b"\x00")
 
 
 def scanned(format_: str, pages: Sequence[Image.Image] | None = None) -> bytes:
-    """The sample picture, or the given ones, as a file of a format that Pillow writes."""
+    """Save the sample image, or the given pages, in a format that Pillow writes."""
     first, *others = pages or [Image.open(io.BytesIO(picture_sample().content))]
     buffer = io.BytesIO()
     first.save(buffer, format_, **({"save_all": True, "append_images": others} if others else {}))
@@ -65,12 +65,12 @@ def scanned(format_: str, pages: Sequence[Image.Image] | None = None) -> bytes:
 
 
 def blank_picture() -> Image.Image:
-    """A small white page."""
+    """Build a small white page."""
     return Image.new("L", (200, 200), "white")
 
 
 def odt(text: str) -> bytes:
-    """A text document of OpenDocument."""
+    """Build an OpenDocument text."""
     namespace = "urn:oasis:names:tc:opendocument:xmlns"
     content = (
         f'<office:document-content xmlns:office="{namespace}:office:1.0" '
@@ -81,7 +81,7 @@ def odt(text: str) -> bytes:
 
 
 def ods(text: str) -> bytes:
-    """A spreadsheet of OpenDocument, with one cell."""
+    """Build an OpenDocument spreadsheet with one cell."""
     namespace = "urn:oasis:names:tc:opendocument:xmlns"
     content = (
         f'<office:document-content xmlns:office="{namespace}:office:1.0" '
@@ -97,7 +97,7 @@ def ods(text: str) -> bytes:
 
 
 def pptx(text: str) -> bytes:
-    """A presentation of one slide."""
+    """Build a presentation with one slide."""
     office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
     package = "http://schemas.openxmlformats.org/package/2006"
     spaces = (
@@ -126,7 +126,7 @@ def pptx(text: str) -> bytes:
 
 
 def epub(text: str) -> bytes:
-    """A book of one chapter."""
+    """Build a book with one chapter."""
     return zipped(
         {
             "mimetype": "application/epub+zip",
@@ -144,7 +144,7 @@ def epub(text: str) -> bytes:
 
 
 def docx_bomb() -> bytes:
-    """A Word document of a few hundred kilobytes that unpacks to two hundred megabytes."""
+    """Build a Word document of a few hundred kilobytes that unpacks to 200 MB."""
     space = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
     text = "a" * (200 << 20)
     body = f"<w:body><w:p><w:r><w:t>{text}</w:t></w:r></w:p></w:body>"
@@ -176,7 +176,7 @@ def _rc4(key: bytes, data: bytes) -> bytes:
 
 
 def boundless_xlsx() -> bytes:
-    """A workbook of 1.4 KB whose two cells span a sheet that takes 549 GB of memory."""
+    """Build a workbook of 1.4 KB whose two cells span a sheet that needs 549 GB of memory."""
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
     package = "http://schemas.openxmlformats.org/package/2006"

@@ -1,4 +1,4 @@
-"""Running the steps on a piece of content, as the worker does."""
+"""Run the steps on given content, as the worker does."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from shared.workerrors import PermanentError, TransientError
 
 @dataclass
 class FakeContext:
-    """A context that remembers what it was told."""
+    """A context that records calls."""
 
     scratch: Path
     run: int = 1
@@ -41,7 +41,7 @@ class FakeContext:
 
 @dataclass
 class Processing:
-    """The steps of one test, with a directory and a context of its own."""
+    """The steps under test, with a directory and a context."""
 
     folder: Path
     context: FakeContext
@@ -61,7 +61,7 @@ class Processing:
         return text
 
     def permanent_error(self, content: bytes, content_type: str) -> str:
-        """The code of the error for good in which the processing ends."""
+        """Return the code of the permanent error that processing raises."""
         with pytest.raises(PermanentError) as caught:
             self.run(content, content_type)
         assert caught.value.detail.endswith(".")
@@ -69,7 +69,7 @@ class Processing:
         return caught.value.error_code
 
     def transient_error(self, content: bytes, content_type: str) -> str:
-        """The code of the error in which only this attempt ends."""
+        """Return the code of the transient error that processing raises."""
         with pytest.raises(TransientError) as caught:
             self.run(content, content_type)
         return caught.value.error_code

@@ -1,4 +1,4 @@
-"""A program and an HTTP endpoint are steps like any other."""
+"""Programs and HTTP endpoints can be used as steps."""
 
 import threading
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.services.processor.steps.processing import Processing
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Answers with the status that the path names, and the body turned round."""
+    """Responds with the status given in the path and the reversed body."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -70,7 +70,7 @@ def test_a_program_may_use_the_scratch_directory(processing: Processing) -> None
 
 def test_a_program_that_fails_is_told_with_its_last_words(processing: Processing) -> None:
     step = command_step(["sh", "-c", "echo no toner >&2; exit 3"])
-    with pytest.raises(WorkError, match=r"sh ended with code 3\. no toner"):
+    with pytest.raises(WorkError, match=r"sh failed with exit code 3\. no toner"):
         run(processing, step)
     assert error(processing, step) == ("command_failed", False)
     assert error(processing, command_step(["sh", "-c", "exit 75"])) == ("command_postponed", True)

@@ -1,4 +1,4 @@
-"""A demo file does what it says."""
+"""Demo files behave as they specify."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""Documents of every format are read; what is damaged is told so."""
+"""Documents of every format are extracted; damaged ones are reported."""
 
 import json
 from email.message import EmailMessage

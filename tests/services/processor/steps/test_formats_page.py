@@ -1,11 +1,11 @@
-"""The page of formats keeps up with the code."""
+"""The formats page matches the code."""
 
 import re
 from pathlib import Path
 
 import services.processor.steps
 from services.processor.failures import KINDS
-from services.processor.steps.endings import BAD_ENDS
+from services.processor.steps.demo_failures import DEMO_FAILURES
 from shared.errors import BlobStoreUnavailableError, StorageFullError
 
 STEPS = Path(services.processor.steps.__file__).parent
@@ -32,7 +32,7 @@ def test_every_error_of_the_table_is_used_somewhere() -> None:
 
 
 def test_every_bad_end_is_on_the_page() -> None:
-    assert {how for how in BAD_ENDS if f"`{how}`" not in PAGE} == set()
+    assert {how for how in DEMO_FAILURES if f"`{how}`" not in PAGE} == set()
 
 
 def test_the_page_of_formats_tells_every_statistic() -> None:

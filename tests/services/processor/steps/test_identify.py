@@ -1,4 +1,4 @@
-"""What a file is, is told by its content; what was declared counts where that is silent."""
+"""The content decides a file's type; the declared type counts where the content is ambiguous."""
 
 import os
 from pathlib import Path
@@ -143,7 +143,7 @@ def test_any_bytes_are_of_some_type(tmp_path: Path, head: bytes, rest: bytes) ->
 
 @pytest.mark.parametrize("cut", [100, 500, 1000, 1600])
 def test_a_torn_archive_keeps_its_declared_type(tmp_path: Path, cut: int) -> None:
-    """Its reader says what is wrong with it."""
+    """The parser reports the damage."""
     assert identified(tmp_path, docx_sample().content[:cut], DOCX) == DOCX
 
 

@@ -1,4 +1,4 @@
-"""A picture is measured and the text in it is read, whatever the format and the colours."""
+"""Images are measured and their text is recognized, in every format and color mode."""
 
 import io
 
@@ -62,7 +62,7 @@ def test_sixteen_bits_of_grey_are_read(processing: Processing) -> None:
 def test_a_photograph_is_turned_upright_as_it_says(processing: Processing) -> None:
     turned, buffer = label().rotate(90, expand=True), io.BytesIO()
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise
     turned.save(buffer, "JPEG", exif=exif)
     assert "From: your browser" in processing.text(buffer.getvalue(), "image/jpeg")
 

@@ -1,4 +1,4 @@
-"""A PDF is read, with its text or in pictures; what is damaged or protected is told so."""
+"""PDFs are read as text or with OCR; damaged and protected ones are reported."""
 
 import io
 

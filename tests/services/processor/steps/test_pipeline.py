@@ -1,4 +1,4 @@
-"""A file of any type is worked on as its type asks for, and costs no more than that."""
+"""Files of every type run through the right steps, at no unnecessary cost."""
 
 import json
 import os
@@ -85,7 +85,7 @@ def test_a_large_binary_file_completes_at_once_and_in_little_memory(
     path = tmp_path / "large"
     path.write_bytes(head)
     os.truncate(path, 300 << 20)
-    processing.run(b"\x00" * 100, "application/octet-stream")  # loads what is loaded lazily
+    processing.run(b"\x00" * 100, "application/octet-stream")  # triggers lazy imports
     tracemalloc.start()
     try:
         document = processing.run_file(path, content_type)
@@ -137,7 +137,7 @@ def test_no_sample_makes_a_library_call_out_write_to_the_home_or_say_a_word(
 ) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    # Libraries that report about themselves are quiet where these are set, as in a build.
+    # Libraries with telemetry are silent if these variables are set, as in CI.
     told_to_be_quiet = {"CI", "ORT_DISABLE_TELEMETRY"}
     environment = {key: value for key, value in os.environ.items() if key not in told_to_be_quiet}
     result = subprocess.run(
@@ -157,7 +157,7 @@ def test_errors_tell_what_to_do_and_show_no_internals(processing: Processing) ->
         processing.run(picture_sample().content[:500], "image/png")
     assert caught.value.detail == (
         "The file is damaged: it cannot be read as image/png. "
-        "Open it with the program that made it, save it anew and send that."
+        "Open it with the program that created it, save it again and upload the new copy."
     )
 
 

@@ -1,4 +1,4 @@
-"""Characters, words and lines are counted, and the language is told where that is sure."""
+"""Characters, words and lines are counted, and the language is detected if it is certain."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Text is read whatever encoding it is in."""
+"""Text in any encoding is decoded."""
 
 import codecs
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""A plugin that tries everything, and the surroundings in which it does."""
+"""A plugin that attacks its pod in every known way, and the environments to run it in."""

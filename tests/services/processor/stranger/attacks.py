@@ -1,6 +1,6 @@
-"""A plugin of somebody who took over a worker: each attempt must end in an error.
+"""The plugin of an attacker who has taken over a worker. Every attack must raise an error.
 
-What to aim at stands in the file to work on. An attempt that returns has succeeded.
+The input file contains the targets. An attack that returns has succeeded.
 """
 
 # ruff: noqa: PTH101, PTH104, PTH108, PTH115, PTH123, PTH208, S103 - attackers call the kernel
@@ -28,30 +28,30 @@ KEY_SIZE = 9
 
 @dataclass(frozen=True)
 class Target:
-    """What there is to attack."""
+    """The targets of the attacks."""
 
     pod: int
-    """process id of the pod"""
+    """Process id of the pod."""
     secret: str
-    """what the environment and the memory of the pod hold"""
+    """A value in the pod's environment and memory."""
     key: str
-    """path of an API key in the blob store"""
+    """Path of an API key in the blob store."""
     blob: str
-    """path of somebody else's file"""
+    """Path of another user's file."""
     pack: str
-    """path of the pack that has this file and others"""
+    """Path of the pack that contains this file and others."""
     scratch: str
-    """path of a file in another worker's folder"""
+    """Path of a file in another worker's folder."""
     tcp: int
-    """port of a server on the loopback"""
+    """Port of a server on the loopback interface."""
     unix: str
-    """path of a server's socket"""
+    """Path of a server's Unix socket."""
     abstract: str
-    """name of a server's socket"""
+    """Name of a server's abstract socket."""
     source: str
-    """path of the file to work on"""
+    """Path of the file to process."""
     out: str
-    """directory for artifacts"""
+    """Directory for artifacts."""
 
 
 Attempt = Callable[[Target], Any]
@@ -112,7 +112,7 @@ def _write(path: str) -> str:
     with open(path, "r+b") as file:
         first = file.read(1)
         file.seek(0)
-        file.write(first)  # The same again: where it succeeds, nobody is harmed.
+        file.write(first)  # Writes the same bytes, so that success does no harm.
     return "written"
 
 
@@ -163,7 +163,7 @@ def _reopen_descriptors(_: Target) -> str:
         try:
             place = os.readlink(path)
         except OSError:
-            continue  # The descriptor of the listing itself.
+            continue  # The descriptor of this listing.
         if place.startswith(("socket:", "pipe:", "/dev/null")):
             continue
         found.append(place)
@@ -204,7 +204,7 @@ def _clone_into_namespace(_: Target) -> int:
 
 
 def _list_others(_: Target) -> str:
-    """See the folders of other workers."""
+    """List the folders of other workers."""
     folder = Path(tempfile.gettempdir()).parent.parent
     found = [each.name for each in folder.iterdir() if each.name.startswith("worker-")]
     if len(found) <= 1:
@@ -318,11 +318,11 @@ HARMLESS = (
     "write to its source",
     "be root",
 )
-"""Attempts that only concern what the test has made, for the run without isolation."""
+"""Attacks that affect only what the test has created, for the run without isolation."""
 
 
 def try_all(target: Target, names: Iterable[str]) -> dict[str, str]:
-    """Return the attempts that succeeded, with what they got."""
+    """Return the attacks that succeeded, and their results."""
     succeeded = {}
     for name in names:
         attempt = ATTEMPTS[name]
@@ -335,7 +335,7 @@ def try_all(target: Target, names: Iterable[str]) -> dict[str, str]:
 
 @step(names=["*.attack"])
 def attack(document: Document, context: Context) -> Document:
-    """Try everything."""
+    """Run all attacks."""
     with document.path.open() as file:
         told = json.loads(file.readline())
     harmless = told.pop("harmless")
@@ -352,7 +352,7 @@ def attack(document: Document, context: Context) -> Document:
 
 @step(names=["*.leave"])
 def leave(document: Document, context: Context) -> Document:
-    """Leave what the pod must not take for an artifact, and what the next job must not find."""
+    """Leave files that the pod must not accept as artifacts and the next job must not find."""
     asked = json.loads(document.path.read_text())
     content = b"x" * (300 << 10)
     context.artifact("left.bin", "application/octet-stream", content)
@@ -377,7 +377,7 @@ def leave(document: Document, context: Context) -> Document:
 
 @step(names=["*.linger"])
 def linger(document: Document, context: Context) -> Document:
-    """Leave files and processes behind, or tell of those that are there."""
+    """Leave files and processes behind, or report those that exist."""
     marker = json.loads(document.path.read_text())["marker"]
     folder = Path(tempfile.gettempdir())
     found = sorted(
@@ -392,7 +392,7 @@ def linger(document: Document, context: Context) -> Document:
     (folder / "secrets" / "secret").write_text("of one file")
     (context.scratch / "secret").write_text("of one file")
     command = [sys.executable, "-c", "import time; time.sleep(60)", marker]
-    if os.fork() == 0:  # The first child ends, so that the second one is an orphan.
+    if os.fork() == 0:  # The first child exits, which orphans the second.
         try:
             subprocess.Popen(command, start_new_session=asks_for_session())
         finally:
@@ -402,7 +402,7 @@ def linger(document: Document, context: Context) -> Document:
 
 
 def running_with(marker: str) -> list[str]:
-    """Return the processes that can be seen and that have a word in their command line."""
+    """Return the visible processes that have a marker in their command line."""
     found = []
     try:
         processes = os.listdir("/proc")
@@ -421,7 +421,7 @@ def running_with(marker: str) -> list[str]:
 
 
 def asks_for_session() -> bool:
-    """Return whether a session of its own can be made at all."""
+    """Return True if the process can create a session."""
     child = os.fork()
     if child == 0:
         try:

@@ -1,13 +1,13 @@
-"""Run the plugin that tries everything in one kind of surroundings, and print what came out.
+"""Run the attacking plugin in one environment and print the results.
 
-`python -m tests.services.processor.stranger.contained KIND` has to be root: it becomes what the
-kind asks for. The kinds are those in which a pod may find itself:
+`python -m tests.services.processor.stranger.contained KIND` must run as root; it then switches to
+the environment. The kinds are the environments in which a pod may run:
 
-    root           root, with every right
-    user           an ordinary user of a machine that allows user namespaces
+    root           root, with all capabilities
+    user           an ordinary user on a machine that allows user namespaces
     docker-root    root in a container with Docker's default capabilities and profile
     docker-user    an ordinary user in such a container, as in docker-compose.yml
-    open           root, not isolated at all: shows that the attempts are worth something
+    open           root without any isolation: proves that the attacks work
 """
 
 import asyncio
@@ -29,14 +29,14 @@ from services.processor.isolation.kernel import MACHINE, check, libc, set_dumpab
 from services.processor.isolation.limits import Limits
 from services.processor.isolation.rung import Policy, rung_of
 from services.processor.isolation.syscalls import NUMBERS
-from services.processor.leftfiles import LeftFile
+from services.processor.output_files import OutputFile
 from services.processor.workers import WorkerPool
 from tests.services.processor.stranger import attacks
 
 USER = 10001
 
 DOCKER_CAPABILITIES = 0xA80425FB
-"""What Docker leaves to root: CHOWN, DAC_OVERRIDE, FSETID, FOWNER, MKNOD, NET_RAW, SETGID, SETUID,
+"""Docker's default for root: CHOWN, DAC_OVERRIDE, FSETID, FOWNER, MKNOD, NET_RAW, SETGID, SETUID,
 SETFCAP, SETPCAP, NET_BIND_SERVICE, SYS_CHROOT, KILL and AUDIT_WRITE."""
 
 DOCKER_REFUSES = ("unshare", "setns", "mount", "umount2", "pivot_root", "mount_setattr", "clone3")
@@ -45,7 +45,7 @@ MODULE = attacks.__name__
 
 
 def let_others_read_python() -> None:
-    """Put Python where every user finds it, for this process alone: root's may be root's only."""
+    """Mount Python where every user can read it, for this process only; root's may be private."""
     check(libc().unshare(0x20000), "unshare")
     tree._mount("none", "/", flags=tree._REC | tree._PRIVATE)
     for needed in (sys.base_prefix, sys.prefix, str(Path.cwd())):
@@ -60,7 +60,7 @@ def let_others_read_python() -> None:
 
 
 def forbid_namespaces() -> None:
-    """Refuse what Docker's default profile refuses to processes without CAP_SYS_ADMIN."""
+    """Deny what Docker's default profile denies to processes without CAP_SYS_ADMIN."""
     numbers = NUMBERS[MACHINE]
     program = [seccomp._load(0)]
     for name in DOCKER_REFUSES:
@@ -83,7 +83,7 @@ def keep_capabilities(kept: int) -> None:
 
 
 def become(kind: str, folder: Path) -> None:
-    """Be what the kind of surroundings asks for."""
+    """Switch to the environment."""
     if kind in ("root", "open"):
         return
     let_others_read_python()
@@ -99,7 +99,7 @@ def become(kind: str, folder: Path) -> None:
 
 
 def listen(folder: Path) -> dict[str, Any]:
-    """Open the servers that no worker may reach."""
+    """Start the servers that no worker may reach."""
     name = secrets.token_hex(8)
     told: dict[str, Any] = {"unix": str(folder / "server"), "abstract": name}
     for family, address in (
@@ -124,7 +124,7 @@ def serve(server: socket.socket) -> None:
 
 
 def lay_out(folder: Path) -> dict[str, Any]:
-    """Make the files that no worker may reach."""
+    """Create the files that no worker may reach."""
     blobs = folder / "blobs"
     for name, content in (
         ("keys/fedcba9876543210.json", "an API key"[: attacks.KEY_SIZE]),
@@ -214,7 +214,7 @@ def keys_of(folder: Path) -> dict[str, str]:
 
 
 async def leave_all(pool: WorkerPool, folder: Path, key: str) -> dict[str, str]:
-    """Return what the pod says of each kind of thing that is no artifact."""
+    """Return the pod's response to each kind of invalid artifact."""
     said = {}
     hows = ("symbolic link", "FIFO", "folder", "link to a folder", "nothing", "short file")
     for number, how in enumerate(hows, start=10):
@@ -224,7 +224,7 @@ async def leave_all(pool: WorkerPool, folder: Path, key: str) -> dict[str, str]:
         assert isinstance(outcome, Done), (how, outcome)
         try:
             for _, content in outcome.contents(each.scratch):
-                assert isinstance(content, LeftFile)
+                assert isinstance(content, OutputFile)
                 said[how] = f"TAKEN: {content.read(99)!r}"
         except GarbledError as error:
             said[how] = f"refused: {error}"

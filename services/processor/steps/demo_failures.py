@@ -1,4 +1,4 @@
-"""The bad ends that a demo file can ask for: what a step might do to its process, on purpose."""
+"""The failures that a demo file can request: everything a faulty step might do to its process."""
 
 import ctypes
 import os
@@ -12,7 +12,7 @@ from typing import Any, Literal, NoReturn, get_args
 from services.processor.steps.document import Context, Document
 from shared.writing import write_file
 
-BadEnd = Literal[
+DemoFailure = Literal[
     "crash",
     "disk",
     "exit",
@@ -29,31 +29,31 @@ BadEnd = Literal[
     "swarm",
 ]
 
-BAD_ENDS: tuple[BadEnd, ...] = get_args(BadEnd)
+DEMO_FAILURES: tuple[DemoFailure, ...] = get_args(DemoFailure)
 
 _CHUNK = 16 << 20
-"""Bytes that the end `memory` takes at once: few steps to any limit, and little left beyond it."""
+"""Bytes that `memory` allocates at a time: few steps to any limit, with little left below it."""
 
 _HUGE = 32 << 20
-"""Characters of the result that nobody can carry."""
+"""Characters of a result that exceeds every limit."""
 
 
 _SWARM = 300
-"""Processes of a swarm: more than any limit of ours, and no harm to a machine without one."""
+"""Processes that `swarm` starts: above Waybill's limits, harmless on a machine without one."""
 
 
 class MuteError(Exception):
-    """An error that cannot say what it is."""
+    """An error whose `__str__` fails."""
 
     def __str__(self) -> str:
         raise RuntimeError("mute")
 
 
-def end_badly(how: BadEnd, document: Document, context: Context) -> None:
-    """Do the harm that is asked for.
+def fail_as_requested(how: DemoFailure, document: Document, context: Context) -> None:
+    """Fail in the requested way.
 
     Raises:
-        BaseException: of the kind that is asked for.
+        BaseException: as requested.
     """
     match how:
         case "crash":
@@ -93,14 +93,14 @@ def _hang() -> NoReturn:
 
 
 def _exhaust_memory() -> NoReturn:
-    taken = []
+    chunks = []
     while True:
-        # A pattern other than zeros makes the kernel back every page at once.
-        taken.append(b"\x01" * _CHUNK)
+        # Non-zero bytes force the kernel to allocate every page at once.
+        chunks.append(b"\x01" * _CHUNK)
 
 
 def _garble() -> None:
-    """Write nonsense into every socket there is."""
+    """Write invalid data to every open socket."""
     for descriptor in range(3, 64):
         try:
             if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
@@ -118,5 +118,5 @@ def _swarm() -> NoReturn:
 
 def _shout(context: Context) -> NoReturn:
     while True:
-        print("Lorem ipsum dolor sit amet. " * 100)  # noqa: T201 - that is the harm
+        print("Lorem ipsum dolor sit amet. " * 100)  # noqa: T201 - the requested failure
         print(f"attempt {context.attempt}", file=sys.stderr)  # noqa: T201
