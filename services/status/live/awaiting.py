@@ -25,22 +25,22 @@ async def first_known(
     """
     wanted = Filter(ids=frozenset({file_id}), visible_to=visible_to)
     with hub.subscribe(wanted) as subscription:
-        sample = asyncio.ensure_future(hub.current(file_id, visible_to))
-        news = asyncio.ensure_future(subscription.wait(seconds))
+        lookup = asyncio.ensure_future(hub.current(file_id, visible_to))
+        arrival = asyncio.ensure_future(subscription.wait(seconds))
         failure: UnavailableError | None = None
         try:
-            await asyncio.wait((sample, news), return_when=asyncio.FIRST_COMPLETED)
-            if not (news.done() and news.result()):
+            await asyncio.wait((lookup, arrival), return_when=asyncio.FIRST_COMPLETED)
+            if not (arrival.done() and arrival.result()):
                 try:
-                    if (found := await sample) is not None:
+                    if (found := await lookup) is not None:
                         return found
                 except UnavailableError as error:
                     failure = error
-            arrived = await news
+            arrived = await arrival
         finally:
-            for each in (sample, news):
+            for each in (lookup, arrival):
                 each.cancel()
-            await asyncio.gather(sample, news, return_exceptions=True)
+            await asyncio.gather(lookup, arrival, return_exceptions=True)
     if arrived and not arrived[-1].withdraws:
         return arrived[-1]
     if failure is not None:

@@ -15,7 +15,7 @@ READ_WITHIN = 1.0
 """Seconds that the hub waits for documents. MongoDB normally answers within milliseconds; a frozen
 one would stall all streams."""
 
-ASK_AGAIN_AFTER = 2.0
+RETRY_DELAY = 2.0
 """Seconds between a failed read and the next attempt."""
 
 CATCH_UP = 60.0
@@ -32,7 +32,7 @@ class DocumentReader:
 
     def __init__(self, store: FileStore) -> None:
         self._store = store
-        self._asks_again_at = float("-inf")
+        self._retry_at = float("-inf")
         """Monotonic seconds."""
         self._failed_at = float("-inf")
         self.is_away = False
@@ -55,7 +55,7 @@ class DocumentReader:
 
     async def read(self, file_ids: Collection[str]) -> dict[str, Status] | None:
         """Return the documents that exist, or None if MongoDB does not answer."""
-        if time.monotonic() < self._asks_again_at:
+        if time.monotonic() < self._retry_at:
             return None
         try:
             async with within(READ_WITHIN, MongoUnavailableError()):
@@ -64,7 +64,7 @@ class DocumentReader:
             if not self.is_away:
                 log.warning("live states go on without MongoDB: %s", error)
             self.is_away, self._failed_at = True, time.monotonic()
-            self._asks_again_at = self._failed_at + ASK_AGAIN_AFTER
+            self._retry_at = self._failed_at + RETRY_DELAY
             return None
         if self.is_away:
             log.info("MongoDB answers again")

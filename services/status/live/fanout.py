@@ -32,13 +32,13 @@ from shared.settings import Settings
 log = logging.getLogger(__name__)
 
 POLL_TIMEOUT_MS = 1000
-PAUSE = 0.002
+POLL_PAUSE = 0.002
 """Seconds between two polls that brought something: what comes right behind is told in one go."""
 
-CROWD = 20
+LARGE_POLL = 20
 """Events in one poll from which on there is more to win by taking the next ones together."""
 
-LONG_PAUSE = 0.02
+LARGE_POLL_PAUSE = 0.02
 """Seconds between two polls in a crowd: nobody sees it, and each poll asks Kafka for 36 partitions,
 whatever they bring."""
 
@@ -93,7 +93,7 @@ class FanOut:
                 if answers.check(brought=fed > 0):
                     loop.succeeded()
                 if fed and self._hub.behind is None:
-                    await asyncio.sleep(LONG_PAUSE if fed >= CROWD else PAUSE)
+                    await asyncio.sleep(LARGE_POLL_PAUSE if fed >= LARGE_POLL else POLL_PAUSE)
 
     async def _begin(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
         """Choose where to begin, so that clients of a pod that has just gone can go on here."""

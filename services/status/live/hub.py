@@ -15,12 +15,12 @@ from datetime import datetime
 
 from services.status.live.cursor import StreamCursor
 from services.status.live.cursor_seal import CursorSeal
-from services.status.live.delivery import beat_each, note_unfoldable, tell_each
+from services.status.live.delivery import deliver_each, log_unfoldable, send_heartbeats
 from services.status.live.document_reader import DocumentReader
 from services.status.live.filter import Filter, Group, groups_of
 from services.status.live.overlay import MAX_HELD, Observed, Overlay
 from services.status.live.ports import Outbox, close_at_end_of
-from services.status.live.recent import Recent, ToldBatch
+from services.status.live.recent import Recent, RecentBatch
 from services.status.live.snapshot import Snapshot, take_snapshot
 from services.status.live.subscription import Subscription
 from services.status.live.update import Batches, Update
@@ -53,7 +53,7 @@ class Hub:
 
     def __init__(self, store: FileStore, *, max_subscribers: int, max_per_client: int) -> None:
         # Called with the states that are told, and with monotonic seconds.
-        self.on_told: Callable[[Sequence[Update], float], None] = lambda _, __: None
+        self.on_published: Callable[[Sequence[Update], float], None] = lambda _, __: None
         # How many records the projector has yet to store; None if that is not known.
         self.unstored: Callable[[], int | None] = lambda: None
         # Where files are looked for that neither MongoDB nor the tail knows.
@@ -62,10 +62,10 @@ class Hub:
         self._documents = DocumentReader(store)
         self._max_subscribers = max_subscribers
         self._max_per_client = max_per_client
-        self._overlay = Overlay(on_failure=note_unfoldable)
+        self._overlay = Overlay(on_failure=log_unfoldable)
         self.seal = CursorSeal()
         self._recent = Recent({}, self.seal)
-        self._told_before: StreamCursor = {}
+        self._previous_cursor: StreamCursor = {}
         """How far was told before what is told now."""
         self._subscriptions: set[Subscription] = set()
         self._groups: dict[Group, set[Subscription]] = {}
@@ -87,7 +87,7 @@ class Hub:
         self._recent = Recent(cursor, self.seal)
 
     @property
-    def told(self) -> ToldBatch:
+    def last_batch(self) -> RecentBatch:
         """What was told last, and how far in the log that went."""
         return self._recent.last
 
@@ -171,7 +171,7 @@ class Hub:
         concerned = {*overdue, *(each.event.file_id for each in events)}
         unknown = self._overlay.unheld(concerned)
         stored = await self._stored(unknown) if unknown else {}
-        told = self._overlay.fold(
+        updates = self._overlay.fold(
             events,
             stored or {},
             overdue=overdue,
@@ -181,7 +181,7 @@ class Hub:
             may_drop=self._documents.is_caught_up(now, unstored=self.unstored())
             or (self._overlay.held > MAX_HELD_MEANWHILE and not self._documents.is_away),
         )
-        self._publish(told, now)
+        self._publish(updates, now)
 
     @property
     def degraded(self) -> str | None:
@@ -221,35 +221,35 @@ class Hub:
             raise MongoUnavailableError("Too many events wait for MongoDB, which does not answer.")
         return stored
 
-    def _publish(self, told: Sequence[Update], now: float) -> None:
+    def _publish(self, updates: Sequence[Update], now: float) -> None:
         """Remember states and tell them to the subscribers."""
-        self._told_before = self.told.cursor
-        self._recent.remember(told, self._overlay.cursor())
+        self._previous_cursor = self.last_batch.cursor
+        self._recent.remember(updates, self._overlay.cursor())
         if self._subscriptions:
-            self._tell(told, now)
+            self._deliver(updates, now)
         # The overlay has these states already, so a retry would not deliver them again.
         try:
-            self.on_told(told, now)
+            self.on_published(updates, now)
         except Exception as error:
-            note_error("queue_stats", error, f"{len(told)} states")
+            note_error("queue_stats", error, f"{len(updates)} states")
 
     def missed(
         self, subscription: Subscription, cursor: StreamCursor
-    ) -> Iterator[ToldBatch] | None:
+    ) -> Iterator[RecentBatch] | None:
         """What a subscriber missed since it was given the cursor; None if that is too long ago.
 
         To be called in the same step in which the subscription began. With each batch goes the
         cursor that holds once it was told.
         """
         batches = self._recent.since(cursor)
-        subscription.resume(cursor, lambda: self._told_before)
+        subscription.resume(cursor, lambda: self._previous_cursor)
         return (
             None
             if batches is None
             else (
-                ToldBatch(missed, told.cursor, self.seal)
-                for told in batches
-                if (missed := [each for each in told.updates if subscription.wants(each)])
+                RecentBatch(missed, batch.cursor, self.seal)
+                for batch in batches
+                if (missed := [each for each in batch.updates if subscription.wants(each)])
             )
         )
 
@@ -281,7 +281,7 @@ class Hub:
         wanted: Filter,
         *,
         client: str | None = None,
-        on_cut: Callable[[], object] = lambda: None,
+        on_disconnect: Callable[[], object] = lambda: None,
     ) -> Iterator[Subscription]:
         """Collect what happens to the files that `wanted` matches.
 
@@ -289,14 +289,14 @@ class Hub:
 
         Args:
             client: who subscribes, if there is a limit to what one may have.
-            on_cut: called when the subscriber does not read and is cut off.
+            on_disconnect: called when the subscriber does not read and is cut off.
 
         Raises:
             OverloadedError: there are as many subscribers as this pod, or one client, may have.
             TokenExpiredError: it is no longer known who subscribes.
         """
         self.admit(client)
-        subscription = Subscription(wanted, client=client, on_cut=on_cut)
+        subscription = Subscription(wanted, client=client, on_disconnect=on_disconnect)
         if self.closing:
             subscription.close()
         subscription.expiry = close_at_end_of(wanted.visible_to, subscription)
@@ -356,8 +356,8 @@ class Hub:
         """Let all streams send a heartbeat that often, until cancelled: one timer for all."""
         while True:
             await asyncio.sleep(seconds)
-            batches = Batches(self.told.text)
-            beat_each(tuple(self._subscriptions), batches)
+            batches = Batches(self.last_batch.text)
+            send_heartbeats(tuple(self._subscriptions), batches)
             loop.succeeded()
 
     def audiences(self) -> set[Visibility]:
@@ -376,15 +376,15 @@ class Hub:
         for subscription in tuple(self._subscriptions):
             subscription.close()
 
-    def _tell(self, told: Sequence[Update], now: float) -> None:
+    def _deliver(self, updates: Sequence[Update], now: float) -> None:
         wanted: dict[Subscription, list[Update]] = defaultdict(list)
-        for update in told:
+        for update in updates:
             for group in groups_of(update.audience):
                 for subscription in self._groups.get(group, ()):
                     if subscription.wants(update):
                         wanted[subscription].append(update)
-        batches = Batches(self.told.text)
-        PUSHED.inc(tell_each(wanted, batches, now))
+        batches = Batches(self.last_batch.text)
+        PUSHED.inc(deliver_each(wanted, batches, now))
 
 
 def is_over(status: Status) -> bool:

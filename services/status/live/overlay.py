@@ -38,7 +38,7 @@ projector stored long before."""
 LEAST = "\x00"
 """Appended to an id, this gives the smallest text that is greater than it."""
 
-MAX_PATIENCE = 1.0
+MAX_CAUSE_WAIT = 1.0
 """Seconds that an event waits for what caused it. Between two topics it is milliseconds; a cause
 that does not come by then was unreadable, or its record was compacted away."""
 
@@ -66,18 +66,18 @@ class Observed(NamedTuple):
 class _Held:
     """What is known of a file."""
 
-    told: Update | None
+    published: Update | None
     """The last state that was told, or that was there before the tail began."""
     ahead: Update | None = None
     """What MongoDB has, as long as it is ahead of that: who reads must not see a step back."""
 
     @property
     def status(self) -> Status | None:
-        return self.told.status if self.told else None
+        return self.published.status if self.published else None
 
     @property
     def current(self) -> Update | None:
-        return self.ahead or self.told
+        return self.ahead or self.published
 
 
 @dataclass
@@ -156,7 +156,7 @@ class Overlay:
         return [
             file_id
             for file_id, waiting in self._waiting.items()
-            if now - waiting.since > MAX_PATIENCE and not waiting.is_unread
+            if now - waiting.since > MAX_CAUSE_WAIT and not waiting.is_unread
         ]
 
     def is_new(self, file_id: str) -> bool:
@@ -202,13 +202,13 @@ class Overlay:
             file_ids: the files for whose documents MongoDB was asked.
             stored: the documents that there are.
         """
-        told: list[Update] = []
+        updates: list[Update] = []
         for file_id in file_ids:
             waiting = self._waiting.get(file_id)
             if waiting is not None and waiting.is_unread:
                 waiting.is_unread, waiting.since = False, now
-                told += self._fold_waiting(file_id, stored)
-        return told
+                updates += self._fold_waiting(file_id, stored)
+        return updates
 
     def fold(
         self,
@@ -232,18 +232,18 @@ class Overlay:
             may_drop: whether the projector has stored what would be dropped, which only the caller
                 can know.
         """
-        told: list[Update] = []
+        updates: list[Update] = []
         for each in events:
             if each.event.subject in unread and not self._is_new(each):
                 self._set_aside(each, now)
             else:
-                told += self._fold(each, stored, now)
+                updates += self._fold(each, stored, now)
         for file_id in overdue:
             if file_id not in self._held and file_id in unread:
                 if (waiting := self._waiting.get(file_id)) is not None:
                     waiting.is_unread = True
             else:
-                told += self._fold_waiting(file_id, stored, regardless=True)
+                updates += self._fold_waiting(file_id, stored, regardless=True)
         self._read.update(read)
         while may_drop and len(self._held) > MAX_HELD:
             dropped, held = self._held.popitem(last=False)
@@ -251,7 +251,7 @@ class Overlay:
             self._first_new = max(self._first_new, dropped + LEAST)
             if held.status is not None and held.status.batch_id is not None:
                 self._first_whole = max(self._first_whole, held.status.batch_id + LEAST)
-        return told
+        return updates
 
     def cursor(self) -> StreamCursor:
         """How far everything was told: not beyond an event that waits."""
@@ -301,7 +301,7 @@ class Overlay:
     ) -> list[Update]:
         """The states to which those events lead whose causes are known now, or all of them."""
         waiting = self._waiting.get(file_id)
-        told: list[Update] = []
+        updates: list[Update] = []
         while waiting is not None and waiting.events:
             # A topic has an order: an event waits behind those of its own topic as well.
             heads = {each.topic: each for each in reversed(waiting.events)}.values()
@@ -309,11 +309,11 @@ class Overlay:
             due = (each for each in heads if is_due(held.status, each.event))
             observed = next(due, waiting.events[0] if regardless else None)
             if observed is None:
-                return told
+                return updates
             waiting.events.remove(observed)
-            told += self._apply(held, observed)
+            updates += self._apply(held, observed)
         self._waiting.pop(file_id, None)
-        return told
+        return updates
 
     def _held_before(self, observed: Observed, stored: Mapping[str, Status]) -> _Held:
         """What is known of a file before an event, however far MongoDB is."""
@@ -348,15 +348,15 @@ class Overlay:
         if after is before:
             return []
         if observed.event.type in shares.SHARING:
-            held.told = Update(after)
+            held.published = Update(after)
             event: AccessEvent = observed.event  # type: ignore[assignment]
-            told = notice(before, after, event, observed.place)
+            change = notice(before, after, event, observed.place)
             if held.ahead is not None and _contains(after, held.ahead.status):
                 held.ahead = None
-            return [told] if told else []
+            return [change] if change else []
         is_deletion = after.deleted_at is not None and before and before.deleted_at is None
         update = Update(after, place=observed.place, before=before if is_deletion else None)
-        held.told = update
+        held.published = update
         if held.ahead is not None and _contains(after, held.ahead.status):
             held.ahead = None
         self._held.move_to_end(after.file_id)

@@ -20,7 +20,7 @@ pod that was faster, but another log: its topics were made anew."""
 
 
 @dataclass(frozen=True)
-class ToldBatch:
+class RecentBatch:
     """States that were told together, and how far in the log that went."""
 
     updates: Sequence[Update]
@@ -42,12 +42,12 @@ class Recent:
         seal: seals the cursors that clients get.
         """
         self._seal = seal or CursorSeal()
-        self._batches = deque([ToldBatch((), begin, self._seal)])
+        self._batches = deque([RecentBatch((), begin, self._seal)])
         """The first only says where what is kept begins."""
         self._count = 0
 
     @property
-    def last(self) -> ToldBatch:
+    def last(self) -> RecentBatch:
         """What was told last."""
         return self._batches[-1]
 
@@ -57,58 +57,58 @@ class Recent:
             return
         if not updates and not self.last.updates and len(self._batches) > 1:
             self._batches.pop()
-        self._batches.append(ToldBatch(updates, cursor, self._seal))
+        self._batches.append(RecentBatch(updates, cursor, self._seal))
         self._count += len(updates)
         while self._count > MAX_RECENT:
             self._batches.popleft()
             begin = self._batches[0]
             self._count -= len(begin.updates)
-            self._batches[0] = ToldBatch((), begin.cursor, self._seal)
+            self._batches[0] = RecentBatch((), begin.cursor, self._seal)
 
-    def remember(self, told: Sequence[Update], cursor: StreamCursor) -> None:
+    def remember(self, updates: Sequence[Update], cursor: StreamCursor) -> None:
         """Keep lifecycle states for those who come back; of a deleted file, the deletion alone."""
-        deleted = {each.status.file_id for each in told if each.status.deleted_at is not None}
+        deleted = {each.status.file_id for each in updates if each.status.deleted_at is not None}
         for file_id in deleted:
             self.forget(file_id)
-        for each in told:
+        for each in updates:
             if each.reader is not None:
-                self.readdress(each)
+                self.update_audience(each)
         kept = [
             each
-            for each in told
+            for each in updates
             if each.place is not None
             and (each.status.deleted_at is not None or each.status.file_id not in deleted)
         ]
         self.add(kept, cursor)
 
-    def readdress(self, notice: Update) -> None:
+    def update_audience(self, notice: Update) -> None:
         """Tell of a file to those who come back and may know of it now, whoever might before.
 
         Args:
             notice: with whom the file is shared, or no longer.
         """
-        for number, told in enumerate(self._batches):
+        for number, batch in enumerate(self._batches):
             kept = []
-            for update in told.updates:
+            for update in batch.updates:
                 if update.status.file_id == notice.status.file_id:
                     if update.reader is None:
                         update.audience = notice.status
                     elif update.reader == notice.reader:
                         continue
                 kept.append(update)
-            if len(kept) < len(told.updates):
-                self._count -= len(told.updates) - len(kept)
-                self._batches[number] = ToldBatch(kept, told.cursor, self._seal)
+            if len(kept) < len(batch.updates):
+                self._count -= len(batch.updates) - len(kept)
+                self._batches[number] = RecentBatch(kept, batch.cursor, self._seal)
 
     def forget(self, file_id: str) -> None:
         """Keep nothing of a deleted file: it carries personal data."""
-        for number, told in enumerate(self._batches):
-            kept = [update for update in told.updates if update.status.file_id != file_id]
-            if len(kept) < len(told.updates):
-                self._count -= len(told.updates) - len(kept)
-                self._batches[number] = ToldBatch(kept, told.cursor, self._seal)
+        for number, batch in enumerate(self._batches):
+            kept = [update for update in batch.updates if update.status.file_id != file_id]
+            if len(kept) < len(batch.updates):
+                self._count -= len(batch.updates) - len(kept)
+                self._batches[number] = RecentBatch(kept, batch.cursor, self._seal)
 
-    def since(self, cursor: StreamCursor) -> Iterator[ToldBatch] | None:
+    def since(self, cursor: StreamCursor) -> Iterator[RecentBatch] | None:
         """The batches that hold all that follows the cursor, and more; None if it is too old."""
         begin, end = self._batches[0].cursor, self.last.cursor
         if not _covers(cursor, begin) or any(
@@ -118,7 +118,7 @@ class Recent:
         # After a restart hundreds come back at once: none of them walks through all there is.
         batches = list(self._batches)
         return iter(
-            batches[bisect(batches, False, key=lambda told: not _covers(cursor, told.cursor)) :]
+            batches[bisect(batches, False, key=lambda batch: not _covers(cursor, batch.cursor)) :]
         )
 
 

@@ -26,10 +26,10 @@ class Revocations:
         """
         while True:
             await asyncio.sleep(CACHED_FOR)
-            await self.sample()
+            await self.check()
             loop.succeeded()
 
-    async def sample(self) -> None:
+    async def check(self) -> None:
         """End what must not go on.
 
         Raises:

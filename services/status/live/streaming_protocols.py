@@ -13,16 +13,16 @@ from typing import Any, Literal, cast
 
 from websockets.http11 import Request
 
-from services.status.live.subscription import Outlet
+from services.status.live.subscription import DirectWriter
 from services.status.live.update import Batch
 from shared.http.protocol import BoundedHttpProtocol
 from shared.http.websocket import BoundedWebSocketProtocol
 
-OUTLET = "waybill.outlet"
-SUCCESSION = "waybill.succession"
+DIRECT_WRITER = "waybill.direct_writer"
+HANDOFF = "waybill.handoff"
 
 
-class Successor(asyncio.Protocol):
+class HandoffProtocol(asyncio.Protocol):
     """Takes a connection over, in the midst of an answer in chunks."""
 
     __slots__ = ("connections", "transport")
@@ -44,25 +44,25 @@ class Successor(asyncio.Protocol):
         self.transport.close()
 
 
-Succession = Callable[[Successor], bool]
+Handoff = Callable[[HandoffProtocol], bool]
 """Hands a connection over, so that the application returns; False if it cannot be done now, as the
 client reads too slowly."""
 
 
-def outlet_of(scope: MutableMapping[str, Any]) -> Outlet | None:
+def direct_writer_of(scope: MutableMapping[str, Any]) -> DirectWriter | None:
     """What writes to a connection past ASGI, if its server can do that.
 
     To be used between the beginning and the end of an answer, or of a conversation. It takes
     nothing while the client reads too slowly; what comes when the client has gone is thrown away.
     """
-    outlet: Outlet | None = scope.get("extensions", {}).get(OUTLET)
-    return outlet
+    direct_writer: DirectWriter | None = scope.get("extensions", {}).get(DIRECT_WRITER)
+    return direct_writer
 
 
-def succession_of(scope: MutableMapping[str, Any]) -> Succession | None:
+def handoff_of(scope: MutableMapping[str, Any]) -> Handoff | None:
     """What hands a connection over in the midst of an answer, if its server can do that."""
-    succession: Succession | None = scope.get("extensions", {}).get(SUCCESSION)
-    return succession
+    handoff: Handoff | None = scope.get("extensions", {}).get(HANDOFF)
+    return handoff
 
 
 class HttpProtocol(BoundedHttpProtocol):
@@ -73,36 +73,36 @@ class HttpProtocol(BoundedHttpProtocol):
     def on_message_begin(self) -> None:
         """Called when a request begins."""
         super().on_message_begin()
-        self.scope["extensions"] = {SUCCESSION: self._hand_over}  # type: ignore[dict-item]
+        self.scope["extensions"] = {HANDOFF: self._hand_off}  # type: ignore[dict-item]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called when the connection has ended."""
         super().connection_lost(exc)
-        self._let_go()
+        self._drop_references()
 
     def handle_websocket_upgrade(self) -> None:
         """Called when the connection becomes a WebSocket, which has a protocol of its own."""
         super().handle_websocket_upgrade()
-        self._let_go()
+        self._drop_references()
 
-    def _hand_over(self, successor: Successor) -> bool:
+    def _hand_off(self, protocol: HandoffProtocol) -> bool:
         if self.flow.write_paused or self.transport.is_closing() or self._held:
             return False
         self.flow.resume_reading()
         self.connections.discard(self)
-        self.connections.add(successor)  # type: ignore[arg-type]
-        successor.connections = self.connections
-        successor.connection_made(self.transport)
-        self.transport.set_protocol(successor)
+        self.connections.add(protocol)  # type: ignore[arg-type]
+        protocol.connections = self.connections
+        protocol.connection_made(self.transport)
+        self.transport.set_protocol(protocol)
         # For uvicorn the client has gone: it expects no more of the answer.
         self.cycle.disconnected = True
         self.cycle.message_event.set()
         self._clear_timer()
         self._reader.end()
-        self._let_go()
+        self._drop_references()
         return True
 
-    def _let_go(self) -> None:
+    def _drop_references(self) -> None:
         """Of what holds us, so that nothing is left for the garbage collector."""
         self.parser = None  # type: ignore[assignment]
         if self.scope is not None:
@@ -114,16 +114,16 @@ class WebSocketProtocol(BoundedWebSocketProtocol):
 
     writable: "_Gate"
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.writable = _Gate()
 
     def handle_connect(self, event: Request) -> None:
         """Called with the request that opens the WebSocket."""
         super().handle_connect(event)
         if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS and not self.conn.extensions:
-            write = _Messages(self.transport, self.writable).write
-            self.scope["extensions"][OUTLET] = write  # type: ignore[assignment]
+            write = _FrameWriter(self.transport, self.writable).write
+            self.scope["extensions"][DIRECT_WRITER] = write  # type: ignore[assignment]
 
     def start_keepalive(self) -> None:
         """Called when the WebSocket is open."""
@@ -166,7 +166,7 @@ class _Gate(asyncio.Event):
         return True
 
 
-class _Messages:
+class _FrameWriter:
     """The messages of an open WebSocket, in frames."""
 
     __slots__ = ("_gate", "_transport")

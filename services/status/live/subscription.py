@@ -1,4 +1,4 @@
-"""What one subscriber has yet to be told, and what tells it: a task, an outlet, or a line."""
+"""What one subscriber has yet to be told, and what tells it: a task, an direct_writer, or a line."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from services.status.live.update import Batch, Batches, Update, adds_to
 from services.status.projection.projection import Status
 from shared.telemetry import PUSHED
 
-AT_ONCE = 100
+MAX_BATCH = 100
 """States that are told in one go, some 70 kB: what a connection buffers for a client that has
 stopped reading, before it counts as one."""
 
@@ -26,7 +26,7 @@ MAX_DELAY = 10.0
 """Seconds that a state waits for a subscriber that does not read before it is cut off."""
 
 
-Outlet = Callable[[Batch], bool]
+DirectWriter = Callable[[Batch], bool]
 """Writes to a subscriber's connection at once; False if that has to be waited for."""
 
 
@@ -47,32 +47,32 @@ class DetachedWriter(Protocol):
 class Subscription:
     """The states that one subscriber has yet to be told, oldest first.
 
-    They are told by a task of the subscriber's that waits for them. As long as it sleeps, an outlet
+    They are told by a task of the subscriber's that waits for them. As long as it sleeps, an direct_writer
     does it in its place: waking a task takes longer than writing. Where there is a line to the
     subscriber, the task goes when all is told that was before.
     """
 
     filter: Filter
-    on_cut: Callable[[], object] = lambda: None
+    on_disconnect: Callable[[], object] = lambda: None
     """Called when the subscriber is cut off, to end a send that does not."""
     client: str | None = None
     expiry: asyncio.TimerHandle | None = None
     """Ends the subscription when it is no longer known who subscribed."""
-    outlet: Outlet | None = None
+    direct_writer: DirectWriter | None = None
     """Given once all that follows is new, and told alike to all who follow the same."""
     is_live: bool = False
     """Whether all that follows is new."""
     closed: bool = False
-    is_cut: bool = False
+    is_disconnected: bool = False
     _backlog: list[Update] = field(default_factory=list)
     _conflate_above: int = CONFLATE_ABOVE
     _waiting_since: float = 0.0
-    _sleep: asyncio.Future[None] | None = None
+    _wakeup: asyncio.Future[None] | None = None
     """Ends when there is something to do; None while the task is awake."""
-    _beats: bool = False
+    _wants_heartbeat: bool = False
     """Whether a heartbeat is something to do."""
-    _line: DetachedWriter | None = None
-    _told: dict[str, Status] = field(default_factory=dict)
+    _writer: DetachedWriter | None = None
+    _seen: dict[str, Status] = field(default_factory=dict)
     """Of files whose state was read from a snapshot: what comes next must be newer."""
     _resumed: StreamCursor | None = None
     """What the subscriber knows from another pod, which was ahead of this one."""
@@ -81,7 +81,7 @@ class Subscription:
     _is_behind: bool = False
     """Whether the subscriber may know more than this pod has told."""
 
-    def tell(self, updates: tuple[Update, ...], batches: Batches, now: float) -> int:
+    def deliver(self, updates: tuple[Update, ...], batches: Batches, now: float) -> int:
         """Tell states at once, or leave them to the task and wake it.
 
         Args:
@@ -90,15 +90,17 @@ class Subscription:
         Returns:
             How many were told at once.
         """
-        if self.outlet is not None and (self._sleep is not None or self._line is not None):
-            updates = self._news(updates)
-            is_next = not self._backlog and len(updates) <= AT_ONCE
-            if not updates or (is_next and self.outlet(batches[updates])):
+        if self.direct_writer is not None and (
+            self._wakeup is not None or self._writer is not None
+        ):
+            updates = self._only_newer(updates)
+            is_next = not self._backlog and len(updates) <= MAX_BATCH
+            if not updates or (is_next and self.direct_writer(batches[updates])):
                 return len(updates)
         for update in updates:
-            self._keep(update, now)
+            self._enqueue(update, now)
         self._wake()
-        if self._line is not None:
+        if self._writer is not None:
             self.drain(batches.cursor)
         return 0
 
@@ -110,13 +112,13 @@ class Subscription:
     @property
     def is_detached(self) -> bool:
         """Whether a line tells the subscriber."""
-        return self._line is not None
+        return self._writer is not None
 
-    def detach(self, line: DetachedWriter) -> None:
+    def detach(self, writer: DetachedWriter) -> None:
         """Have a line tell an idle subscriber from now on, in place of its task."""
-        self._line = line
-        self.outlet = line.write
-        self.on_cut = line.abort
+        self._writer = writer
+        self.direct_writer = writer.write
+        self.on_disconnect = writer.abort
 
     def drain(self, cursor: str) -> None:
         """Tell what waits as far as the line takes it.
@@ -124,9 +126,9 @@ class Subscription:
         Args:
             cursor: holds when everything that waits is told.
         """
-        while self._backlog and self._line is not None:
-            part, rest = tuple(self._backlog[:AT_ONCE]), self._backlog[AT_ONCE:]
-            if not self._line.write(Batch(part, None if rest else cursor)):
+        while self._backlog and self._writer is not None:
+            part, rest = tuple(self._backlog[:MAX_BATCH]), self._backlog[MAX_BATCH:]
+            if not self._writer.write(Batch(part, None if rest else cursor)):
                 return
             PUSHED.inc(len(part))
             self._backlog = rest
@@ -160,56 +162,56 @@ class Subscription:
 
     def has_seen(self, status: Status) -> None:
         """Leave out what is not newer than a state that the subscriber is told by other ways."""
-        self._told[status.file_id] = status
+        self._seen[status.file_id] = status
 
-    def cut_off(self) -> None:
+    def disconnect(self) -> None:
         """End a subscription whose subscriber cannot be told; a client comes back by itself."""
-        self._cut()
+        self._drop()
         self._wake()
 
     def close(self) -> None:
         """Tell the subscriber that no more comes."""
         self.closed = True
         self._wake()
-        if self._line is not None:
-            self._line.end()
+        if self._writer is not None:
+            self._writer.end()
 
-    def beat(self, batches: Batches) -> None:
+    def send_heartbeat(self, batches: Batches) -> None:
         """Tell a heartbeat to a stream in which nothing happens."""
-        if self._line is not None:
-            self._line.write(batches[()])
+        if self._writer is not None:
+            self._writer.write(batches[()])
             return
-        if self._sleep is None or not self._beats:
+        if self._wakeup is None or not self._wants_heartbeat:
             return
-        if self.outlet is None or not self.outlet(batches[()]):
+        if self.direct_writer is None or not self.direct_writer(batches[()]):
             self._wake()
 
     async def wait(self, seconds: float | None = None) -> Sequence[Update]:
         """What has arrived; nothing when closed, after so many seconds, or without at a beat."""
         if not self._backlog and not self.closed:
-            self._sleep = asyncio.get_running_loop().create_future()
-            self._beats = seconds is None
+            self._wakeup = asyncio.get_running_loop().create_future()
+            self._wants_heartbeat = seconds is None
             try:
                 if seconds is None:
-                    await self._sleep
+                    await self._wakeup
                 else:
-                    await asyncio.wait((self._sleep,), timeout=seconds)
+                    await asyncio.wait((self._wakeup,), timeout=seconds)
             finally:
-                self._sleep = None
-        arrived = self._news(tuple(self._backlog))
+                self._wakeup = None
+        arrived = self._only_newer(tuple(self._backlog))
         self._backlog.clear()
         self._conflate_above = CONFLATE_ABOVE
         PUSHED.inc(len(arrived))
         return arrived
 
     def _wake(self) -> None:
-        if self._sleep is not None and not self._sleep.done():
-            self._sleep.set_result(None)
-        self._sleep = None
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
+        self._wakeup = None
 
-    def _keep(self, update: Update, now: float) -> None:
+    def _enqueue(self, update: Update, now: float) -> None:
         """Put a state at the end of the backlog, or cut off a subscriber that does not read."""
-        if self.is_cut:
+        if self.is_disconnected:
             return
         if update.withdraws:
             withdrawn = update.status.file_id
@@ -220,22 +222,22 @@ class Subscription:
         if len(self._backlog) > self._conflate_above:
             self._conflate()
         if len(self._backlog) > MAX_BACKLOG or now - self._waiting_since > MAX_DELAY:
-            self._cut()
+            self._drop()
 
-    def _news(self, updates: tuple[Update, ...]) -> tuple[Update, ...]:
+    def _only_newer(self, updates: tuple[Update, ...]) -> tuple[Update, ...]:
         """Without what is not newer than a snapshot."""
-        if not self._told:
+        if not self._seen:
             return updates
         return tuple(
-            update for update in updates if update.withdraws or self._is_news(update.status)
+            update for update in updates if update.withdraws or self._is_newer(update.status)
         )
 
-    def _is_news(self, status: Status) -> bool:
-        told = self._told.get(status.file_id)
-        if told is not None:
-            if not adds_to(status, told):
+    def _is_newer(self, status: Status) -> bool:
+        known = self._seen.get(status.file_id)
+        if known is not None:
+            if not adds_to(status, known):
                 return False
-            del self._told[status.file_id]
+            del self._seen[status.file_id]
         return True
 
     def _conflate(self) -> None:
@@ -248,7 +250,7 @@ class Subscription:
         ]
         self._conflate_above = max(CONFLATE_ABOVE, 2 * len(self._backlog))
 
-    def _cut(self) -> None:
-        self.is_cut = self.closed = True
+    def _drop(self) -> None:
+        self.is_disconnected = self.closed = True
         self._backlog.clear()
-        self.on_cut()
+        self.on_disconnect()

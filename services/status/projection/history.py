@@ -16,7 +16,7 @@ MAX_HISTORY = 100
 _ENDS = frozenset({EventType.COMPLETED, EventType.FAILED, EventType.CANCELLED})
 _OF_ATTEMPTS = _ENDS | {EventType.PROCESSING, EventType.RETRYING}
 
-_UNTOLD = frozenset({EventType.PROGRESSED, EventType.CANCEL_REQUESTED, *SHARING})
+_UNRECORDED = frozenset({EventType.PROGRESSED, EventType.CANCEL_REQUESTED, *SHARING})
 """Leave no line."""
 
 
@@ -77,25 +77,25 @@ def with_events(
     history: tuple[HistoryEntry, ...], events: Sequence[tuple[StatusEvent, int]]
 ) -> tuple[HistoryEntry, ...]:
     """The history with the lines of more events; *the same object* if they leave none."""
-    lines = [_line(event, offset) for event, offset in events if event.type not in _UNTOLD]
+    lines = [_line(event, offset) for event, offset in events if event.type not in _UNRECORDED]
     return _with_lines(history, lines) if lines else history
 
 
 def _line(event: StatusEvent, offset: int) -> HistoryEntry:
-    told = vars(event.data)
-    error: Failure | None = told.get("error")
+    fields = vars(event.data)
+    error: Failure | None = fields.get("error")
     return HistoryEntry(
         id=event.id,
         type=event.type,
         time=event.time,
-        run=told["run"],
-        attempt=told.get("attempt"),
-        pod=told.get("pod"),
+        run=fields["run"],
+        attempt=fields.get("attempt"),
+        pod=fields.get("pod"),
         code=error.code if error else None,
-        message=error.message if error else told.get("reason"),
-        next_attempt_at=told.get("next_attempt_at"),
+        message=error.message if error else fields.get("reason"),
+        next_attempt_at=fields.get("next_attempt_at"),
         offset=offset,
-        time_limit=told.get("time_limit"),
+        time_limit=fields.get("time_limit"),
     )
 
 

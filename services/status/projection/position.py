@@ -26,7 +26,7 @@ def as_integers(position: Position) -> list[int]:
     return [+part for part in position]  # A plain number of each, sooner than `int` does.
 
 
-def as_told(position: Position) -> list[int]:
+def without_offset(position: Position) -> list[int]:
     """The position as clients have it: without the offset, which counts the events of all owners.
 
     Of two events that differ in nothing else the first leads, so no client misses a state.
@@ -60,7 +60,9 @@ def position_of(event: LifecycleEvent, offset: int) -> Position:
         if isinstance(event, FileDeleted):
             return Position(0, False, 0, Rank.QUEUED, 0, -offset)
         return Position(-1, False, 0, Rank.QUEUED, 0, 0)
-    rank, told = RANK[event.type], vars(event.data)
+    rank, fields = RANK[event.type], vars(event.data)
     if event.type in _ENDS:
-        return Position(told["run"], True, 0, rank, 0, -offset)
-    return Position(told["run"], False, told.get("attempt", 0), rank, told.get("seq", 0), -offset)
+        return Position(fields["run"], True, 0, rank, 0, -offset)
+    return Position(
+        fields["run"], False, fields.get("attempt", 0), rank, fields.get("seq", 0), -offset
+    )

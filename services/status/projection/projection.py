@@ -20,7 +20,7 @@ from typing import Annotated, Any, assert_never
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, computed_field
 
 from services.status.projection.history import HistoryEntry, is_end, with_events
-from services.status.projection.position import NOWHERE, Position, as_told, position_of
+from services.status.projection.position import NOWHERE, Position, position_of, without_offset
 from services.status.projection.shares import SHARING, Shares, with_event, without_names
 from shared.blobs.places import source_key
 from shared.events.events import (
@@ -81,8 +81,8 @@ class ProgressView(BaseModel):
 _WHOLE = ProgressView(done=1, total=1)
 
 # Of which kind an event is, is asked of each of them, and a set knows sooner than a row of classes.
-_ASKING = frozenset({EventType.CANCEL_REQUESTED})
-_LASTING = frozenset(
+_CANCEL_REQUESTS = frozenset({EventType.CANCEL_REQUESTED})
+_FACT_EVENTS = frozenset(
     {EventType.UPLOADED, EventType.REQUEUED, EventType.PROCESSING, EventType.DELETED}
 )
 """Leave facts whether they lead or not."""
@@ -127,7 +127,7 @@ class Status(BaseModel):
     """Who else may read the file: for its owner to know, and not part of the document."""
     blob: str | None = Field(default=None, exclude=True)
     """Where the file is stored, if not where its id tells: nobody else's business."""
-    position: Annotated[Position, PlainSerializer(as_told, when_used="json")] = NOWHERE
+    position: Annotated[Position, PlainSerializer(without_offset, when_used="json")] = NOWHERE
     """Of two states of a file the one with the greater position is the later one."""
 
     @property
@@ -158,7 +158,7 @@ def fold(status: Status | None, events: Sequence[tuple[StatusEvent, int]]) -> St
     draft = {**vars(status or _UNKNOWN), "file_id": events[0][0].subject}
     for event, offset in events:
         if event.type in SHARING:
-            _note_share(draft, event, offset)  # type: ignore[arg-type]
+            _apply_share(draft, event, offset)  # type: ignore[arg-type]
         else:
             _add(draft, event, offset)  # type: ignore[arg-type]
     draft["history"] = with_events(draft["history"], events)
@@ -176,8 +176,8 @@ def _order_times(draft: Draft) -> None:
     if created is not None and started is not None:
         started = draft["started_at"] = max(created, started)
     if draft["finished_at"] is not None:
-        told = (line.time for line in draft["history"] if is_end(line, draft["run"]))
-        finished = next(told, draft["finished_at"])
+        ends = (line.time for line in draft["history"] if is_end(line, draft["run"]))
+        finished = next(ends, draft["finished_at"])
         draft["finished_at"] = max(filter(None, (finished, started, created)))
 
 
@@ -191,7 +191,7 @@ def apply(status: Status | None, event: StatusEvent, offset: int) -> Status:
     return after
 
 
-def _note_share(draft: Draft, event: AccessEvent, offset: int) -> None:
+def _apply_share(draft: Draft, event: AccessEvent, offset: int) -> None:
     draft["shares"] = with_event(
         draft["shares"], event, offset, is_deleted=bool(draft["deleted_at"])
     )
@@ -202,18 +202,18 @@ def _add(draft: Draft, event: LifecycleEvent, offset: int) -> None:
     leads = position > draft["position"]
     if leads and event.data.run > draft["run"]:
         draft["started_at"] = None
-    if event.type in _LASTING:
-        _note_facts(draft, event, leads=leads)
+    if event.type in _FACT_EVENTS:
+        _apply_facts(draft, event, leads=leads)
     if leads:
         _lead(draft, event)
         draft["position"] = position
     elif isinstance(event, FileProgressed) and _is_of_present_attempt(draft, event):
         draft["progress"] = furthest(draft["progress"], _view(event.data.progress))
-    if draft["cancel_run"] is not None or event.type in _ASKING:
-        _note_request(draft, event)
+    if draft["cancel_run"] is not None or event.type in _CANCEL_REQUESTS:
+        _apply_cancel_request(draft, event)
 
 
-def _note_request(draft: Draft, event: LifecycleEvent) -> None:
+def _apply_cancel_request(draft: Draft, event: LifecycleEvent) -> None:
     """Keep the last request to cancel, as far as it may still come true.
 
     A request is void when its run has ended, and of two the one for the later run counts; neither
@@ -230,7 +230,7 @@ def _note_request(draft: Draft, event: LifecycleEvent) -> None:
     draft["cancel_reason"] = None if is_void else reason or None
 
 
-_UNDECIDED: Draft = {
+_DEFAULTS: Draft = {
     "status": FileState.PENDING,
     "phase": "queued",
     "progress": None,
@@ -247,12 +247,12 @@ def _lead(draft: Draft, event: LifecycleEvent) -> None:
     reached: ProgressView | None = None
     if isinstance(event, FileProgressed) and _is_of_present_attempt(draft, event):
         reached = draft["progress"]
-    draft |= _UNDECIDED
-    told = vars(event.data)  # A field that is not there costs pydantic's getattr an exception.
-    draft["run"] = told["run"]
+    draft |= _DEFAULTS
+    fields = vars(event.data)  # A field that is not there costs pydantic's getattr an exception.
+    draft["run"] = fields["run"]
     draft["updated_at"] = event.time
-    draft["attempt"] = told.get("attempt", 0)
-    draft["max_attempts"] = told.get("max_attempts")
+    draft["attempt"] = fields.get("attempt", 0)
+    draft["max_attempts"] = fields.get("max_attempts")
     match event:  # What is frequent comes first: a class that does not match takes its time.
         case FileProcessing():
             draft["status"] = FileState.PROCESSING
@@ -305,7 +305,7 @@ def _view(progress: Progress) -> ProgressView:
     return ProgressView(done=progress.done, total=progress.total)
 
 
-def _note_facts(draft: Draft, event: LifecycleEvent, *, leads: bool) -> None:
+def _apply_facts(draft: Draft, event: LifecycleEvent, *, leads: bool) -> None:
     """Keep what an event leaves behind whether it leads or not."""
     match event:
         case FileProcessing(data=data) if leads or data.run == draft["run"]:

@@ -55,7 +55,7 @@ TOPICS = (LIFECYCLE, *(tier.topic for tier in RETRY_TIERS))
 
 ENDS = FileCompleted | FileFailed | FileCancelled
 
-Told = ENDS | FileWebhookScheduled | None
+CourierEvent = ENDS | FileWebhookScheduled | None
 """What a record tells the courier; None for all that does not concern it."""
 
 POLL_TIMEOUT_MS = 500
@@ -76,11 +76,11 @@ FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=10), timedelta(hours=1)
 
 GONE = 410
 
-UPLOAD_PATIENCE = 10.0
+UPLOAD_TIMEOUT = 10.0
 """Seconds to wait for the upload of a file whose end is known: it says whose the file is."""
 
 
-class WorkingOffCancelledError(Exception):
+class ProcessingCancelledError(Exception):
     """The work on a partition was cancelled although nobody had asked for it."""
 
 
@@ -104,7 +104,7 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
         self._outbound = outbound
         self._publisher = publisher
         self._consumer: AIOKafkaConsumer | None = None
-        self._under_way: dict[TopicPartition, asyncio.Task[None]] = {}
+        self._in_progress: dict[TopicPartition, asyncio.Task[None]] = {}
         self._handler = RecordHandler(GROUP, DeadLetterWriter(publisher, source="/webhooks"))
 
     async def run(self, loop: RunningLoop) -> None:
@@ -114,13 +114,13 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
             KafkaError, UnavailableError: Kafka, MongoDB or the blob store does not answer.
         """
         while True:
-            if await self._known():
+            if await self._all_webhooks():
                 await self._deliveries.prepare()
                 await self._consume(loop)
             loop.succeeded()
             await asyncio.sleep(IDLE)
 
-    async def _known(self) -> dict[str, Webhook]:
+    async def _all_webhooks(self) -> dict[str, Webhook]:
         async with blob_store_answers():
             return await self._webhooks.all()
 
@@ -142,35 +142,35 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
             async with joins_group(GROUP):
                 await consumer.start()
             answers = Answers(consumer)
-            while await self._known():
+            while await self._all_webhooks():
                 batches = await consumer.getmany(
                     timeout_ms=POLL_TIMEOUT_MS, max_records=MAX_RECORDS
                 )
-                self._check_under_way()
+                self._check_in_progress()
                 for partition, records in batches.items():
                     consumer.pause(partition)
-                    self._under_way[partition] = asyncio.create_task(
-                        self._work_off(consumer, partition, records)
+                    self._in_progress[partition] = asyncio.create_task(
+                        self._process_records(consumer, partition, records)
                     )
                 # Nothing is fetched of partitions that wait for what is due later.
-                if answers.check(brought=self._under_way.keys() >= consumer.assignment()):
+                if answers.check(brought=self._in_progress.keys() >= consumer.assignment()):
                     loop.succeeded()
         finally:
-            await self._stop(set(self._under_way))
+            await self._stop(set(self._in_progress))
             await close_consumer(consumer)
 
-    def _check_under_way(self) -> None:
+    def _check_in_progress(self) -> None:
         """Forget the partitions whose records are worked off.
 
         Raises:
             KafkaError, KafkaUnavailableError: a commit failed.
-            WorkingOffCancelledError: the work on a partition was cancelled by a library.
+            ProcessingCancelledError: the work on a partition was cancelled by a library.
         """
-        for partition, task in list(self._under_way.items()):
+        for partition, task in list(self._in_progress.items()):
             if task.done():
-                del self._under_way[partition]
+                del self._in_progress[partition]
                 if task.cancelled():
-                    raise WorkingOffCancelledError(f"the work on {partition} was cancelled")
+                    raise ProcessingCancelledError(f"the work on {partition} was cancelled")
                 task.result()
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
@@ -179,7 +179,7 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Begin at what was committed last, and no earlier than the oldest webhook was made."""
-        known = await self._known()
+        known = await self._all_webhooks()
         consumer = self._consumer
         if not (assigned and known and consumer):
             return
@@ -194,12 +194,12 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
             consumer.seek(partition, max(begin, committed or 0))
 
     async def _stop(self, partitions: set[TopicPartition]) -> None:
-        tasks = [self._under_way.pop(each) for each in partitions if each in self._under_way]
+        tasks = [self._in_progress.pop(each) for each in partitions if each in self._in_progress]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _work_off(
+    async def _process_records(
         self,
         consumer: AIOKafkaConsumer,
         partition: TopicPartition,
@@ -214,7 +214,7 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
             now = utc_now()
             if due := take_due(waiting, now):
                 await asyncio.gather(
-                    *(self._see_through(of_offset[each.offset], each.event) for each in due)
+                    *(self._handle_record(of_offset[each.offset], each.event) for each in due)
                 )
                 async with kafka_answers("the commit of webhooks"):
                     await consumer.commit({partition: due[-1].offset + 1})
@@ -222,11 +222,11 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
                 await asyncio.sleep(seconds_to_sleep(waiting[0].due_at, now))
         consumer.resume(partition)
 
-    async def _see_through(self, record: ConsumerRecord, event: Told) -> None:
+    async def _handle_record(self, record: ConsumerRecord, event: CourierEvent) -> None:
         """See to one record for as long as it takes; it holds up its own partition alone."""
-        await self._handler.handle(record, partial(self._see_to, event))
+        await self._handler.handle(record, partial(self._handle_event, event))
 
-    async def _see_to(self, event: Told) -> None:
+    async def _handle_event(self, event: CourierEvent) -> None:
         known = await self._webhooks.all()
         if isinstance(event, FileWebhookScheduled):
             if (webhook := known.get(event.data.webhook_id)) is not None:
@@ -237,16 +237,18 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
             status = await self._status_of(event) if asked else None
             if status is not None and not _is_superseded(event, status):
                 wanted = [each for each in asked if each.wants(status, event.time)]
-                await asyncio.gather(*(self._deliver(each, _first(each, event)) for each in wanted))
+                await asyncio.gather(
+                    *(self._deliver(each, _first_attempt(each, event)) for each in wanted)
+                )
 
     async def _status_of(self, event: ENDS) -> Status | None:
         """What is known of a file, once it is known whose it is and which end counts."""
         file_id = event.file_id
         clock = asyncio.get_running_loop().time
-        deadline = clock() + UPLOAD_PATIENCE
+        deadline = clock() + UPLOAD_TIMEOUT
         while clock() < deadline:
             current = await self._hub.current(file_id, EVERYTHING)
-            if current is not None and _tells(current.status, event):
+            if current is not None and _is_settled(current.status, event):
                 return None if current.status.deleted_at is not None else current.status
             await asyncio.sleep(0.2)
         log.warning("%s has ended, but its upload is not known: no webhook is told", file_id)
@@ -312,7 +314,7 @@ def _read(
     return found
 
 
-def _tells(status: Status, event: ENDS) -> bool:
+def _is_settled(status: Status, event: ENDS) -> bool:
     """Whether a status tells whose the file is, and what became of an end."""
     history = status.history
     is_known = any(line.id == event.id for line in history) or len(history) >= MAX_HISTORY
@@ -328,7 +330,7 @@ def _due_at(event: ENDS | FileWebhookScheduled | None) -> datetime:
     return event.data.due_at if isinstance(event, FileWebhookScheduled) else utc_now()
 
 
-def _first(webhook: Webhook, event: ENDS) -> FileWebhookScheduled:
+def _first_attempt(webhook: Webhook, event: ENDS) -> FileWebhookScheduled:
     """The first attempt to tell a webhook of an event."""
     data = WebhookScheduledData(
         run=event.data.run,

@@ -16,16 +16,16 @@ def message_id(event: FileWebhookScheduled) -> str:
 
 def body(event: FileWebhookScheduled) -> bytes:
     """The message as JSON. It tells what happened to which file, and nothing of people."""
-    told = event.data.model_dump(mode="json", include={"run", "occurred_at", "error"})
+    fields = event.data.model_dump(mode="json", include={"run", "occurred_at", "error"})
     return json.dumps(
         {
             "type": event.data.event,
-            "timestamp": told["occurred_at"],
+            "timestamp": fields["occurred_at"],
             "data": {
                 "file_id": event.file_id,
                 "status": event.data.event.removeprefix("file."),
-                "run": told["run"],
-                "error": told["error"],
+                "run": fields["run"],
+                "error": fields["error"],
             },
         },
         separators=(",", ":"),

@@ -359,7 +359,7 @@ async def test_a_client_that_is_cut_off_loses_nothing(
     file_id = new_file_id()
     async with following(client, transport) as messages:
         cursor = (await opening(messages))[-1]["cursor"]
-        monkeypatch.setattr(subscription, "AT_ONCE", 0)  # As if the connection took nothing,
+        monkeypatch.setattr(subscription, "MAX_BATCH", 0)  # As if the connection took nothing,
         monkeypatch.setattr(subscription, "MAX_BACKLOG", 0)  # and any state is one too many.
         await publish(publisher, file_id, uploaded(), processing(), completed())
         with pytest.raises((httpx.TransportError, websockets.ConnectionClosed)) as cut:

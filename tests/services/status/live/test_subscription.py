@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from services.status.live.cursor import Partition, Place
-from services.status.live.delivery import beat_each, tell_each
+from services.status.live.delivery import deliver_each, send_heartbeats
 from services.status.live.filter import Filter
 from services.status.live.subscription import (
-    AT_ONCE,
     CONFLATE_ABOVE,
     MAX_BACKLOG,
+    MAX_BATCH,
     MAX_DELAY,
     Subscription,
 )
@@ -34,7 +34,7 @@ def begun(file_id: str, offset: int = 0) -> Update:
 
 
 def tell(subscription: Subscription, *updates: Update, now: float = 0.0) -> int:
-    return subscription.tell(updates, Batches("cursor"), now)
+    return subscription.deliver(updates, Batches("cursor"), now)
 
 
 async def test_progress_that_was_overtaken_is_left_out_and_nothing_else() -> None:
@@ -55,12 +55,12 @@ async def test_progress_that_was_overtaken_is_left_out_and_nothing_else() -> Non
 
 async def test_whoever_lets_too_many_states_wait_is_cut_off() -> None:
     cuts: list[bool] = []
-    slow = Subscription(Filter(), on_cut=lambda: cuts.append(True))
+    slow = Subscription(Filter(), on_disconnect=lambda: cuts.append(True))
     for number in range(MAX_BACKLOG):
         tell(slow, begun(f"file-{number}"))
-    assert not slow.is_cut
+    assert not slow.is_disconnected
     tell(slow, begun("one-more"))
-    assert (slow.is_cut, slow.closed, cuts) == (True, True, [True])
+    assert (slow.is_disconnected, slow.closed, cuts) == (True, True, [True])
     assert await slow.wait() == ()
 
 
@@ -68,11 +68,11 @@ async def test_whoever_lets_a_state_wait_too_long_is_cut_off() -> None:
     slow = Subscription(Filter())
     tell(slow, begun("a"), now=100.0)
     tell(slow, begun("b"), now=100.0 + MAX_DELAY)
-    assert not slow.is_cut
+    assert not slow.is_disconnected
     assert len(await slow.wait()) == 2
     tell(slow, begun("c"), now=120.0)
     tell(slow, begun("d"), now=121.0 + MAX_DELAY)
-    assert slow.is_cut
+    assert slow.is_disconnected
 
 
 async def test_what_a_snapshot_told_is_not_told_again() -> None:
@@ -119,7 +119,7 @@ async def test_a_beat_ends_the_waits_of_streams_and_no_others() -> None:
     waits = [asyncio.create_task(timed.wait(0.2)), asyncio.create_task(endless.wait())]
     await asyncio.sleep(0)
     for subscription in (timed, endless):
-        subscription.beat(Batches("cursor"))
+        subscription.send_heartbeat(Batches("cursor"))
     await asyncio.sleep(0.01)
     assert [wait.done() for wait in waits] == [False, True]
     assert await asyncio.gather(*waits) == [(), ()]
@@ -140,12 +140,12 @@ class Connection:
 
 async def test_as_long_as_a_subscriber_sleeps_it_is_told_without_being_woken() -> None:
     connection = Connection()
-    following = Subscription(Filter(), outlet=connection.write)
+    following = Subscription(Filter(), direct_writer=connection.write)
     waiting = asyncio.create_task(following.wait())
     await asyncio.sleep(0)
     one, two, three = begun("a"), begun("b"), begun("c")
     assert (tell(following, one, two), tell(following, three)) == (2, 1)
-    following.beat(Batches("later"))
+    following.send_heartbeat(Batches("later"))
     await asyncio.sleep(0)
     assert not waiting.done()
     told = [(batch.updates, batch.cursor) for batch in connection.told]
@@ -155,7 +155,7 @@ async def test_as_long_as_a_subscriber_sleeps_it_is_told_without_being_woken() -
 
 async def test_what_a_connection_does_not_take_is_told_by_the_task_in_order() -> None:
     connection = Connection()
-    following = Subscription(Filter(), outlet=connection.write)
+    following = Subscription(Filter(), direct_writer=connection.write)
     waiting = asyncio.create_task(following.wait())
     await asyncio.sleep(0)
     one, two, three = begun("a"), begun("b"), begun("c")
@@ -171,7 +171,7 @@ async def test_what_a_connection_does_not_take_is_told_by_the_task_in_order() ->
 
 async def test_a_task_that_no_longer_waits_is_not_overtaken() -> None:
     connection = Connection()
-    following = Subscription(Filter(), outlet=connection.write)
+    following = Subscription(Filter(), direct_writer=connection.write)
     assert await following.wait(0.01) == ()
     update = begun("a")
     tell(following, update)
@@ -181,10 +181,10 @@ async def test_a_task_that_no_longer_waits_is_not_overtaken() -> None:
 
 async def test_more_than_is_told_in_one_go_is_left_to_the_task() -> None:
     connection = Connection()
-    following = Subscription(Filter(), outlet=connection.write)
+    following = Subscription(Filter(), direct_writer=connection.write)
     waiting = asyncio.create_task(following.wait())
     await asyncio.sleep(0)
-    many = [begun(f"file-{number}") for number in range(AT_ONCE + 1)]
+    many = [begun(f"file-{number}") for number in range(MAX_BATCH + 1)]
     tell(following, *many)
     assert await waiting == tuple(many)
     assert connection.told == []
@@ -192,13 +192,13 @@ async def test_more_than_is_told_in_one_go_is_left_to_the_task() -> None:
 
 async def test_those_who_are_told_the_same_share_what_is_written() -> None:
     connections = [Connection() for _ in range(3)]
-    followers = [Subscription(Filter(), outlet=each.write) for each in connections]
+    followers = [Subscription(Filter(), direct_writer=each.write) for each in connections]
     waits = [asyncio.create_task(each.wait()) for each in followers]
     await asyncio.sleep(0)
     one, two = begun("a"), begun("b")
     batches = Batches("cursor")
     for follower, updates in zip(followers, ((one, two), (one, two), (two,)), strict=True):
-        assert follower.tell(updates, batches, 0.0) == len(updates)
+        assert follower.deliver(updates, batches, 0.0) == len(updates)
     first, second, other = (connection.told[0] for connection in connections)
     assert first is second
     assert other is not first
@@ -208,7 +208,7 @@ async def test_those_who_are_told_the_same_share_what_is_written() -> None:
 
 async def test_a_connection_is_not_told_again_what_a_snapshot_told() -> None:
     connection = Connection()
-    following = Subscription(Filter(), outlet=connection.write)
+    following = Subscription(Filter(), direct_writer=connection.write)
     following.has_seen(begun("a").status)
     waiting = asyncio.create_task(following.wait())
     await asyncio.sleep(0)
@@ -259,7 +259,7 @@ async def test_a_subscriber_is_idle_once_it_is_told_all_that_was() -> None:
 async def test_a_line_is_told_at_once_and_of_silence() -> None:
     following, line = detached()
     assert tell(following, begun("a"), begun("b")) == 2
-    following.beat(Batches("later"))
+    following.send_heartbeat(Batches("later"))
     assert told(line) == [(["a", "b"], "cursor"), ([], "later")]
 
 
@@ -280,10 +280,10 @@ async def test_what_a_line_does_not_take_waits_until_it_does_and_comes_in_order(
 
 async def test_many_states_come_in_parts_and_the_cursor_with_the_last() -> None:
     following, line = detached()
-    tell(following, *(begun(f"file-{number}") for number in range(2 * AT_ONCE + 1)))
+    tell(following, *(begun(f"file-{number}") for number in range(2 * MAX_BATCH + 1)))
     assert [(len(files), cursor) for files, cursor in told(line)] == [
-        (AT_ONCE, None),
-        (AT_ONCE, None),
+        (MAX_BATCH, None),
+        (MAX_BATCH, None),
         (1, "cursor"),
     ]
 
@@ -293,7 +293,7 @@ async def test_a_line_that_takes_nothing_is_cut_and_one_that_is_closed_is_told()
     line.is_free = False
     tell(following, begun("a"))
     tell(following, begun("b"), now=MAX_DELAY + 1)
-    assert (following.is_cut, line.ends) == (True, ["cut"])
+    assert (following.is_disconnected, line.ends) == (True, ["cut"])
     other, line = detached()
     other.close()
     assert line.ends == ["goodbye"]
@@ -303,16 +303,16 @@ class Broken:
     """A subscriber whose connection fails in a way that nobody foresaw."""
 
     def __init__(self) -> None:
-        self.is_cut = False
+        self.is_disconnected = False
 
-    def tell(self, *_: object) -> int:
+    def deliver(self, *_: object) -> int:
         raise ZeroDivisionError("nobody foresaw it")
 
-    def beat(self, _: object) -> None:
+    def send_heartbeat(self, _: object) -> None:
         raise ZeroDivisionError("nobody foresaw it")
 
-    def cut_off(self) -> None:
-        self.is_cut = True
+    def disconnect(self) -> None:
+        self.is_disconnected = True
 
 
 def test_a_subscriber_that_cannot_be_told_is_cut_off_and_keeps_nothing_from_the_others(
@@ -321,11 +321,11 @@ def test_a_subscriber_that_cannot_be_told_is_cut_off_and_keeps_nothing_from_the_
     broken: Any = Broken()
     sound = Subscription(Filter())
     update = Update(apply(None, uploaded(), 0))
-    tell_each({broken: [update], sound: [update]}, Batches(""), 0.0)
-    assert broken.is_cut
-    assert not sound.is_cut
+    deliver_each({broken: [update], sound: [update]}, Batches(""), 0.0)
+    assert broken.is_disconnected
+    assert not sound.is_disconnected
     assert sound._backlog == [update]
     assert update.status.file_id in caplog.text
-    broken.is_cut = False
-    beat_each([broken, sound], Batches(""))
-    assert broken.is_cut
+    broken.is_disconnected = False
+    send_heartbeats([broken, sound], Batches(""))
+    assert broken.is_disconnected

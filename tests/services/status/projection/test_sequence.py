@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.status.live.cursor import TOPICS, Partition
-from services.status.live.overlay import MAX_PATIENCE, Observed, Overlay
+from services.status.live.overlay import MAX_CAUSE_WAIT, Observed, Overlay
 from services.status.projection.position import Position, position_of
 from services.status.projection.projection import Status, apply, fold
 from services.status.projection.sequence import is_due, rewind
@@ -145,9 +145,9 @@ def test_an_event_waits_for_its_cause_and_not_for_ever() -> None:
     orphan = Observed(processing(), Partition(TOPICS.index(LIFECYCLE), 3), 3, 0)
     assert overlay.fold([orphan], {}, overdue=[], read={Partition(1, 3): 1}, now=10.0) == []
     assert overlay.cursor() == {Partition(1, 3): 0}
-    assert overlay.overdue(10.0 + MAX_PATIENCE, at_end=True) == []
+    assert overlay.overdue(10.0 + MAX_CAUSE_WAIT, at_end=True) == []
     assert overlay.overdue(20.0, at_end=False) == []
-    assert overlay.overdue(20.0 + MAX_PATIENCE / 2, at_end=True) == []
+    assert overlay.overdue(20.0 + MAX_CAUSE_WAIT / 2, at_end=True) == []
     late = overlay.overdue(22.0, at_end=True)
     told = overlay.fold([], {}, overdue=late, read={}, now=22.0)
     assert [each.status.status for each in told] == ["processing"]
