@@ -8,10 +8,10 @@ from services.status.live.update import Batches, Update
 from shared.kafka.consuming import note_error
 
 CONSUMER = "fan-out"
-"""The name of what feeds the hub, in logs and metrics."""
+"""Name of the fan-out in logs and metrics."""
 
 MAX_NAMED = 5
-"""Files that a log line of a failed subscriber names."""
+"""Files named in the log line of a failed subscriber."""
 
 
 def deliver_each(
@@ -22,6 +22,8 @@ def deliver_each(
     A subscriber that fails is disconnected. It reconnects with its cursor and misses nothing.
 
     Args:
+        wanted: the updates of each subscriber, in order.
+        batches: the batches that subscribers of the same updates share.
         now: monotonic seconds.
     """
     written = 0
@@ -30,7 +32,7 @@ def deliver_each(
             written += subscription.deliver(tuple(updates), batches, now)
         except Exception as error:
             files = ", ".join(each.status.file_id for each in updates[:MAX_NAMED])
-            note_error(CONSUMER, error, f"a subscriber to {files}; it is cut off")
+            note_error(CONSUMER, error, f"a subscriber to {files}, now disconnected")
             subscription.disconnect()
     return written
 
@@ -41,7 +43,7 @@ def send_heartbeats(subscriptions: Iterable[Subscription], batches: Batches) -> 
         try:
             subscription.send_heartbeat(batches)
         except Exception as error:
-            note_error(CONSUMER, error, "the heartbeat of a subscriber; it is cut off")
+            note_error(CONSUMER, error, "the heartbeat of a subscriber, now disconnected")
             subscription.disconnect()
 
 

@@ -1,4 +1,4 @@
-"""What one subscriber has yet to be told, and what tells it: a task, an direct_writer, or a line."""
+"""One subscriber's backlog, written by a task, a direct writer or a detached writer."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -12,83 +12,85 @@ from services.status.projection.projection import Status
 from shared.telemetry import PUSHED
 
 MAX_BATCH = 100
-"""States that are told in one go, some 70 kB: what a connection buffers for a client that has
-stopped reading, before it counts as one."""
+"""States in one batch, about 70 kB. A connection buffers this much for a client that has stopped
+reading before the client counts as slow."""
 
 CONFLATE_ABOVE = 500
-"""States that wait for one subscriber before those are left out that a later one has overtaken."""
+"""States in the backlog above which overtaken progress is dropped."""
 
 MAX_BACKLOG = 2000
-"""States that wait for one subscriber, some 1.5 MB; one that reads no faster is cut off, and gets
-the rest when it connects again."""
+"""States that wait for one subscriber, about 1.5 MB. A slower subscriber is disconnected and
+receives the rest when it reconnects."""
 
 MAX_DELAY = 10.0
-"""Seconds that a state waits for a subscriber that does not read before it is cut off."""
+"""Seconds that a state waits for a subscriber that does not read, before it is disconnected."""
 
 
 DirectWriter = Callable[[Batch], bool]
-"""Writes to a subscriber's connection at once; False if that has to be waited for."""
+"""Writes to a subscriber's connection without waiting; returns False if it would block."""
 
 
 class DetachedWriter(Protocol):
-    """A connection that needs no task to be written to."""
+    """A connection that can be written to without a task."""
 
     def write(self, batch: Batch) -> bool:
-        """Write at once; False if that has to be waited for."""
+        """Write without waiting; return False if the write would block."""
 
     def end(self) -> None:
-        """Tell that no more comes, and close."""
+        """Send the end of the stream and close the connection."""
 
     def abort(self) -> None:
-        """Close without another word."""
+        """Close the connection immediately."""
 
 
 @dataclass(eq=False, slots=True)
 class Subscription:
-    """The states that one subscriber has yet to be told, oldest first.
+    """The states that wait for one subscriber, oldest first.
 
-    They are told by a task of the subscriber's that waits for them. As long as it sleeps, an direct_writer
-    does it in its place: waking a task takes longer than writing. Where there is a line to the
-    subscriber, the task goes when all is told that was before.
+    A task of the subscriber waits for states and sends them. While the task sleeps, the direct
+    writer sends in its place, because waking a task takes longer than writing. Once a detached
+    writer has taken over and the backlog is sent, the task ends.
     """
 
     filter: Filter
     on_disconnect: Callable[[], object] = lambda: None
-    """Called when the subscriber is cut off, to end a send that does not."""
+    """Called when the subscriber is disconnected, to end a send that blocks."""
     client: str | None = None
     expiry: asyncio.TimerHandle | None = None
-    """Ends the subscription when it is no longer known who subscribed."""
+    """Timer that ends the subscription when the subscriber's credentials expire."""
     direct_writer: DirectWriter | None = None
-    """Given once all that follows is new, and told alike to all who follow the same."""
+    """Set once all further states are new and are the same for all followers of the same files."""
     is_live: bool = False
-    """Whether all that follows is new."""
+    """True once all further states are new."""
     closed: bool = False
     is_disconnected: bool = False
     _backlog: list[Update] = field(default_factory=list)
     _conflate_above: int = CONFLATE_ABOVE
     _waiting_since: float = 0.0
     _wakeup: asyncio.Future[None] | None = None
-    """Ends when there is something to do; None while the task is awake."""
+    """Completes when there is something to send; None while the task is awake."""
     _wants_heartbeat: bool = False
-    """Whether a heartbeat is something to do."""
+    """True if a heartbeat wakes the task."""
     _writer: DetachedWriter | None = None
     _seen: dict[str, Status] = field(default_factory=dict)
-    """Of files whose state was read from a snapshot: what comes next must be newer."""
+    """States that a snapshot contained, by file id. The next state of these files must be newer."""
     _resumed: StreamCursor | None = None
-    """What the subscriber knows from another pod, which was ahead of this one."""
+    """The subscriber's cursor, from another pod that was ahead of this one."""
     _read: Callable[[], StreamCursor] = dict
-    """How far this pod had told before what it tells now."""
+    """Returns the cursor of this pod before the batch that is being delivered."""
     _is_behind: bool = False
-    """Whether the subscriber may know more than this pod has told."""
+    """True while the subscriber's cursor may be ahead of this pod."""
 
     def deliver(self, updates: tuple[Update, ...], batches: Batches, now: float) -> int:
-        """Tell states at once, or leave them to the task and wake it.
+        """Send states immediately, or add them to the backlog and wake the task.
 
         Args:
+            updates: the states, in order.
+            batches: the batches shared with other subscribers.
             now: monotonic seconds.
 
         Returns:
-            How many were told at once.
+            The number of states that were sent immediately.
         """
         if self.direct_writer is not None and (
             self._wakeup is not None or self._writer is not None
@@ -106,25 +108,25 @@ class Subscription:
 
     @property
     def is_idle(self) -> bool:
-        """Whether everything so far was told, and all that follows is new."""
+        """True if everything so far was sent and all further states are new."""
         return self.is_live and not self._backlog and not self.closed
 
     @property
     def is_detached(self) -> bool:
-        """Whether a line tells the subscriber."""
+        """True if a detached writer serves the subscriber."""
         return self._writer is not None
 
     def detach(self, writer: DetachedWriter) -> None:
-        """Have a line tell an idle subscriber from now on, in place of its task."""
+        """Let a detached writer serve an idle subscriber from now on, in place of its task."""
         self._writer = writer
         self.direct_writer = writer.write
         self.on_disconnect = writer.abort
 
     def drain(self, cursor: str) -> None:
-        """Tell what waits as far as the line takes it.
+        """Send the backlog until the detached writer blocks.
 
         Args:
-            cursor: holds when everything that waits is told.
+            cursor: the cursor that is valid once the whole backlog is sent.
         """
         while self._backlog and self._writer is not None:
             part, rest = tuple(self._backlog[:MAX_BATCH]), self._backlog[MAX_BATCH:]
@@ -134,15 +136,16 @@ class Subscription:
             self._backlog = rest
 
     def resume(self, cursor: StreamCursor, read: Callable[[], StreamCursor]) -> None:
-        """Leave out what stands before the cursor.
+        """Skip everything before the cursor.
 
         Args:
-            read: how far this pod had told before what it tells when that is called.
+            cursor: the subscriber's cursor.
+            read: returns the cursor of this pod before the batch that is being delivered.
         """
         self._resumed, self._read, self._is_behind = cursor, read, True
 
     def wants(self, update: Update) -> bool:
-        """Whether this is of what is followed, and not known from before the subscriber came."""
+        """Return True if the subscriber follows the file and does not already know this update."""
         if not self.filter.matches(update.audience):
             return False
         if update.reader is not None and update.reader != self.filter.visible_to.owner:
@@ -150,7 +153,8 @@ class Subscription:
         if self._resumed is None:
             return True
         if update.place is None:
-            # Progress has no place, and would be a step back if its end is known already.
+            # Progress has no position in the log, and would be a step back if its end is already
+            # known.
             return self._has_caught_up(self._resumed)
         return update.place.offset >= self._resumed.get(update.place.partition, 0)
 
@@ -161,23 +165,23 @@ class Subscription:
         return not self._is_behind
 
     def has_seen(self, status: Status) -> None:
-        """Leave out what is not newer than a state that the subscriber is told by other ways."""
+        """Skip updates that are not newer than a state that the subscriber already has."""
         self._seen[status.file_id] = status
 
     def disconnect(self) -> None:
-        """End a subscription whose subscriber cannot be told; a client comes back by itself."""
+        """End a subscription that cannot be served. The client reconnects by itself."""
         self._drop()
         self._wake()
 
     def close(self) -> None:
-        """Tell the subscriber that no more comes."""
+        """End the subscription and signal the end of the stream to the subscriber."""
         self.closed = True
         self._wake()
         if self._writer is not None:
             self._writer.end()
 
     def send_heartbeat(self, batches: Batches) -> None:
-        """Tell a heartbeat to a stream in which nothing happens."""
+        """Send a heartbeat if the stream is idle."""
         if self._writer is not None:
             self._writer.write(batches[()])
             return
@@ -187,7 +191,15 @@ class Subscription:
             self._wake()
 
     async def wait(self, seconds: float | None = None) -> Sequence[Update]:
-        """What has arrived; nothing when closed, after so many seconds, or without at a beat."""
+        """Wait for states and return them.
+
+        Args:
+            seconds: maximum wait; None to wait until the next heartbeat.
+
+        Returns:
+            The states that arrived. Empty if the subscription was closed, the wait timed out, or a
+                heartbeat is due.
+        """
         if not self._backlog and not self.closed:
             self._wakeup = asyncio.get_running_loop().create_future()
             self._wants_heartbeat = seconds is None
@@ -210,7 +222,7 @@ class Subscription:
         self._wakeup = None
 
     def _enqueue(self, update: Update, now: float) -> None:
-        """Put a state at the end of the backlog, or cut off a subscriber that does not read."""
+        """Append a state to the backlog, or disconnect a subscriber that does not read."""
         if self.is_disconnected:
             return
         if update.withdraws:
@@ -225,7 +237,7 @@ class Subscription:
             self._drop()
 
     def _only_newer(self, updates: tuple[Update, ...]) -> tuple[Update, ...]:
-        """Without what is not newer than a snapshot."""
+        """Drop states that are not newer than a snapshot."""
         if not self._seen:
             return updates
         return tuple(
@@ -241,7 +253,7 @@ class Subscription:
         return True
 
     def _conflate(self) -> None:
-        """Leave out progress that was overtaken; what a file went through stays."""
+        """Drop progress that a later state has overtaken; lifecycle states stay."""
         latest = {update.status.file_id: update for update in self._backlog}
         self._backlog = [
             update
