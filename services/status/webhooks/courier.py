@@ -60,7 +60,7 @@ CourierEvent = ENDS | FileWebhookScheduled | None
 
 POLL_TIMEOUT_MS = 500
 MAX_RECORDS = 200
-"""Records of one poll. They are delivered concurrently, as many as there may be connections."""
+"""Records of one poll, handled concurrently up to the limit of outbound connections."""
 
 IDLE = 5.0
 """Seconds between two checks for a first webhook."""

@@ -1,4 +1,4 @@
-"""What connections can do past ASGI."""
+"""Direct writes and handoff of connections, without ASGI."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,7 +16,7 @@ from tests.support.serving import served
 
 HEARTBEAT = Batch((), "c")
 MUCH = 100_000_000
-"""Bytes: far more than the buffers between two processes take."""
+"""Bytes. Far more than the socket buffers between two processes hold."""
 
 
 @asynccontextmanager
@@ -38,7 +38,7 @@ def body(content: bytes) -> Message:
 
 
 class Writer(HandoffProtocol):
-    """Goes on with an answer, and ends it."""
+    """Continues a response and ends it."""
 
     def __init__(self) -> None:
         self.is_lost = asyncio.Event()
@@ -135,7 +135,7 @@ async def test_nothing_is_written_to_a_websocket_that_is_not_read_or_has_gone() 
     async def until_full(write: DirectWriter) -> None:
         written.extend(write(HEARTBEAT) for _ in range(MUCH // len(HEARTBEAT.frames)))
         async with asyncio.timeout(10):
-            while not write(HEARTBEAT):  # When it was cut, what comes is thrown away.
+            while not write(HEARTBEAT):  # Writes to a closed connection are discarded.
                 await asyncio.sleep(0.01)
         over.set()
 
