@@ -46,7 +46,7 @@ class DetachedStream(HandoffProtocol):
     def resume_writing(self) -> None:
         """Called when the client has caught up."""
         self._is_full = False
-        self._subscription.drain(self._hub.told.text)
+        self._subscription.drain(self._hub.last_batch.text)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Called when the client has gone."""
