@@ -143,7 +143,7 @@ class FanOut:
         self, admin: AIOKafkaAdminClient, partitions: set[TopicPartition]
     ) -> set[TopicPartition]:
         """Return the partitions on which the projector has not passed the start."""
-        async with kafka_answers("how far the projector is"):
+        async with kafka_answers("the committed offsets of the projector"):
             passed = await admin.list_consumer_group_offsets(
                 group_name(self._settings, PROJECTOR_GROUP), partitions=list(partitions)
             )

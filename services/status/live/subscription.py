@@ -75,7 +75,7 @@ class Subscription:
     _seen: dict[str, Status] = field(default_factory=dict)
     """States that a snapshot contained, by file id. The next state of these files must be newer."""
     _resumed: StreamCursor | None = None
-    """The subscriber's cursor, from another pod that was ahead of this one."""
+    """Cursor with which the subscriber resumed. Its last pod may have been ahead of this one."""
     _read: Callable[[], StreamCursor] = dict
     """Returns the cursor of this pod before the batch that is being delivered."""
     _is_behind: bool = False

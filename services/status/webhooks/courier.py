@@ -192,7 +192,7 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
         for partition in assigned:
             first = found.get(partition)
             begin = first.offset if first else ends[partition]
-            async with kafka_answers("what the webhooks have committed"):
+            async with kafka_answers("the committed offsets of the webhooks group"):
                 committed = await consumer.committed(partition)
             consumer.seek(partition, max(begin, committed or 0))
 
@@ -219,7 +219,7 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
                 await asyncio.gather(
                     *(self._handle_record(of_offset[each.offset], each.event) for each in due)
                 )
-                async with kafka_answers("the commit of webhooks"):
+                async with kafka_answers("the commit of the webhooks group"):
                     await consumer.commit({partition: due[-1].offset + 1})
             else:
                 await asyncio.sleep(seconds_to_sleep(waiting[0].due_at, now))
