@@ -190,7 +190,7 @@ class Hub:
         waiting = self._overlay.set_aside
         if not self._documents.is_away and not waiting:
             return None
-        return f"MongoDB does not answer: {waiting} events of files unknown to this pod are waiting"
+        return f"MongoDB is unavailable: {waiting} events of files unknown to this pod are waiting"
 
     async def recall(self, loop: RunningLoop) -> None:
         """Deliver set-aside events once MongoDB is available again. Runs until cancelled.
