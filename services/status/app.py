@@ -86,7 +86,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     fanout = FanOut(settings, hub)
     monitor = Monitor(settings, store)
     hub.unstored = lambda: monitor.unstored
-    hub.on_told = monitor.queue_stats.follow
+    hub.on_published = monitor.queue_stats.follow
     # As for uploads: a command that was answered 503 must not be given later on.
     publisher = Publisher(settings, client_id="status", publish_timeout=COMMAND_TIMEOUT)
     auditor = Auditor(settings, store, monitor.queue_stats, Refolder(settings, store, publisher))

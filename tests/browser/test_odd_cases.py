@@ -123,7 +123,7 @@ async def test_what_was_missed_is_shown_down_to_the_last_row_that_was_loaded(
     await expect(rows).to_have_count(100)
     standin.down = True
     standin.cut()
-    await expect(page.locator("#connection")).to_have_text("connection lost, trying again …")
+    await expect(page.locator("#connection")).to_have_text("connection lost, reconnecting …")
     standin.put(ids[25], **COMPLETED)
     for number in range(50):
         standin.put(f"new-{number:05}")
@@ -240,13 +240,13 @@ async def test_a_command_that_is_refused_says_why_and_can_be_given_again(
     standin.refused = "The file is pending: it is under way already."
     retry = page.get_by_role("button", name="Retry")
     await retry.click()
-    trouble = page.locator("#detail-view .reason")
-    await expect(trouble).to_have_text(standin.refused)
+    reason = page.locator("#detail-view .reason")
+    await expect(reason).to_have_text(standin.refused)
     await expect(retry).to_be_enabled()
     standin.refused = None
     await retry.click()
     await expect(page.locator(".title .status")).to_have_text("pending")
-    await expect(trouble).to_be_empty()
+    await expect(reason).to_be_empty()
 
 
 async def test_a_completed_file_can_only_be_deleted_and_that_is_asked_once_more(
@@ -258,7 +258,7 @@ async def test_a_completed_file_can_only_be_deleted_and_that_is_asked_once_more(
     delete = page.locator(".commands button:visible")
     await expect(delete).to_have_text("Delete")
     await delete.click()
-    await expect(delete).to_have_text("Delete for good?")
+    await expect(delete).to_have_text("Delete permanently?")
     assert standin.files
     standin.refused = "The file has the label 'legal_hold' and must not be deleted."
     await delete.click()
@@ -343,10 +343,10 @@ async def test_a_list_that_cannot_be_read_says_why_and_mends_itself(
     await expect(page.locator("#files li")).to_have_count(1)
     standin.down = True
     await page.get_by_role("button", name="pending").click()
-    await expect(page.locator("#trouble")).to_contain_text("The stand-in is down.")
+    await expect(page.locator("#problem")).to_contain_text("The stand-in is down.")
     await expect(page.locator("#empty")).to_be_hidden()
     standin.down = False
-    await expect(page.locator("#trouble")).to_be_hidden()
+    await expect(page.locator("#problem")).to_be_hidden()
 
 
 async def test_an_upload_shows_how_far_it_is_and_can_be_cancelled(
@@ -365,11 +365,11 @@ async def test_an_upload_shows_how_far_it_is_and_can_be_cancelled(
     )
     uploads = page.locator(".upload")
     await expect(uploads).to_have_count(3)
-    await expect(page.locator("#uploads")).to_contain_text("2 more files wait")
+    await expect(page.locator("#uploads")).to_contain_text("2 more files queued")
     await expect(uploads.first).to_contain_text(" of 8.0 MB")
     for name in ("0.bin", "1.bin"):
         await uploads.filter(has_text=name).get_by_role("button", name="Cancel").click()
-    await expect(page.locator("#uploads")).not_to_contain_text("wait")
+    await expect(page.locator("#uploads")).not_to_contain_text("queued")
     standin.storing.set()
     await expect(page.locator("#uploads")).to_be_hidden()
     await expect(page.locator("#files li")).to_have_count(3)
@@ -382,7 +382,7 @@ async def test_an_upload_of_what_is_there_already_leads_to_it(page: Page, standi
     note = FilePayload(name="note.txt", mimeType="text/plain", buffer=b"words")
     await page.set_input_files("#picker", note)
     told = page.locator(".upload [role=status]")
-    await expect(told).to_contain_text("This file is there already.")
+    await expect(told).to_contain_text("This file already exists.")
     await expect(page.locator("#files li")).to_have_count(1)
     await told.get_by_role("link").click()
     await expect(page.locator(".title .status")).to_have_text("completed")
@@ -507,9 +507,9 @@ async def test_the_queue_and_files_that_do_not_go_on_are_told_above_the_list(
     ]
     await page.reload()
     await expect(page.locator("#traffic")).to_have_text(
-        "48 waiting, the last begins in 12 s · 4.0 files/s done"
+        "48 waiting, the last starts in 12 s · 4.0 files/s finished"
     )
-    await page.locator("#stuck summary", has_text="A file does not go on").click()
+    await page.locator("#stuck summary", has_text="1 stuck file").click()
     await expect(page.locator("#stuck li")).to_contain_text(
         "silent for 1 h 0 min. Its pod is gone."
     )

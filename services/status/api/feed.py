@@ -8,7 +8,7 @@ from itertools import islice
 from services.status.api.messages import Reset, Subscribed
 from services.status.live.cursor import StreamCursor
 from services.status.live.hub import Hub
-from services.status.live.subscription import AT_ONCE, Outlet, Subscription
+from services.status.live.subscription import MAX_BATCH, DirectWriter, Subscription
 from services.status.live.update import Batch, Update
 
 SETTLING = 0.5
@@ -17,7 +17,10 @@ MongoDB knew, on a pod that does not lag."""
 
 
 async def feed(
-    hub: Hub, subscription: Subscription, cursor: StreamCursor | None, outlet: Outlet | None = None
+    hub: Hub,
+    subscription: Subscription,
+    cursor: StreamCursor | None,
+    direct_writer: DirectWriter | None = None,
 ) -> AsyncGenerator[Subscribed | Reset | Batch, None]:
     """What a subscriber is told from the beginning until the subscription is closed.
 
@@ -25,7 +28,7 @@ async def feed(
 
     Args:
         cursor: what the subscriber was told before; None if it comes for the first time.
-        outlet: tells what comes while the subscriber waits here for it.
+        direct_writer: tells what comes while the subscriber waits here for it.
 
     Raises:
         UnavailableError: MongoDB does not answer.
@@ -34,14 +37,14 @@ async def feed(
         async for told in opening:
             yield told
     del opening, told  # What was told at first is not to stay as long as the subscription does.
-    subscription.outlet = outlet
+    subscription.direct_writer = direct_writer
     while not subscription.closed:
         arrived = await subscription.wait()
-        if len(arrived) > AT_ONCE:
-            for batch in _chunks(arrived, hub.told.text):
+        if len(arrived) > MAX_BATCH:
+            for batch in _chunks(arrived, hub.last_batch.text):
                 yield batch
         elif not subscription.closed or arrived:
-            yield Batch(arrived, hub.told.text)
+            yield Batch(arrived, hub.last_batch.text)
 
 
 async def _opening(
@@ -50,7 +53,7 @@ async def _opening(
     """What was missed, or the present states, up to the first cursor."""
     missed = None if cursor is None else hub.missed(subscription, cursor)
     if missed is not None:
-        begun = hub.told.text
+        begun = hub.last_batch.text
         yield Subscribed()
         for told in missed:
             for batch in _chunks(told.updates, told.text):
@@ -71,13 +74,13 @@ async def _opening(
             yield batch
     arrived = await subscription.wait(0)
     subscription.is_live = True
-    yield Batch(arrived, hub.told.text)
+    yield Batch(arrived, hub.last_batch.text)
 
 
 def _chunks(updates: Sequence[Update], cursor: str | None) -> list[Batch]:
     """The cursor goes with the last chunk."""
     rest = iter(updates)
-    chunks = list(iter(lambda: list(islice(rest, AT_ONCE)), []))
+    chunks = list(iter(lambda: list(islice(rest, MAX_BATCH)), []))
     return [
         Batch(chunk, cursor if number == len(chunks) else None)
         for number, chunk in enumerate(chunks, 1)

@@ -2,14 +2,14 @@
 
 from services.status.api.sse import BYE
 from services.status.live.hub import Hub
-from services.status.live.streaming_protocols import Successor
+from services.status.live.streaming_protocols import HandoffProtocol
 from services.status.live.subscription import Subscription
 from services.status.live.update import Batch, chunk
 
 LAST_CHUNKS = chunk(BYE) + chunk(b"")
 
 
-class DetachedStream(Successor):
+class DetachedStream(HandoffProtocol):
     """Tells a stream that has caught up, until its client goes."""
 
     __slots__ = ("_hub", "_is_full", "_subscription")
@@ -46,7 +46,7 @@ class DetachedStream(Successor):
     def resume_writing(self) -> None:
         """Called when the client has caught up."""
         self._is_full = False
-        self._subscription.drain(self._hub.told.text)
+        self._subscription.drain(self._hub.last_batch.text)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Called when the client has gone."""

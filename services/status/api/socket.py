@@ -16,7 +16,7 @@ from services.status.api.tickets import follower, following, has_ticket
 from services.status.live.cursor import StreamCursor
 from services.status.live.filter import Filter
 from services.status.live.hub import Hub
-from services.status.live.streaming_protocols import outlet_of
+from services.status.live.streaming_protocols import direct_writer_of
 from services.status.live.update import Batch
 from services.status.store.access import Visibility
 from shared.auth.accesserrors import ForeignOriginError, TokenExpiredError
@@ -130,12 +130,14 @@ class _Conversation:
         client = self._websocket.client.host if self._websocket.client else ""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - see `run`
-        outlet = outlet_of(self._websocket.scope)
+        direct_writer = direct_writer_of(self._websocket.scope)
         subscription = None
         with suppress(WebSocketDisconnect, RuntimeError):  # The client went while we were sending.
             try:
-                with self._hub.subscribe(wanted, client=client, on_cut=task.cancel) as subscription:
-                    async for told in feed(self._hub, subscription, cursor, outlet):
+                with self._hub.subscribe(
+                    wanted, client=client, on_disconnect=task.cancel
+                ) as subscription:
+                    async for told in feed(self._hub, subscription, cursor, direct_writer):
                         if isinstance(told, Batch):
                             await self._tell(told)
                         else:
@@ -145,7 +147,7 @@ class _Conversation:
                 is_over = self._hub.closing
                 await self._close(CloseCode.GOING_AWAY if is_over else CloseCode.EXPIRED)
             except asyncio.CancelledError:
-                if subscription is None or not subscription.is_cut:
+                if subscription is None or not subscription.is_disconnected:
                     raise
                 await self._close(CloseCode.SLOW)
             except WaybillError as error:

@@ -16,7 +16,7 @@ from services.status.api.tickets import Followable, documented, follower, has_ti
 from services.status.live.cursor import StreamCursor
 from services.status.live.filter import Filter
 from services.status.live.hub import Hub
-from services.status.live.streaming_protocols import Succession, succession_of
+from services.status.live.streaming_protocols import Handoff, handoff_of
 from services.status.projection.projection import FileState
 from shared.http.problems import ERROR_RESPONSES
 
@@ -64,7 +64,7 @@ async def stream(
     client = request.client.host if request.client else ""
     hub.admit(client)
     told = _frames(
-        hub, wanted, hub.seal.open(given) if given else None, client, succession_of(request.scope)
+        hub, wanted, hub.seal.open(given) if given else None, client, handoff_of(request.scope)
     )
     return EventStream(told, by_ticket=has_ticket(request))
 
@@ -74,17 +74,17 @@ async def _frames(
     wanted: Filter,
     cursor: StreamCursor | None,
     client: str,
-    succession: Succession | None,
+    handoff: Handoff | None,
 ) -> Frames:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - frames are sent by a task
-    with hub.subscribe(wanted, client=client, on_cut=task.cancel) as subscription:
+    with hub.subscribe(wanted, client=client, on_disconnect=task.cancel) as subscription:
         async with aclosing(feed(hub, subscription, cursor)) as feeding:
             async for told in feeding:
                 yield render(told)
-                if succession is not None and subscription.is_idle:
+                if handoff is not None and subscription.is_idle:
                     line = DetachedStream(hub, subscription)
-                    if succession(line):
+                    if handoff(line):
                         subscription.detach(line)
                         return
     yield BYE

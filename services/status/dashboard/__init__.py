@@ -1,4 +1,4 @@
-"""The page: plain HTML, CSS and ES modules, served as they are."""
+"""The page: plain HTML, CSS and ES modules, served without a build step."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,11 +15,12 @@ STATIC = Path(__file__).parent / "static"
 
 
 def mount(app: FastAPI, upload_url: str) -> None:
-    """Serve the page under `/` and what it consists of under `/static`.
+    """Serve the page under `/` and its assets under `/static`.
 
     Args:
-        upload_url: where the page uploads to, the only other origin that it may talk to; empty if
-            a proxy puts both services under one origin.
+        app: the application of the status service.
+        upload_url: address of the upload service, the only other origin that the page may connect
+            to. Empty if a proxy puts both services under one origin.
     """
     headers = {
         "Content-Security-Policy": "; ".join(
@@ -45,16 +46,17 @@ def mount(app: FastAPI, upload_url: str) -> None:
 
 
 def _origin(url: str) -> str:
-    """What a policy is to name: with a path in it, it would allow that path and none below.
+    """Return the source expression of a URL for the Content Security Policy, without its path.
 
-    Policies have no form for IPv6 addresses (CSP 3, 2.3.1), so the scheme alone is named for one.
+    A path would allow only that exact path. CSP has no syntax for IPv6 addresses (CSP 3, 2.3.1), so
+    for these the expression is the scheme alone.
     """
     origin = origin_of(url)
     return f"{urlsplit(url).scheme}:" if "[" in origin else origin
 
 
 class _Assets(StaticFiles):
-    """Files that a browser asks for again, so that a new version is seen at once."""
+    """Assets that browsers revalidate, so that a new version takes effect immediately."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)

@@ -1,4 +1,4 @@
-"""Waiting for one file: for its first state, or for its next one."""
+"""Wait for the first or the next state of one file."""
 
 import asyncio
 
@@ -12,35 +12,39 @@ from shared.errors import UnavailableError
 async def first_known(
     hub: Hub, file_id: str, visible_to: Visibility, *, seconds: float
 ) -> Update | None:
-    """The state of a file that is not held: from the tail or from the stores, whichever is first.
+    """Return the state of a file that the hub does not hold, from the tail or the stores.
 
-    The tail needs no MongoDB, so a store that fails, or hangs, ends no wait for the tail.
+    Whichever has the file first wins. The tail does not need MongoDB, so a failing or frozen store
+    does not end the wait for the tail.
 
     Args:
+        hub: the hub of this pod.
+        file_id: id of the file.
+        visible_to: the files that the reader may see.
         seconds: how long to wait for the tail once the stores do not know the file.
 
     Raises:
-        UnavailableError: the stores do not answer, and the tail has not brought the file; or this
-            pod has too many subscribers.
+        UnavailableError: the stores are unavailable and the tail has not delivered the file, or
+            this pod has too many subscribers.
     """
     wanted = Filter(ids=frozenset({file_id}), visible_to=visible_to)
     with hub.subscribe(wanted) as subscription:
-        sample = asyncio.ensure_future(hub.current(file_id, visible_to))
-        news = asyncio.ensure_future(subscription.wait(seconds))
+        lookup = asyncio.ensure_future(hub.current(file_id, visible_to))
+        arrival = asyncio.ensure_future(subscription.wait(seconds))
         failure: UnavailableError | None = None
         try:
-            await asyncio.wait((sample, news), return_when=asyncio.FIRST_COMPLETED)
-            if not (news.done() and news.result()):
+            await asyncio.wait((lookup, arrival), return_when=asyncio.FIRST_COMPLETED)
+            if not (arrival.done() and arrival.result()):
                 try:
-                    if (found := await sample) is not None:
+                    if (found := await lookup) is not None:
                         return found
                 except UnavailableError as error:
                     failure = error
-            arrived = await news
+            arrived = await arrival
         finally:
-            for each in (sample, news):
+            for each in (lookup, arrival):
                 each.cancel()
-            await asyncio.gather(sample, news, return_exceptions=True)
+            await asyncio.gather(lookup, arrival, return_exceptions=True)
     if arrived and not arrived[-1].withdraws:
         return arrived[-1]
     if failure is not None:
@@ -56,10 +60,17 @@ async def next_change(
     seconds: float,
     visible_to: Visibility = EVERYTHING,
 ) -> Update | None:
-    """The state of a file once it differs from the one with the entity tag `known`.
+    """Return the state of a file once it differs from the one with the entity tag `known`.
 
-    Without `known`, the state after the present one. A terminal state is given at once, and
-    the present one when `seconds` are over; None if the file is not known then.
+    Without `known`, return the state after the current one. A terminal state is returned at once.
+    After the timeout, return the current state, or None if the file is unknown.
+
+    Args:
+        hub: the hub of this pod.
+        file_id: id of the file.
+        known: entity tag of the state that the client has.
+        seconds: maximum wait.
+        visible_to: the files that the reader may see.
     """
     wanted = Filter(ids=frozenset({file_id}), visible_to=visible_to)
     with hub.subscribe(wanted) as subscription:

@@ -1,7 +1,7 @@
-"""Cursors: how far in the log a subscriber has been told everything.
+"""Cursors: the position in the log up to which a subscriber has received everything.
 
-The log is the same for every pod, so a cursor that one pod gave is understood by all. It counts the
-topics whose events make lifecycle states; progress is not told a second time.
+The log is the same for every pod, so any pod understands the cursor of another one. A cursor counts
+the topics whose events lead to lifecycle states. Progress is not sent a second time.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -12,11 +12,11 @@ from shared.errors import BadParameterError
 from shared.events.topics import ACCESS, LIFECYCLE, UPLOADED
 
 TOPICS = (UPLOADED, LIFECYCLE, ACCESS)
-"""What cursors count, in the order in which it names them; those of an installation where nothing
-is shared name the first two."""
+"""Topics that cursors count, in encoding order. Where files are never shared, a cursor contains
+only the first two."""
 
 MAX_LENGTH = 4096
-"""Characters of a cursor: those of 36 partitions are some 150."""
+"""Maximum length of a cursor in characters. A cursor of 36 partitions has about 150."""
 
 
 VERSION = b"\x01"
@@ -30,18 +30,18 @@ class Partition(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where an event stands in the log."""
+    """Position of an event in the log."""
 
     partition: Partition
     offset: int
 
 
 StreamCursor = Mapping[Partition, int]
-"""Of each partition, the offset before which everything was told; 0 for one that is not named."""
+"""Offset per partition; everything before it was delivered. A missing partition counts as 0."""
 
 
 def encode(cursor: StreamCursor) -> str:
-    """The cursor as clients get it: base64url without padding, which they do not look into."""
+    """Return an unsealed cursor as text: base64url without padding."""
     numbers = b"".join(
         bytes((partition.topic,)) + _varint(partition.number) + _varint(offset)
         for partition, offset in sorted(cursor.items())
@@ -51,10 +51,10 @@ def encode(cursor: StreamCursor) -> str:
 
 
 def decode(text: str) -> StreamCursor:
-    """Read a cursor that a client brings back.
+    """Decode a cursor that `encode` made.
 
     Raises:
-        BadParameterError: no pod has given this.
+        BadParameterError: the text is not a cursor.
     """
     try:
         if len(text) > MAX_LENGTH:
@@ -65,7 +65,7 @@ def decode(text: str) -> StreamCursor:
         return dict(_triples(iter(numbers[len(VERSION) :])))
     except ValueError as error:
         raise BadParameterError(
-            f"cursor={text[:40]!r} is none: give back what a message of the stream carried."
+            f"cursor={text[:40]!r} is not valid. Send a cursor that the stream returned."
         ) from error
 
 
@@ -77,7 +77,7 @@ def _triples(numbers: Iterator[int]) -> Iterator[tuple[Partition, int]]:
 
 
 def _varint(number: int) -> bytes:
-    """LEB128: seven bits a byte, the lowest first."""
+    """Encode a number as LEB128: seven bits per byte, the lowest first."""
     parts = bytearray()
     while number > 0x7F:
         parts.append(number & 0x7F | 0x80)

@@ -17,25 +17,28 @@ from services.status.store.store import FileStore, translated
 from shared.errors import BadParameterError
 
 SEALED = b"\x02"
-"""The first byte of a sealed cursor; `VERSION` of `cursor.py` is that of one that is not."""
+"""First byte of a sealed cursor. An unsealed one begins with `VERSION` of `cursor.py`."""
 
 NONCE_BYTES = 12
 KEY_BITS = 256
 TAG_BYTES = 16
 
 BLOCK = 64
-"""Cursors are padded to a multiple of so many bytes: their length would reveal large offsets."""
+"""Cursors are padded to a multiple of this many bytes, because their length would reveal large
+offsets."""
 
 TOO_OLD: StreamCursor = {}
-"""Before everything."""
+"""A cursor before all events."""
 
 
 class CursorSeal:
     """Seals cursors, and opens those that clients send."""
 
     def __init__(self, key: bytes | None = None) -> None:
-        """Args:
-        key: 32 bytes; a key of this pod's own by default.
+        """Create a seal.
+
+        Args:
+            key: 32 bytes; by default a random key of this pod.
         """
         self._cipher = AESGCM(key or AESGCM.generate_key(KEY_BITS))
 
@@ -44,7 +47,7 @@ class CursorSeal:
         self._cipher = AESGCM(key)
 
     def seal(self, cursor: StreamCursor) -> str:
-        """Return a cursor as clients get it: base64url without padding."""
+        """Return the sealed cursor that clients receive: base64url without padding."""
         plain = encode(cursor).encode()
         plain += b"=" * (-len(plain) % BLOCK)
         nonce = secrets.token_bytes(NONCE_BYTES)
@@ -55,7 +58,7 @@ class CursorSeal:
         """Return the cursor that a client sent, or `TOO_OLD` if it cannot be opened.
 
         Raises:
-            BadParameterError: no pod has given this.
+            BadParameterError: the text is not a cursor.
         """
         try:
             if len(text) > MAX_LENGTH:
@@ -63,10 +66,10 @@ class CursorSeal:
             sealed = urlsafe_b64decode(text + "=" * (-len(text) % 4))
         except ValueError as error:
             raise BadParameterError(
-                f"cursor={text[:40]!r} is none: give back what a message of the stream carried."
+                f"cursor={text[:40]!r} is not valid. Send a cursor that the stream returned."
             ) from error
         if not sealed.startswith(SEALED) or len(sealed) <= 1 + NONCE_BYTES + TAG_BYTES:
-            decode(text)  # One of an earlier version, or none at all.
+            decode(text)  # Accept a cursor of an earlier version; reject anything else.
             return TOO_OLD
         nonce, rest = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
         try:
@@ -78,10 +81,10 @@ class CursorSeal:
 
 @translated
 async def installation_key(store: FileStore) -> bytes:
-    """Return the key of the installation; the first pod to ask makes it.
+    """Return the cursor key of the installation. The first pod creates it.
 
     Raises:
-        MongoUnavailableError: MongoDB does not answer.
+        MongoUnavailableError: MongoDB is unavailable.
     """
     secrets_ = store.beside("secrets")
     await secrets_.update_one(
@@ -91,5 +94,5 @@ async def installation_key(store: FileStore) -> bytes:
     )
     found = await secrets_.find_one({"_id": "cursor_key"})
     if found is None:
-        raise RuntimeError("the key of cursors was removed while it was read")
+        raise RuntimeError("the cursor key was removed from MongoDB while it was being read")
     return bytes(found["key"])

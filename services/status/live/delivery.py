@@ -8,42 +8,46 @@ from services.status.live.update import Batches, Update
 from shared.kafka.consuming import note_error
 
 CONSUMER = "fan-out"
-"""The name of what feeds the hub, in logs and metrics."""
+"""Name of the fan-out in logs and metrics."""
 
 MAX_NAMED = 5
-"""Files that a log line of a failed subscriber names."""
+"""Files named in the log line of a failed subscriber."""
 
 
-def tell_each(wanted: Mapping[Subscription, Sequence[Update]], batches: Batches, now: float) -> int:
+def deliver_each(
+    wanted: Mapping[Subscription, Sequence[Update]], batches: Batches, now: float
+) -> int:
     """Deliver updates to each subscriber; return how many were written immediately.
 
     A subscriber that fails is disconnected. It reconnects with its cursor and misses nothing.
 
     Args:
+        wanted: the updates of each subscriber, in order.
+        batches: the batches that subscribers of the same updates share.
         now: monotonic seconds.
     """
-    at_once = 0
+    written = 0
     for subscription, updates in wanted.items():
         try:
-            at_once += subscription.tell(tuple(updates), batches, now)
+            written += subscription.deliver(tuple(updates), batches, now)
         except Exception as error:
             files = ", ".join(each.status.file_id for each in updates[:MAX_NAMED])
-            note_error(CONSUMER, error, f"a subscriber to {files}; it is cut off")
-            subscription.cut_off()
-    return at_once
+            note_error(CONSUMER, error, f"a subscriber to {files}, now disconnected")
+            subscription.disconnect()
+    return written
 
 
-def beat_each(subscriptions: Iterable[Subscription], batches: Batches) -> None:
+def send_heartbeats(subscriptions: Iterable[Subscription], batches: Batches) -> None:
     """Send a heartbeat to each subscriber."""
     for subscription in subscriptions:
         try:
-            subscription.beat(batches)
+            subscription.send_heartbeat(batches)
         except Exception as error:
-            note_error(CONSUMER, error, "the heartbeat of a subscriber; it is cut off")
-            subscription.cut_off()
+            note_error(CONSUMER, error, "the heartbeat of a subscriber, now disconnected")
+            subscription.disconnect()
 
 
-def note_unfoldable(observed: Observed, error: Exception) -> None:
+def log_unfoldable(observed: Observed, error: Exception) -> None:
     """Log an event that cannot be folded; the projector dead-letters its record."""
     event = observed.event
     where = f"{event.type} of {event.file_id} at {observed.number}@{observed.offset}"

@@ -1,8 +1,9 @@
 """The fan-out: reads the tail of the event topics, on every pod, for the hub.
 
-No group: every pod reads every partition and commits nothing. It begins some minutes before the
-end, so that it knows what a client of another pod may have missed. What was in the log before is in
-MongoDB: the fan-out waits until the projector has passed the place where it begins.
+It uses no consumer group: every pod reads every partition and commits nothing. It begins some
+minutes before the end of the log, so that it knows what a client of another pod may have missed.
+Everything before that is in MongoDB, so the fan-out waits until the projector has passed its
+starting point.
 """
 
 import asyncio
@@ -32,26 +33,26 @@ from shared.settings import Settings
 log = logging.getLogger(__name__)
 
 POLL_TIMEOUT_MS = 1000
-PAUSE = 0.002
-"""Seconds between two polls that brought something: what comes right behind is told in one go."""
+POLL_PAUSE = 0.002
+"""Seconds between two polls that returned events. Events that follow closely share one batch."""
 
-CROWD = 20
-"""Events in one poll from which on there is more to win by taking the next ones together."""
+LARGE_POLL = 20
+"""Events in one poll from which a longer pause pays off."""
 
-LONG_PAUSE = 0.02
-"""Seconds between two polls in a crowd: nobody sees it, and each poll asks Kafka for 36 partitions,
-whatever they bring."""
+LARGE_POLL_PAUSE = 0.02
+"""Seconds after a large poll. The delay is not noticeable, and each poll costs a request for 36
+partitions."""
 
 LOOK_BACK = (300.0, 120.0, 60.0, 45.0, 30.0, 20.0, 10.0, 5.0)
-"""Seconds before the latest event from which a pod that starts reads the log: the longest in which
-there were no more events than it remembers. A client that was cut off comes back within seconds."""
+"""Seconds before the latest event from which a starting pod reads the log. It picks the longest
+period that has no more events than `Recent` keeps. A disconnected client returns within seconds."""
 
 CATCH_UP_INTERVAL = 0.2
-"""Seconds between two looks at how far the projector has come."""
+"""Seconds between two checks of the projector's committed offsets."""
 
 RETRY_DELAY = 1.0
-"""Seconds between two tries while the hub cannot take more without MongoDB; the tail waits in
-Kafka."""
+"""Seconds between two attempts while the hub accepts no events because MongoDB is unavailable. The
+tail waits in Kafka."""
 
 
 class FanOut:
@@ -61,21 +62,21 @@ class FanOut:
         self._settings = settings
         self._hub = hub
         self._topics = dict(zip(topic_names(settings, cursor.TOPICS), count(), strict=False))
-        """Which of the topics that cursors count a topic is."""
+        """Index in `cursor.TOPICS` of each counted topic, by topic name."""
         self._position: dict[TopicPartition, int] = {}
-        """Of each partition, the offset of the next record."""
+        """Offset of the next record of each partition."""
         self._counted: dict[TopicPartition, Partition] = {}
-        """What cursors call those partitions that they count."""
+        """Cursor partitions of the partitions that cursors count."""
         self._start: dict[TopicPartition, int] = {}
-        """Where the tail began; the projector must have passed it."""
+        """Offsets at which the tail began. The projector must have passed them."""
         self._until: dict[TopicPartition, int] = {}
-        """Where the log ended then: from there on this pod knows the present."""
+        """End offsets at the start. Once they are reached, this pod is up to date."""
 
     async def run(self, loop: RunningLoop) -> None:
-        """Feed the hub until cancelled; another run goes on where the last one was.
+        """Feed the hub until cancelled. A later run resumes where the last one stopped.
 
         Raises:
-            KafkaError, KafkaUnavailableError: Kafka does not answer.
+            KafkaError, KafkaUnavailableError: Kafka is unavailable.
         """
         async with open_log(self._settings, EVENT_TOPICS, client_id="fan-out") as (
             consumer,
@@ -93,10 +94,13 @@ class FanOut:
                 if answers.check(brought=fed > 0):
                     loop.succeeded()
                 if fed and self._hub.behind is None:
-                    await asyncio.sleep(LONG_PAUSE if fed >= CROWD else PAUSE)
+                    await asyncio.sleep(LARGE_POLL_PAUSE if fed >= LARGE_POLL else POLL_PAUSE)
 
     async def _begin(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
-        """Choose where to begin, so that clients of a pod that has just gone can go on here."""
+        """Choose the starting offsets.
+
+        They lie before the end, so that clients of a pod that just stopped can resume here.
+        """
         end = await end_offsets(consumer, partitions)
         self._counted = {
             each: Partition(self._topics[each.topic], each.partition)
@@ -104,7 +108,7 @@ class FanOut:
             if each.topic in self._topics
         }
         counted = list(self._counted)
-        # By the log's own time: this pod's clock may be wrong, and it knows of no other yet.
+        # Use the log's own time: this pod's clock may be wrong, and no other clock is known yet.
         newest = await newest_time(consumer, {each: end[each] for each in counted}) or utc_now()
         start, since = end, newest
         for seconds in LOOK_BACK:
@@ -118,11 +122,11 @@ class FanOut:
         self._hub.begin(self._cursor(self._position), since)
 
     def _is_behind(self) -> bool:
-        """Whether the tail has yet to reach the place that was the end when this pod started."""
+        """Return True if the tail has not reached the end offsets of the pod's start."""
         return any(self._position[partition] < offset for partition, offset in self._until.items())
 
     async def _wait_for_projector(self, consumer: AIOKafkaConsumer, loop: RunningLoop) -> None:
-        """Return when all that lies before the start is stored in MongoDB."""
+        """Return when everything before the start is stored in MongoDB."""
         if not self._start:
             return
         begin = await beginning_offsets(consumer, list(self._start))
@@ -138,8 +142,8 @@ class FanOut:
     async def _not_passed(
         self, admin: AIOKafkaAdminClient, partitions: set[TopicPartition]
     ) -> set[TopicPartition]:
-        """Those of the partitions on which the projector has yet to pass the start."""
-        async with kafka_answers("how far the projector is"):
+        """Return the partitions on which the projector has not passed the start."""
+        async with kafka_answers("the committed offsets of the projector"):
             passed = await admin.list_consumer_group_offsets(
                 group_name(self._settings, PROJECTOR_GROUP), partitions=list(partitions)
             )
@@ -150,11 +154,11 @@ class FanOut:
         }
 
     async def _feed(self, consumer: AIOKafkaConsumer, loop: RunningLoop) -> int:
-        """Hand on what one poll brings; returns how many events that are."""
+        """Pass the records of one poll to the hub; return the number of events."""
         batches = await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS)
         events: list[Observed] = []
         position = dict(self._position)
-        # Uploads first: what comes behind its cause has not to wait for it.
+        # Uploads first, so that their later events do not have to wait for them.
         last = len(self._topics)
         for partition in sorted(batches, key=lambda each: self._topics.get(each.topic, last)):
             records = batches[partition]
@@ -173,13 +177,13 @@ class FanOut:
                 await self._hub.observe(events, self._cursor(position), at_end=at_end)
                 break
             except UnavailableError as error:
-                log.warning("the fan-out waits: %s", error)
+                log.warning("the fan-out is paused: %s", error)
                 loop.waits_for("MongoDB")
                 await asyncio.sleep(RETRY_DELAY)
-        # Only now: should the hub fail, the next run brings the same events once more.
+        # Set this last: if the hub fails, the next run reads the same events again.
         self._position = position
         return len(events)
 
     def _cursor(self, position: Mapping[TopicPartition, int]) -> dict[Partition, int]:
-        """How far the topics are read that cursors count."""
+        """Return the cursor of a position: the offsets of the counted partitions."""
         return {counted: position[each] for each, counted in self._counted.items()}

@@ -1,4 +1,4 @@
-"""Which files somebody follows, and where those are found who follow a file."""
+"""Filters of subscribers, and the groups that index subscribers by filter."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from services.status.store.access import EVERYTHING, Visibility
 
 
 class Group(NamedTuple):
-    """Those who follow one thing: a file, a batch, an owner or reader, a label, or all files."""
+    """All followers of one thing: a file, a batch, an owner or reader, a label, or all files."""
 
     kind: str
     value: str = ""
@@ -20,7 +20,7 @@ ALL = Group("all")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Filter:
-    """Which files a subscriber follows; None leaves a field open."""
+    """The files that a subscriber follows. None matches everything."""
 
     ids: frozenset[str] | None = None
     owner: str | None = None
@@ -32,11 +32,11 @@ class Filter:
 
     @property
     def is_open(self) -> bool:
-        """Whether nothing in particular is followed."""
+        """True if the filter has no criterion beside the visibility."""
         return self == Filter(visible_to=self.visible_to)
 
     def matches(self, status: Status) -> bool:
-        """Whether a file belongs to what is followed."""
+        """Return True if the filter matches the file."""
         return (
             (self.ids is None or status.file_id in self.ids)
             and (self.owner is None or status.owner == self.owner)
@@ -47,7 +47,7 @@ class Filter:
         )
 
     def groups(self) -> list[Group]:
-        """Where the subscriber is found when a file changes: under what tells most."""
+        """Return the groups that index the subscriber, by its most selective criterion."""
         if self.ids is not None:
             return [Group("id", file_id) for file_id in self.ids]
         if self.batch_id is not None:
@@ -60,7 +60,7 @@ class Filter:
 
 
 def groups_of(status: Status) -> Iterator[Group]:
-    """Where those are found who may follow a file."""
+    """Yield the groups whose subscribers may follow the file."""
     yield Group("id", status.file_id)
     if status.batch_id is not None:
         yield Group("batch", status.batch_id)

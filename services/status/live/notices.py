@@ -1,4 +1,4 @@
-"""What somebody is told when a file is shared with them, or no longer."""
+"""Notices for a reader with whom a file is shared or no longer shared."""
 
 from services.status.live.cursor import Place
 from services.status.live.update import Update, Withdrawal
@@ -10,12 +10,14 @@ from shared.events.events import AccessEvent, FileShared
 def notice(
     before: Status | None, after: Status, event: AccessEvent, place: Place | None
 ) -> Update | None:
-    """The state of a file that is theirs to read now, or that it is not; None if nothing changed.
+    """Return the update that the reader of a sharing event receives, or None if nothing changed.
+
+    The update is the current state of a newly shared file, or a withdrawal.
 
     Args:
-        before: the state before the event. It may lack what MongoDB knew of a reader, as of files
-            that this pod first hears of by the event itself.
-        place: where the event stands.
+        before: the state before the event. It may lack readers that only MongoDB knows, for example
+            if this event is the first one that the pod receives for the file.
+        place: position of the event in the log.
     """
     if after is before or after.created_at is None or after.deleted_at is not None:
         return None
@@ -24,7 +26,8 @@ def notice(
     could_read = known is not None and known.reader is not None
     if isinstance(event, FileShared):
         return None if could_read else Update(after, place=place, reader=reader)
-    # Nothing is taken back that was not given; where nothing is known, it was.
+    # Withdraw only what was shared. If it is unknown whether the file was shared, assume that it
+    # was.
     if known is not None and not could_read:
         return None
     theirs = Share(key=event.data.key, reader=reader, offset=-1)

@@ -1,12 +1,12 @@
-"""The overlay: the states of files that are under way, folded from the log's tail.
+"""The overlay: the states of files in progress, folded from the log's tail.
 
-It begins with what MongoDB has, and is ahead of it or behind it at times. Every pod's overlay leads
-through the same states of a file in the same order, see `sequence.py`.
+The overlay starts from MongoDB's documents, which may be ahead of the tail or behind it. Every
+pod's overlay goes through the same states of a file in the same order, see `sequence.py`.
 
-While MongoDB does not answer, the overlay goes on with the files that it holds and with those whose
-upload it sees: the tail has the whole of their story. Events of other files are set aside until
-their documents can be read, so that nothing is told that may be wrong, or of a file of which it is
-not known who may see it.
+While MongoDB is unavailable, the overlay continues with the files that it holds and with those
+whose upload it reads: the tail contains all their events. Events of other files are set aside until
+their documents can be read. Otherwise a subscriber might receive a wrong state, or the state of a
+file that it may not see.
 """
 
 from collections import OrderedDict
@@ -32,25 +32,25 @@ from shared.events.events import (
 )
 
 MAX_HELD = 50_000
-"""States held in memory, ~3 kB each. What is dropped is the least recently changed, which the
-projector stored long before."""
+"""States held in memory, ~3 kB each. The least recently changed are dropped first; the projector
+stored them long before."""
 
 LEAST = "\x00"
-"""Appended to an id, this gives the smallest text that is greater than it."""
+"""Appended to an id, this gives the smallest text that is greater than the id."""
 
-MAX_PATIENCE = 1.0
-"""Seconds that an event waits for what caused it. Between two topics it is milliseconds; a cause
-that does not come by then was unreadable, or its record was compacted away."""
+MAX_CAUSE_WAIT = 1.0
+"""Seconds that an event waits for its cause. Between two topics this takes milliseconds. A cause
+that does not arrive by then was unreadable, or its record was compacted away."""
 
 
 class Observed(NamedTuple):
-    """An event of the tail and where it stands."""
+    """An event of the tail and its position."""
 
     event: StatusEvent
     partition: Partition | None
-    """Of those that cursors count; None for one whose states may be left out."""
+    """The partition as cursors count it; None for progress, which may be skipped."""
     number: int
-    """Of the partition, whether it is counted or not."""
+    """Number of the partition, whether cursors count it or not."""
     offset: int
 
     @property
@@ -64,91 +64,95 @@ class Observed(NamedTuple):
 
 @dataclass(slots=True)
 class _Held:
-    """What is known of a file."""
+    """The state of one held file."""
 
-    told: Update | None
-    """The last state that was told, or that was there before the tail began."""
+    published: Update | None
+    """The last published state, or the state before the tail began."""
     ahead: Update | None = None
-    """What MongoDB has, as long as it is ahead of that: who reads must not see a step back."""
+    """MongoDB's document while it is ahead of the published state. Requests return it, so that
+    readers never see a step back."""
 
     @property
     def status(self) -> Status | None:
-        return self.told.status if self.told else None
+        return self.published.status if self.published else None
 
     @property
     def current(self) -> Update | None:
-        return self.ahead or self.told
+        return self.ahead or self.published
 
 
 @dataclass
 class _Waiting:
-    """Events of a file that wait for what caused them, or for the file's document."""
+    """Events of a file that wait for their cause or for the file's document."""
 
     since: float
     events: list[Observed] = field(default_factory=list)
     is_unread: bool = False
-    """Whether MongoDB could not be asked for the document."""
+    """True if the document could not be read from MongoDB."""
 
     def add(self, observed: Observed) -> None:
-        """Keep an event; of progress, which may be left out, only the latest while it is unread."""
+        """Add an event. While the document is unread, keep only the latest progress."""
         if self.is_unread and isinstance(observed.event, FileProgressed):
             self.events = [each for each in self.events if not _is_progress(each)]
         self.events.append(observed)
 
 
 class Overlay:
-    """What the tail says of the files that it names."""
+    """The states of the files that appear in the tail."""
 
     def __init__(self, on_failure: Callable[[Observed, Exception], None] | None = None) -> None:
-        """Args:
-        on_failure: is told of an event that cannot be folded, which is then left out here, as the
-            projector dead-letters it. Without it the error is raised.
+        """Create an empty overlay.
+
+        Args:
+            on_failure: called with an event that cannot be folded. The overlay then skips the
+                event, as the projector dead-letters it. Without this callback the error is raised.
         """
         self._on_failure = on_failure
         self._held: OrderedDict[str, _Held] = OrderedDict()
         self._waiting: dict[str, _Waiting] = {}
         self._read: dict[Partition, int] = {}
-        """Of each partition, the offset of the next event that the tail brings."""
+        """Offset of the next event of each partition."""
         self._first_new = ""
-        """No id below this one is of a file whose whole story the tail has."""
+        """Lowest id for which the tail has all events of the file."""
         self._first_whole = ""
-        """No id below this one is of a batch of which no file was dropped."""
+        """Lowest id of a batch from which no file was dropped."""
 
     def begin(self, cursor: StreamCursor, since: datetime | None = None) -> None:
-        """Say where the tail begins: what stands before is in MongoDB.
+        """Set where the tail begins. Everything before that is in MongoDB.
 
         Args:
-            since: the tail has everything that was published from then on.
+            cursor: the offset of the first event of each partition.
+            since: the tail contains everything published from this time on.
         """
         self._read = dict(cursor)
         self._first_new = self._first_whole = first_file_id(since or utc_now())
 
     def get(self, file_id: str) -> Update | None:
-        """The state of a file as of now, if it is held here."""
+        """Return the current state of a file, or None if it is not held."""
         held = self._held.get(file_id)
         return held.current if held is not None else None
 
     @property
     def ids(self) -> Collection[str]:
-        """The files that are held here."""
+        """The ids of the files that are held."""
         return self._held.keys()
 
     def held_updates(self) -> list[Update]:
-        """The states of all files that are held here."""
+        """Return the current states of all held files."""
         return [held.current for held in self._held.values() if held.current is not None]
 
     def unheld(self, file_ids: Iterable[str]) -> set[str]:
-        """Those of these files that are not held here."""
-        # `set.difference` would walk through all that is held, for each batch of events.
+        """Return those of these files that are not held."""
+        # `set.difference` would iterate over all held files for each batch of events.
         return {file_id for file_id in file_ids if file_id not in self._held}
 
     def overdue(self, now: float, *, at_end: bool) -> list[str]:
-        """The files with events that have waited long enough for what caused them.
+        """Return the files whose events have waited long enough for their cause.
 
         Args:
             now: monotonic seconds.
-            at_end: whether the log is read to its end. As long as it is not, what an event waits
-                for may just not have been read.
+            at_end: True if the log is read to its end. Before that, the cause may just not have
+                been read yet.
         """
         if not at_end:
             for waiting in self._waiting.values():
@@ -156,21 +160,23 @@ class Overlay:
         return [
             file_id
             for file_id, waiting in self._waiting.items()
-            if now - waiting.since > MAX_PATIENCE and not waiting.is_unread
+            if now - waiting.since > MAX_CAUSE_WAIT and not waiting.is_unread
         ]
 
     def is_new(self, file_id: str) -> bool:
-        """Whether the tail has the whole story of a file, or brings it once it is in the log.
+        """Return True if the tail has all events of a file, or will have them once published.
 
-        It does of an id that is younger than the tail, and than every file that was dropped.
+        This is so if the id is newer than the start of the tail and than every file that was
+        dropped.
         """
         return file_id >= self._first_new
 
     def has_whole(self, batch_id: str) -> bool:
-        """Whether all files of a batch are held, as far as the tail has brought their uploads.
+        """Return True if all files of a batch are held whose uploads the tail has delivered.
 
-        Their uploads are published after the batch got its id. So they are held if the tail began
-        before that, and none was dropped, or set aside because its own id is older than the tail.
+        The uploads of a batch are published after the batch received its id. So all are held if the
+        tail began before that and none was dropped. An upload is set aside if its own id is older
+        than the tail; then the batch is not whole.
         """
         return batch_id >= self._first_whole and not any(
             isinstance(each.event, FileUploaded) and each.event.data.batch_id == batch_id
@@ -180,35 +186,36 @@ class Overlay:
 
     @property
     def held(self) -> int:
-        """How many states are held."""
+        """Number of states that are held."""
         return len(self._held)
 
     @property
     def set_aside(self) -> int:
-        """How many events wait for a document that could not be read."""
+        """Number of events that wait for a document that could not be read."""
         return sum(len(each.events) for each in self._waiting.values() if each.is_unread)
 
     def unread(self, limit: int) -> list[str]:
-        """The files with events that were set aside, those that have waited longest first."""
+        """Return the files whose events were set aside, the longest waiting first."""
         unread = (file_id for file_id, each in self._waiting.items() if each.is_unread)
         return list(islice(unread, limit))
 
     def recall(
         self, file_ids: Iterable[str], stored: Mapping[str, Status], now: float
     ) -> list[Update]:
-        """The states to which the events lead that were set aside, in the order to be told.
+        """Fold events that were set aside; return the resulting states in delivery order.
 
         Args:
-            file_ids: the files for whose documents MongoDB was asked.
-            stored: the documents that there are.
+            file_ids: the files whose documents were requested.
+            stored: the documents that exist.
+            now: monotonic seconds.
         """
-        told: list[Update] = []
+        updates: list[Update] = []
         for file_id in file_ids:
             waiting = self._waiting.get(file_id)
             if waiting is not None and waiting.is_unread:
                 waiting.is_unread, waiting.since = False, now
-                told += self._fold_waiting(file_id, stored)
-        return told
+                updates += self._fold_waiting(file_id, stored)
+        return updates
 
     def fold(
         self,
@@ -221,29 +228,30 @@ class Overlay:
         unread: Collection[str] = (),
         may_drop: bool = True,
     ) -> list[Update]:
-        """The states to which events lead, in the order in which they are to be told.
+        """Fold events; return the resulting states in delivery order.
 
         Args:
-            stored: what MongoDB has of the files that are not held here.
-            overdue: files whose waiting events are to be folded now, whatever they wait for.
-            read: how far the log is read with these events.
+            events: the events, in log order.
+            stored: MongoDB's documents of the files that are not held.
+            overdue: files whose waiting events are folded now, even without their cause.
+            read: the cursor after these events.
             now: monotonic seconds.
-            unread: those of the files that are not held for which MongoDB could not be asked.
-            may_drop: whether the projector has stored what would be dropped, which only the caller
-                can know.
+            unread: files that are not held and whose documents could not be read.
+            may_drop: True if the projector has stored what would be dropped. Only the caller can
+                know this.
         """
-        told: list[Update] = []
+        updates: list[Update] = []
         for each in events:
             if each.event.subject in unread and not self._is_new(each):
                 self._set_aside(each, now)
             else:
-                told += self._fold(each, stored, now)
+                updates += self._fold(each, stored, now)
         for file_id in overdue:
             if file_id not in self._held and file_id in unread:
                 if (waiting := self._waiting.get(file_id)) is not None:
                     waiting.is_unread = True
             else:
-                told += self._fold_waiting(file_id, stored, regardless=True)
+                updates += self._fold_waiting(file_id, stored, regardless=True)
         self._read.update(read)
         while may_drop and len(self._held) > MAX_HELD:
             dropped, held = self._held.popitem(last=False)
@@ -251,10 +259,10 @@ class Overlay:
             self._first_new = max(self._first_new, dropped + LEAST)
             if held.status is not None and held.status.batch_id is not None:
                 self._first_whole = max(self._first_whole, held.status.batch_id + LEAST)
-        return told
+        return updates
 
     def cursor(self) -> StreamCursor:
-        """How far everything was told: not beyond an event that waits."""
+        """Return the cursor up to which everything was published, never past a waiting event."""
         cursor = dict(self._read)
         for waiting in self._waiting.values():
             for observed in waiting.events:
@@ -263,10 +271,10 @@ class Overlay:
         return cursor
 
     def _is_new(self, observed: Observed) -> bool:
-        """Whether the tail has the whole story of a file that is not held, or all will be read.
+        """Return True if the file is held, or if the event is the upload of a new file.
 
-        That is so of an upload whose id is younger than the tail: an earlier record of it would
-        have been read. A repeat of an older one may be of a file that was deleted since.
+        An upload whose id is newer than the tail has no earlier record that was missed. A repeated
+        upload with an older id may belong to a file that was deleted since.
         """
         file_id = observed.event.subject
         return file_id in self._held or (
@@ -282,7 +290,7 @@ class Overlay:
         waiting.add(observed)
 
     def _fold(self, observed: Observed, stored: Mapping[str, Status], now: float) -> list[Update]:
-        """The states to which an event leads; it may be what others have waited for."""
+        """Fold an event and all events that waited for it; return the resulting states."""
         file_id = observed.event.subject
         if observed.partition is not None:
             self._read[observed.partition] = observed.offset + 1
@@ -299,24 +307,24 @@ class Overlay:
     def _fold_waiting(
         self, file_id: str, stored: Mapping[str, Status], *, regardless: bool = False
     ) -> list[Update]:
-        """The states to which those events lead whose causes are known now, or all of them."""
+        """Fold the waiting events whose causes are known, or all of them if `regardless`."""
         waiting = self._waiting.get(file_id)
-        told: list[Update] = []
+        updates: list[Update] = []
         while waiting is not None and waiting.events:
-            # A topic has an order: an event waits behind those of its own topic as well.
+            # A topic is ordered, so an event also waits behind earlier events of its own topic.
             heads = {each.topic: each for each in reversed(waiting.events)}.values()
             held = self._held_before(waiting.events[0], stored)
             due = (each for each in heads if is_due(held.status, each.event))
             observed = next(due, waiting.events[0] if regardless else None)
             if observed is None:
-                return told
+                return updates
             waiting.events.remove(observed)
-            told += self._apply(held, observed)
+            updates += self._apply(held, observed)
         self._waiting.pop(file_id, None)
-        return told
+        return updates
 
     def _held_before(self, observed: Observed, stored: Mapping[str, Status]) -> _Held:
-        """What is known of a file before an event, however far MongoDB is."""
+        """Return the state of a file before an event, even if MongoDB is already past it."""
         file_id = observed.event.file_id
         if (held := self._held.get(file_id)) is not None:
             return held
@@ -335,11 +343,11 @@ class Overlay:
         return _Held(Update(status) if status else None, ahead=Update(document))
 
     def _apply(self, held: _Held, observed: Observed) -> list[Update]:
-        """Fold an event; the state to which it leads, if it changes anything."""
+        """Fold an event; return the resulting state if it changes anything."""
         before = held.status
         try:
             after = apply(before, observed.event, observed.offset)
-        except Exception as error:  # A pure function fails on what it is given.
+        except Exception as error:  # A pure function fails because of its input.
             if self._on_failure is None:
                 raise
             self._on_failure(observed, error)
@@ -348,15 +356,15 @@ class Overlay:
         if after is before:
             return []
         if observed.event.type in shares.SHARING:
-            held.told = Update(after)
+            held.published = Update(after)
             event: AccessEvent = observed.event  # type: ignore[assignment]
-            told = notice(before, after, event, observed.place)
+            change = notice(before, after, event, observed.place)
             if held.ahead is not None and _contains(after, held.ahead.status):
                 held.ahead = None
-            return [told] if told else []
+            return [change] if change else []
         is_deletion = after.deleted_at is not None and before and before.deleted_at is None
         update = Update(after, place=observed.place, before=before if is_deletion else None)
-        held.told = update
+        held.published = update
         if held.ahead is not None and _contains(after, held.ahead.status):
             held.ahead = None
         self._held.move_to_end(after.file_id)
@@ -368,7 +376,7 @@ def _is_progress(observed: Observed) -> bool:
 
 
 def _contains(status: Status, other: Status) -> bool:
-    """Whether a state knows all that the other one does."""
+    """Return True if a state contains everything that the other one does."""
     return (
         status.position >= other.position
         and len(status.history) >= len(other.history)

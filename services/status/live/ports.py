@@ -1,4 +1,4 @@
-"""Where else the hub looks for files, and when a subscription ends by itself: small ports."""
+"""Small ports of the hub: the outbox as a further source of files, and token expiry."""
 
 import asyncio
 from typing import Protocol
@@ -24,10 +24,13 @@ class Outbox(Protocol):
 def close_at_end_of(
     visible_to: Visibility, subscription: Subscription
 ) -> asyncio.TimerHandle | None:
-    """Have a subscription end when it is no longer known who subscribed.
+    """Schedule the end of a subscription for the moment when its credentials expire.
+
+    Returns:
+        The timer, or None if the credentials do not expire.
 
     Raises:
-        TokenExpiredError: that is not known now.
+        TokenExpiredError: the credentials have already expired.
     """
     if visible_to.until is None:
         return None

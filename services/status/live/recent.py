@@ -1,4 +1,4 @@
-"""What this pod has told lately, for subscribers that come back and want what they missed."""
+"""The latest published states, for clients that reconnect with a cursor."""
 
 from bisect import bisect
 from collections import deque
@@ -11,17 +11,17 @@ from services.status.live.cursor_seal import CursorSeal
 from services.status.live.update import Update
 
 MAX_RECENT = 20_000
-"""Lifecycle states that are kept, some 40 MB: at 500 a second the last 40 seconds, in which a
-client finds the next pod. Whoever was away for longer begins anew."""
+"""Lifecycle states kept, about 40 MB: the last 40 seconds at 500 states a second. A client finds
+another pod within that time; otherwise its stream begins with a reset."""
 
 MAX_AHEAD = 10_000
-"""Events of one partition by which a cursor may be ahead of this pod. Beyond that it is not another
-pod that was faster, but another log: its topics were made anew."""
+"""Events of one partition by which a cursor may be ahead of this pod. A cursor further ahead does
+not come from a faster pod but from another log, whose topics were recreated."""
 
 
 @dataclass(frozen=True)
-class ToldBatch:
-    """States that were told together, and how far in the log that went."""
+class RecentBatch:
+    """States that were published together, and the cursor after them."""
 
     updates: Sequence[Update]
     cursor: StreamCursor
@@ -29,99 +29,106 @@ class ToldBatch:
 
     @cached_property
     def text(self) -> str:
-        """The cursor as clients get it."""
+        """The sealed cursor that clients receive."""
         return self.seal.seal(self.cursor)
 
 
 class Recent:
-    """The latest lifecycle states that were told, in order."""
+    """The latest published lifecycle states, in order."""
 
     def __init__(self, begin: StreamCursor, seal: CursorSeal | None = None) -> None:
-        """Args:
-        begin: where the tail begins: what follows is told.
-        seal: seals the cursors that clients get.
+        """Create an empty log of recent states.
+
+        Args:
+            begin: the cursor at which the tail begins.
+            seal: seals the cursors that clients receive.
         """
         self._seal = seal or CursorSeal()
-        self._batches = deque([ToldBatch((), begin, self._seal)])
-        """The first only says where what is kept begins."""
+        self._batches = deque([RecentBatch((), begin, self._seal)])
+        """The first batch is empty: its cursor marks where the kept states begin."""
         self._count = 0
 
     @property
-    def last(self) -> ToldBatch:
-        """What was told last."""
+    def last(self) -> RecentBatch:
+        """The latest batch."""
         return self._batches[-1]
 
     def add(self, updates: Sequence[Update], cursor: StreamCursor) -> None:
-        """Note what was told, and forget what was told long ago."""
+        """Append a batch and drop the oldest ones above the limit."""
         if not updates and cursor == self.last.cursor:
             return
         if not updates and not self.last.updates and len(self._batches) > 1:
             self._batches.pop()
-        self._batches.append(ToldBatch(updates, cursor, self._seal))
+        self._batches.append(RecentBatch(updates, cursor, self._seal))
         self._count += len(updates)
         while self._count > MAX_RECENT:
             self._batches.popleft()
             begin = self._batches[0]
             self._count -= len(begin.updates)
-            self._batches[0] = ToldBatch((), begin.cursor, self._seal)
+            self._batches[0] = RecentBatch((), begin.cursor, self._seal)
 
-    def remember(self, told: Sequence[Update], cursor: StreamCursor) -> None:
-        """Keep lifecycle states for those who come back; of a deleted file, the deletion alone."""
-        deleted = {each.status.file_id for each in told if each.status.deleted_at is not None}
+    def remember(self, updates: Sequence[Update], cursor: StreamCursor) -> None:
+        """Keep lifecycle states for clients that reconnect; of a deleted file only the deletion."""
+        deleted = {each.status.file_id for each in updates if each.status.deleted_at is not None}
         for file_id in deleted:
             self.forget(file_id)
-        for each in told:
+        for each in updates:
             if each.reader is not None:
-                self.readdress(each)
+                self.update_audience(each)
         kept = [
             each
-            for each in told
+            for each in updates
             if each.place is not None
             and (each.status.deleted_at is not None or each.status.file_id not in deleted)
         ]
         self.add(kept, cursor)
 
-    def readdress(self, notice: Update) -> None:
-        """Tell of a file to those who come back and may know of it now, whoever might before.
+    def update_audience(self, notice: Update) -> None:
+        """Apply a sharing notice to the kept states of its file.
+
+        Clients that reconnect then receive these states only if they may read the file now.
 
         Args:
-            notice: with whom the file is shared, or no longer.
+            notice: the change of a reader's access.
         """
-        for number, told in enumerate(self._batches):
+        for number, batch in enumerate(self._batches):
             kept = []
-            for update in told.updates:
+            for update in batch.updates:
                 if update.status.file_id == notice.status.file_id:
                     if update.reader is None:
                         update.audience = notice.status
                     elif update.reader == notice.reader:
                         continue
                 kept.append(update)
-            if len(kept) < len(told.updates):
-                self._count -= len(told.updates) - len(kept)
-                self._batches[number] = ToldBatch(kept, told.cursor, self._seal)
+            if len(kept) < len(batch.updates):
+                self._count -= len(batch.updates) - len(kept)
+                self._batches[number] = RecentBatch(kept, batch.cursor, self._seal)
 
     def forget(self, file_id: str) -> None:
-        """Keep nothing of a deleted file: it carries personal data."""
-        for number, told in enumerate(self._batches):
-            kept = [update for update in told.updates if update.status.file_id != file_id]
-            if len(kept) < len(told.updates):
-                self._count -= len(told.updates) - len(kept)
-                self._batches[number] = ToldBatch(kept, told.cursor, self._seal)
+        """Drop all states of a deleted file, because they contain personal data."""
+        for number, batch in enumerate(self._batches):
+            kept = [update for update in batch.updates if update.status.file_id != file_id]
+            if len(kept) < len(batch.updates):
+                self._count -= len(batch.updates) - len(kept)
+                self._batches[number] = RecentBatch(kept, batch.cursor, self._seal)
 
-    def since(self, cursor: StreamCursor) -> Iterator[ToldBatch] | None:
-        """The batches that hold all that follows the cursor, and more; None if it is too old."""
+    def since(self, cursor: StreamCursor) -> Iterator[RecentBatch] | None:
+        """Return the batches that follow the cursor, or None if it is too old.
+
+        The first batch may also contain states from before the cursor.
+        """
         begin, end = self._batches[0].cursor, self.last.cursor
         if not _covers(cursor, begin) or any(
             offset > end.get(partition, 0) + MAX_AHEAD for partition, offset in cursor.items()
         ):
             return None
-        # After a restart hundreds come back at once: none of them walks through all there is.
+        # After a restart hundreds of clients reconnect at once, so search by bisection.
         batches = list(self._batches)
         return iter(
-            batches[bisect(batches, False, key=lambda told: not _covers(cursor, told.cursor)) :]
+            batches[bisect(batches, False, key=lambda batch: not _covers(cursor, batch.cursor)) :]
         )
 
 
 def _covers(cursor: StreamCursor, other: StreamCursor) -> bool:
-    """Whether everything before the other cursor was told before this one."""
+    """Return True if a cursor is at or after the other one on every partition."""
     return all(cursor.get(partition, 0) >= offset for partition, offset in other.items())

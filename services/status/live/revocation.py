@@ -1,4 +1,4 @@
-"""Live connections of a key that was revoked end."""
+"""End the live connections of revoked API keys."""
 
 import asyncio
 import logging
@@ -12,28 +12,28 @@ log = logging.getLogger(__name__)
 
 
 class Revocations:
-    """Looks whether those who follow files may still do so."""
+    """Checks whether the API keys of live connections are still valid."""
 
     def __init__(self, hub: Hub, keys: ApiKeys) -> None:
         self._hub = hub
         self._keys = keys
 
     async def run(self, loop: RunningLoop) -> None:
-        """Look every few seconds, as often as a request would, until cancelled.
+        """Check every few seconds, until cancelled: as often as requests re-read a key.
 
         Raises:
-            UnavailableError: the blob store does not answer.
+            UnavailableError: the blob store is unavailable.
         """
         while True:
             await asyncio.sleep(CACHED_FOR)
-            await self.sample()
+            await self.check()
             loop.succeeded()
 
-    async def sample(self) -> None:
-        """End what must not go on.
+    async def check(self) -> None:
+        """End the connections whose API key was revoked.
 
         Raises:
-            UnavailableError: the blob store does not answer.
+            UnavailableError: the blob store is unavailable.
         """
         for audience in self._hub.audiences():
             key_id = audience.api_key
@@ -42,5 +42,5 @@ class Revocations:
             async with blob_store_answers():
                 key = await self._keys.find(key_id)
             if key is None:
-                log.info("the API key %s was revoked: its live connections end", key_id)
+                log.info("the API key %s was revoked; closing its live connections", key_id)
                 self._hub.end(audience)

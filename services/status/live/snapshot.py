@@ -1,4 +1,4 @@
-"""The present states of what somebody follows: what the overlay holds, and else MongoDB."""
+"""Snapshots: the current states of followed files, from the overlay first and then MongoDB."""
 
 import logging
 from collections.abc import Iterable
@@ -15,25 +15,25 @@ from shared.errors import MongoUnavailableError
 log = logging.getLogger(__name__)
 
 MAX_SNAPSHOT = 1000
-"""States of one snapshot; of more files than that a list is better read page by page."""
+"""Maximum number of states in one snapshot. Use the paged list for more files."""
 
 
 class Snapshot(NamedTuple):
-    """The present states of what is followed."""
+    """The current states of the followed files."""
 
     updates: list[Update]
     is_complete: bool
 
 
 async def take_snapshot(wanted: Filter, overlay: Overlay, store: FileStore) -> Snapshot:
-    """Return the present states of the files that match.
+    """Return the current states of the files that match.
 
-    While MongoDB is away, a snapshot of more than named files has what the overlay holds, and says
-    that it is not complete.
+    While MongoDB is unavailable, a snapshot by a filter other than ids contains only what the
+    overlay holds and is marked incomplete.
 
     Raises:
-        UnavailableError: MongoDB does not answer, and some of the named files are neither held nor
-            so young that the tail brings them from their beginning.
+        UnavailableError: MongoDB is unavailable, and some of the requested ids are neither held nor
+            so new that the tail delivers them from their beginning.
     """
     is_complete = True
     if wanted.ids is not None:
@@ -57,7 +57,7 @@ async def take_snapshot(wanted: Filter, overlay: Overlay, store: FileStore) -> S
 async def _documents(
     file_ids: set[str], wanted: Filter, overlay: Overlay, store: FileStore
 ) -> dict[str, Status]:
-    """What MongoDB has of named files; without it, nothing of those whose story is yet to come."""
+    """Return the documents of files. Without MongoDB, new files have none."""
     try:
         return await store.get_many(file_ids, wanted.visible_to)
     except MongoUnavailableError:
@@ -67,7 +67,7 @@ async def _documents(
 
 
 async def _listed(wanted: Filter, store: FileStore) -> tuple[dict[str, Update], bool]:
-    """The files that MongoDB lists, and whether these are all."""
+    """Return the files that MongoDB lists, and whether the list is complete."""
     query = Query(
         status=frozenset({wanted.status} if wanted.status else ()),
         visible_to=wanted.visible_to,
@@ -78,6 +78,6 @@ async def _listed(wanted: Filter, store: FileStore) -> tuple[dict[str, Update], 
     try:
         page = await store.find(query, limit=MAX_SNAPSHOT, after=None)
     except MongoUnavailableError as error:
-        log.warning("a stream begins without what MongoDB has: %s", error)
+        log.warning("a stream starts without the states from MongoDB: %s", error)
         return {}, False
     return {status.file_id: Update(status) for status in page.items}, page.next is None

@@ -1,9 +1,10 @@
-"""What our servers' connections can do past ASGI, told by the extensions of a scope.
+"""Server protocols that write to live connections without ASGI.
 
-An ASGI server is awaited for every message and encodes it for the one connection, and keeps what it
-knows of a request until the answer is over. What a thousand connections are told is the same bytes
-for all, and may go on for hours. So a WebSocket can be written to at once, and the connection of an
-answer can be handed over to who goes on with it. Under any other server all goes the way of ASGI.
+An ASGI server awaits every message, encodes it per connection, and keeps the request's state until
+the response ends. A live stream sends the same bytes to a thousand connections and may last for
+hours. These protocols therefore offer two extensions in the ASGI scope. A WebSocket can be written
+to directly, and an HTTP connection can be handed off to another protocol during its response. Under
+any other server, everything goes through ASGI.
 """
 
 import asyncio
@@ -13,136 +14,136 @@ from typing import Any, Literal, cast
 
 from websockets.http11 import Request
 
-from services.status.live.subscription import Outlet
+from services.status.live.subscription import DirectWriter
 from services.status.live.update import Batch
 from shared.http.protocol import BoundedHttpProtocol
 from shared.http.websocket import BoundedWebSocketProtocol
 
-OUTLET = "waybill.outlet"
-SUCCESSION = "waybill.succession"
+DIRECT_WRITER = "waybill.direct_writer"
+HANDOFF = "waybill.handoff"
 
 
-class Successor(asyncio.Protocol):
-    """Takes a connection over, in the midst of an answer in chunks."""
+class HandoffProtocol(asyncio.Protocol):
+    """Takes over a connection in the middle of a chunked response."""
 
     __slots__ = ("connections", "transport")
 
     connections: set[Any]
-    """The server's, for whose end it waits."""
+    """The server's set of open connections. The server waits for them on shutdown."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called when the connection is taken over."""
-        # uvloop's transports are no subclasses of asyncio's.
+        # uvloop's transports are not subclasses of asyncio's.
         self.transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
-        """Called when the connection has ended."""
+        """Called when the connection has closed."""
         self.connections.discard(self)
 
     def shutdown(self) -> None:
-        """Called when the server ends, by uvicorn; those who are told so end by themselves."""
+        """Called by uvicorn on shutdown. Streams that the hub has closed end by themselves."""
         self.transport.close()
 
 
-Succession = Callable[[Successor], bool]
-"""Hands a connection over, so that the application returns; False if it cannot be done now, as the
-client reads too slowly."""
+Handoff = Callable[[HandoffProtocol], bool]
+"""Hands a connection off, so that the application can return. Returns False if this is not possible
+now because the client reads too slowly."""
 
 
-def outlet_of(scope: MutableMapping[str, Any]) -> Outlet | None:
-    """What writes to a connection past ASGI, if its server can do that.
+def direct_writer_of(scope: MutableMapping[str, Any]) -> DirectWriter | None:
+    """Return the function that writes to a connection without ASGI, or None if the server has none.
 
-    To be used between the beginning and the end of an answer, or of a conversation. It takes
-    nothing while the client reads too slowly; what comes when the client has gone is thrown away.
+    Use it between the start and the end of a response or a conversation. It returns False while the
+    client reads too slowly. It discards messages for a client that has disconnected.
     """
-    outlet: Outlet | None = scope.get("extensions", {}).get(OUTLET)
-    return outlet
+    direct_writer: DirectWriter | None = scope.get("extensions", {}).get(DIRECT_WRITER)
+    return direct_writer
 
 
-def succession_of(scope: MutableMapping[str, Any]) -> Succession | None:
-    """What hands a connection over in the midst of an answer, if its server can do that."""
-    succession: Succession | None = scope.get("extensions", {}).get(SUCCESSION)
-    return succession
+def handoff_of(scope: MutableMapping[str, Any]) -> Handoff | None:
+    """Return the function that hands off a connection during a response, or None without one."""
+    handoff: Handoff | None = scope.get("extensions", {}).get(HANDOFF)
+    return handoff
 
 
 class HttpProtocol(BoundedHttpProtocol):
-    """HTTP/1.1 that lets go of connections whose answers last."""
+    """HTTP/1.1 protocol that can hand off the connections of long-lived responses."""
 
     websocket_paths = frozenset({b"/api/ws"})
 
     def on_message_begin(self) -> None:
         """Called when a request begins."""
         super().on_message_begin()
-        self.scope["extensions"] = {SUCCESSION: self._hand_over}  # type: ignore[dict-item]
+        self.scope["extensions"] = {HANDOFF: self._hand_off}  # type: ignore[dict-item]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called when the connection has ended."""
+        """Called when the connection has closed."""
         super().connection_lost(exc)
-        self._let_go()
+        self._drop_references()
 
     def handle_websocket_upgrade(self) -> None:
-        """Called when the connection becomes a WebSocket, which has a protocol of its own."""
+        """Called when the connection becomes a WebSocket, which has its own protocol."""
         super().handle_websocket_upgrade()
-        self._let_go()
+        self._drop_references()
 
-    def _hand_over(self, successor: Successor) -> bool:
+    def _hand_off(self, protocol: HandoffProtocol) -> bool:
         if self.flow.write_paused or self.transport.is_closing() or self._held:
             return False
         self.flow.resume_reading()
         self.connections.discard(self)
-        self.connections.add(successor)  # type: ignore[arg-type]
-        successor.connections = self.connections
-        successor.connection_made(self.transport)
-        self.transport.set_protocol(successor)
-        # For uvicorn the client has gone: it expects no more of the answer.
+        self.connections.add(protocol)  # type: ignore[arg-type]
+        protocol.connections = self.connections
+        protocol.connection_made(self.transport)
+        self.transport.set_protocol(protocol)
+        # For uvicorn the client has disconnected: it expects no more of the response.
         self.cycle.disconnected = True
         self.cycle.message_event.set()
         self._clear_timer()
         self._reader.end()
-        self._let_go()
+        self._drop_references()
         return True
 
-    def _let_go(self) -> None:
-        """Of what holds us, so that nothing is left for the garbage collector."""
+    def _drop_references(self) -> None:
+        """Break the reference cycles, so that nothing is left for the garbage collector."""
         self.parser = None  # type: ignore[assignment]
         if self.scope is not None:
             self.scope["extensions"] = {}
 
 
 class WebSocketProtocol(BoundedWebSocketProtocol):
-    """A WebSocket whose messages can be written at once."""
+    """WebSocket protocol whose messages can be written directly."""
 
     writable: "_Gate"
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.writable = _Gate()
 
     def handle_connect(self, event: Request) -> None:
         """Called with the request that opens the WebSocket."""
         super().handle_connect(event)
         if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS and not self.conn.extensions:
-            write = _Messages(self.transport, self.writable).write
-            self.scope["extensions"][OUTLET] = write  # type: ignore[assignment]
+            write = _FrameWriter(self.transport, self.writable).write
+            self.scope["extensions"][DIRECT_WRITER] = write  # type: ignore[assignment]
 
     def start_keepalive(self) -> None:
         """Called when the WebSocket is open."""
         super().start_keepalive()
-        # 3 kB a connection, which nobody reads any more.
+        # Frees 3 kB per connection that nothing reads any more.
         self.request.headers.clear()
         del self.response
 
     async def send(self, message: Any) -> None:
-        """Send a message; what is written at once after the last one is thrown away."""
+        """Send a message. Direct writes after the closing message are discarded."""
         if message["type"] == "websocket.close":
             self.writable.is_over = True
         await super().send(message)
 
 
 class _Gate(asyncio.Event):
-    """Set as long as a connection can be written to, which is nearly always.
+    """An event that is set while a connection is writable, which is nearly always.
 
-    It has no queue of waiters until it is needed, which is 0.7 kB less.
+    It has no queue of waiters until one is needed, which saves 0.7 kB per connection.
     """
 
     def __init__(self) -> None:
@@ -166,8 +167,8 @@ class _Gate(asyncio.Event):
         return True
 
 
-class _Messages:
-    """The messages of an open WebSocket, in frames."""
+class _FrameWriter:
+    """Writes the messages of an open WebSocket as frames."""
 
     __slots__ = ("_gate", "_transport")
 

@@ -1,4 +1,4 @@
-"""What one subscriber has yet to be told, and what tells it: a task, an outlet, or a line."""
+"""One subscriber's backlog, written by a task, a direct writer or a detached writer."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -11,136 +11,141 @@ from services.status.live.update import Batch, Batches, Update, adds_to
 from services.status.projection.projection import Status
 from shared.telemetry import PUSHED
 
-AT_ONCE = 100
-"""States that are told in one go, some 70 kB: what a connection buffers for a client that has
-stopped reading, before it counts as one."""
+MAX_BATCH = 100
+"""States in one batch, about 70 kB. A connection buffers this much for a client that has stopped
+reading before the client counts as slow."""
 
 CONFLATE_ABOVE = 500
-"""States that wait for one subscriber before those are left out that a later one has overtaken."""
+"""States in the backlog above which overtaken progress is dropped."""
 
 MAX_BACKLOG = 2000
-"""States that wait for one subscriber, some 1.5 MB; one that reads no faster is cut off, and gets
-the rest when it connects again."""
+"""States that wait for one subscriber, about 1.5 MB. A slower subscriber is disconnected and
+receives the rest when it reconnects."""
 
 MAX_DELAY = 10.0
-"""Seconds that a state waits for a subscriber that does not read before it is cut off."""
+"""Seconds that a state waits for a subscriber that does not read, before it is disconnected."""
 
 
-Outlet = Callable[[Batch], bool]
-"""Writes to a subscriber's connection at once; False if that has to be waited for."""
+DirectWriter = Callable[[Batch], bool]
+"""Writes to a subscriber's connection without waiting; returns False if it would block."""
 
 
 class DetachedWriter(Protocol):
-    """A connection that needs no task to be written to."""
+    """A connection that can be written to without a task."""
 
     def write(self, batch: Batch) -> bool:
-        """Write at once; False if that has to be waited for."""
+        """Write without waiting; return False if the write would block."""
 
     def end(self) -> None:
-        """Tell that no more comes, and close."""
+        """Send the end of the stream and close the connection."""
 
     def abort(self) -> None:
-        """Close without another word."""
+        """Close the connection immediately."""
 
 
 @dataclass(eq=False, slots=True)
 class Subscription:
-    """The states that one subscriber has yet to be told, oldest first.
+    """The states that wait for one subscriber, oldest first.
 
-    They are told by a task of the subscriber's that waits for them. As long as it sleeps, an outlet
-    does it in its place: waking a task takes longer than writing. Where there is a line to the
-    subscriber, the task goes when all is told that was before.
+    A task of the subscriber waits for states and sends them. While the task sleeps, the direct
+    writer sends in its place, because waking a task takes longer than writing. Once a detached
+    writer has taken over and the backlog is sent, the task ends.
     """
 
     filter: Filter
-    on_cut: Callable[[], object] = lambda: None
-    """Called when the subscriber is cut off, to end a send that does not."""
+    on_disconnect: Callable[[], object] = lambda: None
+    """Called when the subscriber is disconnected, to end a send that blocks."""
     client: str | None = None
     expiry: asyncio.TimerHandle | None = None
-    """Ends the subscription when it is no longer known who subscribed."""
-    outlet: Outlet | None = None
-    """Given once all that follows is new, and told alike to all who follow the same."""
+    """Timer that ends the subscription when the subscriber's credentials expire."""
+    direct_writer: DirectWriter | None = None
+    """Set once all further states are new and are the same for all followers of the same files."""
     is_live: bool = False
-    """Whether all that follows is new."""
+    """True once all further states are new."""
     closed: bool = False
-    is_cut: bool = False
+    is_disconnected: bool = False
     _backlog: list[Update] = field(default_factory=list)
     _conflate_above: int = CONFLATE_ABOVE
     _waiting_since: float = 0.0
-    _sleep: asyncio.Future[None] | None = None
-    """Ends when there is something to do; None while the task is awake."""
-    _beats: bool = False
-    """Whether a heartbeat is something to do."""
-    _line: DetachedWriter | None = None
-    _told: dict[str, Status] = field(default_factory=dict)
-    """Of files whose state was read from a snapshot: what comes next must be newer."""
+    _wakeup: asyncio.Future[None] | None = None
+    """Completes when there is something to send; None while the task is awake."""
+    _wants_heartbeat: bool = False
+    """True if a heartbeat wakes the task."""
+    _writer: DetachedWriter | None = None
+    _seen: dict[str, Status] = field(default_factory=dict)
+    """States that a snapshot contained, by file id. The next state of these files must be newer."""
     _resumed: StreamCursor | None = None
-    """What the subscriber knows from another pod, which was ahead of this one."""
+    """Cursor with which the subscriber resumed. Its last pod may have been ahead of this one."""
     _read: Callable[[], StreamCursor] = dict
-    """How far this pod had told before what it tells now."""
+    """Returns the cursor of this pod before the batch that is being delivered."""
     _is_behind: bool = False
-    """Whether the subscriber may know more than this pod has told."""
+    """True while the subscriber's cursor may be ahead of this pod."""
 
-    def tell(self, updates: tuple[Update, ...], batches: Batches, now: float) -> int:
-        """Tell states at once, or leave them to the task and wake it.
+    def deliver(self, updates: tuple[Update, ...], batches: Batches, now: float) -> int:
+        """Send states immediately, or add them to the backlog and wake the task.
 
         Args:
+            updates: the states, in order.
+            batches: the batches shared with other subscribers.
             now: monotonic seconds.
 
         Returns:
-            How many were told at once.
+            The number of states that were sent immediately.
         """
-        if self.outlet is not None and (self._sleep is not None or self._line is not None):
-            updates = self._news(updates)
-            is_next = not self._backlog and len(updates) <= AT_ONCE
-            if not updates or (is_next and self.outlet(batches[updates])):
+        if self.direct_writer is not None and (
+            self._wakeup is not None or self._writer is not None
+        ):
+            updates = self._only_newer(updates)
+            is_next = not self._backlog and len(updates) <= MAX_BATCH
+            if not updates or (is_next and self.direct_writer(batches[updates])):
                 return len(updates)
         for update in updates:
-            self._keep(update, now)
+            self._enqueue(update, now)
         self._wake()
-        if self._line is not None:
+        if self._writer is not None:
             self.drain(batches.cursor)
         return 0
 
     @property
     def is_idle(self) -> bool:
-        """Whether everything so far was told, and all that follows is new."""
+        """True if everything so far was sent and all further states are new."""
         return self.is_live and not self._backlog and not self.closed
 
     @property
     def is_detached(self) -> bool:
-        """Whether a line tells the subscriber."""
-        return self._line is not None
+        """True if a detached writer serves the subscriber."""
+        return self._writer is not None
 
-    def detach(self, line: DetachedWriter) -> None:
-        """Have a line tell an idle subscriber from now on, in place of its task."""
-        self._line = line
-        self.outlet = line.write
-        self.on_cut = line.abort
+    def detach(self, writer: DetachedWriter) -> None:
+        """Let a detached writer serve an idle subscriber from now on, in place of its task."""
+        self._writer = writer
+        self.direct_writer = writer.write
+        self.on_disconnect = writer.abort
 
     def drain(self, cursor: str) -> None:
-        """Tell what waits as far as the line takes it.
+        """Send the backlog until the detached writer blocks.
 
         Args:
-            cursor: holds when everything that waits is told.
+            cursor: the cursor that is valid once the whole backlog is sent.
         """
-        while self._backlog and self._line is not None:
-            part, rest = tuple(self._backlog[:AT_ONCE]), self._backlog[AT_ONCE:]
-            if not self._line.write(Batch(part, None if rest else cursor)):
+        while self._backlog and self._writer is not None:
+            part, rest = tuple(self._backlog[:MAX_BATCH]), self._backlog[MAX_BATCH:]
+            if not self._writer.write(Batch(part, None if rest else cursor)):
                 return
             PUSHED.inc(len(part))
             self._backlog = rest
 
     def resume(self, cursor: StreamCursor, read: Callable[[], StreamCursor]) -> None:
-        """Leave out what stands before the cursor.
+        """Skip everything before the cursor.
 
         Args:
-            read: how far this pod had told before what it tells when that is called.
+            cursor: the subscriber's cursor.
+            read: returns the cursor of this pod before the batch that is being delivered.
         """
         self._resumed, self._read, self._is_behind = cursor, read, True
 
     def wants(self, update: Update) -> bool:
-        """Whether this is of what is followed, and not known from before the subscriber came."""
+        """Return True if the subscriber follows the file and does not already know this update."""
         if not self.filter.matches(update.audience):
             return False
         if update.reader is not None and update.reader != self.filter.visible_to.owner:
@@ -148,7 +153,8 @@ class Subscription:
         if self._resumed is None:
             return True
         if update.place is None:
-            # Progress has no place, and would be a step back if its end is known already.
+            # Progress has no position in the log, and would be a step back if its end is already
+            # known.
             return self._has_caught_up(self._resumed)
         return update.place.offset >= self._resumed.get(update.place.partition, 0)
 
@@ -159,57 +165,65 @@ class Subscription:
         return not self._is_behind
 
     def has_seen(self, status: Status) -> None:
-        """Leave out what is not newer than a state that the subscriber is told by other ways."""
-        self._told[status.file_id] = status
+        """Skip updates that are not newer than a state that the subscriber already has."""
+        self._seen[status.file_id] = status
 
-    def cut_off(self) -> None:
-        """End a subscription whose subscriber cannot be told; a client comes back by itself."""
-        self._cut()
+    def disconnect(self) -> None:
+        """End a subscription that cannot be served. The client reconnects by itself."""
+        self._drop()
         self._wake()
 
     def close(self) -> None:
-        """Tell the subscriber that no more comes."""
+        """End the subscription and signal the end of the stream to the subscriber."""
         self.closed = True
         self._wake()
-        if self._line is not None:
-            self._line.end()
+        if self._writer is not None:
+            self._writer.end()
 
-    def beat(self, batches: Batches) -> None:
-        """Tell a heartbeat to a stream in which nothing happens."""
-        if self._line is not None:
-            self._line.write(batches[()])
+    def send_heartbeat(self, batches: Batches) -> None:
+        """Send a heartbeat if the stream is idle."""
+        if self._writer is not None:
+            self._writer.write(batches[()])
             return
-        if self._sleep is None or not self._beats:
+        if self._wakeup is None or not self._wants_heartbeat:
             return
-        if self.outlet is None or not self.outlet(batches[()]):
+        if self.direct_writer is None or not self.direct_writer(batches[()]):
             self._wake()
 
     async def wait(self, seconds: float | None = None) -> Sequence[Update]:
-        """What has arrived; nothing when closed, after so many seconds, or without at a beat."""
+        """Wait for states and return them.
+
+        Args:
+            seconds: maximum wait; None to wait until the next heartbeat.
+
+        Returns:
+            The states that arrived. Empty if the subscription was closed, the wait timed out, or a
+                heartbeat is due.
+        """
         if not self._backlog and not self.closed:
-            self._sleep = asyncio.get_running_loop().create_future()
-            self._beats = seconds is None
+            self._wakeup = asyncio.get_running_loop().create_future()
+            self._wants_heartbeat = seconds is None
             try:
                 if seconds is None:
-                    await self._sleep
+                    await self._wakeup
                 else:
-                    await asyncio.wait((self._sleep,), timeout=seconds)
+                    await asyncio.wait((self._wakeup,), timeout=seconds)
             finally:
-                self._sleep = None
-        arrived = self._news(tuple(self._backlog))
+                self._wakeup = None
+        arrived = self._only_newer(tuple(self._backlog))
         self._backlog.clear()
         self._conflate_above = CONFLATE_ABOVE
         PUSHED.inc(len(arrived))
         return arrived
 
     def _wake(self) -> None:
-        if self._sleep is not None and not self._sleep.done():
-            self._sleep.set_result(None)
-        self._sleep = None
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
+        self._wakeup = None
 
-    def _keep(self, update: Update, now: float) -> None:
-        """Put a state at the end of the backlog, or cut off a subscriber that does not read."""
-        if self.is_cut:
+    def _enqueue(self, update: Update, now: float) -> None:
+        """Append a state to the backlog, or disconnect a subscriber that does not read."""
+        if self.is_disconnected:
             return
         if update.withdraws:
             withdrawn = update.status.file_id
@@ -220,26 +234,26 @@ class Subscription:
         if len(self._backlog) > self._conflate_above:
             self._conflate()
         if len(self._backlog) > MAX_BACKLOG or now - self._waiting_since > MAX_DELAY:
-            self._cut()
+            self._drop()
 
-    def _news(self, updates: tuple[Update, ...]) -> tuple[Update, ...]:
-        """Without what is not newer than a snapshot."""
-        if not self._told:
+    def _only_newer(self, updates: tuple[Update, ...]) -> tuple[Update, ...]:
+        """Drop states that are not newer than a snapshot."""
+        if not self._seen:
             return updates
         return tuple(
-            update for update in updates if update.withdraws or self._is_news(update.status)
+            update for update in updates if update.withdraws or self._is_newer(update.status)
         )
 
-    def _is_news(self, status: Status) -> bool:
-        told = self._told.get(status.file_id)
-        if told is not None:
-            if not adds_to(status, told):
+    def _is_newer(self, status: Status) -> bool:
+        known = self._seen.get(status.file_id)
+        if known is not None:
+            if not adds_to(status, known):
                 return False
-            del self._told[status.file_id]
+            del self._seen[status.file_id]
         return True
 
     def _conflate(self) -> None:
-        """Leave out progress that was overtaken; what a file went through stays."""
+        """Drop progress that a later state has overtaken; lifecycle states stay."""
         latest = {update.status.file_id: update for update in self._backlog}
         self._backlog = [
             update
@@ -248,7 +262,7 @@ class Subscription:
         ]
         self._conflate_above = max(CONFLATE_ABOVE, 2 * len(self._backlog))
 
-    def _cut(self) -> None:
-        self.is_cut = self.closed = True
+    def _drop(self) -> None:
+        self.is_disconnected = self.closed = True
         self._backlog.clear()
-        self.on_cut()
+        self.on_disconnect()

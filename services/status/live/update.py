@@ -1,4 +1,4 @@
-"""A state that is told, and those told in one go: written down once, however many follow them."""
+"""Updates and batches of updates, serialised once however many subscribers receive them."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,10 +11,10 @@ from services.status.projection.projection import Status
 
 
 class Update:
-    """A state of a file, serialised at most once however many follow it."""
+    """A state of a file, serialised at most once however many subscribers receive it."""
 
     withdraws = False
-    """Whether it tells that the file may be known of no longer."""
+    """True if the file is no longer visible to the reader."""
 
     def __init__(
         self,
@@ -24,11 +24,15 @@ class Update:
         before: Status | None = None,
         reader: str | None = None,
     ) -> None:
-        """Args:
-        place: where the event stands that led to the state; None if the state is a snapshot, or
-            one that may be left out: progress.
-        before: the state before, if it is what tells who may know: a deleted file has no owner.
-        reader: whom alone it is told; None for all who may know.
+        """Create an update.
+
+        Args:
+            status: the state of the file.
+            place: position in the log of the event that led to the state. None for a snapshot, and
+                for progress, which may be skipped.
+            before: the previous state, if that determines who may see the update: a deleted file
+                has no owner.
+            reader: the only reader who receives the update; None for everyone who may see the file.
         """
         self.status = status
         self.place = place
@@ -52,7 +56,7 @@ class Update:
         return b"data: " + self.summary + b"\n\n"
 
     def message(self, cursor: str | None) -> str:
-        """The summary as a message of the WebSocket; the same object for the same cursor."""
+        """Return the summary as a WebSocket message; the same object for the same cursor."""
         if self._message is None or self._message[0] != cursor:
             tail = "" if cursor is None else f',"cursor":"{cursor}"'
             text = f'{{"type":"status","status":{self.summary.decode()}{tail}}}'
@@ -66,28 +70,28 @@ class Update:
 
 
 class Withdrawal(Update):
-    """A file is no longer shared with somebody, who is told its id and nothing else."""
+    """A notice that a file is no longer shared with a reader. It carries the file id only."""
 
     withdraws = True
 
     @cached_property
     def frame(self) -> bytes:
-        """As a Server-Sent Event with a name."""
+        """The notice as a named Server-Sent Event."""
         return b'event: withdrawn\ndata: {"file_id":"%b"}\n\n' % self.status.file_id.encode()
 
     def message(self, cursor: str | None) -> str:
-        """As a message of the WebSocket."""
+        """Return the notice as a WebSocket message."""
         tail = "" if cursor is None else f',"cursor":"{cursor}"'
         return f'{{"type":"withdrawn","file_id":"{self.status.file_id}"{tail}}}'
 
 
 def chunk(body: bytes) -> bytes:
-    """A part of an answer's body (RFC 9112); an empty one is the last."""
+    """Return a chunk of a chunked response body (RFC 9112). An empty chunk ends the body."""
     return b"%x\r\n%b\r\n" % (len(body), body)
 
 
 class Batch:
-    """States, and the cursor that holds once all of them are told; without states a heartbeat."""
+    """States and the cursor after them. A batch without states is a heartbeat."""
 
     def __init__(self, updates: Sequence[Update], cursor: str | None) -> None:
         self.updates = updates
@@ -95,22 +99,22 @@ class Batch:
 
     @cached_property
     def events(self) -> bytes:
-        """As Server-Sent Events."""
+        """The batch as Server-Sent Events."""
         identity = b"" if self.cursor is None else b"id: " + self.cursor.encode() + b"\n"
         if not self.updates:
-            # An event without data: a browser notes the id, and tells nobody.
+            # An event without data: a browser stores its id and dispatches nothing.
             return b": heartbeat\n" + identity + b"\n"
         *others, last = (update.frame for update in self.updates)
         return b"".join((*others, identity, last))
 
     @cached_property
     def chunk(self) -> bytes:
-        """The events as a part of an answer's body."""
+        """The events as a chunk of a response body."""
         return chunk(self.events)
 
     @cached_property
     def messages(self) -> list[str]:
-        """As messages of the WebSocket."""
+        """The batch as WebSocket messages."""
         if not self.updates:
             return [f'{{"type":"heartbeat","cursor":"{self.cursor}"}}']
         *others, last = self.updates
@@ -118,14 +122,14 @@ class Batch:
 
     @cached_property
     def frames(self) -> bytes:
-        """The messages as frames (RFC 6455): a server's are alike for all its connections."""
+        """The messages as WebSocket frames (RFC 6455), which are the same for all connections."""
         return b"".join(
             Frame(Opcode.TEXT, message.encode()).serialize(mask=False) for message in self.messages
         )
 
 
 class Batches(dict[tuple[Update, ...], Batch]):
-    """The batches of one moment: those who are told the same states share one."""
+    """The batches of one delivery: subscribers that receive the same states share one."""
 
     def __init__(self, cursor: str) -> None:
         super().__init__()
@@ -137,7 +141,7 @@ class Batches(dict[tuple[Update, ...], Batch]):
 
 
 def adds_to(status: Status, told: Status) -> bool:
-    """Whether a state tells something beside the one that was told; streams tell no histories."""
+    """Return True if a state adds something to the known one. Histories do not count."""
     if status.position != told.position:
         return status.position > told.position
     return status.model_copy(update={"history": told.history}) != told

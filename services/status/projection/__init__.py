@@ -1,4 +1,4 @@
-"""The state of a file as a pure fold of its events. No I/O, no clock.
+"""The status of a file as a pure fold of its events: no I/O, no clock.
 
 Imported by every other package of the service; imports only `shared`.
 """

@@ -1,4 +1,4 @@
-"""The history of a file: a line of nearly every event, and how long what it tells of took."""
+"""The history of a file: one line for nearly every event, and the durations between them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,22 +10,22 @@ from shared.events.events import EventType, Rank, StatusEvent, Timestamp
 from shared.events.facts import Failure
 
 MAX_HISTORY = 100
-"""Lines of history in one document; the latest stay. 100 lines are ~20 kB, far under MongoDB's
-16 MB, and more than anybody reads of one file."""
+"""Lines of history in one document; the latest are kept. 100 lines are ~20 kB, far below MongoDB's
+16 MB."""
 
 _ENDS = frozenset({EventType.COMPLETED, EventType.FAILED, EventType.CANCELLED})
 _OF_ATTEMPTS = _ENDS | {EventType.PROCESSING, EventType.RETRYING}
 
-_UNTOLD = frozenset({EventType.PROGRESSED, EventType.CANCEL_REQUESTED, *SHARING})
-"""Leave no line."""
+_UNRECORDED = frozenset({EventType.PROGRESSED, EventType.CANCEL_REQUESTED, *SHARING})
+"""Events that leave no line."""
 
 
 @dataclass
 class HistoryEntry:
-    """One line of a file's history; progress leaves none.
+    """One line of a file's history. Progress leaves none.
 
-    Nobody changes one. It is neither frozen nor a model, because one is made of nearly every event
-    and that would take three times as long.
+    Treat instances as immutable. The class is neither frozen nor a model, because one is created
+    for nearly every event and that would take three times as long.
     """
 
     id: str
@@ -38,19 +38,19 @@ class HistoryEntry:
     message: str | None = None
     next_attempt_at: Timestamp | None = None
     offset: int | None = None
-    """Where the event stands in its partition; None in documents of earlier versions."""
+    """Offset of the event in its partition; None in documents of earlier versions."""
     time_limit: float | None = None
-    """Of the beginning of an attempt: seconds that it may take; None where it was not told."""
+    """Seconds that the attempt may take, on the line of its beginning; None where it is unknown."""
 
     superseded: bool = False
-    """Whether its run had ended before: an attempt that was thought lost told it, and it changed
-    nothing."""
+    """True if the run had already ended: the event came from an attempt that was considered lost,
+    and it changed nothing."""
 
     @property
     def order(self) -> tuple[int, int, int, int, datetime, str]:
-        """Lines are sorted by what happened, not by the clocks of the machines that told it.
+        """Sort key: lines are ordered by what happened, not by the clocks of different machines.
 
-        Of a run come its attempts, then its end, then what superseded attempts told after it.
+        Within a run, attempts come first, then its end, then the events of superseded attempts.
         """
         stage, place = 0, self.attempt or 0
         if self.type is EventType.DELETED:
@@ -63,7 +63,7 @@ class HistoryEntry:
 
     @property
     def position(self) -> Position:
-        """The position of the event that the line tells of."""
+        """The position of the line's event."""
         before = -(self.offset or 0)
         if self.type is EventType.DELETED:
             return Position(0, False, 0, Rank.QUEUED, 0, before)
@@ -76,33 +76,33 @@ class HistoryEntry:
 def with_events(
     history: tuple[HistoryEntry, ...], events: Sequence[tuple[StatusEvent, int]]
 ) -> tuple[HistoryEntry, ...]:
-    """The history with the lines of more events; *the same object* if they leave none."""
-    lines = [_line(event, offset) for event, offset in events if event.type not in _UNTOLD]
+    """Return the history with the lines of more events; *the same object* if they leave none."""
+    lines = [_line(event, offset) for event, offset in events if event.type not in _UNRECORDED]
     return _with_lines(history, lines) if lines else history
 
 
 def _line(event: StatusEvent, offset: int) -> HistoryEntry:
-    told = vars(event.data)
-    error: Failure | None = told.get("error")
+    fields = vars(event.data)
+    error: Failure | None = fields.get("error")
     return HistoryEntry(
         id=event.id,
         type=event.type,
         time=event.time,
-        run=told["run"],
-        attempt=told.get("attempt"),
-        pod=told.get("pod"),
+        run=fields["run"],
+        attempt=fields.get("attempt"),
+        pod=fields.get("pod"),
         code=error.code if error else None,
-        message=error.message if error else told.get("reason"),
-        next_attempt_at=told.get("next_attempt_at"),
+        message=error.message if error else fields.get("reason"),
+        next_attempt_at=fields.get("next_attempt_at"),
         offset=offset,
-        time_limit=told.get("time_limit"),
+        time_limit=fields.get("time_limit"),
     )
 
 
 def _with_lines(
     history: tuple[HistoryEntry, ...], lines: Sequence[HistoryEntry]
 ) -> tuple[HistoryEntry, ...]:
-    """The history with more lines; of two lines with one id the first in the log stays."""
+    """Return the history with more lines; of two lines with one id keep the first in the log."""
     entries = {entry.id: entry for entry in history}
     last, in_order = history[-1].order if history else None, True
     for line in lines:
@@ -121,12 +121,12 @@ def _with_lines(
 
 
 def is_end(line: HistoryEntry, run: int) -> bool:
-    """Whether a line tells of the end of a run."""
+    """Return True if the line is the end of the run."""
     return line.type in _ENDS and line.run == run and not line.superseded
 
 
 def _mark_superseded(lines: list[HistoryEntry]) -> bool:
-    """Mark what was told of an attempt after its run had ended; returns whether anything was.
+    """Mark events of attempts that follow the end of their run; return True if any were marked.
 
     The first end in the log is the end of its run.
     """
@@ -148,19 +148,18 @@ def _mark_superseded(lines: list[HistoryEntry]) -> bool:
 
 @dataclass
 class HistoryLine(HistoryEntry):
-    """One line of a file's history, with the time that led to it."""
+    """One line of a file's history, with durations."""
 
     waited_seconds: float | None = None
-    """Of the beginning of an attempt: since it could have begun."""
+    """Seconds that an attempt waited after it could have begun, on the line of its beginning."""
     took_seconds: float | None = None
-    """Of the end of an attempt: since it began."""
+    """Seconds that an attempt took, on the line of its end."""
 
 
 def with_durations(history: Sequence[HistoryEntry]) -> Iterator[HistoryLine]:
-    """The lines with their durations, in an order of time as well.
+    """Yield the lines with their durations, and with times that never decrease.
 
-    Where clocks of two machines disagree, nothing takes long, and no line is earlier than the one
-    before it.
+    Where the clocks of two machines disagree, durations are 0 rather than negative.
     """
     latest: datetime | None = None
     begun: dict[tuple[int, int | None], datetime] = {}

@@ -1,4 +1,4 @@
-"""Where an event stands among the events of its file, whatever comes when."""
+"""Positions order the events of a file, regardless of when they arrive."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from shared.events.events import EventType, FileDeleted, LifecycleEvent, Rank
 
 
 class Position(NamedTuple):
-    """Where an event stands among the events of its file; the greatest one leads."""
+    """Position of an event among the events of its file. The event with the greatest one leads."""
 
     run: int
     terminal: bool
@@ -14,22 +14,22 @@ class Position(NamedTuple):
     rank: Rank
     seq: int
     before: int
-    """The negated offset: of two events alike, the first in the log leads."""
+    """The negated offset: of two otherwise equal events, the first in the log leads."""
 
 
 NOWHERE = Position(-2, False, 0, Rank.QUEUED, 0, 0)
-"""Before every event."""
+"""A position before every event."""
 
 
 def as_integers(position: Position) -> list[int]:
-    """The position as MongoDB and JSON have it."""
-    return [+part for part in position]  # A plain number of each, sooner than `int` does.
+    """Return the position as MongoDB stores it."""
+    return [+part for part in position]  # `+part` gives a plain number, faster than `int`.
 
 
-def as_told(position: Position) -> list[int]:
-    """The position as clients have it: without the offset, which counts the events of all owners.
+def without_offset(position: Position) -> list[int]:
+    """Return the position as clients receive it. It has no offset, which counts all owners' events.
 
-    Of two events that differ in nothing else the first leads, so no client misses a state.
+    Of two events that differ only in the offset the first leads, so no client misses a state.
     """
     return [*as_integers(position)[:-1], 0]
 
@@ -45,22 +45,24 @@ RANK = {
     EventType.CANCELLED: Rank.TERMINAL,
     EventType.DELETED: Rank.TERMINAL,
 }
-"""Where in an attempt an event stands; a request to cancel stands nowhere."""
+"""Rank of each event within an attempt. A request to cancel has none."""
 
-# Of which kind an event is, is asked of each of them, and a set knows sooner than a row of classes.
+# These are sets because a lookup is faster than matching classes, and happens for every event.
 _ENDS = frozenset({EventType.COMPLETED, EventType.FAILED, EventType.CANCELLED})
 _SILENT = frozenset({EventType.DELETED, EventType.CANCEL_REQUESTED})
-"""Say nothing of the work."""
+"""Events that say nothing about the processing."""
 
 
 def position_of(event: LifecycleEvent, offset: int) -> Position:
-    """Where an event stands among the events of its file."""
+    """Return the position of an event among the events of its file."""
     if event.type in _SILENT:
-        # Of a file that has any other event they never lead.
+        # They never lead if the file has any other event.
         if isinstance(event, FileDeleted):
             return Position(0, False, 0, Rank.QUEUED, 0, -offset)
         return Position(-1, False, 0, Rank.QUEUED, 0, 0)
-    rank, told = RANK[event.type], vars(event.data)
+    rank, fields = RANK[event.type], vars(event.data)
     if event.type in _ENDS:
-        return Position(told["run"], True, 0, rank, 0, -offset)
-    return Position(told["run"], False, told.get("attempt", 0), rank, told.get("seq", 0), -offset)
+        return Position(fields["run"], True, 0, rank, 0, -offset)
+    return Position(
+        fields["run"], False, fields.get("attempt", 0), rank, fields.get("seq", 0), -offset
+    )

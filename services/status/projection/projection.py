@@ -1,15 +1,16 @@
 """The projection: the status of a file as a pure fold of its events.
 
-Two topics have no common order and delivery is at least once, so the fold does not depend on
-order. Every event has a position; the one with the greatest position, the *leading* event, says
-what the status is, and every event leaves its facts and its line in the history. Any permutation,
-duplication and batching of a file's events ends in the same `Status`.
+Two topics have no common order and delivery is at least once, so the fold does not depend on order.
+Every event has a position. The event with the greatest position, the *leading* event, decides the
+status. Every event also adds its facts and its line in the history. Any permutation, duplication
+and batching of a file's events leads to the same `Status`.
 
-A request to cancel says nothing of the work: it never leads and leaves no line. It shows as a phase
-until its run has ended, and then nothing is left of it, since its topic forgets it as well.
+A request to cancel says nothing about the processing, so it never leads and leaves no line. It
+shows as a phase until its run has ended. Then nothing of it remains, because its topic discards it
+as well.
 
-Within a run the first outcome in the log is the outcome: a later one, from a pod that was thought
-dead, changes nothing.
+Within a run, the first outcome in the log counts. A later one, from a pod that was considered dead,
+changes nothing.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from typing import Annotated, Any, assert_never
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, computed_field
 
 from services.status.projection.history import HistoryEntry, is_end, with_events
-from services.status.projection.position import NOWHERE, Position, as_told, position_of
+from services.status.projection.position import NOWHERE, Position, position_of, without_offset
 from services.status.projection.shares import SHARING, Shares, with_event, without_names
 from shared.blobs.places import source_key
 from shared.events.events import (
@@ -44,13 +45,13 @@ from shared.events.events import (
 from shared.events.facts import Failure, Progress, Result, assembled, furthest
 
 CANCELLING = "cancelling"
-"""The phase of a file whose present run somebody wants to stop."""
+"""The phase of a file whose present run is to be cancelled."""
 
 FIRST_RUN = 1
 
 
 class FileState(StrEnum):
-    """What a file's status can be."""
+    """The possible states of a file."""
 
     PENDING = "pending"
     PROCESSING = "processing"
@@ -64,7 +65,7 @@ class FileState(StrEnum):
 
 
 class ProgressView(BaseModel):
-    """How far the work has come."""
+    """Progress of the present attempt."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -74,22 +75,22 @@ class ProgressView(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def percent(self) -> int:
-        """0 to 100, rounded down; 0 where the total is not known."""
+        """0 to 100, rounded down; 0 if the total is unknown."""
         return min(100, self.done * 100 // self.total) if self.total else 0
 
 
 _WHOLE = ProgressView(done=1, total=1)
 
-# Of which kind an event is, is asked of each of them, and a set knows sooner than a row of classes.
-_ASKING = frozenset({EventType.CANCEL_REQUESTED})
-_LASTING = frozenset(
+# These are sets because a lookup is faster than matching classes, and happens for every event.
+_CANCEL_REQUESTS = frozenset({EventType.CANCEL_REQUESTED})
+_FACT_EVENTS = frozenset(
     {EventType.UPLOADED, EventType.REQUEUED, EventType.PROCESSING, EventType.DELETED}
 )
-"""Leave facts whether they lead or not."""
+"""Events whose facts are kept whether they lead or not."""
 
 
 class Status(BaseModel):
-    """All that is known of a file, as the API gives it."""
+    """The status of a file, as the API returns it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -114,21 +115,21 @@ class Status(BaseModel):
     size: int | None = None
     content_type: str | None = None
     charset: str | None = Field(default=None, exclude=True)
-    """The encoding of a text, if it is known: part of what the source is sent as."""
+    """Encoding of a text file, if known. It is part of the source's content type."""
     sha256: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     batch_id: str | None = None
     history: tuple[HistoryEntry, ...] = ()
     cancel_run: int | None = Field(default=None, exclude=True)
-    """The last run that is to be cancelled, for as long as that may still come true."""
+    """The last run that is to be cancelled, until it has ended."""
     cancel_reason: str | None = Field(default=None, exclude=True)
-    """Why, as its user said; of two requests for one run that of the greater text."""
+    """The user's reason. Of two requests for one run, the greater text is kept."""
     shares: Shares = Field(default=(), exclude=True)
-    """Who else may read the file: for its owner to know, and not part of the document."""
+    """The other readers of the file. Only its owner may see them, so the document omits them."""
     blob: str | None = Field(default=None, exclude=True)
-    """Where the file is stored, if not where its id tells: nobody else's business."""
-    position: Annotated[Position, PlainSerializer(as_told, when_used="json")] = NOWHERE
-    """Of two states of a file the one with the greater position is the later one."""
+    """Key of the stored file, if it differs from the one derived from the id. Internal."""
+    position: Annotated[Position, PlainSerializer(without_offset, when_used="json")] = NOWHERE
+    """Of two states of a file, the one with the greater position is the later one."""
 
     @property
     def source(self) -> str:
@@ -136,29 +137,30 @@ class Status(BaseModel):
         return self.blob or source_key(self.file_id)
 
     def has_label(self, label: str) -> bool:
-        """Return whether the file has a label, given as `key:value`."""
+        """Return True if the file has a label, given as `key:value`."""
         key, _, value = label.partition(":")
         return self.labels.get(key) == value
 
 
 _UNKNOWN = Status(file_id="")
-"""What is known of a file before its first event."""
+"""The status of a file before its first event."""
 
 Draft = dict[str, Any]
-"""The fields of a status in the making: the one thing here that is changed in place."""
+"""The fields of a status under construction. Nothing else here is mutable."""
 
 
 def fold(status: Status | None, events: Sequence[tuple[StatusEvent, int]]) -> Status | None:
-    """The status after many events, each with its offset, one after another.
+    """Return the status after several events, each with its offset.
 
-    Returns *the same object* if they change nothing. However many they are, one status is made.
+    Returns *the same object* if the events change nothing. Only one status is constructed,
+    regardless of the number of events.
     """
     if not events:
         return status
     draft = {**vars(status or _UNKNOWN), "file_id": events[0][0].subject}
     for event, offset in events:
         if event.type in SHARING:
-            _note_share(draft, event, offset)  # type: ignore[arg-type]
+            _apply_share(draft, event, offset)  # type: ignore[arg-type]
         else:
             _add(draft, event, offset)  # type: ignore[arg-type]
     draft["history"] = with_events(draft["history"], events)
@@ -167,22 +169,22 @@ def fold(status: Status | None, events: Sequence[tuple[StatusEvent, int]]) -> St
 
 
 def _order_times(draft: Draft) -> None:
-    """Have a file begin no earlier than it came, and end no earlier than it began.
+    """Keep the start no earlier than the creation, and the end no earlier than the start.
 
-    The machines that told it may have had clocks that disagreed. The time of the end is that of its
-    line, so that the result does not depend on what came first.
+    The events may come from machines whose clocks disagree. The end time is that of its line in the
+    history, so that the result does not depend on order.
     """
     created, started = draft["created_at"], draft["started_at"]
     if created is not None and started is not None:
         started = draft["started_at"] = max(created, started)
     if draft["finished_at"] is not None:
-        told = (line.time for line in draft["history"] if is_end(line, draft["run"]))
-        finished = next(told, draft["finished_at"])
+        ends = (line.time for line in draft["history"] if is_end(line, draft["run"]))
+        finished = next(ends, draft["finished_at"])
         draft["finished_at"] = max(filter(None, (finished, started, created)))
 
 
 def apply(status: Status | None, event: StatusEvent, offset: int) -> Status:
-    """The status after `event`, which stands at `offset` of its partition.
+    """Return the status after `event`, which is at `offset` of its partition.
 
     Returns *the same object* if the event changes nothing.
     """
@@ -191,7 +193,7 @@ def apply(status: Status | None, event: StatusEvent, offset: int) -> Status:
     return after
 
 
-def _note_share(draft: Draft, event: AccessEvent, offset: int) -> None:
+def _apply_share(draft: Draft, event: AccessEvent, offset: int) -> None:
     draft["shares"] = with_event(
         draft["shares"], event, offset, is_deleted=bool(draft["deleted_at"])
     )
@@ -202,22 +204,22 @@ def _add(draft: Draft, event: LifecycleEvent, offset: int) -> None:
     leads = position > draft["position"]
     if leads and event.data.run > draft["run"]:
         draft["started_at"] = None
-    if event.type in _LASTING:
-        _note_facts(draft, event, leads=leads)
+    if event.type in _FACT_EVENTS:
+        _apply_facts(draft, event, leads=leads)
     if leads:
         _lead(draft, event)
         draft["position"] = position
     elif isinstance(event, FileProgressed) and _is_of_present_attempt(draft, event):
         draft["progress"] = furthest(draft["progress"], _view(event.data.progress))
-    if draft["cancel_run"] is not None or event.type in _ASKING:
-        _note_request(draft, event)
+    if draft["cancel_run"] is not None or event.type in _CANCEL_REQUESTS:
+        _apply_cancel_request(draft, event)
 
 
-def _note_request(draft: Draft, event: LifecycleEvent) -> None:
-    """Keep the last request to cancel, as far as it may still come true.
+def _apply_cancel_request(draft: Draft, event: LifecycleEvent) -> None:
+    """Keep the latest request to cancel while its run may still be cancelled.
 
-    A request is void when its run has ended, and of two the one for the later run counts; neither
-    depends on what came first.
+    A request is void once its run has ended. Of two requests, the one for the later run counts.
+    Neither rule depends on order.
     """
     run, reason = draft["cancel_run"] or 0, draft["cancel_reason"] or ""
     if isinstance(event, FileCancelRequested):
@@ -230,7 +232,7 @@ def _note_request(draft: Draft, event: LifecycleEvent) -> None:
     draft["cancel_reason"] = None if is_void else reason or None
 
 
-_UNDECIDED: Draft = {
+_DEFAULTS: Draft = {
     "status": FileState.PENDING,
     "phase": "queued",
     "progress": None,
@@ -239,21 +241,21 @@ _UNDECIDED: Draft = {
     "result": None,
     "finished_at": None,
 }
-"""What the leading event alone decides, where it says nothing of it."""
+"""Values of the fields that only the leading event decides."""
 
 
 def _lead(draft: Draft, event: LifecycleEvent) -> None:
-    """Let an event decide what the leading event alone decides."""
+    """Set the fields that only the leading event decides."""
     reached: ProgressView | None = None
     if isinstance(event, FileProgressed) and _is_of_present_attempt(draft, event):
         reached = draft["progress"]
-    draft |= _UNDECIDED
-    told = vars(event.data)  # A field that is not there costs pydantic's getattr an exception.
-    draft["run"] = told["run"]
+    draft |= _DEFAULTS
+    fields = vars(event.data)  # pydantic's getattr raises for a missing field, which is slow.
+    draft["run"] = fields["run"]
     draft["updated_at"] = event.time
-    draft["attempt"] = told.get("attempt", 0)
-    draft["max_attempts"] = told.get("max_attempts")
-    match event:  # What is frequent comes first: a class that does not match takes its time.
+    draft["attempt"] = fields.get("attempt", 0)
+    draft["max_attempts"] = fields.get("max_attempts")
+    match event:  # Frequent events come first, because each failed match costs time.
         case FileProcessing():
             draft["status"] = FileState.PROCESSING
             draft["phase"] = "starting"
@@ -293,7 +295,7 @@ def _end(draft: Draft, outcome: FileState, time: datetime) -> None:
 
 
 def _is_of_present_attempt(draft: Draft, event: FileProgressed) -> bool:
-    """Whether an event tells of the attempt that is being made: its progress never falls."""
+    """Return True if the progress is that of the running attempt, which never decreases."""
     return (
         draft["status"] is FileState.PROCESSING
         and draft["attempt"] == event.data.attempt
@@ -305,8 +307,8 @@ def _view(progress: Progress) -> ProgressView:
     return ProgressView(done=progress.done, total=progress.total)
 
 
-def _note_facts(draft: Draft, event: LifecycleEvent, *, leads: bool) -> None:
-    """Keep what an event leaves behind whether it leads or not."""
+def _apply_facts(draft: Draft, event: LifecycleEvent, *, leads: bool) -> None:
+    """Keep an event's facts, whether it leads or not."""
     match event:
         case FileProcessing(data=data) if leads or data.run == draft["run"]:
             known = draft["started_at"] if data.run == draft["run"] else None

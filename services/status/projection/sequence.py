@@ -1,9 +1,9 @@
-"""The one order in which every pod tells the states of a file.
+"""The order in which every pod publishes the states of a file.
 
-A topic has an order, two topics together have none, and MongoDB's document may know more than this
-pod's tail has read. Every pod tells the same states in the same order all the same: an event waits
-for what caused it (`is_due`), and a document that is ahead of the tail is taken back to where the
-tail stands (`rewind`).
+One topic is ordered, two topics together are not, and MongoDB's document may be ahead of this pod's
+tail. Every pod publishes the same states in the same order nevertheless. An event waits for its
+cause (`is_due`), and a document that is ahead of the tail is rewound to the tail's position
+(`rewind`).
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,10 @@ _STATES = {
 
 
 def is_due(status: Status | None, event: StatusEvent) -> bool:
-    """Whether what caused `event` is known: of two topics the later fact may be read first."""
+    """Return True if the cause of an event is known.
+
+    Across topics, an effect may be read before its cause.
+    """
     if isinstance(event, FileUploaded):
         return True
     if status is None:
@@ -54,18 +57,18 @@ def is_due(status: Status | None, event: StatusEvent) -> bool:
 
 
 def rewind(document: Status, read: Mapping[Topic, int]) -> Status | None:
-    """The state that MongoDB's document had where the tail stands.
+    """Return the state of MongoDB's document at the position of the tail.
 
     Args:
-        read: of each topic, the offset of the next event that the tail brings, in the file's
-            partition.
+        document: the stored status.
+        read: offset of the next event of each topic, in the file's partition.
 
     Returns:
-        *The same object* if it contains nothing that is still to come. None if all of the file is
-        still to come.
+        *The same object* if the tail has passed all of the document's events. None if all events of
+            the file are still to come.
     """
     if not document.history and not document.shares:
-        return None  # Progress, or a request to cancel, that was stored before its upload.
+        return None  # Progress or a request to cancel was stored before the upload.
     past = tuple(
         line
         for line in document.history
@@ -89,14 +92,14 @@ def rewind(document: Status, read: Mapping[Topic, int]) -> Status | None:
     last = max(past, key=lambda line: line.position)
     if last.position == document.position:
         return back
-    # Enough to fold on: the rest of the state is decided by the next event that leads.
+    # This is enough to fold further events: the next leading event decides the other fields.
     return back.model_copy(
         update={
             "position": last.position,
             "status": _STATES[last.type],
             "run": last.run,
             "attempt": last.attempt or 0,
-            # It may be what was reached later, and progress does not fall within an attempt.
+            # The value may be from later, and progress must not decrease within an attempt.
             "progress": None,
         }
     )

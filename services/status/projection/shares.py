@@ -1,8 +1,8 @@
-"""Who may read a file beside its owner: a pure fold of what was shared and taken back.
+"""The other readers of a file: a pure fold of its sharing events.
 
-Of each reader the event with the greatest offset counts: all of a file's stand in one partition. A
-reader from whom the file was taken back is kept without a name, so that an earlier event which is
-delivered once more does not give it to them again.
+For each reader, the event with the greatest offset counts, as all sharing events of a file are in
+one partition. A reader whose access was revoked is kept without a name. Otherwise an earlier event
+that is delivered again would restore the access.
 """
 
 from pydantic import BaseModel, ConfigDict
@@ -11,31 +11,35 @@ from shared.events.events import AccessEvent, EventType, FileShared
 from shared.events.facts import reader_key
 
 SHARING = frozenset({EventType.SHARED, EventType.UNSHARED})
-"""What an `AccessEvent` is; of every event that is asked, and a set knows sooner than classes."""
+"""The types of an `AccessEvent`. A set lookup is faster than matching classes, and happens for
+every event."""
 
 
 class Share(BaseModel):
-    """The last word about one reader of a file."""
+    """The latest sharing event about one reader of a file."""
 
     model_config = ConfigDict(frozen=True)
 
     key: str
-    """Stands for the reader, and is part of the keys of the records that tell of them."""
+    """Hash of the reader; part of the record keys of sharing events."""
     reader: str | None
-    """Who may read the file; None if they no longer may."""
+    """The reader; None if they may no longer read the file."""
     offset: int
-    """Where the event stands in its partition."""
+    """Offset of the event in its partition."""
 
 
 Shares = tuple[Share, ...]
-"""Those of one file, in the order of the keys."""
+"""The shares of one file, sorted by key."""
 
 
 def with_event(shares: Shares, event: AccessEvent, offset: int, *, is_deleted: bool) -> Shares:
-    """The shares after an event; *the same object* if it changes nothing.
+    """Return the shares after an event; *the same object* if it changes nothing.
 
     Args:
-        is_deleted: whether the file is: then nobody reads it, and nobody is named any more.
+        shares: the shares before the event.
+        event: the sharing event.
+        offset: offset of the event in its partition.
+        is_deleted: True if the file is deleted. Then nobody may read it, and no name is kept.
     """
     key = event.data.key
     others = tuple(share for share in shares if share.key != key)
@@ -47,27 +51,27 @@ def with_event(shares: Shares, event: AccessEvent, offset: int, *, is_deleted: b
 
 
 def without_names(shares: Shares) -> Shares:
-    """The shares of a file that is deleted."""
+    """Return the shares of a deleted file."""
     return tuple(share.model_copy(update={"reader": None}) for share in shares)
 
 
 def before(shares: Shares, offset: int) -> Shares:
-    """Those whose last word was said before an offset; *the same object* if that is all of them."""
+    """Return the shares from before an offset; *the same object* if that is all of them."""
     earlier = tuple(share for share in shares if share.offset < offset)
     return shares if len(earlier) == len(shares) else earlier
 
 
 def end(shares: Shares) -> int:
-    """The offset after the last event that the shares know of."""
+    """Return the offset after the last event that the shares contain."""
     return max((share.offset + 1 for share in shares), default=0)
 
 
 def share_of(shares: Shares, reader: str) -> Share | None:
-    """The last word about a reader, if anything was ever said."""
+    """Return the share of a reader, or None if there was no event about them."""
     key = reader_key(reader)
     return next((share for share in shares if share.key == key), None)
 
 
 def readers(shares: Shares) -> list[str]:
-    """Who may read the file, beside its owner, in the order of the names."""
+    """Return the readers of the file beside its owner, sorted by name."""
     return sorted(share.reader for share in shares if share.reader is not None)

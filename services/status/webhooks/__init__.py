@@ -1,1 +1,1 @@
-"""Webhooks: somebody's server is told of each file of theirs that ends."""
+"""Webhooks: notify a user's server when one of the user's files reaches a terminal state."""

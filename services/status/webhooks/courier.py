@@ -1,8 +1,8 @@
-"""The courier: tells servers of files that end, and again until they have taken it.
+"""The courier: delivers webhook messages, with retries.
 
-At least once: group `webhooks`, over the lifecycle and the delay tiers; an offset is committed when
-every message of the records below it was taken, put into a delay tier, or given up. As long as
-there is no webhook, nothing is read.
+At least once: group `webhooks`, over the lifecycle topic and the delay tiers. An offset is
+committed when every message of the records before it was accepted, scheduled for a retry, or
+abandoned. While there is no webhook, nothing is consumed.
 """
 
 import asyncio
@@ -55,37 +55,39 @@ TOPICS = (LIFECYCLE, *(tier.topic for tier in RETRY_TIERS))
 
 ENDS = FileCompleted | FileFailed | FileCancelled
 
-Told = ENDS | FileWebhookScheduled | None
-"""What a record tells the courier; None for all that does not concern it."""
+CourierEvent = ENDS | FileWebhookScheduled | None
+"""An event that the courier handles; None for all other records."""
 
 POLL_TIMEOUT_MS = 500
 MAX_RECORDS = 200
-"""Of one poll: they are told side by side, as many as there may be connections."""
+"""Records of one poll, handled concurrently up to the limit of outbound connections."""
 
 IDLE = 5.0
-"""Seconds between two looks for a first webhook."""
+"""Seconds between two checks for a first webhook."""
 
 RETRY_DELAY = 2.0
-"""Seconds before what Kafka, MongoDB or the blob store kept from being done is tried again."""
+"""Seconds before a retry while Kafka, MongoDB or the blob store is unavailable."""
 
 MAX_ATTEMPTS = 12
-"""With waits that double from 5 seconds to an hour this is some five hours."""
+"""Attempts per message. Their waits double from 10 seconds to one hour and are jittered: 1.7 to 3.4
+hours in all."""
 
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=10), timedelta(hours=1)
-"""The longest waits before the second and the last attempts; half of it at least is waited."""
+"""Maximum waits before the second and the last attempts. The actual wait is random, at least half
+of that."""
 
 GONE = 410
 
-UPLOAD_PATIENCE = 10.0
-"""Seconds to wait for the upload of a file whose end is known: it says whose the file is."""
+UPLOAD_TIMEOUT = 10.0
+"""Seconds to wait for the upload event of a file that has ended. It names the file's owner."""
 
 
-class WorkingOffCancelledError(Exception):
-    """The work on a partition was cancelled although nobody had asked for it."""
+class ProcessingCancelledError(Exception):
+    """The task of a partition was cancelled, although the courier did not request it."""
 
 
 class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Delivers what webhooks are to be told."""
+    """Delivers the messages of webhooks."""
 
     def __init__(
         self,
@@ -104,23 +106,23 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
         self._outbound = outbound
         self._publisher = publisher
         self._consumer: AIOKafkaConsumer | None = None
-        self._under_way: dict[TopicPartition, asyncio.Task[None]] = {}
+        self._in_progress: dict[TopicPartition, asyncio.Task[None]] = {}
         self._handler = RecordHandler(GROUP, DeadLetterWriter(publisher, source="/webhooks"))
 
     async def run(self, loop: RunningLoop) -> None:
-        """Deliver until cancelled.
+        """Deliver messages until cancelled.
 
         Raises:
-            KafkaError, UnavailableError: Kafka, MongoDB or the blob store does not answer.
+            KafkaError, UnavailableError: Kafka, MongoDB or the blob store is unavailable.
         """
         while True:
-            if await self._known():
+            if await self._all_webhooks():
                 await self._deliveries.prepare()
                 await self._consume(loop)
             loop.succeeded()
             await asyncio.sleep(IDLE)
 
-    async def _known(self) -> dict[str, Webhook]:
+    async def _all_webhooks(self) -> dict[str, Webhook]:
         async with blob_store_answers():
             return await self._webhooks.all()
 
@@ -138,48 +140,49 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer = consumer
         consumer.subscribe(topic_names(self._settings, TOPICS), listener=self)
         try:
-            # Cancelled on its way into the group, it would stay a member that does nothing.
+            # Without this, a start that is cancelled while joining the group would leave an idle
+            # member behind.
             async with joins_group(GROUP):
                 await consumer.start()
             answers = Answers(consumer)
-            while await self._known():
+            while await self._all_webhooks():
                 batches = await consumer.getmany(
                     timeout_ms=POLL_TIMEOUT_MS, max_records=MAX_RECORDS
                 )
-                self._check_under_way()
+                self._check_in_progress()
                 for partition, records in batches.items():
                     consumer.pause(partition)
-                    self._under_way[partition] = asyncio.create_task(
-                        self._work_off(consumer, partition, records)
+                    self._in_progress[partition] = asyncio.create_task(
+                        self._process_records(consumer, partition, records)
                     )
-                # Nothing is fetched of partitions that wait for what is due later.
-                if answers.check(brought=self._under_way.keys() >= consumer.assignment()):
+                # Partitions that wait for a due time are paused, so nothing is fetched from them.
+                if answers.check(brought=self._in_progress.keys() >= consumer.assignment()):
                     loop.succeeded()
         finally:
-            await self._stop(set(self._under_way))
+            await self._stop(set(self._in_progress))
             await close_consumer(consumer)
 
-    def _check_under_way(self) -> None:
-        """Forget the partitions whose records are worked off.
+    def _check_in_progress(self) -> None:
+        """Remove partitions whose records are finished.
 
         Raises:
             KafkaError, KafkaUnavailableError: a commit failed.
-            WorkingOffCancelledError: the work on a partition was cancelled by a library.
+            ProcessingCancelledError: a library cancelled the task of a partition.
         """
-        for partition, task in list(self._under_way.items()):
+        for partition, task in list(self._in_progress.items()):
             if task.done():
-                del self._under_way[partition]
+                del self._in_progress[partition]
                 if task.cancelled():
-                    raise WorkingOffCancelledError(f"the work on {partition} was cancelled")
+                    raise ProcessingCancelledError(f"the task of {partition} was cancelled")
                 task.result()
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        """Another pod goes on with these, from what was committed last."""
+        """Stop working on these partitions. Another pod resumes from the last commit."""
         await self._stop(set(revoked))
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """Begin at what was committed last, and no earlier than the oldest webhook was made."""
-        known = await self._known()
+        """Seek to the last commit, but not to before the creation of the oldest webhook."""
+        known = await self._all_webhooks()
         consumer = self._consumer
         if not (assigned and known and consumer):
             return
@@ -189,23 +192,23 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
         for partition in assigned:
             first = found.get(partition)
             begin = first.offset if first else ends[partition]
-            async with kafka_answers("what the webhooks have committed"):
+            async with kafka_answers("the committed offsets of the webhooks group"):
                 committed = await consumer.committed(partition)
             consumer.seek(partition, max(begin, committed or 0))
 
     async def _stop(self, partitions: set[TopicPartition]) -> None:
-        tasks = [self._under_way.pop(each) for each in partitions if each in self._under_way]
+        tasks = [self._in_progress.pop(each) for each in partitions if each in self._in_progress]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _work_off(
+    async def _process_records(
         self,
         consumer: AIOKafkaConsumer,
         partition: TopicPartition,
         records: Sequence[ConsumerRecord],
     ) -> None:
-        """See to the records of one partition, in order, each when it is due."""
+        """Handle the records of one partition in order, each when it is due."""
         of_offset = {record.offset: record for record in records}
         waiting = deque(
             Waiting(_due_at(event), record.offset, event) for record, event in _read(records)
@@ -214,19 +217,19 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
             now = utc_now()
             if due := take_due(waiting, now):
                 await asyncio.gather(
-                    *(self._see_through(of_offset[each.offset], each.event) for each in due)
+                    *(self._handle_record(of_offset[each.offset], each.event) for each in due)
                 )
-                async with kafka_answers("the commit of webhooks"):
+                async with kafka_answers("the commit of the webhooks group"):
                     await consumer.commit({partition: due[-1].offset + 1})
             else:
                 await asyncio.sleep(seconds_to_sleep(waiting[0].due_at, now))
         consumer.resume(partition)
 
-    async def _see_through(self, record: ConsumerRecord, event: Told) -> None:
-        """See to one record for as long as it takes; it holds up its own partition alone."""
-        await self._handler.handle(record, partial(self._see_to, event))
+    async def _handle_record(self, record: ConsumerRecord, event: CourierEvent) -> None:
+        """Handle one record until it succeeds. It blocks only its own partition."""
+        await self._handler.handle(record, partial(self._handle_event, event))
 
-    async def _see_to(self, event: Told) -> None:
+    async def _handle_event(self, event: CourierEvent) -> None:
         known = await self._webhooks.all()
         if isinstance(event, FileWebhookScheduled):
             if (webhook := known.get(event.data.webhook_id)) is not None:
@@ -237,23 +240,25 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
             status = await self._status_of(event) if asked else None
             if status is not None and not _is_superseded(event, status):
                 wanted = [each for each in asked if each.wants(status, event.time)]
-                await asyncio.gather(*(self._deliver(each, _first(each, event)) for each in wanted))
+                await asyncio.gather(
+                    *(self._deliver(each, _first_attempt(each, event)) for each in wanted)
+                )
 
     async def _status_of(self, event: ENDS) -> Status | None:
-        """What is known of a file, once it is known whose it is and which end counts."""
+        """Return the status of a file once its owner and the end that counts are known."""
         file_id = event.file_id
         clock = asyncio.get_running_loop().time
-        deadline = clock() + UPLOAD_PATIENCE
+        deadline = clock() + UPLOAD_TIMEOUT
         while clock() < deadline:
             current = await self._hub.current(file_id, EVERYTHING)
-            if current is not None and _tells(current.status, event):
+            if current is not None and _is_settled(current.status, event):
                 return None if current.status.deleted_at is not None else current.status
             await asyncio.sleep(0.2)
-        log.warning("%s has ended, but its upload is not known: no webhook is told", file_id)
+        log.warning("%s has ended, but its upload event is missing: no webhook is sent", file_id)
         return None
 
     async def _deliver(self, webhook: Webhook, event: FileWebhookScheduled) -> None:
-        """Make one attempt; what is not taken is scheduled once more, or given up."""
+        """Make one attempt. A message that is not accepted is scheduled again, or abandoned."""
         if webhook.disabled:
             return
         now, began = utc_now(), time.monotonic()
@@ -281,13 +286,13 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
             delivery.next_attempt_at = await self._schedule(event)
         try:
             await self._deliveries.add(delivery)
-        except UnavailableError as unavailable:  # To deliver it again would be worse.
-            log.warning("a delivery is not in the log: %s", unavailable)
+        except UnavailableError as unavailable:  # A second delivery would be worse.
+            log.warning("a delivery is missing from the delivery log: %s", unavailable)
         except Exception as unforeseen:
-            note_error(GROUP, unforeseen, f"the log of deliveries, {event.file_id}")
+            note_error(GROUP, unforeseen, f"the delivery log, {event.file_id}")
 
     async def _schedule(self, event: FileWebhookScheduled) -> datetime:
-        """Put the next attempt into a delay tier; returns when it is due."""
+        """Publish the next attempt to a delay tier; return its due time."""
         longest = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (event.data.attempt - 1))
         wait = longest * random.uniform(0.5, 1)  # noqa: S311 - jitter is no secret
         due_at: datetime = utc_now() + wait
@@ -300,27 +305,27 @@ class Courier(ConsumerRebalanceListener):  # type: ignore[misc]
 def _read(
     records: Sequence[ConsumerRecord],
 ) -> list[tuple[ConsumerRecord, ENDS | FileWebhookScheduled | None]]:
-    """The events that concern us, each with its record; None for all others."""
+    """Return the records, each with its event; None if the courier does not handle the event."""
     found = []
     for record in records:
         try:
             logged = read_record(record)
         except UnreadableEventError:
-            logged = None  # The projector, or the processor, puts it to the dead letters.
+            logged = None  # The projector or the processor dead-letters it.
         event = logged.event if logged else None
         found.append((record, event if isinstance(event, ENDS | FileWebhookScheduled) else None))
     return found
 
 
-def _tells(status: Status, event: ENDS) -> bool:
-    """Whether a status tells whose the file is, and what became of an end."""
+def _is_settled(status: Status, event: ENDS) -> bool:
+    """Return True if the status names the file's owner and contains this end."""
     history = status.history
     is_known = any(line.id == event.id for line in history) or len(history) >= MAX_HISTORY
     return status.created_at is not None and (is_known or status.deleted_at is not None)
 
 
 def _is_superseded(event: ENDS, status: Status) -> bool:
-    """Whether the run had ended before: nobody is told two ends of one run."""
+    """Return True if the run had already ended: a webhook receives one end per run."""
     return any(line.superseded for line in status.history if line.id == event.id)
 
 
@@ -328,8 +333,8 @@ def _due_at(event: ENDS | FileWebhookScheduled | None) -> datetime:
     return event.data.due_at if isinstance(event, FileWebhookScheduled) else utc_now()
 
 
-def _first(webhook: Webhook, event: ENDS) -> FileWebhookScheduled:
-    """The first attempt to tell a webhook of an event."""
+def _first_attempt(webhook: Webhook, event: ENDS) -> FileWebhookScheduled:
+    """Return the first attempt to deliver an event to a webhook."""
     data = WebhookScheduledData(
         run=event.data.run,
         attempt=1,

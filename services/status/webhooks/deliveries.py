@@ -1,6 +1,6 @@
-"""The log of deliveries: what was sent where, and what came back, for a month.
+"""The delivery log: each webhook request and its response, kept for 30 days.
 
-It is the one thing in MongoDB that no replay brings back.
+It is the only data in MongoDB that a replay does not restore.
 """
 
 from datetime import timedelta
@@ -14,7 +14,7 @@ KEPT_FOR = timedelta(days=30)
 
 
 class Delivery(BaseModel):
-    """One attempt to tell a server of something."""
+    """One attempt to deliver a message."""
 
     webhook_id: str
     message_id: str
@@ -24,21 +24,21 @@ class Delivery(BaseModel):
     at: Timestamp
     took_ms: int
     status: int | None
-    """What the server answered; None if it did not."""
+    """HTTP status of the response; None if there was none."""
     error: str | None
-    """Why there was no answer."""
+    """The reason why there was no response."""
     next_attempt_at: Timestamp | None
 
     @property
     def arrived(self) -> bool:
-        """Whether the server has taken it."""
+        """True if the server accepted the message."""
         return self.status is not None and 200 <= self.status < 300
 
 
 class Deliveries:
     """The latest deliveries of all webhooks.
 
-    Every method raises `MongoUnavailableError` when MongoDB does not answer.
+    Every method raises `MongoUnavailableError` if MongoDB is unavailable.
     """
 
     def __init__(self, store: FileStore) -> None:
@@ -52,11 +52,11 @@ class Deliveries:
 
     @translated
     async def add(self, delivery: Delivery) -> None:
-        """Note what became of one."""
+        """Store a delivery."""
         await self._deliveries.insert_one(delivery.model_dump())
 
     @translated
     async def latest(self, webhook_id: str, limit: int) -> list[Delivery]:
-        """Those of a webhook, the latest first."""
+        """Return the deliveries of a webhook, the latest first."""
         found = self._deliveries.find({"webhook_id": webhook_id}).sort("at", -1)
         return [Delivery.model_validate(each) async for each in found.limit(limit)]

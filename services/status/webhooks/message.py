@@ -1,4 +1,4 @@
-"""What a server is told, signed after Standard Webhooks (standardwebhooks.com)."""
+"""Webhook messages, signed according to Standard Webhooks (standardwebhooks.com)."""
 
 import json
 from collections.abc import Sequence
@@ -10,22 +10,23 @@ from shared.events.events import FileWebhookScheduled
 
 
 def message_id(event: FileWebhookScheduled) -> str:
-    """The same for every attempt, so that a repeat is recognised."""
+    """Return the message id, which is the same for every attempt so that receivers can
+    deduplicate."""
     return f"{event.file_id}:{event.data.run}:{event.data.event}"
 
 
 def body(event: FileWebhookScheduled) -> bytes:
-    """The message as JSON. It tells what happened to which file, and nothing of people."""
-    told = event.data.model_dump(mode="json", include={"run", "occurred_at", "error"})
+    """Return the message as JSON. It contains the file id and the outcome, but no personal data."""
+    fields = event.data.model_dump(mode="json", include={"run", "occurred_at", "error"})
     return json.dumps(
         {
             "type": event.data.event,
-            "timestamp": told["occurred_at"],
+            "timestamp": fields["occurred_at"],
             "data": {
                 "file_id": event.file_id,
                 "status": event.data.event.removeprefix("file."),
-                "run": told["run"],
-                "error": told["error"],
+                "run": fields["run"],
+                "error": fields["error"],
             },
         },
         separators=(",", ":"),
@@ -33,7 +34,7 @@ def body(event: FileWebhookScheduled) -> bytes:
 
 
 def headers(event: FileWebhookScheduled, secrets: Sequence[str], now: datetime) -> dict[str, str]:
-    """The headers that prove where a message comes from; each secret signs."""
+    """Return the request headers, with one signature per secret."""
     identity, content = message_id(event), body(event).decode()
     utc = now.astimezone(UTC)
     signatures = [

@@ -1,6 +1,6 @@
-"""Which servers are told of what: small objects in the blob store, like API keys.
+"""The registered webhooks: small objects in the blob store, like API keys.
 
-They are no facts about files, so they are in no topic, and they outlive MongoDB.
+They are not facts about files, so they are in no topic, and they survive the loss of MongoDB.
 """
 
 import asyncio
@@ -24,29 +24,30 @@ from shared.events.events import utc_now
 FOLDER = "webhooks/"
 
 CACHED_FOR = 15.0
-"""Seconds until a pod knows of a webhook that another one has made, changed or deleted."""
+"""Seconds until a pod sees a webhook that another pod created, changed or deleted."""
 
 MAX_WEBHOOKS = 1000
-"""Of an installation: each pod reads all of them that often."""
+"""Maximum number of webhooks of an installation, because each pod reads all of them on every
+refresh."""
 
 OLD_SECRET_LASTS = timedelta(hours=24)
-"""How long a secret signs beside the one that has taken its place."""
+"""How long a replaced secret continues to sign beside its successor."""
 
 SECRET_BYTES = 32
 
 
 class Secret(BaseModel):
-    """What signs, as Standard Webhooks writes it."""
+    """A signing secret in the format of Standard Webhooks."""
 
     model_config = ConfigDict(frozen=True)
 
     value: str
     until: datetime | None = None
-    """From then on it does not sign any more."""
+    """From this time on the secret no longer signs."""
 
 
 class Webhook(BaseModel):
-    """A server that is told of files that end."""
+    """A server that receives a message when a file ends."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,21 +55,21 @@ class Webhook(BaseModel):
     url: str
     states: frozenset[FileState]
     label: str | None
-    """`key:value`: of files with this label only."""
+    """`key:value`: only files with this label."""
     everything: bool
     tenant: str | None
     owner: str | None
-    """Whose files, as they saw them who made it."""
+    """Owner of the files, as the creator of the webhook was allowed to see them."""
     created_at: datetime
     disabled: bool = False
-    """The server said that it is gone for good (410)."""
+    """True if the server responded that it is gone for good (410)."""
     secrets: tuple[Secret, ...]
 
     @classmethod
     def new(
         cls, url: str, *, states: frozenset[FileState], label: str | None, visible_to: Visibility
     ) -> Self:
-        """A new one, for the files that somebody may see."""
+        """Create a webhook for the files that are visible to its creator."""
         return cls(
             id=secrets.token_hex(8),
             url=url,
@@ -83,11 +84,11 @@ class Webhook(BaseModel):
 
     @property
     def visibility(self) -> Visibility:
-        """The files that it is told of: not those that others share with its owner."""
+        """The files that the webhook covers, without those that others share with its owner."""
         return Visibility(everything=self.everything, tenant=self.tenant, owner=self.owner).own
 
     def is_visible_to(self, asker: Visibility) -> bool:
-        """Whether somebody may know of it."""
+        """Return True if the caller may see the webhook."""
         return asker.everything or (
             not self.everything
             and self.tenant == asker.tenant
@@ -95,10 +96,11 @@ class Webhook(BaseModel):
         )
 
     def wants(self, status: Status, since: datetime) -> bool:
-        """Whether it is told of the end of a file.
+        """Return True if the webhook covers the end of a file.
 
         Args:
-            since: when the file ended.
+            status: the status of the file.
+            since: time at which the file ended.
         """
         return (
             not self.disabled
@@ -108,24 +110,24 @@ class Webhook(BaseModel):
         )
 
     def with_new_secret(self, now: datetime) -> Self:
-        """The same with one more secret; the last one signs beside it for a day."""
+        """Return the webhook with a new secret. The previous one also signs for 24 hours."""
         last = self.secrets[0].model_copy(update={"until": now + OLD_SECRET_LASTS})
         return self.model_copy(update={"secrets": (new_secret(), last)})
 
     def signing(self, now: datetime) -> list[str]:
-        """The secrets that sign now."""
+        """Return the secrets that sign at this time."""
         return [each.value for each in self.secrets if each.until is None or now < each.until]
 
 
 def new_secret() -> Secret:
-    """A secret that nobody has yet."""
+    """Return a new random secret."""
     return Secret(value="whsec_" + b64encode(secrets.token_bytes(SECRET_BYTES)).decode())
 
 
 class Webhooks:
     """The webhooks of an installation.
 
-    Every method raises `BlobStoreUnavailableError` when the blob store does not answer.
+    Every method raises `BlobStoreUnavailableError` if the blob store is unavailable.
     """
 
     def __init__(
@@ -143,7 +145,7 @@ class Webhooks:
         self._reading = asyncio.Lock()
 
     async def all(self) -> dict[str, Webhook]:
-        """All of them by their ids, as of some seconds ago at most."""
+        """Return all webhooks by id, at most `CACHED_FOR` seconds old."""
         async with self._reading:
             if self._clock() - self._read_at >= CACHED_FOR:
                 keys = await self._blobs.keys(FOLDER)
@@ -153,10 +155,10 @@ class Webhooks:
         return self._known
 
     async def get(self, webhook_id: str, asker: Visibility) -> Webhook:
-        """One that somebody may know of.
+        """Return a webhook that the caller may see.
 
         Raises:
-            UnknownWebhookError: there is none.
+            UnknownWebhookError: there is none with this id.
         """
         found = (await self.all()).get(webhook_id)
         if found is None or not found.is_visible_to(asker):
@@ -164,24 +166,24 @@ class Webhooks:
         return found
 
     async def add(self, webhook: Webhook) -> None:
-        """Keep a new one.
+        """Store a new webhook.
 
         Raises:
-            OverloadedError: there are as many as there may be.
+            OverloadedError: the installation has reached its limit of webhooks.
         """
         if len(await self.all()) >= MAX_WEBHOOKS:
-            raise OverloadedError("There are as many webhooks as there may be; delete one.")
+            raise OverloadedError(f"The limit of {MAX_WEBHOOKS} webhooks is reached; delete one.")
         await self.change(webhook)
 
     async def change(self, webhook: Webhook) -> None:
-        """Keep it as it is now."""
+        """Store a changed webhook."""
         place = _place(webhook.id)
         record = self._seal.close(place, webhook.model_dump_json().encode())
         await self._blobs.put(place, record)
         self._known[webhook.id] = webhook
 
     async def remove(self, webhook: Webhook) -> None:
-        """Forget it."""
+        """Delete a webhook."""
         await self._blobs.delete(_place(webhook.id))
         self._known.pop(webhook.id, None)
 
@@ -189,7 +191,7 @@ class Webhooks:
         try:
             record = self._seal.open(key, await self._blobs.get(key))
         except BlobMissingError:
-            return None  # It was deleted a moment ago.
+            return None  # It was deleted after the keys were listed.
         return None if record is None else Webhook.model_validate_json(record)
 
 

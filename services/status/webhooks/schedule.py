@@ -1,7 +1,7 @@
-"""When what waits in a partition is due: pure, with the time as an argument.
+"""The due times of waiting records: pure functions that take the time as an argument.
 
-A timer may fire early, and the clock of the machine may be set: so nothing is taken to be due
-because a wait for it is over.
+A timer may fire early, and the machine's clock may be changed. A record is therefore not due just
+because a wait has ended.
 """
 
 from collections import deque
@@ -11,12 +11,12 @@ from typing import Generic, NamedTuple, TypeVar
 E = TypeVar("E")
 
 SHORTEST_SLEEP, LONGEST_SLEEP = 0.001, 60.0
-"""Seconds between two looks at what is due. After the longest one a clock that was set in between
-is noticed."""
+"""Seconds between two checks for due records. The maximum bounds how late a changed clock is
+noticed."""
 
 
 class Waiting(NamedTuple, Generic[E]):
-    """One record of a partition, and when it is due."""
+    """A record of a partition and its due time."""
 
     due_at: datetime
     offset: int
@@ -24,9 +24,9 @@ class Waiting(NamedTuple, Generic[E]):
 
 
 def take_due(waiting: deque[Waiting[E]], now: datetime) -> list[Waiting[E]]:
-    """Take those from the front that are due; none if the first one is not.
+    """Remove the due records from the front and return them.
 
-    Later ones wait for one that is not due, because offsets are committed in order.
+    A record that is not due blocks the ones behind it, because offsets are committed in order.
     """
     due: list[Waiting[E]] = []
     while waiting and waiting[0].due_at <= now:
@@ -35,5 +35,5 @@ def take_due(waiting: deque[Waiting[E]], now: datetime) -> list[Waiting[E]]:
 
 
 def seconds_to_sleep(due_at: datetime, now: datetime) -> float:
-    """How long to sleep before the next look at what is due then."""
+    """Return the seconds to sleep before the next check for due records."""
     return min(LONGEST_SLEEP, max(SHORTEST_SLEEP, (due_at - now).total_seconds()))

@@ -1,4 +1,4 @@
-// Tells those who listen to the page what came to its end, politely: many ends are told as one.
+// Announces finished files to screen readers. Several within a second become one message.
 
 import { nameOf } from "./format.js";
 import { TERMINAL } from "./waybill.js";
@@ -11,10 +11,10 @@ let ended = [];
 export function notice(before, file) {
   if (!before || before.status === file.status || !TERMINAL.has(file.status)) return;
   ended.push(file);
-  if (ended.length === 1) setTimeout(speak, PAUSE);
+  if (ended.length === 1) setTimeout(announce, PAUSE);
 }
 
-function speak() {
+function announce() {
   const count = (status) => ended.filter((file) => file.status === status).length;
   const counts = [...TERMINAL].filter(count).map((status) => `${count(status)} ${status}`);
   const [file] = ended;

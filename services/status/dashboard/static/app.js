@@ -1,4 +1,4 @@
-// The page: what it consists of, and which part of it is shown.
+// Entry point: starts the parts of the page and shows the view of the current address.
 
 import * as announcer from "./announcer.js";
 import { getJson } from "./api.js";
@@ -11,22 +11,22 @@ import { follow } from "./stream.js";
 import * as traffic from "./traffic.js";
 import * as uploads from "./uploads.js";
 
-const WORDS = {
+const LABELS = {
   connecting: "connecting …",
   out: "signed out",
   live: "live",
-  lost: "connection lost, trying again …",
+  lost: "connection lost, reconnecting …",
 };
 const CONFIG_RETRY_DELAY = 2000;
-const LIST_BEHIND = 1500;
+const LIST_DELAY = 1500;
 
 const connection = document.getElementById("connection");
 
 let opened = null;
 
-function say(state) {
+function showConnection(state) {
   connection.dataset.state = state;
-  write(connection, WORDS[state]);
+  write(connection, LABELS[state]);
 }
 
 function route() {
@@ -56,19 +56,19 @@ async function configuration() {
   try {
     return await getJson("/api/config");
   } catch {
-    say("lost");
+    showConnection("lost");
     await new Promise((resolve) => setTimeout(resolve, CONFIG_RETRY_DELAY));
     return configuration();
   }
 }
 
-let listedAgain;
+let secondReload;
 
 const config = await configuration();
 if (config.login) {
-  say("out");
+  showConnection("out");
   await signIn();
-  say("connecting");
+  showConnection("connecting");
 }
 uploads.start(config);
 list.start(config);
@@ -86,17 +86,17 @@ follow({
     files.remove(id);
     if (id === opened) detail.open(opened);
   },
-  // What is shown is read when the stream is open, unless the stream goes on where it broke: what
-  // happened before that was told to nobody here. It is read once more when the list, which is some
-  // tenths of a second behind the stream, has come that far, or what happened just before would be in
-  // neither. What the stream has told meanwhile stays, wherever the list is.
+  // When the stream opens without resuming, reload everything shown, because earlier changes were
+  // not received. The list is some tenths of a second behind the stream, so reload it once more
+  // after that delay. Otherwise changes from just before the stream opened would be missing in both.
+  // States that the stream delivers meanwhile are kept, as they are newer than the list.
   onState: (state, about) => {
-    say(state);
+    showConnection(state);
     if (!about?.fresh) return;
-    files.doubtAll();
+    files.markAllStale();
     list.reload();
-    clearTimeout(listedAgain);
-    listedAgain = setTimeout(list.reload, LIST_BEHIND);
+    clearTimeout(secondReload);
+    secondReload = setTimeout(list.reload, LIST_DELAY);
     if (opened) detail.open(opened);
   },
 });

@@ -1,18 +1,18 @@
-// What the reader can have done with a file: to cancel it while it is under way, to retry it after,
-// and to delete it, for which the button asks once more: nothing brings it back.
+// The command buttons of a file: cancel it before it ends, retry it if it failed or was cancelled,
+// delete it at any time. Deletion cannot be undone, so its button asks for confirmation.
 
 import { client } from "./api.js";
 import { button, element, write } from "./elements.js";
 import * as files from "./files.js";
 import { TERMINAL } from "./waybill.js";
 
-const WORDS = {
+const LABELS = {
   cancel: ["Cancel", "Cancelling …"],
-  retry: ["Retry", "Starting again …"],
+  retry: ["Retry", "Retrying …"],
   delete: ["Delete", "Deleting …"],
 };
-const SURE = "Delete for good?";
-const ASKS_FOR = 5000;
+const CONFIRM_LABEL = "Delete permanently?";
+const CONFIRM_TIMEOUT = 5000;
 
 function possible(file) {
   if (file.deleted_at) return [];
@@ -20,64 +20,65 @@ function possible(file) {
   return [TERMINAL.has(file.status) ? "retry" : "cancel", "delete"];
 }
 
-// What a command is about: when this has changed, the command has been done or is void.
+// The state that a command applies to. Once it changes, the command is done or void.
 const target = (file) => [file.file_id, file.run, TERMINAL.has(file.status)].join();
 
 export function commands() {
-  const trouble = element("p", { class: "reason", role: "alert" });
+  const problem = element("p", { class: "reason", role: "alert" });
   const buttons = Object.fromEntries(
-    Object.keys(WORDS).map((name) => [name, button("", () => give(name))]),
+    Object.keys(LABELS).map((name) => [name, button("", () => run(name))]),
   );
   const node = element("span", { class: "commands" }, ...Object.values(buttons));
   let file = null;
   let sent = {};
-  let asking;
+  let confirming;
 
-  const waits = (name) =>
+  const isPending = (name) =>
     (sent.name === name && sent.target === target(file)) ||
     (name === "cancel" && file.phase === "cancelling");
 
-  // A button that waits stays where it is, for the keyboard, and does nothing.
+  // A pending button stays focusable for keyboard users, but does nothing.
   function show() {
     const offered = possible(file);
     for (const [name, each] of Object.entries(buttons)) {
       each.hidden = !offered.includes(name);
-      each.setAttribute("aria-disabled", waits(name));
-      write(each, name === "delete" && asking ? SURE : WORDS[name][Number(waits(name))]);
+      each.setAttribute("aria-disabled", isPending(name));
+      const label = LABELS[name][Number(isPending(name))];
+      write(each, name === "delete" && confirming ? CONFIRM_LABEL : label);
     }
   }
 
-  function update(given) {
-    if (file && target(file) !== target(given)) write(trouble, "");
-    file = given;
+  function update(updated) {
+    if (file && target(file) !== target(updated)) write(problem, "");
+    file = updated;
     show();
   }
 
-  function ask(asks) {
-    clearTimeout(asking);
-    asking = asks ? setTimeout(() => ask(false), ASKS_FOR) : null;
+  function setConfirming(isOn) {
+    clearTimeout(confirming);
+    confirming = isOn ? setTimeout(() => setConfirming(false), CONFIRM_TIMEOUT) : null;
     show();
   }
 
-  async function give(name) {
-    if (waits(name)) return;
-    if (name === "delete" && !asking) {
-      ask(true);
+  async function run(name) {
+    if (isPending(name)) return;
+    if (name === "delete" && !confirming) {
+      setConfirming(true);
       return;
     }
-    const mine = { name, target: target(file) };
-    sent = mine;
-    write(trouble, "");
-    ask(false);
+    const command = { name, target: target(file) };
+    sent = command;
+    write(problem, "");
+    setConfirming(false);
     try {
       files.put(await client[name](file.file_id));
     } catch (error) {
-      if (sent === mine) sent = {};
-      if (target(file) !== mine.target) return;
-      write(trouble, error.message);
+      if (sent === command) sent = {};
+      if (target(file) !== command.target) return;
+      write(problem, error.message);
       show();
     }
   }
 
-  return { node, trouble, update };
+  return { node, problem, update };
 }

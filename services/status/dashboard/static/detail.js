@@ -1,4 +1,4 @@
-// The page of one file, live: it follows what the page knows of the file, and reads its history.
+// The live view of one file: follows the file's states and loads its history.
 
 import { getJson } from "./api.js";
 import { commands } from "./commands.js";
@@ -16,10 +16,10 @@ const content = element("div");
 
 let shown = null;
 let work = null;
-let orders = null;
+let bar = null;
 let parts = [];
 let readFor = "";
-let again;
+let retryTimer;
 
 export function start() {
   view.append(element("a", { class: "back", href: "#/" }, "← All files"), content);
@@ -40,7 +40,7 @@ export async function open(id) {
 
 export function close() {
   shown = null;
-  clearTimeout(again);
+  clearTimeout(retryTimer);
   clear();
 }
 
@@ -51,12 +51,12 @@ function clear(...words) {
   content.replaceChildren(...words);
 }
 
-// What a line of the history is written for. The stream carries no history, so it is read then.
+// Changes whenever the history gets a line. The stream carries no history, so it is loaded then.
 const stage = (file) =>
   [file.run, file.attempt, file.status, file.next_attempt_at, file.deleted_at].join();
 
 async function read() {
-  clearTimeout(again);
+  clearTimeout(retryTimer);
   const id = shown;
   let delay = null;
   try {
@@ -65,15 +65,15 @@ async function read() {
     if (id !== shown) return;
     readFor = stage(files.get(id));
     show(files.get(id));
-    // Another pod than the stream's has answered, which is a moment behind.
+    // The response came from a pod that is slightly behind the stream's pod.
     if (stage(file) !== readFor) delay = BEHIND_DELAY;
   } catch (error) {
     if (id !== shown) return;
-    // What is shown stays: it is true as far as it goes.
+    // Keep what is shown: it is still correct, only not the latest.
     if (!parts.length || GONE.includes(error.status)) clear(sections.unknown(error));
     if (error.mayMend) delay = RETRY_DELAY;
   }
-  if (delay) again = setTimeout(read, delay);
+  if (delay) retryTimer = setTimeout(read, delay);
 }
 
 function show(file) {
@@ -82,7 +82,7 @@ function show(file) {
   [heading, state, reason, result, history, facts].forEach((make, place) =>
     replace(place, make(file)),
   );
-  orders.update(file);
+  bar.update(file);
   document.title = `${nameOf(file)} · Waybill`;
   tick();
   if (stage(file) !== readFor) {
@@ -95,13 +95,13 @@ function build() {
   work = meter();
   parts = Array.from({ length: 6 }, () => element("span"));
   const [heading, state, ...cards] = parts;
-  orders = commands();
-  const title = element("div", { class: "title" }, heading, state, orders.node);
-  const head = element("div", { class: "card" }, title, work.node, orders.trouble);
+  bar = commands();
+  const title = element("div", { class: "title" }, heading, state, bar.node);
+  const head = element("div", { class: "card" }, title, work.node, bar.problem);
   content.replaceChildren(head, ...cards);
 }
 
-// A part that is as it was stays, and with it the focus and what the reader has marked in it.
+// An unchanged part keeps its node, and so the focus and the reader's text selection.
 function replace(place, node) {
   const fresh = node ?? element("span", { hidden: "" });
   if (parts[place].isEqualNode(fresh)) return;
@@ -109,7 +109,7 @@ function replace(place, node) {
   parts[place] = fresh;
 }
 
-// What changes while nothing happens: how long the work takes, and how long until a retry.
+// Updates the elapsed time and the countdown to a retry.
 function tick() {
   const file = files.get(shown);
   if (!file || !parts.length) return;

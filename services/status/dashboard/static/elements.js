@@ -1,4 +1,4 @@
-// Elements made of text only: a file's name is hostile data and never becomes markup.
+// Builds elements from text only: file names are untrusted and never become markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 const CIRCLE = "M8 2a6 6 0 1 0 .01 0";
@@ -33,19 +33,19 @@ export function icon(status) {
 export const badge = (status) =>
   element("span", { class: "status", "data-status": status }, icon(status), status);
 
-// A click's meaning, for a real button.
+// A real button, usable by keyboard.
 export function button(words, onClick, attributes = {}) {
   const node = element("button", { class: "button", type: "button", ...attributes }, words);
   node.addEventListener("click", onClick);
   return node;
 }
 
-// Touches the page only where the words differ.
+// Changes the DOM only if the text differs.
 export function write(node, words) {
   if (node.textContent !== words) node.textContent = words;
 }
 
-// How far the work on a file is: a bar that stays and moves, and the phase in words.
+// A progress bar and the phase as text. The nodes are reused for every update.
 export function meter() {
   const bar = element("progress", { max: 100 });
   const words = element("span", { class: "phase" });

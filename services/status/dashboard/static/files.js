@@ -1,11 +1,11 @@
-// What the page knows of files. A state replaces another only if it is not older.
+// The states of files that the page has received. A state never replaces a newer one.
 
 import { TERMINAL } from "./waybill.js";
 
 const files = new Map();
 const listeners = new Set();
 const changed = new Set();
-const sure = new Set();
+const current = new Set();
 let scheduled = false;
 
 export const get = (id) => files.get(id);
@@ -14,57 +14,57 @@ export const all = () => files.values();
 
 export const count = () => files.size;
 
-// Calls back with the ids of changed files once per animation frame, however many events came.
+// Calls the listener with the ids of changed files, at most once per animation frame.
 export function onChange(listener) {
   listeners.add(listener);
 }
 
 export function put(file) {
   const known = files.get(file.file_id);
-  sure.add(file.file_id);
+  current.add(file.file_id);
   const merged = known ? merge(known, file) : file;
   if (merged === known) return;
   files.set(file.file_id, merged);
-  note(file.file_id);
+  markChanged(file.file_id);
 }
 
 export function remove(id) {
   if (!files.delete(id)) return;
-  sure.delete(id);
-  note(id);
+  current.delete(id);
+  markChanged(id);
 }
 
-function note(id) {
+function markChanged(id) {
   changed.add(id);
   if (scheduled) return;
   scheduled = true;
-  // A page in the background gets no frames, and must not fall behind.
-  if (document.hidden) setTimeout(tell, 100);
-  else requestAnimationFrame(tell);
+  // A background page gets no animation frames, but must stay current.
+  if (document.hidden) setTimeout(notifyListeners, 100);
+  else requestAnimationFrame(notifyListeners);
 }
 
-// After a broken stream nothing that is known is sure, until it is told or listed again.
-export const doubtAll = () => sure.clear();
+// After a gap in the stream every state is stale until it is received again.
+export const markAllStale = () => current.clear();
 
-export const forgetDoubtful = () => forgetUnless((id) => sure.has(id));
+export const removeStale = () => keepOnly((id) => current.has(id));
 
-// A page that is open for days must not grow for days.
-export function forgetUnless(needed) {
+// Limits the memory of a page that is open for days.
+export function keepOnly(needed) {
   for (const id of files.keys()) {
     if (needed(id)) continue;
     files.delete(id);
-    sure.delete(id);
+    current.delete(id);
   }
 }
 
-function tell() {
+function notifyListeners() {
   scheduled = false;
   const ids = new Set(changed);
   changed.clear();
   for (const listener of listeners) listener(ids);
 }
 
-// The newer state with the longer history: states from the stream and from the list have none.
+// The newer state with the longer history. States from the stream and the list have no history.
 function merge(known, file) {
   const older = isOlder(file, known);
   const state = older ? known : file;
@@ -73,7 +73,7 @@ function merge(known, file) {
   return older && history === known.history ? known : { ...state, history };
 }
 
-// A file goes forward by runs, in a run to its outcome, before it by attempts, in each by time.
+// Order of states: deletion, run, terminal state, attempt, time.
 function isOlder(file, known) {
   const ranks = [
     (state) => Number(Boolean(state.deleted_at)),

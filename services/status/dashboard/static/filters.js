@@ -1,4 +1,4 @@
-// Which files the list is to show, and how many of each status are loaded.
+// The list's filters and the number of loaded files per status.
 
 import { element, icon, write } from "./elements.js";
 import { nameOf } from "./format.js";
@@ -51,7 +51,7 @@ const hasName = (file) => nameOf(file).toLowerCase().includes(query().name.toLow
 export const matches = (file) =>
   !file.deleted_at && (!wanted || file.status === wanted) && hasName(file);
 
-// What is loaded may be a part only; then a number is a lower bound and says so.
+// If only part of the list is loaded, a number is a lower bound and ends with `+`.
 export function showCounts(files, { complete }) {
   const numbers = { "": 0 };
   for (const file of files) {

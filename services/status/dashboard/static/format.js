@@ -1,4 +1,4 @@
-// Facts in the words of people.
+// Formats values for readers.
 
 const KINDS = {
   "application/json": "JSON",
@@ -25,12 +25,12 @@ const LANGUAGES = new Intl.DisplayNames("en", { type: "language" });
 
 let ahead = 0;
 
-// The services' clock counts: a countdown must not be wrong because the clock of this machine is.
+// The services' clock: countdowns must not depend on the clock of this machine.
 export const now = () => Date.now() + ahead;
 
 export function setClock(date) {
   const difference = Date.parse(date) - Date.now();
-  // The header has whole seconds, and the answer was under way.
+  // Ignore small differences: the header has whole seconds, and the response took time to arrive.
   ahead = Math.abs(difference) > 2000 ? difference : 0;
 }
 
@@ -40,7 +40,7 @@ export const nameOf = (file) => file.name || file.file_id;
 
 export const kind = (type) => KINDS[type] ?? type;
 
-// The code is data of the file's: what is no code stays as it is.
+// The code comes from the file; an invalid one is shown as it is.
 export function language(code) {
   try {
     return LANGUAGES.of(code);
@@ -67,7 +67,7 @@ export function duration(milliseconds) {
   return seconds < 9.95 ? `${seconds.toFixed(1)} s` : clock(milliseconds);
 }
 
-// A duration that is still running: its tenths would only flicker.
+// A duration that is still running, without tenths, which would only flicker.
 export function clock(milliseconds) {
   const seconds = Math.max(0, Math.round(milliseconds / 1000));
   if (seconds < 60) return `${seconds} s`;

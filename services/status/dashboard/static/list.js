@@ -1,8 +1,8 @@
-// The live list. Rows are patched one by one; what did not change is not touched.
+// The live list. Only rows that changed are updated.
 
 import { getJson } from "./api.js";
 import { button } from "./elements.js";
-import { emptyWords } from "./empty.js";
+import { emptyState } from "./empty.js";
 import * as files from "./files.js";
 import * as filters from "./filters.js";
 import { makeRow } from "./row.js";
@@ -14,23 +14,23 @@ const RETRY_DELAY = 3000;
 
 const list = document.getElementById("files");
 const empty = document.getElementById("empty");
-const trouble = document.getElementById("trouble");
+const problem = document.getElementById("problem");
 const more = document.getElementById("more");
 const end = document.getElementById("end");
 
 const rows = new Map();
 let config = null;
 let cursor = null;
-// The list shows every file that matches down to this id, and nothing below it: no gaps.
+// The list shows every matching file down to this id, without gaps, and none below it.
 let oldest = "";
 let loaded = false;
-let doubtful = false;
+let stale = false;
 let latest = 0;
 let shortening = false;
-let retrying;
+let retryTimer;
 
-export function start(given) {
-  config = given;
+export function start(configuration) {
+  config = configuration;
   filters.start(() => {
     arrange();
     load({ count: PAGE });
@@ -40,21 +40,21 @@ export function start(given) {
   setInterval(() => rows.forEach((row) => row.tick()), 1000);
 }
 
-// The newest files as the service knows them, down to where the list ends already.
+// Loads the newest files again, down to the present end of the list.
 export function reload() {
-  doubtful = true;
+  stale = true;
   load({ count: Math.max(PAGE, rows.size), bottom: loaded ? oldest : null });
 }
 
 const loadMore = () =>
-  load(doubtful ? { count: rows.size + PAGE, bottom: oldest } : { count: PAGE, from: cursor });
+  load(stale ? { count: rows.size + PAGE, bottom: oldest } : { count: PAGE, from: cursor });
 
-// So many files, and more of them until one is not above `bottom`: while they come, new ones may, and
-// the list would lose as many at its end.
+// Loads `count` files, then more until one is not above `bottom`. New files may arrive meanwhile,
+// and the list would lose as many at its end.
 async function load({ count, from = null, bottom = null }) {
-  clearTimeout(retrying);
+  clearTimeout(retryTimer);
   latest += 1;
-  const mine = latest;
+  const request = latest;
   let missing = count;
   let next = from;
   let last = "";
@@ -63,39 +63,40 @@ async function load({ count, from = null, bottom = null }) {
     do {
       const limit = missing > 0 ? Math.min(missing, LARGEST_PAGE) : PAGE;
       const page = await getJson("/api/files", { ...filters.query(), limit, cursor: next });
-      if (mine !== latest) return;
+      if (request !== latest) return;
       page.items.forEach(files.put);
       last = page.items.at(-1)?.file_id;
       next = page.next_cursor;
       missing -= limit;
     } while (next !== null && (missing > 0 || isAbove()));
   } catch (error) {
-    if (mine === latest) complain(error, () => load({ count, from, bottom }));
+    if (request === latest) showError(error, () => load({ count, from, bottom }));
     return;
   }
-  if (doubtful && from === null) {
-    files.forgetDoubtful();
-    doubtful = false;
+  if (stale && from === null) {
+    files.removeStale();
+    stale = false;
   }
   cursor = next;
   oldest = next === null ? "" : last;
   loaded = true;
-  trouble.hidden = true;
+  problem.hidden = true;
   arrange();
 }
 
-function complain(error, again) {
-  trouble.replaceChildren(`The list cannot be read. ${error.message} `, button("Try again", again));
-  trouble.hidden = false;
-  if (error.mayMend) retrying = setTimeout(again, RETRY_DELAY);
+function showError(error, again) {
+  const message = `The list could not be loaded. ${error.message} `;
+  problem.replaceChildren(message, button("Try again", again));
+  problem.hidden = false;
+  if (error.mayMend) retryTimer = setTimeout(again, RETRY_DELAY);
 }
 
-// The reader comes back from the page of a file to its row.
+// Focuses the row of a file when the reader returns from its view.
 export const focus = (id) => rows.get(id)?.node.firstElementChild.focus();
 
 const belongs = (file) => file && file.file_id >= oldest && filters.matches(file);
 
-// All rows, newest first: after a load and when the filter changes.
+// Arranges all rows, newest first, after a load or a change of the filter.
 function arrange() {
   for (const [id, row] of rows) if (!belongs(files.get(id))) remove(id, row);
   const shown = [...files.all()].filter(belongs);
@@ -133,19 +134,19 @@ function remove(id, row) {
   rows.delete(id);
 }
 
-// Ids are sorted by time, so a new file's place is almost always the top.
+// Ids are sorted by time, so a new file almost always goes to the top.
 function below(id) {
   let place = list.firstElementChild;
   while (place && place.dataset.id > id) place = place.nextElementSibling;
   return place;
 }
 
-// So many have come that the list is read anew, shorter; what is on the page is all that is kept.
+// Too many files have arrived: reload a shorter list and keep only what the page shows.
 async function shorten() {
   if (shortening) return;
   shortening = true;
   await load({ count: LONGEST / 4 });
-  files.forgetUnless((id) => rows.has(id) || location.hash.endsWith(id));
+  files.keepOnly((id) => rows.has(id) || location.hash.endsWith(id));
   shortening = false;
   summarise();
 }
@@ -155,6 +156,6 @@ function summarise() {
   more.hidden = cursor === null || rows.size >= LONGEST / 2;
   end.hidden = cursor === null || !more.hidden;
   const nothing = loaded && rows.size === 0;
-  if (nothing && empty.hidden) empty.replaceChildren(...emptyWords(config));
+  if (nothing && empty.hidden) empty.replaceChildren(...emptyState(config));
   empty.hidden = !nothing;
 }

@@ -1,23 +1,23 @@
-// Who looks at the page, where the services ask for tokens.
+// Sign-in, if the services require tokens.
 //
-// The token is exchanged for a cookie that no script can read, this one included.
+// The token is exchanged for an HttpOnly cookie, which no script can read.
 
 import { beginSession, endSession, getJson } from "./api.js";
 import { button, element, write } from "./elements.js";
 
-const UNKNOWN = 401;
+const UNAUTHORIZED = 401;
 
-// Resolves once it is known who looks at the page.
+// Resolves once the user is signed in.
 export async function signIn() {
   try {
-    greet(await getJson("/api/session"));
+    showUser(await getJson("/api/session"));
   } catch (error) {
-    if (error.status !== UNKNOWN) throw error;
-    greet(await askForToken());
+    if (error.status !== UNAUTHORIZED) throw error;
+    showUser(await askForToken());
   }
 }
 
-function greet(session) {
+function showUser(session) {
   const leave = button("Sign out", async () => {
     await endSession();
     location.reload();
@@ -34,14 +34,14 @@ function askForToken() {
     "aria-label": "Token or API key",
     placeholder: "Token or API key",
   });
-  const trouble = element("p", { class: "reason", role: "alert" });
+  const problem = element("p", { class: "reason", role: "alert" });
   const form = element(
     "form",
     { id: "login", class: "card" },
     element("h1", {}, "Sign in"),
     field,
     element("button", { class: "button primary", type: "submit" }, "Sign in"),
-    trouble,
+    problem,
   );
   const main = document.querySelector("main");
   const upload = document.querySelector("label[for=picker]");
@@ -57,7 +57,7 @@ function askForToken() {
         main.hidden = upload.hidden = false;
         resolve(session);
       } catch (error) {
-        write(trouble, error.message);
+        write(problem, error.message);
       }
     });
   });

@@ -31,7 +31,7 @@ export function makeRow(file) {
     tick();
   }
 
-  // What changes while nothing happens.
+  // Updates the texts that depend on the time.
   function tick() {
     work.update(shown, workOf(shown));
     write(when, shown.created_at ? ago(shown.created_at) : "");

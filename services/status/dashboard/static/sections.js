@@ -1,4 +1,4 @@
-// The parts of one file's page, each made of the file's facts alone.
+// The sections of a file's view, each a pure function of the file.
 
 import { badge, element } from "./elements.js";
 import { duration, kind, language, moment, nameOf, size, took } from "./format.js";
@@ -24,9 +24,7 @@ export function reason(file) {
   if (!file.error) return null;
   const waits = file.next_attempt_at;
   const attempt = `attempt ${file.attempt} of ${file.max_attempts}`;
-  const again = file.error.retryable
-    ? "may succeed when tried again"
-    : "trying again will not help";
+  const again = file.error.retryable ? "a retry may succeed" : "a retry will not help";
   const node = element(
     "section",
     { class: waits ? "card failure waiting" : "card failure" },
@@ -40,7 +38,7 @@ export function reason(file) {
     ),
   );
   if (waits) {
-    node.append(element("p", {}, "The next attempt comes ", element("b", { role: "timer" }), "."));
+    node.append(element("p", {}, "Next attempt ", element("b", { role: "timer" }), "."));
   }
   return node;
 }
@@ -48,7 +46,7 @@ export function reason(file) {
 export function facts(file) {
   const labels = Object.entries(file.labels ?? {}).map(([key, value]) => `${key}: ${value}`);
   return card(
-    "Facts",
+    "Details",
     definitions([
       [
         "Type",
@@ -72,7 +70,7 @@ export function facts(file) {
 
 export function result(file) {
   const path = `/api/files/${encodeURIComponent(file.file_id)}`;
-  const links = [download(`${path}/source`, "The file itself", file.size)];
+  const links = [download(`${path}/source`, "Original file", file.size)];
   for (const artifact of file.result?.artifacts ?? []) {
     const name = artifact.name.split("/").map(encodeURIComponent).join("/");
     links.push(download(`${path}/artifacts/${name}`, artifact.name, artifact.size));
@@ -98,7 +96,7 @@ export function history(file) {
       line.run > 1 && `run ${line.run}`,
       line.attempt && `attempt ${line.attempt}`,
       line.pod && `on ${line.pod}`,
-      line.superseded && "superseded: the run had ended before",
+      line.superseded && "superseded: the run had already ended",
     ];
     return element(
       "li",

@@ -1,46 +1,46 @@
-// One stream for the whole page.
+// One event stream for the whole page.
 
 import { client } from "./api.js";
 
-const REST_AFTER = 5000;
-const REFUSED_DELAY = 10000;
+const HIDDEN_TIMEOUT = 5000;
+const ERROR_DELAY = 10000;
 
-// Calls `onState` with how the connection is, `onFile` with every state that comes, and `onWithdrawn`
-// with the id of a file that others share no longer.
+// Calls `onState` with the state of the connection, `onFile` with every received file state, and
+// `onWithdrawn` with the id of each file that is no longer shared with the reader.
 export function follow({ onFile, onState, onWithdrawn }) {
   const states = client.watch({}, { onConnection: onState, onWithdrawn });
-  let resting;
-  let again;
+  let hiddenTimer;
+  let retryTimer;
   let open = false;
 
   async function run() {
-    clearTimeout(again);
+    clearTimeout(retryTimer);
     open = true;
     try {
       for await (const file of states) onFile(file);
     } catch {
-      // It was refused for good; but a page that is open for days outlives what was wrong.
+      // A permanent error. Retry all the same: the page may stay open until it is fixed.
       onState("lost");
-      again = setTimeout(run, REFUSED_DELAY);
+      retryTimer = setTimeout(run, ERROR_DELAY);
     }
   }
 
-  // A browser opens six connections to one host (HTTP/1.1). A page in the background gives its own
-  // back, or the seventh tab would get no answer at all.
-  function rest() {
-    clearTimeout(resting);
+  // A browser opens at most six connections to one host (HTTP/1.1). A background page closes its
+  // stream; otherwise the seventh tab would get no response.
+  function pauseWhenHidden() {
+    clearTimeout(hiddenTimer);
     if (document.hidden) {
-      resting = setTimeout(() => {
+      hiddenTimer = setTimeout(() => {
         open = false;
         states.close();
-      }, REST_AFTER);
+      }, HIDDEN_TIMEOUT);
     } else if (!open) {
       run();
     }
   }
 
-  document.addEventListener("visibilitychange", rest);
+  document.addEventListener("visibilitychange", pauseWhenHidden);
   addEventListener("online", () => open && run());
   run();
-  rest();
+  pauseWhenHidden();
 }

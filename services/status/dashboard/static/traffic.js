@@ -1,11 +1,11 @@
-// How the queue moves, in a line above the list, and the files that do not go on, with reasons.
+// Queue statistics above the list, and the stuck files with reasons.
 
 import { getJson } from "./api.js";
 import { element, write } from "./elements.js";
 import { clock, nameOf, since } from "./format.js";
 
 const INTERVAL = 5000;
-// Each sixth time, half a minute: a file is stuck after a minute at the soonest.
+// Every sixth refresh, i.e. 30 seconds: a file counts as stuck after a minute at the earliest.
 const STUCK_EVERY = 6;
 
 const line = document.getElementById("traffic");
@@ -16,33 +16,33 @@ const list = stuck.querySelector("ul");
 let turn = 0;
 
 export function start() {
-  look();
-  setInterval(look, INTERVAL);
+  refresh();
+  setInterval(refresh, INTERVAL);
 }
 
-async function look() {
+async function refresh() {
   if (document.hidden) return;
   try {
     show(await getJson("/api/stats"));
     if (turn++ % STUCK_EVERY === 0) listStuck((await getJson("/api/admin/stuck")).items);
   } catch {
-    // The list says that the service does not answer; old numbers would not be true.
+    // The list reports that the service is unreachable; old numbers would be wrong.
     line.hidden = true;
   }
 }
 
 function show({ queue, rates, degraded }) {
   if (queue === null) {
-    // What is not known now is null; the sentences say why.
+    // Unknown values are null; the messages explain why.
     write(line, degraded.join(" · "));
     line.hidden = !line.textContent;
     return;
   }
   const { length, expected_seconds: expected } = queue;
-  const waits = expected === null ? "nothing moves" : `the last begins in ${clock(expected * 1000)}`;
+  const waits = expected === null ? "not moving" : `the last starts in ${clock(expected * 1000)}`;
   const words = [
     length > 0 && `${length.toLocaleString()} waiting, ${waits}`,
-    rates !== null && rates.ended > 0 && `${rates.ended.toFixed(1)} files/s done`,
+    rates !== null && rates.ended > 0 && `${rates.ended.toFixed(1)} files/s finished`,
   ];
   write(line, words.filter(Boolean).join(" · "));
   line.hidden = !line.textContent;
@@ -50,7 +50,7 @@ function show({ queue, rates, degraded }) {
 
 function listStuck(files) {
   stuck.hidden = files.length === 0;
-  write(title, files.length === 1 ? "A file does not go on" : `${files.length} files do not go on`);
+  write(title, files.length === 1 ? "1 stuck file" : `${files.length} stuck files`);
   list.replaceChildren(
     ...files.map((file) =>
       element(

@@ -1,11 +1,11 @@
-// Handing files over: by the button, or dropped anywhere.
+// Uploads: by the button, or by dropping files anywhere on the page.
 
 import { upload } from "./api.js";
 import { button, element, write } from "./elements.js";
 import * as files from "./files.js";
 import { now, size } from "./format.js";
 
-const AT_ONCE = 3;
+const MAX_PARALLEL = 3;
 
 const area = document.getElementById("uploads");
 const picker = document.getElementById("picker");
@@ -31,7 +31,7 @@ export function start(config) {
 }
 
 function listenForDrops() {
-  // dragenter and dragleave come in pairs for every element that is crossed.
+  // dragenter and dragleave fire in pairs for every element that the pointer crosses.
   let depth = 0;
   const on = (name, change) =>
     addEventListener(name, (event) => {
@@ -47,12 +47,12 @@ function listenForDrops() {
   on("drop", () => 0);
 }
 
-// A folder looks like a file that cannot be read.
+// A dropped folder appears as a file that cannot be read.
 function withoutFolders(data) {
   const isFolder = [...data.items].map((item) => item.webkitGetAsEntry?.()?.isDirectory);
   const chosen = [...data.files];
   for (const folder of chosen.filter((_, place) => isFolder[place])) {
-    refuse(folder, "This is a folder. Drop the files that are in it.");
+    showError(folder, "This is a folder. Drop the files inside it instead.");
   }
   return chosen.filter((_, place) => !isFolder[place]);
 }
@@ -63,25 +63,25 @@ export function add(chosen) {
 }
 
 function next() {
-  while (running < AT_ONCE && queue.length) {
+  while (running < MAX_PARALLEL && queue.length) {
     running += 1;
     send(queue.shift()).finally(() => {
       running -= 1;
       next();
     });
   }
-  const waiting = queue.length === 1 ? "1 more file waits" : `${queue.length} more files wait`;
+  const waiting = queue.length === 1 ? "1 more file queued" : `${queue.length} more files queued`;
   write(rest, queue.length ? waiting : "");
   area.hidden = area.childElementCount === 1;
 }
 
 async function send(file) {
   const bar = element("progress", { max: 100, value: 0, "aria-label": `Uploading ${file.name}` });
-  const state = element("span", { class: "phase" }, "starting");
+  const state = element("span", { class: "phase" }, "starting …");
   let cancelled = false;
   const onProgress = (sent, total) => {
     bar.value = total ? (100 * sent) / total : 100;
-    write(state, sent < total ? `${size(sent)} of ${size(total)}` : "being stored");
+    write(state, sent < total ? `${size(sent)} of ${size(total)}` : "storing …");
   };
   const sending = upload(uploadUrl, file, { withSession, onProgress });
   const cancel = () => {
@@ -90,39 +90,39 @@ async function send(file) {
   };
   const node = card(file, state, button("Cancel", cancel), bar);
   try {
-    const taken = await sending.answer;
-    if (taken.deduplicated) mention(file, taken);
-    else files.put(asPending(taken));
+    const accepted = await sending.answer;
+    if (accepted.deduplicated) showDuplicate(file, accepted);
+    else files.put(asPending(accepted));
   } catch (error) {
-    if (!cancelled) refuse(file, error.message, { again: error.mayMend });
+    if (!cancelled) showError(file, error.message, { again: error.mayMend });
   }
   node.remove();
 }
 
-function mention(file, known) {
-  const link = element("a", { href: `#/files/${known.file_id}` }, "Show it");
+function showDuplicate(file, known) {
+  const link = element("a", { href: `#/files/${known.file_id}` }, "Open it");
   const dismiss = button("Dismiss", () => {
     node.remove();
     next();
   });
-  const words = element("p", { class: "phase", role: "status" }, "This file is there already. ");
+  const words = element("p", { class: "phase", role: "status" }, "This file already exists. ");
   words.append(link);
   const node = card(file, dismiss, words);
 }
 
-function refuse(file, words, { again = false } = {}) {
-  const leave = () => {
+function showError(file, words, { again = false } = {}) {
+  const dismiss = () => {
     node.remove();
     next();
   };
   const retry = () => {
     add([file]);
-    leave();
+    dismiss();
   };
   const node = card(
     file,
     again ? button("Try again", retry) : "",
-    button("Dismiss", leave),
+    button("Dismiss", dismiss),
     element("p", { class: "reason", role: "alert" }, words),
   );
 }
@@ -135,7 +135,7 @@ function card(file, ...parts) {
   return node;
 }
 
-// The file as the list shows it until the stream tells more. Its age is older than any event.
+// The file as the list shows it until the stream delivers its state. Every event counts as newer.
 function asPending(accepted) {
   return {
     ...accepted,

@@ -30,7 +30,7 @@ export interface Status {
   sha256: string | null;
   labels: Record<string, string>;
   batch_id: string | null;
-  /** Only where one file is asked for. */
+  /** Only in responses about one file. */
   history?: HistoryLine[];
   /** Of two states of a file the one with the greater position is the later one. */
   position: number[];
@@ -47,9 +47,9 @@ export interface HistoryLine {
   message: string | null;
   next_attempt_at: string | null;
   offset: number | null;
-  /** Seconds that the attempt may take, where it begins. */
+  /** Seconds that the attempt may take, on the line of its beginning. */
   time_limit: number | null;
-  /** Whether the run had ended before: a lost attempt told it, and it changed nothing. */
+  /** True if the run had already ended: the event of a lost attempt, without effect. */
   superseded: boolean;
 }
 
@@ -69,38 +69,38 @@ export interface Filters {
 export type Connection = "connecting" | "live" | "lost";
 
 export interface WatchOptions {
-  /** Where to go on from: the `cursor` of an earlier watch. */
+  /** Where to resume: the `cursor` of an earlier watch. */
   cursor?: string | null;
   /**
-   * Told of the connection. With "live" comes whether it is `fresh`: then what is known from before
-   * may have gaps, and the present states follow, all of them if `complete`.
+   * Called when the connection changes. "live" comes with `fresh`: if true, earlier states may have
+   * gaps and the current states follow, all of them if `complete`.
    */
   onConnection?: (state: Connection, about?: { fresh: boolean; complete: boolean }) => void;
-  /** Told of each file that is no longer shared with who watches. */
+  /** Called with the id of each file that is no longer shared with the user. */
   onWithdrawn?: (id: string) => void;
 }
 
 export interface ClientOptions {
-  /** Where the status service is; empty for the page's own origin. */
+  /** Address of the status service; empty for the page's own origin. */
   url?: string;
-  /** Where the upload service is, if it is elsewhere. */
+  /** Address of the upload service, if it differs. */
   uploadUrl?: string;
-  /** What proves who asks, or how to get it. */
+  /** The bearer token or API key, or a function that returns it. */
   token?: string | null | (() => string | null | Promise<string | null>);
-  /** Sees every answer. */
+  /** Called with every response. */
   onAnswer?: (response: Response) => void;
 }
 
 type Params = Record<string, string | number | boolean | string[] | null | undefined>;
 
-/** A service refused, or gave no answer: then `status` is 0. */
+/** An error response. `status` is 0 if there was no response. */
 export class Refusal extends Error {
   constructor(message: string, about?: { status?: number; code?: string; retryAfter?: number });
   readonly status: number;
   readonly code: string;
-  /** Seconds. */
+  /** Seconds to wait before a retry; 0 if not given. */
   readonly retryAfter: number;
-  /** Whether the same may go well later. */
+  /** True if a retry may succeed. */
   readonly mayMend: boolean;
 }
 
@@ -117,36 +117,36 @@ export class Client {
       name?: string;
       type?: string;
       labels?: Record<string, string>;
-      /** Whether an earlier file with the same content will do; by default as the service has it. */
+      /** Reuse an earlier file with the same content; defaults to the service's setting. */
       deduplicate?: boolean;
-      /** Whether a file without content is accepted. */
+      /** Accept an empty file. */
       allowEmpty?: boolean;
       signal?: AbortSignal;
     },
   ): Promise<
     Pick<Status, "file_id" | "name" | "size" | "content_type"> &
-      /** A file that was there already has a status that only `status` tells. */
+      /** For a file that already existed, call `status` to get its state. */
       ({ status: "pending" } | { deduplicated: true })
   >;
-  /** `wait`: seconds to wait for the next change. */
+  /** `wait`: seconds to wait for the next change (long polling). */
   status(id: string, options?: { wait?: number; signal?: AbortSignal }): Promise<Status>;
   wait(id: string, options?: { signal?: AbortSignal }): Promise<Status>;
   files(params?: Params): Promise<{ items: Status[]; next_cursor: string | null }>;
   events(id: string): Promise<{ items: HistoryLine[]; complete: boolean }>;
   cancel(id: string, options?: { reason?: string }): Promise<Status>;
   retry(id: string, options?: { force?: boolean; reason?: string }): Promise<Status>;
-  /** Who reads a file, beside its owner. */
+  /** The readers of a file beside its owner. */
   shares(id: string): Promise<string[]>;
   share(id: string, subject: string, options?: { reason?: string }): Promise<ShareList>;
   unshare(id: string, subject: string, options?: { reason?: string }): Promise<ShareList>;
   delete(id: string, options?: { reason?: string }): Promise<Status>;
-  /** `?ticket=…` opens one stream in place of a token, within half a minute. */
+  /** `?ticket=…` opens one stream without a token, within 30 seconds. */
   ticket(): Promise<string>;
   watch(filters?: Filters, options?: WatchOptions): Watch;
   ask(method: string, path: string, params?: Params, options?: RequestInit): Promise<any>;
 }
 
-/** The states of files, without end; iterated over once more, it goes on where it was closed. */
+/** An endless stream of file states. Iterating again resumes where it was closed. */
 export class Watch implements AsyncIterable<Status> {
   private constructor();
   cursor: string | null;

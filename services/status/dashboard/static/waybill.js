@@ -1,5 +1,5 @@
-// A client for Waybill: uploads, questions, commands, and states as they come. It needs nothing
-// else, and runs in browsers and in Node 18 or newer. Its types are in waybill.d.ts.
+// A client for Waybill: uploads, queries, commands and live states. It has no dependencies and runs
+// in browsers and in Node 18 or newer. Its types are in waybill.d.ts.
 
 export const TERMINAL = new Set(["completed", "failed", "cancelled"]);
 
@@ -9,28 +9,28 @@ const SILENCE = 45000; // Three heartbeats.
 const LONG_POLL = 20;
 const TRIES = 4;
 
-// A service refused, or gave no answer: then `status` is 0.
+// An error response. `status` is 0 if there was no response.
 export class Refusal extends Error {
   constructor(message, { status = 0, code = "no_answer", retryAfter = 0 } = {}) {
     super(message);
     Object.assign(this, { status, code, retryAfter });
   }
 
-  // Whether the same may go well later.
+  // True if a retry may succeed.
   get mayMend() {
     return this.status === 0 || this.status === 429 || this.status >= 500;
   }
 }
 
-// The refusal that a problem document (RFC 9457) tells of, or what stands in its place.
+// The Refusal for a problem document (RFC 9457), or for any other error body.
 export function refusalOf(text, status, retryAfter = 0) {
   let problem = {};
   try {
     problem = JSON.parse(text);
   } catch {
-    // A proxy has answered in its own words, which are not for readers.
+    // A proxy responded with its own page, which is not meant for readers.
   }
-  const message = problem.detail || problem.title || `The service answered ${status}.`;
+  const message = problem.detail || problem.title || `The service responded with status ${status}.`;
   return new Refusal(message, { status, code: problem.code, retryAfter });
 }
 
@@ -47,7 +47,7 @@ export class Client {
     this.#onAnswer = onAnswer;
   }
 
-  // Sent again where the answer was lost, it stays one file.
+  // Retries create no second file, because all attempts carry the same idempotency key.
   async upload(
     body,
     { name = body.name, type = body.type, labels = {}, deduplicate, allowEmpty, signal } = {},
@@ -72,7 +72,7 @@ export class Client {
     return this.ask("GET", `${fileOf(id)}/process/status`, { wait }, { signal });
   }
 
-  // The status of a file once it is terminal.
+  // Resolves with the status of a file once it is terminal.
   async wait(id, { signal } = {}) {
     for (;;) {
       const status = await this.status(id, { wait: LONG_POLL, signal });
@@ -96,7 +96,7 @@ export class Client {
     return this.ask("POST", `${fileOf(id)}/retry`, { force, reason });
   }
 
-  // With whom a file is shared.
+  // The subjects with whom a file is shared.
   async shares(id) {
     const { items } = await this.ask("GET", `${fileOf(id)}/shares`);
     return items.map(({ subject }) => subject);
@@ -114,7 +114,7 @@ export class Client {
     return this.ask("DELETE", fileOf(id), { reason });
   }
 
-  // Opens one stream in place of a token, within half a minute: for an EventSource, or a WebSocket.
+  // A ticket opens one stream without a token, within 30 seconds: for an EventSource or a WebSocket.
   async ticket() {
     return (await this.ask("POST", "/api/tickets")).ticket;
   }
@@ -145,7 +145,7 @@ export class Client {
       });
     } catch (error) {
       if (options.signal?.aborted) throw error;
-      throw new Refusal("The service does not answer.");
+      throw new Refusal("The service is unreachable.");
     }
     this.#onAnswer(response);
     if (response.ok) return response;
@@ -154,8 +154,8 @@ export class Client {
   }
 }
 
-// The states of files, without end. What breaks is opened again, on whichever pod answers, from
-// where it broke; so is a watch that was closed, by iterating over it once more.
+// An endless stream of file states. A lost connection is reopened, on any pod, and resumes where it
+// broke. Iterating again over a closed watch resumes it as well.
 export class Watch {
   #open;
   #filters;
@@ -202,7 +202,7 @@ export class Watch {
       if (Date.now() - began > STEADY_AFTER) failures = 0;
       const longest = Math.max(PAUSES[Math.min(failures, PAUSES.length - 1)], retryAfter * 1000);
       failures += 1;
-      // Not all at the same moment: many clients may have lost the same pod.
+      // Jitter, because many clients may have lost the same pod.
       await pause(longest * (0.5 + Math.random() / 2), signal);
     }
   }
@@ -220,7 +220,7 @@ export class Watch {
         if (id) this.cursor = id;
         if (event === "bye") return;
         if (event === "subscribed" || event === "reset") {
-          // What is known from before may have gaps, unless it goes on where it broke.
+          // Unless the stream resumes, earlier states may have gaps.
           const { complete } = JSON.parse(data);
           this.#onConnection("live", { fresh: event === "reset" || !resumes, complete });
         } else if (event === "withdrawn") {
@@ -236,7 +236,7 @@ export class Watch {
   }
 }
 
-// Server-Sent Events as they come; a connection that is silent for too long is ended.
+// Yields Server-Sent Events. Ends a connection that is silent for too long.
 async function* eventsOf(body, end) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -265,7 +265,7 @@ function eventOf(block) {
   return fields;
 }
 
-// What is not given is left out; a list is given one by one.
+// Omits missing values; repeats the key for each element of a list.
 function queryOf(params) {
   const given = Object.entries(params).filter(([, value]) => ![undefined, null, ""].includes(value));
   return new URLSearchParams(

@@ -1,4 +1,4 @@
-"""A cursor comes back as it went, any pod understands it, and it reaches back so far only."""
+"""Cursors round-trip, any pod understands them, and old ones expire."""
 
 from contextlib import suppress
 

@@ -1,4 +1,4 @@
-"""An answer that lasts goes on without the framework."""
+"""Long-lived responses continue without the framework."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""The live protocol: the same states over SSE and WebSocket, from whichever pod, without a gap."""
+"""The live protocol: the same states over SSE and WebSocket, from any pod, without a gap."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ Message = dict[str, Any]
 
 
 async def sse_messages(response: httpx.Response) -> AsyncIterator[Message]:
-    """The messages of an SSE stream, as a WebSocket would give them."""
+    """Yield the messages of an SSE stream in the form of WebSocket messages."""
     kind, cursor, data = "status", None, None
     async for line in response.aiter_lines():
         if line.startswith("event: "):
@@ -56,7 +56,7 @@ async def ws_messages(connection: ClientConnection) -> AsyncIterator[Message]:
 async def following(
     client: httpx.AsyncClient, transport: str, **wanted: Any
 ) -> AsyncIterator[AsyncIterator[Message]]:
-    """A subscription over one of the two ways."""
+    """A subscription over SSE or WebSocket."""
     if transport == "sse":
         params = {key: ",".join(v) if isinstance(v, list) else v for key, v in wanted.items()}
         async with client.stream("GET", "/api/stream", params=params) as response:
@@ -75,7 +75,7 @@ def ws_url(client: httpx.AsyncClient) -> str:
 async def states_until(
     messages: AsyncIterator[Message], last: str
 ) -> tuple[list[tuple[str, str]], str | None]:
-    """What was told up to the first file that is `last`, and the last cursor."""
+    """Return the states up to the first one that is `last`, and the last cursor."""
     seen: list[tuple[str, str]] = []
     cursor = None
     async with asyncio.timeout(20):
@@ -89,7 +89,7 @@ async def states_until(
 
 
 async def opening(messages: AsyncIterator[Message]) -> list[Message]:
-    """What is told until the first heartbeat."""
+    """Return the states before the first heartbeat."""
     told: list[Message] = []
     async with asyncio.timeout(20):
         async for message in messages:
@@ -359,7 +359,7 @@ async def test_a_client_that_is_cut_off_loses_nothing(
     file_id = new_file_id()
     async with following(client, transport) as messages:
         cursor = (await opening(messages))[-1]["cursor"]
-        monkeypatch.setattr(subscription, "AT_ONCE", 0)  # As if the connection took nothing,
+        monkeypatch.setattr(subscription, "MAX_BATCH", 0)  # As if the connection were blocked,
         monkeypatch.setattr(subscription, "MAX_BACKLOG", 0)  # and any state is one too many.
         await publish(publisher, file_id, uploaded(), processing(), completed())
         with pytest.raises((httpx.TransportError, websockets.ConnectionClosed)) as cut:

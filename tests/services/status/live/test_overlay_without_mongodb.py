@@ -1,4 +1,4 @@
-"""Live states go on while MongoDB is away, of files whose whole story the tail has."""
+"""Without MongoDB, live updates continue for files whose events are all in the tail."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -30,7 +30,7 @@ def an_overlay(began_ago: float = 60.0) -> Overlay:
 
 
 def states(overlay: Overlay, events: Sequence[Observed], *, away: bool = True) -> list[FileState]:
-    """The states that these events lead to while MongoDB does not answer."""
+    """Return the states that these events lead to while MongoDB is unavailable."""
     unread = overlay.unheld({each.event.subject for each in events}) if away else set()
     told = overlay.fold(events, {}, overdue=[], read={}, now=0.0, unread=unread)
     return [each.status.status for each in told]
@@ -58,9 +58,9 @@ def test_events_of_a_file_that_is_not_known_are_set_aside_and_told_with_its_docu
     assert states(overlay, [observed(file_id, completed(), ENDS, 101)]) == []
     assert overlay.set_aside == 2
     assert overlay.get(file_id) is None
-    # No cursor passes what was not told: whoever comes back with one gets it.
+    # No cursor passes an undelivered state, so a client that reconnects receives it.
     assert overlay.cursor()[ENDS] == 100
-    # However long it takes, nothing is told without the document.
+    # Nothing is published without the document, however long it takes.
     assert overlay.overdue(1e9, at_end=True) == []
     assert overlay.unread(10) == [file_id]
     document = fold(None, [(about(file_id, uploaded()), 5)])

@@ -1,4 +1,4 @@
-"""What connections can do past ASGI."""
+"""Direct writes and handoff of connections, without ASGI."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,14 +9,14 @@ import websockets
 from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
-from services.status.live.streaming_protocols import Successor, outlet_of, succession_of
-from services.status.live.subscription import Outlet
+from services.status.live.streaming_protocols import HandoffProtocol, direct_writer_of, handoff_of
+from services.status.live.subscription import DirectWriter
 from services.status.live.update import Batch, chunk
 from tests.support.serving import served
 
 HEARTBEAT = Batch((), "c")
 MUCH = 100_000_000
-"""Bytes: far more than the buffers between two processes take."""
+"""Bytes. Far more than the socket buffers between two processes hold."""
 
 
 @asynccontextmanager
@@ -37,8 +37,8 @@ def body(content: bytes) -> Message:
     return {"type": "http.response.body", "body": content, "more_body": True}
 
 
-class Writer(Successor):
-    """Goes on with an answer, and ends it."""
+class Writer(HandoffProtocol):
+    """Continues a response and ends it."""
 
     def __init__(self) -> None:
         self.is_lost = asyncio.Event()
@@ -57,11 +57,11 @@ async def test_a_successor_goes_on_with_an_answer_after_the_application_has_retu
     writer = Writer()
 
     async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
-        succession = succession_of(scope)
-        assert succession is not None
+        handoff = handoff_of(scope)
+        assert handoff is not None
         await send(start())
         await send(body(b"begun"))
-        assert succession(writer)
+        assert handoff(writer)
         await send(body(b"not sent"))
         returned.set()
 
@@ -80,15 +80,15 @@ async def test_who_reads_too_slowly_is_not_handed_over_and_neither_is_who_has_go
     tried, over = asyncio.Event(), asyncio.Event()
 
     async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
-        succession = succession_of(scope)
-        assert succession is not None
+        handoff = handoff_of(scope)
+        assert handoff is not None
         await send(start())
         await send(body(bytes(MUCH)))
-        results.append(succession(Writer()))
+        results.append(handoff(Writer()))
         tried.set()
         while (await receive())["type"] != "http.disconnect":
             pass
-        results.append(succession(Writer()))
+        results.append(handoff(Writer()))
         over.set()
 
     async with serving(endpoint) as client:
@@ -102,10 +102,10 @@ async def test_a_connection_that_was_handed_over_ends_with_the_server() -> None:
     writer = Writer()
 
     async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
-        succession = succession_of(scope)
-        assert succession is not None
+        handoff = handoff_of(scope)
+        assert handoff is not None
         await send(start())
-        assert succession(writer)
+        assert handoff(writer)
 
     reader = None
     async with serving(endpoint) as client:
@@ -123,7 +123,7 @@ async def test_a_websocket_gets_messages_that_were_framed_once() -> None:
     assert messages == 2 * ['{"type":"heartbeat","cursor":"c"}']
 
 
-async def twice(write: Outlet) -> None:
+async def twice(write: DirectWriter) -> None:
     assert write(HEARTBEAT)
     assert write(HEARTBEAT)
 
@@ -132,10 +132,10 @@ async def test_nothing_is_written_to_a_websocket_that_is_not_read_or_has_gone() 
     written: list[bool] = []
     over = asyncio.Event()
 
-    async def until_full(write: Outlet) -> None:
+    async def until_full(write: DirectWriter) -> None:
         written.extend(write(HEARTBEAT) for _ in range(MUCH // len(HEARTBEAT.frames)))
         async with asyncio.timeout(10):
-            while not write(HEARTBEAT):  # When it was cut, what comes is thrown away.
+            while not write(HEARTBEAT):  # Writes to a closed connection are discarded.
                 await asyncio.sleep(0.01)
         over.set()
 
@@ -171,15 +171,17 @@ async def test_a_send_waits_for_a_websocket_that_is_not_read_and_goes_on_when_it
 
 
 @asynccontextmanager
-async def talking(use: Callable[[Outlet], Awaitable[None]]) -> AsyncIterator[httpx.AsyncClient]:
+async def talking(
+    use: Callable[[DirectWriter], Awaitable[None]],
+) -> AsyncIterator[httpx.AsyncClient]:
     """A WebSocket that is accepted, used, and closed."""
 
     async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
-        outlet = outlet_of(scope)
-        assert outlet is not None
+        direct_writer = direct_writer_of(scope)
+        assert direct_writer is not None
         await receive()
         await send({"type": "websocket.accept"})
-        await use(outlet)
+        await use(direct_writer)
         await send({"type": "websocket.close"})
 
     async with serving(endpoint) as client:

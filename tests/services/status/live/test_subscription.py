@@ -1,4 +1,4 @@
-"""What waits for a subscriber is bounded: progress is left out first, then it is cut off."""
+"""A subscriber's backlog is bounded: progress is dropped first, then it is disconnected."""
 
 import asyncio
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from services.status.live.cursor import Partition, Place
-from services.status.live.delivery import beat_each, tell_each
+from services.status.live.delivery import deliver_each, send_heartbeats
 from services.status.live.filter import Filter
 from services.status.live.subscription import (
-    AT_ONCE,
     CONFLATE_ABOVE,
     MAX_BACKLOG,
+    MAX_BATCH,
     MAX_DELAY,
     Subscription,
 )
@@ -33,8 +33,8 @@ def begun(file_id: str, offset: int = 0) -> Update:
     return state(file_id, uploaded(), processing(), offset=offset)
 
 
-def tell(subscription: Subscription, *updates: Update, now: float = 0.0) -> int:
-    return subscription.tell(updates, Batches("cursor"), now)
+def deliver(subscription: Subscription, *updates: Update, now: float = 0.0) -> int:
+    return subscription.deliver(updates, Batches("cursor"), now)
 
 
 async def test_progress_that_was_overtaken_is_left_out_and_nothing_else() -> None:
@@ -43,7 +43,7 @@ async def test_progress_that_was_overtaken_is_left_out_and_nothing_else() -> Non
         state("a", uploaded(), processing(), progressed(seq)) for seq in range(1, CONFLATE_ABOVE)
     ]
     for update in (begun("a"), *reports, begun("b")):
-        tell(slow, update)
+        deliver(slow, update)
     told = await slow.wait()
     assert [(each.status.file_id, each.place is None) for each in told] == [
         ("a", False),
@@ -55,24 +55,24 @@ async def test_progress_that_was_overtaken_is_left_out_and_nothing_else() -> Non
 
 async def test_whoever_lets_too_many_states_wait_is_cut_off() -> None:
     cuts: list[bool] = []
-    slow = Subscription(Filter(), on_cut=lambda: cuts.append(True))
+    slow = Subscription(Filter(), on_disconnect=lambda: cuts.append(True))
     for number in range(MAX_BACKLOG):
-        tell(slow, begun(f"file-{number}"))
-    assert not slow.is_cut
-    tell(slow, begun("one-more"))
-    assert (slow.is_cut, slow.closed, cuts) == (True, True, [True])
+        deliver(slow, begun(f"file-{number}"))
+    assert not slow.is_disconnected
+    deliver(slow, begun("one-more"))
+    assert (slow.is_disconnected, slow.closed, cuts) == (True, True, [True])
     assert await slow.wait() == ()
 
 
 async def test_whoever_lets_a_state_wait_too_long_is_cut_off() -> None:
     slow = Subscription(Filter())
-    tell(slow, begun("a"), now=100.0)
-    tell(slow, begun("b"), now=100.0 + MAX_DELAY)
-    assert not slow.is_cut
+    deliver(slow, begun("a"), now=100.0)
+    deliver(slow, begun("b"), now=100.0 + MAX_DELAY)
+    assert not slow.is_disconnected
     assert len(await slow.wait()) == 2
-    tell(slow, begun("c"), now=120.0)
-    tell(slow, begun("d"), now=121.0 + MAX_DELAY)
-    assert slow.is_cut
+    deliver(slow, begun("c"), now=120.0)
+    deliver(slow, begun("d"), now=121.0 + MAX_DELAY)
+    assert slow.is_disconnected
 
 
 async def test_what_a_snapshot_told_is_not_told_again() -> None:
@@ -80,10 +80,10 @@ async def test_what_a_snapshot_told_is_not_told_again() -> None:
     following = Subscription(Filter())
     following.has_seen(told.status)
     same = state("a", uploaded(), processing(), progressed(3))
-    listed = Update(same.status.model_copy(update={"history": ()}))  # Lists have no histories.
+    listed = Update(same.status.model_copy(update={"history": ()}))  # List entries have no history.
     newer = state("a", uploaded(), processing(), progressed(4))
     for update in (begun("a"), same, listed, newer):
-        tell(following, update)
+        deliver(following, update)
     assert await following.wait() == (newer,)
 
 
@@ -110,7 +110,7 @@ async def test_a_wait_ends_with_the_first_state_or_when_its_time_is_over() -> No
     waiting = asyncio.create_task(following.wait())
     await asyncio.sleep(0)
     update = begun("a")
-    tell(following, update)
+    deliver(following, update)
     assert await waiting == (update,)
 
 
@@ -119,87 +119,87 @@ async def test_a_beat_ends_the_waits_of_streams_and_no_others() -> None:
     waits = [asyncio.create_task(timed.wait(0.2)), asyncio.create_task(endless.wait())]
     await asyncio.sleep(0)
     for subscription in (timed, endless):
-        subscription.beat(Batches("cursor"))
+        subscription.send_heartbeat(Batches("cursor"))
     await asyncio.sleep(0.01)
     assert [wait.done() for wait in waits] == [False, True]
     assert await asyncio.gather(*waits) == [(), ()]
 
 
 class Connection:
-    """Takes what is written to it, or not."""
+    """A connection that accepts writes or blocks."""
 
     def __init__(self) -> None:
         self.is_free = True
-        self.told: list[Batch] = []
+        self.written: list[Batch] = []
 
     def write(self, batch: Batch) -> bool:
         if self.is_free:
-            self.told.append(batch)
+            self.written.append(batch)
         return self.is_free
 
 
 async def test_as_long_as_a_subscriber_sleeps_it_is_told_without_being_woken() -> None:
     connection = Connection()
-    following = Subscription(Filter(), outlet=connection.write)
+    following = Subscription(Filter(), direct_writer=connection.write)
     waiting = asyncio.create_task(following.wait())
     await asyncio.sleep(0)
     one, two, three = begun("a"), begun("b"), begun("c")
-    assert (tell(following, one, two), tell(following, three)) == (2, 1)
-    following.beat(Batches("later"))
+    assert (deliver(following, one, two), deliver(following, three)) == (2, 1)
+    following.send_heartbeat(Batches("later"))
     await asyncio.sleep(0)
     assert not waiting.done()
-    told = [(batch.updates, batch.cursor) for batch in connection.told]
+    told = [(batch.updates, batch.cursor) for batch in connection.written]
     assert told == [((one, two), "cursor"), ((three,), "cursor"), ((), "later")]
     waiting.cancel()
 
 
 async def test_what_a_connection_does_not_take_is_told_by_the_task_in_order() -> None:
     connection = Connection()
-    following = Subscription(Filter(), outlet=connection.write)
+    following = Subscription(Filter(), direct_writer=connection.write)
     waiting = asyncio.create_task(following.wait())
     await asyncio.sleep(0)
     one, two, three = begun("a"), begun("b"), begun("c")
     connection.is_free = False
-    assert tell(following, one) == 0
+    assert deliver(following, one) == 0
     connection.is_free = True
-    tell(following, two)  # The task is awake, and has not come to it yet.
+    deliver(following, two)  # The task is awake but has not run yet.
     assert await waiting == (one, two)
-    tell(following, three)  # The task is still at work on what it took.
-    assert connection.told == []
+    deliver(following, three)  # The task is still sending the previous states.
+    assert connection.written == []
     assert await following.wait() == (three,)
 
 
 async def test_a_task_that_no_longer_waits_is_not_overtaken() -> None:
     connection = Connection()
-    following = Subscription(Filter(), outlet=connection.write)
+    following = Subscription(Filter(), direct_writer=connection.write)
     assert await following.wait(0.01) == ()
     update = begun("a")
-    tell(following, update)
-    assert connection.told == []
+    deliver(following, update)
+    assert connection.written == []
     assert await following.wait() == (update,)
 
 
 async def test_more_than_is_told_in_one_go_is_left_to_the_task() -> None:
     connection = Connection()
-    following = Subscription(Filter(), outlet=connection.write)
+    following = Subscription(Filter(), direct_writer=connection.write)
     waiting = asyncio.create_task(following.wait())
     await asyncio.sleep(0)
-    many = [begun(f"file-{number}") for number in range(AT_ONCE + 1)]
-    tell(following, *many)
+    many = [begun(f"file-{number}") for number in range(MAX_BATCH + 1)]
+    deliver(following, *many)
     assert await waiting == tuple(many)
-    assert connection.told == []
+    assert connection.written == []
 
 
 async def test_those_who_are_told_the_same_share_what_is_written() -> None:
     connections = [Connection() for _ in range(3)]
-    followers = [Subscription(Filter(), outlet=each.write) for each in connections]
+    followers = [Subscription(Filter(), direct_writer=each.write) for each in connections]
     waits = [asyncio.create_task(each.wait()) for each in followers]
     await asyncio.sleep(0)
     one, two = begun("a"), begun("b")
     batches = Batches("cursor")
     for follower, updates in zip(followers, ((one, two), (one, two), (two,)), strict=True):
-        assert follower.tell(updates, batches, 0.0) == len(updates)
-    first, second, other = (connection.told[0] for connection in connections)
+        assert follower.deliver(updates, batches, 0.0) == len(updates)
+    first, second, other = (connection.written[0] for connection in connections)
     assert first is second
     assert other is not first
     for wait in waits:
@@ -208,19 +208,19 @@ async def test_those_who_are_told_the_same_share_what_is_written() -> None:
 
 async def test_a_connection_is_not_told_again_what_a_snapshot_told() -> None:
     connection = Connection()
-    following = Subscription(Filter(), outlet=connection.write)
+    following = Subscription(Filter(), direct_writer=connection.write)
     following.has_seen(begun("a").status)
     waiting = asyncio.create_task(following.wait())
     await asyncio.sleep(0)
     newer = state("a", uploaded(), processing(), progressed(4))
-    tell(following, begun("a"))
-    tell(following, begun("a"), newer)
-    assert [batch.updates for batch in connection.told] == [(newer,)]
+    deliver(following, begun("a"))
+    deliver(following, begun("a"), newer)
+    assert [batch.updates for batch in connection.written] == [(newer,)]
     waiting.cancel()
 
 
-class LineToSomebody(Connection):
-    """A line that can be ended."""
+class RecordingWriter(Connection):
+    """A detached writer that records how it ended."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -233,14 +233,16 @@ class LineToSomebody(Connection):
         self.ends.append("cut")
 
 
-def detached() -> tuple[Subscription, LineToSomebody]:
-    following, line = Subscription(Filter()), LineToSomebody()
+def detached() -> tuple[Subscription, RecordingWriter]:
+    following, line = Subscription(Filter()), RecordingWriter()
     following.detach(line)
     return following, line
 
 
-def told(line: Connection) -> list[tuple[list[str], str | None]]:
-    return [([each.status.file_id for each in batch.updates], batch.cursor) for batch in line.told]
+def written(line: Connection) -> list[tuple[list[str], str | None]]:
+    return [
+        ([each.status.file_id for each in batch.updates], batch.cursor) for batch in line.written
+    ]
 
 
 async def test_a_subscriber_is_idle_once_it_is_told_all_that_was() -> None:
@@ -248,7 +250,7 @@ async def test_a_subscriber_is_idle_once_it_is_told_all_that_was() -> None:
     assert not following.is_idle
     following.is_live = True
     assert following.is_idle
-    tell(following, begun("a"))
+    deliver(following, begun("a"))
     assert not following.is_idle
     await following.wait()
     assert following.is_idle
@@ -258,32 +260,32 @@ async def test_a_subscriber_is_idle_once_it_is_told_all_that_was() -> None:
 
 async def test_a_line_is_told_at_once_and_of_silence() -> None:
     following, line = detached()
-    assert tell(following, begun("a"), begun("b")) == 2
-    following.beat(Batches("later"))
-    assert told(line) == [(["a", "b"], "cursor"), ([], "later")]
+    assert deliver(following, begun("a"), begun("b")) == 2
+    following.send_heartbeat(Batches("later"))
+    assert written(line) == [(["a", "b"], "cursor"), ([], "later")]
 
 
 async def test_what_a_line_does_not_take_waits_until_it_does_and_comes_in_order() -> None:
     following, line = detached()
     line.is_free = False
-    assert tell(following, begun("a")) == 0
+    assert deliver(following, begun("a")) == 0
     line.is_free = True
-    assert tell(following, begun("b")) == 0  # It must not overtake.
-    assert told(line) == [(["a", "b"], "cursor")]
+    assert deliver(following, begun("b")) == 0  # It must not overtake.
+    assert written(line) == [(["a", "b"], "cursor")]
     line.is_free = False
-    tell(following, begun("c"))
+    deliver(following, begun("c"))
     following.drain("too soon")
     line.is_free = True
     following.drain("later")
-    assert told(line)[1:] == [(["c"], "later")]
+    assert written(line)[1:] == [(["c"], "later")]
 
 
 async def test_many_states_come_in_parts_and_the_cursor_with_the_last() -> None:
     following, line = detached()
-    tell(following, *(begun(f"file-{number}") for number in range(2 * AT_ONCE + 1)))
-    assert [(len(files), cursor) for files, cursor in told(line)] == [
-        (AT_ONCE, None),
-        (AT_ONCE, None),
+    deliver(following, *(begun(f"file-{number}") for number in range(2 * MAX_BATCH + 1)))
+    assert [(len(files), cursor) for files, cursor in written(line)] == [
+        (MAX_BATCH, None),
+        (MAX_BATCH, None),
         (1, "cursor"),
     ]
 
@@ -291,28 +293,28 @@ async def test_many_states_come_in_parts_and_the_cursor_with_the_last() -> None:
 async def test_a_line_that_takes_nothing_is_cut_and_one_that_is_closed_is_told() -> None:
     following, line = detached()
     line.is_free = False
-    tell(following, begun("a"))
-    tell(following, begun("b"), now=MAX_DELAY + 1)
-    assert (following.is_cut, line.ends) == (True, ["cut"])
+    deliver(following, begun("a"))
+    deliver(following, begun("b"), now=MAX_DELAY + 1)
+    assert (following.is_disconnected, line.ends) == (True, ["cut"])
     other, line = detached()
     other.close()
     assert line.ends == ["goodbye"]
 
 
 class Broken:
-    """A subscriber whose connection fails in a way that nobody foresaw."""
+    """A subscriber whose connection fails with an unexpected error."""
 
     def __init__(self) -> None:
-        self.is_cut = False
+        self.is_disconnected = False
 
-    def tell(self, *_: object) -> int:
+    def deliver(self, *_: object) -> int:
         raise ZeroDivisionError("nobody foresaw it")
 
-    def beat(self, _: object) -> None:
+    def send_heartbeat(self, _: object) -> None:
         raise ZeroDivisionError("nobody foresaw it")
 
-    def cut_off(self) -> None:
-        self.is_cut = True
+    def disconnect(self) -> None:
+        self.is_disconnected = True
 
 
 def test_a_subscriber_that_cannot_be_told_is_cut_off_and_keeps_nothing_from_the_others(
@@ -321,11 +323,11 @@ def test_a_subscriber_that_cannot_be_told_is_cut_off_and_keeps_nothing_from_the_
     broken: Any = Broken()
     sound = Subscription(Filter())
     update = Update(apply(None, uploaded(), 0))
-    tell_each({broken: [update], sound: [update]}, Batches(""), 0.0)
-    assert broken.is_cut
-    assert not sound.is_cut
+    deliver_each({broken: [update], sound: [update]}, Batches(""), 0.0)
+    assert broken.is_disconnected
+    assert not sound.is_disconnected
     assert sound._backlog == [update]
     assert update.status.file_id in caplog.text
-    broken.is_cut = False
-    beat_each([broken, sound], Batches(""))
-    assert broken.is_cut
+    broken.is_disconnected = False
+    send_heartbeats([broken, sound], Batches(""))
+    assert broken.is_disconnected

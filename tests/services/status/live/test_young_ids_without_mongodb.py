@@ -1,4 +1,4 @@
-"""What the tail has is known without MongoDB: an id just handed out is waited for, none is lost."""
+"""Without MongoDB, files in the tail are found, and requests for new ids wait for the tail."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -39,7 +39,7 @@ async def nothing() -> None:
 
 
 class Store:
-    """A MongoDB that answers as it is told to."""
+    """A MongoDB stand-in with configurable responses."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
@@ -53,7 +53,7 @@ class Store:
 
 
 class Outbox:
-    """An outbox in which one upload waits."""
+    """An outbox that contains one upload."""
 
     is_active = True
 
@@ -72,7 +72,7 @@ def a_hub(answer: Answer) -> tuple[Hub, Store]:
 
 
 async def bring(hub: Hub, *file_ids: str, batch_id: str | None = None) -> None:
-    """Have the tail bring the uploads of these files."""
+    """Feed the uploads of these files to the hub."""
     await hub.observe(
         [
             Observed(about(file_id, uploaded(batch_id=batch_id)), UPLOADS, 3, offset)
@@ -159,17 +159,17 @@ async def test_a_part_of_a_batch_does_not_pass_for_the_whole(
         with pytest.raises(MongoUnavailableError):
             await batches.read_batch(batch_id, Store(refused), hub, EVERYTHING)  # type: ignore[arg-type]
 
-    # A batch that is older than the tail.
+    # The batch is older than the tail.
     hub, _ = a_hub(refused)
     before = first_file_id(utc_now() - timedelta(hours=1))
     await bring(hub, new_file_id(), batch_id=before)
     await refuses(hub, before)
-    # One with a file whose own id is older than the tail, and so was set aside.
+    # A file's own id is older than the tail, so its upload was set aside.
     hub, _ = a_hub(refused)
     young = new_file_id()
     await bring(hub, before, new_file_id(), batch_id=young)
     await refuses(hub, young)
-    # One of which a file was dropped from memory.
+    # A file of the batch was dropped from memory.
     monkeypatch.setattr("services.status.live.overlay.MAX_HELD", 1)
     hub, _ = a_hub(no_documents)
     dropped = new_file_id()

@@ -1,4 +1,4 @@
-"""A history tells how long each attempt waited for its turn, and how long it took."""
+"""The history shows how long each attempt waited and how long it took."""
 
 from itertools import permutations
 

@@ -182,7 +182,7 @@ def test_a_file_is_read_by_those_with_whom_it_was_shared_last() -> None:
     log: list[StatusEvent] = [uploaded(), shared("bob"), shared("carl"), unshared("bob")]
     status = folded(*log)
     assert readers(status.shares) == ["carl"]
-    # What comes once more, as after a rebalance, gives nobody back what was taken.
+    # A repeated event, as after a rebalance, does not restore revoked access.
     again = apply(status, shared("bob"), 1)
     assert again is status
     assert readers(apply(status, shared("bob"), 4).shares) == ["bob", "carl"]
@@ -236,7 +236,7 @@ LOG: list[StatusEvent] = [
 def deliveries(
     draw: st.DrawFn,
 ) -> tuple[list[tuple[StatusEvent, int]], list[tuple[StatusEvent, int]]]:
-    """A log of a file's events, and a delivery of it: permuted, with repeats, in a random time."""
+    """Draw a log of a file's events and a delivery of it: permuted, with repeats."""
     size = draw(st.integers(1, len(LOG)))
     chosen = draw(st.permutations(LOG))[:size]
     log = [(event, offset) for offset, event in enumerate(chosen)]
@@ -258,7 +258,7 @@ def test_any_permutation_duplication_and_batching_folds_to_the_same_document(
         size = data.draw(st.integers(1, len(delivered)))
         stored = fold(status, delivered[:size])
         assert stored is not None
-        # Between batches the document goes to the database and comes back.
+        # Between batches the document is stored in the database and read again.
         document = stored.model_dump() | {
             "position": list(stored.position),
             "cancel_run": stored.cancel_run,

@@ -1,4 +1,4 @@
-"""Every pod tells the same states in the same order, however topics and MongoDB run apart."""
+"""Every pod publishes the same states in the same order, whatever the topics' and MongoDB's lag."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.status.live.cursor import TOPICS, Partition
-from services.status.live.overlay import MAX_PATIENCE, Observed, Overlay
+from services.status.live.overlay import MAX_CAUSE_WAIT, Observed, Overlay
 from services.status.projection.position import Position, position_of
 from services.status.projection.projection import Status, apply, fold
 from services.status.projection.sequence import is_due, rewind
@@ -43,11 +43,11 @@ LOG: list[StatusEvent] = [
     processing(2, run=2, time=55),
     deleted(time=99),
 ]
-"""A life with all that a log may hold: repeats, late words of pods thought dead, a second run."""
+"""A file's log with repeats, late events of pods that were considered dead, and a second run."""
 
 
 def logged(events: list[StatusEvent]) -> list[Observed]:
-    """The events with their places; progress is in a topic that cursors do not count."""
+    """Return the events with their positions. Cursors do not count the topic of progress."""
     ends: dict[Partition | None, int] = {}
     placed: list[Observed] = []
     for event in events:
@@ -62,7 +62,7 @@ State = tuple[Position, bool]
 
 
 def lifecycle(statuses: Iterable[Status]) -> list[State]:
-    """The states that a file goes through and whether it is deleted, without its progress."""
+    """Return the states of a file and whether it is deleted, without progress."""
     through: list[State] = []
     for status in statuses:
         state = (status.position, status.deleted_at is not None)
@@ -72,7 +72,7 @@ def lifecycle(statuses: Iterable[Status]) -> list[State]:
 
 
 def folded(log: list[Observed]) -> list[Status]:
-    """What the log says, event by event."""
+    """Return the states of the log, event by event."""
     statuses: list[Status] = []
     for each in log:
         statuses.append(apply(statuses[-1] if statuses else None, each.event, each.offset))
@@ -145,9 +145,9 @@ def test_an_event_waits_for_its_cause_and_not_for_ever() -> None:
     orphan = Observed(processing(), Partition(TOPICS.index(LIFECYCLE), 3), 3, 0)
     assert overlay.fold([orphan], {}, overdue=[], read={Partition(1, 3): 1}, now=10.0) == []
     assert overlay.cursor() == {Partition(1, 3): 0}
-    assert overlay.overdue(10.0 + MAX_PATIENCE, at_end=True) == []
+    assert overlay.overdue(10.0 + MAX_CAUSE_WAIT, at_end=True) == []
     assert overlay.overdue(20.0, at_end=False) == []
-    assert overlay.overdue(20.0 + MAX_PATIENCE / 2, at_end=True) == []
+    assert overlay.overdue(20.0 + MAX_CAUSE_WAIT / 2, at_end=True) == []
     late = overlay.overdue(22.0, at_end=True)
     told = overlay.fold([], {}, overdue=late, read={}, now=22.0)
     assert [each.status.status for each in told] == ["processing"]

@@ -1,4 +1,4 @@
-"""What is due is decided by the time alone, whenever a timer fires."""
+"""The clock alone decides which records are due, whenever a timer fires."""
 
 import asyncio
 from collections import deque
@@ -38,7 +38,7 @@ def test_a_timer_that_fires_a_millisecond_early_takes_nothing() -> None:
     assert take_due(rest, NOON + timedelta(seconds=5) - MILLISECOND) == []
     assert len(rest) == 1
     assert [each.offset for each in take_due(rest, NOON + timedelta(seconds=5))] == [0]
-    assert take_due(rest, NOON) == []  # Nothing waits any more.
+    assert take_due(rest, NOON) == []  # Nothing is left.
 
 
 def test_what_is_due_behind_something_that_is_not_waits_for_it() -> None:
@@ -55,7 +55,7 @@ def test_a_sleep_is_never_nothing_and_never_longer_than_a_clock_may_be_wrong() -
 
 
 class Consumer:
-    """What the work on one partition needs of a consumer."""
+    """The part of a consumer that the courier needs for one partition."""
 
     def __init__(self) -> None:
         self.committed: list[int] = []
@@ -69,7 +69,7 @@ class Consumer:
 
 
 def a_courier(monkeypatch: pytest.MonkeyPatch, seconds: list[int]) -> tuple[Courier, list[Record]]:
-    """One, and the records of a partition: each event is its seconds after noon."""
+    """Return a courier and records of one partition. Each event is its seconds after noon."""
     made = Courier.__new__(Courier)
     made._handler = RecordHandler("webhooks", DeadLetterWriter(None, source="/webhooks"))
     records = [
@@ -89,19 +89,19 @@ async def test_a_partition_goes_on_where_each_timer_fires_early(
     clock = NOON
     made, records = a_courier(monkeypatch, list(range(100)))
 
-    async def see_to(event: int) -> None:
+    async def handle_event(event: int) -> None:
         told.append(event)
 
     async def sleep(seconds: float) -> None:
         nonlocal clock
         clock += timedelta(seconds=seconds) - MILLISECOND * (seconds > 0.002)
 
-    monkeypatch.setattr(made, "_see_to", see_to)
+    monkeypatch.setattr(made, "_handle_event", handle_event)
     monkeypatch.setattr(couriers, "utc_now", lambda: clock)
-    # The courier's alone: other tasks of this loop sleep as well, and must not spin.
+    # Patch the courier only: other tasks of this event loop also sleep and must not spin.
     monkeypatch.setattr(couriers, "asyncio", SimpleNamespace(sleep=sleep, gather=asyncio.gather))
     consumer = Consumer()
-    await made._work_off(consumer, PARTITION, records)
+    await made._process_records(consumer, PARTITION, records)
     assert told == list(range(100))
     assert consumer.committed == list(range(1, 101))
     assert consumer.resumed
@@ -114,15 +114,15 @@ async def test_an_event_that_fails_is_retried_loudly_and_holds_up_its_partition_
     made, records = a_courier(monkeypatch, [0])
     attempts = 0
 
-    async def see_to(_: int) -> None:
+    async def handle_event(_: int) -> None:
         nonlocal attempts
         attempts += 1
         if attempts < 3:
             raise KeyError("nobody foresaw this")
 
-    monkeypatch.setattr(made, "_see_to", see_to)
+    monkeypatch.setattr(made, "_handle_event", handle_event)
     consumer = Consumer()
-    await made._work_off(consumer, PARTITION, records)
+    await made._process_records(consumer, PARTITION, records)
     assert attempts == 3
     assert consumer.committed == [1]
     assert caplog.text.count("webhooks failed on file.retry.5s:3@0 of 'f1'") == 2
@@ -141,6 +141,6 @@ async def test_work_on_a_partition_that_ends_badly_is_an_error_of_the_loop(
     if cancelled:
         task.cancel()
     await asyncio.wait({task})
-    made._under_way = {PARTITION: task}
-    with pytest.raises((IndexError, couriers.WorkingOffCancelledError)):
-        made._check_under_way()
+    made._in_progress = {PARTITION: task}
+    with pytest.raises((IndexError, couriers.ProcessingCancelledError)):
+        made._check_in_progress()

@@ -1,4 +1,4 @@
-"""A server is told of each file that ends, signed, and again until it has taken it."""
+"""Webhooks deliver signed messages about finished files, and retry until they are accepted."""
 
 import asyncio
 import json
@@ -25,11 +25,11 @@ from tests.support.serving import served, until_ready
 
 @dataclass
 class Receiver:
-    """A server of a user's: it notes what it is told, and answers what it is told to."""
+    """A user's server that records requests and sends configured responses."""
 
     url: str = ""
     answers: list[int] = field(default_factory=list)
-    """The statuses of the next answers; 204 afterwards."""
+    """HTTP statuses of the next responses; 204 afterwards."""
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
 
     def app(self) -> FastAPI:
@@ -43,7 +43,7 @@ class Receiver:
         return app
 
     async def messages(self, count: int) -> list[dict[str, Any]]:
-        """The messages, once there are so many."""
+        """Wait for this many messages and return them."""
         async with asyncio.timeout(40):
             while len(self.got) < count:
                 await asyncio.sleep(0.05)
@@ -62,7 +62,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 async def status(
     status_settings: StatusSettings, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A status service that may send to this machine, and soon again."""
+    """A status service that may send to loopback and retries quickly."""
     assert publisher
     monkeypatch.setattr(courier, "IDLE", 0.1)
     monkeypatch.setattr(courier, "FIRST_WAIT", timedelta(seconds=1))
@@ -80,7 +80,7 @@ async def add(client: httpx.AsyncClient, url: str, **asked: Any) -> dict[str, An
 
 
 async def deliveries(client: httpx.AsyncClient, webhook_id: str, count: int) -> list[Any]:
-    """The log of a webhook, once it has so many lines, oldest first."""
+    """Wait for this many deliveries of a webhook and return them, oldest first."""
     async with asyncio.timeout(40):
         while True:
             answer = await client.get(f"/api/webhooks/{webhook_id}/deliveries")
@@ -209,7 +209,7 @@ async def test_of_a_run_with_two_ends_one_is_told(
     await wait_for(status, one, "completed")
     await publish(publisher, other, uploaded(), failed(time=now))
     await receiver.messages(2)
-    await asyncio.sleep(0.5)  # What must not come would have come before the last one.
+    await asyncio.sleep(0.5)  # An unwanted message would have arrived before the last one.
     told = {(each["data"]["file_id"], each["type"]) for each in await receiver.messages(2)}
     assert told == {(one, "file.completed"), (other, "file.failed")}
     lines = (await status.get(f"/api/files/{one}/events")).json()["items"]
