@@ -1,8 +1,9 @@
-"""Answers that go on when the framework has done its part.
+"""Responses that continue after the framework has returned.
 
-While a request is handled, some twenty frames of the framework stay in memory with all they hold:
-20 kB. An answer that lasts for hours has no use for them. So its endpoint looks at what is asked,
-leaves the rest of the work, and returns; the application goes on with that by itself.
+While FastAPI handles a request, about twenty stack frames stay in memory with everything they
+reference: 20 kB. A stream that lasts for hours does not need them. Its endpoint therefore only
+validates the request, registers the rest of the response, and returns. The application then
+continues with that on its own.
 """
 
 from fastapi import FastAPI
@@ -14,7 +15,9 @@ _LEFT = "waybill.left"
 
 
 def leave(scope: Scope, rest: ASGIApp) -> None:
-    """Have `rest` answer once the endpoint has returned, which has sent nothing.
+    """Register the rest of a response, to run once the endpoint has returned.
+
+    The endpoint itself must not send anything.
 
     Args:
         scope: of a request to a `LastingApp`.
@@ -23,20 +26,20 @@ def leave(scope: Scope, rest: ASGIApp) -> None:
 
 
 class LastingApp(FastAPI):
-    """An application whose endpoints may leave work."""
+    """An application whose endpoints may register the rest of a response."""
 
     cors: CorsPolicy | None = None
-    """Which pages of other origins may read the answers, what is left to be done among them."""
+    """The CORS policy for all responses, including deferred ones."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; as ASGI has it."""
+        """Handle a request (ASGI)."""
         answer = self._answer if self.cors is None else Cors(self._answer, self.cors)
         await answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         left: list[ASGIApp] = []
-        # A copy: what the framework puts into it goes when the framework has returned.
+        # The framework adds to a copy of the scope, which is freed when the framework has returned.
         await super().__call__({**scope, _LEFT: left}, receive, send)
         if left:
-            scope["headers"], scope["state"] = [], {}  # Read by now, and 2 kB.
+            scope["headers"], scope["state"] = [], {}  # No longer needed; 2 kB.
             await left.pop()(scope, receive, send)

@@ -60,7 +60,7 @@ async def installation(
     monkeypatch.setattr(upload_link, "LOOK_EVERY", 0.3)
     monkeypatch.setattr(upload_link, "PATIENCE", 1.0)
     monkeypatch.setattr(upload_outbox, "LOOK_EVERY", 0.1)
-    monkeypatch.setattr(waiting, "LOOK_EVERY", 0.2)
+    monkeypatch.setattr(waiting, "CHECK_INTERVAL", 0.2)
     monkeypatch.setattr(files, "YOUNG_WAIT", 0.2)
     async with line_to(settings.kafka) as line:
         changes = {"kafka": line.address}

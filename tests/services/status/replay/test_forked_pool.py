@@ -9,7 +9,7 @@ WAITING = """
 import os, time
 from services.status.crew import crew
 with crew(3) as beside:
-    print(beside.count, beside.pool.submit(os.getpid).result() != os.getpid(), flush=True)
+    print(beside.count, beside.executor.submit(os.getpid).result() != os.getpid(), flush=True)
     time.sleep(60)
 """
 

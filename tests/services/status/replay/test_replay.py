@@ -13,7 +13,7 @@ from services.status.projection.projection import FileState
 from services.status.replay import offset_ranges as offset_ranges
 from services.status.replay.checkpoints import Checkpoints
 from services.status.replay.rebuild import Advance
-from services.status.replay.replay import replay, show_the_past
+from services.status.replay.replay import rebuild_as_of, replay
 from services.status.settings import StatusSettings
 from services.status.store.store import FileStore
 from shared.events.events import new_file_id, utc_now
@@ -77,7 +77,7 @@ async def test_one_that_is_stopped_by_ctrl_c_says_how_it_goes_on() -> None:
             await connected.wait()
             os.killpg(command.pid, signal.SIGINT)  # As a terminal does.
             _, told = await command.communicate()
-    assert told.decode() == "replay stopped. Started again, it goes on where it stopped.\n"
+    assert told.decode() == "replay stopped. Run the same command again to resume.\n"
     assert command.returncode == 130
 
 
@@ -172,7 +172,7 @@ async def test_the_past_is_shown_in_a_collection_of_its_own(
     await publish(publisher, file_id, completed())
     await publish(publisher, later, uploaded())
     past = FileStore(
-        status_settings, collection=await show_the_past(status_settings, "noon", until=then)
+        status_settings, collection=await rebuild_as_of(status_settings, "noon", until=then)
     )
     assert [(each.file_id, each.status) async for each in past.scan()] == [
         (file_id, FileState.PROCESSING)
