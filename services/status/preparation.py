@@ -36,7 +36,7 @@ class Preparation:
         """Create topics and indexes, then keep the publisher connected until cancelled.
 
         Raises:
-            UnavailableError: Kafka or MongoDB does not respond.
+            UnavailableError: Kafka or MongoDB is unavailable.
         """
         if not self.done.is_set():
             await create_topics(self._settings, patience=RECONNECT_AFTER)

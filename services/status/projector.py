@@ -173,7 +173,7 @@ class Projector:
         """Project until cancelled.
 
         Raises:
-            KafkaError, KafkaUnavailableError: Kafka does not respond.
+            KafkaError, KafkaUnavailableError: Kafka is unavailable.
             ConsumingEndedError: FastStream or aiokafka ended without being asked to.
         """
         try:

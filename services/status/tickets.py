@@ -65,7 +65,7 @@ class _Holder(BaseModel):
 class Tickets:
     """Issues tickets and redeems each one once.
 
-    Every method raises `MongoUnavailableError` when MongoDB does not respond.
+    Every method raises `MongoUnavailableError` when MongoDB is unavailable.
     """
 
     def __init__(self, store: FileStore, keys: ApiKeys) -> None:
@@ -98,7 +98,7 @@ class Tickets:
         Raises:
             InvalidTokenError: the ticket does not exist, was used, or has expired.
             TokenExpiredError: the holder's credential has expired since.
-            BlobStoreUnavailableError: the blob store does not respond, so the API key cannot be
+            BlobStoreUnavailableError: the blob store is unavailable, so the API key cannot be
                 checked.
         """
         found = None

@@ -88,7 +88,7 @@ class Cancellations:
 
         Raises:
             NotCancellableError: the file has finished.
-            UnavailableError: Kafka does not respond.
+            UnavailableError: Kafka is unavailable.
         """
         check_cancellable(status)
         request = requested(status, reason=reason)
@@ -138,7 +138,7 @@ class Settler:
         """Cancel such files until cancelled itself; failures are retried indefinitely.
 
         Raises:
-            UnavailableError: MongoDB or Kafka does not respond.
+            UnavailableError: MongoDB or Kafka is unavailable.
         """
         while True:
             await self.settle()
@@ -149,7 +149,7 @@ class Settler:
         """Cancel the files that no attempt holds; return their number.
 
         Raises:
-            UnavailableError: MongoDB or Kafka does not respond.
+            UnavailableError: MongoDB or Kafka is unavailable.
         """
         wanted = await self._store.to_cancel(FileState.PENDING, SETTLED_AT_ONCE)
         begun = await self._store.to_cancel(FileState.PROCESSING, SETTLED_AT_ONCE)

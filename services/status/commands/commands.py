@@ -107,7 +107,7 @@ class Commands:
             The id of the command.
 
         Raises:
-            KafkaUnavailableError: Kafka does not respond.
+            KafkaUnavailableError: Kafka is unavailable.
         """
         event = _command_event(command, file_id, by, reason=reason, reader=reader)
         await self._publisher.publish(event)

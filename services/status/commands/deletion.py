@@ -67,7 +67,7 @@ class Deletions:
 
         Raises:
             LegalHoldError: a label of the file forbids its deletion.
-            UnavailableError: Kafka or MongoDB does not respond.
+            UnavailableError: Kafka or MongoDB is unavailable.
         """
         check_deletable(status)
         if not status.status.is_terminal:
@@ -93,7 +93,7 @@ class Eraser:
         """Erase until cancelled; failures are retried indefinitely.
 
         Raises:
-            UnavailableError: MongoDB, Kafka or the blob store does not respond.
+            UnavailableError: MongoDB, Kafka or the blob store is unavailable.
             NotErasedError: some files could not be erased for another reason; the others were.
         """
         while True:

@@ -32,7 +32,7 @@ async def publish_and_see(
         wanted: the filter that matches the event; by default, the file's id.
 
     Raises:
-        UnavailableError: Kafka or MongoDB does not respond, or this pod has too many subscribers.
+        UnavailableError: Kafka or MongoDB is unavailable, or this pod has too many subscribers.
     """
     with hub.subscribe(wanted or Filter(ids=frozenset({event.file_id}))) as news:
         await publisher.publish(event)

@@ -43,7 +43,7 @@ class Retention:
         """Apply the rules every hour, until cancelled.
 
         Raises:
-            UnavailableError: MongoDB or Kafka does not respond. The next run starts after a minute.
+            UnavailableError: MongoDB or Kafka is unavailable. The next run starts after a minute.
         """
         while True:
             await asyncio.sleep(self._delay)
@@ -57,7 +57,7 @@ class Retention:
         """Delete the files that exceed their retention period; return their number.
 
         Raises:
-            UnavailableError: MongoDB or Kafka does not respond.
+            UnavailableError: MongoDB or Kafka is unavailable.
         """
         return sum([await self._apply(number, now) for number in range(len(self._rules))])
 

@@ -76,7 +76,7 @@ class Runs:
 
         Raises:
             NotRetryableError: the file is unfinished, or completed and `force` is not set.
-            UnavailableError: Kafka or MongoDB does not respond, or this pod lags.
+            UnavailableError: Kafka or MongoDB is unavailable, or this pod lags.
         """
         if status.file_id not in self._starting:
             # Another request may have started a run since `status` was read.

@@ -68,7 +68,7 @@ class Sharing:
         """Share a file with a reader; return the new status once Kafka has the event.
 
         Raises:
-            UnavailableError: Kafka or MongoDB does not respond.
+            UnavailableError: Kafka or MongoDB is unavailable.
         """
         data = Reader(command_id=command_id, reader=reader)
         return await self._publish(status, FileShared.of(status.file_id, data, source=SOURCE))
@@ -77,7 +77,7 @@ class Sharing:
         """Stop sharing a file with a reader; return the new status once Kafka has the event.
 
         Raises:
-            UnavailableError: Kafka or MongoDB does not respond.
+            UnavailableError: Kafka or MongoDB is unavailable.
         """
         data = Reader(command_id=command_id, reader=reader)
         return await self._publish(status, FileUnshared.of(status.file_id, data, source=SOURCE))

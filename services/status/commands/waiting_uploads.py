@@ -72,7 +72,7 @@ class WaitingUploads:
 
         Raises:
             OverloadedError: too many lookups of unknown ids are queued.
-            BlobStoreUnavailableError: the blob store does not respond.
+            BlobStoreUnavailableError: the blob store is unavailable.
         """
         if not is_file_id(file_id):
             return None
@@ -110,7 +110,7 @@ class WaitingUploads:
 
         Raises:
             NotCancellableError: the file has finished.
-            BlobStoreUnavailableError: the blob store does not respond.
+            BlobStoreUnavailableError: the blob store is unavailable.
         """
         check_cancellable(status)
         reason = command.data.reason
@@ -122,7 +122,7 @@ class WaitingUploads:
         """Store a deletion, which also stops the work; return the remaining status.
 
         Raises:
-            BlobStoreUnavailableError: the blob store does not respond.
+            BlobStoreUnavailableError: the blob store is unavailable.
         """
         reason = command.data.reason
         data = DeletedData(run=status.run, reason=reason)
@@ -135,7 +135,7 @@ class WaitingUploads:
         """Publish the stored commands.
 
         Raises:
-            UnavailableError: Kafka or the blob store does not respond.
+            UnavailableError: Kafka or the blob store is unavailable.
         """
         async with blob_store_answers():
             waiting = await self._blobs.keys(f"{UPLOADS}/")
@@ -147,7 +147,7 @@ class WaitingUploads:
         """Publish stored commands periodically, until cancelled.
 
         Raises:
-            UnavailableError: Kafka or the blob store does not respond.
+            UnavailableError: Kafka or the blob store is unavailable.
         """
         while True:
             await self.relay(publisher)

@@ -64,7 +64,7 @@ class Monitor:
     def degraded(self) -> str | None:
         """Describe which measurements are missing at the moment; None if all are available."""
         if self._store.is_away:
-            return "MongoDB does not respond: files are not counted, lists and searches fail"
+            return "MongoDB is unavailable: files are not counted, lists and searches fail"
         if self.queue_stats.latest(utc_now().timestamp()) is None:
             return "this pod has no recent count of the files"
         return None
@@ -83,7 +83,7 @@ class Monitor:
         """Take samples until cancelled.
 
         Raises:
-            KafkaError, KafkaUnavailableError: Kafka does not respond.
+            KafkaError, KafkaUnavailableError: Kafka is unavailable.
         """
         async with (
             open_log(self._settings, TOPICS.values(), client_id="monitor") as (log_end, all_),
@@ -106,7 +106,7 @@ class Monitor:
         partitions: list[TopicPartition],
         admin: AIOKafkaAdminClient,
     ) -> None:
-        """Take one sample. The lags are updated even if MongoDB does not respond.
+        """Take one sample. The lags are updated even if MongoDB is unavailable.
 
         Raises:
             MongoUnavailableError: the files could not be counted.

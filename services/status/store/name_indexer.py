@@ -43,7 +43,7 @@ class NameIndexer:
         """Index names until cancelled.
 
         Raises:
-            UnavailableError: MongoDB does not respond.
+            UnavailableError: MongoDB is unavailable.
         """
         while True:
             begun = time.monotonic()

@@ -90,7 +90,7 @@ def translated(
             result = await method(*args, **kwargs)
         except PyMongoError as error:
             _record_availability(args, is_away=isinstance(error, ConnectionFailure))
-            raise MongoUnavailableError(f"MongoDB does not respond: {error}") from error
+            raise MongoUnavailableError(f"MongoDB is unavailable: {error}") from error
         _record_availability(args, is_away=False)
         return result
 
@@ -105,7 +105,7 @@ def _record_availability(args: tuple[object, ...], *, is_away: bool) -> None:
 class FileStore:
     """The projected statuses: one document per file, `_id` = file_id.
 
-    Every method raises `MongoUnavailableError` when MongoDB does not respond.
+    Every method raises `MongoUnavailableError` when MongoDB is unavailable.
     """
 
     def __init__(self, settings: Settings, *, collection: str = FILES) -> None:
@@ -361,7 +361,7 @@ class FileStore:
                 for status in readable([document]):
                     yield status
         except PyMongoError as error:
-            raise MongoUnavailableError(f"MongoDB does not respond: {error}") from error
+            raise MongoUnavailableError(f"MongoDB is unavailable: {error}") from error
 
     @translated
     async def remove(self, read: Collection[Status]) -> set[str]:

@@ -1,4 +1,4 @@
-"""Places in the line are distinct, never grow, and the wait follows the recent pace."""
+"""Queue positions are distinct and never grow, and the wait follows the recent pace."""
 
 import pytest
 
@@ -60,15 +60,15 @@ def test_no_place_ever_grows_whatever_comes_and_is_counted() -> None:
         assert all(
             a is None or (b is not None and a <= b) for a, b in zip(now, before, strict=True)
         )
-        told = [place for place in now if place is not None]
-        assert len(set(told)) == len(told)
+        known = [place for place in now if place is not None]
+        assert len(set(known)) == len(known)
         before = now
 
 
 def test_the_wait_of_twenty_thousand_files_follows_the_pace_of_the_last_seconds() -> None:
     line = line_of(20_000)
     assert line.expected(20_000, now=100.0) is None
-    begun, now = 0, 100.0  # The processors come up now, and begin 317 files a second.
+    begun, now = 0, 100.0  # The processors start now: 317 files per second.
     for _ in range(6):
         line.observe((file(number, BEGUN) for number in range(begun, begun + 317)), now)
         begun, now = begun + 317, now + 1
@@ -79,7 +79,7 @@ def test_the_wait_of_twenty_thousand_files_follows_the_pace_of_the_last_seconds(
     assert expected == pytest.approx(last / 317, rel=0.3)
 
 
-def test_a_pace_that_changes_is_told_within_seconds() -> None:
+def test_a_pace_that_changes_is_known_within_seconds() -> None:
     line = line_of(10_000)
     begun = 0
     for second in range(60):

@@ -1,4 +1,4 @@
-"""The auditor notices documents that are not what the log says, and files that are stuck."""
+"""The auditor finds documents that differ from the log, and stuck files."""
 
 import asyncio
 
@@ -155,7 +155,7 @@ async def test_what_cannot_be_stored_is_put_aside_once_by_whoever_mends(
     found = await store.get(file_id)
     assert found is not None
     assert found.status is FileState.COMPLETED
-    # The projector has skipped this file, as far as anybody knows: what did not fit is told once.
+    # For the auditor, the projector skipped this file: the rejected record is dead-lettered once.
     letters = await consume(status_settings, DEAD, 21 - (len(found.history) - 1))
     assert {letter.file_id for letter in letters} == {file_id}
     assert auditor.findings.repaired == 1

@@ -1,4 +1,4 @@
-"""A refold mends a document by what the log knows, and by nothing less."""
+"""A refold repairs a document only if the log contains everything the document does."""
 
 from collections.abc import Sequence
 from datetime import timedelta

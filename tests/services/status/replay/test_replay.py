@@ -1,4 +1,4 @@
-"""A replay makes MongoDB what the log says, while the services run."""
+"""A replay makes MongoDB match the log while the services run."""
 
 import asyncio
 import os
@@ -25,11 +25,11 @@ ORDER = ["pending", "processing", "completed"]
 
 
 class KilledError(Exception):
-    """The replay ends here."""
+    """The replay is killed here."""
 
 
 async def processed_files(publisher: Publisher, count: int) -> list[str]:
-    """Files whose whole story is in the log."""
+    """Publish files with all their events in the log."""
     ids = [new_file_id() for _ in range(count)]
     for file_id in ids:
         await publish(publisher, file_id, uploaded(), processing(), progressed(), completed())
@@ -56,7 +56,7 @@ async def test_a_replay_gives_back_the_same_documents_while_the_projector_runs(
     assert (await replay(status_settings, verify_only=True)).lines() == [
         "20 files compared: equal, field by field"
     ]
-    # The projector goes on where the replay stopped.
+    # The projector resumes where the replay stopped.
     late = new_file_id()
     await publish(publisher, late, uploaded(), processing(), failed())
     await wait_for(client, late, "failed")
@@ -76,8 +76,8 @@ async def test_one_that_is_stopped_by_ctrl_c_says_how_it_goes_on() -> None:
         async with asyncio.timeout(30):
             await connected.wait()
             os.killpg(command.pid, signal.SIGINT)  # As a terminal does.
-            _, told = await command.communicate()
-    assert told.decode() == "replay stopped. Run the same command again to resume.\n"
+            _, error = await command.communicate()
+    assert error.decode() == "replay stopped. Run the same command again to resume.\n"
     assert command.returncode == 130
 
 

@@ -1,4 +1,4 @@
-"""Files are found by a part of their names, in whatever letters, and by an index."""
+"""Files are found by a part of their names, in any case and Unicode form, by an index."""
 
 import asyncio
 import unicodedata
@@ -35,7 +35,7 @@ LETTERS = st.text("ab.é\u0301ÀßΣς漢 \U0001f600", max_size=40)
 
 
 def found_by_keys(window: str, name: str) -> bool:
-    """What MongoDB would say of a condition on the keys."""
+    """Evaluate a condition on the keys like MongoDB."""
     keys = name_fields(name)[KEYS]
     ranges = [each[KEYS] for each in condition_of(window)["$or"] if each[KEYS] is not None]
     return any(
@@ -50,7 +50,7 @@ def test_the_keys_of_a_name_find_each_of_its_parts(name: str, start: int, length
     text = folded(name)
     part = text[start : start + length]
     if folded(part) != part:
-        return  # Cut within a character, it is another text.
+        return  # Cutting within a character yields another text.
     for window in windows(part):
         assert window in part
         assert found_by_keys(window, name), (window, name_fields(name)[KEYS])
@@ -91,7 +91,7 @@ def named(name: str, *more: StatusEvent, **facts: Any) -> Status:
 
 
 async def names(store: FileStore, part: str, **asked: Any) -> list[str | None]:
-    """Of all pages of a search, two files each."""
+    """Return the names on all pages of a search, two files per page."""
     sort = asked.pop("sort", Sort.OLDEST_FIRST)
     found: list[str | None] = []
     after = None
@@ -105,7 +105,7 @@ async def names(store: FileStore, part: str, **asked: Any) -> list[str | None]:
 
 @pytest.fixture(params=["few", "many"])
 def number(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether the files that may match count as few, or are looked for in the order of the list."""
+    """Treat the candidates as few, or so many that the search runs in list order."""
     monkeypatch.setattr(name_search, "MAX_NAMED", 2000 if request.param == "few" else -1)
 
 
@@ -169,9 +169,9 @@ async def test_a_change_of_the_status_keeps_the_keys_of_the_name(store: FileStor
 
 async def test_a_file_gets_its_keys_with_its_end(store: FileStore) -> None:
     ids = [new_file_id(), new_file_id()]
-    told: list[StatusEvent] = [uploaded(name="Größe.txt"), processing(), completed()]
+    events: list[StatusEvent] = [uploaded(name="Größe.txt"), processing(), completed()]
     for file_id, first in zip(ids, (2, 3), strict=True):  # at once, or after it was stored
-        log = [(about(file_id, event), place) for place, event in enumerate(told)]
+        log = [(about(file_id, event), place) for place, event in enumerate(events)]
         before = fold(None, log[:first])
         after = fold(None, log)
         assert before is not None
@@ -194,7 +194,7 @@ async def test_a_file_that_may_soon_end_is_left_without_keys(store: FileStore) -
 
 
 async def test_a_name_that_was_erased_meanwhile_gets_no_keys(store: FileStore) -> None:
-    """The loop has read the name, and the deletion comes before its write."""
+    """The deletion comes between the loop's read of the name and its write."""
     file_id = new_file_id()
     events: list[StatusEvent] = [uploaded(name="secret.txt"), deleted()]
     log = [(about(file_id, event), place) for place, event in enumerate(events)]
