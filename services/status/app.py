@@ -27,8 +27,8 @@ from services.status.api import (
     tickets,
 )
 from services.status.api import webhooks as webhook_api
+from services.status.api.deferred_response import DeferringApp
 from services.status.api.dependencies import AppState
-from services.status.api.lasting import LastingApp
 from services.status.commands.cancellation import Cancellations, Settler
 from services.status.commands.commands import Commands
 from services.status.commands.dead import DeadLetters
@@ -93,7 +93,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     projector = Projector(store, publisher, parse=parse_once)
 
     @asynccontextmanager
-    async def lifespan(app: LastingApp) -> AsyncIterator[AppState]:
+    async def lifespan(app: DeferringApp) -> AsyncIterator[AppState]:
         runs = Runs(hub, publisher)
         cancellations = Cancellations(hub, publisher)
         deletions = Deletions(hub, publisher)
@@ -167,7 +167,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
         await outbound.close()
         store.close()
 
-    app = LastingApp(
+    app = DeferringApp(
         title="Waybill status",
         version=version("waybill"),
         summary="What is happening to my file?",

@@ -8,9 +8,9 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
+from services.status.api.deferred_response import defer
 from services.status.api.dependencies import HubOf, own_origin
 from services.status.api.feed import feed
-from services.status.api.lasting import leave
 from services.status.api.messages import Bye, CloseCode, Fault, Subscribe
 from services.status.api.tickets import follower, following, has_ticket
 from services.status.live.cursor import StreamCursor
@@ -48,7 +48,7 @@ async def socket(websocket: WebSocket, hub: HubOf) -> None:
     except WaybillError as error:
         await websocket.send_denial_response(problem_response(error, instance=websocket.url.path))
         return
-    leave(websocket.scope, partial(_serve, hub, readable))
+    defer(websocket.scope, partial(_serve, hub, readable))
 
 
 async def _serve(

@@ -11,7 +11,7 @@ from functools import partial
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
-from services.status.api.lasting import leave
+from services.status.api.deferred_response import defer
 from services.status.api.messages import Reset, Subscribed
 from services.status.live.update import Batch, Update
 from shared.http.head_method import is_head
@@ -83,7 +83,7 @@ class EventStream(Response):
         if is_head(scope):
             await super().__call__(scope, receive, send)
             return
-        leave(scope, partial(_answer, self.raw_headers, self._frames))
+        defer(scope, partial(_answer, self.raw_headers, self._frames))
 
 
 async def _answer(

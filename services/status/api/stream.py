@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query, Request
 
 from services.status.api.dependencies import HubOf, up_to_date
+from services.status.api.detached_stream import DetachedStream
 from services.status.api.feed import feed
 from services.status.api.filters import parse_ids
-from services.status.api.line import DetachedStream
 from services.status.api.messages import Subscribe
 from services.status.api.sse import BYE, EventStream, Frames, render
 from services.status.api.tickets import Followable, documented, follower, has_ticket

@@ -52,7 +52,7 @@ class Counts:
         return total
 
 
-class WaitingLine:
+class WaitingQueue:
     """The waiting files in order of arrival, and the pace at which they start."""
 
     def __init__(self) -> None:

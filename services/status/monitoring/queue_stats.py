@@ -19,7 +19,7 @@ from itertools import pairwise
 from pydantic import BaseModel, Field
 
 from services.status.live.update import Update
-from services.status.monitoring.queue_positions import ENOUGH, WINDOWS, WaitingLine
+from services.status.monitoring.queue_positions import ENOUGH, WINDOWS, WaitingQueue
 from services.status.projection.projection import FileState, Status
 
 WINDOW = 60.0
@@ -90,7 +90,7 @@ class QueueStats:
     """The samples of the last hour."""
 
     def __init__(self) -> None:
-        self.line = WaitingLine()
+        self.queue = WaitingQueue()
         """The files that this pod has seen arrive, in order."""
         self._samples: list[Sample] = []
         self._times: list[float] = []
@@ -101,7 +101,7 @@ class QueueStats:
             del self._samples[-1], self._times[-1]
         self._samples.append(sample)
         self._times.append(sample.at)
-        self.line.count(sample.queued)
+        self.queue.count(sample.queued)
         if len(self._samples) > 2 * KEPT:
             del self._samples[:KEPT], self._times[:KEPT]
 
@@ -111,7 +111,7 @@ class QueueStats:
         Args:
             now: monotonic seconds.
         """
-        self.line.observe((update.status for update in updates), now)
+        self.queue.observe((update.status for update in updates), now)
 
     def latest(self, now: float) -> Sample | None:
         """Return the latest sample; None if it is too old.
@@ -159,11 +159,11 @@ class QueueStats:
         """
         if not is_queued(status) or status.updated_at is None:
             return None
-        if (position := self.line.place(status.file_id)) is not None and behind <= FRESH:
+        if (position := self.queue.place(status.file_id)) is not None and behind <= FRESH:
             return QueuePlace(
                 position=position,
-                length=max(position, self.line.length),
-                expected_seconds=self.line.expected(position, time.monotonic()),
+                length=max(position, self.queue.length),
+                expected_seconds=self.queue.expected(position, time.monotonic()),
                 age_seconds=round(behind, 1),
             )
         sample = self.latest(now.timestamp())

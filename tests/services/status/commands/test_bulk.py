@@ -74,7 +74,7 @@ async def test_the_files_of_a_filter_are_cancelled_that_can_be(
     assert {request.file_id for request in requests} == {waiting, running}
 
 
-async def test_what_cannot_be_done_with_a_file_is_result_of_that_file_alone(
+async def test_what_cannot_be_done_with_a_file_is_told_of_that_file_alone(
     client: httpx.AsyncClient, publisher: Publisher
 ) -> None:
     broken, done, gone = [new_file_id() for _ in range(3)]
@@ -133,7 +133,7 @@ async def test_a_request_that_does_not_say_what_is_wanted_is_refused(
     assert (answer.status_code, answer.json()["code"]) == (422, "bad_parameter")
 
 
-async def test_while_kafka_is_away_what_was_not_tried_is_result_and_soon(
+async def test_while_kafka_is_away_what_was_not_tried_is_told_and_soon(
     status_settings: StatusSettings,
     publisher: Publisher,
     settings: Settings,
@@ -155,9 +155,7 @@ async def test_while_kafka_is_away_what_was_not_tried_is_result_and_soon(
     assert {each["code"] for each in result["items"]} == {"kafka_unavailable"}
 
 
-async def test_a_batch_is_result_as_a_whole(
-    client: httpx.AsyncClient, publisher: Publisher
-) -> None:
+async def test_a_batch_is_told_as_a_whole(client: httpx.AsyncClient, publisher: Publisher) -> None:
     batch = new_file_id()
     asking = asyncio.create_task(client.get(f"/api/batches/{batch}"))
     await put_in(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.status.monitoring.queue_positions import MAX_WAITING, WaitingLine
+from services.status.monitoring.queue_positions import MAX_WAITING, WaitingQueue
 from services.status.projection.projection import Status, fold
 from shared.events.events import StatusEvent
 from tests.support.builders import about, cancelled, processing, retrying, uploaded
@@ -20,13 +20,13 @@ def file(number: int, events: tuple[StatusEvent, ...] = WAITING) -> Status:
     return status
 
 
-def line_of(count: int, now: float = 0.0) -> WaitingLine:
-    line = WaitingLine()
+def line_of(count: int, now: float = 0.0) -> WaitingQueue:
+    line = WaitingQueue()
     line.observe((file(number) for number in range(count)), now)
     return line
 
 
-def places(line: WaitingLine, count: int) -> list[int | None]:
+def places(line: WaitingQueue, count: int) -> list[int | None]:
     return [line.place(f"file-{number:06}") for number in range(count)]
 
 
@@ -79,7 +79,7 @@ def test_the_wait_of_twenty_thousand_files_follows_the_pace_of_the_last_seconds(
     assert expected == pytest.approx(last / 317, rel=0.3)
 
 
-def test_a_pace_that_changes_is_known_within_seconds() -> None:
+def test_a_pace_that_changes_is_told_within_seconds() -> None:
     line = line_of(10_000)
     begun = 0
     for second in range(60):

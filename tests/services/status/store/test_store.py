@@ -142,7 +142,7 @@ async def test_a_list_is_filtered_and_paged_in_order(store: FileStore) -> None:
         if number >= 5:
             events += [processing(), completed()]
         statuses.append(status_of(new_file_id(), *events))
-        await asyncio.sleep(0.002)  # The ids tell milliseconds.
+        await asyncio.sleep(0.002)  # Ids have a resolution of milliseconds.
     statuses.append(status_of(new_file_id(), uploaded(), deleted()))
     await store.save([(None, status) for status in statuses])
     oldest_first = [status.file_id for status in statuses[:7]]

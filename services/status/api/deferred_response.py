@@ -11,21 +11,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.http.cors import Cors, CorsPolicy
 
-_LEFT = "waybill.left"
+_DEFERRED = "waybill.deferred"
 
 
-def leave(scope: Scope, rest: ASGIApp) -> None:
+def defer(scope: Scope, rest: ASGIApp) -> None:
     """Register the rest of a response, to run once the endpoint has returned.
 
     The endpoint itself must not send anything.
 
     Args:
-        scope: of a request to a `LastingApp`.
+        scope: of a request to a `DeferringApp`.
     """
-    scope[_LEFT].append(rest)
+    scope[_DEFERRED].append(rest)
 
 
-class LastingApp(FastAPI):
+class DeferringApp(FastAPI):
     """An application whose endpoints may register the rest of a response."""
 
     cors: CorsPolicy | None = None
@@ -37,9 +37,9 @@ class LastingApp(FastAPI):
         await answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        left: list[ASGIApp] = []
+        deferred: list[ASGIApp] = []
         # The framework adds to a copy of the scope, which is freed when the framework has returned.
-        await super().__call__({**scope, _LEFT: left}, receive, send)
-        if left:
+        await super().__call__({**scope, _DEFERRED: deferred}, receive, send)
+        if deferred:
             scope["headers"], scope["state"] = [], {}  # No longer needed; 2 kB.
-            await left.pop()(scope, receive, send)
+            await deferred.pop()(scope, receive, send)
