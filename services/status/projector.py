@@ -83,7 +83,7 @@ MAX_RECENT = 5000
 CHECK_INTERVAL = 1.0
 """Seconds between two checks that the consumer runs and Kafka responds."""
 
-BUSY_FOR = 10.0
+WAITING_AFTER = 10.0
 """Seconds after which a batch in progress counts as waiting. A batch normally takes some tenths of
 a second."""
 
@@ -200,7 +200,7 @@ class Projector:
                 coordination.result()
             if coordination.done() or all(task.done() for task in self._subscriber.tasks):
                 raise ConsumingEndedError("the consumer of the projector has ended")
-            if self._in_hand_since is None or self._seconds_in_hand() < BUSY_FOR:
+            if self._in_hand_since is None or self._seconds_in_hand() < WAITING_AFTER:
                 if answers.came():
                     loop.succeeded()
             elif self._store.is_away:

@@ -52,7 +52,7 @@ router = APIRouter(
 MAX_FILES = 1000
 """Files per request, which takes a few seconds. Clients repeat the request for more."""
 
-AT_ONCE = 20
+MAX_CONCURRENT = 20
 """Concurrent commands of one request. Each waits for Kafka."""
 
 
@@ -209,7 +209,7 @@ class _Command:
         self._commands = commands
         self._commandable = commandable
         self._asker = asker
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turns = asyncio.Semaphore(MAX_CONCURRENT)
         self._unavailable: UnavailableError | None = None
 
     async def apply(self, file_id: str) -> Outcome:

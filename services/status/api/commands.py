@@ -60,7 +60,7 @@ async def cancel(
 
     The status 202 means that the request is in Kafka. A pending file is `cancelled` immediately,
     whether or not a processor is running. A file that is being processed has the phase `cancelling`
-    until its processor stops, or the work finishes first.
+    until its processor has stopped the work, or the work finishes first.
     """
     status = await find_own(hub, file_id, commandable)
     return _accepted(Update(await commands.cancel(status, asker, reason=reason)))

@@ -21,7 +21,7 @@ async def feed(
 ) -> AsyncGenerator[Subscribed | Reset | Batch, None]:
     """Yield a subscriber's messages from the start until the subscription is closed.
 
-    Must start in the same step as the subscription.
+    Must start in the same event-loop step as the subscription.
 
     Args:
         cursor: the subscriber's last cursor; None on its first connection.

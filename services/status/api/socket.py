@@ -25,7 +25,7 @@ from shared.http.problems import problem_response
 
 router = APIRouter(prefix="/api", tags=["live"])
 
-SUBSCRIBE_WITHIN = 10.0
+SUBSCRIBE_TIMEOUT = 10.0
 """Seconds for a client to send its first subscription. An idle connection would waste a place."""
 
 MAX_FAULTS = 10
@@ -75,7 +75,7 @@ class _Connection:
     async def run(self) -> None:
         """Serve the client until it disconnects or is disconnected."""
         try:
-            async with asyncio.timeout(SUBSCRIBE_WITHIN):
+            async with asyncio.timeout(SUBSCRIBE_TIMEOUT):
                 wanted = await self._next()
             while True:
                 await self._stop()

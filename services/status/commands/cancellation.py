@@ -32,7 +32,7 @@ SETTLE_INTERVAL = 1.0
 """Seconds between two checks for requests that nobody has carried out. An index holds only
 those."""
 
-SETTLED_AT_ONCE = 200
+SETTLE_BATCH = 200
 """Files of one status that are cancelled per check."""
 
 REASON = "cancel requested; its reason was not stored"
@@ -151,8 +151,8 @@ class Settler:
         Raises:
             UnavailableError: MongoDB or Kafka is unavailable.
         """
-        wanted = await self._store.to_cancel(FileState.PENDING, SETTLED_AT_ONCE)
-        begun = await self._store.to_cancel(FileState.PROCESSING, SETTLED_AT_ONCE)
+        wanted = await self._store.to_cancel(FileState.PENDING, SETTLE_BATCH)
+        begun = await self._store.to_cancel(FileState.PROCESSING, SETTLE_BATCH)
         # The commit of its record precedes an attempt, so a group exists for every started attempt.
         deserted = bool(begun) and await is_group_deserted(self._settings, PROCESSOR_GROUP)
         settled = 0

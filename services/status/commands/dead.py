@@ -28,10 +28,10 @@ MAX_SCANNED = 2000
 """Letters per partition that are searched for a code. One fetch of 1 MB is in memory at a time, and
 only matching letters are kept."""
 
-READ_WITHIN = 15.0
+READ_TIMEOUT = 15.0
 """Seconds after which a read of the letters is abandoned and fails with 503."""
 
-AT_ONCE = 2
+MAX_READS = 2
 """Concurrent reads on one pod. Each has its own connection and fetch."""
 
 
@@ -70,7 +70,7 @@ class DeadLetters:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._places = asyncio.Semaphore(MAX_READS)
 
     async def newest(self, *, limit: int, code: DeadCode | None) -> list[DeadLetter]:
         """Return the newest letters, newest first, without their payloads.
@@ -108,7 +108,7 @@ class DeadLetters:
     async def _reader(self) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
         try:
             async with (
-                asyncio.timeout(READ_WITHIN),
+                asyncio.timeout(READ_TIMEOUT),
                 self._places,
                 open_log(self._settings, (DEAD,), client_id="dead-letters") as opened,
             ):

@@ -33,7 +33,7 @@ LEGAL_HOLD = "legal_hold"
 ERASE_INTERVAL = 1.0
 """Seconds between two checks for data to erase. An index holds only those files."""
 
-ERASE_AT_ONCE = 100
+ERASE_BATCH = 100
 """Files that are erased per check."""
 
 
@@ -98,7 +98,7 @@ class Eraser:
         """
         while True:
             failed = 0
-            for status in await self._store.to_erase(ERASE_AT_ONCE):
+            for status in await self._store.to_erase(ERASE_BATCH):
                 try:
                     await self._erase(status)
                 except UnavailableError:

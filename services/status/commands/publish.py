@@ -12,7 +12,7 @@ from shared.kafka.publishing import Publisher
 
 SOURCE = "/status"
 
-SEEN_WITHIN = 2.0
+SEEN_TIMEOUT = 2.0
 """Seconds to wait until this pod's own tail delivers the event, so that the next status request
 does not return the previous state. It takes milliseconds. A lagging pod answers without it."""
 
@@ -37,9 +37,9 @@ async def publish_and_see(
     with hub.subscribe(wanted or Filter(ids=frozenset({event.file_id}))) as news:
         await publisher.publish(event)
         with suppress(TimeoutError):
-            async with asyncio.timeout(SEEN_WITHIN):
+            async with asyncio.timeout(SEEN_TIMEOUT):
                 while not news.closed:
                     current = await hub.current(event.file_id)
                     if current is not None and seen(current.status):
                         return
-                    await news.wait(SEEN_WITHIN)
+                    await news.wait(SEEN_TIMEOUT)

@@ -7,7 +7,7 @@ does not matter.
 
 import logging
 
-from services.status.commands.publish import SEEN_WITHIN, SOURCE, publish_and_see
+from services.status.commands.publish import SEEN_TIMEOUT, SOURCE, publish_and_see
 from services.status.live.filter import Filter
 from services.status.live.hub import Hub
 from services.status.projection.projection import Status, apply
@@ -57,7 +57,7 @@ class Sharing:
         """
         if share_of(status.shares, reader) is None:
             with self._hub.subscribe(_reader_filter(status, reader)) as news:
-                await news.wait(SEEN_WITHIN)
+                await news.wait(SEEN_TIMEOUT)
             current = await self._hub.current(status.file_id, EVERYTHING)
             status = current.status if current else status
         if share_of(status.shares, reader) is None:

@@ -35,7 +35,7 @@ from shared.outbox import (
     waiting_upload,
 )
 
-AT_ONCE = 16
+MAX_LOOKUPS = 16
 """Concurrent lookups in the blob store for unknown ids."""
 
 MAX_QUEUED = 1000
@@ -62,7 +62,7 @@ class WaitingUploads:
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turns = asyncio.Semaphore(MAX_LOOKUPS)
         self._queued = 0
         self._found: OrderedDict[str, float] = OrderedDict()
         self._active_at = float("-inf")

@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 INTERVAL = 1.0
 """Minimum seconds between two samples."""
 
-SHARE = 0.05
+SAMPLING_SHARE = 0.05
 """Maximum fraction of the time that sampling may take. MongoDB needs longer to count millions of
 files."""
 
-LONGEST = 10.0
+MAX_INTERVAL = 10.0
 """Maximum seconds between two samples. Older queue positions are of little use."""
 
 FRESH = 30.0
@@ -98,7 +98,7 @@ class Monitor:
                     log.warning("files are not counted: %s", error)
                     loop.waits_for("MongoDB")
                 took = time.monotonic() - begun
-                await asyncio.sleep(min(LONGEST, max(INTERVAL, took / SHARE)))
+                await asyncio.sleep(min(MAX_INTERVAL, max(INTERVAL, took / SAMPLING_SHARE)))
 
     async def _sample(
         self,

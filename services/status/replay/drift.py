@@ -23,7 +23,7 @@ CHUNK = 10_000
 SETTLING_DELAY = 1.0
 """Seconds before files that differ are compared again."""
 
-AT_ONCE = 1_000
+BATCH_SIZE = 1_000
 """Files that are read and repaired together."""
 
 MAX_REPORTED = 20
@@ -174,4 +174,4 @@ async def _repair(
 
 def _portions(ids: Collection[str]) -> list[list[str]]:
     ordered = sorted(ids)
-    return [ordered[at : at + AT_ONCE] for at in range(0, len(ordered), AT_ONCE)]
+    return [ordered[at : at + BATCH_SIZE] for at in range(0, len(ordered), BATCH_SIZE)]

@@ -48,7 +48,7 @@ SHADOW_PREFIX = "files_refold_"
 ABANDONED_AFTER = timedelta(hours=1)
 """Age above which a temporary collection is abandoned: its pod was killed."""
 
-DROPS_WITHIN = 5.0
+DROP_TIMEOUT = 5.0
 """Seconds for MongoDB to drop a collection, which takes milliseconds. Otherwise the next refold
 does."""
 
@@ -198,7 +198,7 @@ class Refolder:
 async def _drop(shadow: FileStore) -> None:
     """Drop a collection, since its documents contain names. On failure, a later refold drops it."""
     try:
-        async with within(DROPS_WITHIN, MongoUnavailableError()):
+        async with within(DROP_TIMEOUT, MongoUnavailableError()):
             await shadow.drop()
     except UnavailableError as error:
         log.warning("collection %s will be dropped later: %s", shadow.name, error)

@@ -51,4 +51,4 @@ INDEXES = [
 
 Each index of a list ends with its sort order, so MongoDB neither sorts nor scans the whole
 collection. Few of these fields change during processing, because every change costs the projector
-an index update. Including the status in the index of each field slowed writes by a third."""
+an index update. Including the status in each index lowered the write rate by a third."""

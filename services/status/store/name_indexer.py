@@ -11,14 +11,14 @@ import time
 from services.status.store.store import FileStore
 from shared.background.supervision import RunningLoop
 
-UNDER_WAY = 60.0
+MIN_AGE = 60.0
 """Age in seconds of an upload below which a file gets its keys with its outcome. A separate write
 for the keys costs MongoDB as much as all other writes of a short file."""
 
-AT_ONCE = 500
+BATCH_SIZE = 500
 """Documents between two pauses."""
 
-SHARE = 9
+PAUSE_FACTOR = 9
 """Ratio of the pause to the time of the preceding work: the loop leaves MongoDB to the projector
 for at least nine tenths of the time."""
 
@@ -32,7 +32,7 @@ class NameIndexer:
 
     Every status pod runs one, without locks. Pods that check at the same moment find the same
     documents, but a write only applies to a document without keys, so each is written once. The
-    other pods lose one read of `AT_ONCE` documents and writes that match nothing. A pod that wrote
+    other pods lose one read of `BATCH_SIZE` documents and writes that match nothing. A pod that wrote
     less than half of its limit pauses for `INTERVAL`, so that at most one continues.
     """
 
@@ -47,7 +47,7 @@ class NameIndexer:
         """
         while True:
             begun = time.monotonic()
-            indexed = await self._store.index_names(AT_ONCE, older_than=UNDER_WAY)
+            indexed = await self._store.index_names(BATCH_SIZE, older_than=MIN_AGE)
             loop.succeeded()
             took = time.monotonic() - begun
             await asyncio.sleep(pause_after(indexed, took))
@@ -60,5 +60,5 @@ def pause_after(indexed: int, took: float) -> float:
         indexed: documents that the step added keys to.
         took: duration of the step in seconds.
     """
-    is_busy = indexed > AT_ONCE // 2
-    return SHARE * took if is_busy else max(INTERVAL, SHARE * took)
+    is_busy = indexed > BATCH_SIZE // 2
+    return PAUSE_FACTOR * took if is_busy else max(INTERVAL, PAUSE_FACTOR * took)

@@ -67,8 +67,8 @@ millions may have no index of its own, and users do not wait longer for a list."
 DUPLICATE_KEY = 11000
 
 UNENCODABLE = (BSONError, DocumentTooLarge, OverflowError, RecursionError, TypeError, ValueError)
-"""Exceptions of the driver for a document that cannot be encoded. The message often does not name
-the document. No other part of a write raises one of these."""
+"""Exceptions of the driver for a document that cannot be encoded. They do not identify the
+document. No other part of a write raises one of these."""
 
 REFUSED = frozenset({2, 9, 14, 15, 22, 52, 53, 55, 56, 57, 121, 171, 10334, 17280, 17419, 17420})
 """Error codes with which MongoDB rejects a document because of its content: an invalid value, key

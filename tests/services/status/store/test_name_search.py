@@ -13,7 +13,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from services.status.projection.projection import Status, fold
 from services.status.store import name_search
 from services.status.store.access import Visibility
-from services.status.store.name_indexer import AT_ONCE, INTERVAL, SHARE, pause_after
+from services.status.store.name_indexer import BATCH_SIZE, INTERVAL, PAUSE_FACTOR, pause_after
 from services.status.store.name_keys import (
     KEY,
     KEYS,
@@ -224,11 +224,11 @@ async def test_pods_that_index_the_same_names_write_each_document_once(
 
 
 def test_of_pods_that_index_the_same_names_one_goes_on_and_the_others_step_back() -> None:
-    assert pause_after(AT_ONCE, took=0.1) == SHARE * 0.1
-    assert pause_after(AT_ONCE // 2 + 1, took=0.1) == SHARE * 0.1
-    for few in (0, AT_ONCE // 2):
+    assert pause_after(BATCH_SIZE, took=0.1) == PAUSE_FACTOR * 0.1
+    assert pause_after(BATCH_SIZE // 2 + 1, took=0.1) == PAUSE_FACTOR * 0.1
+    for few in (0, BATCH_SIZE // 2):
         assert pause_after(few, took=0.1) == INTERVAL
-        assert pause_after(few, took=10.0) == SHARE * 10.0
+        assert pause_after(few, took=10.0) == PAUSE_FACTOR * 10.0
 
 
 @pytest.mark.usefixtures("number")
