@@ -32,8 +32,8 @@ class NameIndexer:
 
     Every status pod runs one, without locks. Pods that check at the same moment find the same
     documents, but a write only applies to a document without keys, so each is written once. The
-    other pods lose one read of `BATCH_SIZE` documents and writes that match nothing. A pod that wrote
-    less than half of its limit pauses for `INTERVAL`, so that at most one continues.
+    other pods lose one read of `BATCH_SIZE` documents and writes that match nothing. A pod that
+    wrote less than half of its limit pauses for `INTERVAL`, so that at most one continues.
     """
 
     def __init__(self, store: FileStore) -> None:

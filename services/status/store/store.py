@@ -52,8 +52,8 @@ SERVER_SELECTION_TIMEOUT_MS = 3_000
 """Milliseconds that one operation waits for a responding MongoDB server before it fails."""
 
 CONNECT_TIMEOUT_MS = 3_000
-"""Milliseconds for a connection attempt. The driver's own health check uses the same limit and
-thereby detects a frozen mongod."""
+"""Milliseconds for a connection attempt, and for the driver's own health check, which detects a
+frozen mongod."""
 
 SOCKET_TIMEOUT_MS = 15_000
 """Milliseconds for a response from MongoDB, and for a free connection.
@@ -67,8 +67,8 @@ millions may have no index of its own, and users do not wait longer for a list."
 DUPLICATE_KEY = 11000
 
 UNENCODABLE = (BSONError, DocumentTooLarge, OverflowError, RecursionError, TypeError, ValueError)
-"""Exceptions of the driver for a document that cannot be encoded. They do not identify the
-document. No other part of a write raises one of these."""
+"""Exceptions of the driver for a document that cannot be encoded. They do not identify it. No other
+part of a write raises one."""
 
 REFUSED = frozenset({2, 9, 14, 15, 22, 52, 53, 55, 56, 57, 121, 171, 10334, 17280, 17419, 17420})
 """Error codes with which MongoDB rejects a document because of its content: an invalid value, key
@@ -150,10 +150,7 @@ class FileStore:
 
     @translated
     async def prepare(self) -> None:
-        """Create the indexes. Every list in the API walks one of them in order.
-
-        Drops the indexes of earlier versions, which would slow down every write.
-        """
+        """Create the indexes and drop those of earlier versions, which slow down writes."""
         await self._files.create_indexes(INDEXES)
         for former in set(OF_ALL.values()) & set(await self._files.index_information()):
             await self._files.drop_index(former)
@@ -254,10 +251,7 @@ class FileStore:
     async def find(
         self, query: Query, *, sort: Sort = Sort.NEWEST_FIRST, limit: int, after: ListCursor | None
     ) -> Page:
-        """Return a page of files, without their histories.
-
-        Args:
-            after: `next` of the previous page.
+        """Return a page of files, without their histories. `after` is `next` of the previous page.
 
         Raises:
             TooWideSearchError: the search takes MongoDB longer than `FIND_WITHIN_MS`.
@@ -287,12 +281,7 @@ class FileStore:
 
     @translated
     async def index_names(self, limit: int, *, older_than: float = 0.0) -> int:
-        """Add search keys to documents that have none; return how many were written.
-
-        Args:
-            limit: documents to examine.
-            older_than: seconds since the upload; younger files are skipped.
-        """
+        """Add search keys to documents that have none; return how many were written."""
         return await self._names.index_some(limit, older_than=older_than)
 
     @translated
@@ -390,12 +379,7 @@ class FileStore:
 
     @translated
     async def drop_older(self, prefix: str, than: str) -> None:
-        """Drop the collections of the database with this prefix whose names sort before another.
-
-        Args:
-            prefix: the beginning of the names.
-            than: the name to compare with.
-        """
+        """Drop the collections with this prefix whose names sort before another name."""
         database = self._files.database
         named = {"name": {"$gte": prefix, "$lt": than}}
         for name in await database.list_collection_names(filter=named):
