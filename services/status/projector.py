@@ -1,8 +1,8 @@
 """The projector: folds the events from Kafka into MongoDB.
 
 At least once: group `projector`, from the earliest offset. The offsets of a batch are committed
-after MongoDB has acknowledged its changes and Kafka has acknowledged the dead letters of records
-that cannot be stored. FastStream swallows exceptions of a handler, and the commit of the next batch
+after MongoDB has acknowledged its changes. Records that cannot be stored must have been
+dead-lettered too. FastStream swallows exceptions of a handler, and the commit of the next batch
 would then skip the failed one. The handler therefore raises nothing but its cancellation, and
 retries.
 

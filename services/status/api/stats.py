@@ -76,7 +76,7 @@ async def read_stats(
     """Return counts by status, throughput, and the lag of each consumer group.
 
     Only files that the user may see are counted. For users who may not see all files, the queue is
-    their own waiting files, and rates and lags are null, since they would reveal how much others
+    their own waiting files. Rates and lags are then null, since they would reveal how much others
     upload.
     """
     now = utc_now()

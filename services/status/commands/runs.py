@@ -1,8 +1,8 @@
 """New runs: a finished file goes through the pipeline again.
 
-The topic is compacted and may keep only the latest record of a file, so a new run repeats all facts
-of the upload under the next number. The event id is derived from file and run. Concurrent requests
-therefore start a single new run, on any number of pods.
+The topic is compacted and may keep only the latest record of a file. A new run therefore repeats
+all facts of the upload under the next number. The event id is derived from file and run. Concurrent
+requests therefore start a single new run, on any number of pods.
 """
 
 import asyncio

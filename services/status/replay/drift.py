@@ -5,8 +5,8 @@ different offsets of the log, so files that differ are compared again. A file th
 the same way has drifted.
 
 A file is repaired in place, by compare-and-set. Its live document is read first, then the log is
-folded to its end, then the folded document is read, which includes everything the live one did.
-Concurrent readers therefore never see a file missing or an older state. If the projector was
+folded to its end, then the folded document is read. The fold thus includes everything the live
+document did. Concurrent readers never see a file missing or an older state. If the projector was
 faster, its document stays and is compared again.
 """
 
