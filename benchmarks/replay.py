@@ -163,7 +163,7 @@ def fold(settings: StatusSettings, jobs: int) -> float:
     collect_rarely()
     begun = time.monotonic()
     with forked_pool(jobs) as beside:
-        asyncio.run(rebuild(settings, SHADOW, beside=beside, restart=True))
+        asyncio.run(rebuild(settings, SHADOW, pool=beside, restart=True))
     return time.monotonic() - begun
 
 

@@ -1,1 +1,1 @@
-"""Projects the events into MongoDB, answers questions about files, and pushes every change."""
+"""The status service: projects events into MongoDB, serves the API and pushes every change."""

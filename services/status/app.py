@@ -1,4 +1,4 @@
-"""The status service's application."""
+"""The application of the status service."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,8 +27,8 @@ from services.status.api import (
     tickets,
 )
 from services.status.api import webhooks as webhook_api
+from services.status.api.deferred_response import DeferringApp
 from services.status.api.dependencies import AppState
-from services.status.api.lasting import LastingApp
 from services.status.commands.cancellation import Cancellations, Settler
 from services.status.commands.commands import Commands
 from services.status.commands.dead import DeadLetters
@@ -68,14 +68,14 @@ from shared.kafka.publishing import Publisher
 from shared.telemetry import health_router
 
 COMMAND_TIMEOUT = 5.0
-"""Seconds to wait for Kafka before a command is answered 503: as long as an upload waits."""
+"""Seconds to wait for Kafka before a command fails with 503. Uploads wait as long."""
 
 WEBHOOK_TIMEOUT = 10.0
-"""Seconds that a server may take to answer a webhook."""
+"""Seconds that a webhook receiver may take to answer."""
 
 
 def create_app(settings: StatusSettings) -> FastAPI:
-    """The status service; nothing is connected before it starts."""
+    """Create the status service. Nothing connects before the application starts."""
     supervisor = Supervisor(kill=settings.chaos_kill_loop)
     store = FileStore(settings)
     hub = Hub(
@@ -87,13 +87,13 @@ def create_app(settings: StatusSettings) -> FastAPI:
     monitor = Monitor(settings, store)
     hub.unstored = lambda: monitor.unstored
     hub.on_published = monitor.queue_stats.follow
-    # As for uploads: a command that was answered 503 must not be given later on.
+    # A command that failed with 503 must not be published later. Uploads follow the same rule.
     publisher = Publisher(settings, client_id="status", publish_timeout=COMMAND_TIMEOUT)
     auditor = Auditor(settings, store, monitor.queue_stats, Refolder(settings, store, publisher))
     projector = Projector(store, publisher, parse=parse_once)
 
     @asynccontextmanager
-    async def lifespan(app: LastingApp) -> AsyncIterator[AppState]:
+    async def lifespan(app: DeferringApp) -> AsyncIterator[AppState]:
         runs = Runs(hub, publisher)
         cancellations = Cancellations(hub, publisher)
         deletions = Deletions(hub, publisher)
@@ -129,7 +129,8 @@ def create_app(settings: StatusSettings) -> FastAPI:
         ]
         if settings.retention:
             others.append((loops.RETENTION, Retention(settings.retention, store, deletions).run))
-        # Who reads a list before the projector has its share may miss what no stream tells.
+        # Until the projector has its partitions, a list may lack changes that no stream delivers
+        # any more.
         waiting = [(loop, after(projector.started, run)) for loop, run in others]
         async with (
             supervisor.running(
@@ -166,7 +167,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
         await outbound.close()
         store.close()
 
-    app = LastingApp(
+    app = DeferringApp(
         title="Waybill status",
         version=version("waybill"),
         summary="What is happening to my file?",

@@ -11,12 +11,12 @@ from shared.kafka.messaging import create_topics
 from shared.kafka.publishing import Publisher
 from shared.settings import Settings
 
-LOOK_EVERY = 2.0
-"""Seconds between two looks whether Kafka answers."""
+CHECK_INTERVAL = 2.0
+"""Seconds between two checks that Kafka responds."""
 
-PATIENCE = 20.0
-"""Seconds without an answer after which the connection is made anew; above the pauses in which
-Kafka elects another leader."""
+RECONNECT_AFTER = 20.0
+"""Seconds without a response after which the publisher reconnects. This is longer than Kafka takes
+to elect a leader."""
 
 
 class Preparation:
@@ -30,24 +30,24 @@ class Preparation:
         self._publisher = publisher
         self._seal = seal
         self.done = asyncio.Event()
-        """Set once topics and indexes are there and the publisher is connected."""
+        """Set once the topics and indexes exist and the publisher is connected."""
 
     async def run(self, loop: RunningLoop) -> None:
-        """Prepare, and keep the publisher connected until cancelled.
+        """Create topics and indexes, then keep the publisher connected until cancelled.
 
         Raises:
-            UnavailableError: Kafka or MongoDB does not answer.
+            UnavailableError: Kafka or MongoDB is unavailable.
         """
         if not self.done.is_set():
-            await create_topics(self._settings, patience=PATIENCE)
+            await create_topics(self._settings, patience=RECONNECT_AFTER)
             await self._store.prepare()
             self._seal.use(await installation_key(self._store))
         async with self._publisher:
             self.done.set()
             answered_at = time.monotonic()
-            while time.monotonic() - answered_at < PATIENCE:
+            while time.monotonic() - answered_at < RECONNECT_AFTER:
                 if await self._publisher.answers():
                     loop.succeeded()
                     answered_at = time.monotonic()
-                await asyncio.sleep(LOOK_EVERY)
-        raise KafkaUnavailableError(f"Kafka did not answer the publisher for {PATIENCE:g} s")
+                await asyncio.sleep(CHECK_INTERVAL)
+        raise KafkaUnavailableError(f"Kafka did not respond for {RECONNECT_AFTER:g} s")

@@ -1,13 +1,13 @@
-"""The projector: folds the events that Kafka brings into MongoDB.
+"""The projector: folds the events from Kafka into MongoDB.
 
-At least once: group `projector`, from the earliest offset; the offsets of a batch are committed
-after MongoDB has acknowledged what the batch changed, and Kafka the dead letters of what cannot be
-stored. No other error lets a batch pass: FastStream swallows what a handler raises, and the next
-batch would be committed past the failed one. So the handler raises nothing but its cancellation,
-and retries.
+At least once: group `projector`, from the earliest offset. The offsets of a batch are committed
+after MongoDB has acknowledged its changes. Records that cannot be stored must have been
+dead-lettered too. FastStream swallows exceptions of a handler, and the commit of the next batch
+would then skip the failed one. The handler therefore raises nothing but its cancellation, and
+retries.
 
-The range assignor gives the same partition numbers of all these topics to one pod, so a file has
-one writer.
+The range assignor assigns the same partition numbers of all topics to one pod, so each file has a
+single writer.
 """
 
 import asyncio
@@ -58,41 +58,43 @@ from shared.telemetry import PROJECTED, UNREADABLE
 log = logging.getLogger(__name__)
 
 MAX_FETCH = 2 << 20
-"""Bytes that Kafka brings at once, and that are folded in one go: some 3,500 records, one read
-and one write of MongoDB, and at most some 20 MB of memory."""
+"""Bytes of one fetch, which is folded as one batch: about 3,500 records, one read and one write in
+MongoDB, and at most about 20 MB of memory."""
 
-UNTIL_TAKEN = 3600.0
-"""Seconds for which aiokafka fetches nothing while something waits to be taken."""
+PREFETCH_BACKOFF = 3600.0
+"""Seconds for which aiokafka fetches nothing while fetched records are waiting to be consumed."""
 
 PAUSE = 0.05
-"""Seconds after a small batch, and the less the fuller one is: what comes meanwhile is folded in
-one go, and a short file's whole story is one write. With 0.02 the projector took a tenth more
-processor time than with 0.1, and Kafka a third more. Lists lag so far behind; live states come
-from the hub."""
+"""Seconds to pause after a small batch; a fuller batch gets a shorter pause. Events that arrive
+meanwhile are folded together, so that a short file often needs one write. With 0.02 s, the
+projector used a tenth more processor time than with 0.1 s, and Kafka a third more. Lists lag by
+this much. Live states come from the hub."""
 
 FULL_BATCH = 250
-"""Records after which there is no pause: what comes while so many are folded is enough."""
+"""Records in a batch after which there is no pause. Enough new events arrive while these are
+folded."""
 
 MAX_NAMED = 10
-"""Files that a log line of a failed batch names."""
+"""Files that a log line about a failed batch names."""
 
 MAX_RECENT = 5000
-"""Files that need not be read again, some 5 kB each."""
+"""Files whose statuses are cached, about 5 kB each."""
 
-LOOK_EVERY = 1.0
-"""Seconds between two looks whether the consumer lives and Kafka answers."""
+CHECK_INTERVAL = 1.0
+"""Seconds between two checks that the consumer runs and Kafka responds."""
 
-BUSY_FOR = 10.0
-"""Seconds that a batch may be in hand before it counts as one that waits: it takes some tenths."""
+WAITING_AFTER = 10.0
+"""Seconds after which a batch in progress counts as waiting. A batch normally takes some tenths of
+a second."""
 
 
 class ConsumingEndedError(Exception):
-    """A consumer has ended although nobody had asked it to."""
+    """A consumer ended without being asked to."""
 
 
 @dataclass(slots=True)
 class FileEvents:
-    """The events of one file, each with its offset, and the records that they were read from."""
+    """The events of one file with their offsets, and the records they were read from."""
 
     events: list[tuple[StatusEvent, int]] = field(default_factory=list)
     records: list[KafkaRecord] = field(default_factory=list)
@@ -102,7 +104,7 @@ EventsOfFiles = dict[str, FileEvents]
 
 
 class Projector:
-    """Folds batches of records into a store; live and replay go through `project`."""
+    """Folds batches of records into a store. Live events and replays both use `project`."""
 
     def __init__(
         self,
@@ -118,17 +120,17 @@ class Projector:
         self._broker: KafkaBroker | None = None
         self._subscriber: Any = None
         self._in_hand_since: float | None = None
-        """When the batch in hand came, in monotonic seconds; None between two batches."""
+        """When the current batch arrived, in monotonic seconds. None between two batches."""
         self.started = asyncio.Event()
-        """Set once Kafka has given this pod its share."""
+        """Set once the consumer group has assigned partitions to this pod."""
         self._recent: OrderedDict[str, Status] = OrderedDict()
-        """Files under way as this projector left them. Whether they still are so is for the store
-        to say: it refuses to change what somebody else has changed."""
+        """Unfinished files as this projector last saved them. The store rejects a write if another
+        writer has changed the document since."""
 
     async def start(self, settings: Settings) -> None:
-        """Begin to project what Kafka brings; returns when it has given this pod its share.
+        """Start consuming; return once the consumer group has assigned partitions to this pod.
 
-        Who reads a list before that may miss what no stream tells any more.
+        Before that, a list may lack changes that no stream delivers any more.
         """
         broker = self._broker = KafkaBroker(
             settings.kafka.split(","),
@@ -162,16 +164,17 @@ class Projector:
             await asyncio.sleep(PAUSE * max(0, 1 - len(records) / FULL_BATCH))
 
         await broker.start()
-        # After 0.1 s it would ask for the partitions of which nothing waits to be taken. If those
-        # bring nothing, Kafka keeps the question for half a second, and all others with it.
-        self._subscriber.consumer._fetcher._prefetch_backoff = UNTIL_TAKEN  # noqa: SLF001
+        # After 0.1 s, aiokafka would fetch the partitions that have no unconsumed records. If those
+        # have no new ones, Kafka holds the request for half a second, and delays all others with
+        # it.
+        self._subscriber.consumer._fetcher._prefetch_backoff = PREFETCH_BACKOFF  # noqa: SLF001
 
     async def run(self, settings: Settings, loop: RunningLoop) -> None:
         """Project until cancelled.
 
         Raises:
-            KafkaError, KafkaUnavailableError: Kafka does not answer.
-            ConsumingEndedError: FastStream or aiokafka has ended without being asked to.
+            KafkaError, KafkaUnavailableError: Kafka is unavailable.
+            ConsumingEndedError: FastStream or aiokafka ended without being asked to.
         """
         try:
             async with joins_group(PROJECTOR_GROUP):
@@ -182,22 +185,22 @@ class Projector:
             await self.stop()
 
     async def watch(self, loop: RunningLoop) -> None:
-        """Look after what `start` began, until cancelled: FastStream tells nobody of its end.
+        """Monitor the consumer until cancelled, since FastStream does not report that it has ended.
 
         Raises:
-            KafkaError: the consumer will bring nothing any more.
-            ConsumingEndedError: the same, and there is no error that says why.
+            KafkaError: the consumer has ended with this error.
+            ConsumingEndedError: the consumer has ended without an error.
         """
         consumer = self._subscriber.consumer
         coordination = consumer._coordinator._coordination_task  # noqa: SLF001
         answers = Answers(consumer)
         while True:
-            await asyncio.wait({coordination}, timeout=LOOK_EVERY)
+            await asyncio.wait({coordination}, timeout=CHECK_INTERVAL)
             if coordination.done() and not coordination.cancelled():
                 coordination.result()
             if coordination.done() or all(task.done() for task in self._subscriber.tasks):
                 raise ConsumingEndedError("the consumer of the projector has ended")
-            if self._in_hand_since is None or self._seconds_in_hand() < BUSY_FOR:
+            if self._in_hand_since is None or self._seconds_in_hand() < WAITING_AFTER:
                 if answers.came():
                     loop.succeeded()
             elif self._store.is_away:
@@ -207,7 +210,7 @@ class Projector:
         return 0.0 if self._in_hand_since is None else time.monotonic() - self._in_hand_since
 
     async def stop(self) -> None:
-        """End what `start` began, within seconds."""
+        """Stop the consumer within seconds."""
         if self._broker is None:
             return
         broker, self._broker = self._broker, None
@@ -219,9 +222,9 @@ class Projector:
                 await close_consumer(consumer)
 
     async def _commit(self, records: Sequence[KafkaRecord]) -> None:
-        """Commit what lies below the ends of these records, and nothing beyond them.
+        """Commit the offsets up to the end of these records, and no further.
 
-        After a rebalance another pod may have them, and does the same again: that is harmless.
+        After a rebalance, another pod may process the same records again, which is harmless.
         """
         consumer = self._subscriber.consumer
         offsets: dict[TopicPartition, int] = {}
@@ -234,14 +237,14 @@ class Projector:
                 async with kafka_answers("the commit of the projector"):
                     await consumer.commit(ours)
         except (KafkaError, KafkaUnavailableError) as error:
-            log.warning("the commit of %s waits for the next one: %r", places_of(records), error)
-        except Exception as error:  # All of it is stored: there is nothing to be done again.
+            log.warning("commit of %s postponed to the next one: %r", places_of(records), error)
+        except Exception as error:  # Everything is stored, so there is nothing to retry.
             note_error(PROJECTOR_GROUP, error, places_of(records))
 
     async def project(self, records: Sequence[KafkaRecord]) -> None:
-        """Fold records into the store; returns when all are stored, or in the dead letters.
+        """Fold records into the store; return when all are stored or dead-lettered.
 
-        Waits for as long as MongoDB, or Kafka for a dead letter, does not answer.
+        Waits for as long as MongoDB is unavailable, or Kafka if a dead letter must be written.
         """
         self._in_hand_since = time.monotonic()
         try:
@@ -264,17 +267,17 @@ class Projector:
         PROJECTED.inc(len(records))
 
     async def _fold(self, events: EventsOfFiles, *, again: bool) -> EventsOfFiles:
-        """Fold events into the store; returns those of files that somebody else changed.
+        """Fold events into the store; return those of files that another writer changed.
 
         Args:
-            again: the store has refused a change of these files.
+            again: True if the store has already rejected a change of these files.
         """
         stored = {file_id: self._recent.pop(file_id, None) for file_id in events}
         unknown = [
             file_id
             for file_id, status in stored.items()
-            # One that begins here is new; should it not be, the store refuses it, and it is read.
-            # Of two topics the second may come first.
+            # A file whose upload is in this batch is new. If it is not, the store rejects the
+            # insert and the file is read. Events of two topics may arrive in either order.
             if status is None
             and (
                 again or not any(type(event) is FileUploaded for event, _ in events[file_id].events)
@@ -288,7 +291,7 @@ class Projector:
             before = stored[file_id]
             try:
                 after = fold(before, of_file.events)
-            except Exception as error:  # A pure function fails on what it is given.
+            except Exception as error:  # A pure function fails because of its input.
                 note_error(PROJECTOR_GROUP, error, places_of(of_file.records))
                 unstorable.add(file_id)
                 continue
@@ -300,14 +303,14 @@ class Projector:
             conflicts = error.conflicts
             unstorable |= error.refused.keys()
         self._remember(new for _, new in changes if new.file_id not in conflicts | unstorable)
-        # Of what has just been read the store says that it is there: it can be read by nobody.
+        # The store has a document that was not returned by the read: it is unreadable.
         unstorable |= {each for each in conflicts if again and stored[each] is None}
         for file_id in unstorable:
             await self._fold_one_by_one(file_id, events[file_id])
         return {file_id: events[file_id] for file_id in conflicts - unstorable}
 
     async def _fold_one_by_one(self, file_id: str, of_file: FileEvents) -> None:
-        """Store as much of a file's story as can be, and dead-letter the records of the rest."""
+        """Store as many events of a file as possible, and dead-letter the records of the others."""
         while of_file.events:
             (event, offset), record = of_file.events[0], of_file.records[0]
             try:
@@ -315,7 +318,7 @@ class Projector:
                 after = fold(before, [(event, offset)])
                 assert after is not None  # noqa: S101 - there is an event
                 if after is not before and await self._store.save([(before, after)]):
-                    # Somebody else changed it meanwhile; or it is there, and cannot be read.
+                    # Either another writer changed the file, or its document is unreadable.
                     await self._store.get(file_id)
                     continue
             except UnstorableError as error:
@@ -323,15 +326,15 @@ class Projector:
             except UNAVAILABLE:
                 raise
             except Exception as error:
-                reason = f"It cannot be folded: {type(error).__name__}: {error}"
+                reason = f"The event cannot be folded: {type(error).__name__}: {error}"
                 note_error(PROJECTOR_GROUP, error, place_of(record))
                 await self._letters.write(record, reason, DeadCode.UNSTORABLE)
-            # What is dealt with is not dealt with again, should MongoDB be away for the next one.
+            # A processed record is not processed again if MongoDB fails for the next one.
             del of_file.events[0], of_file.records[0]
 
     def _remember(self, saved: Iterable[Status]) -> None:
         for status in saved:
-            # Even of a file that has ended, as long as its upload is still to come.
+            # Finished files are kept as well while their upload event is missing.
             if not status.status.is_terminal or status.created_at is None:
                 self._recent[status.file_id] = status
         while len(self._recent) > MAX_RECENT:
@@ -356,12 +359,12 @@ class Projector:
 
 
 def _places_of(events: EventsOfFiles) -> str:
-    """Where the records of these events stand, and of which files they are, for the log."""
+    """Return where the records of these events are, and their files, for the log."""
     some = list(events)[:MAX_NAMED]
     places = places_of([record for each in events.values() for record in each.records])
     return f"{places} (files {', '.join(some)}{' …' if len(events) > MAX_NAMED else ''})"
 
 
 async def _leave_undecoded(message: Any) -> bytes:  # noqa: ARG001 - FastStream passes the message
-    """The records are read by `parse`, once, so FastStream need not decode them."""
+    """Skip FastStream's decoding, since `parse` reads the records."""
     return b""

@@ -1,4 +1,4 @@
-"""Retention rules: how long files are kept. A setting, applied by `commands/retention.py`."""
+"""Retention rules: how long files are kept. `commands/retention.py` applies them."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -6,17 +6,17 @@ from services.status.projection.projection import Status
 
 
 class Rule(BaseModel):
-    """How long files are kept, all or some of them."""
+    """Sets how long files are kept: all files, or those that match the filters."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    days: float = Field(ge=0, description="since the upload")
-    tenant: str | None = Field(default=None, description="of this one only; else of all")
+    days: float = Field(ge=0, description="Days to keep a file after its upload.")
+    tenant: str | None = Field(default=None, description="Only files of this tenant.")
     owner: str | None = None
     label: str | None = Field(default=None, pattern=r"^[^:]+:", description="`key:value`")
 
     def is_for(self, status: Status) -> bool:
-        """Whether the rule is for a file."""
+        """Return True if the rule applies to the file."""
         return (
             self.tenant in (None, status.tenant)
             and self.owner in (None, status.owner)

@@ -11,58 +11,61 @@ from shared.settings import AccessSettings
 
 
 class StatusSettings(AccessSettings):
-    """Where the page and the API answer, and the bounds of what they hold."""
+    """Addresses and limits of the page and the API."""
 
     port: int = Field(
         default=8000, ge=0, le=65535, description="Port of the status service and the page."
     )
     upload_url: str = Field(
         default="http://127.0.0.1:8001",
-        description="Public address of the upload service, told to the page.",
+        description="Public address of the upload service, used by the page.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Origins of pages elsewhere that may use this service like its own page, "
-        "comma-separated; `*` is none.",
+        description="Other origins whose pages may use this service like its own page, "
+        "comma-separated. `*` has no effect.",
     )
     max_wait: float = Field(
-        default=60.0, gt=0, description="Seconds a long poll (`?wait=`) may last at most."
+        default=60.0, gt=0, description="Maximum duration of a long poll (`?wait=`), in seconds."
     )
     time_limit: float = Field(
         default=900.0,
         gt=0,
-        description="Seconds one attempt may take, if an older processor did not tell its limit: a "
-        "longer one is stuck.",
+        description="Seconds after which an attempt counts as stuck. Used only for events of older "
+        "processors, which do not report their time limit.",
     )
     heartbeat: float = Field(
-        default=15.0, gt=0, description="Seconds of silence after which a stream sends a heartbeat."
+        default=15.0, gt=0, description="Idle seconds after which a stream sends a heartbeat."
     )
     max_subscribers: int = Field(
-        default=10_000, ge=1, description="Live connections at once; more are answered 503."
+        default=10_000,
+        ge=1,
+        description="Maximum live connections per pod. Others are rejected with 503.",
     )
     max_subscribers_per_client: int = Field(
         default=1_000,
         ge=1,
-        description="Live connections from one address at once; more are answered 503.",
+        description="Maximum live connections per pod from one IP address. Others are rejected "
+        "with 503.",
     )
     retention: tuple[Rule, ...] = Field(
         default=(),
-        description='When files that have ended are deleted, as JSON: `[{"label": "kind:scan",'
-        ' "days": 7}, {"days": 90}]`; or by `owner`, `tenant`. The first rule for a file decides.',
+        description='When to delete finished files, as JSON: `[{"label": "kind:scan", "days": 7},'
+        ' {"days": 90}]`. `owner` and `tenant` also select files. The first matching rule applies.',
     )
     webhooks_private: bool = Field(
         default=False,
-        description="Let webhooks have addresses that are not public, and HTTP: for trials only.",
+        description="Allow webhooks with private addresses and plain HTTP. For testing only.",
     )
 
     @property
     def trusted_pages(self) -> frozenset[str]:
-        """Origins of pages elsewhere that may read and command in the name of who looks at them."""
+        """Other origins whose pages may read and send commands on behalf of their users."""
         return frozenset(self.cors_origins) - {ANY}
 
     @property
     def cors_policy(self) -> CorsPolicy | None:
-        """Which pages elsewhere may use this service; None if there are none."""
+        """The CORS policy for pages of other origins; None if there are none."""
         if not self.trusted_pages:
             return None
         return CorsPolicy(origins=self.trusted_pages, credentials=self.auth == "jwt")

@@ -1,9 +1,9 @@
-"""Tickets: each opens one stream in place of a token, for a page that can send no headers.
+"""One-time tickets: a page that cannot send headers opens a stream with one instead of a token.
 
-An `EventSource` and a browser's `WebSocket` can only be given an address, and addresses end up in
-the logs of whatever stands between. So what stands in one is good once, and for half a minute.
-MongoDB knows of it by its hash, as any pod may be the one that takes it; the same step looks it up
-and removes it, so that of two who come with one ticket one is refused.
+A browser's `EventSource` and `WebSocket` accept an address only, and addresses end up in the logs
+of proxies. A ticket in an address is therefore valid once, and for 30 seconds. MongoDB stores its
+hash, so that any pod can redeem it. Lookup and removal are one operation: of two clients that
+present the same ticket, one is rejected.
 """
 
 import hashlib
@@ -20,20 +20,20 @@ from shared.auth.apikeys import ApiKeys
 from shared.auth.principal import Principal, Role, Scope
 from shared.events.events import Timestamp, utc_now
 
-LASTS = timedelta(seconds=30)
-"""A page opens its stream at once; a browser in the background may take its time."""
+TICKET_LIFETIME = timedelta(seconds=30)
+"""A page opens its stream immediately, but a browser in the background may take longer."""
 
 PREFIX = "wbt_"
-"""By this a secret that has got somewhere is recognised as a ticket."""
+"""Identifies a leaked secret as a ticket."""
 
 SECRET_BYTES = 32
 
 MAX_LENGTH = 64
-"""Characters of a ticket: those that we give have 47."""
+"""Characters of a ticket. Issued tickets have 47."""
 
 
 class Ticket(BaseModel):
-    """What opens one stream, once."""
+    """A secret that opens one stream, once."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,7 +42,7 @@ class Ticket(BaseModel):
 
 
 class _Holder(BaseModel):
-    """For whom a ticket stands, as MongoDB keeps it. It is good for reading, whatever they may."""
+    """The principal behind a ticket, as stored in MongoDB. It permits reading only."""
 
     subject: str
     tenant: str | None
@@ -63,9 +63,9 @@ class _Holder(BaseModel):
 
 
 class Tickets:
-    """Gives tickets, and takes each once.
+    """Issues tickets and redeems each one once.
 
-    Every method raises `MongoUnavailableError` when MongoDB does not answer.
+    Every method raises `MongoUnavailableError` when MongoDB is unavailable.
     """
 
     def __init__(self, store: FileStore, keys: ApiKeys) -> None:
@@ -75,11 +75,11 @@ class Tickets:
 
     @translated
     async def issue(self, asker: Principal) -> Ticket:
-        """A ticket for who asks."""
-        if not self._is_prepared:  # MongoDB removes by it what nobody has used.
+        """Issue a ticket for the principal."""
+        if not self._is_prepared:  # MongoDB removes expired tickets by this index.
             await self._tickets.create_index("expires_at", expireAfterSeconds=0)
             self._is_prepared = True
-        text, expires_at = PREFIX + secrets.token_urlsafe(SECRET_BYTES), utc_now() + LASTS
+        text, expires_at = PREFIX + secrets.token_urlsafe(SECRET_BYTES), utc_now() + TICKET_LIFETIME
         holder = _Holder(
             subject=asker.subject,
             tenant=asker.tenant,
@@ -93,12 +93,13 @@ class Tickets:
 
     @translated
     async def redeem(self, text: str) -> Principal:
-        """Who has the ticket, which is good no longer.
+        """Invalidate a ticket and return its holder.
 
         Raises:
-            InvalidTokenError: there is no such ticket, it was used, or its time is over.
-            TokenExpiredError: what proved who they are has expired meanwhile.
-            BlobStoreUnavailableError: whether their API key was revoked cannot be told.
+            InvalidTokenError: the ticket does not exist, was used, or has expired.
+            TokenExpiredError: the holder's credential has expired since.
+            BlobStoreUnavailableError: the blob store is unavailable, so the API key cannot be
+                checked.
         """
         found = None
         if len(text) <= MAX_LENGTH:
@@ -107,10 +108,10 @@ class Tickets:
 
     @translated
     async def look_up(self, text: str) -> Principal:
-        """The holder of a ticket, which stays good.
+        """Return the holder of a ticket, which stays valid.
 
         Raises:
-            InvalidTokenError, TokenExpiredError, BlobStoreUnavailableError: as `redeem` does.
+            InvalidTokenError, TokenExpiredError, BlobStoreUnavailableError: as for `redeem`.
         """
         found = None
         if len(text) <= MAX_LENGTH:
@@ -119,13 +120,13 @@ class Tickets:
 
     async def _principal(self, found: Mapping[str, Any] | None) -> Principal:
         if found is None or found["expires_at"] <= utc_now():
-            raise InvalidTokenError("The ticket was used, or its time is over: get a new one.")
+            raise InvalidTokenError("The ticket was used or has expired; request a new one.")
         principal = _Holder.model_validate(found).principal()
         if principal.expires_at is not None and principal.expires_at <= utc_now().timestamp():
             raise TokenExpiredError
         key_id = principal.api_key
         if key_id is not None and await self._keys.find(key_id) is None:
-            raise InvalidTokenError("There is no such API key, or it was revoked.")
+            raise InvalidTokenError("The API key does not exist or was revoked.")
         return principal
 
 

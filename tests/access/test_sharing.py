@@ -346,7 +346,7 @@ async def test_what_cannot_be_shared_is_refused(installation: Installation, file
 async def test_nothing_is_taken_from_whom_nothing_was_given(
     installation: Installation, file_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.status.commands.sharing.SEEN_WITHIN", 0.2)
+    monkeypatch.setattr("services.status.commands.sharing.SEEN_TIMEOUT", 0.2)
     answer = await decide(installation.status, "DELETE", file_id, "nobody")
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_share")
 

@@ -135,7 +135,7 @@ async def test_of_many_who_come_with_one_ticket_one_is_let_in(
 async def test_a_ticket_lasts_for_half_a_minute(
     installation: Installation, given: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tickets, "LASTS", timedelta(0))
+    monkeypatch.setattr(tickets, "TICKET_LIFETIME", timedelta(0))
     ticket = await ticket_of(installation.status, EVERYBODY["owner"])
     answer = await first_files(installation.status, with_ticket(STREAMS[0], ticket))
     assert code_of(answer) == "invalid_token"

@@ -1,4 +1,4 @@
-"""What an operator looks at and mends: what is stuck, drifted or dead, below `/api/admin`."""
+"""Endpoints for operators, under `/api/admin`: stuck files, drift and dead letters."""
 
 import logging
 from base64 import b64decode
@@ -39,7 +39,7 @@ from shared.kafka.messaging import topic_names
 log = logging.getLogger(__name__)
 
 MAX_LETTERS = 500
-"""Dead letters of one answer, and that are looked through for those of one tenant."""
+"""Maximum dead letters in one response, and searched for those of one tenant."""
 
 router = APIRouter(
     prefix="/api/admin",
@@ -56,34 +56,34 @@ class DeadPage(BaseModel):
 
 
 class StuckFiles(BaseModel):
-    """Files that do not go on, longest silent first."""
+    """Stuck files, longest silent first."""
 
     items: list[StuckFile]
 
 
 class Audit(BaseModel):
-    """What this pod's audits have found since it started."""
+    """Results of this pod's audits since it started."""
 
-    compared: int = Field(description="Files compared with a fresh fold of the log.")
-    mended: int = Field(description="Those that differed and were replaced by such a fold.")
-    drifted: list[DriftedFile] = Field(description="The latest that differed, oldest first.")
+    compared: int = Field(description="Number of files compared with a fresh fold of the log.")
+    mended: int = Field(description="Number of drifted files replaced by a fresh fold.")
+    drifted: list[DriftedFile] = Field(description="The latest drifted files, oldest first.")
 
 
 @router.get("/stuck", dependencies=[Depends(up_to_date)])
 async def list_stuck(auditor: AuditorOf, readable: Readable) -> StuckFiles:
-    """Files of which nothing is heard for longer than their limits allow, with the reason."""
+    """List files without an event for longer than their limits allow, with the reason."""
     return StuckFiles(items=await auditor.stuck(readable))
 
 
 @router.get("/audit", dependencies=[Depends(admin), Depends(reader)])
 async def read_audit(auditor: AuditorOf) -> Audit:
-    """Whether samples of MongoDB's documents are what the log says.
+    """Show whether sampled documents in MongoDB match the log.
 
-    Each pod compares a hundred files a minute and mends what has drifted; `waybill replay` compares
-    all of them.
+    Each pod compares a hundred files per minute and repairs those that have drifted; `waybill
+    replay` compares all files.
     """
     found = auditor.findings
-    return Audit(compared=found.compared, mended=found.mended, drifted=list(found.drifted))
+    return Audit(compared=found.compared, mended=found.repaired, drifted=list(found.drifted))
 
 
 @router.get("/dead")
@@ -94,9 +94,9 @@ async def list_dead(
     limit: Annotated[int, Query(ge=1, le=MAX_LETTERS)] = 50,
     code: DeadCode | None = None,
 ) -> DeadPage:
-    """Records that could not be read or were given up, newest first.
+    """List records that could not be read or stored, or whose file was given up, newest first.
 
-    An operator is told of those of their tenant's files, as far as they are among the newest.
+    Operators see letters of their tenant's files, among the newest 500.
     """
     if readable.everything:
         return DeadPage(items=await letters.newest(limit=limit, code=code))
@@ -109,14 +109,14 @@ async def list_dead(
 async def read_dead(
     letters: DeadLettersOf, store: StoreOf, readable: Readable, partition: int, offset: int
 ) -> DeadLetter:
-    """One dead letter, with the record's value in base64."""
+    """Return one dead letter, with the record's value in base64."""
     letter = await letters.get(partition, offset)
     if letter is None or not (
         readable.everything or await store.get(letter.file_id, readable) is not None
     ):
         raise UnknownDeadLetterError(
-            f"There is no dead letter {partition}-{offset}; "
-            f"they are kept for {DEAD.retention and DEAD.retention.days} days."
+            f"Dead letter {partition}-{offset} does not exist; "
+            f"dead letters are kept for {DEAD.retention and DEAD.retention.days} days."
         )
     return letter
 
@@ -141,25 +141,25 @@ async def redrive(
     partition: int,
     offset: int,
 ) -> DeadLetter:
-    """Give what is dead another chance, once its cause is mended.
+    """Process a dead letter again, after its cause has been fixed.
 
-    A file that was given up starts its next run. A file of whose log something could not be stored
-    is folded anew. A record that could not be read is put back unchanged into the topic that it
-    came from.
+    If the file was given up, its next run starts. If an event could not be stored, the file is
+    refolded from the log. A record that could not be read is republished unchanged to its original
+    topic.
     """
     letter = await read_dead(letters, store, commandable, partition, offset)
     reason = f"redriven from dead letter {letter.id}"
-    await commands.note(Command.REDRIVE, letter.file_id, asker, reason=reason)
+    await commands.record(Command.REDRIVE, letter.file_id, asker, reason=reason)
     if letter.data.code == DeadCode.GIVEN_UP:
         status = (await find(hub, letter.file_id, commandable)).status
         if status.run != letter.data.run:
             raise NotRedrivableError(
-                f"Run {letter.data.run} was given up, and the file is in run {status.run} already."
+                f"The letter is for run {letter.data.run}; the file is in run {status.run} already."
             )
         await runs.start(status, force=False, reason=reason)
         response.headers["Location"] = status_location(letter.file_id)
     elif letter.data.code == DeadCode.UNSTORABLE:
-        await _fold_anew(auditor, letter)
+        await _refold(auditor, letter)
         response.headers["Location"] = status_location(letter.file_id)
     else:
         value = _payload(letter, topic_names(settings, TOPICS))
@@ -168,31 +168,33 @@ async def redrive(
     return letter.without_payload()
 
 
-async def _fold_anew(auditor: Auditor, letter: DeadLetter) -> None:
-    """Fold a letter's file anew: its record is in the log, and is not put there once more.
+async def _refold(auditor: Auditor, letter: DeadLetter) -> None:
+    """Refold a letter's file. Its record is still in the log, so it is not republished.
 
     Raises:
-        NotRedrivableError: the record still cannot be stored, or the log has no such file.
+        NotRedrivableError: the record still cannot be stored, or the log does not contain the file.
     """
-    refold, is_mended = await auditor.fold_anew(letter.file_id)
+    refold, is_repaired = await auditor.refold(letter.file_id)
     origin = (letter.data.topic, letter.data.partition, letter.data.offset)
-    for record, reason, _ in refold.put_aside if refold else ():
+    for record, reason, _ in refold.rejected if refold else ():
         if (record.topic, record.partition, record.offset) == origin:
             raise NotRedrivableError(f"The record still cannot be stored: {reason[:500]}")
-    if not is_mended:
+    if not is_repaired:
         raise NotRedrivableError(
-            "The file cannot be folded anew from the log here; `waybill replay` reads all of it."
+            "The file cannot be refolded here; run `waybill replay`, which reads the whole log."
         )
 
 
 def _payload(letter: DeadLetter, known: list[str]) -> bytes:
-    """The record's value, whole and to be put back into a topic of ours.
+    """Return the record's value, if it is complete and from one of Waybill's topics.
 
     Raises:
-        NotRedrivableError: it is not.
+        NotRedrivableError: the value is incomplete or from another topic.
     """
     if letter.data.topic not in known:
-        raise NotRedrivableError(f"It came from {letter.data.topic!r}, which is no topic of ours.")
+        raise NotRedrivableError(
+            f"The record is from {letter.data.topic!r}, which is not a Waybill topic."
+        )
     value = b64decode(letter.data.payload)
     if letter.data.size not in (None, len(value)):
         raise NotRedrivableError(

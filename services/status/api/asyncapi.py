@@ -1,4 +1,4 @@
-"""The document of the WebSocket protocol (AsyncAPI 3.0), made of the messages' own models."""
+"""The AsyncAPI 3.0 document of the WebSocket protocol, generated from the message models."""
 
 from importlib.metadata import version
 from typing import Any, get_args
@@ -39,7 +39,7 @@ _QUERY = {
     "properties": {
         TICKET: {
             "type": "string",
-            "description": "From `POST /api/tickets`, where no `Authorization` can be sent.",
+            "description": "From `POST /api/tickets`, in place of an `Authorization` header.",
         }
     },
 }
@@ -48,12 +48,12 @@ _CHANNEL = {"$ref": "#/channels/live"}
 
 @router.get("/asyncapi.json")
 async def asyncapi() -> dict[str, Any]:
-    """The messages of `WS /api/ws`, for people and for generators of clients."""
+    """Describe the messages of `WS /api/ws`, for readers and client generators."""
     return document()
 
 
 def document() -> dict[str, Any]:
-    """The document as JSON."""
+    """Return the AsyncAPI document as JSON."""
     models: list[tuple[type[BaseModel], JsonSchemaMode]] = [
         *((model, "validation") for model in FROM_CLIENTS),
         *((model, "serialization") for model in TO_CLIENTS),
@@ -81,8 +81,8 @@ def document() -> dict[str, Any]:
             }
         },
         "operations": {
-            "follow": _operation("receive", FROM_CLIENTS, "A client says what it follows."),
-            "tell": _operation("send", TO_CLIENTS, "What a client is told."),
+            "follow": _operation("receive", FROM_CLIENTS, "The client subscribes to files."),
+            "tell": _operation("send", TO_CLIENTS, "The service sends updates to the client."),
         },
         "components": {
             "messages": {

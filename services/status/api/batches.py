@@ -1,4 +1,4 @@
-"""The files of one request as a whole: `GET /api/batches/{id}`."""
+"""The files of one upload request: `GET /api/batches/{id}`."""
 
 import asyncio
 from typing import Annotated
@@ -27,32 +27,32 @@ router = APIRouter(
     dependencies=[Depends(reader), Depends(up_to_date)],
 )
 
-LOOK_INTERVAL = 0.1
-"""Seconds between two looks for a batch that was just handed out."""
+LOOKUP_INTERVAL = 0.1
+"""Seconds between two lookups of a batch that was just created."""
 
 
 class Batch(BaseModel):
-    """How the files of a batch are doing; those that were deleted are not counted."""
+    """Progress of a batch. Deleted files are not counted."""
 
     batch_id: str
     total: int
-    files: dict[FileState, int] = Field(description="How many have each status.")
-    percent: int = Field(description="How many of a hundred have ended.")
+    files: dict[FileState, int] = Field(description="Number of files of each status.")
+    percent: int = Field(description="Percentage of files that have finished.")
     finished: bool
-    files_url: str = Field(description="The list of them.")
-    stream_url: str = Field(description="All of them live, as Server-Sent Events.")
+    files_url: str = Field(description="Lists the files of the batch.")
+    stream_url: str = Field(description="Follows the files live, as Server-Sent Events.")
 
 
 @router.get("/{batch_id}", responses=examples.answer(examples.BATCH))
 async def read_batch(
     batch_id: Annotated[
-        CanonicalId, Path(max_length=MAX_ID, description="As the upload answered it.")
+        CanonicalId, Path(max_length=MAX_ID, description="The id that the upload returned.")
     ],
     store: StoreOf,
     hub: HubOf,
     readable: Readable,
 ) -> Batch:
-    """How many files of a batch have each status, and how far it is as a whole."""
+    """Return the number of files of each status in a batch, and its overall progress."""
     counts = await _counts(store, hub, batch_id, readable)
     total = sum(counts.values())
     ended = sum(count for state, count in counts.items() if state.is_terminal)
@@ -71,12 +71,12 @@ async def read_batch(
 async def _counts(
     store: FileStore, hub: Hub, batch_id: str, readable: Visibility
 ) -> dict[FileState, int]:
-    """The counts of a batch; one that was just handed out is waited for.
+    """Return the counts of a batch; wait for one that was just created.
 
     Raises:
-        UnknownBatchError: no file that may be known of belongs to it.
-        CatchingUpError: its files may wait for Kafka, or this pod lags: it cannot know yet.
-        UnavailableError: MongoDB does not answer, and this pod does not know the whole batch.
+        UnknownBatchError: the batch has no file that the user may see.
+        CatchingUpError: the files may still be in the outbox, or this pod lags.
+        UnavailableError: MongoDB is unavailable, and this pod does not hold the whole batch.
     """
     query = Query(batch_id=batch_id, visible_to=readable)
     clock = asyncio.get_running_loop().time
@@ -89,8 +89,8 @@ async def _counts(
                 return counts
         except UnavailableError as error:
             failure = error
-        # The projector may be behind this pod's own tail. Without MongoDB, a part of a batch
-        # must not pass for the whole.
+        # The projector may lag behind this pod's own tail. Without MongoDB, part of a batch must
+        # not be reported as the whole.
         held = hub.batch(batch_id, readable)
         if held and (failure is None or hub.has_whole(batch_id)):
             return {state: sum(each.status is state for each in held) for state in FileState}
@@ -99,8 +99,10 @@ async def _counts(
                 raise failure
             is_relayed = hub.outbox is not None and hub.outbox.is_active and is_file_id(batch_id)
             if is_relayed or is_late(hub, batch_id):
-                raise CatchingUpError(f"This pod cannot know yet whether {batch_id!r} is a batch.")
+                raise CatchingUpError(
+                    f"This pod does not know yet whether batch {batch_id!r} exists; retry."
+                )
             raise UnknownBatchError(
-                f"No batch has the id {batch_id!r}; check the id that the upload gave."
+                f"No batch has the id {batch_id!r}; check the id that the upload returned."
             )
-        await asyncio.sleep(LOOK_INTERVAL)
+        await asyncio.sleep(LOOKUP_INTERVAL)

@@ -1,4 +1,4 @@
-"""One command about many files: `POST /api/files/bulk`."""
+"""One command for many files: `POST /api/files/bulk`."""
 
 import asyncio
 from enum import StrEnum
@@ -50,14 +50,14 @@ router = APIRouter(
 )
 
 MAX_FILES = 1000
-"""Files of one request, which takes some seconds then; who has more sends it again."""
+"""Files per request, which takes a few seconds. Clients repeat the request for more."""
 
-AT_ONCE = 20
-"""Commands under way for one request: each waits for Kafka."""
+MAX_CONCURRENT = 20
+"""Concurrent commands of one request. Each waits for Kafka."""
 
 
 class Action(StrEnum):
-    """What is to be done."""
+    """The commands of a bulk request."""
 
     CANCEL = "cancel"
     RETRY = "retry"
@@ -67,12 +67,12 @@ class Action(StrEnum):
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"^[^\x00]*$")]
 Id = Annotated[
     str, Field(max_length=MAX_ID, pattern=r"^[^\x00]*$"), AfterValidator(canonical_id)
-]  # What follows a validator would not be in the schema.
+]  # Constraints after a validator would be missing in the schema.
 Label = Annotated[str, Field(max_length=MAX_TEXT, pattern=r"^[^\x00]*:[^\x00]*$")]
 
 
 class ByIds(BaseModel):
-    """These files."""
+    """Files by id."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -80,48 +80,50 @@ class ByIds(BaseModel):
 
 
 class ByFilter(BaseModel):
-    """The files that match all of it."""
+    """Files that match all given filters."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"minProperties": 1})
 
     status: Annotated[list[FileState], Field(min_length=1)] | SkipJsonSchema[None] = Field(
-        default=None, description="Any of these; if it is left out, those that the action is for."
+        default=None, description="Any of these. By default, those that the action applies to."
     )
     owner: Text | SkipJsonSchema[None] = None
     batch_id: Annotated[Text, AfterValidator(canonical_id)] | SkipJsonSchema[None] = None
     label: (
         Annotated[list[Label], Field(min_length=1, max_length=MAX_LABELS)] | SkipJsonSchema[None]
-    ) = Field(default=None, description="`key:value`, all of them.")
+    ) = Field(default=None, description="`key:value`; all must match.")
 
     @model_validator(mode="after")
-    def _asks_for_something(self) -> Self:
+    def _has_filter(self) -> Self:
         if not self.model_dump(exclude_none=True):
-            raise ValueError("say which files: at least one of the filters")
+            raise ValueError("no filter is given; send at least one")
         return self
 
 
-def _way(files: object) -> str:
-    """By what the files are told, so that a mistake is told of that way alone."""
+def _selection(files: object) -> str:
+    """Return the tag of a selection, so that validation errors concern that form only."""
     named = "ids" in files if isinstance(files, dict) else isinstance(files, ByIds)
     return "ids" if named else "filter"
 
 
 class BulkRequest(BaseModel):
-    """What is to be done, and with which files."""
+    """A command and the files it applies to."""
 
     model_config = ConfigDict(extra="forbid")
 
     action: Action
     files: Annotated[
-        Annotated[ByIds, Tag("ids")] | Annotated[ByFilter, Tag("filter")], Discriminator(_way)
+        Annotated[ByIds, Tag("ids")] | Annotated[ByFilter, Tag("filter")], Discriminator(_selection)
     ]
-    limit: int = Field(default=MAX_FILES, ge=1, le=MAX_FILES, description="Files of a filter.")
-    force: bool = Field(default=False, description="Work on completed files once more, too.")
+    limit: int = Field(
+        default=MAX_FILES, ge=1, le=MAX_FILES, description="Maximum files for a filter."
+    )
+    force: bool = Field(default=False, description="Also process completed files again.")
     reason: str = Field(default="asked for", min_length=1, max_length=MAX_REASON, pattern=ONE_LINE)
 
     @property
     def usual_states(self) -> set[FileState]:
-        """The statuses that the action is for."""
+        """The statuses that the action applies to."""
         ended = {state for state in FileState if state.is_terminal}
         match self.action:
             case Action.CANCEL:
@@ -133,84 +135,85 @@ class BulkRequest(BaseModel):
 
 
 class Outcome(BaseModel):
-    """What became of the command about one file."""
+    """The result of the command for one file."""
 
     file_id: str
     accepted: bool
-    code: str | None = Field(default=None, description="Why not, as in a problem document.")
+    code: str | None = Field(default=None, description="Error code, as in a problem document.")
     detail: str | None = None
 
 
 class BulkAnswer(BaseModel):
-    """What became of each, in the order of `ids`, or of the newest files first."""
+    """The results, in the order of `ids`, or newest file first."""
 
     accepted: int
     refused: int
-    more: bool = Field(description="Whether more files match: send the same again.")
+    more: bool = Field(description="True if more files match: repeat the request.")
     items: list[Outcome]
 
 
 @router.post("/bulk")
 async def bulk(
-    asked: BulkRequest,
+    body: BulkRequest,
     hub: HubOf,
     store: StoreOf,
     commandable: Commandable,
     commands: CommandsOf,
     asker: Asker,
 ) -> BulkAnswer:
-    """Cancel, retry or delete many files, each as its own command would; told one by one.
+    """Cancel, retry or delete many files, with a separate result for each.
 
-    A refusal holds up no other file. Where Kafka does not answer, the rest is not tried.
+    A rejected file does not affect the others. If Kafka is unavailable, the remaining files are not
+    tried.
     """
-    ids, more = await _chosen(store, asked, commandable)
-    command = _Command(asked, hub, commands, commandable, asker)
-    items = await asyncio.gather(*map(command.give, ids))
+    ids, more = await _selected_ids(store, body, commandable)
+    command = _Command(body, hub, commands, commandable, asker)
+    items = await asyncio.gather(*map(command.apply, ids))
     accepted = sum(each.accepted for each in items)
     return BulkAnswer(
         accepted=accepted, refused=len(items) - accepted, more=more, items=list(items)
     )
 
 
-async def _chosen(
-    store: FileStore, asked: BulkRequest, commandable: Visibility
+async def _selected_ids(
+    store: FileStore, body: BulkRequest, commandable: Visibility
 ) -> tuple[list[str], bool]:
-    """The ids of the files, and whether more match."""
-    wanted = asked.files
+    """Return the ids of the files, and True if more match."""
+    wanted = body.files
     if isinstance(wanted, ByIds):
         return list(dict.fromkeys(wanted.ids)), False
     query = Query(
-        status=frozenset(wanted.status or asked.usual_states),
+        status=frozenset(wanted.status or body.usual_states),
         owner=wanted.owner,
         batch_id=wanted.batch_id,
         labels=frozenset(wanted.label or ()),
         visible_to=commandable.own,
     )
-    page = await store.find(query, limit=asked.limit, after=None)
+    page = await store.find(query, limit=body.limit, after=None)
     return [status.file_id for status in page.items], page.next is not None
 
 
 class _Command:
-    """Gives one command about file after file."""
+    """Applies one command to file after file."""
 
     def __init__(
         self,
-        asked: BulkRequest,
+        body: BulkRequest,
         hub: Hub,
         commands: Commands,
         commandable: Visibility,
         asker: Principal,
     ) -> None:
-        self._asked = asked
+        self._body = body
         self._hub = hub
         self._commands = commands
         self._commandable = commandable
         self._asker = asker
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turns = asyncio.Semaphore(MAX_CONCURRENT)
         self._unavailable: UnavailableError | None = None
 
-    async def give(self, file_id: str) -> Outcome:
-        """Give it about one file, when it is its turn."""
+    async def apply(self, file_id: str) -> Outcome:
+        """Apply the command to one file, within the concurrency limit."""
         async with self._turns:
             try:
                 if self._unavailable is not None:
@@ -226,12 +229,12 @@ class _Command:
 
     async def _act(self, file_id: str) -> None:
         status = await find_own(self._hub, file_id, self._commandable)
-        reason = self._asked.reason
-        match self._asked.action:
+        reason = self._body.reason
+        match self._body.action:
             case Action.CANCEL:
                 await self._commands.cancel(status, self._asker, reason=reason)
             case Action.RETRY:
-                force = self._asked.force
+                force = self._body.force
                 await self._commands.retry(status, self._asker, force=force, reason=reason)
             case Action.DELETE:
                 await self._commands.delete(status, self._asker, reason=reason)

@@ -1,7 +1,7 @@
-"""What users want done with a file: the commands below `/api/files/{id}`.
+"""Commands for one file, under `/api/files/{id}`.
 
-A command is a fact in Kafka before it is answered, and the processor does what it says. Each may be
-sent again: the event has the same id then.
+A command is stored in Kafka before the API answers. Repeating a command is safe: the event has the
+same id.
 """
 
 from typing import Annotated
@@ -31,10 +31,10 @@ router = APIRouter(
 )
 
 MAX_REASON = 200
-"""Characters: a sentence, which is shown in the file's history."""
+"""Characters of a reason: one sentence, shown in the file's history."""
 
 ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
-"""A text without control characters."""
+"""Text without control characters."""
 
 Reason = Annotated[
     str,
@@ -42,7 +42,7 @@ Reason = Annotated[
         max_length=MAX_REASON,
         min_length=1,
         pattern=ONE_LINE,
-        description="Why, for the file's history.",
+        description="Reason, shown in the file's history.",
     ),
 ]
 
@@ -56,11 +56,11 @@ async def cancel(
     asker: Asker,
     reason: Reason = "asked for",
 ) -> Response:
-    """Stop the work on a file, wherever it stands; 409 if it has ended.
+    """Cancel the work on a file; 409 if it has already finished.
 
-    The answer 202 means that the request is in Kafka. A file that waits is `cancelled` at once,
-    whether a processor runs or not. Of one that is worked on the phase is `cancelling` until its
-    processor has stopped the work, or the work has ended before that.
+    The status 202 means that the request is in Kafka. A pending file is `cancelled` immediately,
+    whether or not a processor is running. A file that is being processed has the phase `cancelling`
+    until its processor has stopped the work, or the work finishes first.
     """
     status = await find_own(hub, file_id, commandable)
     return _accepted(Update(await commands.cancel(status, asker, reason=reason)))
@@ -73,12 +73,12 @@ async def retry(
     commandable: Commandable,
     commands: CommandsOf,
     asker: Asker,
-    force: Annotated[bool, Query(description="Work on a completed file once more.")] = False,
+    force: Annotated[bool, Query(description="Also process a completed file again.")] = False,
     reason: Reason = "asked for",
 ) -> Response:
-    """Work once more, as its next run, on a file that failed or was cancelled.
+    """Start a new run of a file that failed or was cancelled.
 
-    The answer 202 means that the new run is in Kafka. The history stays.
+    The status 202 means that the new run is in Kafka. The history is kept.
     """
     status = await find_own(hub, file_id, commandable)
     await commands.retry(status, asker, force=force, reason=reason)
@@ -94,9 +94,9 @@ async def delete(
     asker: Asker,
     reason: Reason = "asked for",
 ) -> Response:
-    """Delete a file, its results and its personal data, and stop the work on it; 410 afterwards.
+    """Stop the work on a file and delete it with its results and personal data; afterwards 410.
 
-    The answer 202 means that the deletion is in Kafka, and cannot be undone. What is stored goes
+    The status 202 means that the deletion is in Kafka and cannot be undone. Stored data is erased
     within seconds. 409 if the file has the label `legal_hold`.
     """
     status = await find_own(hub, file_id, commandable)

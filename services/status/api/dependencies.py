@@ -1,4 +1,4 @@
-"""What the endpoints fetch from the application's state, and what they ask of a request."""
+"""FastAPI dependencies: the application's state and checks on requests."""
 
 from typing import Annotated, Any, TypedDict
 
@@ -29,7 +29,7 @@ from shared.kafka.publishing import Publisher
 
 
 class AppState(TypedDict):
-    """What the lifespan of the application yields."""
+    """The state that the lifespan of the application yields."""
 
     settings: StatusSettings
     authenticator: Authenticator
@@ -50,7 +50,10 @@ class AppState(TypedDict):
 
 
 def _fetch(name: str) -> Any:
-    """A dependency on one member of the state; awaited, since FastAPI gives others a thread."""
+    """Return a dependency on one member of the state.
+
+    It is async, since FastAPI runs other dependencies in threads.
+    """
 
     async def fetch(connection: HTTPConnection) -> Any:
         return getattr(connection.state, name)
@@ -59,67 +62,71 @@ def _fetch(name: str) -> Any:
 
 
 async def reader(asker: Asker) -> Visibility:
-    """What who asks may read.
+    """Return what the user may read.
 
     Raises:
-        ForbiddenError: the credential is not for reading.
+        ForbiddenError: the credential does not include reading.
     """
     asker.require(Scope.READ)
     return Visibility.of(asker)
 
 
 async def commander(asker: Asker) -> Visibility:
-    """What who asks may command.
+    """Return the files that the user may send commands for.
 
     Raises:
-        ForbiddenError: the credential is not for commands.
+        ForbiddenError: the credential does not include commands.
     """
     asker.require(Scope.COMMAND)
     return Visibility.of(asker)
 
 
 async def operator(asker: Asker) -> None:
-    """Answer operators only.
+    """Require an operator.
 
     Raises:
-        ForbiddenError: somebody else asks.
+        ForbiddenError: the user is not an operator.
     """
     asker.require_operator()
 
 
 async def admin(asker: Asker) -> None:
-    """Answer admins only.
+    """Require an admin.
 
     Raises:
-        ForbiddenError: somebody else asks.
+        ForbiddenError: the user is not an admin.
     """
     asker.require_admin()
 
 
 async def up_to_date(connection: HTTPConnection) -> None:
-    """Answer nothing from a pod that does not know the present yet.
+    """Reject requests until this pod has caught up.
 
     Raises:
-        CatchingUpError: the projector has not yet passed the place where this pod's tail begins.
+        CatchingUpError: the projector has not yet reached the offset at which this pod's tail
+            begins.
     """
     hub: Hub = connection.state.hub
     behind = hub.behind
     if behind is not None:
-        raise CatchingUpError(f"This pod is catching up, it waits for {behind}: ask again.")
+        raise CatchingUpError(f"This pod is catching up and waits for {behind}; retry.")
 
 
 async def own_origin(connection: HTTPConnection) -> None:
-    """Take a command from our own page, from one that is named in the settings, or from what is no
-    browser, which sends no `Origin`.
+    """Accept commands only from Waybill's own page, a trusted page, or a client without `Origin`.
+
+    Clients that are not browsers send no `Origin`.
 
     Raises:
-        ForeignOriginError: another site's page sends it, in the name of whoever looks at it.
+        ForeignOriginError: a page of another site sent the command on behalf of its user.
     """
     host = connection.headers.get("host", "")
     origin = connection.headers.get("origin")
     trusted: frozenset[str] = connection.state.settings.trusted_pages
     if origin is not None and not (is_own(origin, host) or origin_of(origin) in trusted):
-        raise ForeignOriginError(f"Commands are taken from the page at {host}, not from {origin}.")
+        raise ForeignOriginError(
+            f"Commands from {origin} are not accepted; use the page at {host}."
+        )
 
 
 Readable = Annotated[Visibility, Depends(reader)]

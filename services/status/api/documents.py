@@ -1,4 +1,4 @@
-"""A file's status as a conditional answer: entity tag, when to ask again, and which members."""
+"""A file's status as a conditional response: entity tag, retry time and selected members."""
 
 from collections.abc import Set
 from typing import Annotated, Any
@@ -17,10 +17,10 @@ from shared.events.events import utc_now
 
 
 class StatusDocument(Status):
-    """The status of a file, as it is answered to who asks for that file."""
+    """The status of a single file, as the API returns it."""
 
     queue: QueuePlace | None = Field(
-        default=None, description="Where a file that waits for its turn stands in the queue."
+        default=None, description="Place in the queue, if the file is waiting for its turn."
     )
 
 
@@ -29,13 +29,13 @@ def _members(model: type[BaseModel]) -> frozenset[str]:
 
 
 MEMBERS, DOCUMENT_MEMBERS = _members(Status), _members(StatusDocument)
-"""What is known of a file, and what is told to who asks for it."""
+"""Members of a status, and those of the document for a single file."""
 
 
 def _some_of(members: frozenset[str]) -> Any:
     member = f"({'|'.join(sorted(members))})"
     return Query(
-        description="Only these members, comma-separated; `file_id` is always there.",
+        description="Only these members, comma-separated. `file_id` is always included.",
         examples=["status,phase,progress"],
         json_schema_extra={"pattern": f"^{member}(,{member})*$"},
     )
@@ -46,7 +46,7 @@ DocumentFields = Annotated[str | None, _some_of(DOCUMENT_MEMBERS)]
 
 IfNoneMatch = Annotated[
     str | None,
-    Header(description="The `ETag` of what the client has: 304 as long as that is the present."),
+    Header(description="The `ETag` of the client's copy: 304 while it is current."),
 ]
 
 _TEXT = {"schema": {"type": "string"}}
@@ -54,24 +54,24 @@ _TEXT = {"schema": {"type": "string"}}
 CONDITIONAL: dict[int | str, dict[str, Any]] = {
     200: {
         "headers": {
-            "ETag": {"description": "For `If-None-Match`.", **_TEXT},
+            "ETag": {"description": "Entity tag for `If-None-Match`.", **_TEXT},
             "Retry-After": {
-                "description": "Seconds until it is worth asking again; none once it has ended.",
+                "description": "Seconds until the next useful poll; absent for a finished file.",
                 "schema": {"type": "integer"},
             },
         },
         "content": {"application/json": {"example": examples.STATUS}},
     },
-    304: {"description": "The client has the present document."},
+    304: {"description": "The client's copy is current."},
 }
-"""For FastAPI's `responses=`."""
+"""Responses for FastAPI's `responses=`."""
 
 
 def parse_fields(fields: str | None, members: Set[str] = MEMBERS) -> set[str] | None:
-    """The members that are asked for; None for all.
+    """Return the requested members; None for all.
 
     Raises:
-        BadParameterError: one of them is not among `members`.
+        BadParameterError: one of them is not in `members`.
     """
     if fields is None:
         return None
@@ -85,7 +85,7 @@ def parse_fields(fields: str | None, members: Set[str] = MEMBERS) -> set[str] | 
 
 
 def is_known(update: Update, if_none_match: str | None) -> bool:
-    """Whether the client has this very document: `If-None-Match` by weak comparison (RFC 9110)."""
+    """Return True if `If-None-Match` names this document, by weak comparison (RFC 9110)."""
     return if_none_match is not None and names(if_none_match, update.etag, weakly=True)
 
 
@@ -95,15 +95,16 @@ def status_answer(
     if_none_match: str | None = None,
     wanted: set[str] | None = None,
 ) -> Response:
-    """The status document, or 304 for a client that has it."""
-    # The place in the queue moves while nothing happens to the file: the tag does not tell of it.
+    """Return the status document, or 304 if the client's copy is current."""
+    # The queue place changes without an event of the file, so a tag that excludes it is weak.
     headers = {"ETag": f"W/{update.etag}" if place else update.etag, "Cache-Control": "no-cache"}
     if not update.status.status.is_terminal:
         headers["Retry-After"] = str(poll_after(update.status, utc_now(), place))
     if is_known(update, if_none_match):
         return Response(status_code=304, headers=headers)
     if wanted is None:
-        # The document is serialised once for all who follow the file; what is theirs is put behind.
+        # The document is serialized once for all followers; the queue place is appended for each
+        # client.
         queue = place.model_dump_json().encode() if place else b"null"
         body = b'%b,"queue":%b}' % (update.full[:-1], queue)
     else:

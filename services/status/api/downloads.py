@@ -1,4 +1,4 @@
-"""Stored content as a download: whole, in part, or not at all if the client has it already."""
+"""Downloads of stored content: complete, partial, or 304 if the client's copy is current."""
 
 import hashlib
 import re
@@ -23,13 +23,13 @@ CONDITIONS = (
     *("if-match", "if-none-match", "if-modified-since", "if-unmodified-since"),
     *("range", "if-range"),
 )
-"""Headers of a request that are read; of several alike, all together."""
+"""Request headers that are evaluated. Repeated headers are joined."""
 
 HEADERS = {
     "Accept-Ranges": "bytes",
-    # A copy may be kept, and is checked each time: the file may be deleted, or shared no longer.
+    # Clients may cache a copy but must revalidate it: the file may be deleted or no longer shared.
     "Cache-Control": "private, no-cache",
-    # Stored content is other people's: a browser must neither guess its type nor run it.
+    # Stored content is untrusted: a browser must neither guess its type nor run it.
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "sandbox; default-src 'none'",
 }
@@ -48,31 +48,31 @@ async def download(
     sha256: str | None = None,
     modified: datetime | None = None,
 ) -> Response:
-    """Answer with a stored blob, or the part of it that the request asks for.
+    """Return a stored blob, or the part that the request asks for.
 
     Args:
-        key: where it is stored.
-        name: the name that a client may save it under, as the user gave it.
-        content_type: as it is sent; what cannot be a header is of no type.
+        key: its key in the blob store.
+        name: the suggested file name, as the user gave it.
+        content_type: the media type; an invalid header value is replaced by a generic one.
         sha256: of the content, in hexadecimal digits, if it is known.
-        modified: when the content was made; by default when it was stored.
+        modified: when the content was created; by default, when it was stored.
 
     Raises:
-        UnknownArtifactError: the blob is gone.
-        PreconditionFailedError: `If-Match` or `If-Unmodified-Since` asks for another content.
+        UnknownArtifactError: the blob does not exist any more.
+        PreconditionFailedError: `If-Match` or `If-Unmodified-Since` does not match the content.
     """
     conditions = {name: ",".join(request.headers.getlist(name)) for name in CONDITIONS}
     conditions = {name: value for name, value in conditions.items() if value}
     try:
         info = await blobs.info(key)
-        made = (modified or info.at).astimezone(UTC)  # Drivers have zones of their own.
+        made = (modified or info.at).astimezone(UTC)  # Drivers use various time zones.
         known = Validators(_etag(key, info, sha256), made)
         headers = {"ETag": known.etag, "Last-Modified": format_datetime(made, usegmt=True)}
         headers |= HEADERS
         if is_unmodified(conditions, known):
             return Response(status_code=304, headers=headers)
         part = None
-        if not is_head(request.scope):  # Of a HEAD, the range is ignored (RFC 9110, 14.2).
+        if not is_head(request.scope):  # HEAD ignores ranges (RFC 9110, 14.2).
             try:
                 part = requested_range(conditions, known, size=info.size, now=utc_now())
             except RangeNotSatisfiableError as error:
@@ -96,7 +96,7 @@ async def download(
 
 
 def _etag(key: str, info: BlobInfo, sha256: str | None) -> str:
-    """Return a strong entity tag: that of the content, or of this one time that it was stored."""
+    """Return a strong entity tag of the content, or of this stored copy if its hash is unknown."""
     if sha256 is None or not _SHA256.fullmatch(sha256):
         sha256 = hashlib.sha256(f"{key}\0{info.tag}\0{info.size}".encode()).hexdigest()
     return f'"{sha256}"'

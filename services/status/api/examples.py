@@ -1,4 +1,4 @@
-"""Answers as they look, for the OpenAPI document; a test holds each against its model."""
+"""Example responses for the OpenAPI document. A test checks each against its model."""
 
 from typing import Any
 
@@ -100,5 +100,5 @@ STATS: Example = {
 
 
 def answer(example: Example) -> dict[int | str, dict[str, Any]]:
-    """For FastAPI's `responses=`."""
+    """Return a response example for FastAPI's `responses=`."""
     return {200: {"content": {"application/json": {"example": example}}}}

@@ -1,4 +1,4 @@
-"""What one subscriber is told, in order, whichever way it is sent."""
+"""The messages for one subscriber, in order, independent of the transport."""
 
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -12,8 +12,8 @@ from services.status.live.subscription import MAX_BATCH, DirectWriter, Subscript
 from services.status.live.update import Batch, Update
 
 SETTLING = 0.5
-"""Seconds after a snapshot until the first cursor: many times what the tail needs to bring what
-MongoDB knew, on a pod that does not lag."""
+"""Seconds from a snapshot to the first cursor. On a pod that does not lag, the tail needs a
+fraction of this to deliver what MongoDB already had."""
 
 
 async def feed(
@@ -22,21 +22,21 @@ async def feed(
     cursor: StreamCursor | None,
     direct_writer: DirectWriter | None = None,
 ) -> AsyncGenerator[Subscribed | Reset | Batch, None]:
-    """What a subscriber is told from the beginning until the subscription is closed.
+    """Yield a subscriber's messages from the start until the subscription is closed.
 
-    To be begun in the same step as the subscription.
+    Must start in the same event-loop step as the subscription.
 
     Args:
-        cursor: what the subscriber was told before; None if it comes for the first time.
-        direct_writer: tells what comes while the subscriber waits here for it.
+        cursor: the subscriber's last cursor; None on its first connection.
+        direct_writer: delivers updates while the subscriber is waiting for them here.
 
     Raises:
-        UnavailableError: MongoDB does not answer.
+        UnavailableError: MongoDB is unavailable.
     """
     async with aclosing(_opening(hub, subscription, cursor)) as opening:
-        async for told in opening:
-            yield told
-    del opening, told  # What was told at first is not to stay as long as the subscription does.
+        async for message in opening:
+            yield message
+    del opening, message  # Do not keep the first messages for the life of the subscription.
     subscription.direct_writer = direct_writer
     while not subscription.closed:
         arrived = await subscription.wait()
@@ -50,13 +50,13 @@ async def feed(
 async def _opening(
     hub: Hub, subscription: Subscription, cursor: StreamCursor | None
 ) -> AsyncGenerator[Subscribed | Reset | Batch, None]:
-    """What was missed, or the present states, up to the first cursor."""
+    """Yield the missed states, or the current ones, up to the first cursor."""
     missed = None if cursor is None else hub.missed(subscription, cursor)
     if missed is not None:
         begun = hub.last_batch.text
         yield Subscribed()
-        for told in missed:
-            for batch in _chunks(told.updates, told.text):
+        for missed_batch in missed:
+            for batch in _chunks(missed_batch.updates, missed_batch.text):
                 yield batch
         subscription.is_live = True
         yield Batch((), begun)
@@ -66,8 +66,8 @@ async def _opening(
     yield kind(complete=snapshot.is_complete)
     for batch in _chunks(snapshot.updates, None):
         yield batch
-    # MongoDB may be ahead of this pod's tail, and a cursor from behind the snapshot would lead
-    # back to states that are older than those just told.
+    # MongoDB may be ahead of this pod's tail. A cursor from before the snapshot would replay states
+    # older than those just sent.
     settled = time.monotonic() + SETTLING
     while not subscription.closed and not (hub.is_at_end and time.monotonic() >= settled):
         for batch in _chunks(await subscription.wait(SETTLING), None):
@@ -78,7 +78,7 @@ async def _opening(
 
 
 def _chunks(updates: Sequence[Update], cursor: str | None) -> list[Batch]:
-    """The cursor goes with the last chunk."""
+    """Split updates into batches; the last one carries the cursor."""
     rest = iter(updates)
     chunks = list(iter(lambda: list(islice(rest, MAX_BATCH)), []))
     return [

@@ -1,4 +1,4 @@
-"""What is known of one file: what stands below `/api/files/{id}`."""
+"""Endpoints of one file, under `/api/files/{id}`."""
 
 from typing import Annotated
 
@@ -42,43 +42,44 @@ router = APIRouter(
 )
 
 YOUNG = 30.0
-"""Seconds during which an unknown id may be one just handed out, its event still on the way."""
+"""Age in seconds below which an unknown id may have just been issued, with its event still in
+transit."""
 
 YOUNG_WAIT = 3.0
-"""Seconds to wait for the event of a young id before it is answered 404."""
+"""Seconds to wait for the event of a young id before the API answers 404."""
 
 RELAYED_WAIT = 0.5
-"""Seconds to wait for the event of an older id while the outbox is in use: it may just have gone
-from there to Kafka, whose tail brings it within milliseconds."""
+"""Seconds to wait for the event of an older id while the outbox is in use. The event may just have
+been published, and the tail delivers it within milliseconds."""
 
 MAX_BEHIND = 5.0
-"""Seconds for which a pod may not have read all there is before it calls no young id unknown."""
+"""Seconds that a pod may lag and still report a young id as unknown."""
 
 MAX_ID = 64
-"""Characters of an id: those that we give have 36."""
+"""Maximum characters of an id. Issued ids have 36."""
 
 FileId = Annotated[
-    CanonicalId, Path(max_length=MAX_ID, description="The id that the upload answered.")
+    CanonicalId, Path(max_length=MAX_ID, description="The id that the upload returned.")
 ]
 
 
 class History(BaseModel):
-    """What happened to a file, in order."""
+    """The events of a file, in order."""
 
     items: tuple[HistoryLine, ...]
     complete: bool = Field(
-        description="Whether it begins with the upload; of a long history the latest lines stay."
+        description="True if it begins with the upload. Long histories keep only the latest lines."
     )
 
 
 async def find(hub: Hub, file_id: str, visible_to: Visibility) -> Update:
-    """The current state of a file; one that may be on its way here is waited for.
+    """Return the current state of a file; wait briefly if its event may be in transit.
 
     Raises:
-        UnknownFileError: no file that may be known of has this id.
+        UnknownFileError: no file that the user may see has this id.
         DeletedFileError: the file was deleted.
-        CatchingUpError: this pod lags by more than the age of the id: it cannot know yet.
-        UnavailableError: MongoDB does not answer, and the tail has not brought the file.
+        CatchingUpError: this pod lags by more than the age of the id.
+        UnavailableError: MongoDB is unavailable, and the tail has not delivered the file.
     """
     update = hub.held(file_id, visible_to)
     if update is None and is_young(file_id):
@@ -91,29 +92,34 @@ async def find(hub: Hub, file_id: str, visible_to: Visibility) -> Update:
         )
     if update is None:
         if is_late(hub, file_id):
-            raise CatchingUpError(f"This pod cannot know yet whether {file_id!r} is a file.")
+            raise CatchingUpError(
+                f"This pod does not know yet whether file {file_id!r} exists; retry."
+            )
         raise unknown(file_id)
     return existing(update)
 
 
-def is_late(hub: Hub, handed_out: str) -> bool:
-    """Whether this pod lags by more than the age of an id, and so cannot know it yet."""
+def is_late(hub: Hub, issued_id: str) -> bool:
+    """Return True if this pod lags by more than the age of an id."""
     behind = hub.seconds_behind
-    return behind > MAX_BEHIND and is_young(handed_out, YOUNG + behind)
+    return behind > MAX_BEHIND and is_young(issued_id, YOUNG + behind)
 
 
 def _may_be_relayed(hub: Hub, file_id: str) -> bool:
-    """Whether a file may just have gone from the outbox to Kafka; a young one was waited for."""
+    """Return True if a file may just have moved from the outbox to Kafka.
+
+    Young ids are excluded, since `find` has already waited for them.
+    """
     is_active = hub.outbox is not None and hub.outbox.is_active
     return is_active and is_file_id(file_id) and not is_young(file_id)
 
 
 async def find_own(hub: Hub, file_id: str, visible_to: Visibility) -> Status:
-    """The current state of a file with which the asker may do more than read it.
+    """Return the current state of a file that the user may change.
 
     Raises:
-        UnknownFileError, DeletedFileError: as of `find`.
-        ForbiddenError: it is only shared with them.
+        UnknownFileError, DeletedFileError: as for `find`.
+        ForbiddenError: the file is only shared with the user.
     """
     status = (await find(hub, file_id, visible_to)).status
     visible_to.require_own(status)
@@ -121,24 +127,26 @@ async def find_own(hub: Hub, file_id: str, visible_to: Visibility) -> Status:
 
 
 def unknown(file_id: str) -> UnknownFileError:
-    """Says that no file that may be known of has an id."""
-    return UnknownFileError(f"No file has the id {file_id!r}; check the id that the upload gave.")
+    """Return the error for an id without a file that the user may see."""
+    return UnknownFileError(
+        f"No file has the id {file_id!r}; check the id that the upload returned."
+    )
 
 
-def is_young(handed_out: str, seconds: float = YOUNG) -> bool:
-    """Whether an id may be one just handed out, of which nobody can know yet."""
-    age = file_id_age(handed_out, utc_now())
+def is_young(issued_id: str, seconds: float = YOUNG) -> bool:
+    """Return True if an id may have just been issued, so that its event may be in transit."""
+    age = file_id_age(issued_id, utc_now())
     return age is not None and age < seconds
 
 
 def status_location(file_id: str) -> str:
-    """Where the status of a file is asked for."""
+    """Return the path of a file's status."""
     return f"/api/files/{file_id}/process/status"
 
 
 @router.get("/{file_id}/result")
 async def read_result(file_id: FileId, hub: HubOf, readable: Readable) -> Result:
-    """What the work found; 409 as long as the file is not completed."""
+    """Return the result of the work; 409 until the file is completed."""
     return _result((await find(hub, file_id, readable)).status)
 
 
@@ -146,7 +154,7 @@ async def read_result(file_id: FileId, hub: HubOf, readable: Readable) -> Result
 async def read_artifact(
     request: Request, file_id: FileId, name: str, hub: HubOf, blobs: BlobsOf, readable: Readable
 ) -> Response:
-    """Download one artifact of the result, whole or in part (`Range`)."""
+    """Download one artifact of the result, complete or in part (`Range`)."""
     result = _result((await find(hub, file_id, readable)).status)
     artifact = next((each for each in result.artifacts if each.name == name), None)
     if artifact is None:
@@ -165,7 +173,7 @@ async def read_artifact(
 async def read_source(
     request: Request, file_id: FileId, hub: HubOf, blobs: BlobsOf, readable: Readable
 ) -> Response:
-    """Download the file as it was uploaded, whole or in part (`Range`)."""
+    """Download the uploaded file, complete or in part (`Range`)."""
     status = (await find(hub, file_id, readable)).status
     return await download(
         request,
@@ -179,16 +187,16 @@ async def read_source(
 
 
 def _source_type(status: Status) -> str:
-    """The type of the file, with the encoding of a text as far as it is known."""
+    """Return the media type of the file, with the charset of a text if it is known."""
     content_type = status.content_type or "application/octet-stream"
     return f"{content_type}; charset={status.charset}" if status.charset else content_type
 
 
 @router.get("/{file_id}/events", responses=examples.answer(examples.EVENTS))
 async def read_events(file_id: FileId, hub: HubOf, readable: Readable) -> History:
-    """What happened to a file, in order: when, on which pod, and how long it waited and took.
+    """Return a file's events in order, with times, pods, waiting times and durations.
 
-    The progress in between is not kept.
+    Progress events are not kept.
     """
     history = (await find(hub, file_id, readable)).status.history
     return History(
@@ -198,7 +206,7 @@ async def read_events(file_id: FileId, hub: HubOf, readable: Readable) -> Histor
 
 
 def existing(update: Update) -> Update:
-    """The same state of a file.
+    """Return the same state, if the file still exists.
 
     Raises:
         DeletedFileError: the file was deleted.
@@ -212,5 +220,5 @@ def existing(update: Update) -> Update:
 
 def _result(status: Status) -> Result:
     if status.result is None:
-        raise NoResultYetError(f"The file is {status.status}: it has no result.")
+        raise NoResultYetError(f"The file is {status.status}; only completed files have a result.")
     return status.result

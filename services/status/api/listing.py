@@ -1,4 +1,4 @@
-"""Many files: `GET /api/files`."""
+"""Lists of files: `GET /api/files`."""
 
 from typing import Annotated, Any
 
@@ -25,16 +25,16 @@ router = APIRouter(
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
-"""Files of one page, ~1.5 kB each: a page stays under a megabyte."""
+"""Maximum files per page, about 1.5 kB each: a page stays below one megabyte."""
 
 MAX_LABELS = 10
-"""Labels of one search: each is one more condition on every file that is looked at."""
+"""Maximum labels of one search. Each adds a condition to every file that is examined."""
 
 MAX_TEXT = 200
-"""Characters of what is searched for."""
+"""Maximum characters of a search text."""
 
 SUMMARY = MEMBERS - {"history"}
-"""The members of a file in a list, if it is not said which."""
+"""Default members of a file in a list."""
 
 
 Moment = Annotated[
@@ -62,7 +62,7 @@ async def list_files(
     batch_id: Text = None,
     label: Annotated[
         list[Annotated[str, Field(json_schema_extra={"pattern": ":"})]],
-        Query(description="`key:value`, all of them.", max_length=MAX_LABELS),
+        Query(description="`key:value`; all must match.", max_length=MAX_LABELS),
     ] = [],  # noqa: B006
     name: Text = None,
     created_since: Moment = None,
@@ -71,18 +71,17 @@ async def list_files(
     updated_before: Moment = None,
     sort: Sort = Sort.NEWEST_FIRST,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the previous page.")] = None,
     fields: Fields = None,
 ) -> Response:
-    """Files that match, a page at a time.
+    """List files that match, one page at a time.
 
-    A page begins behind the last file of the page before, so nothing is shown twice or left out
-    however many files come and go meanwhile. In the order of changes a file that changes moves:
-    with `sort=updated` towards the end, so that it is shown again and nothing is missed.
+    A page begins after the last file of the previous page. No file is repeated or skipped when
+    others are added or removed meanwhile. When sorted by change, a file that changes moves: with
+    `sort=updated` it moves towards the end, so it appears again and none is missed.
 
-    `name` is a part of the name, in any case and form of letters. `created_…` is when the upload
-    began.
-    The address of the next page is in the header `Link` as well.
+    `name` is a part of the name, case-insensitive and in any Unicode form. `created_…` refers to
+    the start of the upload. The header `Link` also contains the address of the next page.
     """
     query = FileQuery(
         status=frozenset(status),
@@ -116,10 +115,10 @@ def _parse_cursor(text: str | None, sort: Sort) -> ListCursor | None:
         cursor = ListCursor.from_text(text)
     except ValueError as error:
         raise BadParameterError(
-            "cursor: it is not one that this service gave; start from the first page."
+            "cursor: the value is not a valid cursor; start from the first page."
         ) from error
     if cursor.sort is not sort:
         raise BadParameterError(
-            f"cursor: it belongs to sort={cursor.sort.value}, not to sort={sort.value}."
+            f"cursor: the value belongs to sort={cursor.sort.value}, not to sort={sort.value}."
         )
     return cursor

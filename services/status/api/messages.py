@@ -1,8 +1,8 @@
-"""The messages of the live protocol, the same over SSE and WebSocket, and the close codes.
+"""Messages of the live protocol, common to SSE and WebSocket, and the close codes.
 
-Over a WebSocket a message is a JSON object. As Server-Sent Events the states are unnamed events
-whose data is the status document, the other messages are events named by their type, and a cursor
-is the event's id.
+A WebSocket message is a JSON object. In Server-Sent Events, states are unnamed events with the
+status document as data. Other messages are events named by their type. The cursor is the event's
+id.
 """
 
 from enum import IntEnum
@@ -17,24 +17,24 @@ from services.status.store.access import Visibility
 from shared.events.ids import canonical_id
 
 FINAL_CODES = 4500
-"""From here on, sending the same again does not help; nor does it after a 1003."""
+"""From this code on, repeating the same request does not help. Neither does it after 1003."""
 
 
 class CloseCode(IntEnum):
-    """Why the service closed a WebSocket."""
+    """The reasons for which the service closes a WebSocket."""
 
     meaning: str
 
-    GOING_AWAY = 1001, "The pod shuts down (RFC 6455)."
-    BINARY = 1003, "The client sent a binary message; this protocol has text only (RFC 6455)."
+    GOING_AWAY = 1001, "The pod is shutting down (RFC 6455)."
+    BINARY = 1003, "The client sent a binary message; the protocol is text only (RFC 6455)."
     TRY_AGAIN_LATER = (
         1013,
-        "The pod does not know the present yet, or has as many connections as it may have.",
+        "The pod is still catching up, or has reached its limit of connections.",
     )
-    SLOW = 4000, "The client did not read what it was sent. The cursor loses nothing."
-    EXPIRED = 4001, "The token has expired or was revoked. A new one and the cursor lose nothing."
-    NOTHING_SUBSCRIBED = 4500, "The client did not say within 10 s what it wants to follow."
-    BAD_MESSAGES = 4501, "The client sent ten messages that are no subscriptions."
+    SLOW = 4000, "The client read too slowly. Reconnect with the cursor to miss nothing."
+    EXPIRED = 4001, "The token expired or was revoked. Reconnect with a new one and the cursor."
+    NOTHING_SUBSCRIBED = 4500, "The client sent no subscription within 10 s."
+    BAD_MESSAGES = 4501, "The client sent ten invalid messages."
 
     def __new__(cls, value: int, meaning: str) -> "CloseCode":
         code = int.__new__(cls, value)
@@ -44,12 +44,12 @@ class CloseCode(IntEnum):
 
     @property
     def reconnects(self) -> bool:
-        """Whether it helps to connect again."""
+        """True if the client should reconnect."""
         return self < FINAL_CODES and self is not CloseCode.BINARY
 
 
 class Subscribe(BaseModel):
-    """The client says what it follows from now on, in place of what it followed before."""
+    """Replaces the client's subscription."""
 
     type: Literal["subscribe"]
     ids: list[str] | None = Field(default=None, max_length=MAX_IDS, description="File ids.")
@@ -58,14 +58,14 @@ class Subscribe(BaseModel):
     label: str | None = Field(default=None, description="`key:value`")
     status: FileState | None = None
     cursor: str | None = Field(
-        default=None, description="The last cursor that the client was given, if it comes back."
+        default=None, description="The last cursor that the client received, to resume from there."
     )
 
     def to_filter(self, visible_to: Visibility) -> Filter:
-        """What is followed, of what may be known of.
+        """Return the filter of the subscription, limited to what the user may see.
 
         Raises:
-            BadParameterError: the label is none.
+            BadParameterError: the label has no colon.
         """
         return Filter(
             ids=None if self.ids is None else frozenset(map(canonical_id, self.ids)),
@@ -80,53 +80,54 @@ class Subscribe(BaseModel):
 Complete = Annotated[
     bool,
     Field(
-        description="Whether all that is followed is told from here. If not (nothing in particular"
-        " is followed, or more than 1,000 files are), what is missing is listed by `/api/files`."
+        description="True if the stream delivers all matching states from here on. If false (no"
+        " filter, or more than 1,000 matching files), list the others with `/api/files`."
     ),
 ]
 
 
 class Subscribed(BaseModel):
-    """The subscription holds. What was missed follows, or without a cursor the present states."""
+    """The subscription is active. Missed states follow; without a cursor, the current states."""
 
     type: Literal["subscribed"] = "subscribed"
     complete: Complete = True
 
 
 class Reset(BaseModel):
-    """The cursor is too old: forget what you know; the present states follow."""
+    """The cursor is too old: discard all known states. The current states follow."""
 
     type: Literal["reset"] = "reset"
     complete: Complete = True
 
 
 class StatusMessage(BaseModel):
-    """The state of a file. Of two states the one with the greater `position` is the later one."""
+    """The state of a file. The state with the greater `position` is the later one."""
 
     type: Literal["status"] = "status"
     status: Status = Field(description="The status document, without its history.")
     cursor: str | None = Field(
-        default=None, description="Up to here everything is told; give it back to go on from here."
+        default=None,
+        description="Everything up to this point has been sent. Send it back to resume from here.",
     )
 
 
 class Withdrawn(BaseModel):
-    """The file is no longer shared with the subscriber: forget what you know of it."""
+    """The file is no longer shared with the subscriber: discard what you know of it."""
 
     type: Literal["withdrawn"] = "withdrawn"
     file_id: str
-    cursor: str | None = Field(default=None, description="As with a state.")
+    cursor: str | None = Field(default=None, description="As in a `status` message.")
 
 
 class Heartbeat(BaseModel):
-    """The connection lives, and up to this cursor everything is told."""
+    """The connection is alive, and everything up to this cursor has been sent."""
 
     type: Literal["heartbeat"] = "heartbeat"
     cursor: str
 
 
 class Fault(BaseModel):
-    """What the client sent cannot be done; what it followed before it still follows."""
+    """The client's message was rejected. Its previous subscription stays active."""
 
     type: Literal["error"] = "error"
     code: str
@@ -134,6 +135,6 @@ class Fault(BaseModel):
 
 
 class Bye(BaseModel):
-    """The pod shuts down: connect again and give the last cursor."""
+    """The pod is shutting down: reconnect with the last cursor."""
 
     type: Literal["bye"] = "bye"

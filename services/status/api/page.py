@@ -1,4 +1,4 @@
-"""What the page needs to know before it can start."""
+"""Configuration for the page."""
 
 from importlib.metadata import version
 
@@ -11,18 +11,18 @@ router = APIRouter(prefix="/api", tags=["page"])
 
 
 class Config(BaseModel):
-    """Where to upload to, and what this installation is."""
+    """The upload service's address and the features of this installation."""
 
     upload_url: str
     version: str
     demo: bool
     login: bool
-    """Whether the page has to ask for a token."""
+    """True if the page must ask for a token."""
 
 
 @router.get("/config")
 async def read_config(settings: SettingsOf) -> Config:
-    """The public settings of this installation."""
+    """Return the public settings of this installation."""
     return Config(
         upload_url=settings.upload_url,
         version=version("waybill"),

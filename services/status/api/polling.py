@@ -1,6 +1,6 @@
-"""What is happening to a file: asked for once, at its next change, or live.
+"""The status of a file: once, at its next change, or live.
 
-This is asked more often than all else together, and nearly always without any parameter.
+These are by far the most frequent requests, and nearly all have no parameters.
 """
 
 import time
@@ -47,10 +47,10 @@ from shared.http.problems import ERROR_RESPONSES
 
 
 class PlainFirst(APIRoute):
-    """Answers a question without parameters itself.
+    """Handles requests without parameters itself.
 
-    FastAPI would look for every parameter and dependency that there might be, and spend more time
-    on it than on the answer.
+    FastAPI would resolve every possible parameter and dependency, which takes longer than the
+    response itself.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -82,14 +82,14 @@ Wait = Annotated[
     Query(
         ge=0,
         allow_inf_nan=False,
-        description="Long poll: seconds to wait for a change, from the document that "
-        "`If-None-Match` names or from the present one. What has ended is answered at once.",
+        description="Long poll: seconds to wait for a change of the document that `If-None-Match` "
+        "names, or of the current one. A finished file is returned immediately.",
     ),
 ]
 
 
-class _Asking(Following):
-    """Tells who asks for one file: a ticket is for its stream only."""
+class _StatusAuthentication(Following):
+    """Authenticates requests for one file. A ticket is valid only for its stream."""
 
     async def __call__(self, connection: HTTPConnection, *, stream: bool = False) -> Principal:
         if stream or _wants_stream(connection):
@@ -97,18 +97,18 @@ class _Asking(Following):
         return await authenticated(connection)
 
 
-async def _reader(asker: Annotated[Principal, Security(_Asking())]) -> Visibility:
+async def _reader(asker: Annotated[Principal, Security(_StatusAuthentication())]) -> Visibility:
     return await reader(asker)
 
 
 async def next_after(hub: Hub, known: Update, visible_to: Visibility, *, seconds: float) -> Update:
-    """The state of a file that differs from a known one, or the same after so many seconds.
+    """Return the next state that differs from a known one, or the same after so many seconds.
 
-    What ends is given at once, and so is the present when this pod shuts down.
+    Returns immediately if the file has finished, and when this pod shuts down.
 
     Raises:
         DeletedFileError: the file was deleted meanwhile.
-        UnknownFileError: it is no longer shared with who asks.
+        UnknownFileError: the file is no longer shared with the user.
     """
     file_id = known.status.file_id
     deadline = time.monotonic() + seconds
@@ -141,20 +141,20 @@ async def read_status(
     readable: Annotated[Visibility, Depends(_reader)],
     wait: Wait = 0.0,
     stream: Annotated[
-        bool, Query(description="Follow the status as Server-Sent Events, to its end.")
+        bool, Query(description="Follow the status as Server-Sent Events until the file finishes.")
     ] = False,
     fields: DocumentFields = None,
     if_none_match: IfNoneMatch = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """The status of a file: once, at its next change, or live."""
+    """Return the status of a file: once, at its next change, or as a live stream."""
     if not stream and not _wants_stream(request):
         return await read_file(
             request, file_id, hub, settings, monitor, readable, wait, fields, if_none_match
         )
     current = await find(hub, file_id, readable)
     if last_event_id == current.etag and current.status.status.is_terminal:
-        return Response(status_code=204)  # Tells an EventSource to reconnect no more.
+        return Response(status_code=204)  # Stops an EventSource from reconnecting.
     states = hub.follow(file_id, heartbeat=settings.heartbeat, visible_to=readable)
     return EventStream(status_frames(states), by_ticket=has_ticket(request))
 
@@ -171,13 +171,13 @@ async def read_file(
     fields: DocumentFields = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """All that is known of a file: at once, or at its next change.
+    """Return all details of a file: immediately, or at its next change.
 
-    `Retry-After` tells when it is worth asking again, by what is known of the work and the queue.
+    `Retry-After` says when polling again is useful, based on the progress and the queue.
     """
     wanted = parse_fields(fields, DOCUMENT_MEMBERS)
     current = await find(hub, file_id, readable)
-    if is_head(request.scope):  # Its answer has nothing that is worth waiting for.
+    if is_head(request.scope):  # A response without a body is not worth waiting for.
         wait = 0.0
     if wait and (if_none_match is None or is_known(current, if_none_match)):
         seconds = min(wait, settings.max_wait, readable.seconds_left(utc_now().timestamp()))
@@ -187,7 +187,7 @@ async def read_file(
 
 
 def _place(monitor: Monitor, hub: Hub, current: Update, readable: Visibility) -> QueuePlace | None:
-    """Where a file stands in the queue, as far as that tells nothing of files of others."""
+    """Return a file's place in the queue, without numbers that reveal other users' files."""
     place = monitor.queue_stats.place(current.status, utc_now(), behind=hub.seconds_behind)
     return place if place is None or readable.everything else place.without_others()
 

@@ -13,7 +13,8 @@ _TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,19})-([0-9]{0,19})[ \t]*", re.IGNORECASE)
 
 STRONG_AFTER = timedelta(seconds=1)
-"""Age from which a date is a strong validator: dates have seconds (RFC 9110, 8.8.2.2)."""
+"""Age above which a date is a strong validator. HTTP dates have a resolution of seconds (RFC 9110,
+8.8.2.2)."""
 
 
 @dataclass(frozen=True)
@@ -21,28 +22,28 @@ class Validators:
     """The validators of a representation (RFC 9110, 8.8)."""
 
     etag: str
-    """A strong entity tag, with its quotes."""
+    """A strong entity tag, including its quotes."""
     modified: datetime | None = None
 
 
 @dataclass(frozen=True)
 class ByteRange:
-    """The bytes from `start` up to `end`, which is not one of them."""
+    """The bytes from `start` (inclusive) to `end` (exclusive)."""
 
     start: int
     end: int
 
     def content_range(self, size: int) -> str:
-        """Return the header `Content-Range` of a content of `size` bytes."""
+        """Return the `Content-Range` header for content of `size` bytes."""
         return f"bytes {self.start}-{self.end - 1}/{size}"
 
 
 def names(header: str, etag: str, *, weakly: bool) -> bool:
-    """Return whether a list of entity tags names one.
+    """Return True if a list of entity tags includes one.
 
     Args:
         header: `If-Match` or `If-None-Match`: tags, or `*` for any.
-        weakly: whether a weak tag counts as the strong one (RFC 9110, 8.8.3.2).
+        weakly: True if a weak tag matches a strong one (RFC 9110, 8.8.3.2).
     """
     if header.strip() == "*":
         return True
@@ -54,16 +55,18 @@ def names(header: str, etag: str, *, weakly: bool) -> bool:
 
 
 def is_unmodified(headers: Mapping[str, str], known: Validators) -> bool:
-    """Return whether the client has the content already: the answer is 304.
+    """Return True if the client's copy is current, so that the response is 304.
 
     Raises:
-        PreconditionFailedError: the client wants another content than there is.
+        PreconditionFailedError: the content does not match the client's precondition.
     """
     if (if_match := headers.get("if-match")) is not None:
         if not names(if_match, known.etag, weakly=False):
-            raise PreconditionFailedError(f"The ETag is {known.etag}; If-Match names another.")
+            raise PreconditionFailedError(
+                f"The ETag is {known.etag}; `If-Match` does not include it."
+            )
     elif _is_after(known.modified, _date(headers.get("if-unmodified-since"))):
-        raise PreconditionFailedError("The content was modified after If-Unmodified-Since.")
+        raise PreconditionFailedError("The content was modified after `If-Unmodified-Since`.")
     if (if_none_match := headers.get("if-none-match")) is not None:
         return names(if_none_match, known.etag, weakly=True)
     since = _date(headers.get("if-modified-since"))
@@ -73,15 +76,15 @@ def is_unmodified(headers: Mapping[str, str], known: Validators) -> bool:
 def requested_range(
     headers: Mapping[str, str], known: Validators, *, size: int, now: datetime
 ) -> ByteRange | None:
-    """Return the part of a content that a GET asks for, or None for the whole.
+    """Return the part of the content that a GET requests, or None for all of it.
 
-    A `Range` of another unit, of a wrong form, or of several ranges is ignored, as RFC 9110 allows.
+    A `Range` with another unit, several ranges or invalid syntax is ignored, as RFC 9110 allows.
 
     Args:
-        size: bytes of the whole.
+        size: bytes of the complete content.
 
     Raises:
-        RangeNotSatisfiableError: the content has no such bytes.
+        RangeNotSatisfiableError: the range begins after the end of the content.
     """
     asked = _RANGE.fullmatch(headers.get("range", "").strip())
     if asked is None or not _still_applies(headers.get("if-range"), known, now):
@@ -103,7 +106,7 @@ def requested_range(
 
 
 def _still_applies(if_range: str | None, known: Validators, now: datetime) -> bool:
-    """Return whether a range is of the content that `If-Range` names, by strong comparison."""
+    """Return True if the content matches `If-Range`, by strong comparison."""
     if if_range is None:
         return True
     if '"' in if_range:
@@ -115,7 +118,7 @@ def _still_applies(if_range: str | None, known: Validators, now: datetime) -> bo
 
 
 def _date(text: str | None) -> datetime | None:
-    """Return the time of an HTTP date; None where there is none, which is ignored."""
+    """Return the time of an HTTP date; None if it is missing or invalid."""
     if text is None:
         return None
     try:
@@ -126,10 +129,10 @@ def _date(text: str | None) -> datetime | None:
 
 
 def _is_after(modified: datetime | None, since: datetime | None) -> bool:
-    """Return whether both times are known, and the first is later."""
+    """Return True if both times are known and the first is later."""
     return modified is not None and since is not None and _seconds(modified) > since
 
 
 def _seconds(moment: datetime) -> datetime:
-    """Return a time with the precision of HTTP dates."""
+    """Return a time in the resolution of HTTP dates."""
     return moment.replace(microsecond=0)

@@ -1,4 +1,4 @@
-"""The session of a browser: a cookie that stands for the token which began it, `/api/session`."""
+"""Browser sessions: a cookie that holds the token it was created with, at `/api/session`."""
 
 from typing import Annotated
 
@@ -13,13 +13,13 @@ from shared.events.moments import utc_now
 from shared.http.problems import ERROR_RESPONSES
 
 MAX_COOKIE = 3800
-"""Characters of a token that fits into a cookie: browsers take 4096 bytes with its attributes."""
+"""Maximum characters of a token in a cookie. Browsers allow 4096 bytes including attributes."""
 
 router = APIRouter(prefix="/api/session", tags=["page"], responses=ERROR_RESPONSES)
 
 
 class Session(BaseModel):
-    """Who asks."""
+    """The authenticated user."""
 
     subject: str
     tenant: str | None
@@ -38,7 +38,7 @@ class Session(BaseModel):
 
 @router.get("")
 async def read_session(asker: Asker) -> Session:
-    """Who asks, by token or by cookie."""
+    """Return the user of the token or cookie."""
     return Session.of(asker)
 
 
@@ -48,23 +48,25 @@ async def begin_session(
     response: Response,
     authorization: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Session:
-    """Have the browser send the token of this request by itself from now on, until it ends.
+    """Store the request's token in a cookie, so that the browser sends it until it expires.
 
-    Scripts of the page cannot read it then, and pages of other sites cannot have it sent.
+    Scripts on the page cannot read the cookie, and pages of other sites cannot cause it to be sent.
     """
     token = bearer(authorization)
     if len(token) > MAX_COOKIE:
-        raise BadParameterError(f"A token of more than {MAX_COOKIE} characters fits no cookie.")
-    lasts = None
+        raise BadParameterError(
+            f"The token has {len(token)} characters; the limit for a cookie is {MAX_COOKIE}."
+        )
+    max_age = None
     if asker.expires_at is not None:
-        lasts = max(0, int(asker.expires_at - utc_now().timestamp()))
+        max_age = max(0, int(asker.expires_at - utc_now().timestamp()))
     response.set_cookie(
-        SESSION, token, max_age=lasts, path="/", secure=True, httponly=True, samesite="strict"
+        SESSION, token, max_age=max_age, path="/", secure=True, httponly=True, samesite="strict"
     )
     return Session.of(asker)
 
 
 @router.delete("", status_code=204, dependencies=[Depends(own_origin)])
 async def end_session(response: Response) -> None:
-    """Have the browser forget the token. It stays as good as it was."""
+    """Delete the cookie. The token itself stays valid."""
     response.delete_cookie(SESSION, path="/", secure=True, httponly=True, samesite="strict")

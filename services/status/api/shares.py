@@ -1,4 +1,4 @@
-"""With whom a file is shared: `/api/files/{id}/shares`."""
+"""The readers of a file: `/api/files/{id}/shares`."""
 
 from typing import Annotated
 
@@ -37,13 +37,13 @@ commanding = APIRouter(
 
 
 class SharedWith(BaseModel):
-    """Somebody who may read the file."""
+    """A user who may read the file."""
 
-    subject: str = Field(description="As their token names them.")
+    subject: str = Field(description="The user's name, as in their token.")
 
 
 class ShareList(BaseModel):
-    """Who may read the file beside its owner, and those who look after the files of the tenant."""
+    """The readers of a file, beside its owner and the operators of its tenant."""
 
     file_id: str
     items: list[SharedWith]
@@ -55,16 +55,16 @@ Subject = Annotated[
         min_length=1,
         max_length=MAX_NAME,
         pattern=r"^[^\x00-\x1f\x7f]*$",
-        description="As their token names them.",
+        description="The user's name, as in their token.",
     ),
 ]
 
 
 @reading.get("/{file_id}/shares")
 async def list_shares(file_id: FileId, hub: HubOf, readable: Readable) -> ShareList:
-    """With whom a file is shared; those with whom it is are not told."""
+    """List the users with whom a file is shared. Readers cannot see this list."""
     status = await find_own(hub, file_id, readable)
-    return _told(status)
+    return _share_list(status)
 
 
 @commanding.put("/{file_id}/shares/{subject:path}", status_code=202)
@@ -77,12 +77,13 @@ async def share(
     asker: Asker,
     reason: Reason = "asked for",
 ) -> ShareList:
-    """Let somebody else of the file's tenant read it, follow it, and fetch what came of it.
+    """Allow another user of the file's tenant to read it, follow it and download its results.
 
-    They may do nothing with it, nor share it on. The answer 202 means that it is in Kafka.
+    Readers can neither change the file nor share it. The status 202 means that the share is in
+    Kafka.
     """
     status = await find_own(hub, file_id, commandable)
-    return _told(await commands.share(status, asker, reader=subject, reason=reason))
+    return _share_list(await commands.share(status, asker, reader=subject, reason=reason))
 
 
 @commanding.delete("/{file_id}/shares/{subject:path}", status_code=202)
@@ -95,14 +96,14 @@ async def unshare(
     asker: Asker,
     reason: Reason = "asked for",
 ) -> ShareList:
-    """Let them read it no longer: to them it is then like a file that does not exist.
+    """Revoke a user's access: for them, the file then does not exist.
 
-    Their streams are told that it was withdrawn, and nothing of it afterwards, on whichever pod.
+    Their streams, on any pod, receive a `withdrawn` message and nothing about the file afterwards.
     """
     status = await find_own(hub, file_id, commandable)
-    return _told(await commands.unshare(status, asker, reader=subject, reason=reason))
+    return _share_list(await commands.unshare(status, asker, reader=subject, reason=reason))
 
 
-def _told(status: Status) -> ShareList:
+def _share_list(status: Status) -> ShareList:
     items = [SharedWith(subject=name) for name in readers(status.shares)]
     return ShareList(file_id=status.file_id, items=items)

@@ -1,4 +1,4 @@
-"""Many files on one connection, over a WebSocket: `WS /api/ws`."""
+"""Many files on one WebSocket connection: `WS /api/ws`."""
 
 import asyncio
 from contextlib import suppress
@@ -8,9 +8,9 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
+from services.status.api.deferred_response import defer
 from services.status.api.dependencies import HubOf, own_origin
 from services.status.api.feed import feed
-from services.status.api.lasting import leave
 from services.status.api.messages import Bye, CloseCode, Fault, Subscribe
 from services.status.api.tickets import follower, following, has_ticket
 from services.status.live.cursor import StreamCursor
@@ -25,43 +25,45 @@ from shared.http.problems import problem_response
 
 router = APIRouter(prefix="/api", tags=["live"])
 
-SUBSCRIBE_WITHIN = 10.0
-"""Seconds in which a client says what it wants, or it holds a connection for nothing."""
+SUBSCRIBE_TIMEOUT = 10.0
+"""Seconds for a client to send its first subscription. An idle connection would waste a place."""
 
 MAX_FAULTS = 10
-"""Messages that are no subscriptions, after which the client is not one of this protocol."""
+"""Invalid messages after which the connection is closed."""
 
 
 @router.websocket("/ws")
 async def socket(websocket: WebSocket, hub: HubOf) -> None:
-    """What the client's last `subscribe` asks for; see docs/stream.md."""
+    """Stream the files of the client's latest `subscribe` message; see docs/stream.md."""
     try:
-        # Browsers let any page open a WebSocket here: without this it could read what it likes. A
-        # ticket is no page's but that which was given it.
+        # Browsers let any page open a WebSocket here, so a foreign page could read the user's
+        # files. A ticket is known only to the page that requested it.
         if not has_ticket(websocket):
             await own_origin(websocket)
     except ForeignOriginError:
-        await websocket.close()  # Before it is accepted: the answer is 403.
+        await websocket.close()  # Closing before accepting answers 403.
         return
     try:
         readable = await follower(await following(websocket))
     except WaybillError as error:
         await websocket.send_denial_response(problem_response(error, instance=websocket.url.path))
         return
-    leave(websocket.scope, partial(_talk, hub, readable))
+    defer(websocket.scope, partial(_serve, hub, readable))
 
 
-async def _talk(hub: Hub, readable: Visibility, scope: Scope, receive: Receive, send: Send) -> None:
+async def _serve(
+    hub: Hub, readable: Visibility, scope: Scope, receive: Receive, send: Send
+) -> None:
     websocket = WebSocket(scope, receive, send)
     await websocket.accept()
     if hub.behind is not None:
         await websocket.close(CloseCode.TRY_AGAIN_LATER, f"catching up with {hub.behind}")
         return
-    await _Conversation(websocket, hub, readable).run()
+    await _Connection(websocket, hub, readable).run()
 
 
-class _Conversation:
-    """One client: reads what it wants, and pushes that in a task beside."""
+class _Connection:
+    """One client: reads its subscriptions, and pushes updates in a separate task."""
 
     def __init__(self, websocket: WebSocket, hub: Hub, readable: Visibility) -> None:
         self._websocket = websocket
@@ -71,9 +73,9 @@ class _Conversation:
         self._faults = 0
 
     async def run(self) -> None:
-        """Until the client goes, or is sent away."""
+        """Serve the client until it disconnects or is disconnected."""
         try:
-            async with asyncio.timeout(SUBSCRIBE_WITHIN):
+            async with asyncio.timeout(SUBSCRIBE_TIMEOUT):
                 wanted = await self._next()
             while True:
                 await self._stop()
@@ -91,7 +93,7 @@ class _Conversation:
             await self._stop()
 
     async def _next(self) -> tuple[Filter, StreamCursor | None]:
-        """The next subscription; what is none is answered."""
+        """Return the next valid subscription; answer invalid messages with an error."""
         while True:
             text = await self._receive()
             try:
@@ -106,11 +108,11 @@ class _Conversation:
                 await self._refuse(error.code, error.public_detail)
 
     async def _receive(self) -> str:
-        """The next message of text.
+        """Return the next text message.
 
         Raises:
-            WebSocketDisconnect: the client went.
-            _BinaryMessageError: it sent something else.
+            WebSocketDisconnect: the client disconnected.
+            _BinaryMessageError: the message is binary.
         """
         message = await self._websocket.receive()
         if message["type"] == "websocket.disconnect":
@@ -132,20 +134,18 @@ class _Conversation:
         assert task is not None  # noqa: S101 - see `run`
         direct_writer = direct_writer_of(self._websocket.scope)
         subscription = None
-        with suppress(WebSocketDisconnect, RuntimeError):  # The client went while we were sending.
+        with suppress(WebSocketDisconnect, RuntimeError):  # The client disconnected.
             try:
-                with self._hub.subscribe(
-                    wanted, client=client, on_disconnect=task.cancel
-                ) as subscription:
-                    async for told in feed(self._hub, subscription, cursor, direct_writer):
-                        if isinstance(told, Batch):
-                            await self._tell(told)
+                with self._hub.subscribe(wanted, client=client, on_disconnect=task.cancel) as subscription:
+                    async for message in feed(self._hub, subscription, cursor, direct_writer):
+                        if isinstance(message, Batch):
+                            await self._send(message)
                         else:
-                            await self._websocket.send_text(told.model_dump_json())
-                        del told  # Or it stays until the next one comes.
+                            await self._websocket.send_text(message.model_dump_json())
+                        del message  # Do not keep it until the next one arrives.
                 await self._websocket.send_text(Bye().model_dump_json())
-                is_over = self._hub.closing
-                await self._close(CloseCode.GOING_AWAY if is_over else CloseCode.EXPIRED)
+                is_closing = self._hub.closing
+                await self._close(CloseCode.GOING_AWAY if is_closing else CloseCode.EXPIRED)
             except asyncio.CancelledError:
                 if subscription is None or not subscription.is_disconnected:
                     raise
@@ -157,7 +157,7 @@ class _Conversation:
                 elif isinstance(error, TokenExpiredError):
                     await self._close(CloseCode.EXPIRED)
 
-    async def _tell(self, batch: Batch) -> None:
+    async def _send(self, batch: Batch) -> None:
         for message in batch.messages:
             await self._websocket.send_text(message)
 
@@ -172,8 +172,8 @@ class _Conversation:
 
 
 class _BinaryMessageError(Exception):
-    """The client sent a binary message, of which this protocol has none."""
+    """The client sent a binary message, which this protocol does not have."""
 
 
 class _TooManyFaultsError(Exception):
-    """The client does not speak this protocol."""
+    """The client sent `MAX_FAULTS` invalid messages."""

@@ -1,4 +1,4 @@
-"""How all files are doing: `GET /api/stats`."""
+"""Statistics over all files: `GET /api/stats`."""
 
 import logging
 from datetime import datetime
@@ -41,21 +41,21 @@ class Queue(BaseModel):
 
     length: int
     expected_seconds: float | None = Field(
-        description="Until a file that comes now is begun; null if nothing moves."
+        description="Seconds until a new file would start; null if no files are starting."
     )
 
 
 class Oldest(BaseModel):
-    """The file of a status that was uploaded before all others."""
+    """The file of a status with the earliest upload."""
 
     file_id: str
-    age_seconds: float | None = Field(description="Since its upload.")
+    age_seconds: float | None = Field(description="Seconds since its upload.")
 
 
 class Stats(BaseModel):
-    """Counts, rates and ages, a second old at most, or older where there are millions of files.
+    """Counts, rates and ages, at most one second old, or older with millions of files.
 
-    What is not known at the moment is null, and `degraded` says why.
+    Unknown values are null, and `degraded` gives the reasons.
     """
 
     time: Timestamp
@@ -63,18 +63,21 @@ class Stats(BaseModel):
     queue: Queue | None
     rates: Rates | None
     oldest: dict[FileState, Oldest] | None
-    lag: Lags | None = Field(description="Records that each group has yet to finish, by topic.")
-    degraded: list[str] = Field(description="What does not work at the moment, in sentences.")
+    lag: Lags | None = Field(
+        description="Records that each consumer group has yet to finish, by topic."
+    )
+    degraded: list[str] = Field(description="Sentences about what does not work at the moment.")
 
 
 @router.get("/stats", responses=examples.answer(examples.STATS))
 async def read_stats(
     monitor: MonitorOf, store: StoreOf, hub: HubOf, supervisor: SupervisorOf, readable: Readable
 ) -> Stats:
-    """How many files have each status, how fast they come and go, and who is behind.
+    """Return counts by status, throughput, and the lag of each consumer group.
 
-    The files are those that may be seen. Who may not see all files is told their own waiting files
-    as the queue, and neither rates nor lags: these would tell how much others upload.
+    Only files that the user may see are counted. For users who may not see all files, the queue is
+    their own waiting files. Rates and lags are then null, since they would reveal how much others
+    upload.
     """
     now = utc_now()
     queue_stats = monitor.queue_stats
@@ -94,7 +97,7 @@ async def read_stats(
 def _queue(
     queue_stats: QueueStats, sample: Sample | None, own: dict[FileState, int] | None
 ) -> Queue | None:
-    """The queue of all files, or of those that may be seen."""
+    """Return the queue of all files, or of those that the user may see."""
     if sample is None:
         return None
     length = sample.queued if own is None else own.get(FileState.PENDING, 0)
@@ -104,7 +107,7 @@ def _queue(
 async def _files_and_oldest(
     store: FileStore, readable: Visibility, now: datetime, sample: Sample | None
 ) -> tuple[dict[FileState, int] | None, dict[FileState, Oldest] | None]:
-    """How many files there are, and the oldest of them; None for what MongoDB does not say."""
+    """Return the file counts and the oldest files; None for what MongoDB cannot provide."""
     files = dict(sample.files) if sample is not None and readable.everything else None
     try:
         if files is None and not readable.everything:
@@ -114,7 +117,7 @@ async def _files_and_oldest(
             for state in (FileState.PENDING, FileState.PROCESSING)
         }
     except MongoUnavailableError as error:
-        log.warning("the statistics go without MongoDB: %s", error)
+        log.warning("statistics are incomplete without MongoDB: %s", error)
         return files, None
     return files, {
         state: Oldest(file_id=file.file_id, age_seconds=file_id_age(file.file_id, now))

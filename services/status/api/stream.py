@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query, Request
 
 from services.status.api.dependencies import HubOf, up_to_date
+from services.status.api.detached_stream import DetachedStream
 from services.status.api.feed import feed
 from services.status.api.filters import parse_ids
-from services.status.api.line import DetachedStream
 from services.status.api.messages import Subscribe
 from services.status.api.sse import BYE, EventStream, Frames, render
 from services.status.api.tickets import Followable, documented, follower, has_ticket
@@ -26,9 +26,9 @@ router = APIRouter(prefix="/api", tags=["live"])
 @router.get(
     "/stream",
     response_class=EventStream,
-    status_code=200,  # FastAPI would look for it in the signature of the class, in vain.
+    status_code=200,  # FastAPI would search for it in the class signature and fail.
     responses=ERROR_RESPONSES,
-    # A pod that cannot serve takes no ticket.
+    # A pod that is still catching up must not redeem a ticket.
     dependencies=[Depends(up_to_date), Depends(follower), documented],
 )
 async def stream(
@@ -36,20 +36,21 @@ async def stream(
     hub: HubOf,
     readable: Followable,
     ids: Annotated[
-        str | None, Query(description="File ids, comma-separated; 1,000 at most.")
+        str | None, Query(description="File ids, comma-separated; at most 1,000.")
     ] = None,
     owner: str | None = None,
     batch_id: str | None = None,
     label: Annotated[str | None, Query(description="`key:value`")] = None,
     status: FileState | None = None,
     cursor: Annotated[
-        str | None, Query(description="The last event id, if you come back: as `Last-Event-ID`.")
+        str | None,
+        Query(description="The last event id, to resume from there. Same as `Last-Event-ID`."),
     ] = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> EventStream:
-    """The present states of the files that match, and every later one, as Server-Sent Events.
+    """Stream the current states of the matching files and every later one, as Server-Sent Events.
 
-    With a cursor, every state that was missed since, and every later one. See docs/stream.md.
+    With a cursor, the stream starts with the states missed since. See docs/stream.md.
     """
     wanted = Subscribe(
         type="subscribe",
@@ -59,14 +60,18 @@ async def stream(
         label=label,
         status=status,
     ).to_filter(readable)
-    # A browser that opens itself again sends the header, and the address it was first given.
-    given = last_event_id or cursor
+    # A browser that reconnects sends the header, and still the original address.
+    resume_from = last_event_id or cursor
     client = request.client.host if request.client else ""
     hub.admit(client)
-    told = _frames(
-        hub, wanted, hub.seal.open(given) if given else None, client, handoff_of(request.scope)
+    frames = _frames(
+        hub,
+        wanted,
+        hub.seal.open(resume_from) if resume_from else None,
+        client,
+        handoff_of(request.scope),
     )
-    return EventStream(told, by_ticket=has_ticket(request))
+    return EventStream(frames, by_ticket=has_ticket(request))
 
 
 async def _frames(
@@ -77,14 +82,14 @@ async def _frames(
     handoff: Handoff | None,
 ) -> Frames:
     task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - frames are sent by a task
+    assert task is not None  # noqa: S101 - frames are always sent by a task
     with hub.subscribe(wanted, client=client, on_disconnect=task.cancel) as subscription:
         async with aclosing(feed(hub, subscription, cursor)) as feeding:
-            async for told in feeding:
-                yield render(told)
+            async for message in feeding:
+                yield render(message)
                 if handoff is not None and subscription.is_idle:
-                    line = DetachedStream(hub, subscription)
-                    if handoff(line):
-                        subscription.detach(line)
+                    detached = DetachedStream(hub, subscription)
+                    if handoff(detached):
+                        subscription.detach(detached)
                         return
     yield BYE

@@ -1,4 +1,4 @@
-"""One-time tickets: `POST /api/tickets`, and the streams that take them."""
+"""One-time tickets: `POST /api/tickets`, and the streams that accept them."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from shared.http.head_method import is_head
 from shared.http.problems import ERROR_RESPONSES
 
 TICKET = "ticket"
-"""The parameter of a stream's address."""
+"""The query parameter of a stream's address."""
 
 router = APIRouter(
     prefix="/api/tickets",
@@ -27,29 +27,33 @@ router = APIRouter(
 
 @router.post("", status_code=201)
 async def issue_ticket(asker: Asker, tickets: TicketsOf) -> Ticket:
-    """A ticket that opens one stream, once, within half a minute, on any pod: `?ticket=…`.
+    """Issue a ticket that opens one stream, once, within 30 seconds, on any pod: `?ticket=…`.
 
-    It stands for who asks, for as long as their token or API key does, and for reading only. It is
-    for pages that cannot send a header with an `EventSource` or a `WebSocket`.
+    The ticket represents the user while their token or API key is valid, and permits reading only.
+    It is for pages that cannot send a header with an `EventSource` or a `WebSocket`.
     """
     return await tickets.issue(asker)
 
 
 def has_ticket(connection: HTTPConnection) -> bool:
-    """Whether a stream is asked for with a ticket."""
+    """Return True if the stream's address contains a ticket."""
     return TICKET in connection.query_params
 
 
 class Following(PrincipalDependency):
-    """Tells who asks for a stream: by its ticket, or as everywhere."""
+    """Authenticates requests for a stream: by ticket, or in the usual way."""
 
     async def __call__(self, connection: HTTPConnection) -> Principal:
-        """Raises what an `Authenticator` does."""
+        """Return the principal of the request.
+
+        Raises:
+            AccessError: as for `Authenticator`, or the ticket is invalid.
+        """
         ticket = connection.query_params.get(TICKET)
         if ticket is None:
             return await super().__call__(connection)
         tickets: Tickets = connection.state.tickets
-        if is_head(connection.scope):  # It opens no stream, so the ticket stays good for one.
+        if is_head(connection.scope):  # It opens no stream, so the ticket stays valid.
             return await tickets.look_up(ticket)
         return await tickets.redeem(ticket)
 
@@ -59,16 +63,16 @@ following = Following()
 _in_address = APIKeyQuery(
     name=TICKET,
     scheme_name="ticket",
-    description="From `POST /api/tickets`; good for one stream.",
+    description="A ticket from `POST /api/tickets`, valid for one stream.",
     auto_error=False,
 )
 
 
 async def follower(asker: Annotated[Principal, Security(following)]) -> Visibility:
-    """What who asks for a stream may read.
+    """Return the files that the user of a stream may see.
 
     Raises:
-        ForbiddenError: the credential is not for reading.
+        ForbiddenError: the credential does not include reading.
     """
     asker.require(Scope.READ)
     return Visibility.of(asker)
@@ -76,4 +80,4 @@ async def follower(asker: Annotated[Principal, Security(following)]) -> Visibili
 
 Followable = Annotated[Visibility, Depends(follower)]
 documented = Security(_in_address)
-"""Names the ticket in the OpenAPI document."""
+"""Documents the ticket in the OpenAPI document."""

@@ -1,4 +1,4 @@
-"""Webhooks: `POST /api/webhooks` and what stands below it."""
+"""Webhooks: `POST /api/webhooks` and the endpoints under it."""
 
 from typing import Annotated
 
@@ -42,76 +42,80 @@ MAX_DELIVERIES = 500
 
 TERMINAL = [state for state in FileState if state.is_terminal]
 
-WebhookId = Annotated[str, Path(max_length=64, description="As it was answered.")]
+WebhookId = Annotated[str, Path(max_length=64, description="The id that the creation returned.")]
 
 
 class NewWebhook(BaseModel):
-    """Where to tell of what."""
+    """The address and the filters of a new webhook."""
 
     model_config = ConfigDict(extra="forbid")
 
     url: str = Field(max_length=MAX_URL, description="https://…", examples=["https://a.example/"])
     states: list[FileState] = Field(
-        default=TERMINAL, min_length=1, description="Those that end a file, of these only."
+        default=TERMINAL, min_length=1, description="Terminal statuses to deliver."
     )
-    label: Label | None = Field(default=None, description="`key:value`: of such files only.")
+    label: Label | None = Field(default=None, description="Only files with this `key:value`.")
 
 
 class WebhookTold(BaseModel):
-    """A server that is told of files that end."""
+    """A server that receives a message for each file that finishes."""
 
     id: str
     url: str
     states: list[FileState]
     label: str | None
     created_at: Timestamp
-    disabled: bool = Field(description="The server has answered 410: it is not asked any more.")
+    disabled: bool = Field(
+        description="True if the server answered 410: nothing is sent to it any more."
+    )
 
 
 class WebhookWithSecret(WebhookTold):
-    """With the secret that signs, which is told this once."""
+    """A webhook with its signing secret, which is returned only this once."""
 
     secret: str
 
 
 class WebhookList(BaseModel):
-    """The webhooks that may be seen, oldest first."""
+    """The webhooks that the user may see, oldest first."""
 
     items: list[WebhookTold]
 
 
 class DeliveryList(BaseModel):
-    """The latest deliveries of a webhook, the latest first."""
+    """The latest deliveries of a webhook, newest first."""
 
     items: list[Delivery]
 
 
 @commanding.post("", status_code=201)
 async def create_webhook(
-    asked: NewWebhook, webhooks: WebhooksOf, outbound: OutboundOf, commandable: Commandable
+    body: NewWebhook, webhooks: WebhooksOf, outbound: OutboundOf, commandable: Commandable
 ) -> WebhookWithSecret:
-    """Have a server told of each file of yours that ends from now on.
+    """Create a webhook that receives a message for each of your files that finishes from now on.
 
-    It gets a JSON message by POST, signed after Standard Webhooks, and again, in growing intervals
-    for some five hours, until it answers 2xx. See docs/webhooks.md.
+    The message is JSON, sent by POST and signed according to Standard Webhooks. It is retried at
+    growing intervals for about five hours until the server answers 2xx. See docs/webhooks.md.
     """
-    outbound.check(asked.url)
-    made = Webhook.new(
-        asked.url,
-        states=frozenset(asked.states),
-        label=asked.label,
+    outbound.check(body.url)
+    webhook = Webhook.new(
+        body.url,
+        states=frozenset(body.states),
+        label=body.label,
         visible_to=commandable,
     )
-    await webhooks.add(made)
-    return _with_secret(made)
+    await webhooks.add(webhook)
+    return _with_secret(webhook)
 
 
 @reading.get("")
 async def list_webhooks(webhooks: WebhooksOf, readable: Readable) -> WebhookList:
-    """Your webhooks, without their secrets."""
+    """List your webhooks, without their secrets."""
     known = (await webhooks.all()).values()
     mine = [each for each in known if each.is_visible_to(readable)]
-    return WebhookList(items=[_told(each) for each in sorted(mine, key=lambda it: it.created_at)])
+    return WebhookList(
+        items=[_without_secret(each) for each in sorted(mine, key=lambda it: it.created_at)]
+    )
 
 
 @reading.get("/{webhook_id}/deliveries")
@@ -122,7 +126,7 @@ async def list_deliveries(
     readable: Readable,
     limit: Annotated[int, Query(ge=1, le=MAX_DELIVERIES)] = 50,
 ) -> DeliveryList:
-    """What was sent, and what the server answered, for a month."""
+    """List what was sent in the last month, and the responses of the server."""
     webhook = await webhooks.get(webhook_id, readable)
     return DeliveryList(items=await Deliveries(store).latest(webhook.id, limit))
 
@@ -131,7 +135,7 @@ async def list_deliveries(
 async def rotate_secret(
     webhook_id: WebhookId, webhooks: WebhooksOf, commandable: Commandable
 ) -> WebhookWithSecret:
-    """A new secret; the last one signs beside it for a day."""
+    """Create a new secret. The previous one also signs messages for one more day."""
     webhook = await webhooks.get(webhook_id, commandable)
     changed = webhook.with_new_secret(utc_now())
     await webhooks.change(changed)
@@ -142,12 +146,12 @@ async def rotate_secret(
 async def delete_webhook(
     webhook_id: WebhookId, webhooks: WebhooksOf, commandable: Commandable
 ) -> Response:
-    """Tell it nothing any more."""
+    """Delete the webhook. Nothing is sent to it any more."""
     await webhooks.remove(await webhooks.get(webhook_id, commandable))
     return Response(status_code=204)
 
 
-def _told(webhook: Webhook) -> WebhookTold:
+def _without_secret(webhook: Webhook) -> WebhookTold:
     return WebhookTold(**_members(webhook))
 
 
@@ -157,5 +161,5 @@ def _with_secret(webhook: Webhook) -> WebhookWithSecret:
 
 def _members(webhook: Webhook) -> dict[str, object]:
     states = [state for state in FileState if state in webhook.states]
-    told = {"id", "url", "label", "created_at", "disabled"}
-    return {**webhook.model_dump(include=told), "states": states}
+    members = {"id", "url", "label", "created_at", "disabled"}
+    return {**webhook.model_dump(include=members), "states": states}

@@ -1,10 +1,10 @@
-"""Cancellation: a request is a fact in `file.control`; a file that nobody holds ends at once.
+"""Cancellation: a request is an event in `file.control`; a file that no attempt holds ends at once.
 
-A processor stops what it works on and publishes the end. A file that no attempt holds needs no
-processor: it waits in the queue or in a delay tier, or the group of the processors has no member.
-The status service then publishes the same `file.cancelled` itself, with the id that a processor
-would give it. The first end in the log counts, so an attempt that begins at the same moment cannot
-make two of it; see `docs/decisions/0021-a-cancelled-file-needs-no-processor.md`.
+A processor stops the work it is doing and publishes the outcome. A file needs no processor if no
+attempt holds it: it waits in the queue or in a delay tier, or the consumer group of the processors
+has no members. The status service then publishes the same `file.cancelled` itself, with the id that
+a processor would use. The first outcome in the log counts, so a file that starts at the same moment
+still gets only one; see `docs/decisions/0021-a-cancelled-file-needs-no-processor.md`.
 """
 
 import asyncio
@@ -29,36 +29,39 @@ from shared.settings import Settings
 log = logging.getLogger(__name__)
 
 SETTLE_INTERVAL = 1.0
-"""Seconds between two looks for requests that nobody has carried out: an index has just those."""
+"""Seconds between two checks for requests that nobody has carried out. An index holds only
+those."""
 
-SETTLED_AT_ONCE = 200
-"""Files that are ended between two looks."""
+SETTLE_BATCH = 200
+"""Files of one status that are cancelled per check."""
 
 REASON = "cancel requested; its reason was not stored"
-"""The reason of an end whose request an earlier version of this service stored without one."""
+"""The reason of an outcome if an earlier version of this service stored the request without one."""
 
 
 def check_cancellable(status: Status) -> None:
-    """Raises:
-    NotCancellableError: the file has ended.
+    """Check that a file can be cancelled.
+
+    Raises:
+        NotCancellableError: the file has finished.
     """
     if status.status.is_terminal:
         raise NotCancellableError(
-            f"The file is {status.status}: there is no work that could be cancelled.",
+            f"The file is {status.status}; only pending or processing files can be cancelled.",
             members={"file_status": status.status},
         )
 
 
 def requested(status: Status, *, reason: str) -> FileCancelRequested:
-    """The request to stop the present run of a file."""
+    """Return the request to stop the current run of a file."""
     data = CancelRequestedData(run=status.run, reason=reason, ended_runs=status.run - 1)
     return FileCancelRequested.of(status.file_id, data, source=SOURCE)
 
 
 def ended(status: Status, *, reason: str) -> FileCancelled:
-    """The end of the present run of a file; it has the id that a processor would give it.
+    """Return the outcome of the current run of a file, with the id that a processor would use.
 
-    It names the attempt that was stopped, or the one that will not be made.
+    It names the attempt that was stopped, or the one that will not start.
     """
     attempt = status.attempt + (status.status is FileState.PENDING)
     data = CancelledData(
@@ -71,40 +74,40 @@ def ended(status: Status, *, reason: str) -> FileCancelled:
 
 
 class Cancellations:
-    """Stops the work on files."""
+    """Cancels the work on files."""
 
     def __init__(self, hub: Hub, publisher: Publisher) -> None:
         self._hub = hub
         self._publisher = publisher
 
     async def request(self, status: Status, *, reason: str) -> Status:
-        """Have the work on a file stopped; returns its status once Kafka has the request.
+        """Request that the work on a file stops; return its status once Kafka has the request.
 
-        A file that waits has ended when this returns. Work that has begun is stopped by its
-        processor.
+        A waiting file is already cancelled when this returns. Its processor stops a running
+        attempt.
 
         Raises:
-            NotCancellableError: the file has ended.
-            UnavailableError: Kafka does not answer.
+            NotCancellableError: the file has finished.
+            UnavailableError: Kafka is unavailable.
         """
         check_cancellable(status)
         request = requested(status, reason=reason)
         await self._publisher.publish(request)
-        log.info("%s run %d is to be cancelled: %r", status.file_id, status.run, reason)
+        log.info("cancel requested for run %d of %s: %r", status.run, status.file_id, reason)
         asked = apply(status, request, offset=0)
         if status.status is not FileState.PENDING:
             return asked
         try:
             return await self.end(status, reason=reason) or asked
-        except UnavailableError as error:  # The request is in Kafka: it will be settled.
-            log.warning("the end of %s waits: %s", status.file_id, error)
+        except UnavailableError as error:  # The request is in Kafka; the settler retries.
+            log.warning("cancellation of %s will be retried: %s", status.file_id, error)
             return asked
 
     async def end(self, status: Status, *, reason: str) -> Status | None:
-        """Publish the end of a run that no attempt holds; returns what this pod knows afterwards.
+        """Publish the outcome of a run that no attempt holds; return the status known afterwards.
 
         Raises:
-            UnavailableError: Kafka or MongoDB does not answer.
+            UnavailableError: Kafka or MongoDB is unavailable.
         """
         event = ended(status, reason=reason)
 
@@ -117,10 +120,10 @@ class Cancellations:
 
 
 class Settler:
-    """Ends the files whose request to cancel no processor will carry out.
+    """Cancels files whose request no processor will carry out.
 
-    A pod may die between the request and the end, and all processors may be gone while the log
-    says that they work on a file.
+    A pod may die between the request and the outcome. All processors may be gone while the log says
+    that they are processing a file.
     """
 
     def __init__(
@@ -132,10 +135,10 @@ class Settler:
         self._cancellations = cancellations
 
     async def run(self, loop: RunningLoop) -> None:
-        """Settle until cancelled; what fails is tried again for as long as it takes.
+        """Cancel such files until cancelled itself; failures are retried indefinitely.
 
         Raises:
-            UnavailableError: MongoDB or Kafka does not answer.
+            UnavailableError: MongoDB or Kafka is unavailable.
         """
         while True:
             await self.settle()
@@ -143,18 +146,18 @@ class Settler:
             await asyncio.sleep(SETTLE_INTERVAL)
 
     async def settle(self) -> int:
-        """End the files that no attempt holds; returns how many.
+        """Cancel the files that no attempt holds; return their number.
 
         Raises:
-            UnavailableError: MongoDB or Kafka does not answer.
+            UnavailableError: MongoDB or Kafka is unavailable.
         """
-        wanted = await self._store.to_cancel(FileState.PENDING, SETTLED_AT_ONCE)
-        begun = await self._store.to_cancel(FileState.PROCESSING, SETTLED_AT_ONCE)
-        # An attempt begins after its commit, so there is a group for each that has begun.
+        wanted = await self._store.to_cancel(FileState.PENDING, SETTLE_BATCH)
+        begun = await self._store.to_cancel(FileState.PROCESSING, SETTLE_BATCH)
+        # The commit of its record precedes an attempt, so a group exists for every started attempt.
         deserted = bool(begun) and await is_group_empty(self._settings, PROCESSOR_GROUP)
         settled = 0
         for stored in [*wanted, *(begun if deserted else ())]:
-            # Meanwhile it may have ended, or begun: the tail knows more than MongoDB.
+            # The file may have started or finished since. The tail is more current than MongoDB.
             current = await self._hub.current(stored.file_id)
             status = current.status if current else stored
             if status.cancel_run != status.run or status.deleted_at is not None:

@@ -1,6 +1,6 @@
-"""What users want done with files: noted in Kafka, with who asked, before it is carried out.
+"""User commands: recorded in Kafka with the name of the user before they are carried out.
 
-Whether it then was carried out, or refused, the file's own events tell.
+The events of the file show whether a command was carried out or rejected.
 """
 
 from enum import StrEnum
@@ -18,7 +18,7 @@ from shared.kafka.publishing import Publisher
 
 
 class Command(StrEnum):
-    """What can be asked for."""
+    """The commands that users can send."""
 
     CANCEL = "cancel"
     RETRY = "retry"
@@ -29,7 +29,7 @@ class Command(StrEnum):
 
 
 class Commands:
-    """Notes commands, and carries them out."""
+    """Records commands and carries them out."""
 
     def __init__(
         self,
@@ -49,46 +49,50 @@ class Commands:
         self._sharing = sharing
 
     async def cancel(self, status: Status, by: Principal, *, reason: str) -> Status:
-        """Stop the work on a file; raises what `Cancellations.request` does.
+        """Cancel the work on a file; raises the errors of `Cancellations.request`.
 
-        Where its upload waits for Kafka, the command waits beside it.
+        If the file's upload is in the outbox, the command is stored there too.
         """
         if self._waiting.holds(status.file_id):
-            command = _noted(Command.CANCEL, status.file_id, by, reason=reason)
+            command = _command_event(Command.CANCEL, status.file_id, by, reason=reason)
             return await self._waiting.cancel(status, command)
-        await self.note(Command.CANCEL, status.file_id, by, reason=reason)
+        await self.record(Command.CANCEL, status.file_id, by, reason=reason)
         return await self._cancellations.request(status, reason=reason)
 
     async def retry(self, status: Status, by: Principal, *, force: bool, reason: str) -> None:
-        """Work on a file once more; raises what `Runs.start` does."""
-        await self.note(Command.RETRY, status.file_id, by, reason=reason)
+        """Start a new run of a file; raises the errors of `Runs.start`."""
+        await self.record(Command.RETRY, status.file_id, by, reason=reason)
         await self._runs.start(status, force=force, reason=reason)
 
     async def delete(self, status: Status, by: Principal, *, reason: str) -> Status:
-        """Delete a file; raises what `Deletions.delete` does.
+        """Delete a file; raises the errors of `Deletions.delete`.
 
-        Where its upload waits for Kafka, the command waits beside it.
+        If the file's upload is in the outbox, the command is stored there too.
         """
         if self._waiting.holds(status.file_id):
             check_deletable(status)
-            command = _noted(Command.DELETE, status.file_id, by, reason=reason)
+            command = _command_event(Command.DELETE, status.file_id, by, reason=reason)
             return await self._waiting.delete(status, command)
-        await self.note(Command.DELETE, status.file_id, by, reason=reason)
+        await self.record(Command.DELETE, status.file_id, by, reason=reason)
         return await self._deletions.delete(status, reason=reason)
 
     async def share(self, status: Status, by: Principal, *, reader: str, reason: str) -> Status:
-        """Let somebody read a file; raises what `Sharing` does."""
+        """Share a file with a reader; raises the errors of `Sharing`."""
         self._sharing.check(status, reader)
-        noted = await self.note(Command.SHARE, status.file_id, by, reason=reason, reader=reader)
-        return await self._sharing.share(status, reader, noted)
+        command_id = await self.record(
+            Command.SHARE, status.file_id, by, reason=reason, reader=reader
+        )
+        return await self._sharing.share(status, reader, command_id)
 
     async def unshare(self, status: Status, by: Principal, *, reader: str, reason: str) -> Status:
-        """Let somebody read a file no longer; raises what `Sharing` does."""
+        """Stop sharing a file with a reader; raises the errors of `Sharing`."""
         status = await self._sharing.known(status, reader)
-        noted = await self.note(Command.UNSHARE, status.file_id, by, reason=reason, reader=reader)
-        return await self._sharing.unshare(status, reader, noted)
+        command_id = await self.record(
+            Command.UNSHARE, status.file_id, by, reason=reason, reader=reader
+        )
+        return await self._sharing.unshare(status, reader, command_id)
 
-    async def note(
+    async def record(
         self,
         command: Command,
         file_id: str,
@@ -97,23 +101,23 @@ class Commands:
         reason: str,
         reader: str | None = None,
     ) -> str:
-        """Return once Kafka has it; only then may the command be carried out.
+        """Record a command; return once Kafka has it. Only then may it be carried out.
 
         Returns:
-            The command's own id.
+            The id of the command.
 
         Raises:
-            KafkaUnavailableError: it has not.
+            KafkaUnavailableError: Kafka is unavailable.
         """
-        command_noted = _noted(command, file_id, by, reason=reason, reader=reader)
-        await self._publisher.publish(command_noted)
-        return command_noted.data.command_id
+        event = _command_event(command, file_id, by, reason=reason, reader=reader)
+        await self._publisher.publish(event)
+        return event.data.command_id
 
 
-def _noted(
+def _command_event(
     command: Command, file_id: str, by: Principal, *, reason: str, reader: str | None = None
 ) -> FileCommanded:
-    """That somebody asked for something."""
+    """Return the event that records who sent a command, and why."""
     data = CommandedData(
         command_id=new_file_id(),
         command=command.value,

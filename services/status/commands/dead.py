@@ -1,6 +1,6 @@
-"""The dead letters: read from `file.dead` when somebody asks.
+"""Dead letters, read from `file.dead` on request.
 
-Nothing of them is held or projected: they are few, and an operator looks at them now and then.
+They are neither cached nor projected: there are few, and operators look at them only occasionally.
 """
 
 import asyncio
@@ -25,23 +25,23 @@ from shared.settings import Settings
 log = logging.getLogger(__name__)
 
 MAX_SCANNED = 2000
-"""Letters of each partition that are looked at for those of one code. One fetch at a time, 1 MB,
-is in memory, and only what is answered is kept of it."""
+"""Letters per partition that are searched for a code. One fetch of 1 MB is in memory at a time, and
+only matching letters are kept."""
 
-READ_WITHIN = 15.0
-"""Seconds until a reading of the letters is given up and answered 503."""
+READ_TIMEOUT = 15.0
+"""Seconds after which a read of the letters is abandoned and fails with 503."""
 
-AT_ONCE = 2
-"""Readings at the same time on one pod: each has a connection and a fetch of its own."""
+MAX_READS = 2
+"""Concurrent reads on one pod. Each has its own connection and fetch."""
 
 
 class DeadLetter(BaseModel):
-    """A dead letter as the API gives it."""
+    """A dead letter as the API returns it."""
 
     model_config = ConfigDict(frozen=True)
 
     id: str
-    """Its place in `file.dead`: partition and offset, with a dash between."""
+    """Partition and offset in `file.dead`, separated by a dash."""
     file_id: str
     time: Timestamp
     source: str
@@ -58,25 +58,25 @@ class DeadLetter(BaseModel):
         )
 
     def without_payload(self) -> "DeadLetter":
-        """The same without the record's value, which may be long."""
+        """Return a copy without the record's value, which may be long."""
         return self.model_copy(update={"data": self.data.model_copy(update={"payload": ""})})
 
 
 class DeadLetters:
-    """Reads the letters of one installation.
+    """Reads the dead letters of one installation.
 
-    Every method raises `KafkaUnavailableError` when Kafka does not answer in time.
+    Every method raises `KafkaUnavailableError` when Kafka does not respond in time.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._places = asyncio.Semaphore(MAX_READS)
 
     async def newest(self, *, limit: int, code: DeadCode | None) -> list[DeadLetter]:
-        """The newest letters, newest first, without their payloads.
+        """Return the newest letters, newest first, without their payloads.
 
         Args:
-            code: only these, as far as they are among the last `MAX_SCANNED` of a partition.
+            code: only letters with this code, among the last `MAX_SCANNED` of each partition.
         """
         newest: list[DeadLetter] = []
         async with self._reader() as (consumer, partitions):
@@ -93,7 +93,7 @@ class DeadLetters:
         return newest[:limit]
 
     async def get(self, partition: int, offset: int) -> DeadLetter | None:
-        """One letter, or None if there is none at this place, or none any more."""
+        """Return one letter, or None if it does not exist or has expired."""
         async with self._reader() as (consumer, partitions):
             place = next((each for each in partitions if each.partition == partition), None)
             if place is None:
@@ -108,7 +108,7 @@ class DeadLetters:
     async def _reader(self) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
         try:
             async with (
-                asyncio.timeout(READ_WITHIN),
+                asyncio.timeout(READ_TIMEOUT),
                 self._places,
                 open_log(self._settings, (DEAD,), client_id="dead-letters") as opened,
             ):
@@ -122,7 +122,7 @@ class DeadLetters:
 async def _read(
     consumer: AIOKafkaConsumer, partition: TopicPartition, begin: int, end: int
 ) -> AsyncIterator[DeadLetter]:
-    """The letters from one offset to before another, in order."""
+    """Yield the letters of an offset range, in order. `end` is exclusive."""
     async for record in read_range(consumer, partition, begin, end):
         if (letter := _letter(record)) is not None:
             yield letter

@@ -1,10 +1,10 @@
-"""Deletion: a file is gone once Kafka knows it, and is erased soon after.
+"""Deletion: a file is deleted once Kafka has the event, and its data is erased soon after.
 
-`file.deleted` stays in the log for ever, so no replay brings the file back. All else goes: the
-upload and its artifacts in the blob store, and the name, the owner and the labels, which only
-`file.uploaded` carries, and those with whom it was shared, by tombstones. What is to be erased is
-noted in the document, so that any pod goes on where one was killed; and an attempt that was under
-way marks it anew by its outcome, so that what it has stored meanwhile goes as well.
+`file.deleted` stays in the log forever, so no replay restores the file. Everything else is removed:
+the upload and its artifacts in the blob store; the name, owner and labels, which only
+`file.uploaded` contains; and the readers, by tombstones. The document records that data must be
+erased, so that any pod resumes the work of one that was killed. The outcome of an attempt that was
+running marks the document again, so that data it stored meanwhile is erased too.
 """
 
 import asyncio
@@ -28,29 +28,31 @@ from shared.kafka.publishing import Publisher
 log = logging.getLogger(__name__)
 
 LEGAL_HOLD = "legal_hold"
-"""The label that keeps a file from being deleted, whatever its value is."""
+"""The label that protects a file from deletion, whatever its value."""
 
 ERASE_INTERVAL = 1.0
-"""Seconds between two looks at what is to be erased: an index has just those."""
+"""Seconds between two checks for data to erase. An index holds only those files."""
 
-ERASE_AT_ONCE = 100
-"""Files that are erased between two looks."""
+ERASE_BATCH = 100
+"""Files that are erased per check."""
 
 
 class NotErasedError(Exception):
-    """Some deleted files could not be erased, and no part is away."""
+    """Some deleted files could not be erased although all services respond."""
 
 
 def check_deletable(status: Status) -> None:
-    """Raises:
-    LegalHoldError: a label of the file forbids its deletion.
+    """Check that a file may be deleted.
+
+    Raises:
+        LegalHoldError: a label of the file forbids its deletion.
     """
     if LEGAL_HOLD in status.labels:
-        raise LegalHoldError(f"The file has the label {LEGAL_HOLD!r} and must not be deleted.")
+        raise LegalHoldError(f"The file has the label {LEGAL_HOLD!r} and cannot be deleted.")
 
 
 class Deletions:
-    """Deletes files for good."""
+    """Deletes files permanently."""
 
     def __init__(self, hub: Hub, publisher: Publisher) -> None:
         self._hub = hub
@@ -58,11 +60,14 @@ class Deletions:
         self._cancellations = Cancellations(hub, publisher)
 
     async def delete(self, status: Status, *, reason: str) -> Status:
-        """Delete a file; returns once Kafka knows, with what is left of it. Work on it is stopped.
+        """Stop the work on a file and delete it.
+
+        Returns:
+            The remaining status, once Kafka has the event.
 
         Raises:
-            LegalHoldError: a label of the file forbids it.
-            UnavailableError: Kafka or MongoDB does not answer.
+            LegalHoldError: a label of the file forbids its deletion.
+            UnavailableError: Kafka or MongoDB is unavailable.
         """
         check_deletable(status)
         if not status.status.is_terminal:
@@ -72,12 +77,12 @@ class Deletions:
         await publish_and_see(
             self._hub, self._publisher, event, seen=lambda now: now.deleted_at is not None
         )
-        log.info("%s is deleted: %r", status.file_id, reason)
+        log.info("%s was deleted: %r", status.file_id, reason)
         return apply(status, event, offset=0)
 
 
 class Eraser:
-    """Erases what is stored of deleted files."""
+    """Erases the stored data of deleted files."""
 
     def __init__(self, store: FileStore, blobs: BlobStore, publisher: Publisher) -> None:
         self._store = store
@@ -85,20 +90,20 @@ class Eraser:
         self._publisher = publisher
 
     async def run(self, loop: RunningLoop) -> None:
-        """Erase until cancelled; what fails is tried again for as long as it takes.
+        """Erase until cancelled; failures are retried indefinitely.
 
         Raises:
-            UnavailableError: MongoDB, Kafka or the blob store does not answer.
-            NotErasedError: files could not be erased for another reason; the others are.
+            UnavailableError: MongoDB, Kafka or the blob store is unavailable.
+            NotErasedError: some files could not be erased for another reason; the others were.
         """
         while True:
             failed = 0
-            for status in await self._store.to_erase(ERASE_AT_ONCE):
+            for status in await self._store.to_erase(ERASE_BATCH):
                 try:
                     await self._erase(status)
                 except UnavailableError:
                     raise
-                except Exception as error:  # It stays marked, and holds up no other.
+                except Exception as error:  # It stays marked and does not block others.
                     note_error("eraser", error, status.file_id)
                     failed += 1
             if failed:
@@ -116,4 +121,4 @@ class Eraser:
         for share in status.shares:
             await self._publisher.forget(status.file_id, ACCESS, share.key)
         await self._store.erased(status)
-        log.info("%s is erased", status.file_id)
+        log.info("%s was erased", status.file_id)

@@ -1,4 +1,4 @@
-"""Commands become facts in Kafka, and their answers tell what a pod knows that knows of them."""
+"""Publish events, and wait until this pod's own tail has delivered them."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from shared.kafka.publishing import Publisher
 
 SOURCE = "/status"
 
-SEEN_WITHIN = 2.0
-"""Seconds to wait until this pod's own tail brings the event, so that who asks for the status next
-is not told of the last one. It takes milliseconds; a pod that lags answers all the same."""
+SEEN_TIMEOUT = 2.0
+"""Seconds to wait until this pod's own tail delivers the event, so that the next status request
+does not return the previous state. It takes milliseconds. A lagging pod answers without it."""
 
 
 async def publish_and_see(
@@ -25,21 +25,21 @@ async def publish_and_see(
     seen: Callable[[Status], bool],
     wanted: Filter | None = None,
 ) -> None:
-    """Publish an event about a file, and wait a moment until this pod knows it.
+    """Publish an event about a file, and wait briefly until this pod has seen it.
 
     Args:
-        seen: whether a status is that after the event.
-        wanted: what follows the event, if that is not whatever follows the file.
+        seen: returns True for a status that includes the event.
+        wanted: the filter that matches the event; by default, the file's id.
 
     Raises:
-        UnavailableError: Kafka or MongoDB does not answer, or this pod has too many subscribers.
+        UnavailableError: Kafka or MongoDB is unavailable, or this pod has too many subscribers.
     """
     with hub.subscribe(wanted or Filter(ids=frozenset({event.file_id}))) as news:
         await publisher.publish(event)
         with suppress(TimeoutError):
-            async with asyncio.timeout(SEEN_WITHIN):
+            async with asyncio.timeout(SEEN_TIMEOUT):
                 while not news.closed:
                     current = await hub.current(event.file_id)
                     if current is not None and seen(current.status):
                         return
-                    await news.wait(SEEN_WITHIN)
+                    await news.wait(SEEN_TIMEOUT)

@@ -1,7 +1,6 @@
-"""Retention: files that have ended are deleted when they are old enough.
+"""Retention: finished files are deleted when they are old enough.
 
-The rules are read from the first to the last, and the first that is for a file decides; a file that
-no rule is for is kept for ever.
+The first rule that matches a file applies. A file that matches no rule is kept forever.
 """
 
 import asyncio
@@ -21,18 +20,18 @@ from shared.events.events import utc_now
 log = logging.getLogger(__name__)
 
 INTERVAL = 3600.0
-"""Seconds between two looks for files that are old enough: a rule counts days. Every pod looks, at
-moments of its own; that two find the same file does no harm."""
+"""Seconds between two checks. Rules count days. Every pod checks, at its own times. Two pods that
+find the same file do no harm."""
 
 RETRY_DELAY = 60.0
-"""Seconds before another look while MongoDB or Kafka is away."""
+"""Seconds before the next check after MongoDB or Kafka was unavailable."""
 
 PAGE = 100
 """Files that are read at a time."""
 
 
 class Retention:
-    """Deletes what need not be kept any longer."""
+    """Deletes files that exceed their retention period."""
 
     def __init__(self, rules: Sequence[Rule], store: FileStore, deletions: Deletions) -> None:
         self._rules = rules
@@ -41,24 +40,24 @@ class Retention:
         self._delay = random.uniform(0, INTERVAL)  # noqa: S311 - spreads the pods, no secret
 
     async def run(self, loop: RunningLoop) -> None:
-        """Apply the rules from time to time, until cancelled.
+        """Apply the rules every hour, until cancelled.
 
         Raises:
-            UnavailableError: MongoDB or Kafka does not answer; the next run begins after a minute.
+            UnavailableError: MongoDB or Kafka is unavailable. The next run starts after a minute.
         """
         while True:
             await asyncio.sleep(self._delay)
             self._delay = RETRY_DELAY
             if deleted := await self.apply(utc_now()):
-                log.info("%d files were old enough to be deleted", deleted)
+                log.info("%d files exceeded their retention period and were deleted", deleted)
             loop.succeeded()
             self._delay = INTERVAL
 
     async def apply(self, now: datetime) -> int:
-        """Delete what is too old now; returns how many files that are.
+        """Delete the files that exceed their retention period; return their number.
 
         Raises:
-            UnavailableError: MongoDB or Kafka does not answer.
+            UnavailableError: MongoDB or Kafka is unavailable.
         """
         return sum([await self._apply(number, now) for number in range(len(self._rules))])
 

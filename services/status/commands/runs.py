@@ -1,8 +1,8 @@
-"""New runs: a file that has ended goes through the pipeline once more.
+"""New runs: a finished file goes through the pipeline again.
 
-A new run is a full copy of the upload's facts with the next number, since the topic is compacted:
-of a file it may keep the latest record only. The event's id follows from file and run, so however
-many ask at once, on however many pods, one new run comes of it.
+The topic is compacted and may keep only the latest record of a file. A new run therefore repeats
+all facts of the upload under the next number. The event id is derived from file and run. Concurrent
+requests therefore start a single new run, on any number of pods.
 """
 
 import asyncio
@@ -19,21 +19,21 @@ log = logging.getLogger(__name__)
 
 
 def next_run(status: Status, *, force: bool, reason: str) -> RequeuedData:
-    """What starts a file anew.
+    """Return the event data that starts a new run of a file.
 
     Args:
-        force: work on a completed file again.
+        force: also start a new run of a completed file.
 
     Raises:
-        NotRetryableError: the file is under way, or completed.
-        CatchingUpError: this pod knows what came of the file, and not yet what it is.
+        NotRetryableError: the file is unfinished, or completed without `force`.
+        CatchingUpError: this pod has the file's outcome, but not yet its upload.
     """
     if not status.status.is_terminal:
-        raise _refusal(status, "it is under way already; cancel it first to start it anew.")
+        raise _refusal(status, "it has not finished yet; cancel it first to start a new run.")
     if status.status is FileState.COMPLETED and not force:
-        raise _refusal(status, "its result is there; say force=true to work on it again.")
+        raise _refusal(status, "its result is available; send force=true to process it again.")
     if status.created_at is None:
-        raise CatchingUpError(f"The upload of {status.file_id} is still on its way: ask again.")
+        raise CatchingUpError(f"This pod has not yet read the upload of {status.file_id}; retry.")
     return RequeuedData(
         run=status.run + 1,
         blob=status.source,
@@ -62,7 +62,7 @@ def _refusal(status: Status, why: str) -> NotRetryableError:
 
 
 class Runs:
-    """Starts new runs, one of a file at a time."""
+    """Starts new runs, one at a time for each file."""
 
     def __init__(self, hub: Hub, publisher: Publisher) -> None:
         self._hub = hub
@@ -70,16 +70,16 @@ class Runs:
         self._starting: dict[str, asyncio.Task[None]] = {}
 
     async def start(self, status: Status, *, force: bool, reason: str) -> None:
-        """Start a file anew; returns once Kafka has the new run.
+        """Start a new run of a file; return once Kafka has it.
 
-        Who asks while the file is being started anew gets the same new run.
+        Concurrent requests for the same file share one new run.
 
         Raises:
-            NotRetryableError: the file is under way, or completed and `force` is not set.
-            UnavailableError: Kafka or MongoDB does not answer, or this pod lags.
+            NotRetryableError: the file is unfinished, or completed and `force` is not set.
+            UnavailableError: Kafka or MongoDB is unavailable, or this pod lags.
         """
         if status.file_id not in self._starting:
-            # Another request may have started it since `status` was read.
+            # Another request may have started a run since `status` was read.
             current = await self._hub.current(status.file_id)
             if current is not None and current.status.run > status.run:
                 return
@@ -90,9 +90,9 @@ class Runs:
             starting = asyncio.create_task(self._start(event))
             self._starting[status.file_id] = starting
             starting.add_done_callback(lambda _: self._starting.pop(status.file_id))
-        await asyncio.shield(starting)  # Others may wait for it as well.
+        await asyncio.shield(starting)  # Other requests may wait for it too.
 
     async def _start(self, event: FileRequeued) -> None:
         run = event.data.run
         await publish_and_see(self._hub, self._publisher, event, seen=lambda now: now.run >= run)
-        log.info("%s starts run %d: %r", event.file_id, run, event.data.reason)
+        log.info("started run %d of %s: %r", run, event.file_id, event.data.reason)

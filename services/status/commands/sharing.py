@@ -1,12 +1,13 @@
-"""Sharing: somebody else of a file's tenant may read it, until that is taken back.
+"""Sharing: another user of a file's tenant may read it, until the share is revoked.
 
-Both are facts in Kafka before they are answered, and hold on every pod once its tail has brought
-them: what may be read is asked of the state that the pod holds, however far the projector is.
+Both commands are events in Kafka before the API answers, and take effect on each pod when its tail
+delivers them. Access is checked against the state that the pod holds, so the lag of the projector
+does not matter.
 """
 
 import logging
 
-from services.status.commands.publish import SEEN_WITHIN, SOURCE, publish_and_see
+from services.status.commands.publish import SEEN_TIMEOUT, SOURCE, publish_and_see
 from services.status.live.filter import Filter
 from services.status.live.hub import Hub
 from services.status.projection.projection import Status, apply
@@ -20,43 +21,43 @@ from shared.kafka.publishing import Publisher
 log = logging.getLogger(__name__)
 
 MAX_READERS = 100
-"""Of one file, with those who no longer may: each is some 80 bytes of its document, and one more
-place to look for followers at each state that is told. Pods that do not know of each other may
-exceed it by a few."""
+"""Readers of one file, including former ones. Each takes about 80 bytes in the document and one
+lookup of followers per delivered state. Concurrent requests on several pods may exceed the limit by
+a few."""
 
 
 class Sharing:
-    """Shares files, and takes that back."""
+    """Shares files and revokes shares."""
 
     def __init__(self, hub: Hub, publisher: Publisher) -> None:
         self._hub = hub
         self._publisher = publisher
 
     def check(self, status: Status, reader: str) -> None:
-        """Whether a file may be shared with somebody.
+        """Check that a file may be shared with a reader.
 
         Raises:
-            BadParameterError: it is theirs, or shared with as many as may be.
+            BadParameterError: the reader owns the file, or it has the maximum number of readers.
         """
         if reader == status.owner:
-            raise BadParameterError("subject: the file is theirs already.")
+            raise BadParameterError("subject: this user already owns the file.")
         if share_of(status.shares, reader) is None and len(status.shares) >= MAX_READERS:
             raise BadParameterError(
-                f"subject: a file can be shared with {MAX_READERS} people in all, those included "
-                "from whom it was taken back."
+                f"subject: the file has reached the limit of {MAX_READERS} readers, including "
+                "former readers."
             )
 
     async def known(self, status: Status, reader: str) -> Status:
-        """The status of a file once this pod knows that it was shared with somebody.
+        """Return the status of a file once this pod knows that it was shared with a reader.
 
-        Another pod may have shared it a moment ago: that is waited for.
+        Another pod may have shared it a moment ago; this waits for the event.
 
         Raises:
-            UnknownShareError: it was not.
+            UnknownShareError: the file was not shared with the reader.
         """
         if share_of(status.shares, reader) is None:
-            with self._hub.subscribe(_theirs(status, reader)) as news:
-                await news.wait(SEEN_WITHIN)
+            with self._hub.subscribe(_reader_filter(status, reader)) as news:
+                await news.wait(SEEN_TIMEOUT)
             current = await self._hub.current(status.file_id, EVERYTHING)
             status = current.status if current else status
         if share_of(status.shares, reader) is None:
@@ -64,24 +65,24 @@ class Sharing:
         return status
 
     async def share(self, status: Status, reader: str, command_id: str) -> Status:
-        """Let somebody read a file; returns once Kafka knows, with the status after it.
+        """Share a file with a reader; return the new status once Kafka has the event.
 
         Raises:
-            UnavailableError: Kafka or MongoDB does not answer.
+            UnavailableError: Kafka or MongoDB is unavailable.
         """
         data = Reader(command_id=command_id, reader=reader)
-        return await self._tell(status, FileShared.of(status.file_id, data, source=SOURCE))
+        return await self._publish(status, FileShared.of(status.file_id, data, source=SOURCE))
 
     async def unshare(self, status: Status, reader: str, command_id: str) -> Status:
-        """Let somebody read a file no longer; returns once Kafka knows, with the status after it.
+        """Stop sharing a file with a reader; return the new status once Kafka has the event.
 
         Raises:
-            UnavailableError: Kafka or MongoDB does not answer.
+            UnavailableError: Kafka or MongoDB is unavailable.
         """
         data = Reader(command_id=command_id, reader=reader)
-        return await self._tell(status, FileUnshared.of(status.file_id, data, source=SOURCE))
+        return await self._publish(status, FileUnshared.of(status.file_id, data, source=SOURCE))
 
-    async def _tell(self, status: Status, event: AccessEvent) -> Status:
+    async def _publish(self, status: Status, event: AccessEvent) -> Status:
         reader = event.data.reader
 
         def seen(now: Status) -> bool:
@@ -89,7 +90,7 @@ class Sharing:
             return share is not None and (share.reader is None) == isinstance(event, FileUnshared)
 
         await publish_and_see(
-            self._hub, self._publisher, event, seen=seen, wanted=_theirs(status, reader)
+            self._hub, self._publisher, event, seen=seen, wanted=_reader_filter(status, reader)
         )
         log.info("%s: %s, by command %s", event.file_id, event.type, event.data.command_id)
         after = await self._hub.current(status.file_id, EVERYTHING)
@@ -98,7 +99,7 @@ class Sharing:
         return apply(status, event, offset=end(status.shares))
 
 
-def _theirs(status: Status, reader: str) -> Filter:
-    """What follows a file as its reader does, who alone is told of this."""
-    theirs = Visibility(tenant=status.tenant, owner=reader)
-    return Filter(ids=frozenset({status.file_id}), visible_to=theirs)
+def _reader_filter(status: Status, reader: str) -> Filter:
+    """Return the filter that follows a file as its reader: the reader gets this event."""
+    visible_to = Visibility(tenant=status.tenant, owner=reader)
+    return Filter(ids=frozenset({status.file_id}), visible_to=visible_to)

@@ -1,4 +1,4 @@
-"""Files that were accepted while Kafka was away: known from the outbox, in the blob store.
+"""Files that were accepted while Kafka was unavailable: read from the outbox in the blob store.
 
 They are not in the log yet, so neither MongoDB nor this pod's tail has them, but their clients
 received a 202. Before the API answers 404 for an id, it therefore looks in the outbox. Commands for
@@ -35,48 +35,49 @@ from shared.outbox import (
     waiting_upload,
 )
 
-AT_ONCE = 16
-"""Looks into the blob store that are under way together, for ids that nobody knows."""
+MAX_LOOKUPS = 16
+"""Concurrent lookups in the blob store for unknown ids."""
 
 MAX_QUEUED = 1000
 """Lookups that may wait for their turn. Beyond that the API answers 503: a 404 without a lookup
 could be wrong."""
 
 REMEMBERED_FOR = 30.0
-"""Seconds for which a file that was found counts as one that waits: a command follows the look."""
+"""Seconds for which a file that was found is assumed to be in the outbox. A command follows its
+lookup."""
 
 MAX_REMEMBERED = 10_000
-"""Ids of files that were found, some 100 bytes each."""
+"""Ids of found files that are cached, about 100 bytes each."""
 
-LOOK_EVERY = 5.0
-"""Seconds between two looks for commands that wait: the relay of the uploads publishes them too,
-so these are the ones that were given in the moment in which their upload was published."""
+CHECK_INTERVAL = 5.0
+"""Seconds between two checks for stored commands. The upload relay publishes them too, so only
+commands remain that were stored while their upload was being published."""
 
 ACTIVE_FOR = 60.0
-"""Seconds after the outbox was last seen in use for which a file may be on its way from there."""
+"""Seconds after the outbox was last seen in use during which files may be in transit from it."""
 
 
 class WaitingUploads:
-    """Looks into the outbox, and keeps commands there."""
+    """Finds files in the outbox, and stores commands for them."""
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turns = asyncio.Semaphore(MAX_LOOKUPS)
         self._queued = 0
         self._found: OrderedDict[str, float] = OrderedDict()
         self._active_at = float("-inf")
 
     async def find(self, file_id: str) -> Status | None:
-        """A file whose upload waits in the outbox, as the commands kept there leave it.
+        """Return a file whose upload is in the outbox, with its stored commands applied, or None.
 
         Raises:
-            OverloadedError: too many look for unknown ids.
-            BlobStoreUnavailableError: the blob store does not answer.
+            OverloadedError: too many lookups of unknown ids are queued.
+            BlobStoreUnavailableError: the blob store is unavailable.
         """
         if not is_file_id(file_id):
             return None
         if self._queued >= MAX_QUEUED:
-            raise OverloadedError("Too many ask for files that are not known; ask again.")
+            raise OverloadedError("Too many requests for unknown files; retry later.")
         self._queued += 1
         try:
             async with self._turns, blob_store_answers():
@@ -88,14 +89,15 @@ class WaitingUploads:
             self._queued -= 1
         self._remember(file_id)
         events: list[StatusEvent] = [upload]
-        # The end may come too late to count: the log decides. Until then the file is cancelling.
+        # The cancellation may lose to another outcome: the log decides. Until then the file is
+        # cancelling.
         events += [
             each for each in kept if is_status_event(each) and not isinstance(each, FileCancelled)
         ]
         return fold(None, [(event, 0) for event in events])
 
     def holds(self, file_id: str) -> bool:
-        """Return True if a file was found in the outbox a moment ago."""
+        """Return True if a file was found in the outbox in the last `REMEMBERED_FOR` seconds."""
         return time.monotonic() - self._found.get(file_id, float("-inf")) < REMEMBERED_FOR
 
     @property
@@ -104,11 +106,11 @@ class WaitingUploads:
         return time.monotonic() - self._active_at < ACTIVE_FOR
 
     async def cancel(self, status: Status, command: FileCommanded) -> Status:
-        """Keep a request to cancel; returns the file with it.
+        """Store a request to cancel; return the status with the request applied.
 
         Raises:
-            NotCancellableError: the file has ended.
-            BlobStoreUnavailableError: the blob store does not answer.
+            NotCancellableError: the file has finished.
+            BlobStoreUnavailableError: the blob store is unavailable.
         """
         check_cancellable(status)
         reason = command.data.reason
@@ -117,10 +119,10 @@ class WaitingUploads:
         return fold(status, [(request, 0)]) or status
 
     async def delete(self, status: Status, command: FileCommanded) -> Status:
-        """Keep a deletion, which stops the work as well; returns what is left of the file.
+        """Store a deletion, which also stops the work; return the remaining status.
 
         Raises:
-            BlobStoreUnavailableError: the blob store does not answer.
+            BlobStoreUnavailableError: the blob store is unavailable.
         """
         reason = command.data.reason
         data = DeletedData(run=status.run, reason=reason)
@@ -130,10 +132,10 @@ class WaitingUploads:
         return fold(status, [(deletion, 0)]) or status
 
     async def relay(self, publisher: Publisher) -> None:
-        """Publish the commands that wait.
+        """Publish the stored commands.
 
         Raises:
-            UnavailableError: Kafka or the blob store does not answer.
+            UnavailableError: Kafka or the blob store is unavailable.
         """
         async with blob_store_answers():
             waiting = await self._blobs.keys(f"{UPLOADS}/")
@@ -142,15 +144,15 @@ class WaitingUploads:
         await relay_commands(self._blobs, publisher)
 
     async def run(self, publisher: Publisher, loop: RunningLoop) -> None:
-        """Publish what waits again and again, until cancelled.
+        """Publish stored commands periodically, until cancelled.
 
         Raises:
-            UnavailableError: Kafka or the blob store does not answer.
+            UnavailableError: Kafka or the blob store is unavailable.
         """
         while True:
             await self.relay(publisher)
             loop.succeeded()
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(CHECK_INTERVAL)
 
     async def _keep(self, command: FileCommanded, *events: Event) -> None:
         await keep_command(

@@ -1,4 +1,4 @@
-"""How long a file may still take, from what is known of it: decides when to ask again."""
+"""Estimates how long a file still takes, to decide when a client should poll again."""
 
 from datetime import datetime
 from math import ceil
@@ -9,20 +9,23 @@ from shared.events.events import EventType
 
 SOONEST = 1
 LATEST = 30
-"""Seconds between two polls, at least and at most: nobody learns of an end half a minute late."""
+"""Seconds between two polls, at least and at most. A client never learns of an outcome more than
+half a minute late."""
 
 SHARE_LEFT = 0.5
-"""Of the expected rest, when it is known: a dozen polls come near the end of an hour's work."""
+"""Fraction of the expected remaining time, if it is known. A dozen polls follow an hour's work
+closely to its end."""
 
 SHARE_GONE = 0.1
-"""Of the time gone by, when nothing is known of the rest: an end is then told a tenth late."""
+"""Fraction of the elapsed time, if the remaining time is unknown. A client then learns of an
+outcome at most a tenth late."""
 
 
 def seconds_left(status: Status, now: datetime) -> float | None:
-    """Seconds until something is to be expected of a file; None if nothing tells.
+    """Return the seconds until the next expected change of a file; None if unknown.
 
-    A file that waits for its next attempt will be quiet until that is due; one that tells its
-    progress goes on at the speed of the present attempt.
+    A file that waits for its next attempt does not change until then. Reported progress is assumed
+    to continue at the speed of the current attempt.
     """
     if status.status.is_terminal:
         return 0.0
@@ -36,10 +39,10 @@ def seconds_left(status: Status, now: datetime) -> float | None:
 
 
 def poll_after(status: Status, now: datetime, place: QueuePlace | None = None) -> int:
-    """Whole seconds after which it is worth asking for a file that is under way.
+    """Return the whole seconds after which polling an unfinished file again is useful.
 
     Args:
-        place: where it stands in the queue, if it does and that is known.
+        place: the file's place in the queue, if it is queued and the place is known.
     """
     left = place.expected_seconds if place else seconds_left(status, now)
     if left is None:
@@ -53,7 +56,7 @@ def poll_after(status: Status, now: datetime, place: QueuePlace | None = None) -
 
 
 def _attempt_begun(status: Status) -> datetime | None:
-    """When the present attempt began."""
+    """Return when the current attempt began; None if unknown."""
     for line in reversed(status.history):
         if line.type is EventType.PROCESSING:
             return line.time if (line.run, line.attempt) == (status.run, status.attempt) else None

@@ -1,4 +1,7 @@
-"""The monitor: counts files and lags once a second, on every pod, for places, rates and metrics."""
+"""The monitor: measures file counts and lags, at most once a second, on every pod.
+
+Queue positions, rates and metrics are based on them.
+"""
 
 import asyncio
 import logging
@@ -24,19 +27,20 @@ from shared.telemetry import FILES, LAG
 log = logging.getLogger(__name__)
 
 INTERVAL = 1.0
-"""Seconds between two looks, at least."""
+"""Minimum seconds between two samples."""
 
-SHARE = 0.05
-"""Of the time that may be spent looking: MongoDB takes longer to count millions of files."""
+SAMPLING_SHARE = 0.05
+"""Maximum fraction of the time that sampling may take. MongoDB needs longer to count millions of
+files."""
 
-LONGEST = 10.0
-"""Seconds between two looks, at most: places in the queue that are older tell little."""
+MAX_INTERVAL = 10.0
+"""Maximum seconds between two samples. Older queue positions are of little use."""
 
 FRESH = 30.0
-"""Seconds after which a lag says nothing about the present any more."""
+"""Seconds after which a measured lag is no longer reported."""
 
 GROUPS = {PROCESSOR_GROUP: WORK_TOPICS, PROJECTOR_GROUP: EVENT_TOPICS}
-"""Which group reads what."""
+"""The topics that each consumer group reads."""
 
 TOPICS = {topic.name: topic for topics in GROUPS.values() for topic in topics}
 
@@ -47,7 +51,7 @@ Lags = dict[str, dict[str, int]]
 
 
 class Monitor:
-    """Looks at the traffic of one installation."""
+    """Samples the queue and the lags of one installation."""
 
     def __init__(self, settings: Settings, store: FileStore) -> None:
         self._settings = settings
@@ -58,28 +62,28 @@ class Monitor:
 
     @property
     def degraded(self) -> str | None:
-        """What is not known at the moment; None if all is."""
+        """Describe which measurements are missing at the moment; None if all are available."""
         if self._store.is_away:
-            return "MongoDB does not answer: files are not counted, lists and searches fail"
+            return "MongoDB is unavailable: files are not counted, lists and searches fail"
         if self.queue_stats.latest(utc_now().timestamp()) is None:
-            return "this pod has not counted the files yet, or not for a while"
+            return "this pod has no recent count of the files"
         return None
 
     @property
     def lags(self) -> Lags | None:
-        """The lags as of some seconds ago at most; None if they are not known."""
+        """The lags as of at most some seconds ago; None if unknown."""
         return self._lags if time.monotonic() - self._seen_at <= FRESH else None
 
     @property
     def unstored(self) -> int | None:
-        """Records that the projectors have yet to store; None if that is not known."""
+        """Number of records that the projectors have yet to store; None if unknown."""
         return None if (lags := self.lags) is None else sum(lags[PROJECTOR_GROUP].values())
 
     async def run(self, loop: RunningLoop) -> None:
-        """Look again and again, until cancelled.
+        """Take samples until cancelled.
 
         Raises:
-            KafkaError, KafkaUnavailableError: Kafka does not answer.
+            KafkaError, KafkaUnavailableError: Kafka is unavailable.
         """
         async with (
             open_log(self._settings, TOPICS.values(), client_id="monitor") as (log_end, all_),
@@ -94,7 +98,7 @@ class Monitor:
                     log.warning("files are not counted: %s", error)
                     loop.waits_for("MongoDB")
                 took = time.monotonic() - begun
-                await asyncio.sleep(min(LONGEST, max(INTERVAL, took / SHARE)))
+                await asyncio.sleep(min(MAX_INTERVAL, max(INTERVAL, took / SAMPLING_SHARE)))
 
     async def _sample(
         self,
@@ -102,7 +106,7 @@ class Monitor:
         partitions: list[TopicPartition],
         admin: AIOKafkaAdminClient,
     ) -> None:
-        """Look once; the lags are known also if MongoDB does not answer.
+        """Take one sample. The lags are updated even if MongoDB is unavailable.
 
         Raises:
             MongoUnavailableError: the files could not be counted.
@@ -112,10 +116,10 @@ class Monitor:
         lags: Lags = {}
         for group, topics in GROUPS.items():
             name = group_name(self._settings, group)
-            async with kafka_answers(f"what the group {group} has committed"):
+            async with kafka_answers(f"the committed offsets of group {group}"):
                 committed = await admin.list_consumer_group_offsets(name)
             passed = begins | {
-                place: told.offset for place, told in committed.items() if told.offset >= 0
+                place: found.offset for place, found in committed.items() if found.offset >= 0
             }
             lags[group] = self._lag(ends, passed, {topic.name for topic in topics})
         now = utc_now().timestamp()

@@ -1,10 +1,10 @@
-"""The line of waiting files, as this pod's own tail sees them come and go.
+"""The queue of waiting files, in the order in which this pod's tail sees them arrive.
 
-A file's place is how many files that came before it still wait. So no two files have the same
-place, and a place never grows: whoever comes later stands behind. Owners take turns, though, so a
-file may be begun before those in front of it, and it may stay at its place while others are begun.
+The position of a file is the number of earlier files that still wait, plus one. Two files never
+share a position, and a position never grows, since later files queue behind. Owners take turns,
+however: a file may start before those in front of it, or keep its position while others start.
 
-Files that came before the tail began are only counted, at the front of the line.
+Files that arrived before the tail began are only counted, at the front of the queue.
 """
 
 from collections import OrderedDict, deque
@@ -13,10 +13,11 @@ from collections.abc import Iterable
 from services.status.projection.projection import FileState, Status
 
 MAX_WAITING = 100_000
-"""Files whose places are known, some 200 bytes each. Those beyond, the oldest, are only counted."""
+"""Files with a known position, about 200 bytes each. The oldest files beyond this limit are only
+counted."""
 
 WINDOWS = (5.0, 15.0, 60.0)
-"""Seconds over which the pace is measured: the shortest in which enough was begun."""
+"""Seconds over which the pace is measured. The shortest window with `ENOUGH` starts is used."""
 
 ENOUGH = 10
 """Files that must have started within a window before its pace is used."""
@@ -25,14 +26,14 @@ FIRST_CAPACITY = 1024
 
 
 class Counts:
-    """Marks on rising numbers, and how many of them lie below one: a Fenwick tree."""
+    """Counts the marked numbers below a number: a Fenwick tree."""
 
     def __init__(self, capacity: int) -> None:
         self._sums = [0] * (capacity + 1)
 
     @property
     def capacity(self) -> int:
-        """One more than the greatest number that fits."""
+        """One more than the largest number that fits."""
         return len(self._sums) - 1
 
     def add(self, number: int, step: int) -> None:
@@ -43,7 +44,7 @@ class Counts:
             number += number & -number
 
     def below(self, number: int) -> int:
-        """How many marks lie below a number."""
+        """Return how many marked numbers are below a number."""
         total = 0
         while number > 0:
             total += self._sums[number]
@@ -51,22 +52,22 @@ class Counts:
         return total
 
 
-class WaitingLine:
+class WaitingQueue:
     """The waiting files in order of arrival, and the pace at which they start."""
 
     def __init__(self) -> None:
         self._number: OrderedDict[str, int] = OrderedDict()
-        """Of each file that waits, its number in the order of arrival."""
+        """The sequence number of each waiting file, in order of arrival."""
         self._counts = Counts(FIRST_CAPACITY)
         self._next = 0
         self._older: int | None = None
-        """Files in front of all of these; None until they were counted."""
+        """Files in front of all of these; None until they have been counted."""
         self._begun: deque[list[int]] = deque(maxlen=int(WINDOWS[-1]) + 1)
-        """Seconds, and how many left the line in them for their turn."""
+        """Pairs of a second and the number of files that started in it."""
         self._busy_since: float | None = None
 
     def observe(self, statuses: Iterable[Status], now: float) -> None:
-        """Follow new states of files.
+        """Update the queue from new states of files.
 
         Args:
             now: monotonic seconds.
@@ -81,13 +82,13 @@ class WaitingLine:
         """Update the number of waiting files that are older than the tail; it never grows.
 
         Args:
-            queued: all waiting files, by a count that is a moment old.
+            queued: all waiting files, by a slightly older count.
         """
         older = max(0, queued - len(self._number))
         self._older = older if self._older is None else min(self._older, older)
 
     def place(self, file_id: str) -> int | None:
-        """The place of a file, 1 for the first; None if it is not known."""
+        """Return the position of a file, 1 for the first; None if unknown."""
         number = self._number.get(file_id)
         if number is None:
             return None
@@ -95,11 +96,13 @@ class WaitingLine:
 
     @property
     def length(self) -> int:
-        """How many files wait."""
+        """Number of waiting files."""
         return (self._older or 0) + len(self._number)
 
     def expected(self, place: int, now: float) -> float | None:
-        """Return the seconds until the file at a place starts, at the recent pace; None if unknown.
+        """Return the seconds until the file at a position starts, at the recent pace.
+
+        None if nothing has started recently.
 
         Args:
             now: monotonic seconds.
@@ -130,7 +133,7 @@ class WaitingLine:
     def _leave(self, status: Status, now: float) -> None:
         number = self._number.pop(status.file_id, None)
         if number is None:
-            return  # It has left already, or is an older one, which the next count includes.
+            return  # It has already left, or is an older file, which the next count includes.
         self._counts.add(number, -1)
         if status.status in _TOOK_THEIR_TURN:
             second = int(now)
@@ -140,7 +143,7 @@ class WaitingLine:
                 self._begun.append([second, 1])
 
     def _renumber(self) -> None:
-        """Number those that wait anew, from 0, with room for as many again."""
+        """Renumber the waiting files from 0, with room for as many again."""
         capacity = max(FIRST_CAPACITY, 2 * len(self._number))
         self._counts = Counts(capacity)
         for number, file_id in enumerate(self._number):
@@ -150,8 +153,8 @@ class WaitingLine:
 
 
 _TOOK_THEIR_TURN = (FileState.PROCESSING, FileState.COMPLETED, FileState.FAILED)
-"""States that count towards the pace. A short file may already have ended when it is seen next;
-a cancelled file did not start."""
+"""States that count towards the pace. A short file may already have finished when it is seen next.
+A cancelled file did not start."""
 
 
 def _waits(status: Status) -> bool:

@@ -1,12 +1,12 @@
-"""How the queue moves: what arrives, what is begun, what ends, and how long a file will wait.
+"""Throughput of the queue: arrivals, starts, ends, and the expected waiting time of a file.
 
-Made of looks at counts that no pod can get wrong: how many uploads and new runs Kafka has, and how
-many files MongoDB has in each status. What left the queue between two looks is what arrived less
-what it grew by; the place of a file is the length of the queue less what arrived after it.
+The samples are counts on which all pods agree: the uploads and new runs in Kafka, and the files of
+each status in MongoDB. The number of starts between two samples is the number of arrivals minus the
+growth of the queue. The position of a file is the length of the queue minus later arrivals.
 
-A look is a second old, a few where counting takes long, and files overtake each other (small ones,
-those of other owners), so places and waits are estimates. Of a file that this pod has seen come,
-its own line tells the place (`line.py`).
+A sample is one second old, or several where counting takes long. Files also overtake each other
+(small files, files of other owners). Positions and waiting times are therefore estimates. For files
+that this pod has seen arrive, the position comes from its own queue (`queue_positions.py`).
 """
 
 import time
@@ -19,28 +19,27 @@ from itertools import pairwise
 from pydantic import BaseModel, Field
 
 from services.status.live.update import Update
-from services.status.monitoring.queue_positions import ENOUGH, WINDOWS, WaitingLine
+from services.status.monitoring.queue_positions import ENOUGH, WINDOWS, WaitingQueue
 from services.status.projection.projection import FileState, Status
 
 WINDOW = 60.0
-"""Seconds that rates are measured over: shorter ones jump, longer ones are late."""
+"""Seconds over which rates are measured. Shorter windows fluctuate, longer ones react late."""
 
 KEPT = 3600
-"""Looks that are kept, one a second: who has waited longer than that is told an upper bound."""
+"""Samples that are kept, one a second. Files that have waited longer get an upper bound."""
 
 FRESH = 30.0
-"""Seconds after which a look tells nothing of the present any more: three times as long as it may
-take until the next one."""
+"""Seconds after which a sample is no longer used: three times the longest interval between two."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What was counted at one moment."""
+    """Counts at one moment."""
 
     at: float
     """Seconds since the epoch."""
     arrived: int
-    """Uploads and new runs, since the log began."""
+    """Uploads and new runs since the log began."""
     retrying: int
     """Files that wait for their next attempt."""
     files: Mapping[FileState, int]
@@ -52,35 +51,35 @@ class Sample:
 
     @property
     def under_way(self) -> int:
-        """Files that have not ended."""
+        """Unfinished files."""
         return self.files[FileState.PENDING] + self.files[FileState.PROCESSING]
 
 
 class QueuePlace(BaseModel):
-    """Where a pending file stands in the queue; an estimate."""
+    """The place of a pending file in the queue: an estimate."""
 
     position: int | None = Field(
         ge=1,
-        description="1: the first of those that wait. It never grows. Owners take turns, so a file "
-        "of another owner may be begun before. Null for users who may not see all files.",
+        description="Position, 1 for the first waiting file. It never grows. Owners take turns, so "
+        "a file of another owner may start first. Null for users who may not see all files.",
     )
     length: int | None = Field(
         ge=1, description="Files in the queue. Null for users who may not see all files."
     )
     expected_seconds: float | None = Field(
-        description="Until its work begins, at the recent pace; null if nothing tells it."
+        description="Seconds until the work starts, at the recent pace; null if unknown."
     )
     age_seconds: float | None = Field(
-        default=None, ge=0, description="How old the estimate is; null if that is not known."
+        default=None, ge=0, description="Age of the estimate in seconds; null if unknown."
     )
 
     def without_others(self) -> "QueuePlace":
-        """Return what says how long this file waits, and not how many files others have."""
+        """Return a copy without the members that reveal how many files others have."""
         return self.model_copy(update={"position": None, "length": None})
 
 
 class Rates(BaseModel):
-    """Files a second, over the last minute."""
+    """Files per second, over the last minute."""
 
     arrived: float
     begun: float
@@ -88,39 +87,43 @@ class Rates(BaseModel):
 
 
 class QueueStats:
-    """The looks of the last hour."""
+    """The samples of the last hour."""
 
     def __init__(self) -> None:
-        self.line = WaitingLine()
-        """The files that this pod has seen come, in their order."""
+        self.queue = WaitingQueue()
+        """The files that this pod has seen arrive, in order."""
         self._samples: list[Sample] = []
         self._times: list[float] = []
 
     def note(self, sample: Sample) -> None:
-        """Remember what was counted, and forget what a clock that was set back calls later."""
+        """Add a sample; discard samples that appear later because the clock was set back."""
         while self._times and self._times[-1] >= sample.at:
             del self._samples[-1], self._times[-1]
         self._samples.append(sample)
         self._times.append(sample.at)
-        self.line.count(sample.queued)
+        self.queue.count(sample.queued)
         if len(self._samples) > 2 * KEPT:
             del self._samples[:KEPT], self._times[:KEPT]
 
-    def follow(self, told: Sequence[Update], now: float) -> None:
-        """Follow the states that this pod tells.
+    def follow(self, updates: Sequence[Update], now: float) -> None:
+        """Update the queue from the states that this pod delivers.
 
         Args:
             now: monotonic seconds.
         """
-        self.line.observe((update.status for update in told), now)
+        self.queue.observe((update.status for update in updates), now)
 
     def latest(self, now: float) -> Sample | None:
-        """What was counted last; None if that is long ago."""
+        """Return the latest sample; None if it is too old.
+
+        Args:
+            now: seconds since the epoch.
+        """
         fresh = self._times and now - self._times[-1] <= FRESH
         return self._samples[-1] if fresh else None
 
     def rates(self) -> Rates:
-        """What has moved within the last minute."""
+        """Return the rates over the last minute."""
         samples = self._recent()
         if len(samples) < 2:
             return Rates(arrived=0.0, begun=0.0, ended=0.0)
@@ -134,7 +137,13 @@ class QueueStats:
         )
 
     def is_moving(self, now: float) -> bool | None:
-        """Whether files were begun within the last minute or are worked on; None if unknown."""
+        """Return True if files are being processed or started within the last minute.
+
+        None if unknown.
+
+        Args:
+            now: seconds since the epoch.
+        """
         sample, samples = self.latest(now), self._recent()
         if sample is None:
             return None
@@ -143,18 +152,18 @@ class QueueStats:
         return False if sample.at - samples[0].at >= WINDOW / 2 else None
 
     def place(self, status: Status, now: datetime, *, behind: float = 0.0) -> QueuePlace | None:
-        """Where a file stands; None if it is not in the queue or that is not known.
+        """Return the place of a file in the queue; None if it is not queued or unknown.
 
         Args:
-            behind: seconds since this pod had read all of the log.
+            behind: seconds since this pod had last read the log to its end.
         """
         if not is_queued(status) or status.updated_at is None:
             return None
-        if (position := self.line.place(status.file_id)) is not None and behind <= FRESH:
+        if (position := self.queue.place(status.file_id)) is not None and behind <= FRESH:
             return QueuePlace(
                 position=position,
-                length=max(position, self.line.length),
-                expected_seconds=self.line.expected(position, time.monotonic()),
+                length=max(position, self.queue.length),
+                expected_seconds=self.queue.expected(position, time.monotonic()),
                 age_seconds=round(behind, 1),
             )
         sample = self.latest(now.timestamp())
@@ -170,7 +179,10 @@ class QueueStats:
         )
 
     def expected(self, position: int) -> float | None:
-        """Seconds until so many files are begun, at the pace of when there were files to begin."""
+        """Return the seconds until that many files start, at the pace of times with waiting files.
+
+        None if nothing has started recently.
+        """
         seconds = 0.0
         for window in WINDOWS:
             begun, seconds = self._begun_within(window)
@@ -181,7 +193,7 @@ class QueueStats:
         return round(position * seconds / begun, 1) if begun else None
 
     def _begun_within(self, window: float) -> tuple[int, float]:
-        """How many were begun within the last seconds, and in how many of them some waited."""
+        """Return how many files started within a window, and its seconds with files waiting."""
         begun, seconds = 0, 0.0
         for before, after in pairwise(self._recent(window)):
             if before.queued and after.queued:
@@ -190,7 +202,7 @@ class QueueStats:
         return begun, seconds
 
     def _arrived_until(self, moment: float) -> float:
-        """How many had arrived at a moment, between two looks in proportion."""
+        """Return how many files had arrived at a moment, interpolated between samples."""
         place = bisect_left(self._times, moment)
         if place == 0 or place == len(self._times):
             return self._samples[min(place, len(self._samples) - 1)].arrived
@@ -205,5 +217,5 @@ class QueueStats:
 
 
 def is_queued(status: Status) -> bool:
-    """Whether a file waits for its turn, and not for the time of its next attempt."""
+    """Return True if a file waits for its turn, not for the time of its next attempt."""
     return status.status is FileState.PENDING and status.next_attempt_at is None

@@ -1,4 +1,4 @@
-"""Files of which nothing has been heard for longer than their limits allow, and why that may be."""
+"""Stuck files: files without an event for longer than their limits allow, and the likely reason."""
 
 from datetime import datetime, timedelta
 
@@ -8,31 +8,31 @@ from services.status.projection.projection import FileState, Status
 from shared.events.events import EventType, Timestamp
 
 GRACE = timedelta(seconds=60)
-"""What a group needs, at most, to notice that a pod is gone, and another one to take over."""
+"""The longest time that a consumer group needs to detect a lost pod and reassign its work."""
 
 LONG_QUEUE = timedelta(hours=1)
-"""A file may wait as long as there are others before it; beyond this somebody should know."""
+"""A file may wait while others are ahead of it, but after this time an operator should know."""
 
 
 class StuckFile(BaseModel):
-    """A file that does not go on, as far as one can see."""
+    """A file that appears to be stuck."""
 
     file_id: str
     name: str | None
     status: FileState
     phase: str
-    silent_since: Timestamp = Field(description="When its last event was told, or was due.")
+    silent_since: Timestamp = Field(description="When its last event occurred or was due.")
     reason: str
 
 
 def stuck(
     status: Status, now: datetime, *, time_limit: float, moving: bool | None
 ) -> StuckFile | None:
-    """The file, if it does not go on.
+    """Return a report of the file if it is stuck, or None.
 
     Args:
-        time_limit: seconds that one attempt may take whose event does not tell it.
-        moving: whether any file is worked on or was begun a moment ago; None if that is not known.
+        time_limit: seconds that an attempt may take if its event does not state a limit.
+        moving: True if any file is being processed or has just started; None if unknown.
     """
     since = max(filter(None, (status.updated_at, status.next_attempt_at)), default=None)
     if since is None or status.status.is_terminal or status.deleted_at is not None:
@@ -40,16 +40,16 @@ def stuck(
     silence = now - since
     reason = None
     if status.status is FileState.PROCESSING:
-        time_limit = _told_limit(status) or time_limit
+        time_limit = _attempt_time_limit(status) or time_limit
         if silence > timedelta(seconds=time_limit) + GRACE:
             reason = (
-                f"Attempt {status.attempt} may take {time_limit:g} s and neither ended nor was "
-                "killed: its pod is gone and no other took over."
+                f"Attempt {status.attempt} exceeded its limit of {time_limit:g} s without an "
+                "outcome: its pod is gone and no other pod took over."
             )
     elif silence > GRACE and moving is False:
-        reason = "Nothing is begun: no processor runs, or none can reach Kafka or the blob store."
+        reason = "No files start: no processor runs, or none can reach Kafka or the blob store."
     elif silence > LONG_QUEUE:
-        reason = "It waits for its turn while other files are begun: there are too few processors."
+        reason = "The file is waiting while other files start: there are too few processors."
     if reason is None:
         return None
     return StuckFile(
@@ -59,8 +59,8 @@ def stuck(
     )
 
 
-def _told_limit(status: Status) -> float | None:
-    """Seconds that the present attempt may take: a plugin's step may have a limit of its own."""
+def _attempt_time_limit(status: Status) -> float | None:
+    """Return the time limit of the current attempt in seconds. Plugin steps may have their own."""
     for line in reversed(status.history):
         if (line.type, line.run, line.attempt) == (
             EventType.PROCESSING,

@@ -1,4 +1,4 @@
 """Rebuild MongoDB from the log, and compare the two.
 
-Run by `waybill replay` and, for single files, by the auditor. Imported by `app` and `api` only.
+Used by `waybill replay` and, for single files, by the auditor. Imported by `app` and `api` only.
 """

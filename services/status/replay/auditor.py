@@ -1,9 +1,10 @@
-"""The auditor: finds and mends documents that are not what the log says, and finds stuck files.
+"""The auditor: finds and repairs documents that differ from the log, and finds stuck files.
 
-A round takes a random place of one partition: the files that were uploaded there, and what the log
-has of them, which is found by time. A file is judged once its end is in what was read, or in its
-document. What differs is looked at again a moment later, since the projector may just be at it, and
-is then folded anew from the whole of its log and replaced (`refold.py`).
+A round starts at a random offset of one partition. It reads the files that were uploaded there and
+their other events, which it finds by time. A file is compared once its outcome is in the records
+that were read, or in its document. Files that differ are compared again two seconds later, since
+the projector may be updating them. They are then refolded from their whole log and replaced
+(`refold.py`).
 """
 
 import asyncio
@@ -39,63 +40,65 @@ from shared.telemetry import AUDITED, STUCK
 log = logging.getLogger(__name__)
 
 INTERVAL = 60.0
-"""Seconds between two rounds; one takes less than a second."""
+"""Seconds between two rounds. A round takes less than a second."""
 
 SAMPLE = 100
-"""Uploads of one round."""
+"""Uploads in one round."""
 
 MAX_READ = 20_000
-"""Records of the lifecycle that one round reads at most, ~10 MB; few of them are parsed."""
+"""Maximum lifecycle records that one round reads, about 10 MB. Few of them are parsed."""
 
 SLACK = timedelta(seconds=60)
-"""How far the clocks of two machines may be apart, and how late the projector may be."""
+"""Maximum clock difference between two machines, and maximum lag of the projector."""
 
 SETTLING = 2.0
-"""Seconds until what differs is looked at again."""
+"""Seconds before files that differ are compared again."""
 
 MAX_SILENT = 1000
-"""Files of one status that are looked at, longest silent first: more tell an operator no more."""
+"""Files per status that are checked for being stuck, longest silent first. A longer list would not
+help an operator."""
 
 LATER_RUNS = 5
-"""Files with later runs that one round compares: all of the log since their upload is read."""
+"""Files with later runs that one round compares. Each requires reading the whole log since its
+upload."""
 
 KEPT = 20
-"""Files that differed which are remembered, to be looked at by somebody."""
+"""Drifted files that are remembered for operators."""
 
 
 class DriftedFile(BaseModel):
-    """A file whose document is not what the log says."""
+    """A file whose document differs from the log."""
 
     file_id: str
     found_at: Timestamp
     fields: list[str]
-    """What differs; empty if the file is not in MongoDB at all."""
+    """The fields that differ; empty if the file is missing from MongoDB."""
     mended: bool = False
-    """Whether the document was replaced by a fresh fold of the log."""
+    """True if the document was replaced by a fresh fold of the log."""
 
 
 @dataclass
 class Findings:
-    """What the rounds since the pod's start have found."""
+    """Results of all audit rounds since the pod started."""
 
     compared: int = 0
-    mended: int = 0
+    repaired: int = 0
     drifted: deque[DriftedFile] = field(default_factory=lambda: deque(maxlen=KEPT))
 
 
 @dataclass
 class _Sample:
-    """Some files as the log has them."""
+    """Some files as the log describes them."""
 
     events: dict[str, list[tuple[StatusEvent, int]]]
     read_until: datetime
-    """Of what happened before this, everything was read."""
+    """All events before this time were read."""
     since: dict[str, datetime] = field(default_factory=dict)
-    """By file, a time since which Kafka has all of it."""
+    """By file, a time from which on Kafka has all its events."""
     later: dict[str, datetime] = field(default_factory=dict)
-    """When files were uploaded of which the log keeps a later run's record alone."""
+    """Upload times of files for which the log keeps only the record of a later run."""
     shared_until: int = 0
-    """Of whom files are shared with, everything before this offset was read."""
+    """All sharing events before this offset were read."""
 
     def folded(self) -> dict[str, Status]:
         return {
@@ -115,8 +118,10 @@ class Auditor:
         queue_stats: QueueStats,
         refolder: Refolder | None = None,
     ) -> None:
-        """Args:
-        refolder: mends what differs; without it that is only noted.
+        """Audit with the given dependencies.
+
+        Args:
+            refolder: repairs files that differ; without it, they are only reported.
         """
         self._settings = settings
         self._store = store
@@ -125,10 +130,10 @@ class Auditor:
         self.findings = Findings()
 
     async def run(self, loop: RunningLoop) -> None:
-        """Audit a random partition now and then, until cancelled.
+        """Audit a random partition once a minute, until cancelled.
 
         Raises:
-            KafkaError, UnavailableError: Kafka or MongoDB does not answer.
+            KafkaError, UnavailableError: Kafka or MongoDB is unavailable.
         """
         while True:
             await asyncio.sleep(INTERVAL)
@@ -137,11 +142,11 @@ class Auditor:
             loop.succeeded()
 
     async def audit(self, partition: int) -> None:
-        """Compare a sample of one partition's files; remember what differs, and mend it.
+        """Compare a sample of one partition's files; report and repair those that differ.
 
         Raises:
-            KafkaError: Kafka does not answer.
-            UnavailableError: MongoDB does not answer.
+            KafkaError: Kafka is unavailable.
+            UnavailableError: MongoDB is unavailable.
         """
         topics = (UPLOADED, LIFECYCLE, ACCESS)
         async with open_log(self._settings, topics, client_id="auditor") as (consumer, places):
@@ -164,64 +169,67 @@ class Auditor:
         )
         for file_id, refold in refolds.items():
             if file_id in suspicious and refold.differs is None:
-                del suspicious[file_id]  # It lacks what cannot be stored, and nothing else.
-            elif file_id not in suspicious and refold.differs is not None and refold.may_mend:
+                del suspicious[file_id]  # It lacks only records that cannot be stored.
+            elif file_id not in suspicious and refold.differs is not None and refold.may_repair:
                 suspicious[file_id] = refold.differs
         for file_id, fields in suspicious.items():
             log.error("%s has drifted from the log: %s", file_id, ", ".join(fields) or "missing")
-            mended = await self._mend(file_id, refolds.get(file_id))
-            drifted = DriftedFile(file_id=file_id, found_at=utc_now(), fields=fields, mended=mended)
+            repaired = await self._repair(file_id, refolds.get(file_id))
+            drifted = DriftedFile(
+                file_id=file_id, found_at=utc_now(), fields=fields, mended=repaired
+            )
             self.findings.drifted.append(drifted)
-            self.findings.mended += mended
+            self.findings.repaired += repaired
             AUDITED.labels(outcome="different" if fields else "missing").inc()
-            AUDITED.labels(outcome="mended").inc(mended)
+            AUDITED.labels(outcome="mended").inc(repaired)
         compared = expected.keys() | refolds.keys()
         AUDITED.labels(outcome="equal").inc(len(compared - suspicious.keys()))
         self.findings.compared += len(compared)
 
-    async def fold_anew(self, file_id: str) -> tuple[Refold | None, bool]:
-        """Fold one file anew and mend its document.
+    async def refold(self, file_id: str) -> tuple[Refold | None, bool]:
+        """Refold one file and repair its document.
 
         Returns:
-            The fold, None if the log is too long for it here; and whether the document is now
-            what the fold says.
+            The fold, or None if the log is too long for it here; and True if the document now
+                matches it.
 
         Raises:
-            KafkaError, UnavailableError: Kafka or MongoDB does not answer.
+            KafkaError, UnavailableError: Kafka or MongoDB is unavailable.
         """
         now = utc_now()
         age = file_id_age(file_id, now)
         uploaded = FIRST_MOMENT if age is None else now - timedelta(seconds=max(age, 0.0))
         refold = (await self._refolds({file_id: max(uploaded, FIRST_MOMENT)})).get(file_id)
-        if await self._mend(file_id, refold):
-            self.findings.mended += 1
+        if await self._repair(file_id, refold):
+            self.findings.repaired += 1
             AUDITED.labels(outcome="mended").inc()
             return refold, True
         return refold, refold is not None and refold.differs is None
 
     async def _refolds(self, since: Mapping[str, datetime]) -> dict[str, Refold]:
-        """Files folded anew, to be compared and mended; none if too much would have to be read."""
+        """Return fresh folds of the files, or none if too much of the log would have to be read."""
         if self._refolder is None or not since:
             return {}
         try:
             return await self._refolder.refold(since)
         except LogTooLongError as error:
-            log.warning("%d files are not folded anew: %s", len(since), error)
+            log.warning("%d files were not refolded: %s", len(since), error)
             return {}
 
-    async def _mend(self, file_id: str, refold: Refold | None) -> bool:
+    async def _repair(self, file_id: str, refold: Refold | None) -> bool:
         return (
             self._refolder is not None
             and refold is not None
-            and await self._refolder.mend(file_id, refold)
+            and await self._refolder.repair(file_id, refold)
         )
 
     async def _of_later_runs(
         self, expected: Mapping[str, Status], sample: _Sample
     ) -> dict[str, datetime]:
-        """Some files that have ended in a later run, and when they were uploaded.
+        """Return some files that finished in a later run, with the times of their uploads.
 
-        What the sample has of them is not all, so they are compared with a fold of all of it.
+        The sample lacks some of their events, so they are compared with a refold of their whole
+        log.
         """
         if self._refolder is None:
             return {}
@@ -235,10 +243,10 @@ class Auditor:
         return {file_id: (sample.later | sample.since)[file_id] for file_id in chosen}
 
     async def stuck(self, visible_to: Visibility = EVERYTHING) -> list[StuckFile]:
-        """Files that do not go on, longest silent first.
+        """Return stuck files, longest silent first.
 
         Raises:
-            UnavailableError: MongoDB does not answer.
+            UnavailableError: MongoDB is unavailable.
         """
         now = utc_now()
         found: list[StuckFile] = []
@@ -250,10 +258,10 @@ class Auditor:
                 query, sort=Sort.EARLIEST_CHANGE_FIRST, limit=MAX_SILENT, after=None
             )
             silent = page.items
-            if state is FileState.PROCESSING:  # A list has no histories, which tell the limits.
+            if state is FileState.PROCESSING:  # Lists lack the histories, which contain the limits.
                 known = await self._store.get_many([each.file_id for each in silent], visible_to)
                 silent = list(known.values())
-            looked_at = (
+            checked = (
                 stuck(
                     status,
                     now,
@@ -262,13 +270,13 @@ class Auditor:
                 )
                 for status in silent
             )
-            found += filter(None, looked_at)
+            found += filter(None, checked)
         return sorted(found, key=lambda file: file.silent_since)
 
     async def _differing(
         self, expected: dict[str, Status], sample: _Sample
     ) -> dict[str, list[str]]:
-        """The fields that differ, by file; none for a file that is missing."""
+        """Return the fields that differ, by file; an empty list for a missing file."""
         stored = await self._store.get_many(expected)
         differing: dict[str, list[str]] = {}
         for file_id, wanted in expected.items():
@@ -276,15 +284,15 @@ class Auditor:
             if found is None:
                 if wanted.created_at is not None and wanted.created_at < sample.read_until - SLACK:
                     differing[file_id] = []
-            elif _is_judged(wanted, found, sample) and found != wanted:
+            elif _is_comparable(wanted, found, sample) and found != wanted:
                 differing[file_id] = differing_fields(found, wanted)
         return differing
 
 
-def _is_judged(wanted: Status, found: Status, sample: _Sample) -> bool:
-    """Whether what was read of the log is all that the document can know.
+def _is_comparable(wanted: Status, found: Status, sample: _Sample) -> bool:
+    """Return True if the records that were read include everything the document can contain.
 
-    A later run replaces the record of the upload, and what happens meanwhile is not in the sample.
+    A later run replaces the record of the upload, and the sample lacks the events in between.
     """
     if found.run != FIRST_RUN or found.deleted_at is not None:
         return False
@@ -311,7 +319,7 @@ async def _read_sample(
             sample.later[event.file_id] = event.data.created_at
         if isinstance(event, FileUploaded):
             sample.events[event.file_id] = [(event, record.offset)]
-            # Kafka finds by its own time: the clock of who told of the upload may be wrong.
+            # Kafka searches by its own timestamps. The clock of the upload pod may be wrong.
             appended = datetime.fromtimestamp(record.timestamp / 1000, UTC)
             begun = sample.since[event.file_id] = min(event.time, appended)
             earliest = min(earliest, begun)

@@ -1,4 +1,4 @@
-"""How far a fold of the log into a collection has come: so that it goes on after it was killed."""
+"""The progress of a fold of the log into a collection, so that an interrupted fold can resume."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
@@ -9,9 +9,9 @@ from services.status.store.store import FileStore, translated
 
 
 class Checkpoints:
-    """What is left to be folded into a store, one document for each partition number.
+    """The offset ranges still to be folded into a store: one document per partition number.
 
-    Every method raises `MongoUnavailableError` when MongoDB does not answer.
+    Every method raises `MongoUnavailableError` when MongoDB is unavailable.
     """
 
     def __init__(self, store: FileStore) -> None:
@@ -19,7 +19,7 @@ class Checkpoints:
 
     @translated
     async def begin(self, offset_ranges: Sequence[OffsetRange]) -> None:
-        """Note all that is to be folded; nothing may be noted yet."""
+        """Store the offset ranges to fold. No checkpoints may exist yet."""
         numbers = {each.number for each in offset_ranges}
         if numbers:
             await self._numbers.insert_many(
@@ -35,23 +35,23 @@ class Checkpoints:
 
     @translated
     async def passed(self, number: int, rest: Sequence[OffsetRange]) -> None:
-        """Of the partitions of one number, only this is still to be folded."""
+        """Store the remaining offset ranges of one partition number."""
         change = {"$set": {"rest": _documents(rest, number)}}
         await self._numbers.update_one({"_id": number}, change)
 
     @translated
     async def whole(self) -> list[OffsetRange]:
-        """All that was to be folded in the beginning; empty if nothing has begun."""
+        """Return all offset ranges of the fold; empty if no fold has started."""
         return await self._all("whole")
 
     @translated
     async def rest(self) -> list[OffsetRange]:
-        """What is still to be folded."""
+        """Return the offset ranges still to be folded."""
         return await self._all("rest")
 
     @translated
     async def drop(self) -> None:
-        """Forget them."""
+        """Delete the checkpoints."""
         await self._numbers.drop()
 
     async def _all(self, field: str) -> list[OffsetRange]:

@@ -1,13 +1,13 @@
-"""What differs between the live collection and a fresh fold of the log, and how it is mended.
+"""Finds and repairs differences between the live collection and a fresh fold of the log.
 
-Both collections are walked in the order of their ids. The projector and the fold stand at
-different places of the log for moments, so files that differ are looked at again: what differs in
-the same way twice has drifted.
+Both collections are read in the order of their ids. The projector and the fold are briefly at
+different offsets of the log, so files that differ are compared again. A file that differs twice in
+the same way has drifted.
 
-A file is mended where it stands, by compare-and-set. Its live document is read first, then the log
-is folded to its end, then the fold's document is read: it knows all that the live one knew. So
-nobody who reads meanwhile sees a file missing or a step back, and if the projector was faster, its
-document stays and is looked at again.
+A file is repaired in place, by compare-and-set. Its live document is read first, then the log is
+folded to its end, then the folded document is read. The fold thus includes everything the live
+document did. Concurrent readers never see a file missing or an older state. If the projector was
+faster, its document stays and is compared again.
 """
 
 import asyncio
@@ -18,28 +18,28 @@ from services.status.projection.projection import Status
 from services.status.store.store import FileStore
 
 CHUNK = 10_000
-"""Differing files that are looked at again together: ids and fields of some 2 MB."""
+"""Differing files that are compared again together. Their ids and fields take about 2 MB."""
 
 SETTLING_DELAY = 1.0
-"""Seconds until files that differ are looked at again."""
+"""Seconds before files that differ are compared again."""
 
-AT_ONCE = 1_000
-"""Files that are read and mended in one go."""
+BATCH_SIZE = 1_000
+"""Files that are read and repaired together."""
 
 MAX_REPORTED = 20
-"""Differing files that are named one by one."""
+"""Differing files that the report lists individually."""
 
 MISSING, UNEXPLAINED = "missing from the live collection", "live, but not in the log"
 
 CatchUp = Callable[[], Awaitable[None]]
-"""Folds the log to its present end."""
+"""Folds the log to its current end."""
 
 Difference = str
-"""How a file differs, in words."""
+"""A description of how a file differs."""
 
 
 def differing_fields(one: Status, other: Status) -> list[str]:
-    """The names of the fields in which two statuses differ."""
+    """Return the names of the fields in which two statuses differ."""
     return sorted(
         name for name in Status.model_fields if getattr(one, name) != getattr(other, name)
     )
@@ -47,22 +47,22 @@ def differing_fields(one: Status, other: Status) -> list[str]:
 
 @dataclass
 class Drift:
-    """How the live collection differs from a fresh fold of the log."""
+    """The differences between the live collection and a fresh fold of the log."""
 
     compared: int = 0
     files: int = 0
-    """How many differ."""
+    """Number of files that differ."""
     named: dict[str, Difference] = field(default_factory=dict)
     """The first of them."""
 
     def add(self, found: dict[str, Difference]) -> None:
-        """Count more of them."""
+        """Add differing files."""
         self.files += len(found)
         for file_id in sorted(found)[: MAX_REPORTED - len(self.named)]:
             self.named[file_id] = found[file_id]
 
     def lines(self) -> list[str]:
-        """The report, for people."""
+        """Return the report, line by line."""
         if not self.files:
             return [f"{self.compared} files compared: equal, field by field"]
         more = self.files - len(self.named)
@@ -74,13 +74,13 @@ class Drift:
 
 
 async def find_drift(
-    live: FileStore, rebuilt: FileStore, catch_up: CatchUp, *, mend: bool = False
+    live: FileStore, rebuilt: FileStore, catch_up: CatchUp, *, repair: bool = False
 ) -> Drift:
     """Compare two collections, file by file and field by field.
 
     Args:
-        catch_up: folds the log into `rebuilt` to its present end.
-        mend: replace what has drifted; otherwise the live collection stays as it is.
+        catch_up: folds the log into `rebuilt` to its current end.
+        repair: True to replace drifted documents; otherwise the live collection is not changed.
     """
     drift = Drift()
     chunk: dict[str, Difference] = {}
@@ -88,14 +88,14 @@ async def find_drift(
     async def settle() -> None:
         drifted = await _settled(chunk, live, rebuilt, catch_up)
         drift.add(drifted)
-        if mend:
-            await _mend(drifted, live, rebuilt, catch_up)
+        if repair:
+            await _repair(drifted, live, rebuilt, catch_up)
         chunk.clear()
 
     async for left, right in _side_by_side(live, rebuilt):
         drift.compared += 1
         if how := _difference(left, right):
-            chunk[(left or right).file_id] = how  # type: ignore[union-attr] # one of them is there
+            chunk[(left or right).file_id] = how  # type: ignore[union-attr] # at least one exists
             if len(chunk) >= CHUNK:
                 await settle()
     await settle()
@@ -105,7 +105,7 @@ async def find_drift(
 async def _side_by_side(
     live: FileStore, rebuilt: FileStore
 ) -> AsyncIterator[tuple[Status | None, Status | None]]:
-    """The two documents of each file that is in either collection."""
+    """Yield the two documents of each file that is in either collection."""
     ours, theirs = live.scan(), rebuilt.scan()
     left, right = await anext(ours, None), await anext(theirs, None)
     while left is not None or right is not None:
@@ -133,7 +133,7 @@ def _difference(left: Status | None, right: Status | None) -> Difference | None:
 async def _settled(
     differences: dict[str, Difference], live: FileStore, rebuilt: FileStore, catch_up: CatchUp
 ) -> dict[str, Difference]:
-    """Those files that still differ, in the same way."""
+    """Return the files that still differ in the same way."""
     drifted: dict[str, Difference] = {}
     while differences:
         await asyncio.sleep(SETTLING_DELAY)
@@ -151,7 +151,7 @@ async def _settled(
     return drifted
 
 
-async def _mend(
+async def _repair(
     drifted: Collection[str], live: FileStore, rebuilt: FileStore, catch_up: CatchUp
 ) -> None:
     for some in _portions(drifted):
@@ -174,4 +174,4 @@ async def _mend(
 
 def _portions(ids: Collection[str]) -> list[list[str]]:
     ordered = sorted(ids)
-    return [ordered[at : at + AT_ONCE] for at in range(0, len(ordered), AT_ONCE)]
+    return [ordered[at : at + BATCH_SIZE] for at in range(0, len(ordered), BATCH_SIZE)]

@@ -1,4 +1,4 @@
-"""Processes that are forked in the beginning, to work beside the one that was started."""
+"""Worker processes that are forked early and share the work of the main process."""
 
 import multiprocessing
 import os
@@ -13,32 +13,33 @@ from multiprocessing import connection
 
 @dataclass(frozen=True)
 class ForkedPool:
-    """Processes that take work from this one."""
+    """Processes that share the work of the main process."""
 
     count: int
-    pool: Executor
+    executor: Executor
 
 
 @contextmanager
 def forked_pool(processes: int) -> Iterator[ForkedPool | None]:
-    """Fork so many processes that this one is among; None if it is to work alone.
+    """Fork worker processes, so that `processes` run including this one; None for a single process.
 
-    To fork takes milliseconds, where a new process imports for a second. But what was forked has
-    none of the other threads, and would share connections: so this comes before there are any.
+    Forking takes milliseconds, while a new process spends a second on imports. However, a forked
+    process has none of the other threads and would share open connections. So this must happen
+    before any exist.
     """
     if processes == 1:
         yield None
         return
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(processes - 1, context, initializer=_begin) as pool:
-        pool.submit(os.getpid)  # With the first work all of them are forked.
+        pool.submit(os.getpid)  # The first task forks all of them.
         yield ForkedPool(processes - 1, pool)
 
 
 def _begin() -> None:
-    """Have this process end with its parent, however that ends: it would wait for work for ever.
+    """End this process when its parent ends, however that happens; otherwise it would wait forever.
 
-    A Ctrl-C is for all processes of a terminal, and the parent says what there is to say of it.
+    Ctrl-C reaches all processes of a terminal, and the parent reports it.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_wait_for_parent, daemon=True).start()

@@ -1,8 +1,8 @@
-"""Stretches of the log, and reading them about in the order in which things happened.
+"""Offset ranges of the log, read approximately in the order in which events happened.
 
-The events of one file stand in the partitions of one number, one in each topic. Those are read side
-by side, the one that is furthest behind in time first: so most files begin and end within one block
-and are folded in one go.
+The events of one file are in the partitions with one number, one in each topic. These are read side
+by side, the partition with the earliest timestamp first. Most files therefore begin and end within
+one block and are folded together.
 """
 
 import asyncio
@@ -20,20 +20,20 @@ from shared.kafka.messaging import KafkaRecord
 from shared.settings import Settings
 
 BLOCK = 2_000
-"""Records that are folded in one go: at some 8 kB each. Half as many take a sixth more time
-each, twice as many as much."""
+"""Records that are folded together, about 8 kB each. With half as many, each takes a sixth more
+time. Twice as many do not help."""
 
 AHEAD = 2_000
-"""Records of one partition that are kept for later, before no more of it is fetched. A fetch brings
-a megabyte, and the next one shall be under way while these are folded."""
+"""Buffered records of a partition above which no more of it is fetched. A fetch returns one
+megabyte, and the next should be in flight while these are folded."""
 
 RUN = 20
-"""Records of one partition that are taken before the times are compared again."""
+"""Records of one partition that are taken before timestamps are compared again."""
 
 POLL_TIMEOUT_MS = 200
 
 WAIT_MS = 1
-"""A fetch beyond the end of one number must not hold up the first one of the next."""
+"""A fetch at the end of one partition number must not delay the start of the next."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class OffsetRange:
     """A part of one partition."""
 
     topic: str
-    """The name that it has in this installation."""
+    """The topic's name in this installation."""
     number: int
     begin: int
     """The first offset."""
@@ -58,7 +58,7 @@ class OffsetRange:
 
 @dataclass(frozen=True)
 class Block:
-    """Records of the partitions of one number, and what is still to be read of those."""
+    """Records from the partitions of one number, and the offset ranges still to be read."""
 
     number: int
     records: Sequence[KafkaRecord]
@@ -66,13 +66,13 @@ class Block:
 
 
 async def whole_log(settings: Settings, *, until: datetime | None = None) -> list[OffsetRange]:
-    """The event topics from their beginning to their present end.
+    """Return the offset ranges of the event topics, from their beginning to their current end.
 
     Args:
-        until: leave out what came at this time or later, by the clocks of those who published it.
+        until: exclude events at or after this time, by the clocks of their publishers.
 
     Raises:
-        KafkaError: Kafka does not answer.
+        KafkaError: Kafka is unavailable.
     """
     async with open_log(settings, EVENT_TOPICS, client_id="replay") as (consumer, partitions):
         begins = await consumer.beginning_offsets(partitions)
@@ -88,17 +88,17 @@ async def whole_log(settings: Settings, *, until: datetime | None = None) -> lis
 
 
 async def read(settings: Settings, offset_ranges: Collection[OffsetRange]) -> AsyncIterator[Block]:
-    """Read stretches in blocks, those of one number to their ends before the next number's.
+    """Yield the records of offset ranges in blocks, one partition number after another.
 
     Raises:
         KafkaError: Kafka cannot be reached.
-        KafkaUnavailableError: it does not answer any more.
+        KafkaUnavailableError: Kafka stopped responding.
     """
     partitions = [each.partition for each in offset_ranges]
     async with open_partitions(
         settings, partitions, client_id="replay", wait_ms=WAIT_MS
     ) as consumer:
-        # Of each partition that is not paused, Kafka brings a megabyte ahead.
+        # Kafka prefetches one megabyte of each partition that is not paused.
         consumer.pause(*partitions)
         for number in sorted({each.number for each in offset_ranges}):
             of_number = [each for each in offset_ranges if each.number == number and each]
@@ -111,53 +111,53 @@ async def read(settings: Settings, offset_ranges: Collection[OffsetRange]) -> As
 async def _read_side_by_side(
     consumer: AIOKafkaConsumer, number: int, offset_ranges: Iterable[OffsetRange]
 ) -> AsyncIterator[Block]:
-    flows = {each.partition: _Flow(each) for each in offset_ranges}
+    buffers = {each.partition: _RangeBuffer(each) for each in offset_ranges}
     records: list[ConsumerRecord] = []
-    while any(flow.rest for flow in flows.values()):
-        await _fill(consumer, flows)
-        _take(flows.values(), records)
-        rest = [flow.rest for flow in flows.values() if flow.rest]
+    while any(buffer.rest for buffer in buffers.values()):
+        await _fill(consumer, buffers)
+        _take(buffers.values(), records)
+        rest = [buffer.rest for buffer in buffers.values() if buffer.rest]
         if len(records) >= BLOCK or not rest:
             yield Block(number, records, rest)
             records = []
 
 
-class _Flow:
-    """What has come of a stretch, and is kept for later."""
+class _RangeBuffer:
+    """Buffers the records of one offset range."""
 
     def __init__(self, offset_range: OffsetRange) -> None:
-        self._stretch = offset_range
+        self._range = offset_range
         self._position = offset_range.begin
         self.ahead: deque[ConsumerRecord] = deque()
 
     def add(self, records: Iterable[ConsumerRecord], position: int) -> None:
-        """Keep what has come, up to the position; what is beyond the stretch is not kept."""
-        self.ahead.extend(each for each in records if each.offset < self._stretch.end)
-        # Not the last record's: what a compacted topic has lost at its end never comes.
+        """Buffer records within the range, and remember the consumer's position."""
+        self.ahead.extend(each for each in records if each.offset < self._range.end)
+        # The last record's offset would not do: compaction may have removed records at the end.
         self._position = position
 
     @property
-    def has_come(self) -> bool:
-        """Whether all of it has come."""
-        return self._position >= self._stretch.end
+    def is_fetched(self) -> bool:
+        """True if the whole range has been fetched."""
+        return self._position >= self._range.end
 
     @property
     def wants_more(self) -> bool:
-        """Whether more of it is to be fetched."""
-        return not self.has_come and len(self.ahead) < AHEAD
+        """True if more of the range should be fetched."""
+        return not self.is_fetched and len(self.ahead) < AHEAD
 
     @property
     def rest(self) -> OffsetRange:
-        """What has not been taken."""
+        """The part of the range that has not been taken."""
         begin = self.ahead[0].offset if self.ahead else self._position
-        return replace(self._stretch, begin=min(begin, self._stretch.end))
+        return replace(self._range, begin=min(begin, self._range.end))
 
 
-async def _fill(consumer: AIOKafkaConsumer, flows: Mapping[TopicPartition, _Flow]) -> None:
-    """Have something of each flow that has not ended.
+async def _fill(consumer: AIOKafkaConsumer, buffers: Mapping[TopicPartition, _RangeBuffer]) -> None:
+    """Fetch until every unfinished buffer has at least one record.
 
-    All that has come is taken over each time: aiokafka fetches nothing of any partition for 0.1 s
-    after it has brought what nobody takes.
+    Fetched records are always taken over completely. Otherwise aiokafka pauses all fetching for 0.1
+    s after a fetch that nobody consumed.
     """
     clock = asyncio.get_running_loop().time
     last_came = clock()
@@ -166,25 +166,27 @@ async def _fill(consumer: AIOKafkaConsumer, flows: Mapping[TopicPartition, _Flow
         batches = await consumer.getmany(timeout_ms=timeout_ms)
         if batches:
             last_came = clock()
-        for partition, flow in flows.items():
-            # The position moves on even where nothing comes, since what stood there was compacted.
-            flow.add(batches.get(partition, ()), await consumer.position(partition))
-        # What is in flight of a paused partition would be lost, and aiokafka fetches again of those
-        # that were taken from as soon as it has its turn: so nothing is awaited in between.
-        wanted = {partition for partition, flow in flows.items() if flow.wants_more}
-        consumer.pause(*(each for each in flows if each not in wanted))
+        for partition, buffer in buffers.items():
+            # The position advances without records too, where compaction has removed them.
+            buffer.add(batches.get(partition, ()), await consumer.position(partition))
+        # aiokafka drops fetches in flight for a paused partition, and starts new ones as soon as it
+        # gets to run. So nothing may be awaited here in between.
+        wanted = {partition for partition, buffer in buffers.items() if buffer.wants_more}
+        consumer.pause(*(each for each in buffers if each not in wanted))
         consumer.resume(*wanted)
-        behind = [each for each in wanted if not flows[each].ahead]
+        behind = [each for each in wanted if not buffers[each].ahead]
         if not behind:
             return
         if clock() - last_came > PATIENCE:
-            raise KafkaUnavailableError(f"Kafka has brought nothing of {behind} for {PATIENCE:g} s")
+            raise KafkaUnavailableError(
+                f"Kafka has returned no records of {behind} for {PATIENCE:g} s"
+            )
         timeout_ms = POLL_TIMEOUT_MS
 
 
-def _take(flows: Iterable[_Flow], records: list[ConsumerRecord]) -> None:
-    """Add what came first in time to the records, until a flow is empty or the block is full."""
-    going = [flow.ahead for flow in flows if flow.ahead]
+def _take(buffers: Iterable[_RangeBuffer], records: list[ConsumerRecord]) -> None:
+    """Take the earliest records, until a buffer is empty or the block is full."""
+    going = [buffer.ahead for buffer in buffers if buffer.ahead]
     while going and len(records) < BLOCK:
         first = min(going, key=lambda ahead: ahead[0].timestamp)
         records.extend(first.popleft() for _ in range(min(RUN, len(first))))

@@ -1,4 +1,4 @@
-"""Folds the log into a collection, on several cores; goes on where it stopped if it is killed."""
+"""Folds the log into a collection, on several cores. An interrupted rebuild resumes."""
 
 import asyncio
 from collections.abc import Callable, Collection
@@ -12,18 +12,18 @@ from services.status.replay.offset_ranges import OffsetRange, read, whole_log
 from services.status.settings import StatusSettings
 from services.status.store.store import FileStore
 
-LOOK_EVERY = 0.5
-"""Seconds between two looks at how far the processes have come."""
+UPDATE_INTERVAL = 0.5
+"""Seconds between two progress updates."""
 
 
 @dataclass(frozen=True)
 class Advance:
-    """How far a rebuild has come, in records."""
+    """The progress of a rebuild, in records."""
 
     done: int
     total: int
     resumed: int
-    """How many of them an earlier rebuild had done, which was stopped."""
+    """Records that an earlier, interrupted rebuild had folded."""
 
 
 OnAdvance = Callable[[Advance], None]
@@ -34,25 +34,25 @@ async def rebuild(
     collection: str,
     *,
     until: datetime | None = None,
-    beside: ForkedPool | None = None,
+    pool: ForkedPool | None = None,
     restart: bool = False,
     on_advance: OnAdvance = lambda _: None,
 ) -> list[OffsetRange]:
-    """Fold the log into a collection, which holds nothing else and has no indexes.
+    """Fold the log into a collection, which contains nothing else and has no indexes.
 
-    The end of the log is that of the moment when the rebuild began. One that was stopped goes on.
+    The end of the log is fixed when the rebuild starts. An interrupted rebuild resumes.
 
     Args:
-        until: leave out what came at this time or later.
-        beside: who folds as well.
-        restart: begin anew even if another one was stopped.
+        until: exclude events at or after this time.
+        pool: worker processes that share the work.
+        restart: start over even if a rebuild was interrupted.
 
     Returns:
-        What has been folded.
+        The offset ranges that were folded.
 
     Raises:
-        UnavailableError: MongoDB does not answer.
-        KafkaError: Kafka does not.
+        UnavailableError: MongoDB is unavailable.
+        KafkaError: Kafka is unavailable.
     """
     store = FileStore(settings, collection=collection)
     checkpoints = Checkpoints(store)
@@ -62,19 +62,20 @@ async def rebuild(
             rest = await checkpoints.rest()
         else:
             rest = whole = await whole_log(settings, until=until)
-            # They go first, or another rebuild would go on in a collection that is gone.
+            # Drop the checkpoints first, or the next rebuild would resume into a dropped
+            # collection.
             await checkpoints.drop()
             await store.drop()
             await checkpoints.begin(whole)
-        watch = _Watch(checkpoints, whole, rest, on_advance)
-        await _fold_all(settings, store, rest, beside, watch)
+        reporter = _ProgressReporter(checkpoints, whole, rest, on_advance)
+        await _fold_all(settings, store, rest, pool, reporter)
         return whole
     finally:
         store.close()
 
 
-class _Watch:
-    """Tells how far the processes have come."""
+class _ProgressReporter:
+    """Reports the progress of all processes."""
 
     def __init__(
         self,
@@ -88,10 +89,10 @@ class _Watch:
         self._resumed = self._total - _records(rest)
         self._on_advance = on_advance
 
-    async def sample(self) -> None:
-        self.tell(await self._checkpoints.rest())
+    async def update(self) -> None:
+        self.report(await self._checkpoints.rest())
 
-    def tell(self, rest: Collection[OffsetRange]) -> None:
+    def report(self, rest: Collection[OffsetRange]) -> None:
         self._on_advance(Advance(self._total - _records(rest), self._total, self._resumed))
 
 
@@ -99,31 +100,31 @@ async def _fold_all(
     settings: StatusSettings,
     store: FileStore,
     rest: list[OffsetRange],
-    beside: ForkedPool | None,
-    watch: _Watch,
+    pool: ForkedPool | None,
+    reporter: _ProgressReporter,
 ) -> None:
-    watch.tell(rest)
-    shares = _shares(rest, 1 + (beside.count if beside else 0))
+    reporter.report(rest)
+    shares = _shares(rest, 1 + (pool.count if pool else 0))
     if not shares:
         return
     mine, *others = shares
     loop = asyncio.get_running_loop()
-    there = [
-        loop.run_in_executor(beside.pool, _fold_there, settings, store.name, share)
+    remote = [
+        loop.run_in_executor(pool.executor, _fold_in_process, settings, store.name, share)
         for share in others
-        if beside
+        if pool
     ]
-    here = asyncio.create_task(_fold(settings, store, mine))
-    pending: set[asyncio.Future[None]] = {here, *there}
+    local = asyncio.create_task(_fold(settings, store, mine))
+    pending: set[asyncio.Future[None]] = {local, *remote}
     try:
         while pending:
-            done, pending = await asyncio.wait(pending, timeout=LOOK_EVERY)
+            done, pending = await asyncio.wait(pending, timeout=UPDATE_INTERVAL)
             for each in done:
                 each.result()
-            await watch.sample()
+            await reporter.update()
     finally:
-        here.cancel()
-        await asyncio.wait([here])
+        local.cancel()
+        await asyncio.wait([local])
 
 
 def _records(offset_ranges: Collection[OffsetRange]) -> int:
@@ -131,13 +132,16 @@ def _records(offset_ranges: Collection[OffsetRange]) -> int:
 
 
 def _shares(offset_ranges: Collection[OffsetRange], count: int) -> list[list[OffsetRange]]:
-    """Stretches in at most so many parts; those of one number stay together."""
+    """Split offset ranges into at most `count` parts.
+
+    Ranges of one partition number stay together.
+    """
     numbers = sorted({each.number for each in offset_ranges if each})
     mine = [set(numbers[share::count]) for share in range(min(count, len(numbers)))]
     return [[each for each in offset_ranges if each.number in some] for some in mine]
 
 
-def _fold_there(
+def _fold_in_process(
     settings: StatusSettings, collection: str, offset_ranges: list[OffsetRange]
 ) -> None:
     """Fold in a process of its own."""
@@ -155,7 +159,7 @@ def _fold_there(
 async def _fold(
     settings: StatusSettings, store: FileStore, offset_ranges: list[OffsetRange]
 ) -> None:
-    """Fold in this process; what is next comes from Kafka meanwhile."""
+    """Fold in this process, while the next records are fetched from Kafka."""
     checkpoints = Checkpoints(store)
     projector = Projector(store)
     async for block in read(settings, offset_ranges):

@@ -34,26 +34,27 @@ from shared.settings import Settings
 log = logging.getLogger(__name__)
 
 MAX_READ = 200_000
-"""Records of one partition's topics that a refold reads at most: some ten seconds. Files for which
-more must be read are left to `waybill replay`."""
+"""Maximum records of one partition's topics that a refold reads: about ten seconds. `waybill
+replay` handles files that need more."""
 
 SLACK = timedelta(seconds=60)
-"""How far the clocks of two machines may be apart."""
+"""Maximum clock difference between two machines."""
 
 WAIT_MS = 50
 
-SHADOWS = "files_refold_"
-"""How the names of the collections begin that are folded into; an id made at that time follows."""
+SHADOW_PREFIX = "files_refold_"
+"""Prefix of the temporary collections. An id from the time of creation follows."""
 
 ABANDONED_AFTER = timedelta(hours=1)
-"""Age from which on such a collection belongs to nobody: its pod was killed."""
+"""Age above which a temporary collection is abandoned: its pod was killed."""
 
-DROPS_WITHIN = 5.0
-"""Seconds for MongoDB to drop one, or the next refold does; it takes milliseconds."""
+DROP_TIMEOUT = 5.0
+"""Seconds for MongoDB to drop a collection, which takes milliseconds. Otherwise the next refold
+does."""
 
 
 class LogTooLongError(Exception):
-    """A refold would read more of the log than it may; `waybill replay` reads all of it."""
+    """A refold would exceed its limit of records; `waybill replay` has none."""
 
 
 @dataclass
@@ -62,18 +63,18 @@ class Refold:
 
     live: Status | None
     folded: Status
-    put_aside: list[tuple[KafkaRecord, str, DeadCode]] = field(default_factory=list)
+    rejected: list[tuple[KafkaRecord, str, DeadCode]] = field(default_factory=list)
     """Records that MongoDB rejects, with the reasons."""
 
     @property
     def differs(self) -> list[str] | None:
-        """The fields that differ, none of a document that is missing; None if it is equal."""
+        """The fields that differ; empty if the document is missing, None if it is equal."""
         if self.live is None:
             return []
         return differing_fields(self.live, self.folded) or None
 
     @property
-    def may_mend(self) -> bool:
+    def may_repair(self) -> bool:
         """True if the fold includes everything that the document includes.
 
         It may not: Kafka keeps progress for one hour, and a wrong clock at the time of the upload
@@ -93,8 +94,8 @@ class Refold:
         )
 
 
-class _Collected:
-    """Keeps what a fold puts aside."""
+class _CollectedLetters:
+    """Collects the dead letters of a fold."""
 
     def __init__(self) -> None:
         self.letters: list[tuple[KafkaRecord, str, DeadCode]] = []
@@ -104,7 +105,7 @@ class _Collected:
 
 
 class Refolder:
-    """Folds files anew."""
+    """Refolds files and repairs their documents."""
 
     def __init__(self, settings: Settings, store: FileStore, publisher: Publisher) -> None:
         self._settings = settings
@@ -112,23 +113,23 @@ class Refolder:
         self._letters = DeadLetterWriter(publisher, source="/auditor")
 
     async def refold(self, since: Mapping[str, datetime]) -> dict[str, Refold]:
-        """Fold files of one partition anew.
+        """Refold files of one partition.
 
         Args:
-            since: by file, when it was uploaded.
+            since: by file, the time of its upload.
 
         Raises:
             LogTooLongError: too much of the log would have to be read.
-            KafkaError, UnavailableError: Kafka or MongoDB does not answer.
+            KafkaError, UnavailableError: Kafka or MongoDB is unavailable.
         """
         if not since:
             return {}
         live = await self._store.get_many(since)
         records = await self._records(since)
         abandoned_since = first_file_id(utc_now() - ABANDONED_AFTER)
-        await self._store.drop_older(SHADOWS, SHADOWS + abandoned_since)
-        shadow = self._store.sibling(SHADOWS + new_file_id())
-        collected = _Collected()
+        await self._store.drop_older(SHADOW_PREFIX, SHADOW_PREFIX + abandoned_since)
+        shadow = self._store.sibling(SHADOW_PREFIX + new_file_id())
+        collected = _CollectedLetters()
         try:
             await Projector(shadow, letters=collected).project(records)
             folded = await shadow.get_many(since)
@@ -143,32 +144,32 @@ class Refolder:
             for file_id, status in folded.items()
         }
 
-    async def mend(self, file_id: str, refold: Refold) -> bool:
+    async def repair(self, file_id: str, refold: Refold) -> bool:
         """Replace the document of a file with the fold; return True if it was replaced.
 
         Records that MongoDB rejects are dead-lettered, since the projector may have skipped them
         silently.
 
         Raises:
-            UnavailableError: Kafka or MongoDB does not answer.
+            UnavailableError: Kafka or MongoDB is unavailable.
         """
-        if refold.differs is None or not refold.may_mend:
+        if refold.differs is None or not refold.may_repair:
             return False
         if refold.live is None:
             await self._store.remove_unreadable([file_id])
         try:
             if await self._store.save([(refold.live, refold.folded)]):
                 return False
-        except UnstorableError as error:  # It was stored a moment ago, in another collection.
+        except UnstorableError as error:  # The temporary collection accepted it a moment ago.
             note_error("auditor", error, file_id)
             return False
-        for record, reason, code in refold.put_aside:
+        for record, reason, code in refold.rejected:
             await self._letters.write(record, reason, code)
-        log.warning("%s was folded anew from the log", file_id)
+        log.warning("%s was repaired from the log", file_id)
         return True
 
     async def _records(self, since: Mapping[str, datetime]) -> list[KafkaRecord]:
-        """All that the log has of these files, in the order in which it came."""
+        """Return all records of these files, in the order of their timestamps."""
         number = partition_of_key(next(iter(since)))
         partitions = [
             TopicPartition(name, number) for name in topic_names(self._settings, EVENT_TOPICS)
@@ -184,7 +185,7 @@ class Refolder:
             total = sum(ends[each] - offset for each, offset in begin.items())
             if total > MAX_READ:
                 raise LogTooLongError(
-                    f"{total} records would have to be read, and {MAX_READ} may be"
+                    f"{total} records would have to be read; the limit is {MAX_READ}"
                 )
             for partition, offset in begin.items():
                 async for record in read_range(consumer, partition, offset, ends[partition]):
@@ -195,24 +196,27 @@ class Refolder:
 
 
 async def _drop(shadow: FileStore) -> None:
-    """Remove a collection whose documents name people; what cannot be now, a later refold does."""
+    """Drop a collection, since its documents contain names. On failure, a later refold drops it."""
     try:
-        async with within(DROPS_WITHIN, MongoUnavailableError()):
+        async with within(DROP_TIMEOUT, MongoUnavailableError()):
             await shadow.drop()
     except UnavailableError as error:
-        log.warning("the collection %s is dropped later: %s", shadow.name, error)
+        log.warning("collection %s will be dropped later: %s", shadow.name, error)
     finally:
         shadow.close()
 
 
 def _file_of(record: KafkaRecord) -> str:
-    """The file of a record; of one reader's it is the part of the key before the colon."""
+    """Return the file of a record. The key of a reader's record has the file before the colon."""
     return (record.key or b"").decode(errors="replace").partition(":")[0]
 
 
 def _with_lost_lines(folded: Status, live: Status | None) -> Status:
-    """The fold with what only the document knows still: of a file with later runs Kafka keeps the
-    record of the latest upload alone, so the lines of the earlier ones are not in the log."""
+    """Return the fold with history lines that only the document still has.
+
+    Of a file with later runs, Kafka keeps only the record of the latest. The log therefore lacks
+    the lines of the earlier ones.
+    """
     if live is None or folded.run == 1:
         return folded
     known = {line.id for line in folded.history}

@@ -1,8 +1,8 @@
 """Rebuild MongoDB from the log: `python -m services.status.replay`, or `waybill replay`.
 
-The log is folded, by the projector's own code, into a shadow collection; that is compared with the
-live one, and what differs there is mended, file by file, while the services run. Killed, it goes on
-where it stopped when it is started again.
+The projector's own code folds the log into a shadow collection. That is compared with the live one,
+and documents that differ are repaired one by one while the services run. An interrupted replay
+resumes where it stopped when it is started again.
 """
 
 import argparse
@@ -46,20 +46,19 @@ from shared.telemetry import configure_logging
 SHADOW = "files_replay"
 
 MAX_BATCH = 1000
-"""Records of the tail that are folded in one go."""
+"""Records of the tail that are folded together."""
 
 NAME = re.compile(r"(?!replay$)[a-z0-9]+(_[a-z0-9]+)*")
-"""What a collection of the past may be called, behind `files_`."""
+"""Valid names of a historical collection, after `files_`."""
 
-
-GOES_ON = "Started again, it goes on where it stopped."
+RESUME_HINT = "Run the same command again to resume."
 
 EXIT_INTERRUPTED = 130
-"""What shells give back of a command that was stopped by Ctrl-C."""
+"""Exit status that shells use for a command stopped by Ctrl-C."""
 
 
 class Tail:
-    """Folds what comes after the end of a rebuild."""
+    """Folds the events after the end of a rebuild."""
 
     def __init__(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
         self._consumer = consumer
@@ -70,14 +69,14 @@ class Tail:
     async def after(
         cls, folded: Sequence[OffsetRange], settings: Settings
     ) -> AsyncIterator["Tail"]:
-        """What comes after these stretches."""
+        """Yield the tail of the log after these offset ranges."""
         async with open_log(settings, EVENT_TOPICS, client_id="replay") as (consumer, partitions):
             for offset_range in folded:
                 consumer.seek(offset_range.partition, offset_range.end)
             yield cls(consumer, partitions)
 
     async def fold_into(self, projector: Projector) -> None:
-        """Fold everything from where the tail was left to the present end of the log."""
+        """Fold everything up to the current end of the log."""
         ends = await self._consumer.end_offsets(self._partitions)
         while await self._is_before(ends):
             batches = await self._consumer.getmany(timeout_ms=200, max_records=MAX_BATCH)
@@ -95,22 +94,22 @@ async def replay(
     settings: StatusSettings,
     *,
     verify_only: bool = False,
-    beside: ForkedPool | None = None,
+    pool: ForkedPool | None = None,
     restart: bool = False,
     on_advance: OnAdvance = lambda _: None,
 ) -> Drift:
-    """Make the live collection what the log says.
+    """Make the live collection match the log.
 
     Args:
-        verify_only: only compare; the live collection stays as it is.
-        beside: processes that fold as well.
-        restart: begin anew even if another replay was stopped.
+        verify_only: only compare; the live collection is not changed.
+        pool: worker processes that share the work.
+        restart: start over even if a replay was interrupted.
 
     Returns:
-        How the live collection differed.
+        The differences that were found.
 
     Raises:
-        UnavailableError: Kafka or MongoDB does not answer.
+        UnavailableError: Kafka or MongoDB is unavailable.
     """
     await create_topics(settings)
     live = FileStore(settings)
@@ -118,14 +117,14 @@ async def replay(
     try:
         with _translated():
             folded = await rebuild(
-                settings, SHADOW, beside=beside, restart=restart, on_advance=on_advance
+                settings, SHADOW, pool=pool, restart=restart, on_advance=on_advance
             )
-            if not verify_only:  # A collection that was dropped has lost its indexes as well.
+            if not verify_only:  # A dropped collection has lost its indexes as well.
                 await live.prepare()
             async with Tail.after(folded, settings) as tail:
                 projector = Projector(shadow)
                 drift = await find_drift(
-                    live, shadow, lambda: tail.fold_into(projector), mend=not verify_only
+                    live, shadow, lambda: tail.fold_into(projector), repair=not verify_only
                 )
         await Checkpoints(shadow).drop()
         await shadow.drop()
@@ -135,22 +134,22 @@ async def replay(
         shadow.close()
 
 
-async def show_the_past(
+async def rebuild_as_of(
     settings: StatusSettings,
     name: str,
     until: datetime,
     *,
-    beside: ForkedPool | None = None,
+    pool: ForkedPool | None = None,
     restart: bool = False,
     on_advance: OnAdvance = lambda _: None,
 ) -> str:
-    """Fold the log as it was at a time into a collection of its own.
+    """Fold the log as of a past time into a separate collection.
 
     Returns:
         The name of the collection.
 
     Raises:
-        UnavailableError: Kafka or MongoDB does not answer.
+        UnavailableError: Kafka or MongoDB is unavailable.
     """
     collection = f"files_{name}"
     with _translated():
@@ -158,7 +157,7 @@ async def show_the_past(
             settings,
             collection,
             until=until,
-            beside=beside,
+            pool=pool,
             restart=restart,
             on_advance=on_advance,
         )
@@ -176,12 +175,12 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (KafkaError, OSError) as error:
-        raise KafkaUnavailableError(f"Kafka does not answer: {error!r}") from error
+        raise KafkaUnavailableError(f"Kafka is unavailable: {error!r}") from error
 
 
 @contextmanager
 def _bar() -> Iterator[OnAdvance]:
-    """A bar with the time that is left, on a terminal's standard error."""
+    """Show a progress bar with the remaining time, if standard error is a terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -195,7 +194,7 @@ def _bar() -> Iterator[OnAdvance]:
         task = bar.add_task("folding", total=None)
 
         def advance(now: Advance) -> None:
-            description = "going on" if now.resumed else "folding"
+            description = "resuming" if now.resumed else "folding"
             bar.update(task, completed=now.done, total=now.total, description=description)
 
         yield advance
@@ -206,28 +205,31 @@ def _arguments() -> argparse.Namespace:
         prog="waybill replay", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument(
-        "--verify", action="store_true", help="compare only; exit with 1 if anything differs"
+        "--verify", action="store_true", help="only compare; exit with status 1 if anything differs"
     )
     parser.add_argument(
         "--until",
         type=_moment,
         metavar="TIME",
-        help="show the past: fold only what came before (ISO 8601; UTC unless it says otherwise)",
+        help="rebuild a past state: fold only earlier events (ISO 8601; default UTC)",
     )
     parser.add_argument(
-        "--into", type=_name, metavar="NAME", help="the past goes to the collection files_NAME"
+        "--into",
+        type=_name,
+        metavar="NAME",
+        help="store the past state in the collection files_NAME",
     )
     parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, help="processes that fold side by side"
+        "--jobs", type=int, default=os.cpu_count() or 1, help="number of parallel processes"
     )
     parser.add_argument(
-        "--restart", action="store_true", help="begin anew instead of where another one stopped"
+        "--restart", action="store_true", help="start over; do not resume an interrupted replay"
     )
     arguments = parser.parse_args()
     if (arguments.until is None) != (arguments.into is None):
-        parser.error("--until and --into belong together")
+        parser.error("--until and --into must be used together")
     if arguments.until is not None and arguments.verify:
-        parser.error("--verify compares with the present; leave out --until")
+        parser.error("--verify compares with the current state; omit --until")
     if arguments.jobs < 1:
         parser.error("--jobs must be at least 1")
     return arguments
@@ -240,34 +242,34 @@ def _moment(text: str) -> datetime:
 
 def _name(text: str) -> str:
     if not NAME.fullmatch(text):
-        raise argparse.ArgumentTypeError("small letters, digits and _ only, and not `replay`")
+        raise argparse.ArgumentTypeError("use lowercase letters, digits and _, but not `replay`")
     return text
 
 
 def main() -> None:
-    """The command line of the replay."""
+    """Run the command line of the replay."""
     arguments = _arguments()
     settings = StatusSettings()
     configure_logging(settings)
     collect_rarely()
     try:
-        # The bar has a thread of its own, and the crew is to begin without.
-        with forked_pool(arguments.jobs) as beside, _bar() as on_advance:
-            how = {"beside": beside, "restart": arguments.restart, "on_advance": on_advance}
+        # The progress bar starts a thread, and processes must be forked before.
+        with forked_pool(arguments.jobs) as pool, _bar() as on_advance:
+            how = {"pool": pool, "restart": arguments.restart, "on_advance": on_advance}
             if arguments.into:
-                past = show_the_past(settings, arguments.into, arguments.until, **how)
-                told = [f"the past is in the collection {asyncio.run(past)}"]
+                past = rebuild_as_of(settings, arguments.into, arguments.until, **how)
+                report = [f"the past state is in the collection {asyncio.run(past)}"]
                 drift = None
             else:
                 replaying = replay(settings, verify_only=arguments.verify, **how)
                 drift = asyncio.run(replaying)
-                told = drift.lines()
+                report = drift.lines()
     except (WaybillError, BrokenExecutor) as error:
-        sys.exit(f"replay failed: {error}\n{GOES_ON}")
+        sys.exit(f"replay failed: {error}\n{RESUME_HINT}")
     except KeyboardInterrupt:
-        sys.stderr.write(f"replay stopped. {GOES_ON}\n")
+        sys.stderr.write(f"replay stopped. {RESUME_HINT}\n")
         sys.exit(EXIT_INTERRUPTED)
     if drift is not None and not arguments.verify:
-        told.append("the collection is what the log says")
-    sys.stdout.write("\n".join(told) + "\n")
+        report.append("the collection matches the log")
+    sys.stdout.write("\n".join(report) + "\n")
     sys.exit(1 if arguments.verify and drift is not None and drift.files else 0)

@@ -1,4 +1,4 @@
-"""Whose files somebody may know of: asked of MongoDB, and of every state that is told."""
+"""Which files a user may see, for queries in MongoDB and for every state that is delivered."""
 
 import math
 from dataclasses import dataclass, replace
@@ -11,24 +11,27 @@ from shared.auth.principal import Principal
 
 @dataclass(frozen=True, kw_only=True)
 class Visibility:
-    """The files that somebody may know of; of all others they are told what is told of no file."""
+    """The files that a user may see. All others look to the user as if they did not exist."""
 
     everything: bool = False
     tenant: str | None = None
-    """Only of this tenant; None is a tenant as well, of those who have no other."""
+    """Only files of this tenant. None stands for files without a tenant."""
     owner: str | None = None
-    """Only of this owner, or shared with them; None for all of the tenant."""
+    """Only files of this owner, or shared with them. None for all files of the tenant."""
     shared: bool = True
-    """Whether what is shared with them counts."""
+    """True if files shared with the user are included."""
     until: float | None = None
-    """Unix seconds from which on who they are must be proved anew: live connections end then."""
+    """Unix seconds at which the user's credential expires. Live connections end then."""
     api_key: str | None = None
-    """The id of the API key that proves who they are: with it live connections end as well."""
+    """The id of the user's API key. Live connections end when it is revoked."""
 
     @classmethod
     def of(cls, principal: Principal) -> Self:
-        """What somebody sees: an admin everything, an operator their tenant's, a user their own
-        and what is shared with them."""
+        """Return what a principal may see.
+
+        An admin sees everything, an operator the files of the tenant, a user their own files and
+        those shared with them.
+        """
         return cls(
             everything=principal.is_admin,
             tenant=principal.tenant,
@@ -39,11 +42,11 @@ class Visibility:
 
     @property
     def own(self) -> Self:
-        """Those of the files that are not only shared with who asks."""
+        """The same without files that are only shared with the user."""
         return replace(self, shared=False)
 
     def seconds_left(self, now: float) -> float:
-        """How long this holds.
+        """Return the seconds until the user's credential expires; infinite if it never does.
 
         Args:
             now: Unix seconds.
@@ -51,9 +54,9 @@ class Visibility:
         return math.inf if self.until is None else max(0.0, self.until - now)
 
     def permits(self, status: Status) -> bool:
-        """Whether a file may be known of.
+        """Return True if the user may see a file.
 
-        As long as its upload is not known, nobody can say whose it is.
+        Until its upload event is known, the owner is unknown and only an admin may see it.
         """
         if self.everything:
             return True
@@ -70,26 +73,26 @@ class Visibility:
         return any(share.reader == self.owner for share in status.shares)
 
     def require_own(self, status: Status) -> None:
-        """Check that who may read a file may do more than that.
+        """Check that a user who may read a file may also change it.
 
         Raises:
-            ForbiddenError: it is only shared with them.
+            ForbiddenError: the file is only shared with the user.
         """
         if not self.own.permits(status):
-            raise ForbiddenError("The file is shared with you: you may read it, and no more.")
+            raise ForbiddenError("The file is shared with you for reading only.")
 
     def conditions(self, *, by_reader: bool = True) -> dict[str, Any]:
-        """The same, in MongoDB's words.
+        """Return the same rule as a MongoDB filter.
 
         Args:
-            by_reader: whether the files are to be found by who reads them. Otherwise the words are
-                such that they are looked at in the order of another index.
+            by_reader: True to find the files by the indexes of owner and reader. Otherwise the
+                filter is phrased so that MongoDB walks another index in order and checks each file.
         """
         if self.everything:
             return {}
         if self.owner is None:
             return {"tenant": self.tenant, "created_at": {"$ne": None}}
-        owned = {"owner": self.owner}  # Known by the upload alone.
+        owned = {"owner": self.owner}  # Only the upload event sets it.
         if not self.shared:
             return {"tenant": self.tenant, **owned}
         known = {"tenant": self.tenant, "created_at": {"$ne": None}}
@@ -100,4 +103,4 @@ class Visibility:
 
 
 EVERYTHING = Visibility(everything=True)
-"""What this service itself may know of."""
+"""The visibility of this service itself."""

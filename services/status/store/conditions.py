@@ -1,4 +1,4 @@
-"""What a list asks of its files, in MongoDB's words; the driver is not needed to say it."""
+"""Translates list queries to MongoDB filters, without using the driver."""
 
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from shared.events.events import first_file_id
 
 
 def conditions(query: Query, sort: Sort, after: ListCursor | None) -> list[dict[str, Any]]:
-    """What a file of the list must fulfil."""
+    """Return the conditions that every file of the list must match."""
     wanted: dict[str, Any] = {
         "owner": query.owner,
         "batch_id": query.batch_id,
@@ -18,7 +18,7 @@ def conditions(query: Query, sort: Sort, after: ListCursor | None) -> list[dict[
     }
     asked = [{field: value} for field, value in wanted.items() if value is not None]
     asked += [] if query.name is None else [named(query.name)]
-    # In the order of changes the index is walked once for each status and merged.
+    # When sorted by change, the index is walked once for each status and the results are merged.
     states = query.status or (set(FileState) if sort.is_by_change else set())
     asked += [{"status": {"$in": sorted(states)}}] if states else []
     asked += _range("_id", _first_id(query.created_since), _first_id(query.created_before))
@@ -42,8 +42,8 @@ def _behind(cursor: ListCursor) -> list[dict[str, Any]]:
     beyond, not_beyond = ("$lt", "$gte") if cursor.sort.descends else ("$gt", "$lte")
     if not cursor.sort.is_by_change:
         return [{"_id": {beyond: cursor.file_id}}]
-    # The first of these bounds the walk of the index, the second is for those of the same time. Of
-    # an `$or` MongoDB may make two walks at times, whose results it would have to sort.
+    # The first condition bounds the index scan. The second excludes files with the same time up to
+    # the cursor. For an `$or`, MongoDB sometimes makes two scans and sorts their results.
     return [
         {"updated_at": {f"{beyond}e": cursor.updated_at}},
         {

@@ -1,8 +1,8 @@
-"""The name index: gives search keys to the documents that have none.
+"""The name index: adds search keys to documents that have none.
 
-A file gets its keys with its end, in the same write. This loop gives them to files that are under
-way for long, and to documents of versions that made none. Searches find documents without keys as
-well; see `names.py`.
+A file gets its keys in the write that stores its outcome. This loop adds keys to files that take
+long to finish, and to documents of versions without keys. Searches also find documents without
+keys; see `name_keys.py`.
 """
 
 import asyncio
@@ -11,29 +11,29 @@ import time
 from services.status.store.store import FileStore
 from shared.background.supervision import RunningLoop
 
-UNDER_WAY = 60.0
-"""Seconds since its upload in which a file is left to get its keys with its end: keys that are
-written for themselves cost MongoDB as much as all else that is written of a short file."""
+MIN_AGE = 60.0
+"""Age in seconds of an upload below which a file gets its keys with its outcome. A separate write
+for the keys costs MongoDB as much as all other writes of a short file."""
 
-AT_ONCE = 500
+BATCH_SIZE = 500
 """Documents between two pauses."""
 
-SHARE = 9
-"""How many times as long as its work the loop pauses: for nine tenths of the time at least, the
-projector has MongoDB for itself."""
+PAUSE_FACTOR = 9
+"""Ratio of the pause to the time of the preceding work: the loop leaves MongoDB to the projector
+for at least nine tenths of the time."""
 
 INTERVAL = 1.0
-"""Seconds between two looks for documents without keys, once few are left or another pod gives
-them theirs: an index has just those."""
+"""Seconds between two checks once few documents without keys are left, or another pod is indexing
+them. An index holds only those documents."""
 
 
 class NameIndexer:
-    """Indexes the names of files that have not ended soon.
+    """Indexes the names of files that do not finish soon.
 
-    Every status pod runs one, and nobody claims anything: pods that look at the same moment find
-    the same documents, and each is written by one of them, since a write needs a document without
-    keys. What the others lose is a look at `AT_ONCE` documents and writes that match nothing. A pod
-    that wrote less than half of what it may steps back for `INTERVAL`: so one at most goes on.
+    Every status pod runs one, without locks. Pods that check at the same moment find the same
+    documents, but a write only applies to a document without keys, so each is written once. The
+    other pods lose one read of `BATCH_SIZE` documents and writes that match nothing. A pod that
+    wrote less than half of its limit pauses for `INTERVAL`, so that at most one continues.
     """
 
     def __init__(self, store: FileStore) -> None:
@@ -43,17 +43,22 @@ class NameIndexer:
         """Index names until cancelled.
 
         Raises:
-            UnavailableError: MongoDB does not answer.
+            UnavailableError: MongoDB is unavailable.
         """
         while True:
             begun = time.monotonic()
-            indexed = await self._store.index_names(AT_ONCE, older_than=UNDER_WAY)
+            indexed = await self._store.index_names(BATCH_SIZE, older_than=MIN_AGE)
             loop.succeeded()
             took = time.monotonic() - begun
             await asyncio.sleep(pause_after(indexed, took))
 
 
 def pause_after(indexed: int, took: float) -> float:
-    """Seconds to pause after a step of so many seconds that gave keys to so many documents."""
-    is_busy = indexed > AT_ONCE // 2
-    return SHARE * took if is_busy else max(INTERVAL, SHARE * took)
+    """Return the seconds to pause after a step.
+
+    Args:
+        indexed: documents that the step added keys to.
+        took: duration of the step in seconds.
+    """
+    is_busy = indexed > BATCH_SIZE // 2
+    return PAUSE_FACTOR * took if is_busy else max(INTERVAL, PAUSE_FACTOR * took)

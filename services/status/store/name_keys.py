@@ -1,10 +1,10 @@
-"""Search by a part of a name: in any case of letters, composed or decomposed, by an index.
+"""Search by a part of a name: by an index, in upper or lower case, composed or decomposed.
 
-MongoDB indexes the beginnings of strings, not their parts. So each document has, beside its folded
-name, that name's text from every `STRIDE`th character on, cut to `KEY` characters. A part that
-stands anywhere in a name begins at most `STRIDE` - 1 characters before one of these keys, so the
-keys that begin with the part, less none to `STRIDE` - 1 of its first characters, find it. What they
-find is compared with the folded name.
+MongoDB indexes the beginnings of strings, not their parts. Each document therefore stores, beside
+its folded name, the substrings that start at every `STRIDE`th character, cut to `KEY` characters.
+Any part of a name begins at most `STRIDE` - 1 characters before the start of a key. So the search
+looks for keys that begin with the part, or with the part without up to `STRIDE` - 1 of its first
+characters. The results are then compared with the folded name.
 """
 
 import re
@@ -13,38 +13,44 @@ from collections.abc import Iterator
 from typing import Any
 
 STRIDE = 2
-"""Characters from one key to the next: half the keys of a name, and so half of what they cost, and
-a part of two characters is still found."""
+"""Characters from one key to the next. With 2, a name has half as many keys at half the cost, and
+parts of two characters are still found."""
 
 KEY = 8
-"""Characters of a key: with fewer, one key is in too many names; with more, the index grows."""
+"""Characters of a key. With fewer, a key occurs in too many names; with more, the index grows."""
 
 MAX_KEYS = 384
-"""Keys of one name. It has 255 characters, and folding makes up to three of one."""
+"""Maximum keys of a name. A name has 255 characters, and folding expands one into up to three."""
 
 NO_KEYS = [""]
 """The keys of a file without a name. A query for missing keys would also scan the index entries of
 empty lists, and fetch each of these documents every time."""
 
 FOLDED, KEYS = "name_folded", "name_keys"
-"""The fields of a document. One without keys is not indexed yet."""
+"""Fields of a document. A document without keys is not indexed yet."""
 
 KEPT = {FOLDED: f"${FOLDED}", KEYS: f"${KEYS}"}
-"""The same fields as they are in the document, for an update that leaves them."""
+"""The same fields with their stored values, for an update that preserves them."""
 
 LAST = "\U0010ffff" * KEY
-"""Behind what begins with a text and is no longer than a key."""
+"""Sorts after every key that begins with the same text."""
 
 
 def folded(name: str) -> str:
-    """Return a name as it is compared (Unicode, D145: canonical caseless matching), composed."""
+    """Return the form of a name used for comparison, composed.
+
+    Canonical caseless matching (Unicode, D145).
+    """
     if name.isascii():
         return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
 def name_fields(name: str | None) -> dict[str, Any]:
-    """Return what a document has for the search by its name; a file without one has no keys."""
+    """Return the fields that make a document searchable by name.
+
+    A file without a name has no keys.
+    """
     if name is None:
         return {KEYS: NO_KEYS}
     text = folded(name)
@@ -53,7 +59,7 @@ def name_fields(name: str | None) -> dict[str, Any]:
 
 
 def windows(part: str) -> Iterator[str]:
-    """Yield the pieces of a part by which its files may be looked for, the likely rarest first.
+    """Yield substrings by which to search for a part, the one that is probably rarest first.
 
     Many names share their beginning, so the end is more selective. A part that is too short for the
     index yields nothing.
@@ -71,7 +77,7 @@ def windows(part: str) -> Iterator[str]:
 
 
 def by_keys(window: str) -> dict[str, Any]:
-    """Return the condition that finds the files whose names may hold a window, by the index."""
+    """Return the index condition that finds all files whose names may contain a window."""
     beginnings = (window[skipped : skipped + KEY] for skipped in range(STRIDE))
     ranges = [
         {KEYS: {"$elemMatch": {"$gte": beginning, "$lte": beginning + LAST}}}
@@ -81,7 +87,7 @@ def by_keys(window: str) -> dict[str, Any]:
 
 
 def named(part: str) -> dict[str, Any]:
-    """Return the condition that a name holds a part; of documents without keys as well."""
+    """Return the condition that a name contains a part, also for documents without keys."""
     forms = {unicodedata.normalize(form, part) for form in ("NFC", "NFD")}
     spelled = "|".join(map(re.escape, sorted(forms)))
     return {

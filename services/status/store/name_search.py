@@ -1,6 +1,6 @@
-"""Search by a part of the name, in the collection of files; what is asked there is in `names.py`.
+"""Search by a part of the name, in the collection of files; `name_keys.py` builds the conditions.
 
-The collection is the store's, and its errors as well.
+The store owns the collection and handles its errors.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,23 +12,25 @@ from shared.events.ids import file_id_age
 from shared.events.moments import utc_now
 
 BY_NAME = "by_name"
-"""The index of the keys of names."""
+"""The index of the name keys."""
 
 MAX_NAMED = 2000
-"""Files whose names may hold what is searched for that are looked at one by one, in a tenth of a
-second at most. Of more, the first ones are soon found in the order of the list."""
+"""Candidates whose names are compared one by one, which takes at most a tenth of a second. With
+more candidates, a scan in list order finds the first page quickly."""
 
 
 class NameSearch:
-    """Finds few files among many by a part of their names."""
+    """Finds a few files among many by a part of their names."""
 
     def __init__(
         self, files: Any, update: Callable[..., Any], *, within_ms: Callable[[], int]
     ) -> None:
-        """Args:
-        files: the collection.
-        update: the driver's update of one document.
-        within_ms: how many milliseconds MongoDB may take for a query.
+        """Search one collection.
+
+        Args:
+            files: the collection.
+            update: the driver's update of one document.
+            within_ms: returns the milliseconds that MongoDB may take for a query.
         """
         self._files = files
         self._update = update
@@ -39,21 +41,21 @@ class NameSearch:
     ) -> tuple[list[dict[str, Any]], dict[str, Any] | None] | None:
         """Return the documents of a page in order, and the place of the last one if there are more.
 
-        None if too many files may match; those who ask look in the order of the list then.
+        None if too many files may match; the caller then searches in list order.
 
         Args:
-            wanted: all conditions on a file of the list, that on its name among them.
+            wanted: all conditions of the list, including the one on the name.
         """
         few = await self._few(part)
         if few is None:
             return None
-        # First only the places of all that match, then the documents of the page.
+        # Read only the sort keys of all matches first, then the documents of the page.
         keys = ("updated_at", "_id") if sort.is_by_change else ("_id",)
         found = self._files.find({"$and": [few, *wanted]}, {"updated_at": 1}).hint(BY_NAME)
         places = await found.max_time_ms(self._within_ms()).to_list(None)
         places.sort(key=lambda each: [each[key] for key in keys], reverse=sort.descends)
         order = {place["_id"]: rank for rank, place in enumerate(places[:limit])}
-        # A file that has changed meanwhile may be another's by now, so all is asked again.
+        # A file may have changed owner or state since, so all conditions are checked again.
         shown = {"$and": [{"_id": {"$in": list(order)}}, *wanted]}
         found = self._files.find(shown, {"history": 0}).hint("_id_")
         documents: list[dict[str, Any]] = await found.max_time_ms(self._within_ms()).to_list(None)
@@ -61,7 +63,7 @@ class NameSearch:
         return documents, places[limit - 1] if len(places) > limit else None
 
     async def _few(self, part: str) -> Mapping[str, Any] | None:
-        """Return the condition that finds the files that may match, if they are few."""
+        """Return the condition that finds the candidates, or None if there are too many."""
         for window in windows(part):
             condition = by_keys(window)
             counted = await self._files.database.command(
@@ -77,13 +79,13 @@ class NameSearch:
         return None
 
     async def index_some(self, limit: int, *, older_than: float) -> int:
-        """Give keys to documents that have none; returns to how many.
+        """Add keys to documents that have none; return how many were written.
 
-        Where somebody else was faster, or the name has changed, nothing is written.
+        Nothing is written if another pod was faster or the name has changed.
 
         Args:
-            limit: documents to look at; those that were stored first come first.
-            older_than: seconds since the upload; younger files are left as they are.
+            limit: documents to examine, in insertion order.
+            older_than: seconds since the upload; younger files are skipped.
         """
         found = self._files.find({KEYS: None}, {"name": 1}).hint(BY_NAME).limit(limit)
         now = utc_now()
@@ -95,9 +97,9 @@ class NameSearch:
         return int(written.modified_count)
 
     def _indexed(self, document: Mapping[str, Any]) -> Any:
-        """Return the write that gives keys to a document, unless its name has changed since.
+        """Return the write that adds keys to a document, unless its name has changed since.
 
-        As of `compare_and_set`, a condition in the filter would cost more than all else.
+        As in `compare_and_set`, a condition in the filter would dominate the cost.
         """
         name = document.get("name")
         is_same = {"$eq": [{"$ifNull": ["$name", None]}, {"$literal": name}]}

@@ -1,4 +1,4 @@
-"""Which files a list holds, in which order, and where a page of it begins."""
+"""List queries: which files, in which order, and where a page begins."""
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -13,16 +13,17 @@ from services.status.store.access import EVERYTHING, Visibility
 from shared.events.storable import unstorable_text
 
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
-"""Times that MongoDB, ids and every time zone can tell; nothing happened outside of them."""
+"""Bounds of times that MongoDB, ids and every time zone can represent. All events lie within
+them."""
 
 
 def storable(moment: datetime) -> datetime:
-    """The same moment, or the nearest one that can be asked for."""
+    """Return the same moment, limited to the supported range."""
     return min(max(moment, FIRST), LAST)
 
 
 class Sort(StrEnum):
-    """The order of a list, the ids being sorted by when an upload began."""
+    """The order of a list. Ids sort by the start of the upload."""
 
     NEWEST_FIRST = "-created"
     OLDEST_FIRST = "created"
@@ -40,53 +41,54 @@ class Sort(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """Which files a list is to hold; what is None or empty is left open."""
+    """The filters of a list. None or an empty set matches everything."""
 
     status: frozenset[FileState] = frozenset()
-    """Any of them."""
+    """Any of these."""
     visible_to: Visibility = EVERYTHING
     owner: str | None = None
     batch_id: str | None = None
     labels: frozenset[str] = frozenset()
-    """`key:value`, all of them."""
+    """`key:value`; all must match."""
     name: str | None = None
-    """A part of the name, in any case of letters."""
+    """A part of the name, case-insensitive."""
     created_since: datetime | None = None
     created_before: datetime | None = None
-    """When the upload began, as the id tells it, to the millisecond."""
+    """Start of the upload according to the id, in milliseconds."""
     updated_since: datetime | None = None
     updated_before: datetime | None = None
 
 
 @dataclass(frozen=True)
 class ListCursor:
-    """The last file of a page: the next page begins behind its place in the order.
+    """The last file of a page. The next page begins after its place in the order.
 
-    It names a place and no count, so what comes, goes or changes elsewhere moves nothing.
+    A cursor is a place, not a count, so files that are added, removed or changed elsewhere do not
+    shift the pages.
     """
 
     sort: Sort
     file_id: str
     updated_at: datetime | None
-    """None where the order does not need it."""
+    """None if the order does not need it."""
 
     @classmethod
     def behind(cls, document: Mapping[str, Any], sort: Sort) -> Self:
-        """The place behind a file, by its document: that may be one that cannot be read."""
+        """Return the cursor after a document, even if the document itself is unreadable."""
         moment = document["updated_at"] if sort.is_by_change else None
         return cls(sort, document["_id"], moment)
 
     def to_text(self) -> str:
-        """The cursor as clients hand it on, which is no promise of what is in it."""
+        """Return the cursor as opaque text for clients."""
         place = [self.sort, self.file_id, self.updated_at and self.updated_at.isoformat()]
         return urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """The cursor that `to_text` wrote.
+        """Parse a cursor that `to_text` returned.
 
         Raises:
-            ValueError: it did not.
+            ValueError: the text is not such a cursor.
         """
         try:
             decoded = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
@@ -94,9 +96,9 @@ class ListCursor:
             order = Sort(sort)
             moment = storable(datetime.fromisoformat(updated_at)) if order.is_by_change else None
         except (TypeError, RecursionError) as error:
-            raise ValueError("no cursor") from error
+            raise ValueError("invalid cursor") from error
         if not isinstance(file_id, str) or unstorable_text(file_id):
-            raise ValueError("no cursor")
+            raise ValueError("invalid cursor")
         return cls(order, file_id, moment)
 
 
@@ -106,4 +108,4 @@ class Page:
 
     items: list[Status]
     next: ListCursor | None
-    """Where the next page begins; None if this is the last one."""
+    """Start of the next page; None for the last page."""

@@ -1,4 +1,4 @@
-"""The files in MongoDB: the queryable truth. The only module that knows the driver."""
+"""The files in MongoDB: the queryable state. The only module that uses the driver."""
 
 import logging
 from collections.abc import (
@@ -49,30 +49,31 @@ FILES = "files"
 """Name of the collection."""
 
 SERVER_SELECTION_TIMEOUT_MS = 3_000
-"""How long one operation looks for a MongoDB that answers before the caller is told."""
+"""Milliseconds that one operation waits for a responding MongoDB server before it fails."""
 
 CONNECT_TIMEOUT_MS = 3_000
-"""How long a connection may take. So long the driver's own look at a server may be silent, too: a
-mongod that is frozen is noticed by that."""
+"""Milliseconds for a connection attempt, and for the driver's own health check, which detects a
+frozen mongod."""
 
 SOCKET_TIMEOUT_MS = 15_000
-"""How long MongoDB may take to answer a request, and how long one may wait for a connection.
+"""Milliseconds for a response from MongoDB, and for a free connection.
 
-A mongod that is frozen keeps its connections open; the largest batch takes about a second."""
+A frozen mongod keeps its connections open. The largest batch takes about a second."""
 
 FIND_WITHIN_MS = 3_000
-"""How long MongoDB looks for the files of one page: a filter that matches few of millions may have
-no index of its own, and nobody waits longer for a list."""
+"""Milliseconds that MongoDB may search for the files of one page. A filter that matches few of
+millions may have no index of its own, and users do not wait longer for a list."""
 
 DUPLICATE_KEY = 11000
 
 UNENCODABLE = (BSONError, DocumentTooLarge, OverflowError, RecursionError, TypeError, ValueError)
-"""What the driver raises of a document that is none: it names neither the document nor, always,
-itself. No other part of a write raises one of these."""
+"""Exceptions of the driver for a document that cannot be encoded. They do not identify it. No other
+part of a write raises one."""
 
 REFUSED = frozenset({2, 9, 14, 15, 22, 52, 53, 55, 56, 57, 121, 171, 10334, 17280, 17419, 17420})
-"""Codes by which MongoDB refuses a document for what it is: a bad value, key or type, too large or
-deep, invalid by the collection's rules. All others tell of MongoDB's own state, and may pass."""
+"""Error codes with which MongoDB rejects a document because of its content: an invalid value, key
+or type; too large or too deep; invalid by the rules of the collection. All other codes concern
+MongoDB's own state and may be transient."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,30 +82,30 @@ R = TypeVar("R")
 def translated(
     method: Callable[P, Coroutine[Any, Any, R]],
 ) -> Callable[P, Coroutine[Any, Any, R]]:
-    """Turn the driver's errors into ours, and note whether MongoDB answers."""
+    """Translate the driver's errors, and record whether MongoDB responds."""
 
     @wraps(method)
     async def translated(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             result = await method(*args, **kwargs)
         except PyMongoError as error:
-            _note(args, is_away=isinstance(error, ConnectionFailure))
-            raise MongoUnavailableError(f"MongoDB does not answer: {error}") from error
-        _note(args, is_away=False)
+            _record_availability(args, is_away=isinstance(error, ConnectionFailure))
+            raise MongoUnavailableError(f"MongoDB is unavailable: {error}") from error
+        _record_availability(args, is_away=False)
         return result
 
     return translated
 
 
-def _note(args: tuple[object, ...], *, is_away: bool) -> None:
+def _record_availability(args: tuple[object, ...], *, is_away: bool) -> None:
     if args and isinstance(args[0], FileStore):
         args[0].is_away = is_away
 
 
 class FileStore:
-    """The projected statuses, one document a file, `_id` = file_id.
+    """The projected statuses: one document per file, `_id` = file_id.
 
-    Every method raises `MongoUnavailableError` when MongoDB does not answer.
+    Every method raises `MongoUnavailableError` when MongoDB is unavailable.
     """
 
     def __init__(self, settings: Settings, *, collection: str = FILES) -> None:
@@ -115,13 +116,14 @@ class FileStore:
             connectTimeoutMS=CONNECT_TIMEOUT_MS,
             socketTimeoutMS=SOCKET_TIMEOUT_MS,
             waitQueueTimeoutMS=SOCKET_TIMEOUT_MS,
-            # The offsets of a batch are committed when it is stored: a mongod that is killed would
-            # otherwise forget what it acknowledged within a tenth of a second.
+            # The offsets of a batch are committed once it is stored. Without the journal, a mongod
+            # that is killed could lose the writes it acknowledged within the last tenth of a
+            # second.
             journal=True,
         )
         self._settings = settings
         self.is_away = False
-        """Whether MongoDB did not answer when it was asked last."""
+        """True if MongoDB did not respond to the last request."""
         self._files: AsyncIOMotorCollection[dict[str, Any]] = self._client[settings.database][
             collection
         ]
@@ -135,33 +137,30 @@ class FileStore:
 
     @property
     def name(self) -> str:
-        """That of the collection."""
+        """Name of the collection."""
         return self._files.name
 
     def sibling(self, collection: str) -> "FileStore":
-        """A store over another collection of the same database."""
+        """Return a store for another collection of the same database."""
         return FileStore(self._settings, collection=collection)
 
     def beside(self, name: str) -> AsyncIOMotorCollection[dict[str, Any]]:
-        """A collection of this one's own, for what is noted about it."""
+        """Return an auxiliary collection that belongs to this one."""
         return self._files.database[f"{self._files.name}_{name}"]
 
     @translated
     async def prepare(self) -> None:
-        """Create the indexes; every list that the API offers walks one of them in order.
-
-        Those of earlier versions go, which every change would pay for.
-        """
+        """Create the indexes and drop those of earlier versions, which slow down writes."""
         await self._files.create_indexes(INDEXES)
         for former in set(OF_ALL.values()) & set(await self._files.index_information()):
             await self._files.drop_index(former)
 
     @translated
     async def get(self, file_id: str, visible_to: Visibility = EVERYTHING) -> Status | None:
-        """One file, or None if it is not known.
+        """Return one file, or None if it does not exist.
 
         Raises:
-            UnreadableDocumentError: its document is none of this version.
+            UnreadableDocumentError: the document does not match this version's model.
         """
         document = await self._files.find_one({"_id": file_id, **visible_to.conditions()})
         return None if document is None else to_status(document)
@@ -170,22 +169,24 @@ class FileStore:
     async def get_many(
         self, file_ids: Collection[str], visible_to: Visibility = EVERYTHING
     ) -> dict[str, Status]:
-        """Those of the files that are known, and whose documents can be read."""
+        """Return the files that exist and whose documents are readable, by id."""
         cursor = self._files.find({"_id": {"$in": list(file_ids)}, **visible_to.conditions()})
         return {status.file_id: status for status in readable([each async for each in cursor])}
 
     @translated
     async def save(self, changes: Sequence[tuple[Status | None, Status]]) -> set[str]:
-        """Write changed statuses in one go, each only if nobody else changed it meanwhile.
+        """Write changed statuses in bulk, each only if no other writer has changed it since.
 
         Args:
-            changes: what was read (None if it was not there) and the status as it shall be.
+            changes: pairs of the status that was read (None if it did not exist) and the new
+                status.
 
         Returns:
-            The ids of files that somebody else changed: read them and fold again.
+            The ids of files that another writer changed: read them and fold again.
 
         Raises:
-            UnstorableError: some of them cannot be stored for what they are; the rest is written.
+            UnstorableError: some documents cannot be stored because of their content; the rest is
+                written.
         """
         if not changes:
             return set()
@@ -207,56 +208,53 @@ class FileStore:
                 if fault["code"] == DUPLICATE_KEY:
                     conflicts.add(file_id)
                 else:
-                    refused[file_id] = f"MongoDB refused it: {fault['errmsg']}"
+                    refused[file_id] = f"MongoDB rejected the document: {fault['errmsg']}"
             modified = error.details["nModified"]
         except UNENCODABLE as error:
-            return await self._save_without_guilty(changes, error)
+            return await self._save_by_halves(changes, error)
         except OperationFailure as error:
             if error.code not in REFUSED:
                 raise
-            return await self._save_without_guilty(changes, error)
+            return await self._save_by_halves(changes, error)
         if modified < len(replaced - refused.keys()):
-            # The driver tells how many were not changed, not which: ask again for all of them.
+            # The driver reports how many were not changed, but not which: read all of them again.
             conflicts |= replaced - refused.keys()
         if refused:
             raise UnstorableError(refused, conflicts)
         return conflicts
 
-    async def _save_without_guilty(
+    async def _save_by_halves(
         self, changes: Sequence[tuple[Status | None, Status]], error: Exception
     ) -> set[str]:
-        """Write changes of which some cannot be: halves of them, and halves of those that fail.
+        """Write changes that include unstorable ones: split them until each one is isolated.
 
         Raises:
-            UnstorableError: which could not be written; the rest is.
+            UnstorableError: some could not be written; the rest was.
         """
         if len(changes) == 1:
             refused = {changes[0][1].file_id: f"{type(error).__name__}: {error}"}
             raise UnstorableError(refused) from error
         middle = len(changes) // 2
         conflicts: set[str] = set()
-        guilty: dict[str, str] = {}
+        rejected: dict[str, str] = {}
         for half in (changes[:middle], changes[middle:]):
             try:
                 conflicts |= await self.save(half)
             except UnstorableError as unstorable:
                 conflicts |= unstorable.conflicts
-                guilty |= unstorable.refused
-        if guilty:
-            raise UnstorableError(guilty, conflicts)
+                rejected |= unstorable.refused
+        if rejected:
+            raise UnstorableError(rejected, conflicts)
         return conflicts
 
     @translated
     async def find(
         self, query: Query, *, sort: Sort = Sort.NEWEST_FIRST, limit: int, after: ListCursor | None
     ) -> Page:
-        """A page of files, without their histories.
-
-        Args:
-            after: `next` of the page before.
+        """Return a page of files, without their histories. `after` is `next` of the previous page.
 
         Raises:
-            TooWideSearchError: it would take MongoDB longer than a reader shall wait.
+            TooWideSearchError: the search takes MongoDB longer than `FIND_WITHIN_MS`.
         """
         wanted = conditions(query, sort, after)
         direction = DESCENDING if sort.descends else ASCENDING
@@ -277,20 +275,20 @@ class FileStore:
                 last = documents[limit - 1] if len(documents) > limit else None
         except ExecutionTimeout as error:
             raise TooWideSearchError from error
-        # However few of the page can be read, the next one begins behind it.
+        # The next page begins after this one, however many of its documents are unreadable.
         behind = None if last is None else ListCursor.behind(last, sort)
         return Page(list(readable(documents[:limit])), behind)
 
     @translated
     async def index_names(self, limit: int, *, older_than: float = 0.0) -> int:
-        """Give search keys to documents that have none; returns to how many."""
+        """Add search keys to documents that have none; return how many were written."""
         return await self._names.index_some(limit, older_than=older_than)
 
     @translated
     async def counts(self, visible_to: Visibility = EVERYTHING) -> dict[FileState, int]:
-        """How many files have each status, without deleted ones.
+        """Return the number of files of each status, without deleted ones.
 
-        Most files are completed: these are what the others leave of all there are.
+        Most files are completed, so their number is the total minus all others.
         """
         if not visible_to.everything:
             return await self.counts_of(Query(visible_to=visible_to))
@@ -305,7 +303,7 @@ class FileStore:
 
     @translated
     async def counts_of(self, query: Query) -> dict[FileState, int]:
-        """How many files of a list have each status."""
+        """Return the number of files of each status among those that match a query."""
         wanted = conditions(query, Sort.NEWEST_FIRST, None)
         return {
             state: await self._count({"$and": [*wanted, {"status": state.value}]})
@@ -313,7 +311,7 @@ class FileStore:
         }
 
     async def _count(self, condition: Mapping[str, Any]) -> int:
-        # The command counts the keys of an index; the driver's own way would be an aggregation.
+        # This command counts the keys of an index. The driver's own method uses an aggregation.
         counted = await self._files.database.command(
             "count", self._files.name, query=condition, maxTimeMS=FIND_WITHIN_MS
         )
@@ -321,7 +319,7 @@ class FileStore:
 
     @translated
     async def oldest(self, state: FileState, visible_to: Visibility = EVERYTHING) -> Status | None:
-        """The file of a status that was uploaded before all others."""
+        """Return the file of a status with the earliest upload, or None."""
         wanted = {"status": state.value, "deleted_at": None, **visible_to.conditions()}
         found = self._files.find(wanted, {"history": 0})
         documents = await found.sort("_id", ASCENDING).limit(1).to_list(None)
@@ -329,37 +327,37 @@ class FileStore:
 
     @translated
     async def to_erase(self, limit: int) -> list[Status]:
-        """Files that were deleted, and that something may be stored of."""
+        """Return deleted files that may still have stored data."""
         found = self._files.find({"to_erase": True}).limit(limit)
         return list(readable([document async for document in found]))
 
     @translated
     async def to_cancel(self, state: FileState, limit: int) -> list[Status]:
-        """Files of a status whose present run somebody wants to stop."""
+        """Return files of a status whose current run has a cancel request."""
         wanted = {"cancel_run": {"$gt": 0}, "status": state.value, "deleted_at": None}
         found = self._files.find(wanted).limit(limit)
         return list(readable([document async for document in found]))
 
     @translated
     async def erased(self, read: Status) -> None:
-        """Note that nothing is stored of a file, unless something has happened to it meanwhile."""
+        """Record that all data of a file is erased, unless the file has changed since."""
         await self._files.update_one(as_read(read), {"$unset": {"to_erase": ""}})
 
     async def scan(self) -> AsyncIterator[Status]:
-        """Every file, in the order of the ids."""
+        """Yield every file, in the order of the ids."""
         try:
             async for document in self._files.find().sort("_id", ASCENDING):
                 for status in readable([document]):
                     yield status
         except PyMongoError as error:
-            raise MongoUnavailableError(f"MongoDB does not answer: {error}") from error
+            raise MongoUnavailableError(f"MongoDB is unavailable: {error}") from error
 
     @translated
     async def remove(self, read: Collection[Status]) -> set[str]:
-        """Delete documents, each only if nobody else changed it meanwhile.
+        """Delete documents, each only if no other writer has changed it since.
 
         Returns:
-            The ids of files that somebody else changed, or deleted.
+            The ids of files that another writer changed or deleted.
         """
         conflicts: set[str] = set()
         for status in read:
@@ -370,27 +368,27 @@ class FileStore:
 
     @translated
     async def remove_unreadable(self, file_ids: Collection[str]) -> None:
-        """Delete those of these documents that are none of this version, to be folded anew."""
+        """Delete unreadable documents among these, so that they can be refolded."""
         async for document in self._files.find({"_id": {"$in": list(file_ids)}}):
             try:
                 to_status(document)
             except UnreadableDocumentError as error:
-                log.error("removed, to be folded anew from the log: %s", error)
+                log.error("removed to be refolded from the log: %s", error)
                 as_found = {"_id": document["_id"], "position": document.get("position")}
                 await self._files.delete_one(as_found)
 
     @translated
     async def drop_older(self, prefix: str, than: str) -> None:
-        """Remove the collections of the same database whose names begin so and stand before one."""
+        """Drop the collections with this prefix whose names sort before another name."""
         database = self._files.database
         named = {"name": {"$gte": prefix, "$lt": than}}
         for name in await database.list_collection_names(filter=named):
-            log.warning("the collection %s was left behind and is dropped", name)
+            log.warning("dropping the abandoned collection %s", name)
             await database.drop_collection(name)
 
     @translated
     async def drop(self) -> None:
-        """Remove the collection."""
+        """Drop the collection."""
         await self._files.drop()
 
 

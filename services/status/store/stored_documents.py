@@ -1,4 +1,4 @@
-"""Statuses as documents of MongoDB, and back: plain mappings that no driver is needed for."""
+"""Converts statuses to MongoDB documents and back: plain mappings, without the driver."""
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -15,12 +15,14 @@ log = logging.getLogger(__name__)
 
 
 class UnstorableError(Exception):
-    """MongoDB does not take some documents, for what they are; all others are written."""
+    """MongoDB rejects some documents because of their content; all others are written."""
 
     def __init__(self, refused: Mapping[str, str], conflicts: Collection[str] = ()) -> None:
-        """Args:
-        refused: by file, why MongoDB does not take its document.
-        conflicts: files that somebody else changed, among the others.
+        """Report the rejected documents.
+
+        Args:
+            refused: the reason for each rejected document, by file id.
+            conflicts: other files that another writer changed.
         """
         super().__init__("; ".join(f"{file}: {why}" for file, why in refused.items()))
         self.refused = dict(refused)
@@ -28,7 +30,7 @@ class UnstorableError(Exception):
 
 
 class UnreadableDocumentError(Exception):
-    """A document in MongoDB is not one of this version; a refold of the log replaces it."""
+    """A document does not match this version's model. A refold of the log replaces it."""
 
 
 def _shares(status: Status) -> list[dict[str, Any]] | None:
@@ -58,14 +60,14 @@ PRESENT = [
     {"$size": "$history"} if field == "history" else f"${field}"
     for field in compared(Status(file_id=""))
 ]
-"""The same of a document, where a field that is not there is null."""
+"""The same fields of a stored document; a missing field is null."""
 
 
 def compare_and_set(read: Status, new: Status) -> list[dict[str, Any]]:
-    """Return the update that writes `new` if the document is as it was read, and else leaves it.
+    """Return the update that writes `new` only if the document is unchanged since it was read.
 
-    MongoDB finds a document by its id alone without a plan, which it would make for each one if the
-    condition stood in the filter: that took half the time of a write.
+    MongoDB finds a document by its id alone without a query plan. With the condition in the filter
+    it would plan each write, which took half of the time.
     """
     is_as_read = {"$eq": [PRESENT, {"$literal": list(compared(read).values())}]}
     document: dict[str, Any] = {"$literal": to_document(new)}
@@ -80,7 +82,7 @@ def as_read(read: Status) -> dict[str, Any]:
 
 
 def to_document(status: Status) -> dict[str, Any]:
-    """The fields of a status as the driver takes them: it knows no models."""
+    """Return a status as plain fields: the driver does not know the models."""
     result = status.result
     document = {
         **vars(status),
@@ -95,11 +97,11 @@ def to_document(status: Status) -> dict[str, Any]:
     }
     del document["file_id"]
     del document["shares"]
-    if status.blob is None:  # So it is of a large file, and of each in an object store.
+    if status.blob is None:  # Large files, and all files in an object store.
         del document["blob"]
-    if status.charset is None:  # So it is of all that is no text.
+    if status.charset is None:  # Files that are not text.
         del document["charset"]
-    if status.cancel_reason is None:  # So it is of all that nobody cancels.
+    if status.cancel_reason is None:  # Files without a cancel request.
         del document["cancel_reason"]
     if status.shares:
         document["shares"] = _shares(status)
@@ -122,10 +124,10 @@ def to_status(document: Mapping[str, Any]) -> Status:
 
 
 def readable(documents: Iterable[Mapping[str, Any]]) -> Iterator[Status]:
-    """The statuses in those documents that can be read: one that cannot hides no other."""
+    """Yield the statuses of the readable documents. An unreadable one is logged and skipped."""
     for document in documents:
         try:
             yield to_status(document)
         except UnreadableDocumentError as error:
             UNREADABLE_DOCUMENTS.inc()
-            log.error("%s; `waybill replay` folds it anew", error)
+            log.error("%s; run `waybill replay` to repair it", error)

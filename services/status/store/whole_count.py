@@ -1,50 +1,52 @@
-"""How many files there are in all, deleted ones among them.
+"""The total number of files, including deleted ones.
 
-MongoDB keeps the number of documents of a collection, so reading it is fast at any size. After an
-unclean shutdown that number is wrong, and stays wrong. So the documents are counted one by one for
-each process of MongoDB, and the difference is added from then on.
+MongoDB maintains the number of documents of a collection, so reading it is fast at any size. After
+an unclean shutdown that number is wrong, and stays wrong. The documents are therefore counted once
+per MongoDB process, and the difference is added from then on.
 
-The collection is the store's, and its errors as well.
+The store owns the collection and handles its errors.
 """
 
 import time
 from typing import Any
 
 COUNT_WITHIN_MS = 15_000
-"""Milliseconds to count the keys of an index: some millions a second."""
+"""Milliseconds that counting the keys of an index may take: some millions a second."""
 
 RECOUNT_AFTER = 60.0
-"""Seconds until the next exact count, where files came during the last one: until one finds a
-moment in which none does, the difference is good to those few."""
+"""Seconds until the next exact count if files arrived during the last one. Until a count finds a
+quiet moment, the difference is off by those few files."""
 
 ALL = {"_id": {"$gt": ""}}
-"""A condition that every file fulfils, so that MongoDB counts instead of remembering."""
+"""Matches every file, but makes MongoDB count instead of returning its stored number."""
 
 
 class WholeCount:
     """Counts the documents of the collection."""
 
     def __init__(self, files: Any) -> None:
-        """Args:
-        files: the collection.
+        """Count the documents of one collection.
+
+        Args:
+            files: the collection.
         """
         self._files = files
         self._process: object = self
-        """Which process of MongoDB the difference is of; none at first."""
+        """The MongoDB process for which the difference was measured; at first, none."""
         self._difference = 0
         self._is_exact = False
         self._counted_at = 0.0
 
     async def read(self) -> int:
-        """Return how many documents there are."""
+        """Return the number of documents."""
         hello = await self._files.database.command("hello")
         process = hello.get("topologyVersion", {}).get("processId")
         is_old = not self._is_exact and time.monotonic() - self._counted_at > RECOUNT_AFTER
         if process != self._process or is_old:
             await self._compare()
             self._process, self._counted_at = process, time.monotonic()
-        told: int = await self._files.estimated_document_count()
-        return max(0, told + self._difference)
+        estimated: int = await self._files.estimated_document_count()
+        return max(0, estimated + self._difference)
 
     async def _compare(self) -> None:
         before = await self._files.estimated_document_count()

@@ -159,7 +159,7 @@ async def test_a_document_that_cannot_be_read_holds_up_no_other_and_is_folded_an
     async def nothing_comes() -> None:
         return None
 
-    drift = await find_drift(store, shadow, nothing_comes, mend=True)
+    drift = await find_drift(store, shadow, nothing_comes, repair=True)
     shadow.close()
     assert list(drift.named) == [broken]
     assert (await store.get_many([broken]))[broken].status is FileState.COMPLETED

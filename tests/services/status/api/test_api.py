@@ -1,4 +1,4 @@
-"""The status service answers and pushes what the log says: real Kafka, real MongoDB, real HTTP."""
+"""The status service serves and pushes what the log says: real Kafka, real MongoDB, real HTTP."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ from tests.support.serving import served
 
 
 async def status_events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-    """The documents of an SSE stream, to its end."""
+    """Return the documents of an SSE stream until it ends."""
     async for line in response.aiter_lines():
         if line.startswith("data: {") and line != "data: {}":
             yield json.loads(line.removeprefix("data: "))
@@ -140,7 +140,7 @@ async def test_a_client_that_has_the_document_is_told_so_until_it_changes(
             assert (unchanged.status_code, unchanged.content) == (304, b"")
             assert unchanged.headers["etag"].removeprefix("W/") == tag
         assert (await client.get(path, headers={"If-None-Match": '"other"'})).status_code == 200
-    # A proxy that compresses weakens the tag; the long poll must wait all the same.
+    # A compressing proxy weakens the tag. The long poll must still wait.
     begun = asyncio.get_running_loop().time()
     waited = await client.get(path, params={"wait": 0.3}, headers={"If-None-Match": f"W/{tag}"})
     assert waited.status_code == 304

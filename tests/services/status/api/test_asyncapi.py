@@ -1,4 +1,4 @@
-"""The document of the WebSocket protocol says what real messages look like."""
+"""The AsyncAPI document matches real messages of the WebSocket protocol."""
 
 import json
 from collections.abc import Iterator
@@ -26,12 +26,12 @@ from tests.support.serving import served, until_ready
 MODELS = {model.model_fields["type"].default: model.__name__ for model in TO_CLIENTS}
 
 
-def check(told: dict[str, Any], described: dict[str, Any]) -> None:
-    """A message is what the document says, and no member is missing from the document."""
-    name = MODELS[told["type"]]
+def check(message: dict[str, Any], described: dict[str, Any]) -> None:
+    """Check that a message matches the document, and that the document has all its members."""
+    name = MODELS[message["type"]]
     schema = {"$ref": f"#/components/schemas/{name}", "components": described["components"]}
-    jsonschema_rs.validator_for(schema).validate(told)
-    assert told.keys() <= described["components"]["schemas"][name]["properties"].keys()
+    jsonschema_rs.validator_for(schema).validate(message)
+    assert message.keys() <= described["components"]["schemas"][name]["properties"].keys()
 
 
 async def test_every_message_is_as_the_document_says(
@@ -39,7 +39,7 @@ async def test_every_message_is_as_the_document_says(
 ) -> None:
     app = create_app(status_settings)
     file_id = new_file_id()
-    told: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
     async with served(app) as client:
         await until_ready(client)
         described = (await client.get("/asyncapi.json")).json()
@@ -47,20 +47,20 @@ async def test_every_message_is_as_the_document_says(
         async with websockets.connect(ws_url(client)) as socket:
             await socket.send("{}")
             await socket.send('{"type": "subscribe"}')
-            told += [json.loads(await socket.recv()) for _ in range(3)]
-            cursor = told[-1]["cursor"]
+            messages += [json.loads(await socket.recv()) for _ in range(3)]
+            cursor = messages[-1]["cursor"]
             await publish(publisher, file_id, uploaded(), processing(), progressed(), retrying())
             await publish(publisher, file_id, processing(2), completed(2))
             await wait_for(client, file_id, "completed")
-            app.state.hub._recent = Recent({Partition(0, 0): 99})  # All was long ago.
+            app.state.hub._recent = Recent({Partition(0, 0): 99})  # All events are older.
             again = {"type": "subscribe", "ids": [file_id], "cursor": cursor}
             await socket.send(json.dumps(again))
-            while not any(each["type"] == "reset" for each in told):
-                told.append(json.loads(await socket.recv()))
+            while not any(each["type"] == "reset" for each in messages):
+                messages.append(json.loads(await socket.recv()))
             app.state.hub.close()
-            told += [json.loads(text) async for text in socket]
-    assert {each["type"] for each in told} == MODELS.keys() - {"withdrawn"}
-    for each in told:
+            messages += [json.loads(text) async for text in socket]
+    assert {each["type"] for each in messages} == MODELS.keys() - {"withdrawn"}
+    for each in messages:
         check(each, described)
 
 

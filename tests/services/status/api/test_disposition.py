@@ -1,4 +1,4 @@
-"""A name in `Content-Disposition` is safe to create a file by, on any system."""
+"""A name in `Content-Disposition` is a safe file name on any system."""
 
 import re
 from urllib.parse import unquote
@@ -13,7 +13,7 @@ HEADER = re.compile(r'attachment; filename="([^"\\]*)"; filename\*=UTF-8\'\'([\w
 
 
 def names(name: str) -> tuple[str, str]:
-    """The ASCII name and the true name that a client is offered."""
+    """Return the ASCII name and the full name that a client receives."""
     header = attachment(name)
     found = HEADER.fullmatch(header)
     assert found is not None, header

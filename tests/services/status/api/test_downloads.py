@@ -1,4 +1,4 @@
-"""Sources and artifacts are downloaded whole or in part, by real clients, from any store."""
+"""Real clients download sources and artifacts, complete or in part, from every blob store."""
 
 import asyncio
 import hashlib
@@ -26,7 +26,7 @@ SMALL = b"a small file"
 
 
 class Served(NamedTuple):
-    """A blob that is served, and where it is stored."""
+    """A blob that is served, and its place in the store."""
 
     client: httpx.AsyncClient
     content: bytes
@@ -49,7 +49,7 @@ async def store_of(kind: str, request: pytest.FixtureRequest, folder: Path) -> B
 async def stored(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Served]:
     blobs = await store_of(request.param, request, tmp_path)
     content = SMALL if request.param == "pack" else LARGE
-    async with blobs.blob_writer():  # Nobody else writes packs.
+    async with blobs.blob_writer():  # The only writer of packs.
         key = await blobs.put("sources/one", content, anywhere=request.param == "pack")
     assert (blobs.packs_of(key) is not None) == (request.param == "pack")
     made = utc_now()
@@ -180,7 +180,7 @@ async def test_curl_and_wget_go_on_where_a_download_broke_off(
     for command in (("curl", "-fsS", "-C", "-", "-o", "got"), ("wget", "-c", "-O", "got")):
         got = tmp_path / "got"
         got.write_bytes(half)
-        # A second time there is nothing left to fetch.
+        # The second request has nothing left to fetch.
         for _ in range(2):
             assert await run(*command, address, folder=tmp_path) in (0, 22, 33), command
             assert got.read_bytes() == stored.content, command

@@ -1,4 +1,4 @@
-"""The OpenAPI document is true: whatever it allows is answered as it says, and never by a 5xx."""
+"""The OpenAPI document is accurate: responses match it, and no allowed request causes a 5xx."""
 
 import asyncio
 from functools import partial
@@ -28,18 +28,18 @@ from tests.support.openapi import Check, check_all
 from tests.support.serving import served, until_ready
 
 EXAMPLES = 15
-"""Requests of each operation and mode. Ten times as many found nothing more."""
+"""Requests per operation and mode. Ten times as many found no further failures."""
 
 WEBHOOKS = "/api/webhooks"
-"""Takes public addresses only, which no schema can say."""
+"""Accepts public addresses only, which a schema cannot express."""
 
 ENDLESS = "/api/stream"
-"""Answers for as long as the client listens: what it says is checked elsewhere."""
+"""Responds until the client disconnects. Other tests check its content."""
 
 
 def prepare(known: list[str], case: Case[Any], mode: GenerationMode, number: int) -> list[Check]:
-    """Have most requests be about files that there are, and leave these there."""
-    # What is deleted would be missing to all that follow.
+    """Direct most requests to existing files, and do not delete these."""
+    # Deleted files would be missing for all later requests.
     if "file_id" in case.path_parameters and number % 3 and case.method != "DELETE":
         case.path_parameters["file_id"] = known[number % len(known)]
     if isinstance(case.body, dict) and case.body.get("action") == "delete":
@@ -47,9 +47,9 @@ def prepare(known: list[str], case: Case[Any], mode: GenerationMode, number: int
     if isinstance(case.query, dict):
         case.query.pop("stream", None)
         if mode is GenerationMode.POSITIVE:
-            case.query.pop("cursor", None)  # No text but one that the service gave is right.
-    # Parameters that nobody knows are allowed, as a newer client may send them, and so is any
-    # token where nobody is asked for one.
+            case.query.pop("cursor", None)  # Only cursors of the service are valid.
+    # Unknown parameters are allowed, since newer clients may send them. Any token is allowed where
+    # authentication is off.
     allowed: list[Check] = [negative_data_rejection, ignored_auth]
     if case.path == WEBHOOKS:
         allowed.append(positive_data_acceptance)

@@ -1,4 +1,4 @@
-"""What a request says and nobody can store or search for is refused in words, and is no bug."""
+"""Requests with values that cannot be stored or searched are rejected with a clear error."""
 
 import json
 from base64 import urlsafe_b64encode

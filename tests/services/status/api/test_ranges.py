@@ -1,4 +1,4 @@
-"""Conditional and partial requests, after RFC 9110."""
+"""Conditional and partial requests, according to RFC 9110."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -137,5 +137,5 @@ def test_a_part_names_its_place() -> None:
 
 @pytest.mark.parametrize("blanks", [" ", "\t", "W/", '"', '" ', ","])
 def test_a_long_list_of_nothing_is_read_at_once(blanks: str) -> None:
-    # At the square of its length this would take minutes.
+    # In quadratic time, this would take minutes.
     assert not names(f"x{blanks * 100_000}x", '"tag"', weakly=True)

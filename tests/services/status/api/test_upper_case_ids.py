@@ -1,4 +1,4 @@
-"""An id may come in capital letters, wherever one is taken; the answer has the one spelling."""
+"""Ids are accepted in upper case everywhere; responses use lower case."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ async def test_an_id_in_capital_letters_is_the_same(
         answer = await client.get(f"/api/files/{upper}{path}")
         assert answer.status_code == 200, answer.text
         assert answer.json().get("file_id", file_id) == file_id
-    async with asyncio.timeout(20):  # Lists are MongoDB's, a moment behind.
+    async with asyncio.timeout(20):  # Lists lag slightly.
         while not (listed := (await client.get(f"/api/files?batch_id={batch}")).json()["items"]):
             await asyncio.sleep(0.05)
     assert listed[0]["file_id"] == file_id

@@ -1,4 +1,4 @@
-"""Many files in one request: each is told of by itself, and a refusal holds up no other."""
+"""Bulk commands return a separate result for each file, and a rejected file affects no other."""
 
 import asyncio
 from typing import Any
@@ -22,7 +22,7 @@ from tests.support.serving import served, until_ready
 async def put_in(
     client: httpx.AsyncClient, publisher: Publisher, *stories: list[StatusEvent]
 ) -> list[str]:
-    """Files of these stories; returns once the lists have all of them."""
+    """Publish files with these events; return once the lists contain all of them."""
     ids = [new_file_id() for _ in stories]
     for file_id, story in zip(ids, stories, strict=True):
         await publish(publisher, file_id, *story)
@@ -34,7 +34,7 @@ async def put_in(
 
 
 async def are_listed(client: httpx.AsyncClient, ids: list[str]) -> bool:
-    """Whether the lists have the present states of these files."""
+    """Return True if the lists contain the current states of these files."""
     found = (await client.get("/api/files")).json()["items"]
     listed = {each["file_id"]: each["position"] for each in found}
     states = [(await client.get(status_path(each))).json() for each in ids]
@@ -42,7 +42,7 @@ async def are_listed(client: httpx.AsyncClient, ids: list[str]) -> bool:
 
 
 async def lines(client: httpx.AsyncClient, ids: list[str]) -> list[int]:
-    """How many events of each are known, of those that the lists have, which MongoDB makes."""
+    """Return how many events of each listed file are known."""
     found = (await client.get("/api/files")).json()["items"]
     known = {each["file_id"]: each for each in found}
     answers = [await client.get(f"/api/files/{each}/events") for each in ids if each in known]
@@ -52,8 +52,8 @@ async def lines(client: httpx.AsyncClient, ids: list[str]) -> list[int]:
 async def bulk(client: httpx.AsyncClient, **asked: Any) -> dict[str, Any]:
     answer = await client.post("/api/files/bulk", json=asked)
     assert answer.status_code == 200, answer.text
-    told: dict[str, Any] = answer.json()
-    return told
+    result: dict[str, Any] = answer.json()
+    return result
 
 
 async def test_the_files_of_a_filter_are_cancelled_that_can_be(
@@ -67,9 +67,9 @@ async def test_the_files_of_a_filter_are_cancelled_that_can_be(
         [uploaded(labels={"kind": "scan"}), completed()],
         [uploaded(labels={"kind": "letter"})],
     )
-    told = await bulk(client, action="cancel", files={"label": ["kind:scan"]}, reason="a mistake")
-    assert (told["accepted"], told["refused"], told["more"]) == (2, 0, False)
-    assert [each["file_id"] for each in told["items"]] == [running, waiting]
+    result = await bulk(client, action="cancel", files={"label": ["kind:scan"]}, reason="a mistake")
+    assert (result["accepted"], result["refused"], result["more"]) == (2, 0, False)
+    assert [each["file_id"] for each in result["items"]] == [running, waiting]
     requests = await consume(settings, CONTROL, 2)
     assert {request.file_id for request in requests} == {waiting, running}
 
@@ -86,9 +86,9 @@ async def test_what_cannot_be_done_with_a_file_is_told_of_that_file_alone(
     async with asyncio.timeout(20):
         while (await client.get(status_path(gone))).status_code != 410:
             await asyncio.sleep(0.05)
-    told = await bulk(client, action="retry", files={"ids": ["nope", done, gone, broken, broken]})
-    assert (told["accepted"], told["refused"]) == (1, 3)
-    assert [(each["file_id"], each["accepted"], each["code"]) for each in told["items"]] == [
+    result = await bulk(client, action="retry", files={"ids": ["nope", done, gone, broken, broken]})
+    assert (result["accepted"], result["refused"]) == (1, 3)
+    assert [(each["file_id"], each["accepted"], each["code"]) for each in result["items"]] == [
         ("nope", False, "unknown_file"),
         (done, False, "not_retryable"),
         (gone, False, "deleted"),
@@ -106,7 +106,7 @@ async def test_more_files_than_the_limit_are_deleted_by_asking_again(
     await put_in(client, publisher, story, story, story, [uploaded(owner="bob"), completed()])
     first = await bulk(client, action="delete", files={"owner": "ann"}, limit=2)
     assert (first["accepted"], first["more"]) == (2, True)
-    async with asyncio.timeout(20):  # The lists are MongoDB's, a moment behind.
+    async with asyncio.timeout(20):  # Lists lag slightly.
         while len((await client.get("/api/files")).json()["items"]) > 2:
             await asyncio.sleep(0.05)
     second = await bulk(client, action="delete", files={"owner": "ann"}, limit=2)
@@ -149,10 +149,10 @@ async def test_while_kafka_is_away_what_was_not_tried_is_told_and_soon(
             await until_ready(client)
             await wait_for(client, ids[-1], "pending")
             await line.cut()
-            async with asyncio.timeout(10):  # One by one it would take a minute.
-                told = await bulk(client, action="cancel", files={"ids": ids})
-    assert told["refused"] == len(ids)
-    assert {each["code"] for each in told["items"]} == {"kafka_unavailable"}
+            async with asyncio.timeout(10):  # One by one: a minute.
+                result = await bulk(client, action="cancel", files={"ids": ids})
+    assert result["refused"] == len(ids)
+    assert {each["code"] for each in result["items"]} == {"kafka_unavailable"}
 
 
 async def test_a_batch_is_told_as_a_whole(client: httpx.AsyncClient, publisher: Publisher) -> None:
@@ -166,19 +166,19 @@ async def test_a_batch_is_told_as_a_whole(client: httpx.AsyncClient, publisher: 
         [uploaded(batch_id=batch), completed()],
         [uploaded(batch_id="another"), completed()],
     )
-    # A batch that was just handed out is waited for, as a file is.
+    # The API waits for a batch that was just created, as for a file.
     assert (await asking).status_code == 200
-    async with asyncio.timeout(20):  # It is MongoDB's, a moment behind.
-        while (told := (await client.get(f"/api/batches/{batch}")).json())["percent"] == 0:
+    async with asyncio.timeout(20):  # It lags slightly.
+        while (result := (await client.get(f"/api/batches/{batch}")).json())["percent"] == 0:
             await asyncio.sleep(0.05)
-    assert (told["total"], told["percent"], told["finished"]) == (3, 33, False)
-    assert told["files"] == {
+    assert (result["total"], result["percent"], result["finished"]) == (3, 33, False)
+    assert result["files"] == {
         "pending": 1,
         "processing": 1,
         "completed": 1,
         "failed": 0,
         "cancelled": 0,
     }
-    assert len((await client.get(told["files_url"])).json()["items"]) == 3
+    assert len((await client.get(result["files_url"])).json()["items"]) == 3
     unknown = await client.get("/api/batches/another%20one")
     assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_batch")

@@ -1,4 +1,4 @@
-"""A request to cancel ends a file that no attempt holds, and no file has two ends."""
+"""A cancel request finishes a file that no attempt holds, and no file has two outcomes."""
 
 import asyncio
 
@@ -77,7 +77,7 @@ async def test_a_processor_that_comes_later_does_nothing_and_tells_the_same_end(
     async with processing_pod(pod):
         await wait_for(client, other, "completed")
         async with asyncio.timeout(20):
-            while await count(settings, CONTROL) < 2:  # The request, and the tombstone.
+            while await count(settings, CONTROL) < 2:  # The request and the tombstone.
                 await asyncio.sleep(0.05)
     number = await count(settings, LIFECYCLE)
     events = await consume(settings, LIFECYCLE, number)
@@ -101,7 +101,7 @@ async def test_a_request_for_a_later_run_stops_what_is_left_of_an_earlier_one(
     pod = ProcessorSettings(**settings.model_dump(), workers=2, pod="late")
     async with processing_pod(pod):
         async with asyncio.timeout(20):
-            while await count(settings, CONTROL) < 3:  # Two requests, and a tombstone.
+            while await count(settings, CONTROL) < 3:  # Two requests and a tombstone.
                 await asyncio.sleep(0.05)
     events = await consume(settings, LIFECYCLE, await count(settings, LIFECYCLE))
     assert set(types_of(events, file_id)) == {"cancelled"}

@@ -1,4 +1,4 @@
-"""Commands are facts in Kafka before they are answered, and say why they are refused."""
+"""Commands are stored in Kafka before they are answered, and rejections state the reason."""
 
 import asyncio
 
@@ -141,7 +141,7 @@ async def test_a_file_that_has_ended_starts_a_new_run_with_all_its_facts(
     await publish(publisher, file_id, uploaded(blob=source_key(file_id)), processing(), outcome)
     before = (await wait_for(client, file_id, outcome.type.removeprefix("file."))).json()
     answer = await client.post(
-        f"/api/files/{file_id}/retry", params={"force": force, "reason": "mended"}
+        f"/api/files/{file_id}/retry", params={"force": force, "reason": "fixed"}
     )
     assert answer.status_code == 202, answer.text
     assert answer.headers["location"] == status_path(file_id)
@@ -153,13 +153,13 @@ async def test_a_file_that_has_ended_starts_a_new_run_with_all_its_facts(
         outcome.type,
         "file.requeued",
     ]
-    assert after["history"][3]["message"] == "mended"
+    assert after["history"][3]["message"] == "fixed"
     upload, requeue = await consume(settings, UPLOADED, 2)
     assert isinstance(upload, FileUploaded)
     assert isinstance(requeue, FileRequeued)
-    # The topic is compacted: the new record must do in place of the first.
+    # The topic is compacted: the new record replaces the first.
     copied = requeue.data.model_dump() | {"run": 1}
-    assert copied.pop("reason") == "mended"
+    assert copied.pop("reason") == "fixed"
     assert copied.pop("created_at") == upload.time
     assert copied == upload.data.model_dump()
     assert after["created_at"] == before["created_at"]

@@ -1,4 +1,4 @@
-"""Dead letters are found, shown and given another chance: real Kafka, real HTTP."""
+"""Dead letters are listed, shown and redriven: real Kafka, real HTTP."""
 
 import asyncio
 from base64 import b64decode, b64encode
@@ -24,7 +24,7 @@ DEAD = "/api/admin/dead"
 def letter(
     file_id: str, *, code: DeadCode = DeadCode.UNREADABLE, time: float = 0, **changes: Any
 ) -> FileDead:
-    """A dead letter as a service writes it."""
+    """Return a dead letter as a service writes it."""
     facts = {
         "topic": "file.lifecycle",
         "partition": 0,
@@ -49,7 +49,7 @@ def given_up(file_id: str, *, run: int = 1) -> FileDead:
 
 
 async def listed(client: httpx.AsyncClient, count: int, **params: Any) -> list[dict[str, Any]]:
-    """The list of letters, once there are so many."""
+    """Return the list of letters once there are that many."""
     async with asyncio.timeout(15):
         while True:
             answer = await client.get(DEAD, params=params)
@@ -59,7 +59,7 @@ async def listed(client: httpx.AsyncClient, count: int, **params: Any) -> list[d
 
 
 async def records_of(settings: Settings) -> list[ConsumerRecord]:
-    """All records of the lifecycle topic."""
+    """Return all records of the lifecycle topic."""
     async with open_log(settings, (LIFECYCLE,), client_id="tests") as (consumer, partitions):
         await consumer.seek_to_beginning(*partitions)
         ends = await consumer.end_offsets(partitions)
@@ -87,7 +87,7 @@ async def test_a_record_that_could_not_be_read_is_found_shown_and_put_back_uncha
     assert answer.json()["id"] == found["id"]
     first, second = await records_of(settings)
     assert (first.key, first.value) == (second.key, second.value) == (file_id.encode(), b"no event")
-    # Nothing has been mended, so it comes back, as a letter of its own.
+    # The cause was not fixed, so the record returns as a new letter.
     assert len({each["id"] for each in await listed(client, 2)}) == 2
 
 
@@ -128,7 +128,7 @@ async def test_a_file_that_was_completed_after_all_is_not_redriven(
 
 @pytest.mark.parametrize(
     ("changes", "why"),
-    [({"topic": "payroll"}, "no topic of ours"), ({"size": 900_000}, "of the record's 900000")],
+    [({"topic": "payroll"}, "not a Waybill topic"), ({"size": 900_000}, "of the record's 900000")],
     ids=["from another topic", "cut"],
 )
 async def test_a_record_that_cannot_be_put_back_as_it_was_is_not_put_back(

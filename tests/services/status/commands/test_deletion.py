@@ -1,4 +1,4 @@
-"""A deleted file is gone for everybody, and what is stored of it goes as well, once and for all."""
+"""A deleted file is gone for every user, and its stored data is erased permanently."""
 
 import asyncio
 
@@ -159,7 +159,7 @@ async def test_a_replay_does_not_bring_a_deleted_file_back(
     async with asyncio.timeout(20):
         while (known := await store.get(file_id)) is None or known.deleted_at is None:
             await asyncio.sleep(0.05)
-    # Kafka has not compacted the topic yet, so the upload is read once more.
+    # Kafka has not compacted the topic yet, so the upload is read again.
     await store.drop()
     await replay(status_settings)
     back = await store.get(file_id)

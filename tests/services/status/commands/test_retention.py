@@ -1,4 +1,4 @@
-"""Files are deleted when they are old enough, by the first rule that is for them."""
+"""Files are deleted when they are old enough, by the first rule that matches them."""
 
 import asyncio
 from datetime import timedelta
@@ -27,7 +27,7 @@ RULES = (
 
 
 def id_of(days: int, number: int) -> str:
-    """The id of a file that was uploaded some days ago."""
+    """Return the id of a file that was uploaded some days ago."""
     then = utc_now() - timedelta(days=days)
     return first_file_id(then)[:-4] + f"{number:04x}"
 
@@ -54,7 +54,7 @@ async def test_the_first_rule_that_is_for_a_file_decides_when_it_is_deleted(
             await wait_for(client, ids[name], "completed")
         await publish(publisher, under_way, uploaded(), processing())
         await wait_for(client, under_way, "processing")
-        async with asyncio.timeout(20):  # The lists are MongoDB's, a moment behind.
+        async with asyncio.timeout(20):  # Lists lag slightly.
             while len((await client.get("/api/files")).json()["items"]) < 8:
                 await asyncio.sleep(0.05)
         retention = Retention(RULES, store, Deletions(app.state.hub, publisher))

@@ -1,4 +1,4 @@
-"""A file that was accepted while Kafka was away is known, and so are the commands about it."""
+"""Files that were accepted while Kafka was unavailable are visible and accept commands."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ from tests.support.serving import served, until_ready
 
 @dataclass
 class Installation:
-    """Both services, whose Kafka is at the other end of a line."""
+    """Both services, with a connection to Kafka that can be interrupted."""
 
     upload: Service
     status: httpx.AsyncClient
@@ -60,7 +60,7 @@ async def installation(
     monkeypatch.setattr(upload_link, "CHECK_INTERVAL", 0.3)
     monkeypatch.setattr(upload_link, "UNAVAILABLE_AFTER", 1.0)
     monkeypatch.setattr(upload_outbox, "POLL_INTERVAL", 0.1)
-    monkeypatch.setattr(waiting, "LOOK_EVERY", 0.2)
+    monkeypatch.setattr(waiting, "CHECK_INTERVAL", 0.2)
     monkeypatch.setattr(files, "YOUNG_WAIT", 0.2)
     async with line_to(settings.kafka) as line:
         changes = {"kafka": line.address}
@@ -115,7 +115,7 @@ async def test_a_cancelled_and_a_deleted_file_never_begin_once_kafka_is_back(
     async with processing_pod(pod):
         await wait_for(status, wanted, "completed")
         async with asyncio.timeout(30):
-            while await count(settings, CONTROL) < 4:  # Two requests, and two tombstones.
+            while await count(settings, CONTROL) < 4:  # Two requests and two tombstones.
                 await asyncio.sleep(0.05)
     events = await consume(settings, LIFECYCLE, await count(settings, LIFECYCLE))
     assert set(types_of(events, unwanted)) == {"cancelled"}

@@ -1,4 +1,4 @@
-"""When to ask again follows from what is known of the work."""
+"""The time until the next poll follows from what is known of the work."""
 
 import pytest
 

@@ -1,8 +1,8 @@
-"""Places in the line are distinct, never grow, and the wait follows the recent pace."""
+"""Queue positions are distinct and never grow, and the wait follows the recent pace."""
 
 import pytest
 
-from services.status.monitoring.queue_positions import MAX_WAITING, WaitingLine
+from services.status.monitoring.queue_positions import MAX_WAITING, WaitingQueue
 from services.status.projection.projection import Status, fold
 from shared.events.events import StatusEvent
 from tests.support.builders import about, cancelled, processing, retrying, uploaded
@@ -20,13 +20,13 @@ def file(number: int, events: tuple[StatusEvent, ...] = WAITING) -> Status:
     return status
 
 
-def line_of(count: int, now: float = 0.0) -> WaitingLine:
-    line = WaitingLine()
+def line_of(count: int, now: float = 0.0) -> WaitingQueue:
+    line = WaitingQueue()
     line.observe((file(number) for number in range(count)), now)
     return line
 
 
-def places(line: WaitingLine, count: int) -> list[int | None]:
+def places(line: WaitingQueue, count: int) -> list[int | None]:
     return [line.place(f"file-{number:06}") for number in range(count)]
 
 
@@ -60,15 +60,15 @@ def test_no_place_ever_grows_whatever_comes_and_is_counted() -> None:
         assert all(
             a is None or (b is not None and a <= b) for a, b in zip(now, before, strict=True)
         )
-        told = [place for place in now if place is not None]
-        assert len(set(told)) == len(told)
+        known = [place for place in now if place is not None]
+        assert len(set(known)) == len(known)
         before = now
 
 
 def test_the_wait_of_twenty_thousand_files_follows_the_pace_of_the_last_seconds() -> None:
     line = line_of(20_000)
     assert line.expected(20_000, now=100.0) is None
-    begun, now = 0, 100.0  # The processors come up now, and begin 317 files a second.
+    begun, now = 0, 100.0  # The processors start now: 317 files per second.
     for _ in range(6):
         line.observe((file(number, BEGUN) for number in range(begun, begun + 317)), now)
         begun, now = begun + 317, now + 1

@@ -1,4 +1,4 @@
-"""Places in the queue and waits follow from counts, whatever the order of the work."""
+"""Queue positions and waiting times follow from counts, whatever the order of the work."""
 
 from collections.abc import Iterable
 
@@ -35,7 +35,7 @@ def file_of(*events: StatusEvent) -> Status:
     return status
 
 
-# Ten files a second arrive, four a second are begun.
+# Ten files per second arrive, and four per second start.
 BUSY = [sample(second, arrived=1000 + 10 * second, pending=6 * second) for second in range(11)]
 
 
@@ -77,7 +77,7 @@ def test_nothing_is_expected_of_a_queue_that_stands_still() -> None:
 
 
 def test_a_queue_that_was_empty_a_moment_ago_does_not_make_one_wait() -> None:
-    # One file a minute says nothing of how many could be begun.
+    # One file per minute does not reveal how many could start.
     rare = traffic_of([sample(0, arrived=6, pending=0), sample(59, arrived=7, pending=1)])
     place = rare.place(file_of(uploaded(time=58)), at(59))
     assert place is not None

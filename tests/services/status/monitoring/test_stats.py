@@ -1,4 +1,4 @@
-"""Counts, lags and places in the queue, as a real Kafka and a real MongoDB have them."""
+"""Counts, lags and queue positions, with a real Kafka and a real MongoDB."""
 
 import asyncio
 from typing import Any
@@ -12,7 +12,7 @@ from tests.support.builders import completed, deleted, failed, processing, retry
 
 
 async def stats_with(client: httpx.AsyncClient, **files: int) -> dict[str, Any]:
-    """The statistics once so many files have each status."""
+    """Return the statistics once that many files have each status."""
     async with asyncio.timeout(20):
         while True:
             answer = await client.get("/api/stats")
@@ -39,7 +39,7 @@ async def test_the_statistics_tell_counts_ages_and_who_is_behind(
     assert stats["oldest"]["pending"]["file_id"] == first
     assert 0 <= stats["oldest"]["pending"]["age_seconds"] < 60
     assert set(stats["oldest"]) == {"pending", "processing"}
-    # No processor takes anything here.
+    # No processor is running here.
     assert stats["lag"]["processor"]["file.uploaded"] == 5
     assert stats["lag"]["processor"]["file.retry.5s"] == 0
     assert stats["lag"]["projector"].keys() == {
@@ -66,7 +66,7 @@ async def test_a_file_that_waits_is_told_its_place_and_no_other_is(
     answer = await client.get(status_path(waiting))
     queue = answer.json()["queue"]
     assert 1 <= queue["position"] <= queue["length"]
-    # The place moves while the file does not change, so the tag is a weak one.
+    # The place changes without the file, so the tag is weak.
     assert answer.headers["etag"].startswith('W/"')
     some = await client.get(f"/api/files/{waiting}", params={"fields": "queue"})
     assert some.json().keys() == {"file_id", "queue"}

@@ -1,4 +1,4 @@
-"""A file is stuck when nothing is heard of it for longer than its limits allow, and says why."""
+"""A file is stuck without an event for longer than its limits allow, and the report says why."""
 
 import pytest
 
@@ -23,12 +23,12 @@ LONG: list[StatusEvent] = [uploaded(), processing(time=10, time_limit=7200)]
     ("events", "now", "moving", "reason"),
     [
         (WORKED_ON, 900, True, None),
-        (WORKED_ON, 971, True, "may take 900 s"),
+        (WORKED_ON, 971, True, "limit of 900 s"),
         ([*WORKED_ON, progressed(time=500)], 1400, True, None),
         (LONG, 7000, True, None),
-        (LONG, 7271, True, "may take 7200 s"),
+        (LONG, 7271, True, "limit of 7200 s"),
         ([*LONG, progressed(time=500)], 7000, True, None),
-        ([*LONG, retrying(time=20), processing(2, time=30)], 991, True, "may take 900 s"),
+        ([*LONG, retrying(time=20), processing(2, time=30)], 991, True, "limit of 900 s"),
         ([uploaded()], 50, False, None),
         ([uploaded()], 70, False, "no processor runs"),
         ([uploaded()], 70, None, None),
@@ -42,10 +42,10 @@ LONG: list[StatusEvent] = [uploaded(), processing(time=10, time_limit=7200)]
     ids=[
         "worked on within its limit",
         "worked on beyond its limit",
-        "told of its progress",
+        "reported progress",
         "worked on within a longer limit of its own",
         "worked on beyond a limit of its own",
-        "told of its progress, with a limit of its own",
+        "reported progress, with a limit of its own",
         "an earlier attempt had a limit of its own",
         "just uploaded",
         "nothing moves",

@@ -1,4 +1,4 @@
-"""The auditor notices documents that are not what the log says, and files that are stuck."""
+"""The auditor finds documents that differ from the log, and stuck files."""
 
 import asyncio
 
@@ -92,7 +92,7 @@ async def test_what_has_drifted_is_folded_anew_and_put_right(
         status_settings, store, QueueStats(), Refolder(status_settings, store, publisher)
     )
     await audit_all(auditor)
-    assert (auditor.findings.mended, list(auditor.findings.drifted)) == (0, [])
+    assert (auditor.findings.repaired, list(auditor.findings.drifted)) == (0, [])
     for file_id in (forged, again):
         changed = right[file_id].model_copy(update={"name": "forged.pdf"})
         await store.save([(right[file_id], changed)])
@@ -102,13 +102,13 @@ async def test_what_has_drifted_is_folded_anew_and_put_right(
     await store._files.update_one({"_id": broken}, {"$set": {"status": "nonsense"}})
     before = audited("mended")
     await audit_all(auditor)
-    assert audited("mended") - before == auditor.findings.mended == 5
+    assert audited("mended") - before == auditor.findings.repaired == 5
     assert {each.file_id: each.mended for each in auditor.findings.drifted} == dict.fromkeys(
         (forged, lost, behind, broken, again), True
     )
     assert await store.get_many(ids) == right
     await audit_all(auditor)
-    assert auditor.findings.mended == 5
+    assert auditor.findings.repaired == 5
     names = await store._files.database.list_collection_names()
     assert not [name for name in names if "refold" in name]
 
@@ -134,7 +134,7 @@ async def test_an_upload_by_a_clock_that_is_ahead_is_no_drift_and_is_mended(
     assert (auditor.findings.compared, list(auditor.findings.drifted)) == (1, [])
     await store.save([(right, right.model_copy(update={"name": "forged.pdf"}))])
     await auditor.audit(partition_of_key(file_id))
-    assert auditor.findings.mended == 1
+    assert auditor.findings.repaired == 1
     assert await store.get(file_id) == right
 
 
@@ -155,10 +155,10 @@ async def test_what_cannot_be_stored_is_put_aside_once_by_whoever_mends(
     found = await store.get(file_id)
     assert found is not None
     assert found.status is FileState.COMPLETED
-    # The projector has skipped this file, as far as anybody knows: what did not fit is told once.
+    # For the auditor, the projector skipped this file: the rejected record is dead-lettered once.
     letters = await consume(status_settings, DEAD, 21 - (len(found.history) - 1))
     assert {letter.file_id for letter in letters} == {file_id}
-    assert auditor.findings.mended == 1
+    assert auditor.findings.repaired == 1
 
 
 async def test_files_that_do_not_go_on_are_listed_longest_silent_first(

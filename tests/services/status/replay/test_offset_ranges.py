@@ -1,4 +1,4 @@
-"""The log is read whole, whatever is fetched and kept for later."""
+"""The log is read completely, whatever is fetched ahead."""
 
 import asyncio
 
@@ -26,7 +26,7 @@ async def test_blocks_hold_each_record_once_and_say_what_is_left(
 ) -> None:
     for _ in range(FILES):
         await publish(publisher, new_file_id(), uploaded(), processing(), completed())
-    # So little that each partition is left alone, and gone on with, again and again.
+    # Small limits, so that each partition is paused and resumed many times.
     for name, records in {"BLOCK": 4, "AHEAD": 2, "RUN": 1}.items():
         monkeypatch.setattr(offset_ranges, name, records)
     whole = await whole_log(status_settings)
@@ -54,8 +54,7 @@ async def test_a_stretch_is_read_whole_where_offsets_have_no_record(
 ) -> None:
     await create_topics(status_settings)
     (topic,) = topic_names(status_settings, [LIFECYCLE])
-    # The mark of a transaction's end stands in the log as what compaction has removed does: it has
-    # an offset, and is no record.
+    # A transaction marker has an offset but no record, like an offset that compaction has emptied.
     producer = AIOKafkaProducer(**kafka_options(status_settings), transactional_id=topic)
     await producer.start()
     try:

@@ -1,4 +1,4 @@
-"""A refold mends a document by what the log knows, and by nothing less."""
+"""A refold repairs a document only if the log contains everything the document does."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from services.status.projection.projection import Status, fold
-from services.status.replay.refold import ABANDONED_AFTER, SHADOWS, Refold, Refolder
+from services.status.replay.refold import ABANDONED_AFTER, SHADOW_PREFIX, Refold, Refolder
 from services.status.settings import StatusSettings
 from services.status.store.store import FileStore
 from shared.errors import KafkaUnavailableError
@@ -41,19 +41,19 @@ def status_of(*events: StatusEvent) -> Status:
 def test_a_document_that_knows_more_than_what_was_read_is_left_alone(
     live: Sequence[StatusEvent], log: Sequence[StatusEvent]
 ) -> None:
-    assert not Refold(status_of(*live), status_of(*log)).may_mend
+    assert not Refold(status_of(*live), status_of(*log)).may_repair
 
 
 def test_a_document_that_knows_less_is_mended() -> None:
-    assert Refold(status_of(*STORY[:3]), status_of(*STORY)).may_mend
-    assert Refold(None, status_of(*STORY)).may_mend
+    assert Refold(status_of(*STORY[:3]), status_of(*STORY)).may_repair
+    assert Refold(None, status_of(*STORY)).may_repair
     forged = status_of(*STORY).model_copy(update={"name": "forged"})
-    assert Refold(forged, status_of(*STORY)).may_mend
+    assert Refold(forged, status_of(*STORY)).may_repair
 
 
 async def shadows_of(store: FileStore) -> list[str]:
     names = await store._files.database.list_collection_names()
-    return [name for name in names if name.startswith(SHADOWS)]
+    return [name for name in names if name.startswith(SHADOW_PREFIX)]
 
 
 async def test_a_refold_that_fails_leaves_no_collection_behind(
@@ -63,8 +63,8 @@ async def test_a_refold_that_fails_leaves_no_collection_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     refolder = Refolder(status_settings, store, publisher)
-    abandoned = store.sibling(SHADOWS + first_file_id(utc_now() - 2 * ABANDONED_AFTER))
-    recent = store.sibling(SHADOWS + first_file_id(utc_now() - timedelta(minutes=1)))
+    abandoned = store.sibling(SHADOW_PREFIX + first_file_id(utc_now() - 2 * ABANDONED_AFTER))
+    recent = store.sibling(SHADOW_PREFIX + first_file_id(utc_now() - timedelta(minutes=1)))
     for each in (abandoned, recent):
         await each.save([(None, status_of(uploaded()))])
     found: list[KafkaRecord] = records(FILE, uploaded())

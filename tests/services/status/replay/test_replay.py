@@ -1,4 +1,4 @@
-"""A replay makes MongoDB what the log says, while the services run."""
+"""A replay makes MongoDB match the log while the services run."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from services.status.projection.projection import FileState
 from services.status.replay import offset_ranges as offset_ranges
 from services.status.replay.checkpoints import Checkpoints
 from services.status.replay.rebuild import Advance
-from services.status.replay.replay import replay, show_the_past
+from services.status.replay.replay import rebuild_as_of, replay
 from services.status.settings import StatusSettings
 from services.status.store.store import FileStore
 from shared.events.events import new_file_id, utc_now
@@ -25,11 +25,11 @@ ORDER = ["pending", "processing", "completed"]
 
 
 class KilledError(Exception):
-    """The replay ends here."""
+    """The replay is killed here."""
 
 
 async def processed_files(publisher: Publisher, count: int) -> list[str]:
-    """Files whose whole story is in the log."""
+    """Publish files with all their events in the log."""
     ids = [new_file_id() for _ in range(count)]
     for file_id in ids:
         await publish(publisher, file_id, uploaded(), processing(), progressed(), completed())
@@ -56,7 +56,7 @@ async def test_a_replay_gives_back_the_same_documents_while_the_projector_runs(
     assert (await replay(status_settings, verify_only=True)).lines() == [
         "20 files compared: equal, field by field"
     ]
-    # The projector goes on where the replay stopped.
+    # The projector resumes where the replay stopped.
     late = new_file_id()
     await publish(publisher, late, uploaded(), processing(), failed())
     await wait_for(client, late, "failed")
@@ -76,8 +76,8 @@ async def test_one_that_is_stopped_by_ctrl_c_says_how_it_goes_on() -> None:
         async with asyncio.timeout(30):
             await connected.wait()
             os.killpg(command.pid, signal.SIGINT)  # As a terminal does.
-            _, told = await command.communicate()
-    assert told.decode() == "replay stopped. Started again, it goes on where it stopped.\n"
+            _, error = await command.communicate()
+    assert error.decode() == "replay stopped. Run the same command again to resume.\n"
     assert command.returncode == 130
 
 
@@ -172,7 +172,7 @@ async def test_the_past_is_shown_in_a_collection_of_its_own(
     await publish(publisher, file_id, completed())
     await publish(publisher, later, uploaded())
     past = FileStore(
-        status_settings, collection=await show_the_past(status_settings, "noon", until=then)
+        status_settings, collection=await rebuild_as_of(status_settings, "noon", until=then)
     )
     assert [(each.file_id, each.status) async for each in past.scan()] == [
         (file_id, FileState.PROCESSING)

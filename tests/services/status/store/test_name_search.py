@@ -1,4 +1,4 @@
-"""Files are found by a part of their names, in whatever letters, and by an index."""
+"""Files are found by a part of their names, in any case and Unicode form, by an index."""
 
 import asyncio
 import unicodedata
@@ -13,7 +13,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from services.status.projection.projection import Status, fold
 from services.status.store import name_search
 from services.status.store.access import Visibility
-from services.status.store.name_indexer import AT_ONCE, INTERVAL, SHARE, pause_after
+from services.status.store.name_indexer import BATCH_SIZE, INTERVAL, PAUSE_FACTOR, pause_after
 from services.status.store.name_keys import (
     KEY,
     KEYS,
@@ -35,7 +35,7 @@ LETTERS = st.text("ab.é\u0301ÀßΣς漢 \U0001f600", max_size=40)
 
 
 def found_by_keys(window: str, name: str) -> bool:
-    """What MongoDB would say of a condition on the keys."""
+    """Evaluate a condition on the keys like MongoDB."""
     keys = name_fields(name)[KEYS]
     ranges = [each[KEYS] for each in condition_of(window)["$or"] if each[KEYS] is not None]
     return any(
@@ -50,7 +50,7 @@ def test_the_keys_of_a_name_find_each_of_its_parts(name: str, start: int, length
     text = folded(name)
     part = text[start : start + length]
     if folded(part) != part:
-        return  # Cut within a character, it is another text.
+        return  # Cutting within a character yields another text.
     for window in windows(part):
         assert window in part
         assert found_by_keys(window, name), (window, name_fields(name)[KEYS])
@@ -91,7 +91,7 @@ def named(name: str, *more: StatusEvent, **facts: Any) -> Status:
 
 
 async def names(store: FileStore, part: str, **asked: Any) -> list[str | None]:
-    """Of all pages of a search, two files each."""
+    """Return the names on all pages of a search, two files per page."""
     sort = asked.pop("sort", Sort.OLDEST_FIRST)
     found: list[str | None] = []
     after = None
@@ -105,7 +105,7 @@ async def names(store: FileStore, part: str, **asked: Any) -> list[str | None]:
 
 @pytest.fixture(params=["few", "many"])
 def number(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether the files that may match count as few, or are looked for in the order of the list."""
+    """Treat the candidates as few, or so many that the search runs in list order."""
     monkeypatch.setattr(name_search, "MAX_NAMED", 2000 if request.param == "few" else -1)
 
 
@@ -169,9 +169,9 @@ async def test_a_change_of_the_status_keeps_the_keys_of_the_name(store: FileStor
 
 async def test_a_file_gets_its_keys_with_its_end(store: FileStore) -> None:
     ids = [new_file_id(), new_file_id()]
-    told: list[StatusEvent] = [uploaded(name="Größe.txt"), processing(), completed()]
+    events: list[StatusEvent] = [uploaded(name="Größe.txt"), processing(), completed()]
     for file_id, first in zip(ids, (2, 3), strict=True):  # at once, or after it was stored
-        log = [(about(file_id, event), place) for place, event in enumerate(told)]
+        log = [(about(file_id, event), place) for place, event in enumerate(events)]
         before = fold(None, log[:first])
         after = fold(None, log)
         assert before is not None
@@ -194,7 +194,7 @@ async def test_a_file_that_may_soon_end_is_left_without_keys(store: FileStore) -
 
 
 async def test_a_name_that_was_erased_meanwhile_gets_no_keys(store: FileStore) -> None:
-    """The loop has read the name, and the deletion comes before its write."""
+    """The deletion comes between the loop's read of the name and its write."""
     file_id = new_file_id()
     events: list[StatusEvent] = [uploaded(name="secret.txt"), deleted()]
     log = [(about(file_id, event), place) for place, event in enumerate(events)]
@@ -224,11 +224,11 @@ async def test_pods_that_index_the_same_names_write_each_document_once(
 
 
 def test_of_pods_that_index_the_same_names_one_goes_on_and_the_others_step_back() -> None:
-    assert pause_after(AT_ONCE, took=0.1) == SHARE * 0.1
-    assert pause_after(AT_ONCE // 2 + 1, took=0.1) == SHARE * 0.1
-    for few in (0, AT_ONCE // 2):
+    assert pause_after(BATCH_SIZE, took=0.1) == PAUSE_FACTOR * 0.1
+    assert pause_after(BATCH_SIZE // 2 + 1, took=0.1) == PAUSE_FACTOR * 0.1
+    for few in (0, BATCH_SIZE // 2):
         assert pause_after(few, took=0.1) == INTERVAL
-        assert pause_after(few, took=10.0) == SHARE * 10.0
+        assert pause_after(few, took=10.0) == PAUSE_FACTOR * 10.0
 
 
 @pytest.mark.usefixtures("number")

@@ -1,7 +1,7 @@
-"""No query of the store reads the collection from end to end or sorts in memory.
+"""No query of the store scans the whole collection or sorts in memory.
 
-MongoDB's profiler keeps every operation on the database with the plan that was carried out, so what
-is judged is what really ran, and a query that nobody thought of is judged as well.
+MongoDB's profiler records every operation on the database with its actual plan, so the test also
+covers queries that it does not list.
 """
 
 from collections.abc import AsyncIterator
@@ -64,7 +64,7 @@ async def database(settings: Settings) -> AsyncIterator[AsyncIOMotorDatabase[dic
 
 
 async def bad_plans(database: AsyncIOMotorDatabase[dict[str, Any]]) -> list[str]:
-    """What was carried out on the files without an index, or with a sort in memory."""
+    """Return operations on the files that used no index or sorted in memory."""
     seen = database["system.profile"].find({"ns": f"{database.name}.files"})
     return [
         f"{operation['op']} {operation['planSummary']} {operation['command']}"

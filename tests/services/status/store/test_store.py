@@ -113,12 +113,12 @@ async def test_writers_that_race_lose_nothing(store: FileStore) -> None:
 
 
 def made_at(file_id: str) -> datetime:
-    """When an id was made, by itself."""
+    """Return when an id was created, according to the id."""
     return datetime.fromtimestamp((UUID(file_id).int >> 80) / 1000, UTC)
 
 
 async def ids(store: FileStore, query: Query, **options: Any) -> list[str]:
-    """Of all pages of a list, two files each."""
+    """Return the ids on all pages of a list, two files per page."""
     found: list[str] = []
     after = None
     while True:
@@ -142,7 +142,7 @@ async def test_a_list_is_filtered_and_paged_in_order(store: FileStore) -> None:
         if number >= 5:
             events += [processing(), completed()]
         statuses.append(status_of(new_file_id(), *events))
-        await asyncio.sleep(0.002)  # The ids tell milliseconds.
+        await asyncio.sleep(0.002)  # Ids have a resolution of milliseconds.
     statuses.append(status_of(new_file_id(), uploaded(), deleted()))
     await store.save([(None, status) for status in statuses])
     oldest_first = [status.file_id for status in statuses[:7]]
@@ -207,7 +207,7 @@ async def test_a_search_that_takes_too_long_is_given_up_and_says_so(
 
 async def test_a_mongodb_that_does_not_answer_is_a_clear_error(settings: Settings) -> None:
     away = FileStore(settings.model_copy(update={"mongodb": "mongodb://127.0.0.1:1"}))
-    with pytest.raises(MongoUnavailableError, match="does not answer"):
+    with pytest.raises(MongoUnavailableError, match="MongoDB is unavailable"):
         await away.get("x")
     away.close()
 

@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from services.status.api.lasting import LastingApp, leave
+from services.status.api.deferred_response import DeferringApp, defer
 from tests.support.serving import served
 
 
@@ -26,9 +26,9 @@ async def test_the_rest_of_an_answer_is_given_when_the_framework_has_returned() 
 
     class Left(Response):
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-            leave(scope, rest)
+            defer(scope, rest)
 
-    app = LastingApp()
+    app = DeferringApp()
 
     @app.get("/", response_class=Left)
     async def endpoint(request: Request, _: Annotated[None, Depends(resource)]) -> Left:

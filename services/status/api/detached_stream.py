@@ -1,4 +1,4 @@
-"""A stream without a request: nothing is left of it but its connection and its subscription."""
+"""A stream detached from its request: only its connection and subscription remain in memory."""
 
 from services.status.api.sse import BYE
 from services.status.live.hub import Hub
@@ -10,7 +10,7 @@ LAST_CHUNKS = chunk(BYE) + chunk(b"")
 
 
 class DetachedStream(HandoffProtocol):
-    """Tells a stream that has caught up, until its client goes."""
+    """Writes to a caught-up stream until its client disconnects."""
 
     __slots__ = ("_hub", "_is_full", "_subscription")
 
@@ -20,7 +20,10 @@ class DetachedStream(HandoffProtocol):
         self._is_full = False
 
     def write(self, batch: Batch) -> bool:
-        """Write at once, unless the client reads too slowly; to one that has gone nothing."""
+        """Write immediately; return False if the client reads too slowly.
+
+        Nothing is written to a closing connection.
+        """
         if self._is_full:
             return False
         if not self.transport.is_closing():
@@ -28,7 +31,7 @@ class DetachedStream(HandoffProtocol):
         return True
 
     def end(self) -> None:
-        """Say goodbye to a client that reads, and close."""
+        """Send `bye` to a client that keeps up, and close."""
         if self._is_full:
             self.abort()
         elif not self.transport.is_closing():
@@ -36,20 +39,20 @@ class DetachedStream(HandoffProtocol):
             self.transport.close()
 
     def abort(self) -> None:
-        """Close at once, whatever the client has yet to read."""
+        """Close immediately, and discard unsent data."""
         self.transport.abort()
 
     def pause_writing(self) -> None:
-        """Called when the client reads more slowly than it is told."""
+        """Called when the send buffer is full."""
         self._is_full = True
 
     def resume_writing(self) -> None:
-        """Called when the client has caught up."""
+        """Called when the send buffer has drained."""
         self._is_full = False
         self._subscription.drain(self._hub.last_batch.text)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Called when the client has gone."""
+        """Called when the client has disconnected."""
         super().connection_lost(error)
         self._hub.release(self._subscription)
-        del self._subscription  # It holds us.
+        del self._subscription  # It references this object.
