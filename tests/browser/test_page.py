@@ -111,7 +111,9 @@ async def test_a_file_that_succeeds_at_its_second_attempt_shows_both_and_why(
     await expect(lines.locator("b")).to_have_text(
         ["uploaded", "processing", "retrying", "processing", "completed"]
     )
-    await expect(lines.nth(2)).to_contain_text("This demo file fails until attempt 2, as it requested.")
+    await expect(lines.nth(2)).to_contain_text(
+        "This demo file fails until attempt 2, as it requested."
+    )
 
 
 async def test_a_file_is_cancelled_and_retried_by_keyboard(

@@ -136,7 +136,9 @@ class _Connection:
         subscription = None
         with suppress(WebSocketDisconnect, RuntimeError):  # The client disconnected.
             try:
-                with self._hub.subscribe(wanted, client=client, on_disconnect=task.cancel) as subscription:
+                with self._hub.subscribe(
+                    wanted, client=client, on_disconnect=task.cancel
+                ) as subscription:
                     async for message in feed(self._hub, subscription, cursor, direct_writer):
                         if isinstance(message, Batch):
                             await self._send(message)

@@ -62,7 +62,7 @@ async def test_a_pod_that_starts_without_kafka_waits_for_it(
     kafka_line: KafkaLine,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(preparation, "PATIENCE", 0.1)
+    monkeypatch.setattr(preparation, "RECONNECT_AFTER", 0.1)
     before = failures(loops.COMMANDS.name)
     await kafka_line.cut()
     settings = status_settings.model_copy(update={"kafka": kafka_line.address})
@@ -73,7 +73,7 @@ async def test_a_pod_that_starts_without_kafka_waits_for_it(
         answer = await client.get("/health/ready")
         assert answer.status_code == 503
         assert "waiting for" in answer.json()["reason"]
-        monkeypatch.setattr(preparation, "PATIENCE", 20.0)
+        monkeypatch.setattr(preparation, "RECONNECT_AFTER", 20.0)
         await kafka_line.open()
         await until_ready(client, seconds=60)
         file_id = new_file_id()

@@ -9,7 +9,7 @@ from shared.errors import KafkaUnavailableError
 from shared.events.events import new_file_id
 from shared.kafka import publishing
 from shared.kafka.messaging import create_topics
-from shared.kafka.publishing import CROWD, Publisher
+from shared.kafka.publishing import BURST, Publisher
 from shared.settings import Settings
 from tests.support.builders import about, uploaded
 
@@ -25,7 +25,7 @@ async def test_an_event_in_a_crowd_waits_for_more_and_a_lone_one_does_not(
         await asyncio.sleep(
             FLUSH_AFTER - time.monotonic() % FLUSH_AFTER
         )  # Wait for the start of a linger interval.
-        for _ in range(CROWD):
+        for _ in range(BURST):
             await publisher.publish(about(new_file_id(), uploaded()))
         one_more = asyncio.create_task(publisher.publish(about(new_file_id(), uploaded())))
         await asyncio.sleep(0.2)

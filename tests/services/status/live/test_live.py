@@ -295,7 +295,7 @@ async def test_what_is_no_subscription_is_refused_with_the_reason(
 async def test_a_connection_that_wants_nothing_is_closed(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(socket, "SUBSCRIBE_WITHIN", 0.1)
+    monkeypatch.setattr(socket, "SUBSCRIBE_TIMEOUT", 0.1)
     async with websockets.connect(ws_url(client)) as connection:
         await connection.wait_closed()
     assert connection.close_code == CloseCode.NOTHING_SUBSCRIBED

@@ -63,7 +63,7 @@ async def test_who_is_cancelled_at_the_same_moment_stays_cancelled() -> None:
 
 
 async def test_an_error_of_the_block_is_not_hidden() -> None:
-    with pytest.raises(KeyError), CoarseTimeouts().of(LONG):
+    with pytest.raises(KeyError), CoarseTimeouts().timeout(LONG):
         raise KeyError
 
 
