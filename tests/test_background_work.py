@@ -25,7 +25,7 @@ ALLOWED = {
     "shared/background/supervision.py:_run_once": "one run, whose end the supervisor sees",
     "shared/blobs/blobcopy.py:copy_blobs": "a command: its group ends with it",
     "shared/blobs/files.py:take": "threads that write; each error goes to who waits for the blob",
-    "shared/blobs/blob_writer_process.py:work": "threads of a process, whose death is seen",
+    "shared/blobs/blob_writer_process.py:run": "threads of a process, whose death is seen",
     "services/processor/consumer.py:_commit": "one commit, awaited at once",
     "services/processor/in_flight.py:_receive": "wakes one record; what is due is decided then",
     "services/processor/in_flight.py:begin_waiting": "the beginning of records, held in flight",
@@ -42,11 +42,11 @@ ALLOWED = {
     "services/status/replay/rebuild.py:_fold_all": "a command: awaited by it",
     "services/status/commands/runs.py:start": "one new run, awaited by all who ask for it",
     "services/status/webhooks/courier.py:_consume": "one partition; the loop sees its failure",
-    "services/upload/resumable/appending.py:_read_unless_asked": "reads one request, awaited by it",
+    "services/upload/resumable/appending.py:_read_until_asked": "reads one request, awaited by it",
     "shared/http/protocol.py:_set_timer": "ends one connection that is too slow",
     "shared/http/slow_reader.py:begin": "ends one connection whose client does not read",
     "shared/http/websocket.py:data_received": "ends one connection that says nothing",
-    "services/upload/coarse_timeouts.py:_look_later": "ends waits that take too long",
+    "services/upload/coarse_timeouts.py:_schedule_check": "ends waits that take too long",
 }
 """By file and function, why that is no loop."""
 

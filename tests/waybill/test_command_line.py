@@ -225,7 +225,7 @@ def test_a_file_that_was_given_up_is_found_among_the_dead_and_redriven(
     redriven = waybill("dead", "redrive", letter, "9-9", "--dir", folder)
     assert redriven.returncode == 1
     assert f"{file_id} starts its next run" in redriven.stdout
-    assert "There is no dead letter 9-9" in redriven.stderr
+    assert "Dead letter 9-9 does not exist" in redriven.stderr
     assert json.loads(waybill("status", file_id, "--json", "--dir", folder).stdout)["run"] == 2
 
 

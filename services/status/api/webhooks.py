@@ -95,7 +95,7 @@ async def create_webhook(
     """Create a webhook that receives a message for each of your files that finishes from now on.
 
     The message is JSON, sent by POST and signed according to Standard Webhooks. It is retried at
-    growing intervals for about five hours until the server answers 2xx. See docs/webhooks.md.
+    growing intervals for about three hours until the server answers 2xx. See docs/webhooks.md.
     """
     outbound.check(body.url)
     webhook = Webhook.new(
