@@ -265,6 +265,19 @@ def test_events_that_tell_a_wrong_time_are_found_but_for_the_first_ones_of_a_wro
     assert list(wrong_times(replace(told(FIRST_ONES + 1), hits=[hit])))
 
 
+def test_uploads_of_a_wrong_clock_that_waited_for_kafka_may_have_its_time() -> None:
+    run = evidence(uploaded(), processing(), completed())
+    first, *rest = run.histories[FILE]
+    late = first._replace(appended=first.event.time + SKEW)
+    clock = replace(KILLED, kind=Kind.WRONG_SERVICE_CLOCKS, begin=late.time, end=late.time)
+    outage = replace(clock, kind=Kind.STOP_BROKER)
+    waited = replace(run, histories={FILE: [late, *rest] * (FIRST_ONES + 1)})
+    assert list(wrong_times(replace(waited, hits=[clock])))
+    assert not list(wrong_times(replace(waited, hits=[clock, outage])))
+    much_later = replace(outage, begin=late.time + SKEW, end=late.time + SKEW)
+    assert list(wrong_times(replace(waited, hits=[clock, much_later])))
+
+
 def test_a_text_that_was_cut_is_found() -> None:
     planned = replace(PLANNED, text=50)
     run = evidence(uploaded(), completed(), planned=planned)

@@ -121,7 +121,7 @@ def test_binary_content_is_no_text_whatever_was_declared(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("content", [b"just words", BINARY, picture_sample().content])
 def test_a_file_declared_a_pdf_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
-    assert "sent as a PDF" in mismatch(tmp_path, content, "application/pdf")
+    assert "declared as a PDF" in mismatch(tmp_path, content, "application/pdf")
 
 
 def test_a_file_declared_an_image_that_is_none_is_refused(tmp_path: Path) -> None:

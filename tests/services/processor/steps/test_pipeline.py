@@ -19,7 +19,11 @@ DOCUMENTS = [each for each in sample_files() if each.content_type != DEMO_TYPE]
 
 WORDS = {
     "how-a-file-travels.pdf": ["identifier of its own", "three services", "sample to its end."],
-    "delivery-note.docx": ["Delivery note", "missed, open the history", "weighed, labelled"],
+    "delivery-note.docx": [
+        "Delivery note",
+        "missed a stop on the way, open the history",
+        "weighed, labelled",
+    ],
     "topics-and-statuses.xlsx": ["file.uploaded new files 12", "Statuses", "somebody asked"],
     "welcome.html": ["Welcome to the depot", "Small parcels overtake large ones."],
     "notes-of-a-dispatcher.md": ["Notes of a dispatcher", "leaves anew", "It is only late."],
