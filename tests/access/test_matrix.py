@@ -329,6 +329,7 @@ async def test_a_file_is_deleted_by_those_alone_who_may_know_of_it(
         theirs = new_file_id()
         await installation.publish(theirs, ours(), *SHARED)
         await until_listed(installation, theirs, is_listed=True)
+        await until_shared(installation, theirs)
         path = f"/api/files/{theirs}"
         assert (await installation.status.get(path, headers=bearer(EVERYBODY["owner"]))).is_success
         answer = await ask(installation, DELETE, credential, file_id=theirs)
@@ -348,6 +349,18 @@ async def until_listed(installation: Installation, file_id: str, *, is_listed: b
         while True:
             answer = await installation.status.get("/api/files", headers=admin)
             if (file_id in members(answer)) == is_listed:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def until_shared(installation: Installation, file_id: str) -> None:
+    """Wait until the shares are known: they come by a topic of their own."""
+    path = f"/api/files/{file_id}"
+    reader, former = (bearer(EVERYBODY[who]) for who in ("reader", "former reader"))
+    async with asyncio.timeout(20):
+        while True:
+            answers = [await installation.status.get(path, headers=who) for who in (reader, former)]
+            if [each.status_code for each in answers] == [200, 404]:
                 return
             await asyncio.sleep(0.05)
 

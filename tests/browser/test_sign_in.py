@@ -156,7 +156,7 @@ async def test_a_page_of_another_port_cannot_use_the_session(
 
 
 def test_the_clients_and_the_command_line_take_a_token(asking: RunningStack) -> None:
-    eventually(lambda: "no sample documents" in asking.output)
+    eventually(lambda: "sample documents not uploaded" in asking.output)
     with client_of(asking, None) as nobody, pytest.raises(RefusedError) as refused:
         nobody.files()
     assert refused.value.code == "unauthenticated"

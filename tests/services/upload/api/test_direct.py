@@ -419,7 +419,7 @@ async def test_a_client_says_that_the_store_is_not_there_and_gives_up_its_place(
 ) -> None:
     path = tmp_path / "report.pdf"
     path.write_bytes(CONTENT)
-    monkeypatch.setattr(waybill.calls, "RETRY_PAUSE", 0.01)
+    monkeypatch.setattr(waybill.calls, "RETRY_DELAY", 0.01)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         closed = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with (
