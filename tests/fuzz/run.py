@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from tests.fuzz.requests import Connection
 from tests.fuzz.understanding import begun_by_h11
@@ -116,5 +117,8 @@ def _judge(connection: Connection, answer: bytes, expected: Sequence[str], repor
     refused = any(b'"code":"%b' % code in answer for code in REFUSALS)
     for number, tag in enumerate(tags):
         is_last_and_refused = refused and number == len(tags) - 1
-        if not any(path.partition("?")[0] == tag for path in paths) and not is_last_and_refused:
+        if (
+            not any(unquote(path.partition("?")[0]) == tag for path in paths)
+            and not is_last_and_refused
+        ):
             report.fault(connection, f"{tag} was answered twice or out of order", answer)

@@ -19,6 +19,7 @@ import struct
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,10 @@ SETFCAP, SETPCAP, NET_BIND_SERVICE, SYS_CHROOT, KILL and AUDIT_WRITE."""
 DOCKER_REFUSES = ("unshare", "setns", "mount", "umount2", "pivot_root", "mount_setattr", "clone3")
 
 MODULE = attacks.__name__
+
+GONE_WITHIN = 30.0
+"""Seconds for processes that were killed with their worker to be gone: the kernel ends them later
+than `kill` returns."""
 
 
 def let_others_read_python() -> None:
@@ -241,7 +246,9 @@ async def linger(pool: WorkerPool, folder: Path) -> dict[str, Any]:
         assert not isinstance(outcome, Broken), outcome
         found |= {outcome.statistics["found"], outcome.statistics["alive"]}
     await pool.stop()
-    alive = attacks.running_with(marker)
+    deadline = time.monotonic() + GONE_WITHIN
+    while (alive := attacks.running_with(marker)) and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
     return {"found": sorted(str(each) for each in found if each), "alive": alive}
 
 
