@@ -4,7 +4,8 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Self
 
@@ -150,13 +151,9 @@ class Publisher:
         Raises:
             KafkaUnavailableError: Kafka did not acknowledge the record in time.
         """
-        try:
-            whole, _, part = key.partition(":")
+        whole, _, part = key.partition(":")
+        with _acknowledged(f"a record of {key}"):
             await self._send(topic, whole, value, part or None)
-        except (KafkaError, OSError) as error:
-            raise KafkaUnavailableError(
-                f"Kafka did not acknowledge a record of {key}: {error!r}"
-            ) from error
 
     async def forget(self, file_id: str, topic: Topic, part: str | None = None) -> None:
         """Publish a tombstone, so that a compacted topic removes the records of the file.
@@ -167,12 +164,8 @@ class Publisher:
         Raises:
             KafkaUnavailableError: Kafka did not acknowledge the tombstone in time.
         """
-        try:
+        with _acknowledged(f"the tombstone of {file_id}"):
             await self._send(self._prefix + topic.name, file_id, None, part)
-        except (KafkaError, OSError) as error:
-            raise KafkaUnavailableError(
-                f"Kafka did not acknowledge the tombstone of {file_id}: {error!r}"
-            ) from error
 
     async def post(self, event: Event) -> None:
         """Enqueue an event without waiting for its acknowledgement.
@@ -192,10 +185,8 @@ class Publisher:
         Raises:
             KafkaUnavailableError: Kafka did not acknowledge the record in time.
         """
-        try:
+        with _acknowledged("a record"):
             await (await self._enqueue(self._prefix + topic.name, key, value, headers=()))
-        except (KafkaError, OSError) as error:
-            raise KafkaUnavailableError(f"Kafka did not acknowledge a record: {error!r}") from error
 
     async def probe_clock(self) -> None:
         """Measure the offset between the local clock and the brokers' with an empty record.
@@ -203,12 +194,8 @@ class Publisher:
         Raises:
             KafkaUnavailableError: Kafka did not acknowledge the record in time.
         """
-        try:
+        with _acknowledged("a clock probe"):
             await self._send(self._prefix + CLOCK_PROBES.name, self._client_id, b"")
-        except (KafkaError, OSError) as error:
-            raise KafkaUnavailableError(
-                f"Kafka did not acknowledge a clock probe: {error!r}"
-            ) from error
 
     async def _send(
         self, topic: str, key: str, value: bytes | None, part: str | None = None
@@ -284,6 +271,15 @@ def _placed(key: str, part: str | None) -> tuple[bytes, int | None]:
     if part is None:
         return key.encode(), None
     return f"{key}:{part}".encode(), partition_of_key(key)
+
+
+@contextmanager
+def _acknowledged(what: str) -> Iterator[None]:
+    """Raise `KafkaUnavailableError` if Kafka does not acknowledge what the block publishes."""
+    try:
+        yield
+    except (KafkaError, OSError) as error:
+        raise KafkaUnavailableError(f"Kafka did not acknowledge {what}: {error!r}") from error
 
 
 def _not_taken(event: Event, error: Exception) -> WaybillError:
