@@ -31,8 +31,8 @@ class NameIndexer:
     """Indexes the names of files that do not finish soon.
 
     Every status pod runs one, without locks. Pods that check at the same moment find the same
-    documents, but a write only applies to a document without keys, so each is written once. The
-    other pods lose one read of `BATCH_SIZE` documents and writes that match nothing. A pod that
+    documents, but writing the same keys again changes nothing, so each is written once. The other
+    pods lose one read of `BATCH_SIZE` documents and writes without effect. A pod that
     wrote less than half of its limit pauses for `INTERVAL`, so that at most one continues.
     """
 

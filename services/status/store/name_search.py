@@ -8,6 +8,7 @@ from typing import Any
 
 from services.status.store.name_keys import KEYS, by_keys, name_fields, windows
 from services.status.store.query import Sort
+from services.status.store.stored_documents import replace_if
 from shared.events.ids import file_id_age
 from shared.events.moments import utc_now
 
@@ -104,5 +105,4 @@ class NameSearch:
         name = document.get("name")
         is_same = {"$eq": [{"$ifNull": ["$name", None]}, {"$literal": name}]}
         indexed = {"$mergeObjects": ["$$ROOT", {"$literal": name_fields(name)}]}
-        replace = {"$replaceWith": {"$cond": [is_same, indexed, "$$ROOT"]}}
-        return self._update({"_id": document["_id"]}, [replace])
+        return self._update({"_id": document["_id"]}, replace_if(is_same, indexed))

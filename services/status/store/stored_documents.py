@@ -73,7 +73,12 @@ def compare_and_set(read: Status, new: Status) -> list[dict[str, Any]]:
     document: dict[str, Any] = {"$literal": to_document(new)}
     if KEYS not in document["$literal"] and read.name == new.name:
         document = {"$mergeObjects": [document, KEPT]}
-    return [{"$replaceWith": {"$cond": [is_as_read, document, "$$ROOT"]}}]
+    return replace_if(is_as_read, document)
+
+
+def replace_if(condition: Mapping[str, Any], document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the update that replaces a document if the condition holds, and else keeps it."""
+    return [{"$replaceWith": {"$cond": [condition, document, "$$ROOT"]}}]
 
 
 def as_read(read: Status) -> dict[str, Any]:
