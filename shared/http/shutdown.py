@@ -1,7 +1,7 @@
 """Requests that are still open when the shutdown grace is over.
 
-uvicorn cancels them, and would answer 500 without a word. A client that reads 503 with
-`Retry-After` sends the request again, and reaches another pod.
+uvicorn cancels them and would answer a plain 500. A client that reads 503 with `Retry-After` sends
+the request again and reaches another pod.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ class ShuttingDownError(UnavailableError):
 
 
 class ShutdownAnswers:
-    """Answers the requests that the end of the process cuts off, unless their answer has begun."""
+    """Answers cancelled requests with 503, unless their response has started."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -42,5 +42,5 @@ class ShutdownAnswers:
                 cors.mark(response.headers, request.headers.get("origin"))
             try:
                 await response(scope, receive, send)
-            except RuntimeError:  # The answer has begun: its client sees that it is cut off.
+            except RuntimeError:  # The response has started: the client sees it break off.
                 raise asyncio.CancelledError from None
